@@ -1,0 +1,4 @@
+//! Insert-only incremental conversion: delta files into a live production database.
+
+pub mod error;
+pub mod spec;

@@ -1,0 +1,311 @@
+//! The pipeline file as the user wrote it.
+//!
+//! These types are the file's reference: the JSON Schema that `pipeline schema` prints is made from
+//! them, and the comment on each field is what an editor shows.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold};
+
+/// A pipeline: delta files in, production rows out.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Delta pipeline")]
+pub struct PipelineSpec {
+    /// The version of this format: 1.
+    pub version: u32,
+    /// The pipeline's name: letters, digits, `-` and `_`. It names the run in the target and its reports.
+    pub name: String,
+    /// Where the rows go.
+    pub target: TargetSpec,
+    /// What must hold before anything is written.
+    #[serde(default)]
+    pub safeguards: SafeguardsSpec,
+    /// The folder for rejects and reports, relative to this file; a run's own are in `<output>/<run id>/`.
+    #[serde(default = "default_output")]
+    pub output: PathBuf,
+    /// The target tables to load, by name. Their order does not matter: references decide it.
+    pub tables: OrderedMap<TableSpec>,
+}
+
+fn default_output() -> PathBuf {
+    PathBuf::from("runs")
+}
+
+/// Where the rows go.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSpec {
+    /// `sqlite:FILE`, relative to this file.
+    pub url: String,
+    /// A file of SQL statements that makes the database where there is none yet: for demos, tests and
+    /// production-like copies. Never run on a database that exists.
+    pub create_from: Option<PathBuf>,
+    /// The schema of the live tables; `main` on SQLite.
+    pub production: Option<String>,
+    /// The schema where rows are proven before they go live; on SQLite a prefix of table names (`staging_account`).
+    #[serde(default = "default_staging")]
+    pub staging: String,
+}
+
+fn default_staging() -> String {
+    "staging".into()
+}
+
+/// What must hold before anything is written.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SafeguardsSpec {
+    /// How many rows of a table may be rejected, as a number (`20`) or a share of the rows read (`1%`). With more,
+    /// nothing is loaded. Default: 0.
+    pub max_rejects: Option<Threshold>,
+}
+
+/// One target table: where its rows come from, and what must be true of them.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TableSpec {
+    /// The delta files of this table.
+    pub source: SourceSpec,
+    /// The source columns that identify a record in the legacy system.
+    pub legacy_key: Vec<String>,
+    /// How a row gets its new key. Left out, the table's primary key must be among the columns.
+    pub key: Option<KeySpec>,
+    /// Target column: SQL expression over the source columns. A target column that is not named here takes the source
+    /// column of its own name.
+    #[serde(default)]
+    pub columns: OrderedMap<String>,
+    /// A whole `SELECT … FROM source` instead of `columns`; its output columns are the target's.
+    pub select: Option<String>,
+    /// References to other tables, resolved to the new keys.
+    #[serde(default)]
+    pub relationships: Vec<RelationshipSpec>,
+    /// What must be true of each row, beside what production's catalog states already.
+    #[serde(default)]
+    pub checks: Vec<CheckSpec>,
+    /// Rows of this delta that share a legacy key or the values of a unique constraint.
+    #[serde(default)]
+    pub duplicates: Duplicates,
+    /// Rows whose legacy key is in the key map already, or whose unique values are in production.
+    #[serde(default)]
+    pub existing: Existing,
+    /// This table's own limit, instead of `safeguards.max_rejects`.
+    pub max_rejects: Option<Threshold>,
+}
+
+/// The delta files of one table.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// A file, a folder (all its files of the format) or a glob, relative to this file.
+    pub path: String,
+    /// The format; by default the file name's extension tells it.
+    pub format: Option<Format>,
+    /// Source columns that are not loaded, on purpose. A source column that nothing uses and that is not listed here is an
+    /// error: data must not get lost in silence. `"*"` ignores all such columns.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// How CSV files are written.
+    #[serde(default)]
+    pub csv: CsvSpec,
+}
+
+/// A file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Comma-separated values (RFC 4180), `.csv` or `.tsv`; also with `.gz` or `.zst`.
+    Csv,
+    /// One JSON object a line: `.json`, `.jsonl` or `.ndjson`; also with `.gz` or `.zst`.
+    Json,
+    /// Apache Parquet: `.parquet`.
+    Parquet,
+    /// Arrow IPC, file or stream: `.arrow` or `.feather`.
+    Arrow,
+}
+
+/// How CSV files are written.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CsvSpec {
+    /// The character between fields; by default `,` (a tab for `.tsv`).
+    pub delimiter: Option<char>,
+    /// The character around fields that hold the delimiter.
+    pub quote: char,
+    /// Whether the first line names the columns.
+    pub header: bool,
+    /// The column names where there is no header, in order.
+    pub names: Vec<String>,
+    /// Unquoted or quoted, these values are NULL.
+    pub null_values: Vec<String>,
+    /// The character encoding.
+    pub encoding: Encoding,
+}
+
+impl Default for CsvSpec {
+    fn default() -> Self {
+        Self {
+            delimiter: None,
+            quote: '"',
+            header: true,
+            names: Vec::new(),
+            null_values: vec![String::new()],
+            encoding: Encoding::default(),
+        }
+    }
+}
+
+/// A character encoding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Encoding {
+    /// UTF-8; a row with invalid bytes is rejected.
+    #[default]
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// Latin-1 as it is found in files, that is Windows-1252.
+    #[serde(rename = "latin-1")]
+    Latin1,
+}
+
+/// How a row gets its new key: an offset of its own (`column`), or its parent's key plus something of its own (`inherited`).
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeySpec {
+    /// The key column; integer, or text with `width`.
+    pub column: Option<String>,
+    /// The offset that keys count from: `auto` is production's own sequence or the maximum plus one.
+    pub start_row_number: StartRowNumber,
+    /// What a text key begins with.
+    pub prefix: Option<String>,
+    /// The number of characters of a text key, prefix included; the number is padded with zeros.
+    pub width: Option<usize>,
+    /// The columns of a key that is inherited: at least one is a reference in `relationships`, the others are the row's own.
+    pub inherited: Vec<String>,
+}
+
+/// A reference to another table (or to a row of the same table).
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RelationshipSpec {
+    /// The target column that gets the referenced row's key.
+    pub column: String,
+    /// The source columns that hold the referenced row's legacy key; by default the source column of the same name.
+    #[serde(default)]
+    pub from: Vec<String>,
+    /// The referenced table.
+    pub to: String,
+    /// The referenced table's column that `from` holds a value of, where that is a value of production and no legacy key.
+    pub by: Option<String>,
+}
+
+/// Rows of one delta that are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Duplicates {
+    /// The first row in the order of files and lines stays, the others are rejected.
+    First,
+    /// All of them are rejected.
+    #[default]
+    Reject,
+}
+
+/// Rows that are in production already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Existing {
+    /// They are rejected.
+    #[default]
+    Reject,
+    /// They are left out, and counted as skipped.
+    Skip,
+}
+
+/// One check: exactly one of `not_null`, `unique`, `accepted_values`, `range`, `matches`, `length`, `expression` and `sql`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckSpec {
+    /// None of these columns is NULL.
+    pub not_null: Option<Vec<String>>,
+    /// No two rows have the same values in these columns together, in the delta and in production.
+    pub unique: Option<Vec<String>>,
+    /// The column has one of these values.
+    pub accepted_values: Option<AcceptedValues>,
+    /// The column lies between two bounds, both included.
+    pub range: Option<Range>,
+    /// The column matches a regular expression.
+    pub matches: Option<Matches>,
+    /// The column's number of characters lies between two bounds, both included.
+    pub length: Option<Length>,
+    /// An SQL expression over the target columns that is true; NULL passes.
+    pub expression: Option<String>,
+    /// A query that returns the rows that fail: its column `_row` names them.
+    pub sql: Option<String>,
+    /// The check's name; by default it is made of its kind and column.
+    pub name: Option<String>,
+    /// `error` rejects a row that fails, `warn` only counts it.
+    pub severity: Severity,
+    /// The check looks only at rows for which this SQL expression is true.
+    pub r#where: Option<String>,
+    /// With more failing rows than this (number or share) the report warns.
+    pub warn_if: Option<Threshold>,
+    /// With more failing rows than this (number or share) nothing is loaded.
+    pub error_if: Option<Threshold>,
+}
+
+/// What a violation does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It is counted and told.
+    Warn,
+    /// It rejects the row.
+    #[default]
+    Error,
+}
+
+/// The values that a column may have.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptedValues {
+    /// The target column.
+    pub column: String,
+    /// Its values; NULL passes.
+    pub values: Vec<Scalar>,
+}
+
+/// The bounds of a column.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The target column.
+    pub column: String,
+    /// The smallest value.
+    pub min: Option<Scalar>,
+    /// The largest value.
+    pub max: Option<Scalar>,
+}
+
+/// The pattern of a column.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Matches {
+    /// The target column.
+    pub column: String,
+    /// The regular expression (syntax of the Rust `regex` crate); not anchored.
+    pub pattern: String,
+}
+
+/// The bounds of a column's length.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Length {
+    /// The target column.
+    pub column: String,
+    /// The smallest number of characters.
+    pub min: Option<u64>,
+    /// The largest number of characters.
+    pub max: Option<u64>,
+}

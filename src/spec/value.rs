@@ -1,0 +1,282 @@
+//! The small values of the pipeline file that may be written in more than one way.
+
+use std::fmt;
+use std::ops::Deref;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+
+/// A mapping that keeps the order of the file.
+#[derive(Debug, Clone)]
+pub struct OrderedMap<V>(Vec<(String, V)>);
+
+impl<V> Default for OrderedMap<V> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<V> OrderedMap<V> {
+    /// The value under a name.
+    pub fn get(&self, name: &str) -> Option<&V> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+}
+
+impl<V> Deref for OrderedMap<V> {
+    type Target = [(String, V)];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<V> FromIterator<(String, V)> for OrderedMap<V> {
+    fn from_iter<I: IntoIterator<Item = (String, V)>>(entries: I) -> Self {
+        Self(entries.into_iter().collect())
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for OrderedMap<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<V>(std::marker::PhantomData<V>);
+
+        impl<'de, V: Deserialize<'de>> Visitor<'de> for Entries<V> {
+            type Value = OrderedMap<V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(OrderedMap(entries))
+            }
+        }
+
+        deserializer.deserialize_map(Entries(std::marker::PhantomData))
+    }
+}
+
+impl<V: Serialize> Serialize for OrderedMap<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, value) in &self.0 {
+            map.serialize_entry(key, value)?;
+        }
+        map.end()
+    }
+}
+
+impl<V: JsonSchema> JsonSchema for OrderedMap<V> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("MapOf{}", V::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let value = generator.subschema_for::<V>();
+        json_schema!({ "type": "object", "additionalProperties": value })
+    }
+}
+
+/// A scalar: text, a number or a boolean, kept as the text that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Scalar(pub String);
+
+/// How many rows may do something: a number, or a share of all rows.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Threshold {
+    /// At most so many rows.
+    Rows(u64),
+    /// At most this share of the rows, from 0 to 1.
+    Share(f64),
+}
+
+impl Threshold {
+    /// Whether `rows` of `total` are more than the threshold allows.
+    pub fn is_exceeded_by(self, rows: u64, total: u64) -> bool {
+        match self {
+            Self::Rows(most) => rows > most,
+            Self::Share(share) => rows as f64 > share * total as f64,
+        }
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(rows) => write!(f, "{rows}"),
+            Self::Share(share) => write!(f, "{}%", share * 100.0),
+        }
+    }
+}
+
+/// Where keys start: production tells, or a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StartRowNumber {
+    /// From the table's own sequence where it has one, else the maximum plus one.
+    #[default]
+    Auto,
+    /// From this number on.
+    At(i64),
+}
+
+impl fmt::Display for StartRowNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::At(start) => write!(f, "{start}"),
+        }
+    }
+}
+
+impl Serialize for Threshold {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for StartRowNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Reads any scalar as its text and hands it to `parse`.
+fn scalar<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expecting: &'static str,
+    parse: fn(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    struct Text<T>(&'static str, fn(&str) -> Option<T>);
+
+    impl<T> Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            (self.1)(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        }
+
+        fn visit_i64<E: de::Error>(self, number: i64) -> Result<T, E> {
+            (self.1)(&number.to_string()).ok_or_else(|| E::invalid_value(de::Unexpected::Signed(number), &self))
+        }
+
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+            (self.1)(&number.to_string()).ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(number), &self))
+        }
+
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+            (self.1)(&number.to_string()).ok_or_else(|| E::invalid_value(de::Unexpected::Float(number), &self))
+        }
+
+        fn visit_bool<E: de::Error>(self, flag: bool) -> Result<T, E> {
+            (self.1)(&flag.to_string()).ok_or_else(|| E::invalid_value(de::Unexpected::Bool(flag), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Text(expecting, parse))
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, "text, a number or a boolean", |text| Some(Self(text.to_owned())))
+    }
+}
+
+impl<'de> Deserialize<'de> for Threshold {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, "a number of rows such as 20, or a share such as 1%", |text| match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent: f64 = percent.trim().parse().ok()?;
+                (0.0..=100.0).contains(&percent).then_some(Self::Share(percent / 100.0))
+            }
+            None => text.parse().ok().map(Self::Rows),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for StartRowNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, "`auto` or a number", |text| match text {
+            "auto" => Some(Self::Auto),
+            _ => text.parse().ok().filter(|start| *start >= 0).map(Self::At),
+        })
+    }
+}
+
+impl JsonSchema for Scalar {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
+impl JsonSchema for Threshold {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Threshold".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A number of rows, or a share of the rows such as `1%`.",
+            "oneOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%|.*\$\{.*\}.*)$" }
+            ]
+        })
+    }
+}
+
+impl JsonSchema for StartRowNumber {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StartRowNumber".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "`auto`, or the number that keys start from.",
+            "oneOf": [
+                { "type": "integer", "minimum": 0 },
+                { "type": "string", "pattern": r"^(auto|[0-9]+|.*\$\{.*\}.*)$" }
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn threshold(text: &str) -> Option<Threshold> {
+        serde_json::from_str(text).ok()
+    }
+
+    #[test]
+    fn a_threshold_is_a_number_or_a_share() {
+        assert_eq!(threshold("20"), Some(Threshold::Rows(20)));
+        assert_eq!(threshold("\"1%\""), Some(Threshold::Share(0.01)));
+        assert_eq!(threshold("\"101%\""), None);
+        assert_eq!(threshold("-1"), None);
+        assert_eq!(threshold("\"many\""), None);
+    }
+
+    #[test]
+    fn a_share_is_of_all_rows() {
+        assert!(!Threshold::Share(0.01).is_exceeded_by(1, 100));
+        assert!(Threshold::Share(0.01).is_exceeded_by(2, 100));
+        assert!(Threshold::Rows(0).is_exceeded_by(1, 100));
+    }
+}
