@@ -1,0 +1,492 @@
+//! What must be true of a pipeline file beyond its structure, and can be told without data and target.
+
+use std::collections::{HashMap, HashSet};
+
+use super::model::{CheckSpec, CsvSpec, KeySpec, PipelineSpec, TableSpec};
+use super::problem::{Path, Problems};
+use super::read::short;
+use super::value::Scalar;
+use crate::path;
+
+/// The version of the file format that this program reads.
+const VERSION: u32 = 1;
+
+/// A pipeline's name goes into names of the target, which PostgreSQL cuts at this length.
+const MAX_NAME: usize = 63;
+
+/// Adds a problem for every rule that the file breaks.
+pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
+    if spec.version != VERSION {
+        problems.add(
+            path!["version"],
+            format_args!("unknown version {}: this program reads version {VERSION}", spec.version),
+        );
+    }
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if spec.name.is_empty() || spec.name.len() > MAX_NAME || !spec.name.chars().all(is_plain) {
+        problems.add_with_hint(
+            path!["name"],
+            format_args!("`{}` cannot be a pipeline's name", short(&spec.name)),
+            format_args!("use letters, digits, `-` and `_`, at most {MAX_NAME} of them"),
+        );
+    }
+    if spec.tables.is_empty() {
+        problems.add(path!["tables"], "there is no table to load");
+    }
+    for (name, table) in spec.tables.iter() {
+        check_table(&path!["tables", name], table, problems);
+    }
+    check_cycles(spec, problems);
+}
+
+fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
+    let under = |names: &[&str]| under(at, names);
+    if table.source.path.trim().is_empty() {
+        problems.add(under(&["source", "path"]), "the path of the source is empty");
+    }
+    check_csv(&under(&["source", "csv"]), &table.source.csv, problems);
+    if table.legacy_key.is_empty() {
+        problems.add_with_hint(
+            under(&["legacy_key"]),
+            "the legacy key has no columns",
+            "name the source columns that identify a record in the legacy system",
+        );
+    }
+    if let Some(key) = &table.key {
+        check_key(&under(&["key"]), key, problems);
+    }
+    if table.select.is_some() && !table.columns.is_empty() {
+        problems.add_with_hint(
+            under(&["select"]),
+            "`columns` and `select` exclude each other",
+            "move the expressions of `columns` into the `SELECT`, or leave `select` out",
+        );
+    }
+    let mut seen = HashSet::new();
+    for (index, relationship) in table.relationships.iter().enumerate() {
+        let at = under(&["relationships", &index.to_string()]);
+        for (field, value) in [("column", &relationship.column), ("to", &relationship.to)] {
+            check_filled(&at, field, value, problems);
+        }
+        if !relationship.column.is_empty() && !seen.insert(&relationship.column) {
+            let message = format!("column `{}` is a reference already", short(&relationship.column));
+            problems.add(self::under(&at, &["column"]), message);
+        }
+    }
+    for (index, check) in table.checks.iter().enumerate() {
+        check_check(&under(&["checks", &index.to_string()]), check, problems);
+    }
+}
+
+fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
+    let mut one_byte = |field: &str, c: char| {
+        if !c.is_ascii() {
+            problems.add(under(at, &[field]), format_args!("`{c}` cannot be the {field}: only ASCII characters can"));
+        } else if matches!(c, '\n' | '\r') {
+            problems.add(under(at, &[field]), format_args!("a line break cannot be the {field}"));
+        }
+    };
+    if let Some(delimiter) = csv.delimiter {
+        one_byte("delimiter", delimiter);
+    }
+    one_byte("quote", csv.quote);
+    if csv.delimiter == Some(csv.quote) {
+        problems.add(under(at, &["delimiter"]), format_args!("`{}` is the delimiter and the quote", csv.quote));
+    }
+    match (csv.header, csv.names.is_empty()) {
+        (false, true) => problems.add_with_hint(
+            under(at, &["header"]),
+            "files without a header need the names of their columns",
+            "list them in order: `names: [a, b, c]`",
+        ),
+        (true, false) => problems.add_with_hint(
+            under(at, &["names"]),
+            "`names` is for files without a header",
+            "add `header: false`, or leave `names` out",
+        ),
+        _ => {}
+    }
+}
+
+fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
+    match (&key.column, key.inherited.is_empty()) {
+        (None, true) => problems.add(at.clone(), "a key needs `column` or `inherited`"),
+        (Some(_), false) => problems.add(under(at, &["inherited"]), "`column` and `inherited` exclude each other"),
+        _ => {}
+    }
+    if let Some(column) = &key.column {
+        check_filled(at, "column", column, problems);
+    }
+    let prefix = key.prefix.as_deref().unwrap_or_default();
+    let length = prefix.chars().count();
+    match key.width {
+        None if key.prefix.is_some() => problems.add_with_hint(
+            under(at, &["prefix"]),
+            "a key with a prefix needs `width`",
+            "give the number of characters of the whole key, prefix included",
+        ),
+        Some(width) if width <= length => problems.add(
+            under(at, &["width"]),
+            format_args!("a width of {width} leaves no room for a number after a prefix of {length} characters"),
+        ),
+        _ => {}
+    }
+}
+
+/// The kinds of a check, with those that are given.
+fn kinds(check: &CheckSpec) -> [(&'static str, bool); 8] {
+    [
+        ("not_null", check.not_null.is_some()),
+        ("unique", check.unique.is_some()),
+        ("accepted_values", check.accepted_values.is_some()),
+        ("range", check.range.is_some()),
+        ("matches", check.matches.is_some()),
+        ("length", check.length.is_some()),
+        ("expression", check.expression.is_some()),
+        ("sql", check.sql.is_some()),
+    ]
+}
+
+fn check_check(at: &Path, check: &CheckSpec, problems: &mut Problems) {
+    let all = kinds(check);
+    let given: Vec<&str> = all.iter().filter(|(_, given)| *given).map(|(kind, _)| *kind).collect();
+    match given.as_slice() {
+        [] => {
+            let all: Vec<_> = all.iter().map(|(kind, _)| format!("`{kind}`")).collect();
+            problems.add_with_hint(
+                at.clone(),
+                "this check does not say what it checks",
+                format_args!("give one of {}", all.join(", ")),
+            );
+        }
+        [_] => {}
+        [first, second, ..] => problems.add_with_hint(
+            at.clone(),
+            format_args!("this check is both `{first}` and `{second}`"),
+            "write one check for each",
+        ),
+    }
+    for (kind, columns) in [("not_null", &check.not_null), ("unique", &check.unique)] {
+        if columns.as_ref().is_some_and(Vec::is_empty) {
+            problems.add(under(at, &[kind]), format_args!("`{kind}` names no column"));
+        }
+    }
+    if let Some(accepted) = &check.accepted_values {
+        let at = under(at, &["accepted_values"]);
+        check_filled(&at, "column", &accepted.column, problems);
+        if accepted.values.is_empty() {
+            problems.add(under(&at, &["values"]), "no value is accepted");
+        }
+    }
+    if let Some(matches) = &check.matches {
+        let at = under(at, &["matches"]);
+        check_filled(&at, "column", &matches.column, problems);
+        check_filled(&at, "pattern", &matches.pattern, problems);
+    }
+    if let Some(range) = &check.range {
+        let at = under(at, &["range"]);
+        check_filled(&at, "column", &range.column, problems);
+        let number = |bound: &Option<Scalar>| bound.as_ref().and_then(|bound| bound.0.trim().parse::<f64>().ok());
+        let is_empty = matches!((number(&range.min), number(&range.max)), (Some(min), Some(max)) if min > max);
+        check_bounds(&at, range.min.is_some() || range.max.is_some(), is_empty, problems);
+    }
+    if let Some(length) = &check.length {
+        let at = under(at, &["length"]);
+        check_filled(&at, "column", &length.column, problems);
+        let is_empty = matches!((length.min, length.max), (Some(min), Some(max)) if min > max);
+        check_bounds(&at, length.min.is_some() || length.max.is_some(), is_empty, problems);
+    }
+    for (field, text) in
+        [("expression", &check.expression), ("sql", &check.sql), ("where", &check.r#where), ("name", &check.name)]
+    {
+        if let Some(text) = text {
+            check_filled(at, field, text, problems);
+        }
+    }
+}
+
+fn check_bounds(at: &Path, is_bounded: bool, is_empty: bool, problems: &mut Problems) {
+    if !is_bounded {
+        problems.add(at.clone(), "this check needs `min`, `max` or both");
+    } else if is_empty {
+        problems.add(under(at, &["min"]), "`min` is greater than `max`");
+    }
+}
+
+fn check_filled(at: &Path, field: &str, text: &str, problems: &mut Problems) {
+    if text.trim().is_empty() {
+        problems.add(under(at, &[field]), format_args!("`{field}` is empty"));
+    }
+}
+
+/// Finds tables that need each other's keys. A table may refer to itself, and a reference by a value of production (`by`)
+/// needs no key of this run.
+fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
+    let index: HashMap<&str, usize> = spec.tables.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
+    let edges: Vec<Vec<(usize, usize)>> = spec
+        .tables
+        .iter()
+        .enumerate()
+        .map(|(from, (_, table))| {
+            let references = table.relationships.iter().enumerate().filter(|(_, reference)| reference.by.is_none());
+            references
+                .filter_map(|(place, reference)| Some((place, *index.get(reference.to.as_str())?)))
+                .filter(|(_, to)| *to != from)
+                .collect()
+        })
+        .collect();
+
+    // Depth first: the way from the first table to the current one, and how many edges of each are done.
+    let mut done = HashSet::new();
+    for first in 0..edges.len() {
+        let mut way = vec![(first, 0)];
+        while let Some((table, edge)) = way.last_mut() {
+            let from = *table;
+            let Some((place, to)) =
+                edges.get(from).and_then(|edges| edges.get(*edge)).copied().filter(|_| !done.contains(&from))
+            else {
+                done.insert(from);
+                way.pop();
+                continue;
+            };
+            *edge += 1;
+            if let Some(begin) = way.iter().position(|(table, _)| *table == to) {
+                let tables = way[begin..].iter().map(|(table, _)| *table).chain([to]);
+                let names: Vec<_> = tables.map(|table| short(&spec.tables[table].0)).collect();
+                problems.add_with_hint(
+                    path!["tables", spec.tables[from].0, "relationships", place],
+                    format_args!("tables refer to each other in a cycle: {}", names.join(" → ")),
+                    "load one of them in a pipeline of its own, or refer by a value of production with `by`",
+                );
+            } else if !done.contains(&to) {
+                way.push((to, 0));
+            }
+        }
+    }
+}
+
+fn under(at: &Path, names: &[&str]) -> Path {
+    at.iter().cloned().chain(names.iter().map(ToString::to_string)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The problems of one table `a`, each as its place below the table and its message.
+    fn table(fields: Value) -> Vec<(String, String)> {
+        let mut table = json!({ "source": { "path": "a.csv" }, "legacy_key": ["ref"] });
+        for (name, value) in fields.as_object().unwrap() {
+            table[name] = value.clone();
+        }
+        let found = file(json!({ "a": table }));
+        found.into_iter().map(|(at, message)| (at.strip_prefix("tables.a.").unwrap().to_owned(), message)).collect()
+    }
+
+    fn file(tables: Value) -> Vec<(String, String)> {
+        spec(json!({ "version": 1, "name": "demo", "target": { "url": "sqlite:x" }, "tables": tables }))
+    }
+
+    fn spec(spec: Value) -> Vec<(String, String)> {
+        let mut problems = Problems::default();
+        check(&serde_json::from_value(spec).unwrap(), &mut problems);
+        problems.list.into_iter().map(|problem| (problem.at.join("."), problem.message)).collect()
+    }
+
+    fn one(at: &str, message: &str) -> Vec<(String, String)> {
+        vec![(at.to_owned(), message.to_owned())]
+    }
+
+    fn checks(check: Value) -> Vec<(String, String)> {
+        table(json!({ "checks": [check] }))
+    }
+
+    fn csv(csv: Value) -> Vec<(String, String)> {
+        table(json!({ "source": { "path": "a.csv", "csv": csv } }))
+    }
+
+    #[test]
+    fn a_file_that_breaks_no_rule_has_no_problem() {
+        let tables = json!({
+            "a": {
+                "source": { "path": "a", "csv": { "header": false, "names": ["ref"], "delimiter": ";" } },
+                "legacy_key": ["ref"],
+                "key": { "column": "id", "prefix": "A", "width": 5 },
+                "relationships": [{ "column": "parent", "to": "a" }, { "column": "p", "to": "part", "by": "no" }],
+                "checks": [{ "range": { "column": "x", "min": "2020-01-01", "max": 5 } }, { "length": { "column": "x", "max": 3 } }]
+            }
+        });
+        assert_eq!(file(tables), []);
+    }
+
+    #[test]
+    fn the_version_is_1() {
+        let found = spec(
+            json!({ "version": 2, "name": "x", "target": { "url": "" }, "tables": { "a": { "source": { "path": "a" }, "legacy_key": ["r"] } } }),
+        );
+        assert_eq!(found, one("version", "unknown version 2: this program reads version 1"));
+    }
+
+    #[test]
+    fn a_name_has_plain_characters_and_at_most_63() {
+        for (name, fits) in [
+            ("a-B_9", true),
+            (&"x".repeat(63), true),
+            (&"x".repeat(64), false),
+            ("", false),
+            ("ä", false),
+            ("a b", false),
+            ("a\n", false),
+        ] {
+            let found = spec(
+                json!({ "version": 1, "name": name, "target": { "url": "" }, "tables": { "a": { "source": { "path": "a" }, "legacy_key": ["r"] } } }),
+            );
+            assert_eq!(found.is_empty(), fits, "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_at_least_one_table() {
+        assert_eq!(file(json!({})), one("tables", "there is no table to load"));
+    }
+
+    #[test]
+    fn a_check_has_exactly_one_kind() {
+        assert_eq!(checks(json!({ "name": "x" })), one("checks.0", "this check does not say what it checks"));
+        let found = checks(json!({ "unique": ["a"], "sql": "SELECT 1" }));
+        assert_eq!(found, one("checks.0", "this check is both `unique` and `sql`"));
+    }
+
+    #[test]
+    fn columns_and_select_exclude_each_other() {
+        let found = table(json!({ "columns": { "a": "b" }, "select": "SELECT 1" }));
+        assert_eq!(found, one("select", "`columns` and `select` exclude each other"));
+    }
+
+    #[test]
+    fn a_key_is_its_own_or_inherited() {
+        assert_eq!(table(json!({ "key": {} })), one("key", "a key needs `column` or `inherited`"));
+        let found = table(json!({ "key": { "column": "a", "inherited": ["b"] } }));
+        assert_eq!(found, one("key.inherited", "`column` and `inherited` exclude each other"));
+        assert_eq!(table(json!({ "key": { "column": " " } })), one("key.column", "`column` is empty"));
+    }
+
+    #[test]
+    fn a_prefix_needs_a_width_with_room_for_a_number() {
+        let found = table(json!({ "key": { "column": "a", "prefix": "P" } }));
+        assert_eq!(found, one("key.prefix", "a key with a prefix needs `width`"));
+        let found = table(json!({ "key": { "column": "a", "prefix": "ÄÖ", "width": 2 } }));
+        assert_eq!(found, one("key.width", "a width of 2 leaves no room for a number after a prefix of 2 characters"));
+        assert_eq!(table(json!({ "key": { "column": "a", "width": 0 } })).len(), 1);
+    }
+
+    #[test]
+    fn files_have_a_header_or_names() {
+        assert_eq!(
+            csv(json!({ "header": false })),
+            one("source.csv.header", "files without a header need the names of their columns")
+        );
+        assert_eq!(csv(json!({ "names": ["a"] })), one("source.csv.names", "`names` is for files without a header"));
+    }
+
+    #[test]
+    fn delimiter_and_quote_are_different_ascii_characters() {
+        assert_eq!(
+            csv(json!({ "delimiter": "§" })),
+            one("source.csv.delimiter", "`§` cannot be the delimiter: only ASCII characters can")
+        );
+        assert_eq!(
+            csv(json!({ "quote": "“" })),
+            one("source.csv.quote", "`“` cannot be the quote: only ASCII characters can")
+        );
+        assert_eq!(
+            csv(json!({ "delimiter": "\"" })),
+            one("source.csv.delimiter", "`\"` is the delimiter and the quote")
+        );
+        assert_eq!(
+            csv(json!({ "delimiter": "\n" })),
+            one("source.csv.delimiter", "a line break cannot be the delimiter")
+        );
+    }
+
+    #[test]
+    fn a_range_and_a_length_have_a_bound_and_leave_something_between_two() {
+        for kind in ["range", "length"] {
+            let found = checks(json!({ kind: { "column": "x" } }));
+            assert_eq!(found, one(&format!("checks.0.{kind}"), "this check needs `min`, `max` or both"));
+            let found = checks(json!({ kind: { "column": "x", "min": 10, "max": 9 } }));
+            assert_eq!(found, one(&format!("checks.0.{kind}.min"), "`min` is greater than `max`"));
+            assert_eq!(checks(json!({ kind: { "column": "x", "min": 9, "max": 9 } })), []);
+        }
+        assert_eq!(checks(json!({ "range": { "column": "x", "min": "b", "max": "a" } })), []);
+    }
+
+    #[test]
+    fn a_check_names_its_columns_and_values() {
+        assert_eq!(
+            checks(json!({ "range": { "column": "", "min": 1 } })),
+            one("checks.0.range.column", "`column` is empty")
+        );
+        assert_eq!(checks(json!({ "not_null": [] })), one("checks.0.not_null", "`not_null` names no column"));
+        assert_eq!(
+            checks(json!({ "accepted_values": { "column": "x", "values": [] } })),
+            one("checks.0.accepted_values.values", "no value is accepted")
+        );
+        assert_eq!(
+            checks(json!({ "matches": { "column": "x", "pattern": "" } })),
+            one("checks.0.matches.pattern", "`pattern` is empty")
+        );
+        assert_eq!(checks(json!({ "expression": " " })), one("checks.0.expression", "`expression` is empty"));
+    }
+
+    #[test]
+    fn a_table_has_a_source_and_a_legacy_key() {
+        assert_eq!(table(json!({ "legacy_key": [] })), one("legacy_key", "the legacy key has no columns"));
+        assert_eq!(table(json!({ "source": { "path": "" } })), one("source.path", "the path of the source is empty"));
+    }
+
+    #[test]
+    fn a_column_is_one_reference_only() {
+        let found = table(
+            json!({ "relationships": [{ "column": "x", "to": "p" }, { "column": "y", "to": "p" }, { "column": "x", "to": "q" }] }),
+        );
+        assert_eq!(found, one("relationships.2.column", "column `x` is a reference already"));
+        let found = table(json!({ "relationships": [{ "column": "", "to": "" }] }));
+        assert_eq!(found.len(), 2, "{found:?}");
+    }
+
+    fn references(edges: &[(&str, &[&str])]) -> Vec<(String, String)> {
+        let tables = edges.iter().map(|(name, to)| {
+            let references: Vec<_> =
+                to.iter().enumerate().map(|(i, to)| json!({ "column": format!("c{i}"), "to": to })).collect();
+            ((*name).to_owned(), json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": references }))
+        });
+        file(Value::Object(tables.collect()))
+    }
+
+    #[test]
+    fn tables_that_refer_to_each_other_in_a_cycle_are_a_problem() {
+        let found = references(&[("x", &["a"]), ("a", &["a", "elsewhere", "b"]), ("b", &["c"]), ("c", &["a"])]);
+        assert_eq!(found, one("tables.c.relationships.0", "tables refer to each other in a cycle: a → b → c → a"));
+        assert_eq!(references(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &["d"])]), []);
+    }
+
+    #[test]
+    fn a_reference_by_a_value_of_production_closes_no_cycle() {
+        let table = |to: &str, by: Value| json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": [{ "column": "c", "to": to, "by": by }] });
+        assert_eq!(file(json!({ "a": table("b", Value::Null), "b": table("a", json!("no")) })), []);
+        assert_eq!(file(json!({ "a": table("b", Value::Null), "b": table("a", Value::Null) })).len(), 1);
+    }
+
+    #[test]
+    fn a_long_chain_of_tables_is_no_deep_recursion() {
+        let names: Vec<String> = (0..20_000).map(|i| format!("t{i}")).collect();
+        let tables = names.windows(2).map(|pair| {
+            let reference = json!([{ "column": "c", "to": pair[1] }]);
+            (pair[0].clone(), json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": reference }))
+        });
+        assert_eq!(file(Value::Object(tables.collect())), []);
+    }
+}
