@@ -36,7 +36,7 @@ pub(super) fn align(files: &mut [SourceFile], found: &[Found], ignore: &[String]
         };
         let mut kept = Vec::with_capacity(names.len());
         for field in names {
-            kept.push(if dropped(field.name()) { None } else { Some(typed(field, &files[index])?) });
+            kept.push(if dropped(field.name()) { None } else { Some(typed(&field, &files[index])?) });
         }
         well_named(kept.iter().flatten(), &files[index])?;
         if index > 0 && !optional {
@@ -64,7 +64,7 @@ pub(super) fn align(files: &mut [SourceFile], found: &[Found], ignore: &[String]
 }
 
 /// A field with the plain type of its values.
-fn typed(field: Field, file: &SourceFile) -> Result<Field> {
+fn typed(field: &Field, file: &SourceFile) -> Result<Field> {
     let plain = plain(field.data_type());
     if plain.is_nested() {
         return Err(Error::input(format!(

@@ -59,12 +59,11 @@ fn in_folder(spec: &SourceSpec, folder: &Path, path: &Path) -> Result<Vec<Source
     let files = open_all(spec, folder, paths)?;
     if files.is_empty() {
         let wanted = spec.format.map_or("file that can be read", of_format);
-        return Err(Error::input(format!("the folder `{}` holds no {wanted}", spec.path)).hint(
-            match others.is_empty() {
-                true => "files in its subfolders are named by a glob: `folder/**/*.csv`".to_string(),
-                false => format!("it holds {}; a glob and `format:` name files by another ending", names(&others)),
-            },
-        ));
+        return Err(Error::input(format!("the folder `{}` holds no {wanted}", spec.path)).hint(if others.is_empty() {
+            "files in its subfolders are named by a glob: `folder/**/*.csv`".to_string()
+        } else {
+            format!("it holds {}; a glob and `format:` name files by another ending", names(&others))
+        }));
     }
     Ok(files)
 }
@@ -172,10 +171,8 @@ fn unknown(name: &str) -> Error {
 /// Nothing is where `path` points to: says what is there instead.
 fn missing(spec: &SourceSpec, path: &Path) -> Error {
     let is_glob = spec.path.contains(['*', '?', '[']);
-    let message = match is_glob {
-        true => format!("no file matches `{}`", spec.path),
-        false => format!("`{}` does not exist", spec.path),
-    };
+    let message =
+        if is_glob { format!("no file matches `{}`", spec.path) } else { format!("`{}` does not exist", spec.path) };
     // The deepest folder on the way that exists, and what is missing in it.
     let (mut folder, mut wanted) = (PathBuf::new(), String::new());
     for component in path.components() {

@@ -240,7 +240,7 @@ fn line_ending(bytes: &[u8], at: usize, at_end: bool, returns: bool) -> Ending {
 
 /// How many lines end in `bytes`.
 fn line_breaks(bytes: &[u8], returns: bool) -> u64 {
-    let feeds = bytes.iter().filter(|byte| **byte == b'\n').count();
+    let feeds = bytes.split(|byte| *byte == b'\n').count() - 1;
     let lone = |index: usize| bytes[index] == b'\r' && bytes.get(index + 1) != Some(&b'\n');
     let returns = if returns { (0..bytes.len()).filter(|index| lone(*index)).count() } else { 0 };
     (feeds + returns) as u64

@@ -54,14 +54,15 @@ pub(super) fn batches(
     expected: Option<u64>,
     reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
 ) -> FileBatches {
-    Box::new(Rows { index, file, schema, rows, expected, reader, read: 0, pending: None })
+    Box::new(Rows { index, file, schema, limit: rows, expected, reader, read: 0, pending: None })
 }
 
 struct Rows<R> {
     index: usize,
     file: SourceFile,
     schema: SchemaRef,
-    rows: usize,
+    /// The most rows of a batch.
+    limit: usize,
     expected: Option<u64>,
     reader: R,
     /// How many rows have been handed over.
@@ -105,8 +106,8 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
                 bytes += column.to_data().get_slice_memory_size()?;
             }
             let step = match bytes / BATCH_BYTES {
-                0 => self.rows,
-                parts => (batch.num_rows() / (parts + 1)).clamp(1, self.rows),
+                0 => self.limit,
+                parts => (batch.num_rows() / (parts + 1)).clamp(1, self.limit),
             };
             self.pending = Some((batch, step));
         }
