@@ -1,0 +1,232 @@
+//! The bytes of a text file: decompressed, transcoded to UTF-8, without a byte order mark, through a window.
+//!
+//! A record is parsed in one piece out of the window. Where it is cut off at the window's end, the
+//! window grows; so memory holds one record and a bit, and never the file.
+
+use std::io::{BufReader, Read};
+
+use encoding_rs_io::DecodeReaderBytesBuilder;
+
+use super::SourceFile;
+use super::files::Compression;
+use crate::error::{Error, Result};
+use crate::spec::Encoding;
+
+/// The window's size to begin with; in tests so small that most records are cut off.
+const WINDOW: usize = if cfg!(test) { 16 } else { 256 * 1024 };
+
+/// The longest record. Arrow's text columns hold 2 GiB per batch; a quote that is never closed must not fill the memory.
+const LONGEST_RECORD: usize = 256 * 1024 * 1024;
+
+/// A window that moves over a file's text.
+pub(super) struct Input {
+    file: SourceFile,
+    reader: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    at_end: bool,
+    longest: usize,
+}
+
+impl Input {
+    /// Opens a file and reads the first window.
+    pub(super) fn open(file: &SourceFile, encoding: Encoding) -> Result<Self> {
+        let raw = BufReader::with_capacity(64 * 1024, file.open()?);
+        let reader: Box<dyn Read + Send> = match file.compression {
+            Compression::None => Box::new(raw),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
+            Compression::Zstd => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(|error| damaged(file, &error))?)
+            }
+        };
+        let mut input = Self {
+            file: file.clone(),
+            reader,
+            buffer: vec![0; WINDOW],
+            start: 0,
+            end: 0,
+            at_end: false,
+            longest: LONGEST_RECORD,
+        };
+        input.fill()?;
+        let utf8_mark = input.bytes().starts_with(b"\xEF\xBB\xBF");
+        if input.bytes().starts_with(b"\xFF\xFE") || input.bytes().starts_with(b"\xFE\xFF") {
+            return Err(Error::input(format!("`{}` is UTF-16", file.name))
+                .hint(format!("convert it: iconv -f UTF-16 -t UTF-8 '{0}' > …", file.name)));
+        }
+        match encoding {
+            Encoding::Utf8 if utf8_mark => input.consume(3),
+            Encoding::Utf8 => {}
+            Encoding::Latin1 if utf8_mark => {
+                return Err(Error::input(format!("`{}` begins with the mark of UTF-8, and not as latin-1", file.name))
+                    .hint("take `encoding: latin-1` out of the pipeline file"));
+            }
+            Encoding::Latin1 => input.transcode()?,
+        }
+        Ok(input)
+    }
+
+    /// Reads on through a decoder, what has been read already included.
+    fn transcode(&mut self) -> Result<()> {
+        let first = std::io::Cursor::new(self.bytes().to_vec());
+        let rest = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
+        self.reader = Box::new(
+            DecodeReaderBytesBuilder::new().encoding(Some(encoding_rs::WINDOWS_1252)).build(first.chain(rest)),
+        );
+        (self.start, self.end, self.at_end) = (0, 0, false);
+        self.fill()
+    }
+
+    /// What is in the window and not consumed.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Whether the file ends where the window ends.
+    pub(super) fn at_end(&self) -> bool {
+        self.at_end
+    }
+
+    /// Moves the window's start.
+    pub(super) fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+    }
+
+    /// Reads on because the record that starts at the window's start, on `line`, is not complete.
+    pub(super) fn grow(&mut self, line: u64) -> Result<()> {
+        let open = self.end - self.start;
+        if open >= self.longest {
+            let megabytes = self.longest / 1024 / 1024;
+            return Err(Error::input(format!(
+                "`{}`: the record on line {line} is longer than {megabytes} MiB",
+                self.file.name
+            ))
+            .hint("a quote that is never closed looks like this"));
+        }
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, open);
+        if open * 2 > self.buffer.len() {
+            self.buffer.resize(self.buffer.len() * 2, 0);
+        }
+        self.fill()
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        while self.end < self.buffer.len() && !self.at_end {
+            match self.reader.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.at_end = true,
+                Ok(read) => self.end += read,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(damaged(&self.file, &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn damaged(file: &SourceFile, error: &std::io::Error) -> Error {
+    match file.compression {
+        Compression::None => file.unreadable(error),
+        Compression::Gzip | Compression::Zstd => {
+            Error::input(format!("`{}` ends too early or is damaged: {error}", file.name))
+                .hint("copy the file again, and compare its size with the original's")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+
+    use super::super::tests::{folder, read_all, read_one, source};
+    use super::*;
+    use crate::error::Kind;
+    use crate::spec::CsvSpec;
+
+    fn text() -> String {
+        let mut text = "a,b\n".to_string();
+        for row in 0..5000_u64 {
+            writeln!(text, "{row},{}", row.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
+        }
+        text
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = ::zstd::stream::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn compressed_files_are_read_to_the_end_of_their_last_part() {
+        let parts = [("x.csv.gz", gzip as fn(&[u8]) -> Vec<u8>), ("x.csv.zst", zstd)];
+        for (name, pack) in parts {
+            let bytes = [pack(text().as_bytes()), pack(b"last,one\n")].concat();
+            let read = read_one(name, &bytes, CsvSpec::default()).unwrap();
+            assert_eq!((read.rows.len(), read.rows[5000].1), (5001, 5002), "{name}");
+        }
+    }
+
+    #[test]
+    fn compressed_files_that_were_cut_or_damaged_are_refused() {
+        for (name, whole) in [("x.csv.gz", gzip(text().as_bytes())), ("x.csv.zst", zstd(text().as_bytes()))] {
+            let mut damaged = whole.clone();
+            damaged[whole.len() / 2] ^= 0x55;
+            for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..5], &damaged] {
+                let error = read_one(name, bytes, CsvSpec::default()).unwrap_err();
+                assert_eq!(error.kind(), Kind::Input);
+                assert!(error.to_string().starts_with(&format!("`{name}` ends too early or is damaged: ")), "{error}");
+                assert!(error.next_step().is_some());
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_compressed_is_nothing() {
+        let error = read_one("x.csv.gz", &gzip(b""), CsvSpec::default()).unwrap_err();
+        assert_eq!(error.to_string(), "`x.csv.gz` is empty: not even a header");
+        let error = read_one("x.json.zst", &zstd(b""), CsvSpec::default()).unwrap_err();
+        assert_eq!(error.to_string(), "`x.json.zst` is empty");
+    }
+
+    #[test]
+    fn a_record_that_does_not_end_does_not_fill_the_memory() {
+        let folder = folder(&[("x.csv", text().as_bytes())]);
+        let source = source(folder.path(), "x.csv", &[], CsvSpec::default()).unwrap();
+        let mut input = Input::open(&source.files()[0], Encoding::Utf8).unwrap();
+        input.longest = 4096;
+        let error = loop {
+            if let Err(error) = input.grow(7) {
+                break error;
+            }
+        };
+        assert!(error.to_string().starts_with("`x.csv`: the record on line 7 is longer than"), "{error}");
+        assert!(input.buffer.len() <= 4 * 4096);
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_found_is_refused() {
+        let folder = folder(&[("x.csv", b"a\n1\n")]);
+        let source = source(folder.path(), "x.csv", &[], CsvSpec::default()).unwrap();
+        std::fs::write(folder.path().join("x.csv"), "a\n1\n2\n").unwrap();
+        let error = source.batches(9).next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "`x.csv` was changed while it was read: it had 4 bytes and has 6");
+        assert_eq!(source.hash(0).unwrap_err().kind(), Kind::Input);
+    }
+
+    #[test]
+    fn every_file_is_read_from_its_own_start() {
+        let files: [(&str, &[u8]); 2] = [("a.csv", b"\xEF\xBB\xBFa\n1\n"), ("b.csv", b"a\r\n2\r\n")];
+        let read = read_all(&files, "*.csv", &[], CsvSpec::default()).unwrap();
+        assert_eq!(read.rows.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(), [(0, 2), (1, 2)]);
+    }
+}

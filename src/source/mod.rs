@@ -1,0 +1,336 @@
+//! The delta files of one table, as Arrow record batches.
+//!
+//! A [`Source`] finds the files, holds their columns against each other and hands their rows over in
+//! the order of files and lines. Every row keeps its file and line, so that whatever is said about it
+//! later can be found again. A row that cannot be parsed is handed over too, as [`Malformed`]: it is
+//! never lost and never stops the others. A *file* that cannot be read to its end stops the run.
+//!
+//! ```text
+//! a.csv ─┐            ┌─► rows       account_ref │ name      with lines 2, 3, 5
+//! b.csv ─┴─► Source ──┤
+//!                     └─► malformed  line 4: 7 fields, the header has 6
+//! ```
+//!
+//! A new format is one more file in this folder and one more arm of [`Format`].
+
+mod columns;
+mod csv;
+mod files;
+mod input;
+mod ipc;
+mod json;
+mod parquet;
+mod records;
+mod text;
+mod typed;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+
+use self::columns::Found;
+use self::csv::Dialect;
+use self::files::Compression;
+use crate::error::{Error, Result};
+use crate::spec::{Format, SourceSpec};
+
+/// The delta files of one table.
+#[derive(Debug, Clone)]
+pub struct Source {
+    schema: SchemaRef,
+    files: Arc<[SourceFile]>,
+    dialect: Arc<Dialect>,
+}
+
+/// One file of a [`Source`].
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Where the file is.
+    pub path: PathBuf,
+    /// The path as users know it: relative to the pipeline's folder if it is inside, else as given.
+    pub name: String,
+    /// The file's format.
+    pub format: Format,
+    /// The file's size on disk.
+    pub bytes: u64,
+    compression: Compression,
+    /// For each of the file's columns, its place in the source's schema; `None` is not loaded.
+    columns: Vec<Option<usize>>,
+}
+
+/// Rows of one file.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The file, as an index of [`Source::files`].
+    pub file: usize,
+    /// For each row the line where its record starts, from 1; in Parquet and Arrow files the number of the row, from 1.
+    pub lines: Vec<u64>,
+    /// The rows, in the source's schema.
+    pub rows: RecordBatch,
+    /// Rows of this stretch of the file that could not be parsed, in the order of lines. They are not in `rows`.
+    pub malformed: Vec<Malformed>,
+}
+
+/// A row that could not be parsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed {
+    /// The line where the record starts, from 1 (in Parquet and Arrow files the number of the row).
+    pub line: u64,
+    /// The record as it stands in the file, without its line ending; bytes that are no UTF-8 are shown as `�`. A row of a
+    /// Parquet or Arrow file is shown as its values with commas between.
+    pub raw: String,
+    /// The record's values in the order of the source's columns, as far as they go; what a line has beyond its file's
+    /// columns comes last. Empty where a line is no JSON.
+    pub fields: Vec<Option<String>>,
+    /// What is wrong, as a phrase: `7 fields, the header has 6`.
+    pub reason: String,
+}
+
+impl Source {
+    /// Finds the files that `spec.path` names, relative to the pipeline's `folder`, reads the columns of each, and holds them
+    /// against each other.
+    ///
+    /// Columns are matched by name; their order may differ from file to file. The first file's order is the source's. Columns
+    /// whose name starts with `_reject_` and those in `spec.ignore` are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Input`](crate::error::Kind::Input) for files that are missing, empty, damaged, or differ in their columns, and
+    /// [`Pipeline`](crate::error::Kind::Pipeline) for options that make no sense.
+    pub fn try_new(spec: &SourceSpec, folder: &Path) -> Result<Self> {
+        let dialect = Dialect::try_new(&spec.csv)?;
+        let mut files = files::find(spec, folder)?;
+        let mut found = Vec::with_capacity(files.len());
+        for file in &files {
+            if file.bytes == 0 {
+                return Err(file.empty(file.format == Format::Csv && dialect.header));
+            }
+            found.push(match file.format {
+                Format::Csv => Found::Named(csv::header(file, &dialect)?),
+                Format::Json => Found::Keys(json::keys(file)?),
+                Format::Parquet => Found::Typed(parquet::schema(file)?),
+                Format::Arrow => Found::Typed(ipc::schema(file)?),
+            });
+        }
+        let schema = columns::align(&mut files, &found, &spec.ignore)?;
+        Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect) })
+    }
+
+    /// All columns: text for CSV and JSON, else the file's own types with dictionaries and views unpacked. All are nullable.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// The files, sorted by path.
+    pub fn files(&self) -> &[SourceFile] {
+        &self.files
+    }
+
+    /// The BLAKE3 hash of a file's bytes as they are on disk, as 64 hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// [`Input`](crate::error::Kind::Input) if the file cannot be read.
+    pub fn hash(&self, file: usize) -> Result<String> {
+        let file = self.files.get(file).ok_or_else(|| Error::internal(format!("there is no source file {file}")))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(file.open()?).map_err(|error| file.unreadable(error))?;
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// The rows in the order of files and lines, at most `rows` at a time, fewer where rows are large. A batch never spans two
+    /// files. After an error there is nothing more.
+    pub fn batches(&self, rows: usize) -> Batches {
+        Batches { source: self.clone(), rows: rows.max(1), next: 0, current: None }
+    }
+
+    fn read(&self, index: usize, rows: usize) -> Result<FileBatches> {
+        let file = self.files[index].clone();
+        let schema = Arc::clone(&self.schema);
+        Ok(match file.format {
+            Format::Csv => Box::new(csv::Rows::try_new(index, file, schema, Arc::clone(&self.dialect), rows)?),
+            Format::Json => Box::new(json::Rows::try_new(index, &file, schema, rows)?),
+            Format::Parquet => parquet::read(index, file, schema, rows)?,
+            Format::Arrow => ipc::read(index, file, schema, rows)?,
+        })
+    }
+}
+
+impl SourceFile {
+    /// Opens the file, which must be as large as it was when it was found.
+    fn open(&self) -> Result<File> {
+        let file = File::open(&self.path).map_err(|error| self.unreadable(error))?;
+        let bytes = file.metadata().map_err(|error| self.unreadable(error))?.len();
+        if bytes != self.bytes {
+            return Err(self.changed(format!("it had {} bytes and has {bytes}", self.bytes)));
+        }
+        Ok(file)
+    }
+
+    fn unreadable(&self, error: impl std::fmt::Display) -> Error {
+        Error::input(format!("cannot read `{}`: {error}", self.name))
+    }
+
+    fn changed(&self, how: impl std::fmt::Display) -> Error {
+        Error::input(format!("`{}` was changed while it was read: {how}", self.name))
+            .hint("run again when the file is complete")
+    }
+
+    /// Not a byte in it, where a `header` was to be at least.
+    fn empty(&self, header: bool) -> Error {
+        let what = if header { ": not even a header" } else { "" };
+        Error::input(format!("`{}` is empty{what}", self.name))
+            .hint("an export that was cut off looks like this; if there is nothing to load, remove the file")
+    }
+}
+
+/// The batches of one file.
+type FileBatches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
+
+/// The batches of a [`Source`], made by [`Source::batches`].
+pub struct Batches {
+    source: Source,
+    rows: usize,
+    next: usize,
+    current: Option<FileBatches>,
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.current.as_mut().and_then(Iterator::next) {
+                Some(Ok(batch)) => return Some(Ok(batch)),
+                Some(Err(error)) => return Some(self.stop(error)),
+                None if self.next == self.source.files.len() => return None,
+                None => match self.source.read(self.next, self.rows) {
+                    Ok(batches) => {
+                        self.current = Some(batches);
+                        self.next += 1;
+                    }
+                    Err(error) => return Some(self.stop(error)),
+                },
+            }
+        }
+    }
+}
+
+impl Batches {
+    fn stop(&mut self, error: Error) -> Result<Batch> {
+        self.current = None;
+        self.next = self.source.files.len();
+        Err(error)
+    }
+}
+
+impl std::fmt::Debug for Batches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batches").field("rows", &self.rows).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, AsArray};
+
+    use super::*;
+    use crate::error::Kind;
+    use crate::spec::CsvSpec;
+
+    /// All that a source gave: its rows with file and line, and its malformed rows.
+    #[derive(Debug, Default, PartialEq)]
+    pub(super) struct Read {
+        pub(super) rows: Vec<(usize, u64, Vec<Option<String>>)>,
+        pub(super) malformed: Vec<Malformed>,
+    }
+
+    pub(super) fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    pub(super) fn source(folder: &Path, path: &str, ignore: &[&str], csv: CsvSpec) -> Result<Source> {
+        let ignore = ignore.iter().map(ToString::to_string).collect();
+        Source::try_new(&SourceSpec { path: path.into(), format: None, ignore, csv }, folder)
+    }
+
+    pub(super) fn read_all(files: &[(&str, &[u8])], path: &str, ignore: &[&str], csv: CsvSpec) -> Result<Read> {
+        let folder = folder(files);
+        let mut read = Read::default();
+        for batch in source(folder.path(), path, ignore, csv)?.batches(3) {
+            let batch = batch?;
+            assert_eq!(batch.lines.len(), batch.rows.num_rows());
+            assert!((1..=3).contains(&(batch.lines.len() + batch.malformed.len())));
+            for (row, line) in batch.lines.iter().enumerate() {
+                let text = |column: &Arc<dyn Array>| {
+                    let column = column.as_string::<i32>();
+                    column.is_valid(row).then(|| column.value(row).to_string())
+                };
+                read.rows.push((batch.file, *line, batch.rows.columns().iter().map(text).collect()));
+            }
+            read.malformed.extend(batch.malformed);
+        }
+        Ok(read)
+    }
+
+    pub(super) fn read_one(name: &str, bytes: &[u8], csv: CsvSpec) -> Result<Read> {
+        read_all(&[(name, bytes)], name, &[], csv)
+    }
+
+    #[test]
+    fn batches_keep_the_order_of_files_and_lines_and_never_span_two_files() {
+        let folder = folder(&[("b.csv", b"a\n1\n2\n"), ("a.csv", b"a\n1\n2\n3\n4\n5\n")]);
+        let source = source(folder.path(), "*.csv", &[], CsvSpec::default()).unwrap();
+        assert_eq!(source.files().iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["a.csv", "b.csv"]);
+        let batches: Vec<Batch> = source.batches(2).collect::<Result<_>>().unwrap();
+        let seen: Vec<(usize, Vec<u64>)> = batches.into_iter().map(|batch| (batch.file, batch.lines)).collect();
+        assert_eq!(seen, [(0, vec![2, 3]), (0, vec![4, 5]), (0, vec![6]), (1, vec![2, 3])]);
+    }
+
+    #[test]
+    fn a_batch_ends_when_it_holds_many_bytes() {
+        let mut text = "a\n".to_string();
+        for _ in 0..40 {
+            text.push_str(&"x".repeat(1024 * 1024));
+            text.push('\n');
+        }
+        let folder = folder(&[("a.csv", text.as_bytes())]);
+        let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
+        let sizes: Vec<usize> = source.batches(1000).map(|batch| batch.unwrap().lines.len()).collect();
+        assert_eq!(sizes, [16, 16, 8]);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_bytes_on_disk() {
+        let folder = folder(&[("a.csv", b"a\r\n1\r\n")]);
+        let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
+        assert_eq!(source.hash(0).unwrap(), blake3::hash(b"a\r\n1\r\n").to_hex().to_string());
+        assert_eq!(source.hash(1).unwrap_err().kind(), Kind::Internal);
+    }
+
+    #[test]
+    fn after_an_error_there_is_nothing_more() {
+        let folder = folder(&[("a.csv", b"a\n1\n"), ("b.csv", b"a\n2\n"), ("c.csv", b"a\n3\n")]);
+        let source = source(folder.path(), "*.csv", &[], CsvSpec::default()).unwrap();
+        std::fs::remove_file(folder.path().join("b.csv")).unwrap();
+        let mut batches = source.batches(9);
+        assert!(batches.next().unwrap().is_ok());
+        let error = batches.next().unwrap().unwrap_err();
+        assert!(error.to_string().starts_with("cannot read `b.csv`: "), "{error}");
+        assert!(batches.next().is_none());
+    }
+
+    #[test]
+    fn batches_can_be_read_on_another_thread() {
+        fn is_send<T: Send>(_: &T) {}
+        let folder = folder(&[("a.csv", b"a\n1\n")]);
+        is_send(&source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap().batches(1));
+    }
+}

@@ -1,0 +1,151 @@
+//! Apache Parquet files.
+
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::ParquetMetaData;
+
+use super::text::BATCH_BYTES;
+use super::{FileBatches, SourceFile, typed};
+use crate::error::Result;
+
+type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
+
+/// The columns that the file's footer names.
+pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
+    Ok(open(file)?.schema().clone())
+}
+
+/// The file's rows.
+pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<FileBatches> {
+    let builder = open(&file)?;
+    if builder.schema().fields().len() != file.columns.len() {
+        return Err(file.changed("it has other columns"));
+    }
+    let expected = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
+    let mask = ProjectionMask::roots(builder.parquet_schema(), typed::projection(&file));
+    let step = rows.min(rows_per_batch(builder.metadata()));
+    let reader = typed::guarded(&file, || {
+        let builder = builder.with_projection(mask).with_batch_size(step);
+        builder.build().map_err(|error| typed::damaged(&file, error))
+    })?;
+    Ok(typed::batches(index, file, schema, rows, expected, reader))
+}
+
+fn open(file: &SourceFile) -> Result<Builder> {
+    let handle = file.open()?;
+    typed::guarded(file, || Builder::try_new(handle).map_err(|error| typed::damaged(file, error)))
+}
+
+/// How many rows to decode at a time, so that a batch stays near its limit in bytes.
+fn rows_per_batch(metadata: &ParquetMetaData) -> usize {
+    let groups = metadata.row_groups().iter();
+    let per_row = groups
+        .filter(|group| group.num_rows() > 0)
+        .map(|group| usize::try_from(group.total_byte_size() / group.num_rows()).unwrap_or(0))
+        .max();
+    BATCH_BYTES / per_row.unwrap_or(0).clamp(1, BATCH_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array, ListArray, StringArray};
+    use arrow::datatypes::{Int32Type, Int64Type};
+    use arrow::record_batch::RecordBatch;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    use super::super::Source;
+    use crate::error::{Kind, Result};
+    use crate::spec::{CsvSpec, SourceSpec};
+
+    fn rows(count: i64) -> RecordBatch {
+        RecordBatch::try_from_iter([
+            ("id", Arc::new(Int64Array::from_iter_values(0..count)) as ArrayRef),
+            ("name", Arc::new(StringArray::from_iter_values((0..count).map(|id| format!("name {id}"))))),
+        ])
+        .unwrap()
+    }
+
+    fn write(path: &Path, batch: &RecordBatch) {
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(64)).build();
+        let mut writer =
+            ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), Some(properties)).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
+    }
+
+    fn source(folder: &Path, ignore: &[&str]) -> Result<Source> {
+        let ignore = ignore.iter().map(ToString::to_string).collect();
+        Source::try_new(&SourceSpec { path: "*.parquet".into(), format: None, ignore, csv: CsvSpec::default() }, folder)
+    }
+
+    #[test]
+    fn rows_come_in_order_with_their_numbers_in_each_file() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("a.parquet"), &rows(150));
+        write(&folder.path().join("b.parquet"), &rows(10));
+        let source = source(folder.path(), &[]).unwrap();
+        let mut seen = Vec::new();
+        for batch in source.batches(40) {
+            let batch = batch.unwrap();
+            assert!(batch.rows.num_rows() <= 40 && batch.malformed.is_empty());
+            let ids = batch.rows.column(0).as_primitive::<Int64Type>().values().to_vec();
+            seen.extend(batch.lines.iter().zip(ids).map(|(line, id)| (batch.file, *line, id)));
+        }
+        let expected = (0..150).map(|id| (0, id as u64 + 1, id)).chain((0..10).map(|id| (1, id as u64 + 1, id)));
+        assert_eq!(seen, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_ignored_nested_column_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = ListArray::from_iter_primitive::<Int32Type, _, _>(vec![Some(vec![Some(1), Some(2)]), None]);
+        let ids = Int64Array::from(vec![7, 8]);
+        let batch = RecordBatch::try_from_iter([("tags", Arc::new(list) as ArrayRef), ("id", Arc::new(ids))]).unwrap();
+        write(&folder.path().join("a.parquet"), &batch);
+        let error = source(folder.path(), &[]).unwrap_err();
+        assert!(error.next_step().unwrap().contains("ignore: [tags]"), "{error}");
+        let read = source(folder.path(), &["tags"]).unwrap().batches(9).next().unwrap().unwrap();
+        assert_eq!(read.rows.column(0).as_primitive::<Int64Type>().values(), &[7, 8]);
+    }
+
+    #[test]
+    fn a_cut_file_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        write(&path, &rows(100));
+        let bytes = fs::read(&path).unwrap();
+        for keep in [3, bytes.len() / 2, bytes.len() - 1] {
+            fs::write(&path, &bytes[..keep]).unwrap();
+            let error = source(folder.path(), &[]).unwrap_err();
+            assert_eq!(error.kind(), Kind::Input);
+            assert!(error.to_string().starts_with("cannot read `a.parquet`: "), "{error}");
+            assert!(error.next_step().unwrap().contains("cut off or damaged"));
+        }
+    }
+
+    #[test]
+    fn damage_anywhere_is_an_error_of_the_input_or_goes_unseen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        write(&path, &rows(100));
+        let bytes = fs::read(&path).unwrap();
+        let mut refused = 0;
+        for position in (0..bytes.len()).step_by(7) {
+            let mut bytes = bytes.clone();
+            bytes[position] ^= 0xFF;
+            fs::write(&path, &bytes).unwrap();
+            let read = source(folder.path(), &[]).and_then(|source| source.batches(50).collect::<Result<Vec<_>>>());
+            if let Err(error) = read {
+                assert_eq!(error.kind(), Kind::Input, "{error}");
+                refused += 1;
+            }
+        }
+        assert!(refused > 10, "{refused}");
+    }
+}

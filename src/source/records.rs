@@ -1,0 +1,347 @@
+//! The records of a CSV file, [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180) and what is found in its name.
+//!
+//! They are split here rather than by a crate, for three reasons: the line of each record has to be right
+//! after CRLF, blank lines and line breaks in quotes; a record that is refused has to be kept as it stands
+//! in the file; and text after a closing quote has to be refused, because a lenient reader makes one row
+//! out of two where a quote was left open:
+//!
+//! ```text
+//! id,name
+//! 1,"Ann         ◄─ read leniently: 1 row, `1` and `Ann⏎2,Bob"`, and nobody misses row 2
+//! 2,"Bob"
+//! ```
+
+use std::borrow::Cow;
+
+use super::SourceFile;
+use super::input::Input;
+use crate::error::Result;
+use crate::spec::Encoding;
+
+/// Where a field stands in its record, without quotes around it.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Whether it holds doubled quotes.
+    pub(super) doubled: bool,
+}
+
+/// Why a record is no CSV.
+#[derive(Clone, Copy)]
+pub(super) enum Fault {
+    /// The quote at this byte of the record is never closed.
+    Unclosed(usize),
+    /// This field goes on after its closing quote.
+    AfterQuote(usize),
+    /// This field holds a carriage return that ends no line.
+    Return(usize),
+}
+
+/// A record at the start of the window.
+pub(super) struct Record {
+    pub(super) line: u64,
+    /// Its bytes, without its line ending.
+    pub(super) len: usize,
+    pub(super) fault: Option<Fault>,
+}
+
+/// What [`split`] found.
+enum Split {
+    /// The window ends before the record does.
+    Cut,
+    /// A record of `len` bytes; the next one starts at `next`.
+    Record { len: usize, next: usize, fault: Option<Fault> },
+}
+
+/// The records of a file, one after the other.
+pub(super) struct Records {
+    input: Input,
+    delimiter: u8,
+    quote: u8,
+    /// Whether a lone carriage return ends a line. The file's first line decides.
+    returns: Option<bool>,
+    fields: Vec<Span>,
+    line: u64,
+    /// Bytes and lines of the record that was given last.
+    done: (usize, u64),
+}
+
+impl Records {
+    pub(super) fn open(file: &SourceFile, encoding: Encoding, delimiter: u8, quote: u8) -> Result<Self> {
+        Ok(Self {
+            input: Input::open(file, encoding)?,
+            delimiter,
+            quote,
+            returns: None,
+            fields: Vec::new(),
+            line: 1,
+            done: (0, 0),
+        })
+    }
+
+    /// The next record. Blank lines are passed over.
+    pub(super) fn next(&mut self) -> Result<Option<Record>> {
+        loop {
+            self.input.consume(self.done.0);
+            self.line += self.done.1;
+            self.done = (0, 0);
+            let (bytes, at_end) = (self.input.bytes(), self.input.at_end());
+            if bytes.is_empty() && at_end {
+                return Ok(None);
+            }
+            let returns = self.returns.unwrap_or(true);
+            match split(bytes, at_end, self.delimiter, self.quote, returns, &mut self.fields) {
+                Split::Cut => self.input.grow(self.line)?,
+                Split::Record { len, next, fault } => {
+                    let returns = *self.returns.get_or_insert(bytes[len..next] == *b"\r");
+                    self.done = (next, line_breaks(&bytes[..next], returns));
+                    if len > 0 {
+                        return Ok(Some(Record { line: self.line, len, fault }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the file has nothing in it, or nothing any more.
+    pub(super) fn is_empty(&self) -> bool {
+        self.input.bytes().is_empty()
+    }
+
+    /// The bytes of the record that [`Self::next`] gave last.
+    pub(super) fn bytes(&self, record: &Record) -> &[u8] {
+        &self.input.bytes()[..record.len]
+    }
+
+    /// The fields of the record that [`Self::next`] gave last.
+    pub(super) fn fields(&self) -> &[Span] {
+        &self.fields
+    }
+
+    /// The value in a field.
+    pub(super) fn value<'a>(&self, text: &'a str, span: Span) -> Cow<'a, str> {
+        let value = &text[span.start..span.end];
+        if !span.doubled {
+            return Cow::Borrowed(value);
+        }
+        let quote = char::from(self.quote).to_string();
+        Cow::Owned(value.replace(&quote.repeat(2), &quote))
+    }
+
+    /// The line of the byte `at` in a record.
+    pub(super) fn line_of(&self, record: &Record, at: usize) -> u64 {
+        record.line + line_breaks(&self.bytes(record)[..at], self.returns.unwrap_or(false))
+    }
+}
+
+/// Splits the record that `bytes` begin with into `fields`.
+fn split(bytes: &[u8], at_end: bool, delimiter: u8, quote: u8, returns: bool, fields: &mut Vec<Span>) -> Split {
+    fields.clear();
+    let mut fault = None;
+    let mut at = 0;
+    loop {
+        let start = at;
+        if bytes.get(at) == Some(&quote) {
+            let mut doubled = false;
+            at += 1;
+            let end = loop {
+                let Some(found) = bytes[at..].iter().position(|byte| *byte == quote) else {
+                    if !at_end {
+                        return Split::Cut;
+                    }
+                    fields.push(Span { start: start + 1, end: bytes.len(), doubled });
+                    let fault = Some(Fault::Unclosed(start));
+                    return Split::Record { len: bytes.len(), next: bytes.len(), fault };
+                };
+                at += found;
+                match bytes.get(at + 1) {
+                    Some(byte) if *byte == quote => (doubled, at) = (true, at + 2),
+                    None if !at_end => return Split::Cut,
+                    _ => break at,
+                }
+            };
+            at += 1;
+            let span = Span { start: start + 1, end, doubled };
+            match bytes.get(at) {
+                Some(byte) if *byte == delimiter => {
+                    fields.push(span);
+                    at += 1;
+                    continue;
+                }
+                Some(b'\n' | b'\r') => match line_ending(bytes, at, at_end, returns) {
+                    Ending::Cut => return Split::Cut,
+                    Ending::At(next) => {
+                        fields.push(span);
+                        return Split::Record { len: at, next, fault };
+                    }
+                    Ending::None => {}
+                },
+                Some(_) => {}
+                None => {
+                    fields.push(span);
+                    return Split::Record { len: at, next: at, fault };
+                }
+            }
+            fault = fault.or(Some(Fault::AfterQuote(fields.len())));
+        }
+        loop {
+            let stop = |byte: &u8| *byte == delimiter || *byte == b'\n' || *byte == b'\r';
+            let Some(found) = bytes[at..].iter().position(stop) else {
+                if !at_end {
+                    return Split::Cut;
+                }
+                fields.push(Span { start, end: bytes.len(), doubled: false });
+                return Split::Record { len: bytes.len(), next: bytes.len(), fault };
+            };
+            at += found;
+            let span = Span { start, end: at, doubled: false };
+            if bytes[at] == delimiter {
+                fields.push(span);
+                at += 1;
+                break;
+            }
+            match line_ending(bytes, at, at_end, returns) {
+                Ending::Cut => return Split::Cut,
+                Ending::At(next) => {
+                    fields.push(span);
+                    return Split::Record { len: at, next, fault };
+                }
+                Ending::None => {
+                    fault = fault.or(Some(Fault::Return(fields.len())));
+                    at += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Whether a line ends at a line feed or carriage return.
+enum Ending {
+    /// Not known before the next byte is.
+    Cut,
+    /// It does, and the next one starts here.
+    At(usize),
+    /// It does not.
+    None,
+}
+
+fn line_ending(bytes: &[u8], at: usize, at_end: bool, returns: bool) -> Ending {
+    if bytes[at] == b'\n' {
+        return Ending::At(at + 1);
+    }
+    match bytes.get(at + 1) {
+        Some(b'\n') => Ending::At(at + 2),
+        None if !at_end => Ending::Cut,
+        _ if returns => Ending::At(at + 1),
+        _ => Ending::None,
+    }
+}
+
+/// How many lines end in `bytes`.
+fn line_breaks(bytes: &[u8], returns: bool) -> u64 {
+    let feeds = bytes.split(|byte| *byte == b'\n').count() - 1;
+    let lone = |index: usize| bytes[index] == b'\r' && bytes.get(index + 1) != Some(&b'\n');
+    let returns = if returns { (0..bytes.len()).filter(|index| lone(*index)).count() } else { 0 };
+    (feeds + returns) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{Read, read_one};
+    use crate::spec::CsvSpec;
+
+    fn lines(text: &str) -> Vec<(u64, String)> {
+        let Read { rows, malformed } = read_one("x.csv", text.as_bytes(), CsvSpec::default()).unwrap();
+        assert_eq!(malformed, []);
+        let joined =
+            |row: Vec<Option<String>>| row.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>().join("|");
+        rows.into_iter().map(|(_, line, row)| (line, joined(row))).collect()
+    }
+
+    fn expected(rows: &[(u64, &str)]) -> Vec<(u64, String)> {
+        rows.iter().map(|(line, row)| (*line, (*row).to_string())).collect()
+    }
+
+    #[test]
+    fn lines_are_right_after_blank_lines_and_breaks_in_quotes() {
+        let text = "\n\na,b\n1,x\n\n\n2,\"y\n\nz\"\n3,w\n\n4,v";
+        assert_eq!(lines(text), expected(&[(4, "1|x"), (7, "2|y\n\nz"), (10, "3|w"), (12, "4|v")]));
+    }
+
+    #[test]
+    fn lines_are_right_with_crlf() {
+        let text = "a,b\r\n1,x\r\n\r\n2,\"y\r\nz\"\r\n3,\"w\"\r\n";
+        assert_eq!(lines(text), expected(&[(2, "1|x"), (4, "2|y\r\nz"), (6, "3|w")]));
+    }
+
+    #[test]
+    fn lines_are_right_with_lone_carriage_returns() {
+        assert_eq!(lines("a,b\r1,x\r\r2,\"y\rz\"\r3,w"), expected(&[(2, "1|x"), (4, "2|y\rz"), (6, "3|w")]));
+    }
+
+    #[test]
+    fn lines_are_right_after_a_byte_order_mark() {
+        assert_eq!(lines("\u{FEFF}a,b\n1,x\n"), expected(&[(2, "1|x")]));
+        assert_eq!(lines("\u{FEFF}\"a\",b\r\n1,x\r\n"), expected(&[(2, "1|x")]));
+    }
+
+    #[test]
+    fn quotes_inside_a_field_are_text() {
+        assert_eq!(lines("a,b\n\"say \"\"hi\"\"\",5\" pipe\n"), expected(&[(2, "say \"hi\"|5\" pipe")]));
+    }
+
+    #[test]
+    fn the_last_record_needs_no_line_ending_and_may_end_in_an_empty_field() {
+        assert_eq!(lines("a,b\n1,"), expected(&[(2, "1|")]));
+        assert_eq!(lines("a,b\n1,\"x\""), expected(&[(2, "1|x")]));
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_writer_wrote_is_read_as_it_was_with_its_lines(
+            rows in prop::collection::vec(prop::collection::vec("[a-zé,;\"\r\n \t]{0,12}", 3), 0..12),
+            crlf: bool,
+        ) {
+            let terminator = if crlf { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+            let mut writer = csv::WriterBuilder::new().terminator(terminator).from_writer(Vec::new());
+            writer.write_record(["a", "b", "c"]).unwrap();
+            let mut line = 2;
+            let mut expected = Vec::new();
+            for row in &rows {
+                writer.write_record(row).unwrap();
+                let values: Vec<_> = row.iter().map(|value| Some(value.clone()).filter(|value| !value.is_empty())).collect();
+                expected.push((line, values));
+                line += 1 + row.iter().flat_map(|value| value.chars()).filter(|c| *c == '\n').count() as u64;
+            }
+            let bytes = writer.into_inner().unwrap();
+            let Read { rows, malformed } = read_one("x.csv", &bytes, CsvSpec::default()).unwrap();
+            prop_assert_eq!(malformed, []);
+            prop_assert_eq!(rows.into_iter().map(|row| (row.1, row.2)).collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn no_byte_of_any_file_is_lost(bytes in "[a,\"\r\n]{0,40}") {
+            let text = format!("x,y\n{bytes}");
+            let Read { rows, malformed } = read_one("x.csv", text.as_bytes(), CsvSpec::default()).unwrap();
+            let letters = |text: &str| text.matches('a').count();
+            let read: usize = rows.iter().flat_map(|row| row.2.iter().flatten()).map(|value| letters(value)).sum();
+            let refused: usize = malformed.iter().map(|row| letters(&row.raw)).sum();
+            prop_assert_eq!(read + refused, letters(&bytes));
+            // Each record starts on a line that is not blank, and no two on the same.
+            let mut starts: Vec<u64> = rows.iter().map(|row| row.1).chain(malformed.iter().map(|row| row.line)).collect();
+            starts.sort_unstable();
+            let lines: Vec<&str> = text.split('\n').collect();
+            prop_assert!(starts.windows(2).all(|pair| pair[0] < pair[1]), "{:?}", starts);
+            prop_assert!(starts.iter().all(|line| !lines[*line as usize - 1].is_empty()), "{:?}", starts);
+        }
+    }
+
+    #[test]
+    fn the_file_name_tells_the_delimiter() {
+        let read = read_one("x.tsv", b"a\tb\n1,5\t2\n", CsvSpec::default()).unwrap();
+        assert_eq!(read.rows[0].2, [Some("1,5".to_string()), Some("2".to_string())]);
+    }
+}

@@ -1,0 +1,71 @@
+//! Rows of text on their way into a batch: what CSV and JSON have in common.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringBuilder};
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+
+use super::{Batch, Malformed};
+use crate::error::Result;
+
+/// A batch is handed over when it holds this many bytes, however few rows that are.
+pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// The batch that is being filled.
+pub(super) struct Stretch {
+    file: usize,
+    schema: SchemaRef,
+    rows: usize,
+    lines: Vec<u64>,
+    columns: Vec<StringBuilder>,
+    malformed: Vec<Malformed>,
+    bytes: usize,
+}
+
+impl Stretch {
+    pub(super) fn new(file: usize, schema: SchemaRef, rows: usize) -> Self {
+        let columns = schema.fields().iter().map(|_| StringBuilder::new()).collect();
+        Self { file, schema, rows, lines: Vec::new(), columns, malformed: Vec::new(), bytes: 0 }
+    }
+
+    /// The next row's value in a column; each column gets one before [`Self::end_row`].
+    pub(super) fn value(&mut self, column: usize, value: Option<&str>) {
+        match value {
+            Some(value) => {
+                self.bytes += value.len();
+                self.columns[column].append_value(value);
+            }
+            None => self.columns[column].append_null(),
+        }
+    }
+
+    /// The row is complete.
+    pub(super) fn end_row(&mut self, line: u64) {
+        self.lines.push(line);
+    }
+
+    /// A row that could not be parsed.
+    pub(super) fn malformed(&mut self, malformed: Malformed) {
+        self.bytes += malformed.raw.len() * 2;
+        self.malformed.push(malformed);
+    }
+
+    /// Whether the batch is to be handed over.
+    pub(super) fn is_full(&self) -> bool {
+        self.lines.len() + self.malformed.len() >= self.rows || self.bytes >= BATCH_BYTES
+    }
+
+    /// The batch, if there is anything in it; the next one starts empty.
+    pub(super) fn take(&mut self) -> Result<Option<Batch>> {
+        if self.lines.is_empty() && self.malformed.is_empty() {
+            return Ok(None);
+        }
+        self.bytes = 0;
+        let lines = std::mem::take(&mut self.lines);
+        let columns = self.columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
+        Ok(Some(Batch { file: self.file, lines, rows, malformed: std::mem::take(&mut self.malformed) }))
+    }
+}

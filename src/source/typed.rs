@@ -1,0 +1,282 @@
+//! Rows that come with types, on their way into a batch: what Parquet and Arrow IPC have in common.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use super::text::BATCH_BYTES;
+use super::{Batch, FileBatches, Malformed, SourceFile};
+use crate::error::{Error, Result};
+
+/// The type of a column's values, whatever dictionary, view or run-length is around them.
+pub(super) fn plain(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Dictionary(_, values) => plain(values),
+        DataType::RunEndEncoded(_, values) => plain(values.data_type()),
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        other => other.clone(),
+    }
+}
+
+/// The columns of a file that are loaded, by their place in the file.
+pub(super) fn projection(file: &SourceFile) -> Vec<usize> {
+    file.columns.iter().enumerate().filter_map(|(index, place)| place.map(|_| index)).collect()
+}
+
+/// A file that its reader cannot make sense of.
+pub(super) fn damaged(file: &SourceFile, error: impl std::fmt::Display) -> Error {
+    file.unreadable(error)
+        .hint("the file is cut off or damaged: copy it again, and compare its size with the original's")
+}
+
+/// Runs a decoder over a file that may be damaged. The decoders check most of what they read, not all: what makes one panic
+/// is a fault of the file too.
+pub(super) fn guarded<T>(file: &SourceFile, decode: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged(file, "its parts contradict each other")))
+}
+
+/// The batches of a reader of one file, in the source's schema and at most `rows` rows each.
+///
+/// `expected` is how many rows the file says it has.
+pub(super) fn batches(
+    index: usize,
+    file: SourceFile,
+    schema: SchemaRef,
+    rows: usize,
+    expected: Option<u64>,
+    reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+) -> FileBatches {
+    Box::new(Rows { index, file, schema, limit: rows, expected, reader, read: 0, pending: None })
+}
+
+struct Rows<R> {
+    index: usize,
+    file: SourceFile,
+    schema: SchemaRef,
+    /// The most rows of a batch.
+    limit: usize,
+    expected: Option<u64>,
+    reader: R,
+    /// How many rows have been handed over.
+    read: u64,
+    /// What the reader gave and is not handed over yet, and how many rows of it go into one batch.
+    pending: Option<(RecordBatch, usize)>,
+}
+
+impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for Rows<R> {
+    type Item = Result<Batch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
+    fn advance(&mut self) -> Result<Option<Batch>> {
+        loop {
+            if let Some((batch, step)) = self.pending.take() {
+                let count = batch.num_rows().min(step);
+                if count > 0 {
+                    let head = batch.slice(0, count);
+                    self.pending = Some((batch.slice(count, batch.num_rows() - count), step));
+                    return self.hand_over(&head).map(Some);
+                }
+            }
+            let Self { file, reader, .. } = self;
+            let read = guarded(file, || reader.next().transpose().map_err(|error| damaged(file, error)))?;
+            let Some(batch) = read else {
+                return match self.expected {
+                    Some(expected) if expected != self.read => {
+                        Err(damaged(&self.file, format!("it says it has {expected} rows and has {}", self.read)))
+                    }
+                    _ => Ok(None),
+                };
+            };
+            let batch = self.aligned(&batch)?;
+            let mut bytes = 0;
+            for column in batch.columns() {
+                bytes += column.to_data().get_slice_memory_size()?;
+            }
+            let step = match bytes / BATCH_BYTES {
+                0 => self.limit,
+                parts => (batch.num_rows() / (parts + 1)).clamp(1, self.limit),
+            };
+            self.pending = Some((batch, step));
+        }
+    }
+
+    /// The reader's batch with the columns and types of the source.
+    fn aligned(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.schema.fields().len()];
+        for (column, place) in batch.columns().iter().zip(self.file.columns.iter().flatten()) {
+            let wanted = self.schema.field(*place).data_type();
+            let column = if column.data_type() == wanted {
+                Arc::clone(column)
+            } else {
+                guarded(&self.file, || {
+                    cast_with_options(column, wanted, &options).map_err(|error| damaged(&self.file, error))
+                })?
+            };
+            columns[*place] = Some(column);
+        }
+        let columns: Option<Vec<ArrayRef>> = columns.into_iter().collect();
+        let columns = columns.ok_or_else(|| self.file.changed("a column is gone"))?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    fn hand_over(&mut self, batch: &RecordBatch) -> Result<Batch> {
+        let first = self.read + 1;
+        self.read += batch.num_rows() as u64;
+        let lines = first..=self.read;
+        let faults = with_nul(batch);
+        if faults.is_empty() {
+            return Ok(Batch { file: self.index, lines: lines.collect(), rows: batch.clone(), malformed: Vec::new() });
+        }
+        let good: BooleanArray = (0..batch.num_rows()).map(|row| Some(!faults.contains_key(&row))).collect();
+        let rows = filter_record_batch(batch, &good)?;
+        let lines = lines.enumerate().filter(|(row, _)| !faults.contains_key(row)).map(|(_, line)| line).collect();
+        let malformed = faults
+            .into_iter()
+            .map(|(row, column)| {
+                let name = self.schema.field(column).name();
+                malformed(batch, row, first + row as u64, format!("column \"{name}\" holds a NUL character"))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Batch { file: self.index, lines, rows, malformed })
+    }
+}
+
+/// The rows that hold a NUL character in a text column, with the first such column. No target can store one.
+fn with_nul(batch: &RecordBatch) -> BTreeMap<usize, usize> {
+    let mut rows = BTreeMap::new();
+    for (column, array) in batch.columns().iter().enumerate() {
+        let Some(text) = array.as_string_opt::<i32>() else { continue };
+        let offsets = text.value_offsets();
+        let (start, end) = (offsets.first().copied().unwrap_or(0), offsets.last().copied().unwrap_or(0));
+        if !text.value_data()[start as usize..end as usize].contains(&0) {
+            continue;
+        }
+        for (row, value) in text.iter().enumerate() {
+            if value.is_some_and(|value| value.as_bytes().contains(&0)) {
+                rows.entry(row).or_insert(column);
+            }
+        }
+    }
+    rows
+}
+
+fn malformed(batch: &RecordBatch, row: usize, line: u64, reason: String) -> Result<Malformed> {
+    let options = FormatOptions::default();
+    let mut fields = Vec::with_capacity(batch.num_columns());
+    for column in batch.columns() {
+        let value = ArrayFormatter::try_new(column, &options)?;
+        fields.push(column.is_valid(row).then(|| value.value(row).to_string()));
+    }
+    let raw = fields.iter().map(|field| field.as_deref().unwrap_or_default()).collect::<Vec<_>>().join(",");
+    Ok(Malformed { line, raw, fields, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{DictionaryArray, Int32Array, Int64Array, LargeStringArray, StringArray, StringViewArray};
+    use arrow::datatypes::{Field, Int8Type, Schema};
+
+    use super::super::files::Compression;
+    use super::*;
+    use crate::spec::Format;
+
+    fn file(columns: Vec<Option<usize>>) -> SourceFile {
+        SourceFile {
+            path: "x".into(),
+            name: "x.parquet".into(),
+            format: Format::Parquet,
+            bytes: 1,
+            compression: Compression::None,
+            columns,
+        }
+    }
+
+    fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
+        Arc::new(Schema::new(
+            fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), true)).collect::<Vec<_>>(),
+        ))
+    }
+
+    fn text_of(batch: &Batch, column: usize) -> Vec<Option<&str>> {
+        batch.rows.column(column).as_string::<i32>().iter().collect()
+    }
+
+    #[test]
+    fn dictionaries_views_and_narrow_integers_become_the_sources_types() {
+        let dictionary: DictionaryArray<Int8Type> = vec![Some("x"), None, Some("x")].into_iter().collect();
+        let batch = RecordBatch::try_from_iter([
+            ("d", Arc::new(dictionary) as ArrayRef),
+            ("v", Arc::new(StringViewArray::from(vec!["a string that is not inlined", "b", "c"]))),
+            ("l", Arc::new(LargeStringArray::from(vec!["1", "2", "3"]))),
+            ("n", Arc::new(Int32Array::from(vec![1, 2, 3]))),
+        ])
+        .unwrap();
+        for field in batch.schema().fields().iter().take(3) {
+            assert_eq!(plain(field.data_type()), DataType::Utf8);
+        }
+        let wanted =
+            schema(&[("n", DataType::Int64), ("d", DataType::Utf8), ("v", DataType::Utf8), ("l", DataType::Utf8)]);
+        let file = file(vec![Some(1), Some(2), Some(3), Some(0)]);
+        let read: Vec<Batch> =
+            batches(0, file, Arc::clone(&wanted), 9, None, [Ok(batch)].into_iter()).collect::<Result<_>>().unwrap();
+        assert_eq!(read[0].rows.schema(), wanted);
+        assert_eq!(read[0].rows.column(0).as_ref(), &Int64Array::from(vec![1, 2, 3]));
+        assert_eq!(text_of(&read[0], 1), [Some("x"), None, Some("x")]);
+        assert_eq!(text_of(&read[0], 2), [Some("a string that is not inlined"), Some("b"), Some("c")]);
+    }
+
+    #[test]
+    fn a_row_with_a_nul_is_malformed_and_keeps_its_number() {
+        let batch = RecordBatch::try_from_iter([
+            ("n", Arc::new(Int32Array::from(vec![Some(1), Some(2), None, Some(4)])) as ArrayRef),
+            ("t", Arc::new(StringArray::from(vec![Some("a"), Some("b\0"), None, Some("\0")]))),
+        ])
+        .unwrap();
+        let wanted = schema(&[("n", DataType::Int32), ("t", DataType::Utf8)]);
+        let read: Vec<Batch> = batches(0, file(vec![Some(0), Some(1)]), wanted, 3, None, [Ok(batch)].into_iter())
+            .collect::<Result<_>>()
+            .unwrap();
+        assert_eq!(read[0].lines, [1, 3]);
+        assert_eq!(text_of(&read[0], 1), [Some("a"), None]);
+        assert_eq!(read[0].malformed[0].line, 2);
+        assert_eq!(read[0].malformed[0].fields, [Some("2".to_string()), Some("b\0".to_string())]);
+        assert_eq!(read[0].malformed[0].reason, "column \"t\" holds a NUL character");
+        assert_eq!((read[1].lines.len(), read[1].malformed[0].line), (0, 4));
+    }
+
+    #[test]
+    fn a_large_batch_is_handed_over_in_parts() {
+        let megabyte = "x".repeat(1024 * 1024);
+        let array = StringArray::from_iter_values((0..40).map(|_| &megabyte));
+        let batch = RecordBatch::try_from_iter([("t", Arc::new(array) as ArrayRef)]).unwrap();
+        let wanted = schema(&[("t", DataType::Utf8)]);
+        let read: Vec<Batch> = batches(0, file(vec![Some(0)]), wanted, 1000, None, [Ok(batch)].into_iter())
+            .collect::<Result<_>>()
+            .unwrap();
+        assert!(read.len() >= 3 && read.iter().all(|batch| batch.lines.len() <= 16), "{}", read.len());
+        assert_eq!(read.iter().flat_map(|batch| batch.lines.clone()).collect::<Vec<_>>(), (1..=40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_panic_of_a_decoder_is_a_damaged_file() {
+        let reader = std::iter::from_fn(|| -> Option<Result<RecordBatch, ArrowError>> { panic!("out of bounds") });
+        let mut read = batches(0, file(vec![]), schema(&[]), 9, None, reader);
+        let error = read.next().unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "cannot read `x.parquet`: its parts contradict each other");
+    }
+}
