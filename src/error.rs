@@ -130,7 +130,8 @@ impl std::error::Error for Error {}
 
 impl From<Problems> for Error {
     fn from(problems: Problems) -> Self {
-        let mut error = Self::pipeline(problems.summary());
+        let only_inputs = problems.list.iter().all(|problem| problem.input);
+        let mut error = Self::new(if only_inputs { Kind::Input } else { Kind::Pipeline }, problems.summary());
         error.problems = Some(Box::new(problems));
         error
     }

@@ -1,6 +1,31 @@
-//! Insert-only incremental conversion: delta files into a live production database.
+//! Insert-only incremental conversion: delta files into a live production database, keyed, checked and reconciled.
+//!
+//! The floor plan, from the top down; what is on a floor uses its own floor and those below, never one above:
+//!
+//! | floor | module | what it is |
+//! |---|---|---|
+//! | 5 | [`cli`] | the commands |
+//! | 4 | [`run`] | the route of a run, on one screen |
+//! | 4 | [`report`] | what a run tells: text and JSON |
+//! | 3 | [`keys`] | new keys: offset, references, the key map |
+//! | 3 | [`check`] | SQL → violations → the verdict on every row |
+//! | 2 | [`plan`] | pipeline file + catalog → plan: pure data |
+//! | 2 | [`source`] | delta files → batches with file and line |
+//! | 1 | [`engine`] | DataFusion, and the rows of the delta |
+//! | 1 | [`target`] | production, staging and control tables, behind one trait |
+//! | 0 | [`spec`] | the pipeline file as the user wrote it |
+//! | 0 | [`journal`] | what happens in a run, as events |
+//! | 0 | [`error`] | what can go wrong, by whose fault it is |
 
+pub mod check;
+pub mod cli;
+pub mod engine;
 pub mod error;
-/// The delta files as record batches with file and line.
+pub mod journal;
+pub mod keys;
+pub mod plan;
+pub mod report;
+pub mod run;
 pub mod source;
 pub mod spec;
+pub mod target;

@@ -1,1 +1,13 @@
-fn main() {}
+//! The command line: parse, dispatch, print an error and its hint, exit.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use delta_pipeline::cli::{self, Cli};
+
+fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli::main(cli),
+        Err(error) => cli::usage(&error),
+    }
+}

@@ -135,7 +135,7 @@ fn yaml(text: &str, problems: &mut Problems) -> Option<Value> {
         other => {
             let found = if other.is_array() { "a list" } else { "a single value" };
             let message = format!("expected a mapping, found {found}");
-            problems.list.push(Problem { at: Path::new(), mark: Mark::Value, message, hint });
+            problems.list.push(Problem { at: Path::new(), mark: Mark::Value, message, hint, input: false });
             return None;
         }
     }

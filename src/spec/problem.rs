@@ -9,6 +9,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::locate::Locations;
+use crate::error::{Error, Kind};
 
 /// The way to a value in the pipeline file: `["tables", "account", "checks", "2", "unique"]`.
 pub type Path = Vec<String>;
@@ -30,6 +31,8 @@ pub struct Problem {
     pub message: String,
     /// The next step, where one is known.
     pub hint: Option<String>,
+    /// Whether the file is right, but what it names is missing or cannot be read.
+    pub input: bool,
 }
 
 /// The part of the text that a problem points to.
@@ -79,8 +82,16 @@ impl Problems {
         self.push(Path::new(), Mark::Bytes(bytes), message.to_string(), hint);
     }
 
+    /// Adds what is wrong with an input that the file names.
+    pub fn add_input(&mut self, at: Path, error: &Error) {
+        self.push(at, Mark::Value, error.to_string(), error.next_step().map(ToOwned::to_owned));
+        if let Some(problem) = self.list.last_mut() {
+            problem.input = error.kind() == Kind::Input;
+        }
+    }
+
     fn push(&mut self, at: Path, mark: Mark, message: String, hint: Option<String>) {
-        self.list.push(Problem { at, mark, message, hint });
+        self.list.push(Problem { at, mark, message, hint, input: false });
     }
 
     /// Whether there is none.

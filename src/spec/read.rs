@@ -157,7 +157,7 @@ impl<'r> Reader<'r> {
         }
         if !self.is_broken(at) {
             let (message, hint) = self.explain(at, found, message, expected);
-            self.problems.list.push(Problem { at: at.to_vec(), mark: Mark::Value, message, hint });
+            self.problems.list.push(Problem { at: at.to_vec(), mark: Mark::Value, message, hint, input: false });
         }
         self.broken.push(at.to_vec());
         let (last, container) = at.split_last()?;

@@ -1,0 +1,149 @@
+//! Checks: everything that is asked of the delta before a single row is written.
+//!
+//! [`examine`] reads all tables, checks each row by itself, the rows against each other, the key map and production, resolves
+//! references, and takes the children of rejected rows along. What it gives is the verdict on every row.
+
+mod findings;
+mod places;
+mod read;
+mod references;
+pub mod rejects;
+mod sets;
+mod transform;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+pub use findings::{Detail, Findings, Violation};
+pub use places::Places;
+pub use references::Resolved;
+pub(crate) use sets::shown;
+
+use crate::engine::{Engine, Mask, Rows, RowsTable};
+use crate::error::Result;
+use crate::journal::{Journal, Step};
+use crate::plan::{CheckKind, Compiled, Plan};
+use crate::target::{Catalog, ProductionTable, Target};
+
+/// One table of the delta, with the verdict on each of its rows.
+#[derive(Debug)]
+pub struct Examined {
+    /// The rows that could be read, under [`crate::plan::Table::kept_schema`].
+    pub rows: Arc<Rows>,
+    /// Where each row stands.
+    pub places: Places,
+    /// The records that could not be read.
+    pub malformed: Arc<Rows>,
+    /// The files that they are in.
+    pub malformed_files: BTreeSet<usize>,
+    /// What the checks found.
+    pub findings: Findings,
+    /// What each reference resolves to.
+    pub resolved: Vec<Resolved>,
+    /// Rows whose legacy key an earlier row has.
+    repeated: Mask,
+    /// Rows whose legacy key another row has.
+    same_record: Mask,
+    /// By reference, the rows that were taken along with their parent.
+    cascaded: Vec<Mask>,
+}
+
+impl Examined {
+    /// How many records the files have.
+    pub fn read(&self) -> u64 {
+        u64::from(self.rows.count()) + u64::from(self.malformed.count())
+    }
+
+    /// How many records are kept out.
+    pub fn rejected(&self) -> u64 {
+        self.findings.rejected.count() as u64 + u64::from(self.malformed.count())
+    }
+
+    /// How many records are left out as declared.
+    pub fn skipped(&self) -> u64 {
+        self.findings.kept_out().count() as u64 - self.findings.rejected.count() as u64
+    }
+
+    /// How many rows are accepted.
+    pub fn accepted(&self) -> u64 {
+        self.read() - self.rejected() - self.skipped()
+    }
+}
+
+/// The work of examining: what is known so far, and whom to ask.
+pub(crate) struct Examination<'a> {
+    engine: &'a Engine,
+    target: &'a dyn Target,
+    catalog: &'a Catalog,
+    plan: &'a Plan,
+    tables: Vec<Examined>,
+}
+
+/// Examines the delta: one [`Examined`] a table, in the plan's order.
+///
+/// # Errors
+/// Where a file cannot be read any further or the target does not answer; never for what a row holds.
+pub async fn examine(engine: &Engine, compiled: &Compiled, catalog: &Catalog, target: &Arc<dyn Target>, journal: &Journal<'_>) -> Result<Vec<Examined>> {
+    let plan = &compiled.plan;
+    let mut examination = Examination { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
+    {
+        let _step = journal.step(Step::Read);
+        for (table, source) in plan.tables.iter().zip(&compiled.sources) {
+            let read = read::read(engine, table, source, plan.tables.len(), journal).await?;
+            let visible = RowsTable::try_new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."))?;
+            engine.register(&table.name, visible)?;
+            examination.tables.push(Examined {
+                rows: read.rows,
+                places: read.places,
+                malformed: read.malformed,
+                malformed_files: read.malformed_files,
+                findings: read.findings,
+                resolved: Vec::new(),
+                repeated: Mask::default(),
+                same_record: Mask::default(),
+                cascaded: vec![Mask::default(); table.references.len()],
+            });
+        }
+        for table in &catalog.tables {
+            engine.register(&format!("production.{}", table.name), Arc::new(ProductionTable::new(target.clone(), table)))?;
+        }
+    }
+    let _step = journal.step(Step::Check);
+    for at in 0..plan.tables.len() {
+        examination.table(at).await?;
+        journal.rows(&plan.tables[at].name, u64::from(examination.tables[at].rows.count()));
+    }
+    for examined in &mut examination.tables {
+        examined.findings.sort();
+    }
+    Ok(examination.tables)
+}
+
+impl Examination<'_> {
+    /// Everything that is asked of one table's rows together; tables that it refers to were examined before.
+    async fn table(&mut self, at: usize) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        self.legacy_key(at).await?;
+        self.key_map(at).await?;
+        for (number, check) in table.checks.iter().enumerate() {
+            match &check.kind {
+                CheckKind::Unique { columns } => self.unique(at, number, columns).await?,
+                CheckKind::Query { sql } => self.query(at, number, sql).await?,
+                CheckKind::ForeignKey { columns, to, to_columns } => self.foreign_key(at, number, columns, to, to_columns).await?,
+                _ => {}
+            }
+        }
+        for reference in 0..table.references.len() {
+            self.resolve(at, reference).await?;
+        }
+        for (number, check) in table.checks.iter().enumerate() {
+            if let CheckKind::Unique { columns } = &check.kind
+                && !sets::is_new(table, columns)
+            {
+                self.unique_in_production(at, number, columns).await?;
+            }
+        }
+        self.cascade(at)
+    }
+}

@@ -1,0 +1,60 @@
+//! Where each row stands in the delta's files.
+
+/// File and line of every row, kept as stretches of consecutive lines: a few bytes for a file without gaps.
+#[derive(Debug, Default)]
+pub struct Places {
+    stretches: Vec<Stretch>,
+    count: u32,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    first_row: u32,
+    file: usize,
+    first_line: u64,
+}
+
+impl Places {
+    /// Adds the next rows, all of one file.
+    pub fn extend(&mut self, file: usize, lines: &[u64]) {
+        for line in lines {
+            let goes_on = self.stretches.last().is_some_and(|last| {
+                last.file == file && last.first_line + u64::from(self.count - last.first_row) == *line
+            });
+            if !goes_on {
+                self.stretches.push(Stretch { first_row: self.count, file, first_line: *line });
+            }
+            self.count += 1;
+        }
+    }
+
+    /// Whether a file has any row here.
+    pub fn has_rows(&self, file: usize) -> bool {
+        self.stretches.iter().any(|stretch| stretch.file == file)
+    }
+
+    /// The file's number and the line of a row.
+    pub fn place(&self, row: u32) -> (usize, u64) {
+        let after = self.stretches.partition_point(|stretch| stretch.first_row <= row);
+        match after.checked_sub(1).and_then(|at| self.stretches.get(at)) {
+            Some(stretch) => (stretch.file, stretch.first_line + u64::from(row - stretch.first_row)),
+            None => (0, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Places;
+
+    #[test]
+    fn a_row_is_found_in_its_file_and_line() {
+        let mut places = Places::default();
+        places.extend(0, &[2, 3, 7]);
+        places.extend(0, &[8, 9]);
+        places.extend(1, &[2]);
+        let found: Vec<_> = (0..6).map(|row| places.place(row)).collect();
+        assert_eq!(found, [(0, 2), (0, 3), (0, 7), (0, 8), (0, 9), (1, 2)]);
+        assert_eq!(places.stretches.len(), 3);
+    }
+}

@@ -1,0 +1,100 @@
+//! Reading: source batches through the transform, in parallel, into rows that are kept in order.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::transform::{Transform, Transformed};
+use super::{Detail, Findings, Places};
+use crate::engine::{Engine, Rows};
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::plan::{CheckKind, Table};
+use crate::source::{Batch, Malformed, Source};
+
+/// The rows of one table, typed, with what is known of each by itself.
+pub(super) struct Read {
+    pub(super) rows: Arc<Rows>,
+    pub(super) places: Places,
+    pub(super) malformed: Arc<Rows>,
+    pub(super) malformed_files: BTreeSet<usize>,
+    pub(super) findings: Findings,
+}
+
+/// The columns under which records are kept that cannot be read: file, line, reason, the record as it stands in the file,
+/// then its fields as far as they go.
+pub(super) fn malformed_schema(table: &Table) -> SchemaRef {
+    let mut fields = vec![
+        Field::new("file", DataType::UInt32, false),
+        Field::new("line", DataType::UInt64, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("raw", DataType::Utf8, false),
+    ];
+    fields.extend((0..table.source.fields().len()).map(|at| Field::new(format!("field{at}"), DataType::Utf8, true)));
+    Arc::new(Schema::new(fields))
+}
+
+/// Reads all files of a table. `share` is how many tables are kept at the same time.
+pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, share: usize, journal: &Journal<'_>) -> Result<Read> {
+    let limits = engine.limits();
+    let transform = Arc::new(Transform::try_new(engine, table)?);
+    let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no check for parsing"))?;
+    let mut rows = engine.rows(table.kept_schema(), share);
+    let mut malformed = engine.rows(malformed_schema(table), share * 8);
+    let (mut places, mut findings) = (Places::default(), Findings::new(table));
+    let mut malformed_files = BTreeSet::new();
+
+    let transformed = stream::iter(source.batches(limits.batch_rows)).map(|batch| {
+        let transform = transform.clone();
+        async move {
+            let batch = batch?;
+            tokio::task::spawn_blocking(move || transform.apply(&batch.rows).map(|transformed| (batch, transformed)))
+                .await
+                .map_err(|error| Error::internal(format!("a worker died: {error}")))?
+        }
+    });
+    let mut transformed = transformed.buffered(limits.threads);
+    while let Some((batch, Transformed { rows: typed, violations, skipped })) = transformed.try_next().await? {
+        let first = rows.count();
+        for (check, row, text) in violations {
+            let row = first + row as u32;
+            match text {
+                Some(text) => findings.add_text(table, check, row, &text),
+                None => findings.add(table, check, row, Detail::None),
+            }
+        }
+        for row in skipped {
+            findings.skipped.insert(first + row as u32);
+        }
+        if !batch.malformed.is_empty() {
+            let first = malformed.count();
+            for at in 0..batch.malformed.len() as u32 {
+                findings.add_malformed(parse, first + at);
+            }
+            malformed_files.insert(batch.file);
+            malformed.write(malformed_batch(table, &batch)?)?;
+        }
+        places.extend(batch.file, &batch.lines);
+        journal.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
+        rows.write(typed)?;
+    }
+    Ok(Read { rows: rows.finish()?, places, malformed: malformed.finish()?, malformed_files, findings })
+}
+
+fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {
+    let list: &[Malformed] = &batch.malformed;
+    let texts = |text: &dyn Fn(&Malformed) -> Option<String>| -> ArrayRef { Arc::new(StringArray::from_iter(list.iter().map(text))) };
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from(vec![batch.file as u32; list.len()])),
+        Arc::new(UInt64Array::from_iter_values(list.iter().map(|malformed| malformed.line))),
+        texts(&|malformed| Some(malformed.reason.clone())),
+        texts(&|malformed| Some(malformed.raw.clone())),
+    ];
+    for at in 0..table.source.fields().len() {
+        columns.push(texts(&|malformed| malformed.fields.get(at).cloned().flatten()));
+    }
+    Ok(RecordBatch::try_new(malformed_schema(table), columns)?)
+}

@@ -1,0 +1,244 @@
+//! Rows against each other, against the key map, and against production: what SQL over sets decides.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use futures::StreamExt;
+
+use super::{Detail, Examination, Resolved};
+use crate::engine::{Mask, RowsTable, ident};
+use crate::error::{Error, Result};
+use crate::plan::{CheckKind, Fill, Key, Table};
+use crate::spec::{Duplicates, Existing};
+use crate::target::{Lookup, Place};
+
+/// Rows that are sent to the target in one question.
+const ROWS_A_QUESTION: usize = 1 << 19;
+
+impl Examination<'_> {
+    /// Rows that share a legacy key. Gives all but the first of each.
+    pub(super) async fn legacy_key(&mut self, at: usize) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
+        let found = self.groups(&table.name, &["_key".to_owned()]).await?;
+        let mut all = Mask::default();
+        for (row, first, last) in found {
+            all.insert(row);
+            if row != first {
+                self.tables[at].repeated.insert(row);
+            }
+            self.duplicate(at, check, row, first, last);
+        }
+        self.tables[at].same_record = all;
+        Ok(())
+    }
+
+    /// Rows that share the values of a unique constraint; rows of one record were told apart by their legacy key before.
+    pub(super) async fn unique(&mut self, at: usize, check: usize, columns: &[String]) -> Result<()> {
+        let table = &self.plan.tables[at];
+        let name = format!("_unique_{}", table.name);
+        let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
+        let examined = &self.tables[at];
+        let wanted = |name: &str| columns.iter().any(|column| column == name);
+        self.engine.register(&name, RowsTable::try_new(examined.rows.clone(), Arc::new(examined.same_record.clone()), wanted)?)?;
+        for (row, first, last) in self.groups(&name, &columns).await? {
+            self.duplicate(at, check, row, first, last);
+        }
+        Ok(())
+    }
+
+    /// The rows of groups that share values: row, the group's first and its last.
+    async fn groups(&self, table: &str, columns: &[String]) -> Result<Vec<(u32, u32, u32)>> {
+        let table = ident(table);
+        let keys: Vec<_> = columns.iter().map(|name| ident(name)).collect();
+        let there: Vec<_> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
+        let same: Vec<_> = keys.iter().map(|key| format!("t.{key} = d.{key}")).collect();
+        let sql = format!(
+            "SELECT t._row, d.first, d.last FROM {table} t JOIN (
+                 SELECT {keys}, min(_row) AS first, max(_row) AS last FROM {table} WHERE {there} GROUP BY {keys} HAVING count(*) > 1
+             ) d ON {same}",
+            keys = keys.join(", "),
+            there = there.join(" AND "),
+            same = same.join(" AND "),
+        );
+        let mut found = Vec::new();
+        self.engine
+            .for_each(&sql, |batch| {
+                let column = |at: usize| batch.column(at).as_primitive::<UInt32Type>();
+                found.extend((0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row), column(2).value(row))));
+                Ok(())
+            })
+            .await?;
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn duplicate(&mut self, at: usize, check: usize, row: u32, first: u32, last: u32) {
+        let table = &self.plan.tables[at];
+        let other = match (table.duplicates, row == first) {
+            (Duplicates::First, true) => return,
+            (Duplicates::Reject, true) => last,
+            (_, false) => first,
+        };
+        self.tables[at].findings.add(table, check, row, Detail::Row { table: at as u32, row: other });
+    }
+
+    /// Rows whose legacy key is in the key map already.
+    pub(super) async fn key_map(&mut self, at: usize) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        let check = number(table, &|kind| *kind == CheckKind::KeyMap)?;
+        let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
+        let lookup = Lookup { place: Place::KeyMap(table.name.clone()), match_on: vec!["legacy_key".into()], give };
+        let sql = format!("SELECT _row AS _id, _key FROM {} WHERE _key IS NOT NULL", ident(&table.name));
+        for answer in self.ask(&sql, &lookup).await? {
+            let ids = answer.column(0).as_primitive::<UInt32Type>();
+            let last = answer.num_columns() - 1;
+            for row in 0..answer.num_rows() {
+                let key: Vec<_> = (1..last).map(|column| shown(answer.column(column), row)).collect();
+                let text = format!("it was converted by run {}: its key is {}", shown(answer.column(last), row), key.join(", "));
+                self.exists(at, check, ids.value(row), &text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows whose values production has already. A row that refers to a new row cannot be one of them.
+    pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, columns: &[String]) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        let lookup = Lookup { place: Place::Production(table.name.clone()), match_on: columns.to_vec(), give: table.catalog.primary_key.clone() };
+        let mut batches = Vec::new();
+        let mut answers = Vec::new();
+        let mut waiting = 0;
+        for batch in self.tables[at].rows.batches()? {
+            let (first, batch) = batch?;
+            let question = production_values(table, &self.tables[at].resolved, first, &batch, columns)?;
+            waiting += question.num_rows();
+            batches.push(question);
+            if waiting >= ROWS_A_QUESTION {
+                answers.extend(self.target.lookup(&lookup, &batches).await?);
+                batches.clear();
+                waiting = 0;
+            }
+        }
+        if waiting > 0 {
+            answers.extend(self.target.lookup(&lookup, &batches).await?);
+        }
+        for answer in answers {
+            let ids = answer.column(0).as_primitive::<UInt32Type>();
+            for row in 0..answer.num_rows() {
+                let key: Vec<_> = (1..answer.num_columns()).map(|column| shown(answer.column(column), row)).collect();
+                let text = format!("production has it: `{}` {}", table.name, key.join(", "));
+                self.exists(at, check, ids.value(row), &text);
+            }
+        }
+        Ok(())
+    }
+
+    /// A row that is there already: skipped where the pipeline says so, unless something else is wrong with it.
+    fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) {
+        let table = &self.plan.tables[at];
+        let findings = &mut self.tables[at].findings;
+        match table.existing {
+            Existing::Skip if !findings.rejected.contains(row) => {
+                findings.skipped.insert(row);
+            }
+            Existing::Skip => {}
+            Existing::Reject => findings.add_text(table, check, row, text),
+        }
+    }
+
+    /// Rows that a query of the user returns.
+    pub(super) async fn query(&mut self, at: usize, check: usize, sql: &str) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        let mut rows = Mask::default();
+        let wrapped = format!("SELECT CAST(_row AS INTEGER UNSIGNED) AS _row FROM ({sql}) WHERE _row IS NOT NULL");
+        let named = |error: Error| Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name));
+        let mut stream = self.engine.query(&wrapped).await.map_err(named)?;
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|error| named(error.into()))?;
+            for row in batch.column(0).as_primitive::<UInt32Type>().values() {
+                if *row >= self.tables[at].rows.count() {
+                    return Err(Error::pipeline(format!("the query returns row {row}, which `{}` has not", table.name))
+                        .hint(format!("select `_row` of `{}`, not of another table", table.name)));
+                }
+                rows.insert(*row);
+            }
+        }
+        for row in rows.iter() {
+            self.tables[at].findings.add(table, check, row, Detail::None);
+        }
+        Ok(())
+    }
+
+    /// Asks the target about the rows of a query, in pieces.
+    pub(super) async fn ask(&self, sql: &str, lookup: &Lookup) -> Result<Vec<RecordBatch>> {
+        let mut stream = self.engine.query(sql).await?;
+        let (mut batches, mut waiting, mut answers) = (Vec::new(), 0, Vec::new());
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            waiting += batch.num_rows();
+            batches.push(batch);
+            if waiting >= ROWS_A_QUESTION {
+                answers.extend(self.target.lookup(lookup, &batches).await?);
+                batches.clear();
+                waiting = 0;
+            }
+        }
+        if waiting > 0 {
+            answers.extend(self.target.lookup(lookup, &batches).await?);
+        }
+        Ok(answers)
+    }
+}
+
+/// The number of a check.
+pub(super) fn number(table: &Table, wanted: &dyn Fn(&CheckKind) -> bool) -> Result<usize> {
+    table.check(wanted).ok_or_else(|| Error::internal("a check that every table has is missing"))
+}
+
+/// A value as text, for messages.
+pub(crate) fn shown(values: &dyn Array, row: usize) -> String {
+    let options = FormatOptions::default().with_null("NULL");
+    ArrayFormatter::try_new(values, &options).map_or_else(|_| "?".into(), |formatter| formatter.value(row).to_string())
+}
+
+/// The values of columns as production would hold them, `_id` in front, without rows that have a NULL or a key that is not there yet.
+fn production_values(table: &Table, resolved: &[Resolved], first: u32, batch: &RecordBatch, columns: &[String]) -> Result<RecordBatch> {
+    let count = batch.num_rows();
+    let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
+    let mut values: Vec<arrow::array::ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
+    for name in columns {
+        let column = table.columns.iter().find(|column| column.name == *name);
+        let column = column.ok_or_else(|| Error::internal(format!("a look-up by `{name}`, which nothing fills")))?;
+        let array = match &column.fill {
+            Fill::Reference(reference) => resolved[*reference].in_production(first, count)?,
+            _ => batch.column_by_name(name).cloned().ok_or_else(|| Error::internal(format!("no column `{name}`")))?,
+        };
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        values.push(array);
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?;
+    let complete = (0..count).map(|row| Some(batch.columns().iter().all(|column| column.is_valid(row))));
+    Ok(filter_record_batch(&batch, &complete.collect())?)
+}
+
+/// Whether the columns of a unique check are given a new key in this run, so that production cannot have them.
+pub(super) fn is_new(table: &Table, columns: &[String]) -> bool {
+    matches!(&table.key, Key::Assigned { column, .. } if columns.contains(column))
+}
+
+/// Texts as values of a column's type, for a look-up by it; those that are none become NULL.
+pub(super) fn typed(batch: &RecordBatch, column: usize, data_type: &DataType) -> Result<RecordBatch> {
+    let mut columns = batch.columns().to_vec();
+    columns[column] = cast(&columns[column], data_type)?;
+    let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields[column] = Field::new(fields[column].name(), data_type.clone(), true);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}

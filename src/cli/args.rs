@@ -1,0 +1,274 @@
+//! What can be typed.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::engine::Limits;
+use crate::run::Request;
+
+/// Loads delta files into a live production database: keyed, checked, reconciled, insert-only.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, max_term_width = 110, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    #[command(flatten)]
+    pub(super) global: Global,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0    done
+  1    the data failed its checks, nothing was loaded
+  2    a plan has work to do (plan --detailed-exitcode)
+  64   usage
+  66   an input is missing or cannot be read
+  69   the target cannot be reached or written
+  70   a fault of this program
+  77   a safeguard refused
+  78   the pipeline file is wrong, or does not fit the target's schema
+  130  stopped by Ctrl-C, nothing was loaded";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Check the pipeline file, its SQL and the target's schema; shows every problem at once
+    Check {
+        /// The pipeline file
+        file: PathBuf,
+    },
+    /// Run all checks on all data: the report of a run without a load
+    Validate {
+        /// The pipeline file
+        file: PathBuf,
+        /// Also write the report into files: `json=FILE`
+        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
+        report: Vec<ReportFile>,
+    },
+    /// Show what a run will do, table by table, with the keys it would get now
+    Plan {
+        /// The pipeline file
+        file: PathBuf,
+        /// Also write the plan as JSON into this file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// Exit with 2 where there is something to load
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Load the delta: all tables or none
+    Run {
+        /// The pipeline file
+        file: PathBuf,
+        /// Also write the report into files: `json=FILE`
+        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
+        report: Vec<ReportFile>,
+    },
+    /// List the runs of a target, or tell the story of one
+    Runs {
+        /// The pipeline file
+        file: PathBuf,
+        /// The run's id
+        run: Option<String>,
+    },
+    /// Show every transform, check and insert as the SQL that runs
+    Explain {
+        /// The pipeline file
+        file: PathBuf,
+    },
+    /// The key map's history
+    Keymap {
+        #[command(subcommand)]
+        command: KeymapCommand,
+    },
+    /// Print the JSON Schema of pipeline files, for editors
+    Schema,
+    /// Print a completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeymapCommand {
+    /// Bring in the mapping of an initial conversion: append only, all of it or none
+    Import {
+        /// The pipeline file
+        file: PathBuf,
+        /// A CSV or Parquet file with the columns `legacy_key` and the table's key
+        mapping: PathBuf,
+        /// The table that it maps
+        #[arg(long)]
+        table: String,
+    },
+    /// Prove that every key of the key map is in production
+    Verify {
+        /// The pipeline file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options everywhere")]
+pub(super) struct Global {
+    /// Only this table; may be repeated
+    #[arg(long, global = true, value_name = "TABLE", value_delimiter = ',', env = "PIPELINE_SELECT")]
+    pub(super) select: Vec<String>,
+    /// Not this table; may be repeated
+    #[arg(long, global = true, value_name = "TABLE", value_delimiter = ',', env = "PIPELINE_EXCLUDE")]
+    pub(super) exclude: Vec<String>,
+    /// A variable for `${…}` in the pipeline file; may be repeated
+    #[arg(long = "var", global = true, value_name = "NAME=VALUE", value_parser = variable)]
+    pub(super) vars: Vec<(String, String)>,
+    /// A target instead of the pipeline file's
+    #[arg(long, global = true, value_name = "URL", env = "PIPELINE_TARGET", hide_env_values = true)]
+    pub(super) target: Option<String>,
+    /// The form of what is printed
+    #[arg(long, global = true, value_enum, default_value_t, env = "PIPELINE_OUTPUT")]
+    pub(super) output: Output,
+    /// Memory for rows, joins and sorts: `512MiB`, `2GiB`; above it they go to disk
+    #[arg(long, global = true, value_name = "SIZE", value_parser = size, env = "PIPELINE_MEMORY_LIMIT")]
+    pub(super) memory_limit: Option<usize>,
+    /// Threads that work at the same time; by default one a processor
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "PIPELINE_THREADS")]
+    pub(super) threads: Option<u16>,
+    /// Rows in one batch
+    #[arg(long, global = true, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..), env = "PIPELINE_BATCH_ROWS")]
+    pub(super) batch_rows: Option<u32>,
+    /// No progress
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(super) quiet: bool,
+    /// Tell each step, also off a terminal
+    #[arg(short, long, global = true)]
+    pub(super) verbose: bool,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t, env = "PIPELINE_COLOR")]
+    pub(super) color: Color,
+    /// The form of progress on stderr
+    #[arg(long, global = true, value_enum, default_value_t, env = "PIPELINE_LOG_FORMAT")]
+    pub(super) log_format: LogFormat,
+}
+
+impl Global {
+    pub(super) fn threads(&self) -> usize {
+        self.threads.map_or(Limits::default().threads, usize::from)
+    }
+
+    pub(super) fn request(&self, file: &Path) -> Request {
+        let defaults = Limits::default();
+        Request {
+            vars: self.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
+            target: self.target.clone(),
+            select: self.select.clone(),
+            exclude: self.exclude.clone(),
+            limits: Limits {
+                memory: self.memory_limit.unwrap_or(defaults.memory),
+                threads: self.threads(),
+                batch_rows: self.batch_rows.map_or(defaults.batch_rows, |rows| rows as usize),
+            },
+            ..Request::new(file)
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+    /// Annotations of a GitHub workflow
+    Github,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Bars on a terminal, lines elsewhere with `--verbose`
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl Color {
+    pub(super) fn enabled(self, stream: &impl IsTerminal) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+/// A file that a report is written into.
+#[derive(Debug, Clone)]
+pub(super) struct ReportFile {
+    pub(super) path: PathBuf,
+}
+
+impl std::str::FromStr for ReportFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some(("json", path)) if !path.is_empty() => Ok(Self { path: path.into() }),
+            _ => Err("write `json=FILE`".into()),
+        }
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write `NAME=VALUE`".into()),
+    }
+}
+
+/// A number of bytes: `512MiB`, `2G`, `1000000`.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return Err("write a size such as `512MiB` or `2GiB`".into()),
+    };
+    let bytes: Option<usize> = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    bytes.filter(|bytes| *bytes >= 16 << 20).ok_or_else(|| "write a size of at least 16MiB, such as `512MiB`".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("512MiB"), Ok(512 << 20));
+        assert_eq!(size("2g"), Ok(2 << 30));
+        assert!(size("1KiB").is_err() && size("much").is_err() && size("99999999999GiB").is_err());
+    }
+}

@@ -1,0 +1,303 @@
+//! The commands: what is typed becomes a request, what comes back is told on stdout, progress and errors on stderr.
+
+mod args;
+mod explain;
+mod progress;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use comfy_table::{ContentArrangement, Table as Grid, presets};
+
+pub use args::Cli;
+
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Listener, Silent};
+use crate::report::{self, Report, Verdict};
+use crate::run::{self, Opened, Request, Session, keymap};
+use crate::spec;
+use crate::target::Access;
+use args::{Command, KeymapCommand, LogFormat, Output};
+
+/// A plan that has work to do, with `--detailed-exitcode`.
+const HAS_WORK: u8 = 2;
+
+/// Does what the command line says and gives the exit code.
+pub fn main(cli: Cli) -> ExitCode {
+    let color = cli.global.color.enabled(&std::io::stderr());
+    match execute(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            print_error(&error, color, Output::Text);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// Tells what is wrong with the command line, or the help that was asked for, and gives the exit code.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is no reason to fail: there is nobody to tell.
+    let _told = error.print();
+    if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS }
+}
+
+fn execute(cli: Cli) -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cli.global.threads().max(2))
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal(format!("cannot start threads: {error}")))?;
+    let output = cli.global.output;
+    let color = cli.global.color.enabled(&std::io::stderr());
+    runtime.block_on(async move {
+        match dispatch(cli).await {
+            // Told here, where the format is known; the exit code is all that is left.
+            Err(error) if output != Output::Text => {
+                print_error(&error, color, output);
+                Ok(error.kind().exit_code())
+            }
+            result => result,
+        }
+    })
+}
+
+async fn dispatch(cli: Cli) -> Result<u8> {
+    let global = cli.global;
+    let request = |file: &std::path::Path| global.request(file);
+    match cli.command {
+        Command::Check { file } => {
+            let session = Session::open(&request(&file), Access::Read).await?;
+            let checks: usize = session.compiled.plan.tables.iter().map(|table| table.checks.len()).sum();
+            let tables = session.compiled.plan.tables.len();
+            say(&match global.output {
+                Output::Json => "{\"version\":1,\"problems\":[]}\n".to_owned(),
+                Output::Github => String::new(),
+                Output::Text => format!("{}: {tables} tables, {checks} checks, no problems\n", file.display()),
+            })?;
+            Ok(0)
+        }
+        Command::Validate { file, report } => {
+            let session = Session::open(&request(&file), Access::Read).await?;
+            let result = run::validate(&session, listener(&global).as_ref()).await?;
+            tell(&result, global.output, &report)
+        }
+        Command::Plan { file, out, detailed_exitcode } => {
+            let session = Session::open(&request(&file), Access::Read).await?;
+            let result = run::plan(&session, listener(&global).as_ref()).await?;
+            if let Some(path) = out {
+                write_file(&path, &json(&result)?)?;
+            }
+            let code = tell(&result, global.output, &[])?;
+            Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
+        }
+        Command::Run { file, report } => {
+            let session = Session::open(&request(&file), Access::Write).await?;
+            let listener = listener(&global);
+            let stop = progress::stop_on_interrupt(listener.clone());
+            let result = run::run(&session, &stop).await?;
+            tell(&result, global.output, &report)
+        }
+        Command::Runs { file, run } => runs(&request(&file), run.as_deref(), global.output).await,
+        Command::Explain { file } => {
+            let session = Session::open(&request(&file), Access::Read).await?;
+            say(&explain::text(&session))?;
+            Ok(0)
+        }
+        Command::Keymap { command } => match command {
+            KeymapCommand::Import { file, mapping, table } => {
+                let opened = Opened::open(&request(&file), Access::Write).await?;
+                let result = keymap::import(&opened, &mapping, &table).await?;
+                let found = &result.tables[0];
+                say(&match global.output {
+                    Output::Json => json(&result)?,
+                    _ => format!("{}: {} mappings read, {} there already, {} brought in\n", table, found.read, found.skipped, found.inserted),
+                })?;
+                Ok(0)
+            }
+            KeymapCommand::Verify { file } => {
+                let opened = Opened::open(&request(&file), Access::Read).await?;
+                verify_keymap(&keymap::verify(&opened).await?, global.output)
+            }
+        },
+        Command::Schema => {
+            say(&json(&spec::json_schema())?)?;
+            Ok(0)
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pipeline", &mut script);
+            say(&String::from_utf8_lossy(&script))?;
+            Ok(0)
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(|error| Error::internal(format!("the manual page: {error}")))?;
+            say(&String::from_utf8_lossy(&page))?;
+            Ok(0)
+        }
+    }
+}
+
+fn listener(global: &args::Global) -> std::sync::Arc<dyn Listener> {
+    if global.quiet {
+        return std::sync::Arc::new(Silent);
+    }
+    match global.log_format {
+        LogFormat::Json => std::sync::Arc::new(progress::JsonLines),
+        LogFormat::Text if std::io::stderr().is_terminal() => std::sync::Arc::new(progress::Bars::new()),
+        LogFormat::Text if global.verbose => std::sync::Arc::new(progress::Lines),
+        LogFormat::Text => std::sync::Arc::new(Silent),
+    }
+}
+
+/// Tells a report: on stdout, and into the files that were asked for. The exit code is its verdict.
+fn tell(report: &Report, output: Output, files: &[args::ReportFile]) -> Result<u8> {
+    for file in files {
+        write_file(&file.path, &json(report)?)?;
+    }
+    say(&match output {
+        Output::Text => report::text(report),
+        Output::Json => json(report)?,
+        Output::Github => github(report),
+    })?;
+    Ok(if report.verdict == Verdict::Failed { Kind::Data.exit_code() } else { 0 })
+}
+
+fn github(report: &Report) -> String {
+    let errors = report.reasons.iter().map(|reason| ("error", reason));
+    let warnings = report.warnings.iter().map(|warning| ("warning", warning));
+    errors.chain(warnings).map(|(level, text)| format!("::{level}::{}\n", escaped(text))).collect()
+}
+
+async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8> {
+    let opened = Opened::open(request, Access::Read).await?;
+    let records = opened.target.runs().await?;
+    let mut reports = Vec::new();
+    for record in &records {
+        let report: Report = serde_json::from_str(&record.report).map_err(|error| {
+            Error::internal(format!("run {} cannot be read: {error}", record.id)).hint("a newer version of this program wrote it: use that one")
+        })?;
+        reports.push(report);
+    }
+    if let Some(id) = run {
+        let Some(report) = reports.iter().find(|report| report.run == id) else {
+            let ids: Vec<_> = reports.iter().rev().take(5).map(|report| report.run.as_str()).collect();
+            return Err(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(match ids.is_empty() {
+                true => "nothing was loaded there yet".to_owned(),
+                false => format!("the last ones are {}", crate::engine::list(&ids)),
+            }));
+        };
+        say(&if output == Output::Json { json(report)? } else { report::text(report) })?;
+        return Ok(0);
+    }
+    if output == Output::Json {
+        say(&json(&reports)?)?;
+        return Ok(0);
+    }
+    if reports.is_empty() {
+        say(&format!("nothing was loaded into {} yet\n", opened.shown))?;
+        return Ok(0);
+    }
+    let mut grid = Grid::new();
+    grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    grid.set_header(["run", "pipeline", "command", "began (UTC)", "tables", "rows"]);
+    for report in &reports {
+        let rows: u64 = report.tables.iter().map(|table| table.inserted).sum();
+        let names: Vec<_> = report.tables.iter().map(|table| table.name.as_str()).collect();
+        let command = if report.command == report::Command::Import { "keymap import" } else { "run" };
+        let began = report.started_at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ");
+        grid.add_row([&report.run, &report.pipeline, command, &began, &names.join(", "), &rows.to_string()]);
+    }
+    say(&grid.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>())?;
+    Ok(0)
+}
+
+fn verify_keymap(verified: &[keymap::Verified], output: Output) -> Result<u8> {
+    let holds = verified.iter().all(|table| table.missing.is_empty());
+    if output == Output::Json {
+        say(&json(&verified)?)?;
+    } else if verified.is_empty() {
+        say("the key map is empty\n")?;
+    }
+    if output != Output::Json {
+        for table in verified {
+            let verdict = match table.missing.as_slice() {
+                [] => "every key is in production".to_owned(),
+                missing => format!(
+                    "{} keys are not in production: legacy keys {}{}",
+                    missing.len(),
+                    missing.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", "),
+                    if missing.len() > 10 { ", …" } else { "" }
+                ),
+            };
+            say(&format!("{}: {} mappings, {verdict}\n", table.table, table.mappings))?;
+        }
+    }
+    Ok(if holds { 0 } else { Kind::Data.exit_code() })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
+    Ok(text + "\n")
+}
+
+fn write_file(path: &std::path::Path, text: &str) -> Result<()> {
+    std::fs::write(path, text)
+        .map_err(|error| Error::unreachable(format!("cannot write `{}`: {error}", path.display())).hint("name a file in a folder that exists"))
+}
+
+/// Writes to stdout. A reader that went away ends the program in silence, as `head` expects.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::internal(format!("cannot write to stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+fn print_error(error: &Error, color: bool, output: Output) {
+    match (output, error.problems()) {
+        (Output::Github, Some(problems)) => {
+            for (line, column, problem) in problems.places() {
+                let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+                println!("::error file={},line={line},col={column}::{}", problems.file.display(), escaped(&format!("{}{hint}", problem.message)));
+            }
+        }
+        (Output::Github, None) => println!("::error::{}", escaped(&error.to_string())),
+        (Output::Json, problems) => {
+            let places = problems.map(|problems| problems.places()).unwrap_or_default();
+            let problems: Vec<_> = places
+                .into_iter()
+                .map(|(line, column, problem)| serde_json::json!({ "line": line, "column": column, "message": problem.message, "hint": problem.hint }))
+                .collect();
+            let value = serde_json::json!({ "version": 1, "error": error.to_string(), "hint": error.next_step(), "problems": problems });
+            println!("{value:#}");
+        }
+        (Output::Text, _) => {
+            if let Some(problems) = error.problems() {
+                eprintln!("{}", problems.render(color));
+            }
+            let (red, cyan) = if color {
+                (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Cyan.on_default().bold())
+            } else {
+                (anstyle::Style::new(), anstyle::Style::new())
+            };
+            eprintln!("{red}error:{red:#} {}", printable(&error.to_string()));
+            if let Some(hint) = error.next_step() {
+                eprintln!("\n{cyan}hint:{cyan:#} {}", printable(hint));
+            }
+        }
+    }
+}
+
+/// Text without the control characters that data may bring, but with its lines.
+fn printable(text: &str) -> String {
+    text.replace(|char: char| char.is_control() && char != '\n', "\u{fffd}")
+}
+
+/// Text for a workflow command of GitHub's.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}

@@ -1,0 +1,81 @@
+//! One SQL expression over the columns of a batch, compiled once and evaluated batch by batch.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::{DataType, Schema};
+use datafusion::common::DFSchema;
+use datafusion::physical_plan::PhysicalExpr;
+
+use super::{Engine, list};
+
+/// An SQL expression that gives one value a row.
+#[derive(Debug, Clone)]
+pub struct Expression {
+    sql: String,
+    columns: Vec<String>,
+    data_type: DataType,
+    compiled: Arc<dyn PhysicalExpr>,
+}
+
+impl Engine {
+    /// Compiles an expression over the columns of `schema`.
+    ///
+    /// # Errors
+    /// As text, for a message at the expression's own place: it does not parse, names a column that is not there, does
+    /// not type, holds a subquery or an aggregate, or has another value each time it is asked.
+    pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, String> {
+        let known = DFSchema::try_from(schema.clone()).map_err(|error| error.strip_backtrace())?;
+        let logical = self.context.parse_sql_expr(sql, &known).map_err(|error| self.column_error(&error, schema))?;
+        if logical.is_volatile() {
+            return Err("the expression has another value each time; keys and counts must be the same in every run".into());
+        }
+        let mut columns: Vec<String> = logical.column_refs().into_iter().map(|column| column.name.clone()).collect();
+        columns.sort();
+        let compiled =
+            self.context.create_physical_expr(logical, &known).map_err(|error| self.column_error(&error, schema))?;
+        let data_type = compiled.data_type(schema).map_err(|error| self.column_error(&error, schema))?;
+        Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled })
+    }
+
+    fn column_error(&self, error: &datafusion::error::DataFusionError, schema: &Schema) -> String {
+        let text = self.explain_error(error);
+        match text.strip_prefix("No field named ") {
+            Some(rest) => {
+                let name = rest.split(". ").next().unwrap_or(rest).trim_end_matches('.').trim_matches('"');
+                let mut valid: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
+                valid.retain(|name| !name.starts_with('_'));
+                format!("there is no column `{name}`; there are {}", list(&valid))
+            }
+            None => text,
+        }
+    }
+}
+
+impl Expression {
+    /// The expression as it was written.
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// The columns that it reads, sorted.
+    pub fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// The type of its values.
+    pub fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    /// The value of every row of a batch.
+    ///
+    /// # Errors
+    /// Where one row's value cannot be computed, for the whole batch: halve it to find the row.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
+        self.compiled
+            .evaluate(batch)
+            .and_then(|value| value.into_array(batch.num_rows()))
+            .map_err(|error| error.strip_backtrace())
+    }
+}

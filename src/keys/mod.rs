@@ -1,0 +1,161 @@
+//! Keys: every accepted row gets its new system key, and its references get theirs.
+//!
+//! Row numbers are dense over all rows in the order of files and lines. The accepted ones among them are counted, and the
+//! block's first number is added:
+//!
+//! ```text
+//! row        0    1    2    3    4
+//! accepted   yes  yes  no   yes  yes
+//! key        1000 1001 NULL 1002 1003       block 1000 to 1003
+//! ```
+//!
+//! So the same delta gets the same keys at any number of threads, and a reference is one `take` of its parent's keys.
+
+mod offset;
+pub mod map;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::compute::{cast, concat};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+pub use offset::{offset, written};
+
+use crate::check::{Examined, rejects::accepted};
+use crate::engine::Mask;
+use crate::error::{Error, Result};
+use crate::plan::{Fill, Key, Plan, Table};
+use crate::target::{Block, KeyRequest, key_map_schema};
+
+/// What a table asks of the target: None where its rows bring their keys.
+pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
+    match &table.key {
+        Key::Assigned { column, start, text, largest } => Some(KeyRequest {
+            table: table.name.clone(),
+            column: column.clone(),
+            start: *start,
+            count: accepted,
+            text: text.clone(),
+            largest: *largest,
+        }),
+        _ => None,
+    }
+}
+
+/// The new keys of all tables of a run, and through them the rows as production gets them.
+pub struct Keys<'a> {
+    plan: &'a Plan,
+    examined: &'a [Examined],
+    kept_out: Vec<Mask>,
+    /// By table, the assigned keys of all its rows; NULL for those that are kept out.
+    assigned: Vec<Option<ArrayRef>>,
+    /// By table and reference, the parent's keys.
+    parents: Vec<Vec<ArrayRef>>,
+}
+
+impl<'a> Keys<'a> {
+    /// Assigns keys out of the blocks, one a table that has assigned keys.
+    ///
+    /// # Errors
+    /// Where the work folder cannot be read.
+    pub fn assign(plan: &'a Plan, examined: &'a [Examined], blocks: &[Option<Block>]) -> Result<Self> {
+        let kept_out: Vec<Mask> = examined.iter().map(|table| table.findings.kept_out()).collect();
+        let mut assigned = Vec::with_capacity(plan.tables.len());
+        for (at, table) in plan.tables.iter().enumerate() {
+            assigned.push(match (&table.key, &blocks[at]) {
+                (Key::Assigned { column, text, .. }, Some(block)) => {
+                    let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
+                    Some(written(&offset(&kept_out[at], examined[at].rows.count(), block.first), text.as_ref(), &data_type)?)
+                }
+                _ => None,
+            });
+        }
+        let mut keys = Self { plan, examined, kept_out, assigned, parents: Vec::new() };
+        for (at, table) in plan.tables.iter().enumerate() {
+            let mut parents = Vec::new();
+            for (which, reference) in table.references.iter().enumerate() {
+                let data_type = examined[at].resolved[which].found().data_type();
+                parents.push(match reference.parent.filter(|_| reference.by.is_none()) {
+                    Some(parent) => cast(&keys.values(parent, &reference.give)?, data_type)?,
+                    None => new_null_array(data_type, 0),
+                });
+            }
+            keys.parents.push(parents);
+        }
+        Ok(keys)
+    }
+
+    /// The values of a column that others refer to, for all rows of a table.
+    fn values(&self, at: usize, column: &str) -> Result<ArrayRef> {
+        let table = &self.plan.tables[at];
+        if let (Key::Assigned { column: key, .. }, Some(keys)) = (&table.key, &self.assigned[at])
+            && key == column
+        {
+            return Ok(keys.clone());
+        }
+        let mut parts = Vec::new();
+        for batch in self.examined[at].rows.batches()? {
+            let (_, batch) = batch?;
+            parts.extend(batch.column_by_name(column).cloned());
+        }
+        match parts.is_empty() {
+            true => Ok(new_null_array(&DataType::Null, 0)),
+            false => Ok(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
+        }
+    }
+
+    /// The accepted rows of a table as production gets them: `_row` and the destination's columns, in order.
+    pub fn rows(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
+        Ok(self.examined[at].rows.batches()?.map(move |batch| {
+            let (first, batch) = batch?;
+            self.finished(at, first, &batch)
+        }))
+    }
+
+    /// The key map of a table: `_row`, `legacy_key` and the key's columns, in order.
+    pub fn map(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
+        let destination = self.plan.tables[at].destination();
+        let schema = key_map_schema(&destination);
+        Ok(self.examined[at].rows.batches()?.map(move |batch| {
+            let (first, batch) = batch?;
+            let legacy = batch.column_by_name("_key").cloned().ok_or_else(|| Error::internal("no column `_key`"))?;
+            let legacy = arrow::compute::filter(&legacy, &self.kept_out[at].others(first, batch.num_rows()))?;
+            let rows = self.finished(at, first, &batch)?;
+            let mut columns = vec![rows.column(0).clone(), legacy];
+            for name in &destination.key {
+                columns.extend(rows.column_by_name(name).cloned());
+            }
+            Ok(RecordBatch::try_new(schema.clone(), columns)?)
+        }))
+    }
+
+    fn finished(&self, at: usize, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
+        let table = &self.plan.tables[at];
+        let count = batch.num_rows();
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
+        for column in &table.columns {
+            let values = match &column.fill {
+                Fill::Computed(_) => batch.column_by_name(&column.name).cloned(),
+                Fill::Key => self.assigned[at].as_ref().map(|keys| keys.slice(first as usize, count)),
+                Fill::Reference(which) => {
+                    let keys = self.examined[at].resolved[*which].keys(&self.parents[at][*which], first, count)?;
+                    Some(cast(&keys, &column.data_type)?)
+                }
+            };
+            columns.push(values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))?);
+        }
+        accepted(&RecordBatch::try_new(schema(table), columns)?, &self.kept_out[at], first)
+    }
+}
+
+/// The columns of [`Keys::rows`].
+pub fn schema(table: &Table) -> SchemaRef {
+    let columns = table.columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
+    Arc::new(Schema::new(std::iter::once(Field::new("_row", DataType::UInt32, false)).chain(columns).collect::<Vec<_>>()))
+}
+
+/// The row numbers of a batch of [`Keys::rows`].
+pub fn row_numbers(batch: &RecordBatch) -> &[u32] {
+    batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>().values()
+}

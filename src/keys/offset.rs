@@ -1,0 +1,95 @@
+//! The offset: a block's first number added to each accepted row's number among the accepted.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, StringBuilder};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+
+use crate::engine::Mask;
+use crate::error::Result;
+use crate::target::TextKey;
+
+/// The keys of `count` rows: `first`, `first + 1`, … over the rows that are not kept out, NULL for those that are.
+///
+/// ```
+/// use delta_pipeline::{engine::Mask, keys::offset};
+///
+/// let mut kept_out = Mask::default();
+/// kept_out.insert(1);
+/// let keys = offset(&kept_out, 4, 1000);
+/// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
+/// ```
+pub fn offset(kept_out: &Mask, count: u32, first: i64) -> Int64Array {
+    if kept_out.is_empty() {
+        return Int64Array::from_iter_values(first..first + i64::from(count));
+    }
+    let accepted = !&kept_out.slice(0, count as usize);
+    let mut next = first;
+    let keys: Vec<i64> = accepted
+        .iter()
+        .map(|accepted| {
+            let key = next;
+            next += i64::from(accepted);
+            key
+        })
+        .collect();
+    Int64Array::new(ScalarBuffer::from(keys), Some(NullBuffer::new(accepted)))
+}
+
+/// Keys as production writes them: numbers of the column's type, or text of a fixed width.
+///
+/// # Errors
+/// Where a number does not fit the type, which reserving a block has ruled out.
+pub fn written(keys: &Int64Array, text: Option<&TextKey>, data_type: &DataType) -> Result<ArrayRef> {
+    let Some(text) = text else {
+        return Ok(cast(keys, data_type)?);
+    };
+    let digits = text.width.saturating_sub(text.prefix.chars().count());
+    let mut builder = StringBuilder::with_capacity(keys.len(), keys.len() * text.width);
+    for key in keys {
+        match key {
+            Some(number) => {
+                // The builder's own buffer is written to, without a string for each key.
+                let _infallible = write!(builder, "{}{number:0digits$}", text.prefix);
+                builder.append_value("");
+            }
+            None => builder.append_null(),
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{Array, AsArray};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn keys_are_dense_over_the_accepted_rows(rejected in prop::collection::vec(any::<bool>(), 0..300), first in 0_i64..1_000_000) {
+            let mut kept_out = Mask::default();
+            for (row, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
+                kept_out.insert(row as u32);
+            }
+            let keys = offset(&kept_out, rejected.len() as u32, first);
+            let given: Vec<i64> = keys.iter().flatten().collect();
+            let accepted = rejected.iter().filter(|rejected| !**rejected).count() as i64;
+            prop_assert!(given.iter().copied().eq(first..first + accepted));
+            prop_assert!(rejected.iter().enumerate().all(|(row, rejected)| keys.is_null(row) == *rejected));
+        }
+    }
+
+    #[test]
+    fn a_text_key_has_its_prefix_and_its_width() {
+        let text = TextKey { prefix: "M".into(), width: 6 };
+        let keys = written(&Int64Array::from(vec![Some(7), None, Some(99_999)]), Some(&text), &DataType::Utf8).unwrap();
+        let keys: Vec<_> = keys.as_string::<i32>().iter().collect();
+        assert_eq!(keys, [Some("M00007"), None, Some("M99999")]);
+        assert_eq!(text.largest(), 99_999);
+        assert_eq!(text.format(7), "M00007");
+    }
+}

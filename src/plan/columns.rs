@@ -1,0 +1,253 @@
+//! Which source column or expression fills which target column, and how keys and references are made.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::compute::can_cast_types;
+use arrow::datatypes::{DataType, SchemaRef};
+
+use super::{Column, Fill, Key, Reference};
+use crate::engine::{Engine, ident, list};
+use crate::path;
+use crate::spec::{Path, Problems, TableSpec};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, TextKey};
+
+/// A table while it is compiled: what is known, and where problems go.
+pub(super) struct Builder<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) catalog: &'a Catalog,
+    pub(super) spec: &'a TableSpec,
+    pub(super) table: &'a Arc<CatalogTable>,
+    pub(super) source: &'a SchemaRef,
+    pub(super) at: Path,
+    pub(super) used: BTreeSet<String>,
+}
+
+impl Builder<'_> {
+    pub(super) fn at(&self, more: Path) -> Path {
+        self.at.iter().cloned().chain(more).collect()
+    }
+
+    fn no_such_column(&self, problems: &mut Problems, at: Path, name: &str) {
+        let valid: Vec<_> = self.table.columns.iter().filter(|column| !column.generated).map(|column| &column.name).collect();
+        problems.add_with_hint(
+            at,
+            format!("production's `{}` has no column `{name}`", self.table.name),
+            format!("its columns are {}", list(&valid)),
+        );
+    }
+
+    /// Source columns as one text: one as it is, several joined by `|`.
+    pub(super) fn one_text(&mut self, problems: &mut Problems, at: Path, columns: &[String]) -> String {
+        for name in columns {
+            if self.source.field_with_name(name).is_err() {
+                let valid: Vec<_> = self.source.fields().iter().map(|field| field.name()).collect();
+                problems.add_with_hint(
+                    at.clone(),
+                    format!("the source has no column `{name}`"),
+                    format!("its columns are {}", list(&valid)),
+                );
+            }
+            self.used.insert(name.clone());
+        }
+        let text = |name: &String| format!("CAST({} AS VARCHAR)", ident(name));
+        match columns {
+            [one] => text(one),
+            // `||` is NULL where a part is, and no part can look like a separator.
+            several => several
+                .iter()
+                .map(|name| format!("replace(replace({}, '\\', '\\\\'), '|', '\\|')", text(name)))
+                .collect::<Vec<_>>()
+                .join(" || '|' || "),
+        }
+    }
+
+    pub(super) fn references(&mut self, problems: &mut Problems) -> Vec<Reference> {
+        let mut references = Vec::new();
+        for (index, spec) in self.spec.relationships.iter().enumerate() {
+            let at = self.at(path!["relationships", index]);
+            let inside = |field: &str| at.iter().cloned().chain([field.to_owned()]).collect::<Path>();
+            if self.table.column(&spec.column).is_none_or(|column| column.generated) {
+                self.no_such_column(problems, inside("column"), &spec.column);
+            }
+            let Some(to) = self.catalog.table(&spec.to) else {
+                problems.add_with_hint(
+                    inside("to"),
+                    format!("production has no table `{}`", spec.to),
+                    format!("its tables are {}", list(&self.catalog.names())),
+                );
+                continue;
+            };
+            if let Some(by) = spec.by.as_ref().filter(|by| to.column(by).is_none()) {
+                let valid: Vec<_> = to.columns.iter().map(|column| &column.name).collect();
+                problems.add_with_hint(
+                    inside("by"),
+                    format!("production's `{}` has no column `{by}`", to.name),
+                    format!("its columns are {}", list(&valid)),
+                );
+            }
+            if spec.by.is_some() && spec.from.len() > 1 {
+                problems.add(inside("from"), "with `by`, `from` is one column");
+            }
+            let declared = self.table.foreign_keys.iter().find(|key| key.to == spec.to && key.columns == [spec.column.clone()]);
+            let give = match (declared.map(|key| key.to_columns.as_slice()), to.primary_key.as_slice()) {
+                (Some([column]), _) | (None, [column]) => column.clone(),
+                _ => {
+                    problems.add_with_hint(
+                        inside("to"),
+                        format!("`{}` has no primary key of one column that `{}` could hold", to.name, spec.column),
+                        "a reference to a composite key is not resolved; fill its columns by expressions",
+                    );
+                    continue;
+                }
+            };
+            let from = if spec.from.is_empty() { vec![spec.column.clone()] } else { spec.from.clone() };
+            let from = self.one_text(problems, inside("from"), &from);
+            references.push(Reference { column: spec.column.clone(), from, to: spec.to.clone(), parent: None, by: spec.by.clone(), give });
+        }
+        references
+    }
+
+    pub(super) fn key(&mut self, problems: &mut Problems) -> Key {
+        let Some(spec) = &self.spec.key else {
+            if self.table.primary_key.is_empty() {
+                problems.add_with_hint(
+                    self.at(vec![]),
+                    format!("production's `{}` has no primary key", self.table.name),
+                    "say which column is the key: `key: { column: … }`",
+                );
+            }
+            return Key::Own(self.table.primary_key.clone());
+        };
+        let columns = if spec.inherited.is_empty() { spec.column.as_slice() } else { &spec.inherited };
+        for name in columns {
+            if self.table.column(name).is_none_or(|column| column.generated) {
+                let field = if spec.inherited.is_empty() { "column" } else { "inherited" };
+                self.no_such_column(problems, self.at(path!["key", field]), name);
+            }
+        }
+        if !spec.inherited.is_empty() {
+            if !self.spec.relationships.iter().any(|relationship| spec.inherited.contains(&relationship.column)) {
+                problems.add_with_hint(
+                    self.at(path!["key", "inherited"]),
+                    "none of these columns is a reference, so nothing is inherited",
+                    "add the parent's column to `relationships`",
+                );
+            }
+            return Key::Inherited(spec.inherited.clone());
+        }
+        let column = spec.column.clone().unwrap_or_default();
+        let catalog = self.table.column(&column);
+        let unique = self.table.primary_key == [column.clone()]
+            || self.table.uniques.iter().any(|unique| unique.columns == [column.clone()]);
+        if catalog.is_some() && !unique {
+            problems.add_with_hint(
+                self.at(path!["key", "column"]),
+                format!("`{column}` is neither the primary key of `{}` nor unique", self.table.name),
+                "a key must identify one row; choose the key column, or `inherited` for a key of several columns",
+            );
+        }
+        let text = spec.width.map(|width| TextKey { prefix: spec.prefix.clone().unwrap_or_default(), width });
+        let largest = match (catalog.map(|column| &column.data_type), &text) {
+            (_, Some(text)) => text.largest(),
+            (Some(DataType::Int16), None) => i16::MAX.into(),
+            (Some(DataType::Int32), None) => i32::MAX.into(),
+            _ => i64::MAX,
+        };
+        if let Some(found) = catalog {
+            let is_text = found.data_type == DataType::Utf8;
+            match &text {
+                None if is_text => problems.add_with_hint(
+                    self.at(path!["key", "column"]),
+                    format!("`{column}` is text"),
+                    "say how its keys are written: `width: 10`, and `prefix` where they have one",
+                ),
+                None if !found.data_type.is_integer() => {
+                    problems.add(self.at(path!["key", "column"]), format!("`{column}` is {}, keys are integers or text", found.declared));
+                }
+                Some(_) if !is_text => {
+                    problems.add(self.at(path!["key", "width"]), format!("`{column}` is {}, `width` is for text", found.declared));
+                }
+                Some(text) if found.max_length.is_some_and(|most| text.width as u64 > most) => problems.add(
+                    self.at(path!["key", "width"]),
+                    format!("`{column}` is {}, a key of {} characters does not fit", found.declared, text.width),
+                ),
+                _ => {}
+            }
+        }
+        Key::Assigned { column, start: spec.start_row_number, text, largest }
+    }
+
+    /// The columns that are written, in the catalog's order.
+    pub(super) fn columns(&mut self, problems: &mut Problems, written: &[(String, String, Path)], key: &Key) -> Vec<Column> {
+        for (name, _, at) in written {
+            match self.table.column(name) {
+                None => self.no_such_column(problems, at.clone(), name),
+                Some(column) if column.generated => {
+                    problems.add(at.clone(), format!("production computes `{name}` by itself; leave it out"));
+                }
+                Some(_) => {}
+            }
+        }
+        let mut columns = Vec::new();
+        for column in &self.table.columns {
+            let expression = written.iter().find(|(name, _, _)| *name == column.name);
+            let assigned = matches!(key, Key::Assigned { column: name, .. } if *name == column.name);
+            let reference = self.spec.relationships.iter().position(|relationship| relationship.column == column.name);
+            if let Some((name, _, at)) = expression.filter(|_| assigned || reference.is_some()) {
+                let by = if assigned { "key" } else { "relationships" };
+                problems.add(at.clone(), format!("`{name}` is filled by `{by}` already"));
+            }
+            let fill = if assigned {
+                Fill::Key
+            } else if let Some(reference) = reference {
+                Fill::Reference(reference)
+            } else if let Some((_, sql, at)) = expression {
+                self.computed(problems, at.clone(), column, sql)
+            } else if self.spec.select.is_none() && !column.generated && self.source.field_with_name(&column.name).is_ok() {
+                self.computed(problems, self.at(path!["columns"]), column, &ident(&column.name))
+            } else {
+                let needed = column.not_null && !column.has_default && !column.generated;
+                if needed {
+                    problems.add_with_hint(
+                        self.at(vec![]),
+                        format!("nothing fills `{}` of `{}`, and production refuses NULL there", column.name, self.table.name),
+                        format!("add `{}: <expression>` to `columns`", column.name),
+                    );
+                }
+                continue;
+            };
+            columns.push(Column { name: column.name.clone(), data_type: column.data_type.clone(), fill });
+        }
+        columns
+    }
+
+    fn computed(&mut self, problems: &mut Problems, at: Path, column: &CatalogColumn, sql: &str) -> Fill {
+        match self.engine.expression(sql, self.source) {
+            Ok(expression) => {
+                self.used.extend(expression.columns().iter().cloned());
+                let (from, to) = (expression.data_type(), &column.data_type);
+                if !can_cast_types(from, to) {
+                    problems.add(at, format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared));
+                }
+            }
+            Err(problem) => problems.add(at, format!("column `{}`: {problem}", column.name)),
+        }
+        Fill::Computed(sql.to_owned())
+    }
+
+    /// Source columns that nothing uses: data that would be lost in silence.
+    pub(super) fn unused(&self, problems: &mut Problems) {
+        let ignored = |name: &String| self.spec.source.ignore.iter().any(|ignored| ignored == "*" || ignored == name);
+        let unused: Vec<_> =
+            self.source.fields().iter().map(|field| field.name()).filter(|name| !self.used.contains(*name) && !ignored(name)).collect();
+        if !unused.is_empty() {
+            let names: Vec<_> = unused.iter().map(|name| format!("\"{name}\"")).collect();
+            problems.add_with_hint(
+                self.at(path!["source"]),
+                format!("nothing uses the source's {} {}: its data would be lost", if unused.len() == 1 { "column" } else { "columns" }, list(&unused)),
+                format!("use it in `columns`, or say that it is left out on purpose: `ignore: [{}]`", names.join(", ")),
+            );
+        }
+    }
+}

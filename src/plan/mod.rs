@@ -1,0 +1,303 @@
+//! The plan: the pipeline file, the delta's columns and production's catalog, compiled into what a run does.
+//!
+//! It is pure data, decided before anything is read or written: it can be printed, compared and explained. Compiling
+//! finds all problems in one pass.
+
+mod checks;
+mod columns;
+mod compile;
+mod order;
+mod select;
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+pub use compile::{Compiled, compile};
+
+use crate::spec::{Duplicates, Existing, Path, Severity, StartRowNumber, Threshold};
+use crate::target::{CatalogTable, Destination, TextKey};
+
+/// What a run does.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The pipeline's name.
+    pub name: String,
+    /// The tables in the order they are loaded: referenced tables first.
+    pub tables: Vec<Table>,
+}
+
+impl Plan {
+    /// The number of a table in the plan's order.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.tables.iter().position(|table| table.name == name)
+    }
+}
+
+/// One table of a run.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name, in the pipeline file and in production.
+    pub name: String,
+    /// What production's catalog states about it.
+    pub catalog: Arc<CatalogTable>,
+    /// The source's columns.
+    pub source: SchemaRef,
+    /// The columns that are written, in production's order.
+    pub columns: Vec<Column>,
+    /// Which source rows are wanted, where a `select` has a WHERE: SQL over the source columns.
+    pub filter: Option<String>,
+    /// The legacy key, one text: SQL over the source columns.
+    pub legacy_key: String,
+    /// How rows get their keys.
+    pub key: Key,
+    /// The references that are resolved to new keys.
+    pub references: Vec<Reference>,
+    /// What every row is held against, in the order it is told.
+    pub checks: Vec<Check>,
+    /// Constraints that no check expresses: production has the last word on them.
+    pub left_to_production: Vec<String>,
+    /// Rows of the delta that are the same.
+    pub duplicates: Duplicates,
+    /// Rows that are there already.
+    pub existing: Existing,
+    /// How many rows may be rejected.
+    pub max_rejects: Threshold,
+}
+
+/// One column that is written.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// The Arrow type of its values.
+    pub data_type: DataType,
+    /// Where its values come from.
+    pub fill: Fill,
+}
+
+/// Where a column's values come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fill {
+    /// An SQL expression over the source columns.
+    Computed(String),
+    /// The row's own new key.
+    Key,
+    /// The key of the row that it refers to: a number of [`Table::references`].
+    Reference(usize),
+}
+
+/// How rows get their keys.
+#[derive(Debug, Clone)]
+pub enum Key {
+    /// An offset added to the row's number among the accepted rows.
+    Assigned {
+        /// The key column.
+        column: String,
+        /// Where keys start.
+        start: StartRowNumber,
+        /// How a text key is written.
+        text: Option<TextKey>,
+        /// The largest number that the column holds.
+        largest: i64,
+    },
+    /// The parent's key and something of the row's own.
+    Inherited(Vec<String>),
+    /// The row brings its key: the table's primary key is among its columns.
+    Own(Vec<String>),
+}
+
+impl Key {
+    /// The columns that identify a row in production.
+    pub fn columns(&self) -> &[String] {
+        match self {
+            Self::Assigned { column, .. } => std::slice::from_ref(column),
+            Self::Inherited(columns) | Self::Own(columns) => columns,
+        }
+    }
+}
+
+/// A reference that is resolved to a key.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    /// The column that gets the key.
+    pub column: String,
+    /// What the row refers by, one text: SQL over the source columns.
+    pub from: String,
+    /// The referenced table.
+    pub to: String,
+    /// Its number in the plan, where it is loaded in the same run.
+    pub parent: Option<usize>,
+    /// The column of production that `from` is a value of; None where it is a legacy key.
+    pub by: Option<String>,
+    /// The column of the referenced table whose value is wanted.
+    pub give: String,
+}
+
+/// What rows are held against.
+#[derive(Debug, Clone)]
+pub struct Check {
+    /// Its name, one of a kind within its table.
+    pub name: String,
+    /// What it asks.
+    pub kind: CheckKind,
+    /// The target columns that it is about.
+    pub columns: Vec<String>,
+    /// What a violation does.
+    pub severity: Severity,
+    /// More violations than this make the report warn.
+    pub warn_if: Option<Threshold>,
+    /// More violations than this and nothing is loaded.
+    pub error_if: Option<Threshold>,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What is wrong with a row that fails it.
+    pub reason: String,
+}
+
+/// Where a check comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// It holds for every run.
+    Always,
+    /// A constraint or a type of production's catalog, in words.
+    Catalog(String),
+    /// The pipeline file, at this place.
+    File(Path),
+}
+
+/// What a check asks.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckKind {
+    /// The record can be read.
+    Parse,
+    /// The row's legacy key is there, and once in the delta.
+    LegacyKey,
+    /// The row's legacy key is not in the key map yet.
+    KeyMap,
+    /// The column's expression has a value, and it can be cast to the column's type.
+    Cast {
+        /// The column.
+        column: String,
+    },
+    /// The column's decimals have no more digits than production keeps.
+    Precision {
+        /// The column.
+        column: String,
+    },
+    /// No row for which this SQL is true: an expression over the target columns.
+    Row {
+        /// True for a row that fails.
+        violated: String,
+    },
+    /// The values are once in the delta, and not in production.
+    Unique {
+        /// The columns.
+        columns: Vec<String>,
+    },
+    /// The row that a reference names is there.
+    Relationship {
+        /// Which one of [`Table::references`].
+        reference: usize,
+    },
+    /// The row that a reference names is not rejected itself.
+    ParentRejected {
+        /// Which one of [`Table::references`].
+        reference: usize,
+    },
+    /// The values are those of a row in production or in the delta.
+    ForeignKey {
+        /// The columns.
+        columns: Vec<String>,
+        /// The referenced table.
+        to: String,
+        /// Its columns.
+        to_columns: Vec<String>,
+    },
+    /// No row that this query returns in `_row`.
+    Query {
+        /// The query.
+        sql: String,
+    },
+}
+
+impl Table {
+    /// The columns that are computed from the source, with their SQL.
+    pub fn computed(&self) -> impl Iterator<Item = (&Column, &str)> {
+        self.columns.iter().filter_map(|column| match &column.fill {
+            Fill::Computed(sql) => Some((column, sql.as_str())),
+            _ => None,
+        })
+    }
+
+    /// The columns that checks see: what each reference is made from (`_ref_<column>`), then the computed columns.
+    pub fn checked_schema(&self) -> SchemaRef {
+        let references = self.references.iter().map(|reference| Field::new(reference.text_column(), DataType::Utf8, true));
+        let computed = self.computed().map(|(column, _)| Field::new(&column.name, column.data_type.clone(), true));
+        Arc::new(Schema::new(references.chain(computed).collect::<Vec<_>>()))
+    }
+
+    /// The columns that are kept of each row: `_key`, those of [`Table::checked_schema`], and the source's as `source.<name>`.
+    pub fn kept_schema(&self) -> SchemaRef {
+        let mut fields = vec![Arc::new(Field::new("_key", DataType::Utf8, true))];
+        fields.extend(self.checked_schema().fields().iter().cloned());
+        let source = self.source.fields().iter();
+        fields.extend(source.map(|field| Arc::new(field.as_ref().clone().with_name(source_column(field.name())).with_nullable(true))));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// The column that SQL over the kept rows reads for a target column: a reference is compared by what it is made from.
+    pub fn kept_column(&self, name: &str) -> String {
+        match self.references.iter().find(|reference| reference.column == name) {
+            Some(reference) => reference.text_column(),
+            None => name.to_owned(),
+        }
+    }
+
+    /// The reference that fills a column.
+    pub fn reference(&self, column: &str) -> Option<usize> {
+        self.references.iter().position(|reference| reference.column == column)
+    }
+
+    /// Where its rows go.
+    pub fn destination(&self) -> Destination {
+        Destination {
+            table: self.catalog.clone(),
+            columns: self.columns.iter().map(|column| column.name.clone()).collect(),
+            key: self.key.columns().to_vec(),
+        }
+    }
+
+    /// The number of the check that a kind belongs to.
+    pub fn check(&self, wanted: impl Fn(&CheckKind) -> bool) -> Option<usize> {
+        self.checks.iter().position(|check| wanted(&check.kind))
+    }
+}
+
+impl Reference {
+    /// The kept column that holds what the reference is made from.
+    pub fn text_column(&self) -> String {
+        format!("_ref_{}", self.column)
+    }
+}
+
+/// The source columns that an expression names, for messages.
+pub fn source_columns(sql: &str, source: &SchemaRef) -> Vec<String> {
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
+    let words: Vec<String> = tokens
+        .into_iter()
+        .filter_map(|token| match token {
+            Token::Word(word) if word.quote_style.is_some() => Some(word.value),
+            Token::Word(word) => Some(word.value.to_lowercase()),
+            _ => None,
+        })
+        .collect();
+    source.fields().iter().map(|field| field.name().clone()).filter(|name| words.contains(name)).collect()
+}
+
+/// The kept column of a source column.
+pub fn source_column(name: &str) -> String {
+    format!("source.{name}")
+}

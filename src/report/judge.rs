@@ -1,0 +1,38 @@
+//! The verdict on a delta: what the thresholds say of the findings.
+
+use crate::check::Examined;
+use crate::plan::Compiled;
+use crate::spec::{Severity, Threshold};
+
+/// The reasons to load nothing, and the warnings.
+pub fn judge(compiled: &Compiled, examined: &[Examined]) -> (Vec<String>, Vec<String>) {
+    let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
+    for (table, found) in compiled.plan.tables.iter().zip(examined) {
+        let read = found.read();
+        if table.max_rejects.is_exceeded_by(found.rejected(), read) {
+            reasons.push(format!(
+                "`{}`: {} of {read} rows are rejected, and `max_rejects` is {}",
+                table.name,
+                found.rejected(),
+                table.max_rejects
+            ));
+        }
+        for (number, check) in table.checks.iter().enumerate() {
+            let violations = found.findings.of(number).len() as u64;
+            let exceeded = |limit: Option<Threshold>| limit.filter(|limit| limit.is_exceeded_by(violations, read));
+            let say = |what: &str| format!("`{}`: {violations} of {read} rows fail `{}`{what}", table.name, check.name);
+            if let Some(limit) = exceeded(check.error_if) {
+                reasons.push(say(&format!(", and `error_if` is {limit}")));
+            }
+            match (exceeded(check.warn_if), check.warn_if) {
+                (Some(limit), _) => warnings.push(say(&format!(", and `warn_if` is {limit}"))),
+                (None, None) if check.severity == Severity::Warn && violations > 0 => warnings.push(say("")),
+                _ => {}
+            }
+        }
+        if read == 0 {
+            warnings.push(format!("`{}`: its files have no rows", table.name));
+        }
+    }
+    (reasons, warnings)
+}

@@ -1,0 +1,174 @@
+//! What a run tells: one value that is folded from what happened, and shown as text or JSON.
+
+mod judge;
+mod sql;
+mod text;
+
+use serde::{Deserialize, Serialize};
+
+pub use judge::judge;
+pub use sql::check_sql;
+pub use text::text;
+
+use crate::check::Examined;
+use crate::journal::Timing;
+use crate::plan::{Compiled, Key, Origin, Table};
+use crate::spec::Severity;
+use crate::target::Block;
+
+/// The version of the JSON report.
+pub const VERSION: u32 = 1;
+
+/// The report of one command over a delta.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of this format.
+    pub version: u32,
+    /// The run's id.
+    pub run: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// What was asked for.
+    pub command: Command,
+    /// The target, without secrets.
+    pub target: String,
+    /// When it began, in UTC (RFC 3339).
+    pub started_at: String,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Why, where the data failed: one sentence each.
+    pub reasons: Vec<String>,
+    /// What to look at, though it stopped nothing.
+    pub warnings: Vec<String>,
+    /// The tables, in the order they are loaded.
+    pub tables: Vec<TableReport>,
+    /// The steps, with their wall-clock seconds.
+    pub steps: Vec<Timing>,
+    /// The reject files that were written.
+    pub reject_files: Vec<String>,
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Command {
+    /// All checks, no load.
+    Validate,
+    /// What a run will do.
+    Plan,
+    /// The load.
+    Run,
+    /// Bringing in a key map.
+    Import,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The data passes: a run would load it.
+    Passed,
+    /// The data failed, nothing was loaded.
+    Failed,
+    /// The rows are in production.
+    Loaded,
+    /// There is no row to load.
+    Empty,
+}
+
+/// One table of a report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TableReport {
+    /// Its name.
+    pub name: String,
+    /// Its files.
+    pub files: Vec<FileReport>,
+    /// Rows that the files have.
+    pub read: u64,
+    /// Rows that are kept out.
+    pub rejected: u64,
+    /// Rows that are left out as declared.
+    pub skipped: u64,
+    /// Rows that are accepted: what a run inserts.
+    pub accepted: u64,
+    /// Rows that were inserted.
+    pub inserted: u64,
+    /// The new keys, from and to, as production writes them.
+    pub keys: Option<(String, String)>,
+    /// The checks and how many rows fail each.
+    pub checks: Vec<CheckReport>,
+    /// Constraints that no check expresses.
+    pub left_to_production: Vec<String>,
+    /// The table's triggers, which fire for every row.
+    pub triggers: Vec<String>,
+}
+
+/// One file of a report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FileReport {
+    /// Its name.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The BLAKE3 hash of its bytes.
+    pub hash: String,
+}
+
+/// One check of a report.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// Its name.
+    pub name: String,
+    /// What a violation does.
+    pub severity: Severity,
+    /// Where it comes from.
+    pub origin: String,
+    /// How many rows fail it.
+    pub violations: u64,
+}
+
+impl TableReport {
+    /// The table as it was examined.
+    pub fn new(compiled: &Compiled, at: usize, found: &Examined, hashes: &[String]) -> Self {
+        let table = &compiled.plan.tables[at];
+        let files = compiled.sources[at].files().iter().zip(hashes);
+        let files = files.map(|(file, hash)| FileReport { name: file.name.clone(), bytes: file.bytes, hash: hash.clone() });
+        let checks = table.checks.iter().enumerate().map(|(number, check)| CheckReport {
+            name: check.name.clone(),
+            severity: check.severity,
+            origin: origin(&check.origin),
+            violations: found.findings.of(number).len() as u64,
+        });
+        Self {
+            name: table.name.clone(),
+            files: files.collect(),
+            read: found.read(),
+            rejected: found.rejected(),
+            skipped: found.skipped(),
+            accepted: found.accepted(),
+            inserted: 0,
+            keys: None,
+            checks: checks.collect(),
+            left_to_production: table.left_to_production.clone(),
+            triggers: table.catalog.triggers.clone(),
+        }
+    }
+
+    /// Notes the keys of a block.
+    pub fn set_keys(&mut self, table: &Table, block: Option<&Block>) {
+        let Some(block) = block.filter(|block| block.first <= block.last) else { return };
+        if let Key::Assigned { text, .. } = &table.key {
+            let written = |number: i64| text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
+            self.keys = Some((written(block.first), written(block.last)));
+        }
+    }
+}
+
+/// Where a check comes from, in words.
+pub fn origin(origin: &Origin) -> String {
+    match origin {
+        Origin::Always => "every run".into(),
+        Origin::Catalog(constraint) => format!("production: {constraint}"),
+        Origin::File(_) => "pipeline file".into(),
+    }
+}

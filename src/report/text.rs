@@ -1,0 +1,102 @@
+//! A report as text for a terminal: what was loaded, table by table, what was rejected by which check, and where the time went.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
+
+use super::{Command, Report, TableReport, Verdict};
+use crate::spec::Severity;
+
+/// The report as text. There is no colour in it, so it says the same everywhere.
+pub fn text(report: &Report) -> String {
+    let mut parts = vec![format!("{}: {}\n", report.pipeline, verdict(report)), tables(report)];
+    if let Some(violations) = violations(report) {
+        parts.push(violations);
+    }
+    let listed = |what: &str, texts: &[String]| -> String { texts.iter().map(|text| format!("  {what}{text}\n")).collect() };
+    parts.push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings));
+    parts.push(listed("rejects: ", &report.reject_files));
+    let steps: Vec<_> = report.steps.iter().map(|timing| format!("{} {:.2} s", timing.step.doing(), timing.seconds)).collect();
+    let mut last = String::new();
+    let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
+    let _infallible = writeln!(last, "  {}\n  run {} · {} · {total:.2} s", steps.join(" · "), report.run, report.target);
+    parts.push(last);
+    parts.retain(|part| !part.is_empty());
+    parts.join("\n")
+}
+
+fn verdict(report: &Report) -> String {
+    let sum = |count: fn(&TableReport) -> u64| number(report.tables.iter().map(count).sum());
+    let tables = report.tables.len();
+    match report.verdict {
+        Verdict::Loaded => format!("loaded {} rows into {tables} table{}", sum(|table| table.inserted), if tables == 1 { "" } else { "s" }),
+        Verdict::Passed if report.command == Command::Plan => format!("a run inserts {} rows", sum(|table| table.accepted)),
+        Verdict::Passed => format!("passed; a run would insert {} rows", sum(|table| table.accepted)),
+        Verdict::Failed => "failed its checks; nothing is loaded".into(),
+        Verdict::Empty => "nothing to load: no row of the delta is left to insert".into(),
+    }
+}
+
+fn tables(report: &Report) -> String {
+    let running = report.command == Command::Run;
+    let mut grid = grid(&["table", "read", "rejected", "skipped", if running { "inserted" } else { "accepted" }, "keys from", "to"]);
+    for table in &report.tables {
+        let (from, to) = table.keys.clone().unwrap_or_default();
+        let last = if running { table.inserted } else { table.accepted };
+        grid.add_row([table.name.clone(), number(table.read), number(table.rejected), number(table.skipped), number(last), from, to]);
+    }
+    (1..=6).for_each(|column| align(&mut grid, column));
+    lines(&grid)
+}
+
+/// Which checks failed for how many rows; None where none did.
+fn violations(report: &Report) -> Option<String> {
+    let mut grid = grid(&["check", "table", "rows", ""]);
+    for table in &report.tables {
+        for check in table.checks.iter().filter(|check| check.violations > 0) {
+            let what = if check.severity == Severity::Warn { "warned" } else { "rejected" };
+            grid.add_row([check.name.clone(), table.name.clone(), number(check.violations), what.into()]);
+        }
+    }
+    grid.row(0)?;
+    align(&mut grid, 2);
+    Some(lines(&grid))
+}
+
+fn grid(header: &[&str]) -> Grid {
+    let mut grid = Grid::new();
+    grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
+    grid
+}
+
+/// The grid without spaces at the end of its lines, and without control characters that the data brought.
+fn lines(grid: &Grid) -> String {
+    grid.lines().map(|line| format!(" {}\n", line.trim_end().replace(|char: char| char.is_control(), "\u{fffd}"))).collect()
+}
+
+fn align(grid: &mut Grid, column: usize) {
+    if let Some(column) = grid.column_mut(column) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+}
+
+/// A number with its thousands apart.
+fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(super::number), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! A run: the route from delta files to production rows, on one screen.
+
+pub mod keymap;
+mod session;
+mod totals;
+mod verify;
+
+use futures::StreamExt;
+use futures::stream;
+
+pub use session::{Opened, Request, Session};
+
+use crate::check::{self, Examined, rejects};
+use crate::error::{Error, Result};
+use crate::journal::{Journal, Listener, Step};
+use crate::keys::{self, Keys};
+use crate::report::{Command, Report, TableReport, VERSION, Verdict, judge};
+use crate::target::{Block, LoadedFile, RunRecord};
+use totals::Totals;
+
+/// Validates a delta: every check on all data, and the report that a run would make. Writes reject files, and nothing else.
+///
+/// # Errors
+/// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
+pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Report> {
+    let journal = Journal::new(listener);
+    let (mut report, examined) = examine(session, Command::Validate, &journal).await?;
+    report.reject_files = write_rejects(session, &report.run, &examined)?;
+    report.steps = journal.timings();
+    Ok(report)
+}
+
+/// Plans a run: what it will do, table by table, with the keys it would get now. Writes nothing.
+///
+/// # Errors
+/// As [`validate`], and where the keys that are asked for are not free.
+pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> {
+    let journal = Journal::new(listener);
+    let (mut report, examined) = examine(session, Command::Plan, &journal).await?;
+    for (at, table) in session.compiled.plan.tables.iter().enumerate() {
+        if let Some(request) = keys::request(table, examined[at].accepted()) {
+            let block = session.target.foresee(&request).await?;
+            report.tables[at].set_keys(table, Some(&block));
+        }
+    }
+    report.steps = journal.timings();
+    Ok(report)
+}
+
+/// Runs a pipeline: read, check, assign keys, stage, insert, reconcile, commit, verify. Everything is written in one transaction: all tables
+/// and their key map, or nothing.
+///
+/// # Errors
+/// Where a file cannot be read, a file was loaded before, keys are not free, or production refuses a row: nothing is loaded then.
+pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
+    let journal = Journal::new(listener);
+    let (mut report, examined) = examine(session, Command::Run, &journal).await?;
+    report.reject_files = write_rejects(session, &report.run, &examined)?;
+    if report.verdict != Verdict::Passed {
+        report.steps = journal.timings();
+        return Ok(report);
+    }
+    let plan = &session.compiled.plan;
+    let destinations: Vec<_> = plan.tables.iter().map(crate::plan::Table::destination).collect();
+
+    let mut load = session.target.begin(&report.run).await?;
+    let step = journal.step(Step::Keys);
+    let mut blocks: Vec<Option<Block>> = Vec::new();
+    for (at, table) in plan.tables.iter().enumerate() {
+        blocks.push(match keys::request(table, examined[at].accepted()) {
+            Some(request) => Some(load.reserve(&request).await?),
+            None => None,
+        });
+        report.tables[at].set_keys(table, blocks[at].as_ref());
+    }
+    let keys = Keys::assign(plan, &examined, &blocks)?;
+    drop(step);
+
+    let step = journal.step(Step::Stage);
+    load.clean_staging(&destinations).await?;
+    let mut meant: Vec<Totals> = plan.tables.iter().map(Totals::new).collect();
+    for (at, destination) in destinations.iter().enumerate() {
+        let rows = keys.rows(at)?.map(|batch| {
+            let batch = batch?;
+            meant[at].add(&batch)?;
+            journal.rows(&destination.table.name, batch.num_rows() as u64);
+            Ok(batch)
+        });
+        let staged = load.stage(destination, stream::iter(rows).boxed()).await?;
+        let mapped = load.stage_keys(destination, stream::iter(keys.map(at)?).boxed()).await?;
+        expect(&destination.table.name, "staged", staged, examined[at].accepted())?;
+        expect(&destination.table.name, "mapped", mapped, staged)?;
+    }
+    drop(step);
+
+    let step = journal.step(Step::Insert);
+    for (at, destination) in destinations.iter().enumerate() {
+        let inserted = load.insert(destination).await?;
+        expect(&destination.table.name, "inserted", inserted, examined[at].accepted())?;
+        expect(&destination.table.name, "appended to the key map", load.append_key_map(destination).await?, inserted)?;
+        report.tables[at].inserted = inserted;
+        journal.rows(&destination.table.name, inserted);
+    }
+    drop(step);
+
+    let step = journal.step(Step::Reconcile);
+    for (table, meant) in plan.tables.iter().zip(&meant) {
+        meant.compare(table, load.as_mut()).await?;
+    }
+    drop(step);
+
+    let step = journal.step(Step::Commit);
+    report.verdict = Verdict::Loaded;
+    report.steps = journal.timings();
+    load.record(&record(&report)?, &loaded_files(session, &report, &examined)).await?;
+    load.commit().await?;
+    drop(step);
+
+    let step = journal.step(Step::Verify);
+    for (at, destination) in destinations.iter().enumerate() {
+        verify::verify(session.target.as_ref(), destination, &keys, at).await?;
+    }
+    drop(step);
+    report.steps = journal.timings();
+    Ok(report)
+}
+
+/// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge.
+async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> Result<(Report, Vec<Examined>)> {
+    let step = journal.step(Step::Prepare);
+    let started = jiff::Timestamp::now();
+    let hashes = session.hashes()?;
+    session.refuse_loaded(&hashes).await?;
+    drop(step);
+    let examined = check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, journal).await?;
+    session.refuse_twice(&hashes, &examined)?;
+    let (reasons, warnings) = judge(&session.compiled, &examined);
+    let accepted: u64 = examined.iter().map(Examined::accepted).sum();
+    let verdict = match (reasons.is_empty(), accepted) {
+        (false, _) => Verdict::Failed,
+        (true, 0) => Verdict::Empty,
+        (true, _) => Verdict::Passed,
+    };
+    let tables = (0..examined.len()).map(|at| TableReport::new(&session.compiled, at, &examined[at], &hashes[at])).collect();
+    let report = Report {
+        version: VERSION,
+        run: session::run_id(started),
+        pipeline: session.compiled.plan.name.clone(),
+        command,
+        target: session.shown.clone(),
+        started_at: started.to_string(),
+        verdict,
+        reasons,
+        warnings,
+        tables,
+        steps: Vec::new(),
+        reject_files: Vec::new(),
+    };
+    Ok((report, examined))
+}
+
+fn write_rejects(session: &Session, run: &str, examined: &[Examined]) -> Result<Vec<String>> {
+    let folder = session.output.join(run).join("rejects");
+    let paths = rejects::write(&session.compiled, examined, &folder)?;
+    Ok(paths.iter().map(|path| path.display().to_string()).collect())
+}
+
+fn record(report: &Report) -> Result<RunRecord> {
+    let text = serde_json::to_string(report).map_err(|error| Error::internal(format!("the report: {error}")))?;
+    Ok(RunRecord { id: report.run.clone(), pipeline: report.pipeline.clone(), started_at: report.started_at.clone(), report: text })
+}
+
+/// The files to remember, so that they are not loaded again; one without rows may come again.
+fn loaded_files(session: &Session, report: &Report, examined: &[Examined]) -> Vec<LoadedFile> {
+    let mut files = Vec::new();
+    for (at, table) in report.tables.iter().enumerate() {
+        for (number, file) in table.files.iter().enumerate() {
+            if session::has_rows(&examined[at], number) {
+                let table = session.compiled.plan.tables[at].name.clone();
+                files.push(LoadedFile { hash: file.hash.clone(), table, name: file.name.clone(), run: report.run.clone() });
+            }
+        }
+    }
+    files
+}
+
+fn expect(table: &str, what: &str, found: u64, meant: u64) -> Result<()> {
+    if found == meant {
+        return Ok(());
+    }
+    Err(Error::internal(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
+        .hint("nothing was loaded; a trigger of production that adds or drops rows looks like this"))
+}

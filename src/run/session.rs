@@ -1,0 +1,212 @@
+//! A session: a pipeline file that was read, its target opened, its plan compiled.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::check::Examined;
+use crate::engine::{Engine, Limits, list};
+use crate::error::{Error, Result};
+use crate::path;
+use crate::plan::{Compiled, compile};
+use crate::spec::{self, Document, OrderedMap, PipelineSpec, Secrets};
+use crate::target::{self, Access, Address, Catalog, Target};
+
+/// What a command is given beside the pipeline file.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The pipeline file.
+    pub file: PathBuf,
+    /// Variables for `${…}`, which win over the environment.
+    pub vars: BTreeMap<String, String>,
+    /// A target instead of the file's.
+    pub target: Option<String>,
+    /// Only these tables, where any are named.
+    pub select: Vec<String>,
+    /// Not these tables.
+    pub exclude: Vec<String>,
+    /// How much of the machine may be used.
+    pub limits: Limits,
+}
+
+impl Request {
+    /// A request for a pipeline file, with nothing else said.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self {
+            file: file.into(),
+            vars: BTreeMap::new(),
+            target: None,
+            select: Vec::new(),
+            exclude: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A pipeline file that was read, and its target opened.
+pub struct Opened {
+    /// The pipeline file.
+    pub document: Document,
+    /// The target.
+    pub target: Arc<dyn Target>,
+    /// What production's catalog states.
+    pub catalog: Catalog,
+    /// The target's name in messages.
+    pub shown: String,
+}
+
+impl Opened {
+    /// Reads the pipeline file and opens the target.
+    ///
+    /// # Errors
+    /// The problems of the pipeline file where it cannot be understood; or where the target cannot be opened.
+    pub async fn open(request: &Request, access: Access) -> Result<Self> {
+        let mut document = spec::load(&request.file, &request.vars)?;
+        let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
+        choose_tables(spec, request)?;
+        let settings = spec.target.clone();
+        let (url, folder, shown) = match &request.target {
+            Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
+            None => (settings.url.clone(), document.folder.clone(), shown_url(&document, &settings.url)),
+        };
+        let address = Address { url: &url, shown: &shown, spec: &settings, folder: &folder, script_folder: &document.folder };
+        let target = match target::open(&address, access) {
+            Ok(target) => target,
+            // What is wrong with the file is told first: the target may be one of its mistakes.
+            Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
+            Err(error) => return Err(error),
+        };
+        let catalog = target.catalog().await?;
+        Ok(Self { document, target, catalog, shown })
+    }
+}
+
+/// Everything that is decided before a run touches data.
+pub struct Session {
+    /// The plan, and the sources it reads.
+    pub compiled: Compiled,
+    /// The target.
+    pub target: Arc<dyn Target>,
+    /// What production's catalog states.
+    pub catalog: Catalog,
+    /// The engine.
+    pub engine: Engine,
+    /// The folder for rejects and reports.
+    pub output: PathBuf,
+    /// The target's name in messages.
+    pub shown: String,
+    /// What must not be printed.
+    pub secrets: Secrets,
+}
+
+impl Session {
+    /// Reads the pipeline file, opens the target, and compiles the plan.
+    ///
+    /// # Errors
+    /// All problems of the pipeline file at once; or where the target cannot be opened.
+    pub async fn open(request: &Request, access: Access) -> Result<Self> {
+        let Opened { document, target, catalog, shown } = Opened::open(request, access).await?;
+        let engine = Engine::try_new(request.limits)?;
+        let compiled = compile(&document, &catalog, &engine).await?;
+        let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
+        Ok(Self { compiled, target, catalog, engine, output, shown, secrets: document.secrets })
+    }
+
+    /// By table, the hash of each of its files.
+    pub(super) fn hashes(&self) -> Result<Vec<Vec<String>>> {
+        self.compiled.sources.iter().map(|source| (0..source.files().len()).map(|file| source.hash(file)).collect()).collect()
+    }
+
+    /// Refuses files whose bytes were loaded before, whatever their name.
+    pub(super) async fn refuse_loaded(&self, hashes: &[Vec<String>]) -> Result<()> {
+        let mut asked = Vec::new();
+        for (table, hashes) in self.compiled.plan.tables.iter().zip(hashes) {
+            asked.extend(hashes.iter().map(|hash| (table.name.clone(), hash.clone())));
+        }
+        let loaded = self.target.loaded_files(&asked).await?;
+        if loaded.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for known in &loaded {
+            let at = self.compiled.plan.position(&known.table).unwrap_or_default();
+            let file = hashes[at].iter().position(|hash| *hash == known.hash).and_then(|file| self.compiled.sources[at].files().get(file));
+            let now = file.map_or("", |file| file.name.as_str());
+            let then = if now == known.name { String::new() } else { format!(", as `{}`", known.name) };
+            lines.push(format!("  `{now}` into `{}` by run {}{then}", known.table, known.run));
+        }
+        let (it, was) = if loaded.len() == 1 { ("a file", "was") } else { ("files", "were") };
+        Err(Error::refused(format!("{it} of this delta {was} loaded already:\n{}", lines.join("\n")))
+            .hint("a delta holds new records only: take these files out of the source's path"))
+    }
+
+    /// Refuses a file that is given twice under two names.
+    pub(super) fn refuse_twice(&self, hashes: &[Vec<String>], examined: &[Examined]) -> Result<()> {
+        for (at, hashes) in hashes.iter().enumerate() {
+            let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+            for (file, hash) in hashes.iter().enumerate().filter(|(file, _)| has_rows(&examined[at], *file)) {
+                if let Some(first) = seen.insert(hash, file) {
+                    let name = |file: usize| self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
+                    return Err(Error::refused(format!("`{}` and `{}` hold the same bytes", name(first), name(file)))
+                        .hint("a file is loaded once: remove one of them"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file of a table has any record.
+pub(super) fn has_rows(examined: &Examined, file: usize) -> bool {
+    examined.places.has_rows(file) || examined.malformed_files.contains(&file)
+}
+
+fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
+    let names: Vec<String> = spec.tables.iter().map(|(name, _)| name.clone()).collect();
+    if let Some(unknown) = request.select.iter().chain(&request.exclude).find(|name| !names.contains(name)) {
+        return Err(Error::usage(format!("the pipeline has no table `{unknown}`")).hint(format!("its tables are {}", list(&names))));
+    }
+    let wanted = |name: &String| (request.select.is_empty() || request.select.contains(name)) && !request.exclude.contains(name);
+    spec.tables = spec.tables.iter().filter(|(name, _)| wanted(name)).cloned().collect::<OrderedMap<_>>();
+    if spec.tables.is_empty() && !names.is_empty() {
+        return Err(Error::usage("no table is left to work on").hint(format!("the pipeline's tables are {}", list(&names))));
+    }
+    Ok(())
+}
+
+/// The target's URL for messages: as it is written in the file where a part came from the environment, never a password.
+fn shown_url(document: &Document, url: &str) -> String {
+    let masked = document.secrets.mask(url);
+    let shown = if masked == url { url.to_owned() } else { document.shown(&path!["target", "url"]).unwrap_or_default() };
+    without_password(&shown)
+}
+
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        Some((user, host)) => {
+            let user = user.split(':').next().unwrap_or_default();
+            format!("{scheme}://{user}@{host}{}", path.split('?').next().unwrap_or_default())
+        }
+        None => format!("{scheme}://{authority}{}", path.split('?').next().unwrap_or_default()),
+    }
+}
+
+/// A run's id: when it began, and something to tell two of one second apart.
+pub(super) fn run_id(started: jiff::Timestamp) -> String {
+    let salt = blake3::hash(format!("{}-{}", started.as_nanosecond(), std::process::id()).as_bytes());
+    format!("{}-{}", started.strftime("%Y%m%dT%H%M%S"), &salt.to_hex()[..4])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        assert_eq!(without_password("postgres://me:secret@host:5432/db?password=x"), "postgres://me@host:5432/db");
+        assert_eq!(without_password("postgres://me:se@cret@host/db"), "postgres://me@host/db");
+        assert_eq!(without_password("sqlite:customer.db"), "sqlite:customer.db");
+    }
+}

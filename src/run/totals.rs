@@ -1,0 +1,135 @@
+//! Totals of what was meant, to be held against production's own: rows, and per column how many values, and their sum or their
+//! smallest and largest.
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::{max, max_string, min, min_string};
+use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType};
+use datafusion::common::ScalarValue;
+
+use crate::check::shown;
+use crate::error::{Error, Result};
+use crate::plan::Table;
+use crate::target::{Load, Total};
+
+/// Totals of one table.
+pub(super) struct Totals {
+    rows: u64,
+    columns: Vec<Column>,
+}
+
+struct Column {
+    name: String,
+    non_null: i64,
+    sum: i128,
+    /// The sum without signs: where it fits, no order of adding overflows.
+    size: i128,
+    smallest: ScalarValue,
+    largest: ScalarValue,
+}
+
+/// The smallest and the largest value of an array; NULL for types without an order that all targets share.
+fn bounds(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
+    macro_rules! primitive {
+        ($type:ty) => {{
+            let values = values.as_primitive::<$type>();
+            (ScalarValue::new_primitive::<$type>(min(values), values.data_type())?, ScalarValue::new_primitive::<$type>(max(values), values.data_type())?)
+        }};
+    }
+    Ok(match values.data_type() {
+        DataType::Int64 => primitive!(Int64Type),
+        DataType::Float64 => primitive!(Float64Type),
+        DataType::Date32 => primitive!(Date32Type),
+        DataType::Time64(TimeUnit::Microsecond) => primitive!(Time64MicrosecondType),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => primitive!(TimestampMicrosecondType),
+        DataType::Decimal128(..) => primitive!(Decimal128Type),
+        DataType::Utf8 => {
+            let values = values.as_string::<i32>();
+            (ScalarValue::from(min_string(values)), ScalarValue::from(max_string(values)))
+        }
+        _ => (ScalarValue::Null, ScalarValue::Null),
+    })
+}
+
+impl Totals {
+    pub(super) fn new(table: &Table) -> Self {
+        let column = |name: &String| Column {
+            name: name.clone(),
+            non_null: 0,
+            sum: 0,
+            size: 0,
+            smallest: ScalarValue::Null,
+            largest: ScalarValue::Null,
+        };
+        Self { rows: 0, columns: table.columns.iter().map(|found| column(&found.name)).collect() }
+    }
+
+    /// Adds the rows of a batch: `_row` and the table's columns.
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.rows += batch.num_rows() as u64;
+        for (column, values) in self.columns.iter_mut().zip(&batch.columns()[1..]) {
+            column.non_null += (values.len() - values.null_count()) as i64;
+            let mut add = |value: i128| {
+                column.sum += value;
+                column.size = column.size.saturating_add(value.abs());
+            };
+            match values.data_type() {
+                DataType::Int64 => values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into())),
+                DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().iter().flatten().for_each(add),
+                _ => {}
+            }
+            let (smallest, largest) = bounds(values)?;
+            if !smallest.is_null() && (column.smallest.is_null() || smallest < column.smallest) {
+                column.smallest = smallest;
+            }
+            if !largest.is_null() && (column.largest.is_null() || largest > column.largest) {
+                column.largest = largest;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds these totals against production's.
+    ///
+    /// # Errors
+    /// Where they differ: the load must not be committed.
+    pub(super) async fn compare(&self, table: &Table, load: &mut dyn Load) -> Result<()> {
+        let mut asked = Vec::new();
+        let mut meant = Vec::new();
+        for column in &self.columns {
+            asked.push((column.name.clone(), Total::NonNull));
+            meant.push(column.non_null.to_string());
+            let summed = matches!(table.catalog.column(&column.name).map(|column| &column.data_type), Some(DataType::Int64 | DataType::Decimal128(..)));
+            if summed && column.size < i64::MAX.into() && column.non_null > 0 {
+                asked.push((column.name.clone(), Total::Sum));
+                meant.push(column.sum.to_string());
+            } else if !column.smallest.is_null() {
+                asked.push((column.name.clone(), Total::Min));
+                meant.push(shown(column.smallest.to_array()?.as_ref(), 0));
+                asked.push((column.name.clone(), Total::Max));
+                meant.push(shown(column.largest.to_array()?.as_ref(), 0));
+            }
+        }
+        let found = load.totals(&table.destination(), &asked).await?;
+        let rows = shown(found.column(0).as_ref(), 0);
+        let differs = |what: &str, meant: &str, found: &str| {
+            Error::internal(format!("`{}` does not reconcile: {what} is {found} in production and {meant} in the delta", table.name))
+                .hint("nothing was loaded; a trigger of production that changes rows looks like this")
+        };
+        if rows != self.rows.to_string() {
+            return Err(differs("the number of rows", &self.rows.to_string(), &rows));
+        }
+        for (at, ((name, total), meant)) in asked.iter().zip(&meant).enumerate() {
+            let found = shown(found.column(at + 1).as_ref(), 0);
+            if found != *meant {
+                let what = match total {
+                    Total::NonNull => "number of values",
+                    Total::Sum => "sum",
+                    Total::Min => "smallest value",
+                    Total::Max => "largest value",
+                };
+                return Err(differs(&format!("the {what} of `{name}`"), meant, &found));
+            }
+        }
+        Ok(())
+    }
+}

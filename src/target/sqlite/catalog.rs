@@ -1,0 +1,183 @@
+//! Reads production's catalog out of SQLite: its pragmas, and the text of each table for the CHECK constraints that no
+//! pragma tells.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::{ColumnOption, Statement, TableConstraint};
+use datafusion::sql::sqlparser::dialect::SQLiteDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use rusqlite::Connection;
+
+use super::values;
+use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, UniqueConstraint};
+
+/// Reads all tables but those of `hidden` prefixes (staging and control).
+pub(super) fn read(connection: &Connection, hidden: &[&str]) -> rusqlite::Result<Catalog> {
+    let mut statement = connection.prepare(
+        "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+    )?;
+    let tables: Vec<(String, String)> =
+        statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+    let mut catalog = Catalog::default();
+    for (name, sql) in tables {
+        if !hidden.iter().any(|prefix| name.starts_with(prefix)) {
+            catalog.tables.push(Arc::new(table(connection, name, &sql)?));
+        }
+    }
+    Ok(catalog)
+}
+
+fn table(connection: &Connection, name: String, sql: &str) -> rusqlite::Result<CatalogTable> {
+    let mut table = CatalogTable { name, ..CatalogTable::default() };
+    columns(connection, &mut table)?;
+    uniques(connection, &mut table)?;
+    foreign_keys(connection, &mut table)?;
+    let mut triggers =
+        connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 ORDER BY name")?;
+    table.triggers = triggers.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    checks(sql, &mut table);
+    Ok(table)
+}
+
+fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
+    let mut statement = connection
+        .prepare("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+    let mut rows = statement.query([&table.name])?;
+    let mut primary_key: Vec<(i64, String)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, declared): (String, String) = (row.get(0)?, row.get(1)?);
+        let (place, hidden): (i64, i64) = (row.get(4)?, row.get(5)?);
+        if place > 0 {
+            primary_key.push((place, name.clone()));
+        }
+        table.columns.push(CatalogColumn {
+            data_type: values::data_type(&declared),
+            max_length: values::max_length(&declared),
+            not_null: row.get::<_, bool>(2)? || place > 0,
+            has_default: row.get(3)?,
+            generated: hidden != 0,
+            name,
+            declared,
+        });
+    }
+    primary_key.sort();
+    table.primary_key = primary_key.into_iter().map(|(_, name)| name).collect();
+    Ok(())
+}
+
+fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
+    let mut indexes =
+        connection.prepare("SELECT name, origin, partial FROM pragma_index_list(?1) WHERE \"unique\" ORDER BY seq DESC")?;
+    let indexes: Vec<(String, String, bool)> = indexes
+        .query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (name, origin, partial) in indexes {
+        if origin == "pk" {
+            continue;
+        }
+        let mut columns = connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
+        let columns: Vec<Option<String>> =
+            columns.query_map([&name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        match columns.into_iter().collect::<Option<Vec<_>>>() {
+            Some(columns) if !partial => table.uniques.push(UniqueConstraint { name, columns }),
+            _ => table.unread.push(format!("unique index `{name}` (partial, or over an expression)")),
+        }
+    }
+    Ok(())
+}
+
+fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
+    let mut statement =
+        connection.prepare("SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id DESC, seq")?;
+    let rows: Vec<(i64, String, String, Option<String>)> = statement
+        .query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut last = None;
+    for (id, to, from, to_column) in rows {
+        if last != Some(id) {
+            last = Some(id);
+            table.foreign_keys.push(ForeignKey { columns: Vec::new(), to: to.clone(), to_columns: Vec::new() });
+        }
+        if let Some(key) = table.foreign_keys.last_mut() {
+            key.columns.push(from);
+            key.to_columns.extend(to_column);
+        }
+    }
+    // A reference without columns means the other table's primary key.
+    for key in &mut table.foreign_keys {
+        if key.to_columns.is_empty() {
+            let mut primary = connection.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE pk > 0 ORDER BY pk")?;
+            key.to_columns = primary.query_map([&key.to], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        }
+    }
+    Ok(())
+}
+
+fn checks(sql: &str, table: &mut CatalogTable) {
+    let Ok(mut statements) = Parser::parse_sql(&SQLiteDialect {}, sql) else {
+        if sql.to_ascii_uppercase().contains("CHECK") {
+            table.unread.push("CHECK constraints (the table's text could not be read)".into());
+        }
+        return;
+    };
+    let Some(Statement::CreateTable(create)) = statements.pop() else { return };
+    let mut add = |name: Option<String>, sql: String| {
+        table.checks.push(CheckConstraint { name: name.unwrap_or_else(|| sql.clone()), sql });
+    };
+    for column in create.columns {
+        for option in column.options {
+            if let ColumnOption::Check(check) = option.option {
+                let name = option.name.or(check.name);
+                add(name.map(|name| name.value), check.expr.to_string());
+            }
+        }
+    }
+    for constraint in create.constraints {
+        if let TableConstraint::Check(check) = constraint {
+            add(check.name.map(|name| name.value), check.expr.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalog_tells_all_that_a_table_declares() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE person (person_id INTEGER PRIMARY KEY, email TEXT UNIQUE);
+                 CREATE TABLE account (
+                     account_id INTEGER PRIMARY KEY,
+                     account_no VARCHAR(12) NOT NULL,
+                     person_id INTEGER NOT NULL REFERENCES person,
+                     parent INTEGER REFERENCES account (account_id),
+                     status TEXT DEFAULT 'A' CONSTRAINT known CHECK (status IN ('A', 'C')),
+                     opened DATE, closed DATE,
+                     days INTEGER AS (1) VIRTUAL,
+                     CHECK (closed >= opened),
+                     CONSTRAINT account_no UNIQUE (account_no, person_id));
+                 CREATE UNIQUE INDEX one_open ON account (person_id) WHERE closed IS NULL;
+                 CREATE TRIGGER noted AFTER INSERT ON account BEGIN SELECT 1; END;
+                 CREATE TABLE staging_account (a);",
+            )
+            .unwrap();
+        let catalog = read(&connection, &["staging_"]).unwrap();
+        assert_eq!(catalog.names(), ["account", "person"]);
+        let account = catalog.table("account").unwrap();
+        assert_eq!(account.primary_key, ["account_id"]);
+        assert_eq!(account.uniques.len(), 1);
+        assert_eq!(account.uniques[0].columns, ["account_no", "person_id"]);
+        assert_eq!(account.unread, ["unique index `one_open` (partial, or over an expression)"]);
+        assert_eq!(account.triggers, ["noted"]);
+        let to: Vec<_> = account.foreign_keys.iter().map(|key| (key.to.as_str(), key.to_columns.join(","))).collect();
+        assert_eq!(to, [("person", "person_id".to_owned()), ("account", "account_id".to_owned())]);
+        let checks: Vec<_> = account.checks.iter().map(|check| (check.name.as_str(), check.sql.as_str())).collect();
+        assert_eq!(checks, [("known", "status IN ('A', 'C')"), ("closed >= opened", "closed >= opened")]);
+        let number = account.column("account_no").unwrap();
+        assert!(number.not_null && number.max_length == Some(12));
+        assert!(account.column("days").unwrap().generated && account.column("status").unwrap().has_default);
+    }
+}

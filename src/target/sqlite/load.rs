@@ -1,0 +1,183 @@
+//! One load into SQLite: a single transaction that begins with the write lock, so that no key, no reference and no row can
+//! be overtaken between reserving keys and committing.
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, next_block, select};
+use crate::engine::ident;
+use crate::error::{Error, Result};
+use crate::target::{Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Total, totals_schema};
+use arrow::datatypes::DataType;
+
+/// A transaction that is rolled back unless it is committed.
+pub(super) struct SqliteLoad {
+    connection: Held,
+    names: Names,
+    run: String,
+    open: bool,
+}
+
+impl SqliteLoad {
+    pub(super) fn begin(connection: Held, names: Names, run: &str) -> Result<Self> {
+        let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
+        connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
+        let load = Self { connection, names, run: run.to_owned(), open: true };
+        load.connection.execute_batch(CONTROL_TABLES).map_err(load.fault("cannot make the control tables in"))?;
+        Ok(load)
+    }
+
+    fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
+        let (names, doing) = (self.names.clone(), doing.to_owned());
+        move |error| names.error(&doing, &error)
+    }
+
+    /// What production says to an insertion that it refuses, with the rows that it is about where SQLite names them.
+    fn refused(&self, destination: &Destination, error: &rusqlite::Error) -> Error {
+        let doing = format!("cannot insert into `{}` of", destination.table.name);
+        self.names.error(&doing, error)
+    }
+
+    async fn copy(&mut self, table: String, columns: usize, mut rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
+        let sql = insert_sql(&table, columns);
+        let mut count = 0;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            insert_batch(&self.connection, &sql, &batch, &self.fault(&format!("cannot stage into {table} of")))?;
+            count += batch.num_rows() as u64;
+        }
+        Ok(count)
+    }
+}
+
+fn declared(column: &CatalogColumn) -> String {
+    format!("{} {}", ident(&column.name), column.declared)
+}
+
+fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator<Item = &'a CatalogColumn> {
+    names.iter().filter_map(|name| destination.table.column(name))
+}
+
+#[async_trait]
+impl Load for SqliteLoad {
+    async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
+        let block = next_block(&self.connection, request, &self.names)?;
+        if request.count > 0 {
+            self.connection
+                .execute(
+                    "INSERT INTO delta_block (table_name, first, last, run) VALUES (?1, ?2, ?3, ?4)",
+                    (&block.table, block.first, block.last, &self.run),
+                )
+                .map_err(self.fault("cannot reserve keys in"))?;
+        }
+        Ok(block)
+    }
+
+    async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
+        for destination in destinations {
+            let (rows, keys) = (self.names.staging(&destination.table.name), self.names.staged_keys(&destination.table.name));
+            let columns: Vec<_> = named(destination, &destination.columns).map(declared).collect();
+            let key: Vec<_> = named(destination, &destination.key).map(declared).collect();
+            let history = Names::history(&destination.table.name);
+            let unique: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
+            let sql = format!(
+                "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
+                 CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {});
+                 CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {});
+                 CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({}));",
+                columns.join(", "),
+                key.join(", "),
+                key.join(", "),
+                unique.join(", "),
+            );
+            self.connection.execute_batch(&sql).map_err(self.fault("cannot make the staging tables in"))?;
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self, destination: &Destination, rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
+        self.copy(self.names.staging(&destination.table.name), destination.columns.len() + 1, rows).await
+    }
+
+    async fn stage_keys(&mut self, destination: &Destination, keys: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
+        self.copy(self.names.staged_keys(&destination.table.name), destination.key.len() + 2, keys).await
+    }
+
+    async fn insert(&mut self, destination: &Destination) -> Result<u64> {
+        let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
+        let columns = columns.join(", ");
+        let sql = format!(
+            "INSERT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY _row",
+            ident(&destination.table.name),
+            self.names.staging(&destination.table.name)
+        );
+        let inserted = self.connection.execute(&sql, []).map_err(|error| self.refused(destination, &error))?;
+        Ok(inserted as u64)
+    }
+
+    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64> {
+        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
+        let key = key.join(", ");
+        let table = &destination.table.name;
+        let sql = format!(
+            "INSERT INTO main.{} (legacy_key, {key}, run) SELECT legacy_key, {key}, ?1 FROM main.{} ORDER BY _row",
+            Names::history(table),
+            self.names.staged_keys(table)
+        );
+        let doing = format!("cannot append the key map of `{table}` in");
+        Ok(self.connection.execute(&sql, [&self.run]).map_err(self.fault(&doing))? as u64)
+    }
+
+    async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch> {
+        let mut wanted = vec!["count(*)".to_owned()];
+        for (name, total) in totals {
+            let column = format!("p.{}", ident(name));
+            wanted.push(match (total, destination.table.column(name).map(|column| &column.data_type)) {
+                (Total::NonNull, _) => format!("count({column})"),
+                (Total::Sum, Some(DataType::Decimal128(_, scale))) => {
+                    let unit = 10_i64.pow(scale.unsigned_abs().into());
+                    format!("sum(CAST(round({column} * {unit}) AS INTEGER))")
+                }
+                (Total::Sum, _) => format!("sum({column})"),
+                (Total::Min, _) => format!("min({column})"),
+                (Total::Max, _) => format!("max({column})"),
+            });
+        }
+        let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
+        let found = select(&self.connection, &sql, totals_schema(destination, totals), &self.names)?;
+        found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
+    }
+
+    async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
+        let fault = self.fault("cannot note the run in");
+        self.connection
+            .execute(
+                "INSERT INTO delta_run (id, pipeline, started_at, report) VALUES (?1, ?2, ?3, ?4)",
+                (&run.id, &run.pipeline, &run.started_at, &run.report),
+            )
+            .map_err(&fault)?;
+        for file in files {
+            self.connection
+                .execute("INSERT INTO delta_file (hash, table_name, name, run) VALUES (?1, ?2, ?3, ?4)", (&file.hash, &file.table, &file.name, &file.run))
+                .map_err(&fault)?;
+        }
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<()> {
+        self.connection.execute_batch("COMMIT").map_err(self.fault("cannot commit to"))?;
+        self.open = false;
+        Ok(())
+    }
+}
+
+impl Drop for SqliteLoad {
+    fn drop(&mut self) {
+        if self.open {
+            // Nothing can be done about a failure here: SQLite rolls back by itself when the file is opened next.
+            self.connection.execute_batch("ROLLBACK").ok();
+        }
+    }
+}

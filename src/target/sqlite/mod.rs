@@ -1,0 +1,476 @@
+//! The embedded target: one SQLite file that holds production, staging, the key map and the runs.
+//!
+//! SQLite has no schemas: staging is the tables `staging_…`, the control tables are `delta_…`, both in the same file, so
+//! that one transaction covers everything that a run writes.
+
+mod catalog;
+mod load;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{Access, Address, Block, Catalog, Destination, KeyRequest, Load, LoadedFile, Lookup, Place, RunRecord, Target};
+use crate::engine::{ident, literal};
+use crate::error::{Error, Result};
+use crate::spec::StartRowNumber;
+use values::Collector;
+
+/// How long a statement waits for another program's lock.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Made where they are missing, in the transaction of the first run.
+const CONTROL_TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS delta_run (
+        id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, started_at TEXT NOT NULL, report TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS delta_file (
+        hash TEXT NOT NULL, table_name TEXT NOT NULL, name TEXT NOT NULL, run TEXT NOT NULL REFERENCES delta_run (id),
+        PRIMARY KEY (hash, table_name));
+    CREATE TABLE IF NOT EXISTS delta_block (
+        table_name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, run TEXT NOT NULL,
+        PRIMARY KEY (table_name, first));";
+
+/// A SQLite file.
+pub struct SqliteTarget {
+    connection: Arc<Mutex<Connection>>,
+    names: Names,
+}
+
+/// How the tables are called that this program makes, and the file.
+#[derive(Debug, Clone)]
+struct Names {
+    shown: String,
+    staging: String,
+}
+
+impl Names {
+    fn staging(&self, table: &str) -> String {
+        ident(&format!("{}_{table}", self.staging))
+    }
+
+    fn staged_keys(&self, table: &str) -> String {
+        ident(&format!("{}_ck_{table}", self.staging))
+    }
+
+    fn history(table: &str) -> String {
+        ident(&Self::history_name(table))
+    }
+
+    fn history_name(table: &str) -> String {
+        format!("delta_key_map_{table}")
+    }
+
+    /// An error of SQLite in the user's words.
+    fn error(&self, doing: &str, error: &rusqlite::Error) -> Error {
+        let text = match error {
+            rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
+            other => other.to_string(),
+        };
+        let message = format!("{doing} `{}`: {text}", self.shown);
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)
+                .hint("another program is writing to the file; run again when it is done"),
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                Error::unreachable(message).hint("make the file and its folder writable for this user")
+            }
+            Some(ErrorCode::DiskFull) => Error::unreachable(message).hint("free space on the file's disk; nothing was loaded"),
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
+                Error::unreachable(message).hint("check `target.url`: the file must be a SQLite database")
+            }
+            Some(ErrorCode::ConstraintViolation) => Error::data(message)
+                .hint("production refused what the checks had passed; nothing was loaded; see `pipeline explain` for what is checked"),
+            _ => Error::internal(message),
+        }
+    }
+}
+
+impl SqliteTarget {
+    /// Opens the file of a URL's part behind `sqlite:`; makes it out of `create_from` where it is missing.
+    ///
+    /// A target that is only asked is opened read-only; one that does not exist yet is then made in memory.
+    ///
+    /// # Errors
+    /// Where the file is missing, is no database, or cannot be written though it must be.
+    pub fn open(rest: &str, address: &Address<'_>, access: Access) -> Result<Self> {
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (name, read_only) = match rest.split_once('?') {
+            Some((name, "mode=ro")) => (name, true),
+            Some(_) => return Err(Error::pipeline(format!("`{}` has an unknown option", address.shown)).hint("write `?mode=ro` or nothing")),
+            None => (rest, false),
+        };
+        let names = Names { shown: address.shown.to_owned(), staging: address.spec.staging.clone() };
+        if name.is_empty() {
+            return Err(Error::pipeline(format!("the target `{}` names no file", names.shown)).hint("write `sqlite:FILE`"));
+        }
+        if let Some(schema) = address.spec.production.as_deref().filter(|schema| *schema != "main") {
+            return Err(Error::pipeline(format!("SQLite has no schema `{schema}`")).hint("leave `target.production` out, or write `main`"));
+        }
+        let file = address.folder.join(name);
+        let connection = match (file.exists(), &address.spec.create_from) {
+            (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
+            (false, None) => {
+                return Err(Error::unreachable(format!("there is no database `{}`", file.display()))
+                    .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
+            }
+            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
+        };
+        if access == Access::Write && connection.is_readonly("main").unwrap_or(true) {
+            return Err(Error::unreachable(format!("`{}` is read-only", names.shown))
+                .hint("make the file and its folder writable for this user, or use `pipeline validate`, which writes nothing"));
+        }
+        let set = |connection: &Connection| -> rusqlite::Result<bool> {
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
+        };
+        match set(&connection) {
+            Ok(true) => Ok(Self { connection: Arc::new(Mutex::new(connection)), names }),
+            Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
+            Err(error) => Err(names.error("cannot open", &error)),
+        }
+    }
+
+    fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
+        let (names, doing) = (self.names.clone(), doing.to_owned());
+        move |error| names.error(&doing, &error)
+    }
+}
+
+fn connect(file: &Path, read_only: bool, names: &Names) -> Result<Connection> {
+    let mode = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+    let connection = Connection::open_with_flags(file, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+        .map_err(|error| names.error("cannot open", &error))?;
+    connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+        .map_err(|error| names.error("cannot read", &error))?;
+    Ok(connection)
+}
+
+/// Makes the database beside its place and then moves it there, so that a half-made one is never found.
+fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<Connection> {
+    let sql = std::fs::read_to_string(script).map_err(|error| {
+        Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
+    })?;
+    let run = |connection: Connection| {
+        connection.execute_batch(&sql).map_err(|error| {
+            Error::input(format!("`{}` does not make a database: {error}", script.display())).hint("check the SQL in it")
+        })?;
+        Ok(connection)
+    };
+    if access == Access::Read {
+        return run(Connection::open_in_memory().map_err(|error| names.error("cannot make", &error))?);
+    }
+    let beside = PathBuf::from(format!("{}.new-{}", file.display(), std::process::id()));
+    let made = Connection::open(&beside)
+        .map_err(|error| names.error("cannot make", &error))
+        .and_then(run)
+        .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
+        .and_then(|()| {
+            std::fs::rename(&beside, file)
+                .map_err(|error| Error::unreachable(format!("cannot make `{}`: {error}", file.display())))
+        });
+    if let Err(error) = made {
+        std::fs::remove_file(&beside).ok();
+        return Err(error);
+    }
+    connect(file, false, names)
+}
+
+/// Runs a query and collects its rows under a schema.
+fn select(connection: &Connection, sql: &str, schema: SchemaRef, names: &Names) -> Result<Vec<RecordBatch>> {
+    const ROWS: usize = 8192;
+    let fault = |error: rusqlite::Error| names.error("cannot read", &error);
+    let mut statement = connection.prepare(sql).map_err(fault)?;
+    let mut rows = statement.query([]).map_err(fault)?;
+    let mut batches = Vec::new();
+    let mut collector = Collector::try_new(schema.clone())?;
+    let mut count = 0;
+    while let Some(row) = rows.next().map_err(fault)? {
+        for (at, field) in schema.fields().iter().enumerate() {
+            collector.push(at, row.get_ref(at).map_err(fault)?).map_err(|problem| {
+                Error::data(format!("production holds a value that is not of its column's type: column `{}`: {problem}", field.name()))
+                    .hint("mend the value in production, or declare the column's type as it is used")
+            })?;
+        }
+        count += 1;
+        if count % ROWS == 0 {
+            batches.push(std::mem::replace(&mut collector, Collector::try_new(schema.clone())?).finish()?);
+        }
+    }
+    batches.push(collector.finish()?);
+    batches.retain(|batch| batch.num_rows() > 0);
+    Ok(batches)
+}
+
+/// Inserts the rows of a batch by a prepared statement.
+fn insert_batch(connection: &Connection, sql: &str, batch: &RecordBatch, fault: &dyn Fn(rusqlite::Error) -> Error) -> Result<()> {
+    let mut statement = connection.prepare_cached(sql).map_err(fault)?;
+    for row in 0..batch.num_rows() {
+        for (at, column) in batch.columns().iter().enumerate() {
+            statement.raw_bind_parameter(at + 1, values::cell(column.as_ref(), row)?).map_err(fault)?;
+        }
+        statement.raw_execute().map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// `INSERT INTO table VALUES (?, ?, …)` with as many places as the schema has columns.
+fn insert_sql(table: &str, columns: usize) -> String {
+    format!("INSERT INTO {table} VALUES ({})", vec!["?"; columns].join(", "))
+}
+
+fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
+}
+
+/// The block that a request would get: production, the key map and the earlier blocks are all looked at.
+fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
+    let fault = |error: rusqlite::Error| names.error("cannot read the keys of", &error);
+    let (table, column) = (ident(&request.table), ident(&request.column));
+    let history = Names::history(&request.table);
+    // A key's number: of a text key the digits behind its prefix. `above` finds the largest through the index.
+    let (number, is_key) = match &request.text {
+        None => (column.clone(), format!("typeof({column}) = 'integer'")),
+        Some(text) => {
+            let digits = text.width - text.prefix.chars().count();
+            let pattern = format!("{}{}", glob_escaped(&text.prefix), "[0-9]".repeat(digits));
+            (
+                format!("CAST(substr({column}, {}) AS INTEGER)", text.prefix.chars().count() + 1),
+                format!("{column} GLOB {}", literal(&pattern)),
+            )
+        }
+    };
+    let mut places = vec![format!("main.{table}")];
+    if table_exists(connection, &Names::history_name(&request.table)).map_err(fault)? {
+        places.push(history);
+    }
+    let ledger = table_exists(connection, "delta_block").map_err(fault)?;
+    let first = match request.start {
+        StartRowNumber::At(first) => {
+            let last = first.saturating_add(request.count as i64).saturating_sub(1);
+            for place in &places {
+                let taken: Option<i64> = connection
+                    .query_row(&format!("SELECT {number} FROM {place} WHERE {is_key} AND {number} BETWEEN ?1 AND ?2 LIMIT 1"), [first, last], |row| row.get(0))
+                    .optional()
+                    .map_err(fault)?;
+                if let Some(taken) = taken {
+                    return Err(overlap(request, first, last, &format!("key {taken} is in production or in the key map already")));
+                }
+            }
+            if ledger {
+                let taken: Option<(i64, i64, String)> = connection
+                    .query_row(
+                        "SELECT first, last, run FROM delta_block WHERE table_name = ?1 AND first <= ?3 AND last >= ?2 LIMIT 1",
+                        (&request.table, first, last),
+                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                    )
+                    .optional()
+                    .map_err(fault)?;
+                if let Some((from, to, run)) = taken {
+                    return Err(overlap(request, first, last, &format!("run {run} has the keys {from} to {to}")));
+                }
+            }
+            first
+        }
+        StartRowNumber::Auto => {
+            let mut largest = 0_i64;
+            for place in &places {
+                let order = if request.text.is_some() { column.clone() } else { number.clone() };
+                let found: Option<i64> = connection
+                    .query_row(&format!("SELECT {number} FROM {place} WHERE {is_key} ORDER BY {order} DESC LIMIT 1"), [], |row| row.get(0))
+                    .optional()
+                    .map_err(fault)?;
+                largest = largest.max(found.unwrap_or(0));
+            }
+            let mut also = Vec::new();
+            if ledger {
+                also.push("SELECT max(last) FROM delta_block WHERE table_name = ?1");
+            }
+            if table_exists(connection, "sqlite_sequence").map_err(fault)? {
+                also.push("SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1");
+            }
+            for sql in also {
+                let found: Option<i64> =
+                    connection.query_row(sql, [&request.table], |row| row.get(0)).map_err(fault)?;
+                largest = largest.max(found.unwrap_or(0));
+            }
+            largest.saturating_add(1)
+        }
+    };
+    let last = i128::from(first) + i128::from(request.count) - 1;
+    if request.count > 0 && last > i128::from(request.largest) {
+        let message = format!(
+            "the keys of `{}` overflow: {} rows from {first} on need {last}, column `{}` holds at most {}",
+            request.table, request.count, request.column, request.largest
+        );
+        return Err(Error::refused(message).hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
+    }
+    Ok(Block { table: request.table.clone(), first, last: last as i64 })
+}
+
+fn glob_escaped(text: &str) -> String {
+    text.chars().map(|char| if "*?[]".contains(char) { format!("[{char}]") } else { char.to_string() }).collect()
+}
+
+fn overlap(request: &KeyRequest, first: i64, last: i64, why: &str) -> Error {
+    Error::refused(format!("the keys {first} to {last} of `{}` are not free: {why}", request.table))
+        .hint("set `start_row_number: auto`, or a number above all keys; nothing was written")
+}
+
+#[async_trait]
+impl Target for SqliteTarget {
+    async fn catalog(&self) -> Result<Catalog> {
+        let connection = self.connection.lock().await;
+        let staging = format!("{}_", self.names.staging);
+        catalog::read(&connection, &[&staging, "delta_"]).map_err(self.fault("cannot read the catalog of"))
+    }
+
+    async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let connection = self.connection.lock().await;
+        let (place, given) = match &lookup.place {
+            Place::Production(table) => {
+                let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+                (ident(table), known.table(table).map(|table| table.schema()))
+            }
+            Place::KeyMap(table) => {
+                if !table_exists(&connection, &Names::history_name(table)).map_err(self.fault("cannot read the key map of"))? {
+                    return Ok(Vec::new());
+                }
+                let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+                (Names::history(table), known.table(&Names::history_name(table)).map(|table| table.schema()))
+            }
+        };
+        let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
+        let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
+        for name in &lookup.give {
+            fields.push(given.field_with_name(name)?.clone());
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let asked: Vec<String> = (0..lookup.match_on.len()).map(|at| format!("k{at}")).collect();
+        let fault = self.fault("cannot look up in");
+        connection
+            .execute_batch(&format!("DROP TABLE IF EXISTS temp.asked; CREATE TEMP TABLE asked (_id INTEGER, {})", asked.join(", ")))
+            .map_err(&fault)?;
+        connection.execute_batch("SAVEPOINT asking").map_err(&fault)?;
+        let sql = insert_sql("temp.asked", asked.len() + 1);
+        for batch in keys {
+            insert_batch(&connection, &sql, batch, &fault)?;
+        }
+        connection.execute_batch("RELEASE asking").map_err(&fault)?;
+        let on: Vec<_> = lookup.match_on.iter().zip(&asked).map(|(there, here)| format!("p.{} = a.{here}", ident(there))).collect();
+        let give: String = lookup.give.iter().map(|name| format!(", p.{}", ident(name))).collect();
+        // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
+        let sql = format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN main.{place} AS p ON {}", on.join(" AND "));
+        let answer = select(&connection, &sql, schema, &self.names);
+        connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
+        answer
+    }
+
+    async fn scan(&self, table: &str, columns: &[String], condition: Option<&str>) -> Result<Vec<RecordBatch>> {
+        let connection = self.connection.lock().await;
+        let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+        let known = known.table(table).ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
+        let mut fields = Vec::new();
+        for name in columns {
+            fields.push(known.schema().field_with_name(name)?.clone());
+        }
+        let wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
+        let wanted = if wanted.is_empty() { "1".to_owned() } else { wanted.join(", ") };
+        let condition = condition.map_or(String::new(), |condition| format!(" WHERE {condition}"));
+        if columns.is_empty() {
+            fields.push(Field::new("_", DataType::Int64, false));
+        }
+        select(&connection, &format!("SELECT {wanted} FROM main.{}{condition}", ident(table)), Arc::new(Schema::new(fields)), &self.names)
+    }
+
+    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+        let connection = self.connection.lock().await;
+        let fault = self.fault("cannot read the runs of");
+        if !table_exists(&connection, "delta_file").map_err(&fault)? {
+            return Ok(Vec::new());
+        }
+        let mut statement = connection
+            .prepare("SELECT hash, table_name, name, run FROM delta_file WHERE table_name = ?1 AND hash = ?2")
+            .map_err(&fault)?;
+        let mut found = Vec::new();
+        for file in files {
+            let file = statement
+                .query_row([&file.0, &file.1], |row| {
+                    Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
+                })
+                .optional()
+                .map_err(&fault)?;
+            found.extend(file);
+        }
+        Ok(found)
+    }
+
+    async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
+        next_block(&*self.connection.lock().await, request, &self.names)
+    }
+
+    async fn runs(&self) -> Result<Vec<RunRecord>> {
+        let connection = self.connection.lock().await;
+        let fault = self.fault("cannot read the runs of");
+        if !table_exists(&connection, "delta_run").map_err(&fault)? {
+            return Ok(Vec::new());
+        }
+        let mut statement =
+            connection.prepare("SELECT id, pipeline, started_at, report FROM delta_run ORDER BY started_at, id").map_err(&fault)?;
+        let runs = statement
+            .query_map([], |row| Ok(RunRecord { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)?, report: row.get(3)? }))
+            .map_err(&fault)?;
+        runs.collect::<rusqlite::Result<_>>().map_err(&fault)
+    }
+
+    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+        let connection = self.connection.lock().await;
+        let table = &destination.table.name;
+        if !table_exists(&connection, &Names::history_name(table)).map_err(self.fault("cannot read the key map of"))? {
+            return Ok(Vec::new());
+        }
+        let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
+        fields.extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()));
+        fields.push(Field::new("run", DataType::Utf8, false));
+        let schema = Arc::new(Schema::new(fields));
+        let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
+        let sql = format!("SELECT {} FROM main.{} ORDER BY legacy_key", columns.join(", "), Names::history(table));
+        select(&connection, &sql, schema, &self.names)
+    }
+
+    async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
+        let connection = self.connection.clone().lock_owned().await;
+        Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run)?))
+    }
+
+    async fn read_back(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+        let connection = self.connection.lock().await;
+        let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
+        fields.extend(destination.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()));
+        let columns: String = destination.columns.iter().map(|name| format!(", p.{}", ident(name))).collect();
+        let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, &self.names));
+        select(&connection, &sql, Arc::new(Schema::new(fields)), &self.names)
+    }
+}
+
+/// The rows of production that the last load inserted, found by their keys: `main.ck AS k JOIN main.table AS p`.
+fn inserted(destination: &Destination, names: &Names) -> String {
+    let on: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = k.{0}", ident(name))).collect();
+    format!(
+        "main.{} AS k CROSS JOIN main.{} AS p ON {}",
+        names.staged_keys(&destination.table.name),
+        ident(&destination.table.name),
+        on.join(" AND ")
+    )
+}
+
+type Held = OwnedMutexGuard<Connection>;
