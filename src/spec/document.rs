@@ -153,7 +153,16 @@ fn add_syntax_error(error: &serde_yaml::Error, text: &str, problems: &mut Proble
         let start = location.span().offset() as usize;
         byte(start)..byte(start + location.span().len() as usize)
     });
-    problems.add_at_bytes(bytes, message, None);
+    let line_start = text[..bytes.start].rfind('\n').map_or(0, |end| end + 1);
+    let before = &text[line_start..bytes.start];
+    let hint = if before.ends_with('$') {
+        Some("within `{…}` and `[…]` a template needs quotes: `\"${NAME}\"`")
+    } else if message.contains("flow mapping") || message.contains("mapping values are not allowed") {
+        Some("a value that holds `: `, or begins with one of `[]{}*&!|>%@`, needs quotes")
+    } else {
+        None
+    };
+    problems.add_at_bytes(bytes, message, hint.map(ToOwned::to_owned));
 }
 
 /// Gives values that a check compares with back the text they are written as: `1.10` is more than the number 1.1.
@@ -367,6 +376,14 @@ tables:
         assert_eq!(problems(&read("\u{feff}a: 1\na: 2\n")), ["2:1 duplicate mapping key `a` is not allowed here"]);
         assert_eq!(problems(&read("a: *nowhere")), ["1:4 reference to unknown value"]);
         assert_eq!(problems(&read("a: b\n---\nc: d\n")).len(), 1);
+    }
+
+    #[test]
+    fn a_value_that_lacks_quotes_is_told_so() {
+        let hint = |text: &str| read(text).problems.list.remove(0).hint.unwrap();
+        assert!(hint("target: { url: ${X:-y}, staging: s }\n").contains("a template needs quotes"));
+        assert!(hint("where: a = 'b: c'\n").contains("a value that holds `: `"));
+        assert!(hint("check: { expression: a = 'b: c', name: x }\n").contains("a value that holds `: `"));
     }
 
     #[test]
