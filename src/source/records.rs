@@ -278,6 +278,14 @@ mod tests {
     }
 
     #[test]
+    fn a_line_ending_may_be_cut_by_the_window() {
+        for length in 1..80 {
+            let text = format!("{},b\r\n1,x\r\n", "a".repeat(length));
+            assert_eq!(lines(&text), expected(&[(2, "1|x")]), "{length}");
+        }
+    }
+
+    #[test]
     fn lines_are_right_with_lone_carriage_returns() {
         assert_eq!(lines("a,b\r1,x\r\r2,\"y\rz\"\r3,w"), expected(&[(2, "1|x"), (4, "2|y\rz"), (6, "3|w")]));
     }
