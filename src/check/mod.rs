@@ -83,7 +83,13 @@ pub(crate) struct Examination<'a> {
 ///
 /// # Errors
 /// Where a file cannot be read any further or the target does not answer; never for what a row holds.
-pub async fn examine(engine: &Engine, compiled: &Compiled, catalog: &Catalog, target: &Arc<dyn Target>, journal: &Journal<'_>) -> Result<Vec<Examined>> {
+pub async fn examine(
+    engine: &Engine,
+    compiled: &Compiled,
+    catalog: &Catalog,
+    target: &Arc<dyn Target>,
+    journal: &Journal<'_>,
+) -> Result<Vec<Examined>> {
     let plan = &compiled.plan;
     let mut examination = Examination { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
     {
@@ -105,7 +111,10 @@ pub async fn examine(engine: &Engine, compiled: &Compiled, catalog: &Catalog, ta
             });
         }
         for table in &catalog.tables {
-            engine.register(&format!("production.{}", table.name), Arc::new(ProductionTable::new(target.clone(), table)))?;
+            engine.register(
+                &format!("production.{}", table.name),
+                Arc::new(ProductionTable::new(target.clone(), table)),
+            )?;
         }
     }
     let _step = journal.step(Step::Check);
@@ -130,7 +139,9 @@ impl Examination<'_> {
             match &check.kind {
                 CheckKind::Unique { columns } => self.unique(at, number, columns).await?,
                 CheckKind::Query { sql } => self.query(at, number, sql).await?,
-                CheckKind::ForeignKey { columns, to, to_columns } => self.foreign_key(at, number, columns, to, to_columns).await?,
+                CheckKind::ForeignKey { columns, to, to_columns } => {
+                    self.foreign_key(at, number, columns, to, to_columns).await?
+                }
                 _ => {}
             }
         }

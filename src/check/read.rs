@@ -38,7 +38,13 @@ pub(super) fn malformed_schema(table: &Table) -> SchemaRef {
 }
 
 /// Reads all files of a table. `share` is how many tables are kept at the same time.
-pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, share: usize, journal: &Journal<'_>) -> Result<Read> {
+pub(super) async fn read(
+    engine: &Engine,
+    table: &Table,
+    source: &Source,
+    share: usize,
+    journal: &Journal<'_>,
+) -> Result<Read> {
     let limits = engine.limits();
     let transform = Arc::new(Transform::try_new(engine, table)?);
     let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no check for parsing"))?;
@@ -86,7 +92,9 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, share:
 
 fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {
     let list: &[Malformed] = &batch.malformed;
-    let texts = |text: &dyn Fn(&Malformed) -> Option<String>| -> ArrayRef { Arc::new(StringArray::from_iter(list.iter().map(text))) };
+    let texts = |text: &dyn Fn(&Malformed) -> Option<String>| -> ArrayRef {
+        Arc::new(StringArray::from_iter(list.iter().map(text)))
+    };
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(vec![batch.file as u32; list.len()])),
         Arc::new(UInt64Array::from_iter_values(list.iter().map(|malformed| malformed.line))),

@@ -40,7 +40,8 @@ impl Resolved {
     /// The keys that `count` rows from `first` on get, given the keys of the delta's own rows.
     pub fn keys(&self, own: &ArrayRef, first: u32, count: usize) -> Result<ArrayRef> {
         let range = first as usize..first as usize + count;
-        let indices: UInt32Array = self.targets[range].iter().map(|target| Some(*target).filter(|target| *target < MISSING)).collect();
+        let indices: UInt32Array =
+            self.targets[range].iter().map(|target| Some(*target).filter(|target| *target < MISSING)).collect();
         let all = if self.found.is_empty() { own.clone() } else { concat(&[own, &self.found])? };
         Ok(take(&all, &indices, None)?)
     }
@@ -85,7 +86,11 @@ impl Examination<'_> {
         }
         let question = Question { table, which, child: &child, text: &text, without: &without, parents };
         let (found, several) = self.find(&question, &mut targets).await?;
-        let ambiguous = format!("`{}` has several rows with this `{}`", reference.to, reference.by.as_deref().unwrap_or("legacy key"));
+        let ambiguous = format!(
+            "`{}` has several rows with this `{}`",
+            reference.to,
+            reference.by.as_deref().unwrap_or("legacy key")
+        );
         for (row, target) in targets.iter().enumerate() {
             let row = row as u32;
             if *target != MISSING || self.tables[at].findings.skipped.contains(row) {
@@ -116,7 +121,11 @@ impl Examination<'_> {
     async fn find(&self, question: &Question<'_>, targets: &mut [u32]) -> Result<(ArrayRef, Mask)> {
         let Question { table, which, child, text, without, parents } = *question;
         let reference = &table.references[which];
-        let data_type = self.catalog.table(&reference.to).and_then(|to| to.column(&reference.give)).map_or(DataType::Null, |column| column.data_type.clone());
+        let data_type = self
+            .catalog
+            .table(&reference.to)
+            .and_then(|to| to.column(&reference.give))
+            .map_or(DataType::Null, |column| column.data_type.clone());
         let distinct = format!("SELECT DISTINCT c.{text} AS text FROM {child} c WHERE c.{text} IS NOT NULL{without}");
         let mut texts = Vec::new();
         self.engine
@@ -137,7 +146,11 @@ impl Examination<'_> {
         let (place, match_on, asked) = match &reference.by {
             None => (Place::KeyMap(reference.to.clone()), "legacy_key".to_owned(), question),
             Some(by) => {
-                let wanted = self.catalog.table(&reference.to).and_then(|to| to.column(by)).map_or(DataType::Utf8, |column| column.data_type.clone());
+                let wanted = self
+                    .catalog
+                    .table(&reference.to)
+                    .and_then(|to| to.column(by))
+                    .map_or(DataType::Utf8, |column| column.data_type.clone());
                 (Place::Production(reference.to.clone()), by.clone(), typed(&question, 1, &wanted)?)
             }
         };
@@ -160,9 +173,15 @@ impl Examination<'_> {
         }
         // Back to the rows: which answer each text has.
         let texts = texts.as_string::<i32>();
-        let answered: Vec<(u32, u32)> =
-            ids.iter().enumerate().filter(|(_, id)| !ambiguous.contains(**id)).map(|(at, id)| (at as u32, *id)).collect();
-        let back = |numbers: Vec<u32>, texts: StringArray| RecordBatch::try_new(schema.clone(), vec![Arc::new(UInt32Array::from(numbers)), Arc::new(texts)]);
+        let answered: Vec<(u32, u32)> = ids
+            .iter()
+            .enumerate()
+            .filter(|(_, id)| !ambiguous.contains(**id))
+            .map(|(at, id)| (at as u32, *id))
+            .collect();
+        let back = |numbers: Vec<u32>, texts: StringArray| {
+            RecordBatch::try_new(schema.clone(), vec![Arc::new(UInt32Array::from(numbers)), Arc::new(texts)])
+        };
         let found = back(
             answered.iter().map(|(at, _)| *at).collect(),
             StringArray::from_iter_values(answered.iter().map(|(_, id)| texts.value(*id as usize))),
@@ -196,7 +215,10 @@ impl Examination<'_> {
         loop {
             let mut more = Vec::new();
             for (which, reference) in table.references.iter().enumerate() {
-                let (Some(parent), Some(check)) = (reference.parent.filter(|_| reference.by.is_none()), table.check(|kind| *kind == CheckKind::ParentRejected { reference: which })) else {
+                let (Some(parent), Some(check)) = (
+                    reference.parent.filter(|_| reference.by.is_none()),
+                    table.check(|kind| *kind == CheckKind::ParentRejected { reference: which }),
+                ) else {
                     continue;
                 };
                 let rejected = &self.tables[parent].findings.rejected;
@@ -222,7 +244,14 @@ impl Examination<'_> {
     }
 
     /// Values that production itself must know: a foreign key that no relationship resolves.
-    pub(super) async fn foreign_key(&mut self, at: usize, check: usize, columns: &[String], to: &str, to_columns: &[String]) -> Result<()> {
+    pub(super) async fn foreign_key(
+        &mut self,
+        at: usize,
+        check: usize,
+        columns: &[String],
+        to: &str,
+        to_columns: &[String],
+    ) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let names: Vec<_> = columns.iter().map(|name| ident(name)).collect();
@@ -237,10 +266,14 @@ impl Examination<'_> {
             let mut fields = vec![Arc::new(Field::new("_id", DataType::UInt32, false))];
             fields.extend(batch.schema().fields().iter().cloned());
             let schema = Arc::new(Schema::new(fields));
-            questions.push(RecordBatch::try_new(schema, std::iter::once(ids).chain(batch.columns().iter().cloned()).collect())?);
+            questions.push(RecordBatch::try_new(
+                schema,
+                std::iter::once(ids).chain(batch.columns().iter().cloned()).collect(),
+            )?);
         }
         let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(()) };
-        let lookup = Lookup { place: Place::Production(to.to_owned()), match_on: to_columns.to_vec(), give: Vec::new() };
+        let lookup =
+            Lookup { place: Place::Production(to.to_owned()), match_on: to_columns.to_vec(), give: Vec::new() };
         let mut known = Mask::default();
         for answer in self.target.lookup(&lookup, &questions).await? {
             for id in answer.column(0).as_primitive::<UInt32Type>().values() {
@@ -252,7 +285,8 @@ impl Examination<'_> {
         let id_schema = Arc::new(Schema::new(vec![Field::new("_id", DataType::UInt32, false)]));
         self.engine.register_batches("_known", id_schema.clone(), vec![RecordBatch::try_new(id_schema, vec![ids])?])?;
         let same = |other: &str, others: &[String]| {
-            let pairs: Vec<_> = names.iter().zip(others).map(|(name, theirs)| format!("c.{name} = {other}.{theirs}")).collect();
+            let pairs: Vec<_> =
+                names.iter().zip(others).map(|(name, theirs)| format!("c.{name} = {other}.{theirs}")).collect();
             pairs.join(" AND ")
         };
         // An accepted row of the delta may bring the value too, where the referenced table is loaded in the same run.

@@ -58,20 +58,25 @@ pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path) -> Resul
 fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &Path) -> Result<[PathBuf; 2]> {
     let table = &compiled.plan.tables[at];
     std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-    let (csv_path, parquet_path) = (folder.join(format!("{}.csv", table.name)), folder.join(format!("{}.parquet", table.name)));
+    let (csv_path, parquet_path) =
+        (folder.join(format!("{}.csv", table.name)), folder.join(format!("{}.parquet", table.name)));
     let schema = reject_schema(table);
     let fault = |error: &dyn std::fmt::Display| cannot_write(&csv_path, error);
     let mut csv = csv::Writer::from_path(&csv_path).map_err(|error| fault(&error))?;
     csv.write_record(schema.fields().iter().map(|field| field.name())).map_err(|error| fault(&error))?;
     let parquet = File::create(&parquet_path).map_err(|error| cannot_write(&parquet_path, &error))?;
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default())).build();
-    let mut parquet =
-        ArrowWriter::try_new(parquet, schema.clone(), Some(properties)).map_err(|error| cannot_write(&parquet_path, &error))?;
+    let properties =
+        WriterProperties::builder().set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default())).build();
+    let mut parquet = ArrowWriter::try_new(parquet, schema.clone(), Some(properties))
+        .map_err(|error| cannot_write(&parquet_path, &error))?;
     each(compiled, examined, at, |rows, rejects| {
         let batch = with_reasons(rows, rejects, &schema)?;
         parquet.write(&batch).map_err(|error| cannot_write(&parquet_path, &error))?;
         for row in 0..batch.num_rows() {
-            let fields = batch.columns().iter().map(|column| if column.is_null(row) { String::new() } else { shown(column.as_ref(), row) });
+            let fields = batch
+                .columns()
+                .iter()
+                .map(|column| if column.is_null(row) { String::new() } else { shown(column.as_ref(), row) });
             csv.write_record(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }
         Ok(())
@@ -88,12 +93,18 @@ fn cannot_write(path: &Path, error: &dyn std::fmt::Display) -> Error {
 
 fn reject_schema(table: &Table) -> SchemaRef {
     let source = table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-    let about = ABOUT.iter().map(|name| Field::new(*name, if *name == "_reject_line" { DataType::UInt64 } else { DataType::Utf8 }, true));
-    Arc::new(Schema::new(source.chain(about).chain([Field::new("_reject_raw", DataType::Utf8, true)]).collect::<Vec<_>>()))
+    let about = ABOUT
+        .iter()
+        .map(|name| Field::new(*name, if *name == "_reject_line" { DataType::UInt64 } else { DataType::Utf8 }, true));
+    Arc::new(Schema::new(
+        source.chain(about).chain([Field::new("_reject_raw", DataType::Utf8, true)]).collect::<Vec<_>>(),
+    ))
 }
 
 fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> Result<RecordBatch> {
-    let texts = |text: &dyn Fn(&Reject) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values(rejects.iter().map(text))) };
+    let texts = |text: &dyn Fn(&Reject) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(rejects.iter().map(text)))
+    };
     let raw = rows.column(rows.num_columns() - 1).clone();
     let mut columns = rows.columns()[..rows.num_columns() - 1].to_vec();
     columns.push(texts(&|reject| reject.file.clone()));
@@ -111,12 +122,18 @@ fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> R
 ///
 /// # Errors
 /// Those of `handle`, and where the work folder cannot be read.
-pub fn each(compiled: &Compiled, examined: &[Examined], at: usize, mut handle: impl FnMut(&RecordBatch, &[Reject]) -> Result<()>) -> Result<()> {
+pub fn each(
+    compiled: &Compiled,
+    examined: &[Examined],
+    at: usize,
+    mut handle: impl FnMut(&RecordBatch, &[Reject]) -> Result<()>,
+) -> Result<()> {
     let (table, source, found) = (&compiled.plan.tables[at], &compiled.sources[at], &examined[at]);
     let file = |number: usize| source.files().get(number).map_or_else(String::new, |file| file.name.clone());
     for batch in found.malformed.batches()? {
         let (_, batch) = batch?;
-        let (files, lines) = (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt64Type>());
+        let (files, lines) =
+            (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt64Type>());
         let reasons = batch.column(2).as_string::<i32>();
         let rejects: Vec<_> = (0..batch.num_rows())
             .map(|row| Reject {
@@ -154,7 +171,9 @@ pub fn each(compiled: &Compiled, examined: &[Examined], at: usize, mut handle: i
             }
             let violations = found.findings.of(number);
             let cursor = &mut cursors[number];
-            while let Some(violation) = violations.get(*cursor).filter(|violation| violation.row < first + batch.num_rows() as u32) {
+            while let Some(violation) =
+                violations.get(*cursor).filter(|violation| violation.row < first + batch.num_rows() as u32)
+            {
                 *cursor += 1;
                 let Ok(place) = rejected.binary_search(&violation.row) else { continue };
                 let reject = &mut rejects[place];
@@ -173,7 +192,8 @@ pub fn each(compiled: &Compiled, examined: &[Examined], at: usize, mut handle: i
 
 /// The source's columns of records that could not be read, as far as their fields go, and the raw record.
 fn unread_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
-    let mut fields: Vec<Field> = table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let mut fields: Vec<Field> =
+        table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (at, field) in fields.iter().enumerate() {
         let text = batch.column(4 + at);
@@ -188,7 +208,8 @@ fn unread_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
 }
 
 fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
-    let mut fields: Vec<Field> = table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    let mut fields: Vec<Field> =
+        table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
     for field in &fields {
         let column = kept.column_by_name(&source_column(field.name()));
@@ -216,7 +237,11 @@ impl Explain<'_> {
             CheckKind::Cast { column } | CheckKind::Precision { column } => self.made_from(column),
             _ => check.columns.iter().map(|name| table.kept_column(name)).collect(),
         };
-        let values: Vec<_> = columns.iter().filter_map(|name| kept.column_by_name(name)).map(|column| shown(column.as_ref(), row)).collect();
+        let values: Vec<_> = columns
+            .iter()
+            .filter_map(|name| kept.column_by_name(name))
+            .map(|column| shown(column.as_ref(), row))
+            .collect();
         Some(values.join(", ")).filter(|text| !text.is_empty())
     }
 

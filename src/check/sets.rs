@@ -44,7 +44,10 @@ impl Examination<'_> {
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
         let examined = &self.tables[at];
         let wanted = |name: &str| columns.iter().any(|column| column == name);
-        self.engine.register(&name, RowsTable::try_new(examined.rows.clone(), Arc::new(examined.same_record.clone()), wanted)?)?;
+        self.engine.register(
+            &name,
+            RowsTable::try_new(examined.rows.clone(), Arc::new(examined.same_record.clone()), wanted)?,
+        )?;
         for (row, first, last) in self.groups(&name, &columns).await? {
             self.duplicate(at, check, row, first, last);
         }
@@ -69,7 +72,9 @@ impl Examination<'_> {
         self.engine
             .for_each(&sql, |batch| {
                 let column = |at: usize| batch.column(at).as_primitive::<UInt32Type>();
-                found.extend((0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row), column(2).value(row))));
+                found.extend(
+                    (0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row), column(2).value(row))),
+                );
                 Ok(())
             })
             .await?;
@@ -100,7 +105,11 @@ impl Examination<'_> {
             let last = answer.num_columns() - 1;
             for row in 0..answer.num_rows() {
                 let key: Vec<_> = (1..last).map(|column| shown(answer.column(column), row)).collect();
-                let text = format!("it was converted by run {}: its key is {}", shown(answer.column(last), row), key.join(", "));
+                let text = format!(
+                    "it was converted by run {}: its key is {}",
+                    shown(answer.column(last), row),
+                    key.join(", ")
+                );
                 self.exists(at, check, ids.value(row), &text);
             }
         }
@@ -111,7 +120,11 @@ impl Examination<'_> {
     pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, columns: &[String]) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
-        let lookup = Lookup { place: Place::Production(table.name.clone()), match_on: columns.to_vec(), give: table.catalog.primary_key.clone() };
+        let lookup = Lookup {
+            place: Place::Production(table.name.clone()),
+            match_on: columns.to_vec(),
+            give: table.catalog.primary_key.clone(),
+        };
         let mut batches = Vec::new();
         let mut answers = Vec::new();
         let mut waiting = 0;
@@ -159,14 +172,19 @@ impl Examination<'_> {
         let table = &plan.tables[at];
         let mut rows = Mask::default();
         let wrapped = format!("SELECT CAST(_row AS INTEGER UNSIGNED) AS _row FROM ({sql}) WHERE _row IS NOT NULL");
-        let named = |error: Error| Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name));
+        let named = |error: Error| {
+            Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
+        };
         let mut stream = self.engine.query(&wrapped).await.map_err(named)?;
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| named(error.into()))?;
             for row in batch.column(0).as_primitive::<UInt32Type>().values() {
                 if *row >= self.tables[at].rows.count() {
-                    return Err(Error::pipeline(format!("the query returns row {row}, which `{}` has not", table.name))
-                        .hint(format!("select `_row` of `{}`, not of another table", table.name)));
+                    return Err(Error::pipeline(format!(
+                        "the query returns row {row}, which `{}` has not",
+                        table.name
+                    ))
+                    .hint(format!("select `_row` of `{}`, not of another table", table.name)));
                 }
                 rows.insert(*row);
             }
@@ -210,10 +228,17 @@ pub(crate) fn shown(values: &dyn Array, row: usize) -> String {
 }
 
 /// The values of columns as production would hold them, `_id` in front, without rows that have a NULL or a key that is not there yet.
-fn production_values(table: &Table, resolved: &[Resolved], first: u32, batch: &RecordBatch, columns: &[String]) -> Result<RecordBatch> {
+fn production_values(
+    table: &Table,
+    resolved: &[Resolved],
+    first: u32,
+    batch: &RecordBatch,
+    columns: &[String],
+) -> Result<RecordBatch> {
     let count = batch.num_rows();
     let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
-    let mut values: Vec<arrow::array::ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
+    let mut values: Vec<arrow::array::ArrayRef> =
+        vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
     for name in columns {
         let column = table.columns.iter().find(|column| column.name == *name);
         let column = column.ok_or_else(|| Error::internal(format!("a look-up by `{name}`, which nothing fills")))?;

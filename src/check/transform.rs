@@ -59,7 +59,8 @@ impl Transform {
                 data_type: column.data_type.clone(),
                 name: column.name.clone(),
                 cast: number(&|kind| matches!(kind, CheckKind::Cast { column: name } if *name == column.name))?,
-                precision: table.check(|kind| matches!(kind, CheckKind::Precision { column: name } if *name == column.name)),
+                precision: table
+                    .check(|kind| matches!(kind, CheckKind::Precision { column: name } if *name == column.name)),
             });
         }
         let mut checks = Vec::new();
@@ -120,20 +121,29 @@ impl Transform {
         let checked = RecordBatch::try_new(self.checked.clone(), checked)?;
         for (check, expression) in &self.checks {
             let (values, errors) = evaluate(expression, &checked)?;
-            let says_nothing_new =
-                |row: usize| !failed.is_empty() && expression.columns().iter().any(|column| failed.contains(&(column.as_str(), row)));
+            let says_nothing_new = |row: usize| {
+                !failed.is_empty() && expression.columns().iter().any(|column| failed.contains(&(column.as_str(), row)))
+            };
             let values = values.as_boolean();
-            let rows = (0..values.len()).filter(|row| values.is_valid(*row) && values.value(*row)).map(|row| (row, None));
+            let rows =
+                (0..values.len()).filter(|row| values.is_valid(*row) && values.value(*row)).map(|row| (row, None));
             let errors = errors.into_iter().map(|(row, error)| (row, Some(error)));
-            violations.extend(rows.chain(errors).filter(|(row, _)| !says_nothing_new(*row)).map(|(row, text)| (*check, row, text)));
+            violations.extend(
+                rows.chain(errors).filter(|(row, _)| !says_nothing_new(*row)).map(|(row, text)| (*check, row, text)),
+            );
         }
-        let columns = std::iter::once(key).chain(checked.columns().iter().cloned()).chain(source.columns().iter().cloned());
+        let columns =
+            std::iter::once(key).chain(checked.columns().iter().cloned()).chain(source.columns().iter().cloned());
         let rows = RecordBatch::try_new(self.kept.clone(), columns.collect())?;
         violations.retain(|(_, row, _)| skipped.binary_search(row).is_err());
         Ok(Transformed { rows, violations, skipped })
     }
 
-    fn skipped(&self, source: &RecordBatch, violations: &mut Vec<(usize, usize, Option<String>)>) -> Result<Vec<usize>> {
+    fn skipped(
+        &self,
+        source: &RecordBatch,
+        violations: &mut Vec<(usize, usize, Option<String>)>,
+    ) -> Result<Vec<usize>> {
         let Some(filter) = &self.filter else { return Ok(Vec::new()) };
         let (wanted, errors) = evaluate(filter, source)?;
         let failed: Vec<usize> = errors.iter().map(|(row, _)| *row).collect();
@@ -156,7 +166,12 @@ fn evaluate(expression: &Expression, batch: &RecordBatch) -> Result<(ArrayRef, V
     Ok((values, errors))
 }
 
-fn evaluate_part(expression: &Expression, batch: &RecordBatch, first: usize, errors: &mut Vec<(usize, String)>) -> Result<ArrayRef> {
+fn evaluate_part(
+    expression: &Expression,
+    batch: &RecordBatch,
+    first: usize,
+    errors: &mut Vec<(usize, String)>,
+) -> Result<ArrayRef> {
     match (expression.evaluate(batch), batch.num_rows()) {
         (Ok(values), _) => Ok(values),
         (Err(error), 0 | 1) => {
@@ -201,7 +216,8 @@ fn convert(values: &ArrayRef, to: &DataType) -> Result<Converted> {
         DataType::Decimal128(_, scale) if from_text => {
             let texts = text(values)?;
             let texts = texts.as_string::<i32>();
-            let digits_after_point = |row: usize| texts.value(row).split_once('.').map_or(0, |(_, digits)| digits.len());
+            let digits_after_point =
+                |row: usize| texts.value(row).split_once('.').map_or(0, |(_, digits)| digits.len());
             let suspects: Vec<usize> = (0..texts.len())
                 .filter(|row| texts.is_valid(*row))
                 .filter(|row| converted.is_null(*row) || digits_after_point(*row) > usize::from(scale.unsigned_abs()))
@@ -230,7 +246,11 @@ fn convert(values: &ArrayRef, to: &DataType) -> Result<Converted> {
             }
         }
     }
-    let values = if no_value.is_empty() && too_precise.is_empty() { converted } else { without(&converted, &no_value, &too_precise)? };
+    let values = if no_value.is_empty() && too_precise.is_empty() {
+        converted
+    } else {
+        without(&converted, &no_value, &too_precise)?
+    };
     Ok(Converted { values, no_value, too_precise })
 }
 
@@ -254,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_decimal_is_never_rounded() {
-        let values = texts(&[Some("12.30"), Some("12.345"), Some("12.340"), Some("123456"), Some("abc"), None, Some("-0.1")]);
+        let values =
+            texts(&[Some("12.30"), Some("12.345"), Some("12.340"), Some("123456"), Some("abc"), None, Some("-0.1")]);
         let found = convert(&values, &DataType::Decimal128(5, 2)).unwrap();
         assert_eq!(found.too_precise, [1, 3]);
         assert_eq!(found.no_value, [4]);
@@ -289,7 +310,8 @@ mod tests {
         let engine = Engine::try_new(crate::engine::Limits::default()).unwrap();
         let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("d", DataType::Utf8, true)]));
         let expression = engine.expression("to_date(d, '%d.%m.%Y')", &schema).unwrap();
-        let days: Vec<Option<&str>> = (0..100).map(|row| Some(if row % 33 == 5 { "31.02.2024" } else { "01.02.2024" })).collect();
+        let days: Vec<Option<&str>> =
+            (0..100).map(|row| Some(if row % 33 == 5 { "31.02.2024" } else { "01.02.2024" })).collect();
         let batch = RecordBatch::try_new(schema, vec![texts(&days)]).unwrap();
         let (values, errors) = evaluate(&expression, &batch).unwrap();
         assert_eq!(errors.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [5, 38, 71]);

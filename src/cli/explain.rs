@@ -24,8 +24,10 @@ pub(super) fn text(session: &Session) -> String {
         let columns: Vec<_> = table.columns.iter().map(|column| ident(&column.name)).collect();
         let columns = columns.join(", ");
         let name = ident(&table.name);
-        let _infallible =
-            writeln!(out, "INSERT INTO production.{name} ({columns})\nSELECT {columns} FROM staging.{name} ORDER BY _row;\n");
+        let _infallible = writeln!(
+            out,
+            "INSERT INTO production.{name} ({columns})\nSELECT {columns} FROM staging.{name} ORDER BY _row;\n"
+        );
     }
     out
 }
@@ -37,7 +39,9 @@ fn rows(table: &Table) -> String {
         let sql = match &column.fill {
             Fill::Computed(sql) => sql.trim().to_owned(),
             Fill::Key => match &table.key {
-                Key::Assigned { start, .. } => format!("start_row_number({start}) + row_number() OVER (ORDER BY file, line) - 1"),
+                Key::Assigned { start, .. } => {
+                    format!("start_row_number({start}) + row_number() OVER (ORDER BY file, line) - 1")
+                }
                 _ => String::new(),
             },
             Fill::Reference(which) => {

@@ -111,7 +111,10 @@ async fn dispatch(cli: Cli) -> Result<u8> {
                 let found = &result.tables[0];
                 say(&match global.output {
                     Output::Json => json(&result)?,
-                    _ => format!("{}: {} mappings read, {} there already, {} brought in\n", table, found.read, found.skipped, found.inserted),
+                    _ => format!(
+                        "{}: {} mappings read, {} there already, {} brought in\n",
+                        table, found.read, found.skipped, found.inserted
+                    ),
                 })?;
                 Ok(0)
             }
@@ -178,17 +181,20 @@ async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8
     let mut reports = Vec::new();
     for record in &records {
         let report: Report = serde_json::from_str(&record.report).map_err(|error| {
-            Error::internal(format!("run {} cannot be read: {error}", record.id)).hint("a newer version of this program wrote it: use that one")
+            Error::internal(format!("run {} cannot be read: {error}", record.id))
+                .hint("a newer version of this program wrote it: use that one")
         })?;
         reports.push(report);
     }
     if let Some(id) = run {
         let Some(report) = reports.iter().find(|report| report.run == id) else {
             let ids: Vec<_> = reports.iter().rev().take(5).map(|report| report.run.as_str()).collect();
-            return Err(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(match ids.is_empty() {
-                true => "nothing was loaded there yet".to_owned(),
-                false => format!("the last ones are {}", crate::engine::list(&ids)),
-            }));
+            return Err(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(
+                match ids.is_empty() {
+                    true => "nothing was loaded there yet".to_owned(),
+                    false => format!("the last ones are {}", crate::engine::list(&ids)),
+                },
+            ));
         };
         say(&if output == Output::Json { json(report)? } else { report::text(report) })?;
         return Ok(0);
@@ -240,19 +246,24 @@ fn verify_keymap(verified: &[keymap::Verified], output: Output) -> Result<u8> {
 }
 
 fn json(value: &impl serde::Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
     Ok(text + "\n")
 }
 
 fn write_file(path: &std::path::Path, text: &str) -> Result<()> {
-    std::fs::write(path, text)
-        .map_err(|error| Error::unreachable(format!("cannot write `{}`: {error}", path.display())).hint("name a file in a folder that exists"))
+    std::fs::write(path, text).map_err(|error| {
+        Error::unreachable(format!("cannot write `{}`: {error}", path.display()))
+            .hint("name a file in a folder that exists")
+    })
 }
 
 /// Writes to stdout. A reader that went away ends the program in silence, as `head` expects.
 fn say(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::internal(format!("cannot write to stdout: {error}"))),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::internal(format!("cannot write to stdout: {error}")))
+        }
         _ => Ok(()),
     }
 }
@@ -262,7 +273,11 @@ fn print_error(error: &Error, color: bool, output: Output) {
         (Output::Github, Some(problems)) => {
             for (line, column, problem) in problems.places() {
                 let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-                println!("::error file={},line={line},col={column}::{}", problems.file.display(), escaped(&format!("{}{hint}", problem.message)));
+                println!(
+                    "::error file={},line={line},col={column}::{}",
+                    problems.file.display(),
+                    escaped(&format!("{}{hint}", problem.message))
+                );
             }
         }
         (Output::Github, None) => println!("::error::{}", escaped(&error.to_string())),

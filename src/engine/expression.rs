@@ -5,7 +5,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::Expr;
 
 use super::{Engine, list};
 
@@ -28,14 +31,29 @@ impl Engine {
         let known = DFSchema::try_from(schema.clone()).map_err(|error| error.strip_backtrace())?;
         let logical = self.context.parse_sql_expr(sql, &known).map_err(|error| self.column_error(&error, schema))?;
         if logical.is_volatile() {
-            return Err("the expression has another value each time; keys and counts must be the same in every run".into());
+            return Err(
+                "the expression has another value each time; keys and counts must be the same in every run".into()
+            );
         }
         let mut columns: Vec<String> = logical.column_refs().into_iter().map(|column| column.name.clone()).collect();
         columns.sort();
-        let compiled =
-            self.context.create_physical_expr(logical, &known).map_err(|error| self.column_error(&error, schema))?;
+        let compiled = self.compile(logical, known).map_err(|error| self.column_error(&error, schema))?;
         let data_type = compiled.data_type(schema).map_err(|error| self.column_error(&error, schema))?;
         Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled })
+    }
+
+    /// Coerces, folds constants and compiles. `current_date()` and `now()` are constants: one moment for the whole run.
+    fn compile(&self, logical: Expr, known: DFSchema) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {
+        let state = self.context.state();
+        let known = Arc::new(known);
+        let moment = SimplifyContext::builder()
+            .with_schema(known.clone())
+            .with_config_options(state.config_options().clone())
+            .with_query_execution_start_time(self.clock.query_execution_start_time())
+            .build();
+        let simplifier = ExprSimplifier::new(moment);
+        let folded = simplifier.simplify(simplifier.coerce(logical, &known)?)?;
+        state.create_physical_expr(folded, &known)
     }
 
     fn column_error(&self, error: &datafusion::error::DataFusionError, schema: &Schema) -> String {

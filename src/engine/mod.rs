@@ -15,6 +15,7 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use tempfile::TempDir;
@@ -48,6 +49,8 @@ pub struct Engine {
     context: SessionContext,
     limits: Limits,
     work: TempDir,
+    /// Holds the moment that expressions take for now.
+    clock: SimplifyContext,
 }
 
 impl Engine {
@@ -74,7 +77,7 @@ impl Engine {
         if let Some(catalog) = context.catalog("datafusion") {
             catalog.register_schema("production", Arc::new(MemorySchemaProvider::new()))?;
         }
-        Ok(Self { context, limits, work })
+        Ok(Self { context, limits, work, clock: SimplifyContext::builder().with_current_time().build() })
     }
 
     /// What the engine may use.
@@ -105,9 +108,13 @@ impl Engine {
         let mut names = Vec::new();
         for schema in ["public", "production"] {
             if let Some(tables) = self.context.catalog("datafusion").and_then(|catalog| catalog.schema(schema)) {
-                names.extend(tables.table_names().into_iter().filter(|name| !name.starts_with('_')).map(|name| {
-                    if schema == "public" { name } else { format!("{schema}.{name}") }
-                }));
+                names.extend(
+                    tables
+                        .table_names()
+                        .into_iter()
+                        .filter(|name| !name.starts_with('_'))
+                        .map(|name| if schema == "public" { name } else { format!("{schema}.{name}") }),
+                );
             }
         }
         names.sort();
@@ -119,7 +126,8 @@ impl Engine {
     /// # Errors
     /// As text, for a message at the query's own place: it does not parse or plan, or is no query.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, String> {
-        let frame = self.context.sql_with_options(sql, query_only()).await.map_err(|error| self.explain_error(&error))?;
+        let frame =
+            self.context.sql_with_options(sql, query_only()).await.map_err(|error| self.explain_error(&error))?;
         let schema = frame.schema().inner().clone();
         frame.create_physical_plan().await.map_err(|error| self.explain_error(&error))?;
         Ok(schema)

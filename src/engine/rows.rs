@@ -162,7 +162,8 @@ impl RowsWriter {
             return Ok(());
         }
         if self.rows.count as usize + rows > i32::MAX as usize {
-            return Err(Error::input("a delta of one table has more than 2,147,483,647 rows").hint("split its files over two runs"));
+            return Err(Error::input("a delta of one table has more than 2,147,483,647 rows")
+                .hint("split its files over two runs"));
         }
         self.rows.count += rows as u32;
         if self.spill.is_none() && self.in_memory + batch.get_array_memory_size() <= self.most_in_memory {
@@ -175,7 +176,8 @@ impl RowsWriter {
             None => {
                 // The file has no name: whatever ends this program, nothing of it stays behind.
                 let file = tempfile::tempfile_in(&self.folder).map_err(|error| work_folder(&self.folder, &error))?;
-                self.rows.spilled = Some(Arc::new(file.try_clone().map_err(|error| work_folder(&self.folder, &error))?));
+                self.rows.spilled =
+                    Some(Arc::new(file.try_clone().map_err(|error| work_folder(&self.folder, &error))?));
                 self.spill.insert(StreamWriter::try_new(BufWriter::new(file), &self.rows.schema)?)
             }
         };

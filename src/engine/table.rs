@@ -26,8 +26,14 @@ pub struct RowsTable {
 impl RowsTable {
     /// A table of the columns that `choose` accepts by name.
     pub fn try_new(rows: Arc<Rows>, without: Arc<Mask>, choose: impl Fn(&str) -> bool) -> Result<Arc<StreamingTable>> {
-        let columns: Vec<usize> =
-            rows.schema().fields().iter().enumerate().filter(|(_, field)| choose(field.name())).map(|(at, _)| at).collect();
+        let columns: Vec<usize> = rows
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| choose(field.name()))
+            .map(|(at, _)| at)
+            .collect();
         let mut fields = vec![Arc::new(Field::new("_row", DataType::UInt32, false))];
         fields.extend(columns.iter().map(|at| rows.schema().fields()[*at].clone()));
         let schema = Arc::new(Schema::new(fields));
@@ -40,7 +46,11 @@ impl RowsTable {
         let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
         columns.extend(self.columns.iter().map(|at| batch.column(*at).clone()));
         let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
-        Ok(if self.without.is_empty() { batch } else { filter_record_batch(&batch, &self.without.others(first, count))? })
+        Ok(if self.without.is_empty() {
+            batch
+        } else {
+            filter_record_batch(&batch, &self.without.others(first, count))?
+        })
     }
 }
 
@@ -51,8 +61,12 @@ impl PartitionStream for RowsTable {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let external = |error: crate::error::Error| DataFusionError::External(Box::new(error));
-        let this =
-            Self { rows: self.rows.clone(), without: self.without.clone(), columns: self.columns.clone(), schema: self.schema.clone() };
+        let this = Self {
+            rows: self.rows.clone(),
+            without: self.without.clone(),
+            columns: self.columns.clone(),
+            schema: self.schema.clone(),
+        };
         let batches: Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send> = match self.rows.batches() {
             Ok(batches) => Box::new(batches.map(move |batch| {
                 let (first, batch) = batch.map_err(external)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::{cast_with_options, CastOptions};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use std::sync::Arc;
 
@@ -33,12 +33,16 @@ pub fn read(path: &Path, legacy_key: &[String], destination: &Destination) -> Re
         .map_err(|error| Error::internal(format!("the mapping's source: {error}")))?;
     let source = Source::try_new(&spec, Path::new(""))?;
     let schema = source.schema().clone();
-    let legacy: Vec<String> = if schema.field_with_name("legacy_key").is_ok() { vec!["legacy_key".into()] } else { legacy_key.to_vec() };
+    let legacy: Vec<String> =
+        if schema.field_with_name("legacy_key").is_ok() { vec!["legacy_key".into()] } else { legacy_key.to_vec() };
     for name in legacy.iter().chain(&destination.key) {
         if schema.field_with_name(name).is_err() {
             let names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
-            return Err(Error::input(format!("`{shown}` has no column `{name}`; it has {}", crate::engine::list(&names)))
-                .hint(format!("a mapping has the columns `legacy_key` and {}", crate::engine::list(&destination.key))));
+            return Err(Error::input(format!(
+                "`{shown}` has no column `{name}`; it has {}",
+                crate::engine::list(&names)
+            ))
+            .hint(format!("a mapping has the columns `legacy_key` and {}", crate::engine::list(&destination.key))));
         }
     }
     let mut batches = Vec::new();
@@ -52,7 +56,8 @@ pub fn read(path: &Path, legacy_key: &[String], destination: &Destination) -> Re
         batches.push(batch.rows);
     }
     let rows = arrow::compute::concat_batches(&schema, &batches)?;
-    let texts = legacy.iter().map(|name| as_type(&rows, name, &DataType::Utf8, path, &lines)).collect::<Result<Vec<_>>>()?;
+    let texts =
+        legacy.iter().map(|name| as_type(&rows, name, &DataType::Utf8, path, &lines)).collect::<Result<Vec<_>>>()?;
     let keys = destination.key.iter().map(|name| {
         let data_type = destination.table.column(name).map_or(DataType::Utf8, |column| column.data_type.clone());
         as_type(&rows, name, &data_type, path, &lines)
@@ -70,7 +75,8 @@ fn one_text(parts: &[ArrayRef], row: usize) -> String {
     match parts {
         [one] => one.as_string::<i32>().value(row).to_owned(),
         several => {
-            let escaped = several.iter().map(|part| part.as_string::<i32>().value(row).replace('\\', "\\\\").replace('|', "\\|"));
+            let escaped =
+                several.iter().map(|part| part.as_string::<i32>().value(row).replace('\\', "\\\\").replace('|', "\\|"));
             escaped.collect::<Vec<_>>().join("|")
         }
     }
@@ -96,12 +102,17 @@ fn contradictions(path: &Path, lines: &[u64], legacy: &StringArray, keys: &[Arra
         }
         let key: Vec<_> = keys.iter().map(|column| crate::check::shown(column.as_ref(), row)).collect();
         if let Some(earlier) = by_key.insert(key.join("|"), row) {
-            return Err(bad_row(path, lines[row], &format!("key {} is on line {} already", key.join(", "), lines[earlier])));
+            return Err(bad_row(
+                path,
+                lines[row],
+                &format!("key {} is on line {} already", key.join(", "), lines[earlier]),
+            ));
         }
     }
     Ok(())
 }
 
 fn bad_row(path: &Path, line: u64, reason: &str) -> Error {
-    Error::data(format!("{}:{line}: {reason}", path.display())).hint("a mapping is taken whole or not at all: mend the file and import it again")
+    Error::data(format!("{}:{line}: {reason}", path.display()))
+        .hint("a mapping is taken whole or not at all: mend the file and import it again")
 }

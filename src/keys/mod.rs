@@ -11,8 +11,8 @@
 //!
 //! So the same delta gets the same keys at any number of threads, and a reference is one `take` of its parent's keys.
 
-mod offset;
 pub mod map;
+mod offset;
 
 use std::sync::Arc;
 
@@ -65,8 +65,13 @@ impl<'a> Keys<'a> {
         for (at, table) in plan.tables.iter().enumerate() {
             assigned.push(match (&table.key, &blocks[at]) {
                 (Key::Assigned { column, text, .. }, Some(block)) => {
-                    let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
-                    Some(written(&offset(&kept_out[at], examined[at].rows.count(), block.first), text.as_ref(), &data_type)?)
+                    let data_type =
+                        table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
+                    Some(written(
+                        &offset(&kept_out[at], examined[at].rows.count(), block.first),
+                        text.as_ref(),
+                        &data_type,
+                    )?)
                 }
                 _ => None,
             });
@@ -152,7 +157,9 @@ impl<'a> Keys<'a> {
 /// The columns of [`Keys::rows`].
 pub fn schema(table: &Table) -> SchemaRef {
     let columns = table.columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
-    Arc::new(Schema::new(std::iter::once(Field::new("_row", DataType::UInt32, false)).chain(columns).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        std::iter::once(Field::new("_row", DataType::UInt32, false)).chain(columns).collect::<Vec<_>>(),
+    ))
 }
 
 /// The row numbers of a batch of [`Keys::rows`].

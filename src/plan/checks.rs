@@ -49,7 +49,13 @@ fn check(name: String, kind: CheckKind, columns: &[String], origin: Origin, reas
 pub(super) fn always(known: &Known<'_>) -> Vec<Check> {
     let mut checks = vec![
         check("parse".into(), CheckKind::Parse, &[], Origin::Always, "the record cannot be read"),
-        check("legacy_key".into(), CheckKind::LegacyKey, &[], Origin::Always, "the legacy key is NULL, or more than one row has it"),
+        check(
+            "legacy_key".into(),
+            CheckKind::LegacyKey,
+            &[],
+            Origin::Always,
+            "the legacy key is NULL, or more than one row has it",
+        ),
         check("key_map".into(), CheckKind::KeyMap, &[], Origin::Always, "the record was converted before"),
     ];
     for column in known.columns {
@@ -58,10 +64,17 @@ pub(super) fn always(known: &Known<'_>) -> Vec<Check> {
         }
         let name = std::slice::from_ref(&column.name);
         let kind = CheckKind::Cast { column: column.name.clone() };
-        checks.push(check(format!("cast({})", column.name), kind, name, Origin::Always, format!("no value for {}", wanted(&column.data_type))));
+        checks.push(check(
+            format!("cast({})", column.name),
+            kind,
+            name,
+            Origin::Always,
+            format!("it is not {}", wanted(&column.data_type)),
+        ));
         if let DataType::Decimal128(precision, scale) = column.data_type {
             let kind = CheckKind::Precision { column: column.name.clone() };
-            let reason = format!("more digits than production keeps: {precision} in all, {scale} after the point");
+            let reason =
+                format!("it has more digits than production keeps: {precision} in all, {scale} after the point");
             checks.push(check(format!("precision({})", column.name), kind, name, Origin::Always, reason));
         }
     }
@@ -91,11 +104,19 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
         if column.not_null || is_key {
             let kind = CheckKind::Row { violated: format!("{sql} IS NULL") };
             let origin = from(if is_key { "PRIMARY KEY" } else { "NOT NULL" });
-            checks.push(check(format!("not_null({})", column.name), kind, name, origin, "production wants a value"));
+            checks.push(check(
+                format!("not_null({})", column.name),
+                kind,
+                name,
+                origin,
+                "it is NULL, and production wants a value",
+            ));
         }
-        if let (Some(most), Some(Fill::Computed(_))) = (column.max_length, known.column(&column.name).map(|column| &column.fill)) {
+        if let (Some(most), Some(Fill::Computed(_))) =
+            (column.max_length, known.column(&column.name).map(|column| &column.fill))
+        {
             let kind = CheckKind::Row { violated: format!("character_length({sql}) > {most}") };
-            let reason = format!("longer than {most} characters");
+            let reason = format!("it is longer than {most} characters");
             checks.push(check(format!("length({})", column.name), kind, name, from(&column.declared), reason));
         }
     }
@@ -116,7 +137,8 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     };
     let uniques = builder.table.uniques.iter().map(|unique| (&unique.columns, "UNIQUE"));
     let primary = Some((&builder.table.primary_key, "PRIMARY KEY")).filter(|(columns, _)| !columns.is_empty());
-    let own = Some((&own_key, "the key")).filter(|(columns, _)| !columns.is_empty() && **columns != builder.table.primary_key);
+    let own = Some((&own_key, "the key"))
+        .filter(|(columns, _)| !columns.is_empty() && **columns != builder.table.primary_key);
     for (columns, what) in uniques.chain(primary).chain(own) {
         if columns.iter().any(|name| matches!(known.column(name), Some(Column { fill: Fill::Key, .. }))) {
             continue;
@@ -128,14 +150,25 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
         }
     }
     for key in &builder.table.foreign_keys {
-        let filled: Vec<_> = key.columns.iter().filter_map(|name| known.column(name)).map(|column| &column.fill).collect();
+        let filled: Vec<_> =
+            key.columns.iter().filter_map(|name| known.column(name)).map(|column| &column.fill).collect();
         let resolved = |fill: &&Fill| matches!(fill, Fill::Reference(_));
         match (filled.len() == key.columns.len(), filled.iter().all(|fill| matches!(fill, Fill::Computed(_)))) {
             (true, true) => {
-                let kind = CheckKind::ForeignKey { columns: key.columns.clone(), to: key.to.clone(), to_columns: key.to_columns.clone() };
+                let kind = CheckKind::ForeignKey {
+                    columns: key.columns.clone(),
+                    to: key.to.clone(),
+                    to_columns: key.to_columns.clone(),
+                };
                 let reason = format!("`{}` has no such row", key.to);
                 let origin = from(&format!("REFERENCES {} ({})", key.to, key.to_columns.join(", ")));
-                checks.push(check(format!("relationship({})", key.columns.join(", ")), kind, &key.columns, origin, reason));
+                checks.push(check(
+                    format!("relationship({})", key.columns.join(", ")),
+                    kind,
+                    &key.columns,
+                    origin,
+                    reason,
+                ));
             }
             (true, false) if key.columns.len() == 1 && filled.iter().all(resolved) => {}
             (true, false) => left.push(format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to)),
@@ -157,7 +190,9 @@ pub(super) fn references(known: &Known<'_>) -> Vec<Check> {
         let column = std::slice::from_ref(&reference.column);
         let reason = match &reference.by {
             Some(by) => format!("`{}` has no row with this `{by}`", reference.to),
-            None => format!("`{}` has no row with this legacy key, neither in the delta nor in the key map", reference.to),
+            None => {
+                format!("`{}` has no row with this legacy key, neither in the delta nor in the key map", reference.to)
+            }
         };
         let kind = CheckKind::Relationship { reference: at };
         checks.push(check(format!("relationship({})", reference.column), kind, column, Origin::Always, reason));
@@ -201,7 +236,14 @@ impl Declared<'_> {
         if let Some(columns) = &spec.not_null {
             for name in columns {
                 let violated = self.column(problems, "not_null", name).map(|column| format!("{column} IS NULL"));
-                checks.extend(self.row(problems, "not_null", format!("not_null({name})"), name, violated, "NULL"));
+                checks.extend(self.row(
+                    problems,
+                    "not_null",
+                    format!("not_null({name})"),
+                    name,
+                    violated,
+                    "it is NULL",
+                ));
             }
         }
         if let Some(columns) = &spec.unique {
@@ -215,34 +257,55 @@ impl Declared<'_> {
         if let Some(accepted) = &spec.accepted_values {
             let name = &accepted.column;
             let values: Vec<_> = accepted.values.iter().map(|value| self.literal(name, value)).collect();
-            let violated =
-                self.column(problems, "accepted_values", name).map(|column| format!("{column} NOT IN ({})", values.join(", ")));
+            let violated = self
+                .column(problems, "accepted_values", name)
+                .map(|column| format!("{column} NOT IN ({})", values.join(", ")));
             let known: Vec<_> = accepted.values.iter().map(|value| value.0.as_str()).collect();
-            let reason = format!("none of {}", known.join(", "));
-            checks.extend(self.row(problems, "accepted_values", format!("accepted_values({name})"), name, violated, &reason));
+            let reason = format!("it is none of {}", known.join(", "));
+            checks.extend(self.row(
+                problems,
+                "accepted_values",
+                format!("accepted_values({name})"),
+                name,
+                violated,
+                &reason,
+            ));
         }
         if let Some(range) = &spec.range {
             let column = self.column(problems, "range", &range.column);
             let bound = |operator: &str, bound: &Option<Scalar>| {
-                bound.as_ref().and_then(|bound| Some(format!("{} {operator} {}", column.as_ref()?, self.literal(&range.column, bound))))
+                bound.as_ref().and_then(|bound| {
+                    Some(format!("{} {operator} {}", column.as_ref()?, self.literal(&range.column, bound)))
+                })
             };
             let bounds: Vec<_> = [bound("<", &range.min), bound(">", &range.max)].into_iter().flatten().collect();
             let reason = match (&range.min, &range.max) {
-                (Some(min), Some(max)) => format!("not between {} and {}", min.0, max.0),
-                (Some(min), None) => format!("less than {}", min.0),
-                (_, max) => format!("more than {}", max.as_ref().map_or("", |max| &max.0)),
+                (Some(min), Some(max)) => format!("it is not between {} and {}", min.0, max.0),
+                (Some(min), None) => format!("it is less than {}", min.0),
+                (_, max) => format!("it is more than {}", max.as_ref().map_or("", |max| &max.0)),
             };
             let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
-            checks.extend(self.row(problems, "range", format!("range({})", range.column), &range.column, violated, &reason));
+            checks.extend(self.row(
+                problems,
+                "range",
+                format!("range({})", range.column),
+                &range.column,
+                violated,
+                &reason,
+            ));
         }
         if let Some(matches) = &spec.matches {
             let name = &matches.column;
             let pattern = literal(&matches.pattern);
-            if let Err(problem) = self.builder.engine.expression(&format!("regexp_like('x', {pattern})"), &Schema::empty()) {
+            if let Err(problem) =
+                self.builder.engine.expression(&format!("regexp_like('x', {pattern})"), &Schema::empty())
+            {
                 problems.add(self.inside("matches"), format!("the pattern is no regular expression: {problem}"));
             } else {
-                let violated = self.column(problems, "matches", name).map(|column| format!("NOT regexp_like(CAST({column} AS VARCHAR), {pattern})"));
-                let reason = format!("does not match {}", matches.pattern);
+                let violated = self
+                    .column(problems, "matches", name)
+                    .map(|column| format!("NOT regexp_like(CAST({column} AS VARCHAR), {pattern})"));
+                let reason = format!("it does not match {}", matches.pattern);
                 checks.extend(self.row(problems, "matches", format!("matches({name})"), name, violated, &reason));
             }
         }
@@ -250,13 +313,15 @@ impl Declared<'_> {
             let name = &length.column;
             let column = self.column(problems, "length", name);
             let bound = |operator: &str, bound: Option<u64>| {
-                bound.and_then(|bound| Some(format!("character_length(CAST({} AS VARCHAR)) {operator} {bound}", column.as_ref()?)))
+                bound.and_then(|bound| {
+                    Some(format!("character_length(CAST({} AS VARCHAR)) {operator} {bound}", column.as_ref()?))
+                })
             };
             let bounds: Vec<_> = [bound("<", length.min), bound(">", length.max)].into_iter().flatten().collect();
             let reason = match (length.min, length.max) {
-                (Some(min), Some(max)) => format!("not {min} to {max} characters long"),
-                (Some(min), None) => format!("shorter than {min} characters"),
-                (_, max) => format!("longer than {} characters", max.unwrap_or_default()),
+                (Some(min), Some(max)) => format!("it is not {min} to {max} characters long"),
+                (Some(min), None) => format!("it is shorter than {min} characters"),
+                (_, max) => format!("it is longer than {} characters", max.unwrap_or_default()),
             };
             let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
             checks.extend(self.row(problems, "length", format!("length({name})"), name, violated, &reason));
@@ -264,7 +329,14 @@ impl Declared<'_> {
         if let Some(expression) = &spec.expression {
             let name = format!("expression({})", expression.trim());
             let violated = Some(format!("NOT ({})", expression.trim()));
-            checks.extend(self.row(problems, "expression", name, "", violated, &format!("not true: {}", expression.trim())));
+            checks.extend(self.row(
+                problems,
+                "expression",
+                name,
+                "",
+                violated,
+                &format!("this is not true: {}", expression.trim()),
+            ));
         }
         if let Some(sql) = &spec.sql {
             if spec.r#where.is_some() {
@@ -272,7 +344,13 @@ impl Declared<'_> {
             }
             let number = self.at.last().and_then(|index| index.parse::<usize>().ok()).unwrap_or_default() + 1;
             let kind = CheckKind::Query { sql: sql.trim().trim_end_matches(';').to_owned() };
-            checks.push(check(format!("sql({number})"), kind, &[], Origin::File(self.at.clone()), "the query returns this row"));
+            checks.push(check(
+                format!("sql({number})"),
+                kind,
+                &[],
+                Origin::File(self.at.clone()),
+                "the query returns this row",
+            ));
         }
         checks
     }
@@ -281,13 +359,31 @@ impl Declared<'_> {
     fn column(&self, problems: &mut Problems, field: &str, name: &str) -> Option<String> {
         let sql = self.known.sql(name);
         if sql.is_none() {
-            let valid: Vec<_> = self.known.columns.iter().filter(|column| column.fill != Fill::Key).map(|column| &column.name).collect();
-            problems.add_with_hint(self.inside(field), format!("there is no column `{name}` to check"), format!("there are {}", list(&valid)));
+            let valid: Vec<_> = self
+                .known
+                .columns
+                .iter()
+                .filter(|column| column.fill != Fill::Key)
+                .map(|column| &column.name)
+                .collect();
+            problems.add_with_hint(
+                self.inside(field),
+                format!("there is no column `{name}` to check"),
+                format!("there are {}", list(&valid)),
+            );
         }
         sql
     }
 
-    fn row(&self, problems: &mut Problems, field: &str, name: String, column: &str, violated: Option<String>, reason: &str) -> Option<Check> {
+    fn row(
+        &self,
+        problems: &mut Problems,
+        field: &str,
+        name: String,
+        column: &str,
+        violated: Option<String>,
+        reason: &str,
+    ) -> Option<Check> {
         let violated = violated?;
         let engine = self.builder.engine;
         let violated = match &self.spec.r#where {
@@ -330,7 +426,11 @@ fn problem(problems: &mut Problems, at: Path, message: &str) -> Option<Check> {
 /// Puts derived and declared checks together: a declared one takes the place of a derived one of its name, unless it is
 /// milder; every name is one of a kind.
 pub(super) fn merge(derived: Vec<Check>, declared: Vec<Check>) -> Vec<Check> {
-    let replaced = |check: &Check| declared.iter().any(|other| other.name == check.name && other.severity == Severity::Error && other.kind == check.kind);
+    let replaced = |check: &Check| {
+        declared
+            .iter()
+            .any(|other| other.name == check.name && other.severity == Severity::Error && other.kind == check.kind)
+    };
     let mut checks: Vec<Check> = Vec::with_capacity(derived.len() + declared.len());
     let kept: Vec<_> = derived.into_iter().filter(|check| !replaced(check)).collect();
     for mut check in kept.into_iter().chain(declared.iter().cloned()) {

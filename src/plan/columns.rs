@@ -29,7 +29,8 @@ impl Builder<'_> {
     }
 
     fn no_such_column(&self, problems: &mut Problems, at: Path, name: &str) {
-        let valid: Vec<_> = self.table.columns.iter().filter(|column| !column.generated).map(|column| &column.name).collect();
+        let valid: Vec<_> =
+            self.table.columns.iter().filter(|column| !column.generated).map(|column| &column.name).collect();
         problems.add_with_hint(
             at,
             format!("production's `{}` has no column `{name}`", self.table.name),
@@ -89,7 +90,8 @@ impl Builder<'_> {
             if spec.by.is_some() && spec.from.len() > 1 {
                 problems.add(inside("from"), "with `by`, `from` is one column");
             }
-            let declared = self.table.foreign_keys.iter().find(|key| key.to == spec.to && key.columns == [spec.column.clone()]);
+            let declared =
+                self.table.foreign_keys.iter().find(|key| key.to == spec.to && key.columns == [spec.column.clone()]);
             let give = match (declared.map(|key| key.to_columns.as_slice()), to.primary_key.as_slice()) {
                 (Some([column]), _) | (None, [column]) => column.clone(),
                 _ => {
@@ -103,7 +105,14 @@ impl Builder<'_> {
             };
             let from = if spec.from.is_empty() { vec![spec.column.clone()] } else { spec.from.clone() };
             let from = self.one_text(problems, inside("from"), &from);
-            references.push(Reference { column: spec.column.clone(), from, to: spec.to.clone(), parent: None, by: spec.by.clone(), give });
+            references.push(Reference {
+                column: spec.column.clone(),
+                from,
+                to: spec.to.clone(),
+                parent: None,
+                by: spec.by.clone(),
+                give,
+            });
         }
         references
     }
@@ -163,10 +172,16 @@ impl Builder<'_> {
                     "say how its keys are written: `width: 10`, and `prefix` where they have one",
                 ),
                 None if !found.data_type.is_integer() => {
-                    problems.add(self.at(path!["key", "column"]), format!("`{column}` is {}, keys are integers or text", found.declared));
+                    problems.add(
+                        self.at(path!["key", "column"]),
+                        format!("`{column}` is {}, keys are integers or text", found.declared),
+                    );
                 }
                 Some(_) if !is_text => {
-                    problems.add(self.at(path!["key", "width"]), format!("`{column}` is {}, `width` is for text", found.declared));
+                    problems.add(
+                        self.at(path!["key", "width"]),
+                        format!("`{column}` is {}, `width` is for text", found.declared),
+                    );
                 }
                 Some(text) if found.max_length.is_some_and(|most| text.width as u64 > most) => problems.add(
                     self.at(path!["key", "width"]),
@@ -179,7 +194,12 @@ impl Builder<'_> {
     }
 
     /// The columns that are written, in the catalog's order.
-    pub(super) fn columns(&mut self, problems: &mut Problems, written: &[(String, String, Path)], key: &Key) -> Vec<Column> {
+    pub(super) fn columns(
+        &mut self,
+        problems: &mut Problems,
+        written: &[(String, String, Path)],
+        key: &Key,
+    ) -> Vec<Column> {
         for (name, _, at) in written {
             match self.table.column(name) {
                 None => self.no_such_column(problems, at.clone(), name),
@@ -204,14 +224,20 @@ impl Builder<'_> {
                 Fill::Reference(reference)
             } else if let Some((_, sql, at)) = expression {
                 self.computed(problems, at.clone(), column, sql)
-            } else if self.spec.select.is_none() && !column.generated && self.source.field_with_name(&column.name).is_ok() {
+            } else if self.spec.select.is_none()
+                && !column.generated
+                && self.source.field_with_name(&column.name).is_ok()
+            {
                 self.computed(problems, self.at(path!["columns"]), column, &ident(&column.name))
             } else {
                 let needed = column.not_null && !column.has_default && !column.generated;
                 if needed {
                     problems.add_with_hint(
                         self.at(vec![]),
-                        format!("nothing fills `{}` of `{}`, and production refuses NULL there", column.name, self.table.name),
+                        format!(
+                            "nothing fills `{}` of `{}`, and production refuses NULL there",
+                            column.name, self.table.name
+                        ),
                         format!("add `{}: <expression>` to `columns`", column.name),
                     );
                 }
@@ -228,7 +254,8 @@ impl Builder<'_> {
                 self.used.extend(expression.columns().iter().cloned());
                 let (from, to) = (expression.data_type(), &column.data_type);
                 if !can_cast_types(from, to) {
-                    problems.add(at, format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared));
+                    problems
+                        .add(at, format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared));
                 }
             }
             Err(problem) => problems.add(at, format!("column `{}`: {problem}", column.name)),
@@ -239,13 +266,22 @@ impl Builder<'_> {
     /// Source columns that nothing uses: data that would be lost in silence.
     pub(super) fn unused(&self, problems: &mut Problems) {
         let ignored = |name: &String| self.spec.source.ignore.iter().any(|ignored| ignored == "*" || ignored == name);
-        let unused: Vec<_> =
-            self.source.fields().iter().map(|field| field.name()).filter(|name| !self.used.contains(*name) && !ignored(name)).collect();
+        let unused: Vec<_> = self
+            .source
+            .fields()
+            .iter()
+            .map(|field| field.name())
+            .filter(|name| !self.used.contains(*name) && !ignored(name))
+            .collect();
         if !unused.is_empty() {
             let names: Vec<_> = unused.iter().map(|name| format!("\"{name}\"")).collect();
             problems.add_with_hint(
                 self.at(path!["source"]),
-                format!("nothing uses the source's {} {}: its data would be lost", if unused.len() == 1 { "column" } else { "columns" }, list(&unused)),
+                format!(
+                    "nothing uses the source's {} {}: its data would be lost",
+                    if unused.len() == 1 { "column" } else { "columns" },
+                    list(&unused)
+                ),
                 format!("use it in `columns`, or say that it is left out on purpose: `ignore: [{}]`", names.join(", ")),
             );
         }

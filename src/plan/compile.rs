@@ -97,7 +97,9 @@ fn compile_table(
     }
     if let Some(sql) = &filter {
         match engine.expression(sql, &schema) {
-            Ok(expression) if *expression.data_type() == DataType::Boolean => builder.used.extend(expression.columns().iter().cloned()),
+            Ok(expression) if *expression.data_type() == DataType::Boolean => {
+                builder.used.extend(expression.columns().iter().cloned())
+            }
             Ok(_) => problems.add(inside(path!["select"]), "the WHERE must be true or false"),
             Err(problem) => problems.add(inside(path!["select"]), format!("the WHERE: {problem}")),
         }
@@ -164,19 +166,30 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, problems: &mut Problems) {
             let Some(parent) = positions.get(&reference.to) else { continue };
             let (name, key, computed, parts) = &parents[*parent];
             let at = path!["tables", table.name, "relationships", index];
-            let from = spec.tables.get(&table.name).and_then(|table| table.relationships.get(index)).map_or(1, |spec| spec.from.len().max(1));
+            let from = spec
+                .tables
+                .get(&table.name)
+                .and_then(|table| table.relationships.get(index))
+                .map_or(1, |spec| spec.from.len().max(1));
             if from != *parts {
                 problems.add_with_hint(
                     at.iter().cloned().chain(["from".to_owned()]).collect(),
-                    format!("{from} column{} here, but the legacy key of `{name}` has {parts}", if from == 1 { "" } else { "s" }),
+                    format!(
+                        "{from} column{} here, but the legacy key of `{name}` has {parts}",
+                        if from == 1 { "" } else { "s" }
+                    ),
                     "name the source columns that hold the referenced row's legacy key, in its order",
                 );
             }
-            let has_it = matches!(key, Key::Assigned { column, .. } if *column == reference.give) || computed.contains(&reference.give);
+            let has_it = matches!(key, Key::Assigned { column, .. } if *column == reference.give)
+                || computed.contains(&reference.give);
             if !has_it {
                 problems.add_with_hint(
                     at,
-                    format!("`{}.{}` is neither the assigned key nor a computed column, so `{}` cannot get it", name, reference.give, reference.column),
+                    format!(
+                        "`{}.{}` is neither the assigned key nor a computed column, so `{}` cannot get it",
+                        name, reference.give, reference.column
+                    ),
                     format!("give `{name}` a `key` with `column: {}`", reference.give),
                 );
             }
@@ -185,7 +198,8 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, problems: &mut Problems) {
         }
         // A row goes with its parent: where the parent may be rejected in this run, there is a check for it.
         for (index, column, to) in linked {
-            let after = table.checks.iter().position(|check| check.kind == CheckKind::Relationship { reference: index });
+            let after =
+                table.checks.iter().position(|check| check.kind == CheckKind::Relationship { reference: index });
             let Some(after) = after else { continue };
             let check = Check {
                 name: format!("parent_rejected({column})"),
@@ -202,7 +216,10 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, problems: &mut Problems) {
 async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut Problems) {
     let register = |name: &str, schema: SchemaRef| engine.register_batches(name, schema, Vec::new());
     for table in &plan.tables {
-        let mut fields = vec![Arc::new(Field::new("_row", DataType::UInt32, false)), Arc::new(Field::new("_key", DataType::Utf8, true))];
+        let mut fields = vec![
+            Arc::new(Field::new("_row", DataType::UInt32, false)),
+            Arc::new(Field::new("_key", DataType::Utf8, true)),
+        ];
         fields.extend(table.checked_schema().fields().iter().cloned());
         register(&table.name, Arc::new(Schema::new(fields))).ok();
     }

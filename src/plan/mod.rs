@@ -232,7 +232,8 @@ impl Table {
 
     /// The columns that checks see: what each reference is made from (`_ref_<column>`), then the computed columns.
     pub fn checked_schema(&self) -> SchemaRef {
-        let references = self.references.iter().map(|reference| Field::new(reference.text_column(), DataType::Utf8, true));
+        let references =
+            self.references.iter().map(|reference| Field::new(reference.text_column(), DataType::Utf8, true));
         let computed = self.computed().map(|(column, _)| Field::new(&column.name, column.data_type.clone(), true));
         Arc::new(Schema::new(references.chain(computed).collect::<Vec<_>>()))
     }
@@ -242,7 +243,11 @@ impl Table {
         let mut fields = vec![Arc::new(Field::new("_key", DataType::Utf8, true))];
         fields.extend(self.checked_schema().fields().iter().cloned());
         let source = self.source.fields().iter();
-        fields.extend(source.map(|field| Arc::new(field.as_ref().clone().with_name(source_column(field.name())).with_nullable(true))));
+        fields.extend(
+            source.map(|field| {
+                Arc::new(field.as_ref().clone().with_name(source_column(field.name())).with_nullable(true))
+            }),
+        );
         Arc::new(Schema::new(fields))
     }
 

@@ -3,9 +3,7 @@
 //! A source row becomes at most one target row, so that its file and line stay known: the SELECT has one table, `source`,
 //! and nothing that folds rows together.
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
-};
+use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Statement, TableFactor};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 

@@ -44,8 +44,8 @@ pub struct Report {
     pub tables: Vec<TableReport>,
     /// The steps, with their wall-clock seconds.
     pub steps: Vec<Timing>,
-    /// The reject files that were written.
-    pub reject_files: Vec<String>,
+    /// The folder with the reject files, a CSV and a Parquet file a table; None where nothing was rejected.
+    pub rejects: Option<String>,
 }
 
 /// What was asked for.
@@ -132,7 +132,8 @@ impl TableReport {
     pub fn new(compiled: &Compiled, at: usize, found: &Examined, hashes: &[String]) -> Self {
         let table = &compiled.plan.tables[at];
         let files = compiled.sources[at].files().iter().zip(hashes);
-        let files = files.map(|(file, hash)| FileReport { name: file.name.clone(), bytes: file.bytes, hash: hash.clone() });
+        let files =
+            files.map(|(file, hash)| FileReport { name: file.name.clone(), bytes: file.bytes, hash: hash.clone() });
         let checks = table.checks.iter().enumerate().map(|(number, check)| CheckReport {
             name: check.name.clone(),
             severity: check.severity,

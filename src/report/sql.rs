@@ -13,17 +13,24 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
     match kind {
         CheckKind::Parse => "-- the reader of the file's format".into(),
         CheckKind::LegacyKey => format!("SELECT _key FROM {name} d GROUP BY _key HAVING _key IS NULL OR count(*) > 1"),
-        CheckKind::KeyMap => format!("SELECT _row FROM {name} d\nWHERE EXISTS (SELECT 1 FROM key_map.{name} k WHERE k.legacy_key = d._key)"),
+        CheckKind::KeyMap => format!(
+            "SELECT _row FROM {name} d\nWHERE EXISTS (SELECT 1 FROM key_map.{name} k WHERE k.legacy_key = d._key)"
+        ),
         CheckKind::Cast { column } | CheckKind::Precision { column } => {
             let found = table.computed().find(|(computed, _)| computed.name == *column);
             let (wanted, sql) = found.map_or((String::new(), ""), |(column, sql)| (column.data_type.to_string(), sql));
-            format!("SELECT _row FROM source d\nWHERE ({sql}) IS NOT NULL\n  AND arrow_try_cast({sql}, {}) IS DISTINCT FROM ({sql})", literal(&wanted))
+            format!(
+                "SELECT _row FROM source d\nWHERE ({sql}) IS NOT NULL\n  AND arrow_try_cast({sql}, {}) IS DISTINCT FROM ({sql})",
+                literal(&wanted)
+            )
         }
         CheckKind::Row { violated } => format!("SELECT _row FROM {name} d\nWHERE {violated}"),
         CheckKind::Unique { columns } => {
             let here: Vec<_> = columns.iter().map(|column| ident(&table.kept_column(column))).collect();
             let here = here.join(", ");
-            format!("SELECT {here} FROM {name} d GROUP BY {here} HAVING count(*) > 1\n-- and none of these values in production.{name}")
+            format!(
+                "SELECT {here} FROM {name} d GROUP BY {here} HAVING count(*) > 1\n-- and none of these values in production.{name}"
+            )
         }
         CheckKind::Relationship { reference } => {
             let reference = &table.references[*reference];
@@ -31,13 +38,21 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
             let pair = |there: &str| [(there.to_owned(), text.clone())];
             let places = match &reference.by {
                 Some(by) => exists("production.", &reference.to, &pair(by)),
-                None => format!("{}\n  AND {}", exists("", &reference.to, &pair("_key")), exists("key_map.", &reference.to, &pair("legacy_key"))),
+                None => format!(
+                    "{}\n  AND {}",
+                    exists("", &reference.to, &pair("_key")),
+                    exists("key_map.", &reference.to, &pair("legacy_key"))
+                ),
             };
             format!("SELECT _row FROM {name} d\nWHERE d.{} IS NOT NULL\n  AND {places}", ident(&text))
         }
         CheckKind::ParentRejected { reference } => {
             let reference = &table.references[*reference];
-            format!("SELECT d._row FROM {name} d\nJOIN {} p ON p._key = d.{}\n-- where p is rejected", ident(&reference.to), ident(&reference.text_column()))
+            format!(
+                "SELECT d._row FROM {name} d\nJOIN {} p ON p._key = d.{}\n-- where p is rejected",
+                ident(&reference.to),
+                ident(&reference.text_column())
+            )
         }
         CheckKind::ForeignKey { columns, to, to_columns } => {
             let pairs: Vec<_> = to_columns.iter().cloned().zip(columns.iter().cloned()).collect();

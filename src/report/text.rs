@@ -13,13 +13,16 @@ pub fn text(report: &Report) -> String {
     if let Some(violations) = violations(report) {
         parts.push(violations);
     }
-    let listed = |what: &str, texts: &[String]| -> String { texts.iter().map(|text| format!("  {what}{text}\n")).collect() };
+    let listed =
+        |what: &str, texts: &[String]| -> String { texts.iter().map(|text| format!("  {what}{text}\n")).collect() };
     parts.push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings));
-    parts.push(listed("rejects: ", &report.reject_files));
-    let steps: Vec<_> = report.steps.iter().map(|timing| format!("{} {:.2} s", timing.step.doing(), timing.seconds)).collect();
+    parts.push(listed("rejects: ", report.rejects.as_slice()));
+    let steps: Vec<_> =
+        report.steps.iter().map(|timing| format!("{} {:.2} s", timing.step.doing(), timing.seconds)).collect();
     let mut last = String::new();
     let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
-    let _infallible = writeln!(last, "  {}\n  run {} · {} · {total:.2} s", steps.join(" · "), report.run, report.target);
+    let _infallible =
+        writeln!(last, "  {}\n  run {} · {} · {total:.2} s", steps.join(" · "), report.run, report.target);
     parts.push(last);
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -29,8 +32,14 @@ fn verdict(report: &Report) -> String {
     let sum = |count: fn(&TableReport) -> u64| number(report.tables.iter().map(count).sum());
     let tables = report.tables.len();
     match report.verdict {
-        Verdict::Loaded => format!("loaded {} rows into {tables} table{}", sum(|table| table.inserted), if tables == 1 { "" } else { "s" }),
-        Verdict::Passed if report.command == Command::Plan => format!("a run inserts {} rows", sum(|table| table.accepted)),
+        Verdict::Loaded => format!(
+            "loaded {} rows into {tables} table{}",
+            sum(|table| table.inserted),
+            if tables == 1 { "" } else { "s" }
+        ),
+        Verdict::Passed if report.command == Command::Plan => {
+            format!("a run inserts {} rows", sum(|table| table.accepted))
+        }
         Verdict::Passed => format!("passed; a run would insert {} rows", sum(|table| table.accepted)),
         Verdict::Failed => "failed its checks; nothing is loaded".into(),
         Verdict::Empty => "nothing to load: no row of the delta is left to insert".into(),
@@ -39,11 +48,27 @@ fn verdict(report: &Report) -> String {
 
 fn tables(report: &Report) -> String {
     let running = report.command == Command::Run;
-    let mut grid = grid(&["table", "read", "rejected", "skipped", if running { "inserted" } else { "accepted" }, "keys from", "to"]);
+    let mut grid = grid(&[
+        "table",
+        "read",
+        "rejected",
+        "skipped",
+        if running { "inserted" } else { "accepted" },
+        "keys from",
+        "to",
+    ]);
     for table in &report.tables {
         let (from, to) = table.keys.clone().unwrap_or_default();
         let last = if running { table.inserted } else { table.accepted };
-        grid.add_row([table.name.clone(), number(table.read), number(table.rejected), number(table.skipped), number(last), from, to]);
+        grid.add_row([
+            table.name.clone(),
+            number(table.read),
+            number(table.rejected),
+            number(table.skipped),
+            number(last),
+            from,
+            to,
+        ]);
     }
     (1..=6).for_each(|column| align(&mut grid, column));
     lines(&grid)
@@ -71,7 +96,9 @@ fn grid(header: &[&str]) -> Grid {
 
 /// The grid without spaces at the end of its lines, and without control characters that the data brought.
 fn lines(grid: &Grid) -> String {
-    grid.lines().map(|line| format!(" {}\n", line.trim_end().replace(|char: char| char.is_control(), "\u{fffd}"))).collect()
+    grid.lines()
+        .map(|line| format!(" {}\n", line.trim_end().replace(|char: char| char.is_control(), "\u{fffd}")))
+        .collect()
 }
 
 fn align(grid: &mut Grid, column: usize) {

@@ -55,7 +55,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
             triggers: Vec::new(),
         }],
         steps: Vec::new(),
-        reject_files: Vec::new(),
+        rejects: None,
     };
     if count > 0 {
         let mut load = opened.target.begin(&run).await?;
@@ -71,17 +71,24 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
 
 fn destination(opened: &Opened, table: &str) -> Result<Destination> {
     let found = opened.catalog.table(table).ok_or_else(|| {
-        Error::usage(format!("production has no table `{table}`")).hint(format!("its tables are {}", list(&opened.catalog.names())))
+        Error::usage(format!("production has no table `{table}`"))
+            .hint(format!("its tables are {}", list(&opened.catalog.names())))
     })?;
     let destination = map::destination(opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table)), found);
     if destination.key.is_empty() {
-        return Err(Error::pipeline(format!("`{table}` has no key")).hint("name its key column in the pipeline file: `key: { column: … }`"));
+        return Err(Error::pipeline(format!("`{table}` has no key"))
+            .hint("name its key column in the pipeline file: `key: { column: … }`"));
     }
     Ok(destination)
 }
 
 /// The rows of a mapping that the key map does not have yet, held against it and against production.
-async fn new_rows(target: &dyn Target, destination: &Destination, mapping: &Path, rows: &RecordBatch) -> Result<RecordBatch> {
+async fn new_rows(
+    target: &dyn Target,
+    destination: &Destination,
+    mapping: &Path,
+    rows: &RecordBatch,
+) -> Result<RecordBatch> {
     let table = &destination.table.name;
     let contradiction = |row: u32, what: String| {
         let legacy = shown(rows.column(1).as_ref(), row as usize);
@@ -92,7 +99,11 @@ async fn new_rows(target: &dyn Target, destination: &Destination, mapping: &Path
     let by_key = question(rows, &key)?;
 
     let mut known = Mask::default();
-    let lookup = Lookup { place: Place::KeyMap(table.clone()), match_on: vec!["legacy_key".into()], give: destination.key.clone() };
+    let lookup = Lookup {
+        place: Place::KeyMap(table.clone()),
+        match_on: vec!["legacy_key".into()],
+        give: destination.key.clone(),
+    };
     for answer in target.lookup(&lookup, &[question(rows, &[1])?]).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             let there: Vec<_> = answer.columns()[1..].iter().map(|column| shown(column.as_ref(), at)).collect();
@@ -102,12 +113,19 @@ async fn new_rows(target: &dyn Target, destination: &Destination, mapping: &Path
             known.insert(*row);
         }
     }
-    let lookup = Lookup { place: Place::KeyMap(table.clone()), match_on: destination.key.clone(), give: vec!["legacy_key".into()] };
+    let lookup = Lookup {
+        place: Place::KeyMap(table.clone()),
+        match_on: destination.key.clone(),
+        give: vec!["legacy_key".into()],
+    };
     for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             if !known.contains(*row) {
                 let legacy = shown(answer.column(1).as_ref(), at);
-                return Err(contradiction(*row, format!("the key map: key {} belongs to legacy key `{legacy}`", key_of(rows, *row).join(", "))));
+                return Err(contradiction(
+                    *row,
+                    format!("the key map: key {} belongs to legacy key `{legacy}`", key_of(rows, *row).join(", ")),
+                ));
             }
         }
     }
@@ -140,7 +158,11 @@ fn key_of(rows: &RecordBatch, row: u32) -> Vec<String> {
 
 /// The rows of a question by key that production does not have.
 async fn not_in_production(target: &dyn Target, destination: &Destination, by_key: &RecordBatch) -> Result<Vec<u32>> {
-    let lookup = Lookup { place: Place::Production(destination.table.name.clone()), match_on: destination.key.clone(), give: Vec::new() };
+    let lookup = Lookup {
+        place: Place::Production(destination.table.name.clone()),
+        match_on: destination.key.clone(),
+        give: Vec::new(),
+    };
     let mut there = Mask::default();
     for answer in target.lookup(&lookup, std::slice::from_ref(by_key)).await? {
         for row in ids(&answer) {

@@ -25,7 +25,7 @@ use totals::Totals;
 pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let journal = Journal::new(listener);
     let (mut report, examined) = examine(session, Command::Validate, &journal).await?;
-    report.reject_files = write_rejects(session, &report.run, &examined)?;
+    report.rejects = write_rejects(session, &report.run, &examined)?;
     report.steps = journal.timings();
     Ok(report)
 }
@@ -55,7 +55,7 @@ pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> 
 pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let journal = Journal::new(listener);
     let (mut report, examined) = examine(session, Command::Run, &journal).await?;
-    report.reject_files = write_rejects(session, &report.run, &examined)?;
+    report.rejects = write_rejects(session, &report.run, &examined)?;
     if report.verdict != Verdict::Passed {
         report.steps = journal.timings();
         return Ok(report);
@@ -132,7 +132,8 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
     let hashes = session.hashes()?;
     session.refuse_loaded(&hashes).await?;
     drop(step);
-    let examined = check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, journal).await?;
+    let examined =
+        check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, journal).await?;
     session.refuse_twice(&hashes, &examined)?;
     let (reasons, warnings) = judge(&session.compiled, &examined);
     let accepted: u64 = examined.iter().map(Examined::accepted).sum();
@@ -141,7 +142,8 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
         (true, 0) => Verdict::Empty,
         (true, _) => Verdict::Passed,
     };
-    let tables = (0..examined.len()).map(|at| TableReport::new(&session.compiled, at, &examined[at], &hashes[at])).collect();
+    let tables =
+        (0..examined.len()).map(|at| TableReport::new(&session.compiled, at, &examined[at], &hashes[at])).collect();
     let report = Report {
         version: VERSION,
         run: session::run_id(started),
@@ -154,20 +156,25 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
         warnings,
         tables,
         steps: Vec::new(),
-        reject_files: Vec::new(),
+        rejects: None,
     };
     Ok((report, examined))
 }
 
-fn write_rejects(session: &Session, run: &str, examined: &[Examined]) -> Result<Vec<String>> {
+fn write_rejects(session: &Session, run: &str, examined: &[Examined]) -> Result<Option<String>> {
     let folder = session.output.join(run).join("rejects");
-    let paths = rejects::write(&session.compiled, examined, &folder)?;
-    Ok(paths.iter().map(|path| path.display().to_string()).collect())
+    let written = rejects::write(&session.compiled, examined, &folder)?;
+    Ok((!written.is_empty()).then(|| format!("{}/", folder.display())))
 }
 
 fn record(report: &Report) -> Result<RunRecord> {
     let text = serde_json::to_string(report).map_err(|error| Error::internal(format!("the report: {error}")))?;
-    Ok(RunRecord { id: report.run.clone(), pipeline: report.pipeline.clone(), started_at: report.started_at.clone(), report: text })
+    Ok(RunRecord {
+        id: report.run.clone(),
+        pipeline: report.pipeline.clone(),
+        started_at: report.started_at.clone(),
+        report: text,
+    })
 }
 
 /// The files to remember, so that they are not loaded again; one without rows may come again.
@@ -177,7 +184,12 @@ fn loaded_files(session: &Session, report: &Report, examined: &[Examined]) -> Ve
         for (number, file) in table.files.iter().enumerate() {
             if session::has_rows(&examined[at], number) {
                 let table = session.compiled.plan.tables[at].name.clone();
-                files.push(LoadedFile { hash: file.hash.clone(), table, name: file.name.clone(), run: report.run.clone() });
+                files.push(LoadedFile {
+                    hash: file.hash.clone(),
+                    table,
+                    name: file.name.clone(),
+                    run: report.run.clone(),
+                });
             }
         }
     }

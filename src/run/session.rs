@@ -69,7 +69,8 @@ impl Opened {
             Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
             None => (settings.url.clone(), document.folder.clone(), shown_url(&document, &settings.url)),
         };
-        let address = Address { url: &url, shown: &shown, spec: &settings, folder: &folder, script_folder: &document.folder };
+        let address =
+            Address { url: &url, shown: &shown, spec: &settings, folder: &folder, script_folder: &document.folder };
         let target = match target::open(&address, access) {
             Ok(target) => target,
             // What is wrong with the file is told first: the target may be one of its mistakes.
@@ -114,7 +115,11 @@ impl Session {
 
     /// By table, the hash of each of its files.
     pub(super) fn hashes(&self) -> Result<Vec<Vec<String>>> {
-        self.compiled.sources.iter().map(|source| (0..source.files().len()).map(|file| source.hash(file)).collect()).collect()
+        self.compiled
+            .sources
+            .iter()
+            .map(|source| (0..source.files().len()).map(|file| source.hash(file)).collect())
+            .collect()
     }
 
     /// Refuses files whose bytes were loaded before, whatever their name.
@@ -130,7 +135,10 @@ impl Session {
         let mut lines = Vec::new();
         for known in &loaded {
             let at = self.compiled.plan.position(&known.table).unwrap_or_default();
-            let file = hashes[at].iter().position(|hash| *hash == known.hash).and_then(|file| self.compiled.sources[at].files().get(file));
+            let file = hashes[at]
+                .iter()
+                .position(|hash| *hash == known.hash)
+                .and_then(|file| self.compiled.sources[at].files().get(file));
             let now = file.map_or("", |file| file.name.as_str());
             let then = if now == known.name { String::new() } else { format!(", as `{}`", known.name) };
             lines.push(format!("  `{now}` into `{}` by run {}{then}", known.table, known.run));
@@ -146,7 +154,8 @@ impl Session {
             let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
             for (file, hash) in hashes.iter().enumerate().filter(|(file, _)| has_rows(&examined[at], *file)) {
                 if let Some(first) = seen.insert(hash, file) {
-                    let name = |file: usize| self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
+                    let name =
+                        |file: usize| self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
                     return Err(Error::refused(format!("`{}` and `{}` hold the same bytes", name(first), name(file)))
                         .hint("a file is loaded once: remove one of them"));
                 }
@@ -164,12 +173,16 @@ pub(super) fn has_rows(examined: &Examined, file: usize) -> bool {
 fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
     let names: Vec<String> = spec.tables.iter().map(|(name, _)| name.clone()).collect();
     if let Some(unknown) = request.select.iter().chain(&request.exclude).find(|name| !names.contains(name)) {
-        return Err(Error::usage(format!("the pipeline has no table `{unknown}`")).hint(format!("its tables are {}", list(&names))));
+        return Err(Error::usage(format!("the pipeline has no table `{unknown}`"))
+            .hint(format!("its tables are {}", list(&names))));
     }
-    let wanted = |name: &String| (request.select.is_empty() || request.select.contains(name)) && !request.exclude.contains(name);
+    let wanted =
+        |name: &String| (request.select.is_empty() || request.select.contains(name)) && !request.exclude.contains(name);
     spec.tables = spec.tables.iter().filter(|(name, _)| wanted(name)).cloned().collect::<OrderedMap<_>>();
     if spec.tables.is_empty() && !names.is_empty() {
-        return Err(Error::usage("no table is left to work on").hint(format!("the pipeline's tables are {}", list(&names))));
+        return Err(
+            Error::usage("no table is left to work on").hint(format!("the pipeline's tables are {}", list(&names)))
+        );
     }
     Ok(())
 }
@@ -177,7 +190,8 @@ fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
 /// The target's URL for messages: as it is written in the file where a part came from the environment, never a password.
 fn shown_url(document: &Document, url: &str) -> String {
     let masked = document.secrets.mask(url);
-    let shown = if masked == url { url.to_owned() } else { document.shown(&path!["target", "url"]).unwrap_or_default() };
+    let shown =
+        if masked == url { url.to_owned() } else { document.shown(&path!["target", "url"]).unwrap_or_default() };
     without_password(&shown)
 }
 

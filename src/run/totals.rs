@@ -3,7 +3,10 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, max_string, min, min_string};
-use arrow::datatypes::{DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{
+    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
+};
 use datafusion::common::ScalarValue;
 
 use crate::check::shown;
@@ -32,7 +35,10 @@ fn bounds(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
     macro_rules! primitive {
         ($type:ty) => {{
             let values = values.as_primitive::<$type>();
-            (ScalarValue::new_primitive::<$type>(min(values), values.data_type())?, ScalarValue::new_primitive::<$type>(max(values), values.data_type())?)
+            (
+                ScalarValue::new_primitive::<$type>(min(values), values.data_type())?,
+                ScalarValue::new_primitive::<$type>(max(values), values.data_type())?,
+            )
         }};
     }
     Ok(match values.data_type() {
@@ -73,7 +79,9 @@ impl Totals {
                 column.size = column.size.saturating_add(value.abs());
             };
             match values.data_type() {
-                DataType::Int64 => values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into())),
+                DataType::Int64 => {
+                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()))
+                }
                 DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().iter().flatten().for_each(add),
                 _ => {}
             }
@@ -98,7 +106,10 @@ impl Totals {
         for column in &self.columns {
             asked.push((column.name.clone(), Total::NonNull));
             meant.push(column.non_null.to_string());
-            let summed = matches!(table.catalog.column(&column.name).map(|column| &column.data_type), Some(DataType::Int64 | DataType::Decimal128(..)));
+            let summed = matches!(
+                table.catalog.column(&column.name).map(|column| &column.data_type),
+                Some(DataType::Int64 | DataType::Decimal128(..))
+            );
             if summed && column.size < i64::MAX.into() && column.non_null > 0 {
                 asked.push((column.name.clone(), Total::Sum));
                 meant.push(column.sum.to_string());
@@ -112,8 +123,11 @@ impl Totals {
         let found = load.totals(&table.destination(), &asked).await?;
         let rows = shown(found.column(0).as_ref(), 0);
         let differs = |what: &str, meant: &str, found: &str| {
-            Error::internal(format!("`{}` does not reconcile: {what} is {found} in production and {meant} in the delta", table.name))
-                .hint("nothing was loaded; a trigger of production that changes rows looks like this")
+            Error::internal(format!(
+                "`{}` does not reconcile: {what} is {found} in production and {meant} in the delta",
+                table.name
+            ))
+            .hint("nothing was loaded; a trigger of production that changes rows looks like this")
         };
         if rows != self.rows.to_string() {
             return Err(differs("the number of rows", &self.rows.to_string(), &rows));

@@ -29,7 +29,12 @@ pub(super) async fn verify(target: &dyn Target, destination: &Destination, keys:
             let (there, here) = (found.column(column), meant.column(column));
             let differ = distinct(there, here)?;
             if let Some(row) = (0..differ.len()).find(|row| differ.value(*row)) {
-                let text = format!("column `{}` is {} and {} was meant", field.name(), shown(there.as_ref(), row), shown(here.as_ref(), row));
+                let text = format!(
+                    "column `{}` is {} and {} was meant",
+                    field.name(),
+                    shown(there.as_ref(), row),
+                    shown(here.as_ref(), row)
+                );
                 return Err(differs(destination, &text));
             }
         }

@@ -195,12 +195,14 @@ impl<'de> Deserialize<'de> for Scalar {
 
 impl<'de> Deserialize<'de> for Threshold {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer, "a number of rows such as 20, or a share such as 1%", |text| match text.strip_suffix('%') {
-            Some(percent) => {
-                let percent: f64 = percent.trim().parse().ok()?;
-                (0.0..=100.0).contains(&percent).then_some(Self::Share(percent / 100.0))
+        scalar(deserializer, "a number of rows such as 20, or a share such as 1%", |text| {
+            match text.strip_suffix('%') {
+                Some(percent) => {
+                    let percent: f64 = percent.trim().parse().ok()?;
+                    (0.0..=100.0).contains(&percent).then_some(Self::Share(percent / 100.0))
+                }
+                None => text.parse().ok().map(Self::Rows),
             }
-            None => text.parse().ok().map(Self::Rows),
         })
     }
 }

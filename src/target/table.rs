@@ -41,10 +41,15 @@ fn condition(filter: &Expr) -> Option<String> {
     use datafusion::common::ScalarValue::{Int64, Utf8};
     let plain = match filter {
         Expr::IsNull(inner) | Expr::IsNotNull(inner) => matches!(inner.as_ref(), Expr::Column(_)),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq,
+            right,
+        }) => {
             matches!(
                 (left.as_ref(), right.as_ref()),
-                (Expr::Column(_), Expr::Literal(Utf8(Some(_)) | Int64(Some(_)), _)) | (Expr::Literal(Utf8(Some(_)) | Int64(Some(_)), _), Expr::Column(_))
+                (Expr::Column(_), Expr::Literal(Utf8(Some(_)) | Int64(Some(_)), _))
+                    | (Expr::Literal(Utf8(Some(_)) | Int64(Some(_)), _), Expr::Column(_))
             )
         }
         _ => false,
@@ -58,7 +63,9 @@ fn condition(filter: &Expr) -> Option<String> {
         .clone()
         .transform(|expr| {
             Ok(match expr {
-                Expr::Column(column) => Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(column.name))),
+                Expr::Column(column) => {
+                    Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(column.name)))
+                }
                 other => Transformed::no(other),
             })
         })
@@ -84,7 +91,13 @@ impl TableProvider for ProductionTable {
         Ok(filters.iter().map(support).collect())
     }
 
-    async fn scan(&self, _: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], _: Option<usize>) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema = Arc::new(self.schema.project(&wanted)?);
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();

@@ -32,16 +32,17 @@ fn table(connection: &Connection, name: String, sql: &str) -> rusqlite::Result<C
     columns(connection, &mut table)?;
     uniques(connection, &mut table)?;
     foreign_keys(connection, &mut table)?;
-    let mut triggers =
-        connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 ORDER BY name")?;
+    let mut triggers = connection
+        .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 ORDER BY name")?;
     table.triggers = triggers.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     checks(sql, &mut table);
     Ok(table)
 }
 
 fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
-    let mut statement = connection
-        .prepare("SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+    let mut statement = connection.prepare(
+        "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid",
+    )?;
     let mut rows = statement.query([&table.name])?;
     let mut primary_key: Vec<(i64, String)> = Vec::new();
     while let Some(row) = rows.next()? {
@@ -66,8 +67,8 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
 }
 
 fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
-    let mut indexes =
-        connection.prepare("SELECT name, origin, partial FROM pragma_index_list(?1) WHERE \"unique\" ORDER BY seq DESC")?;
+    let mut indexes = connection
+        .prepare("SELECT name, origin, partial FROM pragma_index_list(?1) WHERE \"unique\" ORDER BY seq DESC")?;
     let indexes: Vec<(String, String, bool)> = indexes
         .query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
@@ -87,8 +88,8 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
 }
 
 fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
-    let mut statement =
-        connection.prepare("SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id DESC, seq")?;
+    let mut statement = connection
+        .prepare("SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id DESC, seq")?;
     let rows: Vec<(i64, String, String, Option<String>)> = statement
         .query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<rusqlite::Result<_>>()?;

@@ -40,7 +40,12 @@ impl SqliteLoad {
         self.names.error(&doing, error)
     }
 
-    async fn copy(&mut self, table: String, columns: usize, mut rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
+    async fn copy(
+        &mut self,
+        table: String,
+        columns: usize,
+        mut rows: BoxStream<'_, Result<RecordBatch>>,
+    ) -> Result<u64> {
         let sql = insert_sql(&table, columns);
         let mut count = 0;
         while let Some(batch) = rows.next().await {
@@ -77,7 +82,8 @@ impl Load for SqliteLoad {
 
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
         for destination in destinations {
-            let (rows, keys) = (self.names.staging(&destination.table.name), self.names.staged_keys(&destination.table.name));
+            let (rows, keys) =
+                (self.names.staging(&destination.table.name), self.names.staged_keys(&destination.table.name));
             let columns: Vec<_> = named(destination, &destination.columns).map(declared).collect();
             let key: Vec<_> = named(destination, &destination.key).map(declared).collect();
             let history = Names::history(&destination.table.name);
@@ -160,7 +166,10 @@ impl Load for SqliteLoad {
             .map_err(&fault)?;
         for file in files {
             self.connection
-                .execute("INSERT INTO delta_file (hash, table_name, name, run) VALUES (?1, ?2, ?3, ?4)", (&file.hash, &file.table, &file.name, &file.run))
+                .execute(
+                    "INSERT INTO delta_file (hash, table_name, name, run) VALUES (?1, ?2, ?3, ?4)",
+                    (&file.hash, &file.table, &file.name, &file.run),
+                )
                 .map_err(&fault)?;
         }
         Ok(())

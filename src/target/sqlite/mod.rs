@@ -17,7 +17,9 @@ use async_trait::async_trait;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::{Access, Address, Block, Catalog, Destination, KeyRequest, Load, LoadedFile, Lookup, Place, RunRecord, Target};
+use super::{
+    Access, Address, Block, Catalog, Destination, KeyRequest, Load, LoadedFile, Lookup, Place, RunRecord, Target,
+};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
@@ -102,15 +104,21 @@ impl SqliteTarget {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (name, read_only) = match rest.split_once('?') {
             Some((name, "mode=ro")) => (name, true),
-            Some(_) => return Err(Error::pipeline(format!("`{}` has an unknown option", address.shown)).hint("write `?mode=ro` or nothing")),
+            Some(_) => {
+                return Err(Error::pipeline(format!("`{}` has an unknown option", address.shown))
+                    .hint("write `?mode=ro` or nothing"));
+            }
             None => (rest, false),
         };
         let names = Names { shown: address.shown.to_owned(), staging: address.spec.staging.clone() };
         if name.is_empty() {
-            return Err(Error::pipeline(format!("the target `{}` names no file", names.shown)).hint("write `sqlite:FILE`"));
+            return Err(
+                Error::pipeline(format!("the target `{}` names no file", names.shown)).hint("write `sqlite:FILE`")
+            );
         }
         if let Some(schema) = address.spec.production.as_deref().filter(|schema| *schema != "main") {
-            return Err(Error::pipeline(format!("SQLite has no schema `{schema}`")).hint("leave `target.production` out, or write `main`"));
+            return Err(Error::pipeline(format!("SQLite has no schema `{schema}`"))
+                .hint("leave `target.production` out, or write `main`"));
         }
         let file = address.folder.join(name);
         let connection = match (file.exists(), &address.spec.create_from) {
@@ -122,8 +130,9 @@ impl SqliteTarget {
             (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
         };
         if access == Access::Write && connection.is_readonly("main").unwrap_or(true) {
-            return Err(Error::unreachable(format!("`{}` is read-only", names.shown))
-                .hint("make the file and its folder writable for this user, or use `pipeline validate`, which writes nothing"));
+            return Err(Error::unreachable(format!("`{}` is read-only", names.shown)).hint(
+                "make the file and its folder writable for this user, or use `pipeline validate`, which writes nothing",
+            ));
         }
         let set = |connection: &Connection| -> rusqlite::Result<bool> {
             connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -162,7 +171,8 @@ fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<C
     })?;
     let run = |connection: Connection| {
         connection.execute_batch(&sql).map_err(|error| {
-            Error::input(format!("`{}` does not make a database: {error}", script.display())).hint("check the SQL in it")
+            Error::input(format!("`{}` does not make a database: {error}", script.display()))
+                .hint("check the SQL in it")
         })?;
         Ok(connection)
     };
@@ -197,8 +207,11 @@ fn select(connection: &Connection, sql: &str, schema: SchemaRef, names: &Names) 
     while let Some(row) = rows.next().map_err(fault)? {
         for (at, field) in schema.fields().iter().enumerate() {
             collector.push(at, row.get_ref(at).map_err(fault)?).map_err(|problem| {
-                Error::data(format!("production holds a value that is not of its column's type: column `{}`: {problem}", field.name()))
-                    .hint("mend the value in production, or declare the column's type as it is used")
+                Error::data(format!(
+                    "production holds a value that is not of its column's type: column `{}`: {problem}",
+                    field.name()
+                ))
+                .hint("mend the value in production, or declare the column's type as it is used")
             })?;
         }
         count += 1;
@@ -212,7 +225,12 @@ fn select(connection: &Connection, sql: &str, schema: SchemaRef, names: &Names) 
 }
 
 /// Inserts the rows of a batch by a prepared statement.
-fn insert_batch(connection: &Connection, sql: &str, batch: &RecordBatch, fault: &dyn Fn(rusqlite::Error) -> Error) -> Result<()> {
+fn insert_batch(
+    connection: &Connection,
+    sql: &str,
+    batch: &RecordBatch,
+    fault: &dyn Fn(rusqlite::Error) -> Error,
+) -> Result<()> {
     let mut statement = connection.prepare_cached(sql).map_err(fault)?;
     for row in 0..batch.num_rows() {
         for (at, column) in batch.columns().iter().enumerate() {
@@ -259,11 +277,20 @@ fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> R
             let last = first.saturating_add(request.count as i64).saturating_sub(1);
             for place in &places {
                 let taken: Option<i64> = connection
-                    .query_row(&format!("SELECT {number} FROM {place} WHERE {is_key} AND {number} BETWEEN ?1 AND ?2 LIMIT 1"), [first, last], |row| row.get(0))
+                    .query_row(
+                        &format!("SELECT {number} FROM {place} WHERE {is_key} AND {number} BETWEEN ?1 AND ?2 LIMIT 1"),
+                        [first, last],
+                        |row| row.get(0),
+                    )
                     .optional()
                     .map_err(fault)?;
                 if let Some(taken) = taken {
-                    return Err(overlap(request, first, last, &format!("key {taken} is in production or in the key map already")));
+                    return Err(overlap(
+                        request,
+                        first,
+                        last,
+                        &format!("key {taken} is in production or in the key map already"),
+                    ));
                 }
             }
             if ledger {
@@ -286,7 +313,11 @@ fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> R
             for place in &places {
                 let order = if request.text.is_some() { column.clone() } else { number.clone() };
                 let found: Option<i64> = connection
-                    .query_row(&format!("SELECT {number} FROM {place} WHERE {is_key} ORDER BY {order} DESC LIMIT 1"), [], |row| row.get(0))
+                    .query_row(
+                        &format!("SELECT {number} FROM {place} WHERE {is_key} ORDER BY {order} DESC LIMIT 1"),
+                        [],
+                        |row| row.get(0),
+                    )
                     .optional()
                     .map_err(fault)?;
                 largest = largest.max(found.unwrap_or(0));
@@ -312,7 +343,8 @@ fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> R
             "the keys of `{}` overflow: {} rows from {first} on need {last}, column `{}` holds at most {}",
             request.table, request.count, request.column, request.largest
         );
-        return Err(Error::refused(message).hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
+        return Err(Error::refused(message)
+            .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
     }
     Ok(Block { table: request.table.clone(), first, last: last as i64 })
 }
@@ -342,7 +374,9 @@ impl Target for SqliteTarget {
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
             Place::KeyMap(table) => {
-                if !table_exists(&connection, &Names::history_name(table)).map_err(self.fault("cannot read the key map of"))? {
+                if !table_exists(&connection, &Names::history_name(table))
+                    .map_err(self.fault("cannot read the key map of"))?
+                {
                     return Ok(Vec::new());
                 }
                 let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
@@ -358,7 +392,10 @@ impl Target for SqliteTarget {
         let asked: Vec<String> = (0..lookup.match_on.len()).map(|at| format!("k{at}")).collect();
         let fault = self.fault("cannot look up in");
         connection
-            .execute_batch(&format!("DROP TABLE IF EXISTS temp.asked; CREATE TEMP TABLE asked (_id INTEGER, {})", asked.join(", ")))
+            .execute_batch(&format!(
+                "DROP TABLE IF EXISTS temp.asked; CREATE TEMP TABLE asked (_id INTEGER, {})",
+                asked.join(", ")
+            ))
             .map_err(&fault)?;
         connection.execute_batch("SAVEPOINT asking").map_err(&fault)?;
         let sql = insert_sql("temp.asked", asked.len() + 1);
@@ -366,10 +403,12 @@ impl Target for SqliteTarget {
             insert_batch(&connection, &sql, batch, &fault)?;
         }
         connection.execute_batch("RELEASE asking").map_err(&fault)?;
-        let on: Vec<_> = lookup.match_on.iter().zip(&asked).map(|(there, here)| format!("p.{} = a.{here}", ident(there))).collect();
+        let on: Vec<_> =
+            lookup.match_on.iter().zip(&asked).map(|(there, here)| format!("p.{} = a.{here}", ident(there))).collect();
         let give: String = lookup.give.iter().map(|name| format!(", p.{}", ident(name))).collect();
         // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
-        let sql = format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN main.{place} AS p ON {}", on.join(" AND "));
+        let sql =
+            format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN main.{place} AS p ON {}", on.join(" AND "));
         let answer = select(&connection, &sql, schema, &self.names);
         connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
         answer
@@ -378,7 +417,8 @@ impl Target for SqliteTarget {
     async fn scan(&self, table: &str, columns: &[String], condition: Option<&str>) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
-        let known = known.table(table).ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
+        let known =
+            known.table(table).ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
         let mut fields = Vec::new();
         for name in columns {
             fields.push(known.schema().field_with_name(name)?.clone());
@@ -389,7 +429,12 @@ impl Target for SqliteTarget {
         if columns.is_empty() {
             fields.push(Field::new("_", DataType::Int64, false));
         }
-        select(&connection, &format!("SELECT {wanted} FROM main.{}{condition}", ident(table)), Arc::new(Schema::new(fields)), &self.names)
+        select(
+            &connection,
+            &format!("SELECT {wanted} FROM main.{}{condition}", ident(table)),
+            Arc::new(Schema::new(fields)),
+            &self.names,
+        )
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
@@ -424,10 +469,13 @@ impl Target for SqliteTarget {
         if !table_exists(&connection, "delta_run").map_err(&fault)? {
             return Ok(Vec::new());
         }
-        let mut statement =
-            connection.prepare("SELECT id, pipeline, started_at, report FROM delta_run ORDER BY started_at, id").map_err(&fault)?;
+        let mut statement = connection
+            .prepare("SELECT id, pipeline, started_at, report FROM delta_run ORDER BY started_at, id")
+            .map_err(&fault)?;
         let runs = statement
-            .query_map([], |row| Ok(RunRecord { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)?, report: row.get(3)? }))
+            .query_map([], |row| {
+                Ok(RunRecord { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)?, report: row.get(3)? })
+            })
             .map_err(&fault)?;
         runs.collect::<rusqlite::Result<_>>().map_err(&fault)
     }
@@ -439,7 +487,9 @@ impl Target for SqliteTarget {
             return Ok(Vec::new());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
-        fields.extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()));
+        fields.extend(
+            destination.key.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()),
+        );
         fields.push(Field::new("run", DataType::Utf8, false));
         let schema = Arc::new(Schema::new(fields));
         let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
@@ -455,7 +505,9 @@ impl Target for SqliteTarget {
     async fn read_back(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
-        fields.extend(destination.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()));
+        fields.extend(
+            destination.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()),
+        );
         let columns: String = destination.columns.iter().map(|name| format!(", p.{}", ident(name))).collect();
         let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, &self.names));
         select(&connection, &sql, Arc::new(Schema::new(fields)), &self.names)

@@ -35,9 +35,13 @@ pub(super) fn data_type(declared: &str) -> DataType {
             let precision = numbers[0].clamp(1, 15);
             DataType::Decimal128(precision, numbers.get(1).copied().unwrap_or(0).min(precision) as i8)
         }
-        _ if base.starts_with("TIMESTAMP") || base.starts_with("DATETIME") => DataType::Timestamp(TimeUnit::Microsecond, None),
+        _ if base.starts_with("TIMESTAMP") || base.starts_with("DATETIME") => {
+            DataType::Timestamp(TimeUnit::Microsecond, None)
+        }
         _ if base.contains("INT") => DataType::Int64,
-        _ if ["CHAR", "CLOB", "TEXT", "STRING", "UUID", "JSON"].iter().any(|word| base.contains(word)) => DataType::Utf8,
+        _ if ["CHAR", "CLOB", "TEXT", "STRING", "UUID", "JSON"].iter().any(|word| base.contains(word)) => {
+            DataType::Utf8
+        }
         _ if base.contains("BLOB") || base.contains("BINARY") => DataType::Binary,
         _ if ["REAL", "FLOA", "DOUB", "DECIMAL", "NUMERIC"].iter().any(|word| base.contains(word)) => DataType::Float64,
         _ => DataType::Utf8,
@@ -63,7 +67,9 @@ pub(super) fn cell(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>> {
     }
     Ok(match array.data_type() {
         DataType::Int64 => ToSqlOutput::Borrowed(ValueRef::Integer(array.as_primitive::<Int64Type>().value(row))),
-        DataType::UInt32 => ToSqlOutput::Borrowed(ValueRef::Integer(array.as_primitive::<UInt32Type>().value(row).into())),
+        DataType::UInt32 => {
+            ToSqlOutput::Borrowed(ValueRef::Integer(array.as_primitive::<UInt32Type>().value(row).into()))
+        }
         DataType::Float64 => ToSqlOutput::Borrowed(ValueRef::Real(array.as_primitive::<Float64Type>().value(row))),
         DataType::Boolean => ToSqlOutput::Borrowed(ValueRef::Integer(array.as_boolean().value(row).into())),
         DataType::Utf8 => ToSqlOutput::Borrowed(ValueRef::Text(array.as_string::<i32>().value(row).as_bytes())),
@@ -295,7 +301,12 @@ mod tests {
             Arc::new(arrow::array::StringArray::from(vec![Some("ä'\"\n"), Some(""), None])),
             Arc::new(arrow::array::BooleanArray::from(vec![Some(true), Some(false), None])),
             Arc::new(arrow::array::Float64Array::from(vec![Some(0.1), Some(-1e300), None])),
-            Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![Some(0), Some(1_700_000_000_123_456), Some(-1), None])),
+            Arc::new(arrow::array::TimestampMicrosecondArray::from(vec![
+                Some(0),
+                Some(1_700_000_000_123_456),
+                Some(-1),
+                None,
+            ])),
             Arc::new(arrow::array::Time64MicrosecondArray::from(vec![Some(0), Some(86_399_999_999), None])),
             Arc::new(
                 arrow::array::Decimal128Array::from_iter_values(decimals).with_precision_and_scale(15, 2).unwrap(),
