@@ -10,7 +10,7 @@ use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, order, select};
 use crate::engine::{Engine, list};
 use crate::path;
 use crate::source::Source;
-use crate::spec::{Document, Path, PipelineSpec, Problems, TableSpec, Threshold};
+use crate::spec::{Document, Path, PipelineSpec, Problems, Secrets, TableSpec, Threshold};
 use crate::target::Catalog;
 
 /// What compiling gives: a plan, and the sources it reads.
@@ -20,6 +20,8 @@ pub struct Compiled {
     pub plan: Plan,
     /// The delta's files, one source a table of the plan, in its order.
     pub sources: Vec<Source>,
+    /// What must not be printed or written.
+    pub secrets: Secrets,
 }
 
 /// Compiles a pipeline.
@@ -51,7 +53,8 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     let mut plan = Plan { name: spec.name.clone(), tables };
     link(&mut plan, spec, &mut problems);
     queries(&plan, catalog, engine, &mut problems).await;
-    if problems.is_empty() { Ok(Compiled { plan, sources }) } else { Err(problems) }
+    problems.mask(&document.secrets);
+    if problems.is_empty() { Ok(Compiled { plan, sources, secrets: document.secrets.clone() }) } else { Err(problems) }
 }
 
 fn compile_table(
@@ -73,9 +76,12 @@ fn compile_table(
             format!("its tables are {}", list(&catalog.names())),
         );
     }
-    let source = Source::try_new(&table.source, &document.folder)
+    let mut source = Source::try_new(&table.source, &document.folder)
         .map_err(|error| problems.add_input(inside(path!["source", "path"]), &error))
         .ok();
+    if let Some(source) = &mut source {
+        source.mask_names(&document.secrets);
+    }
     let (found, source) = (found?, source?);
     let schema = source.schema().clone();
     let mut builder =
@@ -140,6 +146,11 @@ fn compile_table(
         let declared = checks::declared(&builder, &known, problems);
         compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
         compiled.left_to_production = left;
+        // Names and reasons are printed and written; what the file took from the environment is not.
+        for check in &mut compiled.checks {
+            check.name = document.secrets.mask(&check.name).into_owned();
+            check.reason = document.secrets.mask(&check.reason).into_owned();
+        }
     }
     Some((compiled, source))
 }
