@@ -209,6 +209,7 @@ impl Builder<'_> {
                 Some(_) => {}
             }
         }
+        self.reserved(problems, key);
         let mut columns = Vec::new();
         for column in &self.table.columns {
             let expression = written.iter().find(|(name, _, _)| *name == column.name);
@@ -246,6 +247,21 @@ impl Builder<'_> {
             columns.push(Column { name: column.name.clone(), data_type: column.data_type.clone(), fill });
         }
         columns
+    }
+
+    /// Names that staging and the key map give a meaning of their own.
+    fn reserved(&self, problems: &mut Problems, key: &Key) {
+        let of_rows = |name: &str| {
+            matches!(name, "_row" | "_level" | "_key") || name.starts_with("_ref_") || name.starts_with("source.")
+        };
+        let of_keys = |name: &str| matches!(name, "_row" | "legacy_key" | "run");
+        let rows = self.table.columns.iter().map(|column| &column.name).find(|name| of_rows(name));
+        if let Some(name) = rows.or_else(|| key.columns().iter().find(|name| of_keys(name))) {
+            problems.add(
+                self.at(vec![]),
+                format!("the column `{name}` of `{}` has a name that staging and the key map use", self.table.name),
+            );
+        }
     }
 
     fn computed(&mut self, problems: &mut Problems, at: Path, column: &CatalogColumn, sql: &str) -> Fill {

@@ -194,6 +194,8 @@ pub enum CheckKind {
     Unique {
         /// The columns.
         columns: Vec<String>,
+        /// Those of them that are compared without regard to the case of ASCII letters.
+        ignore_case: Vec<String>,
     },
     /// The row that a reference names is there.
     Relationship {

@@ -64,6 +64,8 @@ pub struct Lookup {
     pub place: Place,
     /// The columns there that are held against the columns of the question, in order.
     pub match_on: Vec<String>,
+    /// Those of them that are compared without regard to the case of ASCII letters.
+    pub ignore_case: Vec<String>,
     /// The columns there that are wanted for each match.
     pub give: Vec<String>,
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, next_block, select};
+use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Total, totals_schema};
@@ -68,7 +68,7 @@ fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator
 #[async_trait]
 impl Load for SqliteLoad {
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
-        let block = next_block(&self.connection, request, &self.names)?;
+        let block = keys::next_block(&self.connection, request, &self.names)?;
         if request.count > 0 {
             self.connection
                 .execute(
