@@ -301,7 +301,8 @@ impl Declared<'_> {
             if let Err(problem) =
                 self.builder.engine.expression(&format!("regexp_like('x', {pattern})"), &Schema::empty())
             {
-                problems.add(self.inside("matches"), format!("the pattern is no regular expression: {problem}"));
+                let what = problem.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                problems.add(self.inside("matches"), format!("the pattern is no regular expression: {what}"));
             } else {
                 let violated = self
                     .column(problems, "matches", name)
@@ -327,17 +328,27 @@ impl Declared<'_> {
             let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
             checks.extend(self.row(problems, "length", format!("length({name})"), name, violated, &reason));
         }
-        if let Some(expression) = &spec.expression {
-            let name = format!("expression({})", expression.trim());
-            let violated = Some(format!("NOT ({})", expression.trim()));
-            checks.extend(self.row(
-                problems,
-                "expression",
-                name,
-                "",
-                violated,
-                &format!("this is not true: {}", expression.trim()),
-            ));
+        if let Some(expression) = spec.expression.as_deref().map(str::trim) {
+            match self.builder.engine.expression(expression, self.known.schema) {
+                Ok(found) if *found.data_type() != DataType::Boolean => {
+                    problems.add(
+                        self.inside("expression"),
+                        format!("this is {}, and must be true or false", found.data_type()),
+                    );
+                }
+                _ => {
+                    let violated = Some(format!("NOT ({expression})"));
+                    let reason = format!("this is not true: {expression}");
+                    checks.extend(self.row(
+                        problems,
+                        "expression",
+                        format!("expression({expression})"),
+                        "",
+                        violated,
+                        &reason,
+                    ));
+                }
+            }
         }
         if let Some(sql) = &spec.sql {
             if spec.r#where.is_some() {

@@ -84,9 +84,16 @@ fn compile_table(
     }
     let (found, source) = (found?, source?);
     let schema = source.schema().clone();
-    let mut builder =
-        Builder { engine, catalog, spec: table, table: found, source: &schema, at: at.clone(), used: BTreeSet::new() };
-    let before = problems.list.len();
+    let mut builder = Builder {
+        engine,
+        catalog,
+        spec: table,
+        table: found,
+        source: &schema,
+        at: at.clone(),
+        used: BTreeSet::new(),
+        guessing: false,
+    };
 
     let mut filter = None;
     let mut written: Vec<(String, String, Path)> =
@@ -131,26 +138,23 @@ fn compile_table(
         existing: table.existing,
         max_rejects,
     };
-    // Where columns are wrong, what is said about checks would only repeat it.
-    if problems.list.len() == before {
-        let checked = compiled.checked_schema();
-        let known = checks::Known {
-            columns: &compiled.columns,
-            references: &compiled.references,
-            key: &compiled.key,
-            schema: &checked,
-        };
-        let (derived, left) = checks::derived(&builder, &known);
-        let always = checks::always(&known);
-        let references = checks::references(&known);
-        let declared = checks::declared(&builder, &known, problems);
-        compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
-        compiled.left_to_production = left;
-        // Names and reasons are printed and written; what the file took from the environment is not.
-        for check in &mut compiled.checks {
-            check.name = document.secrets.mask(&check.name).into_owned();
-            check.reason = document.secrets.mask(&check.reason).into_owned();
-        }
+    let checked = compiled.checked_schema();
+    let known = checks::Known {
+        columns: &compiled.columns,
+        references: &compiled.references,
+        key: &compiled.key,
+        schema: &checked,
+    };
+    let (derived, left) = checks::derived(&builder, &known);
+    let always = checks::always(&known);
+    let references = checks::references(&known);
+    let declared = checks::declared(&builder, &known, problems);
+    compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
+    compiled.left_to_production = left;
+    // Names and reasons are printed and written; what the file took from the environment is not.
+    for check in &mut compiled.checks {
+        check.name = document.secrets.mask(&check.name).into_owned();
+        check.reason = document.secrets.mask(&check.reason).into_owned();
     }
     Some((compiled, source))
 }
