@@ -23,6 +23,8 @@ pub(super) struct Builder<'a> {
     pub(super) used: BTreeSet<String>,
     /// Whether a name is wrong, so that nobody knows which source columns are used.
     pub(super) guessing: bool,
+    /// Columns of production that nothing fills.
+    pub(super) unfilled: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -246,6 +248,8 @@ impl Builder<'_> {
                         ),
                         format!("add `{}: <expression>` to `columns`", column.name),
                     );
+                } else if !column.generated {
+                    self.unfilled.push(column.name.clone());
                 }
                 continue;
             };

@@ -170,7 +170,7 @@ impl Session {
 
 /// Whether a file of a table has any record.
 pub(super) fn has_rows(examined: &Examined, file: usize) -> bool {
-    examined.places.has_rows(file) || examined.malformed_files.contains(&file)
+    examined.places.has_rows(file) || examined.files.contains(&file)
 }
 
 fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
