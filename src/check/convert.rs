@@ -96,8 +96,8 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
                 let wide = DataType::Decimal256(76, 38);
                 let exact = cast_with_options(texts, &wide, &safe)?;
                 let differs = distinct(&exact, &cast_with_options(converted, &wide, &safe)?)?;
-                for row in rows.into_iter().filter(|row| exact.is_valid(*row) && differs.value(*row)) {
-                    lost[row] = Lost::Digits;
+                for row in rows.into_iter().filter(|row| differs.value(*row)) {
+                    lost[row] = if exact.is_valid(row) { Lost::Digits } else { Lost::Value };
                 }
             }
         }
@@ -224,8 +224,8 @@ mod tests {
             Some("1e-5"),
         ];
         let found = convert(&texts(&values), &DataType::Decimal128(5, 2), None).unwrap();
-        assert_eq!(found.too_precise, [1, 3, 7]);
-        assert_eq!(found.no_value, [4]);
+        assert_eq!(found.too_precise, [1, 3]);
+        assert_eq!(found.no_value, [4, 7]);
         let kept: Vec<_> = found.values.as_primitive::<Decimal128Type>().iter().collect();
         assert_eq!(kept, [Some(1230), None, Some(1234), None, None, None, Some(-10), None]);
     }
