@@ -103,7 +103,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
         }
         DataType::Date32 => {
             for row in suspects(&|text| text.len() != 10) {
-                let midnight = strings.value(row).get(10..).is_some_and(|rest| is_midnight(rest));
+                let midnight = strings.value(row).get(10..).is_some_and(is_midnight);
                 if !(midnight && strings.value(row).starts_with(&shown(converted.as_ref(), row))) {
                     lost[row] = Lost::Value;
                 }
@@ -163,9 +163,9 @@ fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [L
     match values.data_type() {
         DataType::Date32 => mark::<Date32Type>(values, lost, Lost::Value, |day| !DAYS.contains(&day)),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            mark::<TimestampMicrosecondType>(values, lost, Lost::Value, |time| {
-                !DAYS.contains(&(time.div_euclid(MICROSECONDS_A_DAY).clamp(i32::MIN.into(), i32::MAX.into()) as i32))
-            })
+            let day = |time: i64| time.div_euclid(MICROSECONDS_A_DAY);
+            let years = i64::from(DAYS.start)..i64::from(DAYS.end);
+            mark::<TimestampMicrosecondType>(values, lost, Lost::Value, |time| !years.contains(&day(time)));
         }
         DataType::Time64(TimeUnit::Microsecond) => {
             mark::<Time64MicrosecondType>(values, lost, Lost::Value, |time| !(0..MICROSECONDS_A_DAY).contains(&time));

@@ -105,7 +105,7 @@ pub(super) async fn read(
 fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {
     let list: &[Malformed] = &batch.malformed;
     let texts = |text: &dyn Fn(&Malformed) -> Option<String>| -> ArrayRef {
-        Arc::new(StringArray::from_iter(list.iter().map(text)))
+        Arc::new(list.iter().map(text).collect::<StringArray>())
     };
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(vec![batch.file as u32; list.len()])),

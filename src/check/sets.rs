@@ -32,9 +32,9 @@ impl Examination<'_> {
         let found = self.groups(&ident(&table.name), &["_key".to_owned()], &[]).await?;
         self.tables[at].repeated = self.duplicates(at, check, &found);
         let mut all = Mask::default();
-        found.iter().for_each(|(row, _)| {
+        for (row, _) in &found {
             all.insert(*row);
-        });
+        }
         // Which rows have nothing to say about other constraints: those that do not stay.
         self.tables[at].same_record = match table.duplicates {
             Duplicates::First => self.tables[at].repeated.clone(),

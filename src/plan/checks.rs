@@ -441,7 +441,7 @@ fn problem(problems: &mut Problems, at: Path, message: &str) -> Option<Check> {
 
 /// Puts derived and declared checks together: a declared one takes the place of a derived one of its name, unless it is
 /// milder; every name is one of a kind.
-pub(super) fn merge(derived: Vec<Check>, declared: Vec<Check>) -> Vec<Check> {
+pub(super) fn merge(derived: Vec<Check>, declared: &[Check]) -> Vec<Check> {
     let replaced = |check: &Check| {
         declared
             .iter()

@@ -43,7 +43,7 @@ impl Builder<'_> {
     }
 
     /// Source columns as one text: one as it is, several joined by `|`.
-    pub(super) fn one_text(&mut self, problems: &mut Problems, at: Path, columns: &[String]) -> String {
+    pub(super) fn one_text(&mut self, problems: &mut Problems, at: &Path, columns: &[String]) -> String {
         for name in columns {
             if self.source.field_with_name(name).is_err() {
                 self.guessing = true;
@@ -109,7 +109,7 @@ impl Builder<'_> {
                 }
             };
             let from = if spec.from.is_empty() { vec![spec.column.clone()] } else { spec.from.clone() };
-            let from = self.one_text(problems, inside("from"), &from);
+            let from = self.one_text(problems, &inside("from"), &from);
             references.push(Reference {
                 column: spec.column.clone(),
                 from,

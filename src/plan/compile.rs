@@ -120,13 +120,13 @@ fn compile_table(
     if let Some(sql) = &filter {
         match engine.expression(sql, &schema) {
             Ok(expression) if *expression.data_type() == DataType::Boolean => {
-                builder.used.extend(expression.columns().iter().cloned())
+                builder.used.extend(expression.columns().iter().cloned());
             }
             Ok(_) => problems.add(inside(path!["select"]), "the WHERE must be true or false"),
             Err(problem) => problems.add(inside(path!["select"]), format!("the WHERE: {problem}")),
         }
     }
-    let legacy_key = builder.one_text(problems, inside(path!["legacy_key"]), &table.legacy_key);
+    let legacy_key = builder.one_text(problems, &inside(path!["legacy_key"]), &table.legacy_key);
     let references = builder.references(problems);
     let key = builder.key(problems);
     let columns = builder.columns(problems, &written, &key);
@@ -159,7 +159,7 @@ fn compile_table(
     let always = checks::always(&known, compiled.filter.as_ref());
     let references = checks::references(&known);
     let declared = checks::declared(&builder, &known, problems);
-    compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
+    compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), &declared);
     compiled.left_to_production = left;
     // Names and reasons are printed and written; what the file took from the environment is not.
     for check in &mut compiled.checks {

@@ -80,7 +80,7 @@ impl Totals {
             };
             match values.data_type() {
                 DataType::Int64 => {
-                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()))
+                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()));
                 }
                 DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().iter().flatten().for_each(add),
                 _ => {}
