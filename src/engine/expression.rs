@@ -12,7 +12,7 @@ use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, message};
+use super::{Engine, Mistake, message};
 
 /// An SQL expression that gives one value a row.
 #[derive(Debug, Clone)]
@@ -27,17 +27,18 @@ impl Engine {
     /// Compiles an expression over the columns of `schema`.
     ///
     /// # Errors
-    /// As text, for a message at the expression's own place: it does not parse, names a column that is not there, does
+    /// Where it does not parse, names a column that is not there, does
     /// not type, holds a subquery or an aggregate, or has another value each time it is asked.
-    pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, String> {
+    pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, Mistake> {
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
-        let told = |error| message::explain_columns(&error, &columns);
-        let known = DFSchema::try_from(schema.clone()).map_err(|error| error.strip_backtrace())?;
+        let told = |error| message::explain(&error, &[], &columns);
+        let known = DFSchema::try_from(schema.clone()).map_err(told)?;
         let logical = self.context.parse_sql_expr(sql, &known).map_err(told)?;
         if logical.is_volatile() {
-            return Err(
-                "the expression has another value each time; keys and counts must be the same in every run".into()
-            );
+            return Err(Mistake::new(
+                "the expression has another value each time",
+                "keys and counts must be the same in every run: leave `random()` and its like out",
+            ));
         }
         let mut columns: Vec<String> = logical.column_refs().into_iter().map(|column| column.name.clone()).collect();
         columns.sort();

@@ -1,5 +1,7 @@
 //! What DataFusion says of the user's SQL, in the user's words.
 
+use std::fmt;
+
 use datafusion::error::DataFusionError;
 
 use super::list;
@@ -17,19 +19,43 @@ const PREFIXES: [&str; 9] = [
     "caused by",
 ];
 
-/// An error in planning a query or an expression; `tables` are the ones that a query can read.
-pub(super) fn explain(error: &DataFusionError, tables: &[String]) -> String {
+/// A mistake in the user's SQL, for a message at its own place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// What is wrong.
+    pub message: String,
+    /// The next step.
+    pub hint: String,
+}
+
+impl Mistake {
+    pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// What is wrong with a query or an expression; `tables` and `columns` are those that it can name.
+pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&String]) -> Mistake {
     let text = error.strip_backtrace();
     let mut text = text.split("\n\n").next().unwrap_or_default().trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
-    let text = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")).unwrap_or(text);
+    if let Some(text) = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")) {
+        return Mistake::new(format!("the SQL cannot be read: {text}"), "look for a missing bracket, quote or operand");
+    }
     if ["DDL not supported", "DML not supported", "Statement not supported"]
         .iter()
         .any(|refused| text.starts_with(refused))
     {
-        return "only a query is allowed here: no DDL, no DML, no COPY, no SET".to_owned();
+        let message = "only a query is allowed here: no DDL, no DML, no COPY, no SET";
+        return Mistake::new(message, "write one SELECT that returns the rows that fail");
     }
     for (what, sign) in [
         ("an aggregate", "AggregateFunction("),
@@ -39,28 +65,102 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String]) -> String {
         ("a subquery", "Exists("),
     ] {
         if text.contains(sign) {
-            return format!("{what} does not belong here: the expression is about one row; use a `sql` check");
+            return Mistake::new(
+                format!("{what} does not belong here: the expression is about one row"),
+                "use a `sql` check",
+            );
         }
     }
-    match text.split_once("table 'datafusion.") {
-        Some((_, rest)) if rest.contains("not found") => {
-            let name = rest.split('\'').next().unwrap_or_default();
-            let name = name.strip_prefix("public.").unwrap_or(name);
-            format!("there is no table `{name}` here; there are {}", list(tables))
+    if let Some(rest) = text.strip_prefix("No field named ") {
+        let name = match rest.strip_prefix('"') {
+            Some(quoted) => quoted.split('"').next(),
+            None => rest.split(['.', ' ']).next(),
+        };
+        let name = name.unwrap_or(rest);
+        let valid: Vec<_> = columns.iter().filter(|name| !name.starts_with('_')).collect();
+        return Mistake::new(format!("there is no column `{name}`"), nearest(name, &valid));
+    }
+    if let Some((_, rest)) = text.split_once("table 'datafusion.")
+        && rest.contains("not found")
+    {
+        let name = rest.split('\'').next().unwrap_or_default();
+        let name = name.strip_prefix("public.").unwrap_or(name);
+        return Mistake::new(format!("there is no table `{name}` here"), format!("there are {}", list(tables)));
+    }
+    let text = text.replace("datafusion.public.", "");
+    let (message, more) = text.split_once('\n').unwrap_or((&text, ""));
+    let hint = match more.trim() {
+        "" => "it is SQL as DataFusion has it: cast values of different types, for example `CAST(x AS DATE)`",
+        more => more,
+    };
+    Mistake::new(message.trim_end_matches('.'), hint)
+}
+
+/// The name that was perhaps meant, or all that there are.
+fn nearest(name: &str, valid: &[&&String]) -> String {
+    let distance = |other: &&&String| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
+    match valid.iter().min_by_key(|other| distance(other)).filter(|other| distance(other) <= 2) {
+        Some(near) if near.chars().any(char::is_uppercase) => {
+            format!("did you mean `\"{near}\"`? a name with capitals needs quotes")
         }
-        _ => text.replace("datafusion.public.", "").replace('\n', " "),
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", list(valid)),
     }
 }
 
-/// An error in an expression over columns: names those that are there.
-pub(super) fn explain_columns(error: &DataFusionError, columns: &[&String]) -> String {
-    let text = explain(error, &[]);
-    match text.strip_prefix("No field named ") {
-        Some(rest) => {
-            let name = rest.split(['.', ' ']).next().unwrap_or(rest).trim_matches('"');
-            let valid: Vec<_> = columns.iter().filter(|name| !name.starts_with('_')).collect();
-            format!("there is no column `{name}`; there are {}", list(&valid))
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use crate::engine::{Engine, Limits, Space};
+
+    fn engine() -> Engine {
+        Engine::try_new(Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn a_wrong_expression_is_told_in_the_users_words_with_the_next_step() {
+        let schema =
+            Schema::new(vec![Field::new("email", DataType::Utf8, true), Field::new("Ref No", DataType::Utf8, true)]);
+        for (sql, message, hint) in [
+            ("lower(emial)", "there is no column `emial`", "did you mean `email`?"),
+            (
+                "upper(\"ref no\")",
+                "there is no column `ref no`",
+                "did you mean `\"Ref No\"`? a name with capitals needs quotes",
+            ),
+            (
+                "lower(",
+                "the SQL cannot be read: Expected: an expression, found: EOF",
+                "look for a missing bracket, quote or operand",
+            ),
+            ("count(*)", "an aggregate does not belong here: the expression is about one row", "use a `sql` check"),
+            ("lowr(email)", "Invalid function 'lowr'", "Did you mean 'lower'?"),
+        ] {
+            let mistake = engine().expression(sql, &schema).unwrap_err();
+            assert_eq!((mistake.message.as_str(), mistake.hint.as_str()), (message, hint), "{sql}");
         }
-        None => text,
+    }
+
+    #[tokio::test]
+    async fn anything_but_a_query_over_known_tables_is_refused() {
+        let engine = engine();
+        let schema = Arc::new(Schema::new(vec![Field::new("_row", DataType::UInt32, false)]));
+        engine.register_batches(Space::Delta, "account", schema, Vec::new()).unwrap();
+        for sql in [
+            "DELETE FROM account",
+            "CREATE TABLE x AS SELECT 1",
+            "COPY account TO 'x.csv'",
+            "SET x = 1",
+            "SELECT 1; SELECT 2",
+            "SELECT _row FROM 'x.csv'",
+            "SELECT * FROM information_schema.tables",
+            "SELECT _row FROM account WHERE random() < 0.5",
+        ] {
+            assert!(engine.plan(sql).await.is_err(), "{sql}");
+        }
+        assert!(engine.plan("SELECT _row FROM account").await.is_ok());
     }
 }

@@ -26,6 +26,7 @@ use futures::StreamExt;
 use tempfile::TempDir;
 
 pub use expression::Expression;
+pub use message::Mistake;
 pub use rows::{Mask, Rows, RowsWriter};
 pub use table::RowsTable;
 
@@ -161,12 +162,15 @@ impl Engine {
     /// Plans a query without running it and gives its output's schema.
     ///
     /// # Errors
-    /// As text, for a message at the query's own place: it does not parse or plan, or is no query.
-    pub async fn plan(&self, sql: &str) -> Result<SchemaRef, String> {
-        let told = |error: DataFusionError| message::explain(&error, &self.tables());
+    /// Where it does not parse or plan, is no query, or has another answer each time.
+    pub async fn plan(&self, sql: &str) -> Result<SchemaRef, Mistake> {
+        let told = |error: DataFusionError| message::explain(&error, &self.tables(), &[]);
         let frame = self.context.sql_with_options(sql, query_only()).await.map_err(told)?;
         if is_volatile(frame.logical_plan()).map_err(told)? {
-            return Err("the query has another answer each time; what is rejected must be the same in every run".into());
+            return Err(Mistake::new(
+                "the query has another answer each time",
+                "what is rejected must be the same in every run: leave `random()` and its like out",
+            ));
         }
         let schema = frame.schema().inner().clone();
         frame.create_physical_plan().await.map_err(told)?;

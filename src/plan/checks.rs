@@ -46,17 +46,17 @@ fn check(name: String, kind: CheckKind, columns: &[String], origin: Origin, reas
 }
 
 /// The checks of every run: the record can be read, its legacy key is there, once, and new; values can be cast.
-pub(super) fn always(known: &Known<'_>, filter: Option<&String>) -> Vec<Check> {
+pub(super) fn always(known: &Known<'_>, legacy_key: &[String], filter: Option<&String>) -> Vec<Check> {
     let mut checks = vec![
         check("parse".into(), CheckKind::Parse, &[], Origin::Always, "the record cannot be read"),
         check(
             "legacy_key".into(),
             CheckKind::LegacyKey,
-            &[],
+            legacy_key,
             Origin::Always,
             "the legacy key is NULL, or more than one row has it",
         ),
-        check("key_map".into(), CheckKind::KeyMap, &[], Origin::Always, "the record was converted before"),
+        check("key_map".into(), CheckKind::KeyMap, legacy_key, Origin::Always, "the record was converted before"),
     ];
     if filter.is_some() {
         let reason = "the WHERE of `select` cannot be computed";
@@ -253,7 +253,7 @@ impl Declared<'_> {
         }
         if let Some(columns) = &spec.unique {
             if spec.r#where.is_some() {
-                problems.add(self.inside("where"), "`where` does not go with `unique`: use a `sql` check");
+                problems.add_with_hint(self.inside("where"), "`where` does not go with `unique`", "use a `sql` check");
             }
             if columns.iter().filter_map(|name| self.column(problems, "unique", name)).count() == columns.len() {
                 checks.push(unique(columns, &[], Origin::File(self.at.clone())));
@@ -305,8 +305,8 @@ impl Declared<'_> {
             if let Err(problem) =
                 self.builder.engine.expression(&format!("regexp_like('x', {pattern})"), &Schema::empty())
             {
-                let what = problem.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                problems.add(self.inside("matches"), format!("the pattern is no regular expression: {what}"));
+                let what = problem.hint.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                problems.add_with_hint(self.inside("matches"), "the pattern is no regular expression", what);
             } else {
                 let violated = self
                     .column(problems, "matches", name)
@@ -335,10 +335,8 @@ impl Declared<'_> {
         if let Some(expression) = spec.expression.as_deref().map(str::trim) {
             match self.builder.engine.expression(expression, self.known.schema) {
                 Ok(found) if *found.data_type() != DataType::Boolean => {
-                    problems.add(
-                        self.inside("expression"),
-                        format!("this is {}, and must be true or false", found.data_type()),
-                    );
+                    let message = format!("this is {}, neither true nor false", found.data_type());
+                    problems.add_with_hint(self.inside("expression"), message, NOT_BOOLEAN);
                 }
                 _ => {
                     let violated = Some(format!("NOT ({expression})"));
@@ -356,7 +354,11 @@ impl Declared<'_> {
         }
         if let Some(sql) = &spec.sql {
             if spec.r#where.is_some() {
-                problems.add(self.inside("where"), "`where` does not go with `sql`: put the condition into the query");
+                problems.add_with_hint(
+                    self.inside("where"),
+                    "`where` does not go with `sql`",
+                    "put the condition into the query",
+                );
             }
             let number = self.at.last().and_then(|index| index.parse::<usize>().ok()).unwrap_or_default() + 1;
             let kind = CheckKind::Query { sql: sql.trim().trim_end_matches(';').to_owned() };
@@ -405,8 +407,10 @@ impl Declared<'_> {
         let violated = match &self.spec.r#where {
             Some(condition) => match engine.expression(condition, self.known.schema) {
                 Ok(found) if *found.data_type() == DataType::Boolean => format!("({condition}) AND ({violated})"),
-                Ok(_) => return problem(problems, self.inside("where"), "`where` must be true or false"),
-                Err(error) => return problem(problems, self.inside("where"), &error),
+                Ok(_) => {
+                    return problem(problems, self.inside("where"), "`where` is neither true nor false", NOT_BOOLEAN);
+                }
+                Err(mistake) => return problem(problems, self.inside("where"), &mistake.message, &mistake.hint),
             },
             None => violated,
         };
@@ -416,8 +420,8 @@ impl Declared<'_> {
                 let kind = CheckKind::Row { violated };
                 Some(check(name, kind, &columns, Origin::File(self.at.clone()), reason))
             }
-            Ok(_) => problem(problems, self.inside(field), "the expression must be true or false"),
-            Err(error) => problem(problems, self.inside(field), &error),
+            Ok(_) => problem(problems, self.inside(field), "the check is neither true nor false", NOT_BOOLEAN),
+            Err(mistake) => problem(problems, self.inside(field), &mistake.message, &mistake.hint),
         }
     }
 
@@ -434,8 +438,10 @@ impl Declared<'_> {
     }
 }
 
-fn problem(problems: &mut Problems, at: Path, message: &str) -> Option<Check> {
-    problems.add(at, message);
+const NOT_BOOLEAN: &str = "compare it with something, for example `n > 0`";
+
+fn problem(problems: &mut Problems, at: Path, message: &str, hint: &str) -> Option<Check> {
+    problems.add_with_hint(at, message, hint);
     None
 }
 

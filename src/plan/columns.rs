@@ -93,7 +93,11 @@ impl Builder<'_> {
                 );
             }
             if spec.by.is_some() && spec.from.len() > 1 {
-                problems.add(inside("from"), "with `by`, `from` is one column");
+                problems.add_with_hint(
+                    inside("from"),
+                    "with `by`, `from` is one column",
+                    "name the one that holds a value of it",
+                );
             }
             let declared =
                 self.table.foreign_keys.iter().find(|key| key.to == spec.to && key.columns == [spec.column.clone()]);
@@ -177,20 +181,23 @@ impl Builder<'_> {
                     "say how its keys are written: `width: 10`, and `prefix` where they have one",
                 ),
                 None if !found.data_type.is_integer() => {
-                    problems.add(
+                    problems.add_with_hint(
                         self.at(path!["key", "column"]),
                         format!("`{column}` is {}, keys are integers or text", found.declared),
+                        "choose another key column, or leave `key` out where rows bring their key",
                     );
                 }
                 Some(_) if !is_text => {
-                    problems.add(
+                    problems.add_with_hint(
                         self.at(path!["key", "width"]),
                         format!("`{column}` is {}, `width` is for text", found.declared),
+                        "leave `width` and `prefix` out",
                     );
                 }
-                Some(text) if found.max_length.is_some_and(|most| text.width as u64 > most) => problems.add(
+                Some(text) if found.max_length.is_some_and(|most| text.width as u64 > most) => problems.add_with_hint(
                     self.at(path!["key", "width"]),
                     format!("`{column}` is {}, a key of {} characters does not fit", found.declared, text.width),
+                    "write the width of the keys that production has",
                 ),
                 _ => {}
             }
@@ -209,7 +216,11 @@ impl Builder<'_> {
             match self.table.column(name) {
                 None => self.no_such_column(problems, at.clone(), name),
                 Some(column) if column.generated => {
-                    problems.add(at.clone(), format!("production computes `{name}` by itself; leave it out"));
+                    problems.add_with_hint(
+                        at.clone(),
+                        format!("production computes `{name}` by itself"),
+                        "leave it out",
+                    );
                 }
                 Some(_) => {}
             }
@@ -222,7 +233,11 @@ impl Builder<'_> {
             let reference = self.spec.relationships.iter().position(|relationship| relationship.column == column.name);
             if let Some((name, _, at)) = expression.filter(|_| assigned || reference.is_some()) {
                 let by = if assigned { "key" } else { "relationships" };
-                problems.add(at.clone(), format!("`{name}` is filled by `{by}` already"));
+                problems.add_with_hint(
+                    at.clone(),
+                    format!("`{name}` is filled by `{by}` already"),
+                    "leave one of the two out",
+                );
             }
             let fill = if assigned {
                 Fill::Key
@@ -266,9 +281,10 @@ impl Builder<'_> {
         let of_keys = |name: &str| matches!(name, "_row" | "legacy_key" | "run");
         let rows = self.table.columns.iter().map(|column| &column.name).find(|name| of_rows(name));
         if let Some(name) = rows.or_else(|| key.columns().iter().find(|name| of_keys(name))) {
-            problems.add(
+            problems.add_with_hint(
                 self.at(vec![]),
                 format!("the column `{name}` of `{}` has a name that staging and the key map use", self.table.name),
+                "load the table by other means, or rename the column in production",
             );
         }
     }
@@ -283,9 +299,9 @@ impl Builder<'_> {
                         .add(at, format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared));
                 }
             }
-            Err(problem) => {
+            Err(mistake) => {
                 self.guessing = true;
-                problems.add(at, format!("column `{}`: {problem}", column.name));
+                problems.add_with_hint(at, format!("column `{}`: {mistake}", column.name), mistake.hint);
             }
         }
         Fill::Computed(sql.to_owned())

@@ -114,7 +114,7 @@ fn compile_table(
                 filter = parts.filter;
                 written.extend(parts.columns.into_iter().map(|(name, sql)| (name, sql, inside(path!["select"]))));
             }
-            Err(problem) => problems.add(inside(path!["select"]), problem),
+            Err(problem) => problems.add_with_hint(inside(path!["select"]), problem, select::SHAPE),
         }
     }
     if let Some(sql) = &filter {
@@ -122,8 +122,14 @@ fn compile_table(
             Ok(expression) if *expression.data_type() == DataType::Boolean => {
                 builder.used.extend(expression.columns().iter().cloned());
             }
-            Ok(_) => problems.add(inside(path!["select"]), "the WHERE must be true or false"),
-            Err(problem) => problems.add(inside(path!["select"]), format!("the WHERE: {problem}")),
+            Ok(_) => problems.add_with_hint(
+                inside(path!["select"]),
+                "the WHERE is neither true nor false",
+                "compare it with something",
+            ),
+            Err(mistake) => {
+                problems.add_with_hint(inside(path!["select"]), format!("the WHERE: {mistake}"), mistake.hint)
+            }
         }
     }
     let legacy_key = builder.one_text(problems, &inside(path!["legacy_key"]), &table.legacy_key);
@@ -156,7 +162,7 @@ fn compile_table(
         schema: &checked,
     };
     let (derived, left) = checks::derived(&builder, &known);
-    let always = checks::always(&known, compiled.filter.as_ref());
+    let always = checks::always(&known, &table.legacy_key, compiled.filter.as_ref());
     let references = checks::references(&known);
     let declared = checks::declared(&builder, &known, problems);
     compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), &declared);
@@ -267,8 +273,8 @@ async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut
             match engine.plan(sql).await {
                 Ok(schema) if schema.field_with_name("_row").is_ok_and(|field| field.data_type().is_integer()) => {
                     // What runs is the query inside another one.
-                    if let Err(problem) = engine.plan(&rows_of(sql)).await {
-                        problems.add(at, problem);
+                    if let Err(mistake) = engine.plan(&rows_of(sql)).await {
+                        problems.add_with_hint(at, mistake.message, mistake.hint);
                     }
                 }
                 Ok(_) => problems.add_with_hint(
@@ -276,7 +282,7 @@ async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut
                     "the query has no column `_row`, so nobody knows which rows fail",
                     format!("select `_row` of `{}`: `SELECT _row FROM {} WHERE …`", table.name, table.name),
                 ),
-                Err(problem) => problems.add(at, problem),
+                Err(mistake) => problems.add_with_hint(at, mistake.message, mistake.hint),
             }
         }
     }

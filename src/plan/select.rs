@@ -7,6 +7,9 @@ use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectIt
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
+/// What a SELECT looks like.
+pub(super) const SHAPE: &str = "write `SELECT expression AS column, … FROM source WHERE condition`";
+
 /// The parts of a SELECT.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parts {

@@ -136,8 +136,15 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
         (true, 0) => Verdict::Empty,
         (true, _) => Verdict::Passed,
     };
-    let tables =
-        (0..examined.len()).map(|at| TableReport::new(&session.compiled, at, &examined[at], &hashes[at])).collect();
+    let mut tables = Vec::new();
+    for (at, table) in session.compiled.plan.tables.iter().enumerate() {
+        let mut told = TableReport::new(&session.compiled, at, &examined[at], &hashes[at]);
+        // Keys that are not free are refused here, before anything is written; which ones a run gets is decided when it reserves them.
+        if let Some(request) = keys::request(table, examined[at].accepted()) {
+            told.set_keys(table, Some(&session.target.foresee(&request).await?));
+        }
+        tables.push(told);
+    }
     let report = Report {
         version: VERSION,
         run: session::run_id(started),
