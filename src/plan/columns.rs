@@ -295,8 +295,11 @@ impl Builder<'_> {
                 self.used.extend(expression.columns().iter().cloned());
                 let (from, to) = (expression.data_type(), &column.data_type);
                 if !can_cast_types(from, to) {
-                    problems
-                        .add(at, format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared));
+                    problems.add_with_hint(
+                        at,
+                        format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared),
+                        "convert the value in the expression",
+                    );
                 }
             }
             Err(mistake) => {
