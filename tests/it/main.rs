@@ -4,11 +4,13 @@
     clippy::expect_used,
     clippy::panic,
     missing_docs,
+    unreachable_pub,
     reason = "all of this is test code; clippy.toml allows these in #[test] functions only, not in their helpers"
 )]
 
 mod bad_input;
 mod cli;
+mod delta;
 mod dirt;
 mod floors;
 mod keymap;

@@ -167,7 +167,7 @@ pub fn rows(connection: &Connection, sql: &str) -> Vec<String> {
 
 /// The same in the query's own order.
 pub fn ordered_rows(connection: &Connection, sql: &str) -> Vec<String> {
-    let mut statement = connection.prepare(sql).unwrap();
+    let statement = connection.prepare(sql).unwrap();
     let columns: Vec<String> = statement.column_names().map(|name| format!("quote(\"{name}\")")).collect();
     drop(statement);
     strings(connection, &format!("SELECT {} FROM ({sql})", columns.join(" || '|' || ")))
