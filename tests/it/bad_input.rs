@@ -233,6 +233,14 @@ fn two_rows_with_one_legacy_key_are_both_rejected_or_the_first_stays() {
 }
 
 #[test]
+fn of_two_rows_with_one_legacy_key_the_first_that_stays_is_held_against_the_other_rows() {
+    let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\nX1,Cy,Bonn,7\nX2,Di,Ulm,8\n");
+    place.write("p.yaml", format!("{PIPELINE}    checks:\n      - unique: [city]\n    duplicates: first\n"));
+    let report = place.report(&["plan", "p.yaml"], 1);
+    assert_eq!(report["tables"][0]["rejected"], 2, "lines 3 and 4: {report:#}");
+}
+
+#[test]
 fn a_record_that_was_converted_before_is_rejected_with_its_key_or_skipped() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\nX2,Di,Ulm,8\n");
     assert_eq!(loaded(&place).len(), 2);

@@ -15,5 +15,7 @@ mod dirt;
 mod floors;
 mod keymap;
 mod property;
+mod rejects;
+mod secrets;
 mod support;
 mod usecases;
