@@ -22,8 +22,8 @@ fn an_imported_mapping_is_what_references_to_old_records_resolve_by() {
     let report = place.report(&["run", PIPELINE], 0);
     let account = &report["tables"][1];
     assert_eq!((&account["rejected"], &account["inserted"]), (&18.into(), &502.into()), "line 266 is loaded");
-    let parent = "SELECT account_no || ' ' || parent_account_id FROM account a JOIN delta_key_map_account m USING (account_id)
-        WHERE parent_account_id < 202641 AND run = (SELECT max(run) FROM delta_run JOIN delta_key_map_account ON run = id)";
+    let parent = "SELECT account_no || ' ' || parent_account_id FROM account JOIN staging_ck_account USING (account_id)
+        WHERE parent_account_id < 202641";
     let parents = strings(&place.open(DATABASE), parent);
     let mapped: i64 =
         number(&place.open(DATABASE), "SELECT account_id FROM delta_key_map_account WHERE legacy_key = 'A-10042'");
