@@ -149,7 +149,7 @@ tables:
       - { name: no_row, sql: SELECT badge_no FROM meter }
 "#;
 
-const CYCLE: &str = r#"version: 1
+const CYCLE: &str = "version: 1
 name: cycle
 target: { url: sqlite:c.db }
 tables:
@@ -163,7 +163,7 @@ tables:
     legacy_key: [ref]
     key: { column: b_id }
     relationships: [{ column: a_id, from: [a], to: a }]
-"#;
+";
 
 fn wrong() -> Place {
     let place = Place::samples_with_production();
@@ -190,6 +190,34 @@ fn every_mistake_of_a_pipeline_file_is_told_at_once_with_its_place_and_a_hint() 
         without.extend(bare.map(|block| format!("{name}: {}", block.lines().next().unwrap())));
     }
     assert!(without.is_empty(), "mistakes without a hint:\n{}", without.join("\n"));
+}
+
+#[test]
+fn no_mistake_of_a_pipeline_file_hides_another_one() {
+    let told = wrong().pipeline(&["check", "misfit.yaml", "--output", "github"]).stdout;
+    let mistakes = [
+        "persn:",
+        "person_reff",
+        "last_nam:",
+        "trim(nam)",
+        "to_date(birth_date",
+        "lowr",
+        "true AND 1",
+        "acount }",
+        "emial",
+        "interval",
+        "acount.csv",
+        "DELETE FROM meter",
+        "SELECT badge_no",
+    ];
+    let hidden: Vec<_> = mistakes
+        .iter()
+        .filter(|mistake| {
+            let line = MISFIT.lines().position(|line| line.contains(**mistake)).unwrap() + 1;
+            !told.contains(&format!("line={line},"))
+        })
+        .collect();
+    assert!(hidden.is_empty(), "not told: {hidden:?} in\n{told}");
 }
 
 #[test]

@@ -116,9 +116,10 @@ fn rejects_of(folder: &Path, table: &str, planted: &[&Planted]) -> Vec<String> {
         }
         // A CHECK constraint is about all columns that it names; the planted value is in one of them.
         let columns: Vec<_> = record[about].split(", ").collect();
-        let named = match row.check.starts_with("check(") {
-            true => columns.contains(&row.column.as_str()),
-            false => row.column.is_empty() || record[about] == row.column,
+        let named = if row.check.starts_with("check(") {
+            columns.contains(&row.column.as_str())
+        } else {
+            row.column.is_empty() || record[about] == row.column
         };
         if !named {
             found.push(format!("{table}: {place} is said to be about `{}`, not `{}`", record[about], row.column));

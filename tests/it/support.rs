@@ -196,19 +196,19 @@ pub fn assert_same(found: &Tables, meant: &Tables) {
         return;
     }
     let none = Vec::new();
-    let mut differences = String::new();
+    let mut differences = Vec::new();
     for table in found.keys().chain(meant.keys()).collect::<std::collections::BTreeSet<_>>() {
         let (here, there) = (found.get(table).unwrap_or(&none), meant.get(table).unwrap_or(&none));
         for (what, rows, others) in [("is there, not meant", here, there), ("is meant, not there", there, here)] {
             for row in rows.iter().filter(|row| !others.contains(row)).take(5) {
-                differences += &format!("{table}: {row} {what}\n");
+                differences.push(format!("{table}: {row} {what}"));
             }
         }
         if here.len() != there.len() || found.contains_key(table) != meant.contains_key(table) {
-            differences += &format!("{table}: {} rows are there, {} meant\n", here.len(), there.len());
+            differences.push(format!("{table}: {} rows are there, {} meant", here.len(), there.len()));
         }
     }
-    panic!("the tables differ:\n{differences}");
+    panic!("the tables differ:\n{}", differences.join("\n"));
 }
 
 fn copy(from: &Path, to: &Path) {
