@@ -340,6 +340,15 @@ fn a_trigger_that_changes_drops_or_adds_rows_takes_the_whole_run_back() {
 }
 
 #[test]
+fn a_trigger_that_changes_a_text_in_the_middle_of_others_takes_the_whole_run_back() {
+    let place = shop_with("ref,name,city,paid\nX1,Al,Ulm,7\nX2,Bo,Ulm,7\nX3,Cy,Ulm,7\n");
+    let body = "BEGIN UPDATE customer SET name = 'Bx' WHERE customer_id = new.customer_id; END";
+    let trigger = format!("CREATE TRIGGER meddles AFTER INSERT ON customer WHEN new.name = 'Bo' {body}");
+    place.open(DATABASE).execute_batch(&trigger).unwrap();
+    refused(&place, 70, &["`customer`", "`name`", "Bx"]);
+}
+
+#[test]
 fn sql_of_a_user_that_is_no_query_is_refused_with_its_place() {
     for sql in [
         "DROP TABLE customer",
