@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::spec::Problems;
+use crate::spec::{Problems, Secrets};
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -101,6 +101,17 @@ impl Error {
     #[must_use]
     pub fn doing(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// The same error without a word of what must not be printed.
+    #[must_use]
+    pub fn masked(mut self, secrets: &Secrets) -> Self {
+        self.message = secrets.mask(&self.message).into_owned();
+        self.hint = self.hint.map(|hint| secrets.mask(&hint).into_owned());
+        if let Some(problems) = &mut self.problems {
+            problems.mask(secrets);
+        }
         self
     }
 

@@ -137,7 +137,7 @@ impl Examination<'_> {
         self.key_map(at).await?;
         for (number, check) in table.checks.iter().enumerate() {
             match &check.kind {
-                CheckKind::Unique { columns } => self.unique(at, number, columns).await?,
+                CheckKind::Unique { columns, ignore_case } => self.unique(at, number, columns, ignore_case).await?,
                 CheckKind::Query { sql } => self.query(at, number, sql).await?,
                 CheckKind::ForeignKey { columns, to, to_columns } => {
                     self.foreign_key(at, number, columns, to, to_columns).await?
@@ -149,10 +149,10 @@ impl Examination<'_> {
             self.resolve(at, reference).await?;
         }
         for (number, check) in table.checks.iter().enumerate() {
-            if let CheckKind::Unique { columns } = &check.kind
+            if let CheckKind::Unique { columns, ignore_case } = &check.kind
                 && !sets::is_new(table, columns)
             {
-                self.unique_in_production(at, number, columns).await?;
+                self.unique_in_production(at, number, columns, ignore_case).await?;
             }
         }
         self.cascade(at)

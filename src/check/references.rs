@@ -154,7 +154,8 @@ impl Examination<'_> {
                 (Place::Production(reference.to.clone()), by.clone(), typed(&question, 1, &wanted)?)
             }
         };
-        let lookup = Lookup { place, match_on: vec![match_on], give: vec![reference.give.clone()] };
+        let lookup =
+            Lookup { place, match_on: vec![match_on], ignore_case: Vec::new(), give: vec![reference.give.clone()] };
         let answers = self.target.lookup(&lookup, &[asked]).await?;
         let (mut ids, mut values) = (Vec::new(), Vec::new());
         for answer in &answers {
@@ -272,8 +273,12 @@ impl Examination<'_> {
             )?);
         }
         let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(()) };
-        let lookup =
-            Lookup { place: Place::Production(to.to_owned()), match_on: to_columns.to_vec(), give: Vec::new() };
+        let lookup = Lookup {
+            place: Place::Production(to.to_owned()),
+            match_on: to_columns.to_vec(),
+            ignore_case: Vec::new(),
+            give: Vec::new(),
+        };
         let mut known = Mask::default();
         for answer in self.target.lookup(&lookup, &questions).await? {
             for id in answer.column(0).as_primitive::<UInt32Type>().values() {

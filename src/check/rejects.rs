@@ -265,7 +265,7 @@ impl Explain<'_> {
                 }
             }
             Detail::Text(_) => match self.examined[self.at].findings.text(detail) {
-                Some(text) => text.to_owned(),
+                Some(text) => self.compiled.secrets.mask(text).into_owned(),
                 None => check.reason.clone(),
             },
             Detail::None => check.reason.clone(),

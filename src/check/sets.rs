@@ -15,6 +15,10 @@ use crate::plan::{CheckKind, Fill, Key, Table};
 use crate::spec::{Duplicates, Existing};
 use crate::target::{Lookup, Place};
 
+/// What comparing without regard to case means: ASCII letters and no others, as SQLite's NOCASE has it.
+const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const LOWER: &str = "abcdefghijklmnopqrstuvwxyz";
+
 /// Rows that are sent to the target in one question.
 const ROWS_A_QUESTION: usize = 1 << 19;
 
@@ -24,7 +28,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
-        let found = self.groups(&table.name, &["_key".to_owned()]).await?;
+        let found = self.groups(&table.name, &["_key".to_owned()], &[]).await?;
         let mut all = Mask::default();
         for (row, first, last) in found {
             all.insert(row);
@@ -38,34 +42,46 @@ impl Examination<'_> {
     }
 
     /// Rows that share the values of a unique constraint; rows of one record were told apart by their legacy key before.
-    pub(super) async fn unique(&mut self, at: usize, check: usize, columns: &[String]) -> Result<()> {
+    pub(super) async fn unique(
+        &mut self,
+        at: usize,
+        check: usize,
+        columns: &[String],
+        ignore_case: &[String],
+    ) -> Result<()> {
         let table = &self.plan.tables[at];
         let name = format!("_unique_{}", table.name);
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
         let examined = &self.tables[at];
         let wanted = |name: &str| columns.iter().any(|column| column == name);
-        self.engine.register(
-            &name,
-            RowsTable::try_new(examined.rows.clone(), Arc::new(examined.same_record.clone()), wanted)?,
-        )?;
-        for (row, first, last) in self.groups(&name, &columns).await? {
+        let others = Arc::new(examined.same_record.clone());
+        self.engine.register(&name, RowsTable::try_new(examined.rows.clone(), others, wanted)?)?;
+        for (row, first, last) in self.groups(&name, &columns, ignore_case).await? {
             self.duplicate(at, check, row, first, last);
         }
         Ok(())
     }
 
     /// The rows of groups that share values: row, the group's first and its last.
-    async fn groups(&self, table: &str, columns: &[String]) -> Result<Vec<(u32, u32, u32)>> {
+    async fn groups(&self, table: &str, columns: &[String], ignore_case: &[String]) -> Result<Vec<(u32, u32, u32)>> {
         let table = ident(table);
-        let keys: Vec<_> = columns.iter().map(|name| ident(name)).collect();
-        let there: Vec<_> = keys.iter().map(|key| format!("{key} IS NOT NULL")).collect();
-        let same: Vec<_> = keys.iter().map(|key| format!("t.{key} = d.{key}")).collect();
+        let compared = |of: &str| {
+            let compared = columns.iter().map(move |name| match ignore_case.contains(name) {
+                true => format!("translate({of}.{}, '{UPPER}', '{LOWER}')", ident(name)),
+                false => format!("{of}.{}", ident(name)),
+            });
+            compared.collect::<Vec<_>>()
+        };
+        let named: Vec<_> = compared("i").iter().enumerate().map(|(at, key)| format!("{key} AS _k{at}")).collect();
+        let there: Vec<_> = compared("i").iter().map(|key| format!("{key} IS NOT NULL")).collect();
+        let same: Vec<_> = compared("t").iter().enumerate().map(|(at, key)| format!("{key} = d._k{at}")).collect();
         let sql = format!(
-            "SELECT t._row, d.first, d.last FROM {table} t JOIN (
-                 SELECT {keys}, min(_row) AS first, max(_row) AS last FROM {table} WHERE {there} GROUP BY {keys} HAVING count(*) > 1
+            "SELECT t._row, d._first, d._last FROM {table} t JOIN (
+                 SELECT {named}, min(i._row) AS _first, max(i._row) AS _last FROM {table} i WHERE {there} GROUP BY {keys} HAVING count(*) > 1
              ) d ON {same}",
-            keys = keys.join(", "),
+            named = named.join(", "),
             there = there.join(" AND "),
+            keys = compared("i").join(", "),
             same = same.join(" AND "),
         );
         let mut found = Vec::new();
@@ -98,7 +114,12 @@ impl Examination<'_> {
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::KeyMap)?;
         let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
-        let lookup = Lookup { place: Place::KeyMap(table.name.clone()), match_on: vec!["legacy_key".into()], give };
+        let lookup = Lookup {
+            place: Place::KeyMap(table.name.clone()),
+            match_on: vec!["legacy_key".into()],
+            ignore_case: Vec::new(),
+            give,
+        };
         let sql = format!("SELECT _row AS _id, _key FROM {} WHERE _key IS NOT NULL", ident(&table.name));
         for answer in self.ask(&sql, &lookup).await? {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
@@ -117,12 +138,19 @@ impl Examination<'_> {
     }
 
     /// Rows whose values production has already. A row that refers to a new row cannot be one of them.
-    pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, columns: &[String]) -> Result<()> {
+    pub(super) async fn unique_in_production(
+        &mut self,
+        at: usize,
+        check: usize,
+        columns: &[String],
+        ignore_case: &[String],
+    ) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let lookup = Lookup {
             place: Place::Production(table.name.clone()),
             match_on: columns.to_vec(),
+            ignore_case: ignore_case.to_vec(),
             give: table.catalog.primary_key.clone(),
         };
         let mut batches = Vec::new();

@@ -6,6 +6,7 @@ mod progress;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::CommandFactory;
 use comfy_table::{ContentArrangement, Table as Grid, presets};
@@ -23,10 +24,27 @@ use args::{Command, KeymapCommand, LogFormat, Output};
 /// A plan that has work to do, with `--detailed-exitcode`.
 const HAS_WORK: u8 = 2;
 
+/// What the last panic said.
+static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
+
+/// Keeps what a panic says instead of printing it: the decoders of damaged files panic, and that is told as an error about the file.
+pub fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        if let Ok(mut last) = LAST_PANIC.lock() {
+            *last = panic.to_string();
+        }
+    }));
+}
+
 /// Does what the command line says and gives the exit code.
 pub fn main(cli: Cli) -> ExitCode {
     let color = cli.global.color.enabled(&std::io::stderr());
-    match execute(cli) {
+    let result = std::panic::catch_unwind(|| execute(cli)).unwrap_or_else(|_| {
+        let what = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
+        Err(Error::internal(format!("this program failed: {what}"))
+            .hint("nothing that was not committed is kept; please report it"))
+    });
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             print_error(&error, color, Output::Text);
@@ -79,12 +97,16 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Validate { file, report } => {
             let session = Session::open(&request(&file), Access::Read).await?;
-            let result = run::validate(&session, listener(&global).as_ref()).await?;
+            let result = run::validate(&session, listener(&global).as_ref())
+                .await
+                .map_err(|error| error.masked(&session.compiled.secrets))?;
             tell(&result, global.output, &report)
         }
         Command::Plan { file, out, detailed_exitcode } => {
             let session = Session::open(&request(&file), Access::Read).await?;
-            let result = run::plan(&session, listener(&global).as_ref()).await?;
+            let result = run::plan(&session, listener(&global).as_ref())
+                .await
+                .map_err(|error| error.masked(&session.compiled.secrets))?;
             if let Some(path) = out {
                 write_file(&path, &json(&result)?)?;
             }
@@ -95,13 +117,13 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let session = Session::open(&request(&file), Access::Write).await?;
             let listener = listener(&global);
             let stop = progress::stop_on_interrupt(listener.clone());
-            let result = run::run(&session, &stop).await?;
+            let result = run::run(&session, &stop).await.map_err(|error| error.masked(&session.compiled.secrets))?;
             tell(&result, global.output, &report)
         }
         Command::Runs { file, run } => runs(&request(&file), run.as_deref(), global.output).await,
         Command::Explain { file } => {
             let session = Session::open(&request(&file), Access::Read).await?;
-            say(&explain::text(&session))?;
+            say(&session.compiled.secrets.mask(&explain::text(&session)))?;
             Ok(0)
         }
         Command::Keymap { command } => match command {

@@ -185,6 +185,13 @@ impl Engine {
         ]
         .iter()
         .fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+        let text = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")).unwrap_or(text);
+        if ["DDL not supported", "DML not supported", "Statement not supported"]
+            .iter()
+            .any(|refused| text.starts_with(refused))
+        {
+            return "only a query is allowed here: no DDL, no DML, no COPY, no SET".to_owned();
+        }
         match text.split_once("table 'datafusion.") {
             Some((_, rest)) if rest.contains("not found") => {
                 let name = rest.split('\'').next().unwrap_or_default();

@@ -20,7 +20,7 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
         Some(key) => key.inherited.clone(),
         None => table.primary_key.clone(),
     };
-    Destination { table: table.clone(), columns: key.clone(), key }
+    Destination { table: table.clone(), columns: key.clone(), key, levelled: false }
 }
 
 /// Reads a mapping file: `legacy_key` (or the columns of a composite one) and the table's key columns.

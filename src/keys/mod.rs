@@ -11,6 +11,7 @@
 //!
 //! So the same delta gets the same keys at any number of threads, and a reference is one `take` of its parent's keys.
 
+mod levels;
 pub mod map;
 mod offset;
 
@@ -52,6 +53,8 @@ pub struct Keys<'a> {
     assigned: Vec<Option<ArrayRef>>,
     /// By table and reference, the parent's keys.
     parents: Vec<Vec<ArrayRef>>,
+    /// By table whose rows refer to each other, the order of insertion.
+    levels: Vec<Option<Vec<u32>>>,
 }
 
 impl<'a> Keys<'a> {
@@ -76,7 +79,7 @@ impl<'a> Keys<'a> {
                 _ => None,
             });
         }
-        let mut keys = Self { plan, examined, kept_out, assigned, parents: Vec::new() };
+        let mut keys = Self { plan, examined, kept_out, assigned, parents: Vec::new(), levels: Vec::new() };
         for (at, table) in plan.tables.iter().enumerate() {
             let mut parents = Vec::new();
             for (which, reference) in table.references.iter().enumerate() {
@@ -87,6 +90,18 @@ impl<'a> Keys<'a> {
                 });
             }
             keys.parents.push(parents);
+            let found = &examined[at];
+            let to_itself: Vec<usize> =
+                (0..table.references.len()).filter(|which| table.refers_to_itself(at, *which)).collect();
+            keys.levels.push((!to_itself.is_empty()).then(|| {
+                levels::levels(found.rows.count(), |row| {
+                    to_itself
+                        .iter()
+                        .filter_map(|which| found.resolved[*which].parent(row))
+                        .filter(|parent| *parent != row)
+                        .collect()
+                })
+            }));
         }
         Ok(keys)
     }
@@ -116,6 +131,14 @@ impl<'a> Keys<'a> {
             let (first, batch) = batch?;
             self.finished(at, first, &batch)
         }))
+    }
+
+    /// A batch of [`Keys::rows`] as it is staged: with `_level` behind `_row` where rows of the table refer to each other.
+    pub fn staged(&self, at: usize, batch: RecordBatch) -> Result<RecordBatch> {
+        match &self.levels[at] {
+            Some(levels) => levels::with_level(&batch, levels),
+            None => Ok(batch),
+        }
     }
 
     /// The key map of a table: `_row`, `legacy_key` and the key's columns, in order.

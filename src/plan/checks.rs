@@ -135,16 +135,17 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
         Key::Assigned { .. } => Vec::new(),
         Key::Inherited(columns) | Key::Own(columns) => columns.clone(),
     };
-    let uniques = builder.table.uniques.iter().map(|unique| (&unique.columns, "UNIQUE"));
-    let primary = Some((&builder.table.primary_key, "PRIMARY KEY")).filter(|(columns, _)| !columns.is_empty());
-    let own = Some((&own_key, "the key"))
-        .filter(|(columns, _)| !columns.is_empty() && **columns != builder.table.primary_key);
-    for (columns, what) in uniques.chain(primary).chain(own) {
+    let none = Vec::new();
+    let uniques = builder.table.uniques.iter().map(|unique| (&unique.columns, &unique.ignore_case, "UNIQUE"));
+    let primary = Some((&builder.table.primary_key, &none, "PRIMARY KEY")).filter(|(columns, ..)| !columns.is_empty());
+    let own = Some((&own_key, &none, "the key"))
+        .filter(|(columns, ..)| !columns.is_empty() && **columns != builder.table.primary_key);
+    for (columns, ignore_case, what) in uniques.chain(primary).chain(own) {
         if columns.iter().any(|name| matches!(known.column(name), Some(Column { fill: Fill::Key, .. }))) {
             continue;
         }
         if columns.iter().all(|name| known.sql(name).is_some()) {
-            checks.push(unique(columns, from(what)));
+            checks.push(unique(columns, ignore_case, from(what)));
         } else {
             left.push(format!("{what} ({})", columns.join(", ")));
         }
@@ -178,8 +179,8 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     (checks, left)
 }
 
-fn unique(columns: &[String], origin: Origin) -> Check {
-    let kind = CheckKind::Unique { columns: columns.to_vec() };
+fn unique(columns: &[String], ignore_case: &[String], origin: Origin) -> Check {
+    let kind = CheckKind::Unique { columns: columns.to_vec(), ignore_case: ignore_case.to_vec() };
     check(format!("unique({})", columns.join(", ")), kind, columns, origin, "more than one row has these values")
 }
 
@@ -251,7 +252,7 @@ impl Declared<'_> {
                 problems.add(self.inside("where"), "`where` does not go with `unique`: use a `sql` check");
             }
             if columns.iter().filter_map(|name| self.column(problems, "unique", name)).count() == columns.len() {
-                checks.push(unique(columns, Origin::File(self.at.clone())));
+                checks.push(unique(columns, &[], Origin::File(self.at.clone())));
             }
         }
         if let Some(accepted) = &spec.accepted_values {
@@ -300,7 +301,8 @@ impl Declared<'_> {
             if let Err(problem) =
                 self.builder.engine.expression(&format!("regexp_like('x', {pattern})"), &Schema::empty())
             {
-                problems.add(self.inside("matches"), format!("the pattern is no regular expression: {problem}"));
+                let what = problem.lines().last().unwrap_or_default().trim_start_matches("error: ");
+                problems.add(self.inside("matches"), format!("the pattern is no regular expression: {what}"));
             } else {
                 let violated = self
                     .column(problems, "matches", name)
@@ -326,17 +328,27 @@ impl Declared<'_> {
             let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
             checks.extend(self.row(problems, "length", format!("length({name})"), name, violated, &reason));
         }
-        if let Some(expression) = &spec.expression {
-            let name = format!("expression({})", expression.trim());
-            let violated = Some(format!("NOT ({})", expression.trim()));
-            checks.extend(self.row(
-                problems,
-                "expression",
-                name,
-                "",
-                violated,
-                &format!("this is not true: {}", expression.trim()),
-            ));
+        if let Some(expression) = spec.expression.as_deref().map(str::trim) {
+            match self.builder.engine.expression(expression, self.known.schema) {
+                Ok(found) if *found.data_type() != DataType::Boolean => {
+                    problems.add(
+                        self.inside("expression"),
+                        format!("this is {}, and must be true or false", found.data_type()),
+                    );
+                }
+                _ => {
+                    let violated = Some(format!("NOT ({expression})"));
+                    let reason = format!("this is not true: {expression}");
+                    checks.extend(self.row(
+                        problems,
+                        "expression",
+                        format!("expression({expression})"),
+                        "",
+                        violated,
+                        &reason,
+                    ));
+                }
+            }
         }
         if let Some(sql) = &spec.sql {
             if spec.r#where.is_some() {

@@ -21,6 +21,8 @@ pub(super) struct Builder<'a> {
     pub(super) source: &'a SchemaRef,
     pub(super) at: Path,
     pub(super) used: BTreeSet<String>,
+    /// Whether a name is wrong, so that nobody knows which source columns are used.
+    pub(super) guessing: bool,
 }
 
 impl Builder<'_> {
@@ -42,6 +44,7 @@ impl Builder<'_> {
     pub(super) fn one_text(&mut self, problems: &mut Problems, at: Path, columns: &[String]) -> String {
         for name in columns {
             if self.source.field_with_name(name).is_err() {
+                self.guessing = true;
                 let valid: Vec<_> = self.source.fields().iter().map(|field| field.name()).collect();
                 problems.add_with_hint(
                     at.clone(),
@@ -209,6 +212,7 @@ impl Builder<'_> {
                 Some(_) => {}
             }
         }
+        self.reserved(problems, key);
         let mut columns = Vec::new();
         for column in &self.table.columns {
             let expression = written.iter().find(|(name, _, _)| *name == column.name);
@@ -230,7 +234,9 @@ impl Builder<'_> {
             {
                 self.computed(problems, self.at(path!["columns"]), column, &ident(&column.name))
             } else {
-                let needed = column.not_null && !column.has_default && !column.generated;
+                let known = |name: &String| self.table.column(name).is_some();
+                let needed =
+                    column.not_null && !column.has_default && !column.generated && key.columns().iter().all(known);
                 if needed {
                     problems.add_with_hint(
                         self.at(vec![]),
@@ -248,6 +254,21 @@ impl Builder<'_> {
         columns
     }
 
+    /// Names that staging and the key map give a meaning of their own.
+    fn reserved(&self, problems: &mut Problems, key: &Key) {
+        let of_rows = |name: &str| {
+            matches!(name, "_row" | "_level" | "_key") || name.starts_with("_ref_") || name.starts_with("source.")
+        };
+        let of_keys = |name: &str| matches!(name, "_row" | "legacy_key" | "run");
+        let rows = self.table.columns.iter().map(|column| &column.name).find(|name| of_rows(name));
+        if let Some(name) = rows.or_else(|| key.columns().iter().find(|name| of_keys(name))) {
+            problems.add(
+                self.at(vec![]),
+                format!("the column `{name}` of `{}` has a name that staging and the key map use", self.table.name),
+            );
+        }
+    }
+
     fn computed(&mut self, problems: &mut Problems, at: Path, column: &CatalogColumn, sql: &str) -> Fill {
         match self.engine.expression(sql, self.source) {
             Ok(expression) => {
@@ -258,7 +279,10 @@ impl Builder<'_> {
                         .add(at, format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared));
                 }
             }
-            Err(problem) => problems.add(at, format!("column `{}`: {problem}", column.name)),
+            Err(problem) => {
+                self.guessing = true;
+                problems.add(at, format!("column `{}`: {problem}", column.name));
+            }
         }
         Fill::Computed(sql.to_owned())
     }
@@ -273,7 +297,7 @@ impl Builder<'_> {
             .map(|field| field.name())
             .filter(|name| !self.used.contains(*name) && !ignored(name))
             .collect();
-        if !unused.is_empty() {
+        if !unused.is_empty() && !self.guessing {
             let names: Vec<_> = unused.iter().map(|name| format!("\"{name}\"")).collect();
             problems.add_with_hint(
                 self.at(path!["source"]),

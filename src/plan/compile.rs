@@ -10,7 +10,7 @@ use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, order, select};
 use crate::engine::{Engine, list};
 use crate::path;
 use crate::source::Source;
-use crate::spec::{Document, Path, PipelineSpec, Problems, TableSpec, Threshold};
+use crate::spec::{Document, Path, PipelineSpec, Problems, Secrets, TableSpec, Threshold};
 use crate::target::Catalog;
 
 /// What compiling gives: a plan, and the sources it reads.
@@ -20,6 +20,8 @@ pub struct Compiled {
     pub plan: Plan,
     /// The delta's files, one source a table of the plan, in its order.
     pub sources: Vec<Source>,
+    /// What must not be printed or written.
+    pub secrets: Secrets,
 }
 
 /// Compiles a pipeline.
@@ -51,7 +53,8 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     let mut plan = Plan { name: spec.name.clone(), tables };
     link(&mut plan, spec, &mut problems);
     queries(&plan, catalog, engine, &mut problems).await;
-    if problems.is_empty() { Ok(Compiled { plan, sources }) } else { Err(problems) }
+    problems.mask(&document.secrets);
+    if problems.is_empty() { Ok(Compiled { plan, sources, secrets: document.secrets.clone() }) } else { Err(problems) }
 }
 
 fn compile_table(
@@ -73,14 +76,24 @@ fn compile_table(
             format!("its tables are {}", list(&catalog.names())),
         );
     }
-    let source = Source::try_new(&table.source, &document.folder)
+    let mut source = Source::try_new(&table.source, &document.folder)
         .map_err(|error| problems.add_input(inside(path!["source", "path"]), &error))
         .ok();
+    if let Some(source) = &mut source {
+        source.mask_names(&document.secrets);
+    }
     let (found, source) = (found?, source?);
     let schema = source.schema().clone();
-    let mut builder =
-        Builder { engine, catalog, spec: table, table: found, source: &schema, at: at.clone(), used: BTreeSet::new() };
-    let before = problems.list.len();
+    let mut builder = Builder {
+        engine,
+        catalog,
+        spec: table,
+        table: found,
+        source: &schema,
+        at: at.clone(),
+        used: BTreeSet::new(),
+        guessing: false,
+    };
 
     let mut filter = None;
     let mut written: Vec<(String, String, Path)> =
@@ -125,21 +138,23 @@ fn compile_table(
         existing: table.existing,
         max_rejects,
     };
-    // Where columns are wrong, what is said about checks would only repeat it.
-    if problems.list.len() == before {
-        let checked = compiled.checked_schema();
-        let known = checks::Known {
-            columns: &compiled.columns,
-            references: &compiled.references,
-            key: &compiled.key,
-            schema: &checked,
-        };
-        let (derived, left) = checks::derived(&builder, &known);
-        let always = checks::always(&known);
-        let references = checks::references(&known);
-        let declared = checks::declared(&builder, &known, problems);
-        compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
-        compiled.left_to_production = left;
+    let checked = compiled.checked_schema();
+    let known = checks::Known {
+        columns: &compiled.columns,
+        references: &compiled.references,
+        key: &compiled.key,
+        schema: &checked,
+    };
+    let (derived, left) = checks::derived(&builder, &known);
+    let always = checks::always(&known);
+    let references = checks::references(&known);
+    let declared = checks::declared(&builder, &known, problems);
+    compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
+    compiled.left_to_production = left;
+    // Names and reasons are printed and written; what the file took from the environment is not.
+    for check in &mut compiled.checks {
+        check.name = document.secrets.mask(&check.name).into_owned();
+        check.reason = document.secrets.mask(&check.reason).into_owned();
     }
     Some((compiled, source))
 }

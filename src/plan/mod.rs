@@ -194,6 +194,8 @@ pub enum CheckKind {
     Unique {
         /// The columns.
         columns: Vec<String>,
+        /// Those of them that are compared without regard to the case of ASCII letters.
+        ignore_case: Vec<String>,
     },
     /// The row that a reference names is there.
     Relationship {
@@ -264,9 +266,15 @@ impl Table {
         self.references.iter().position(|reference| reference.column == column)
     }
 
+    /// Whether a reference is to a row of this table, which is number `at` of the plan.
+    pub fn refers_to_itself(&self, at: usize, reference: usize) -> bool {
+        self.references[reference].parent == Some(at) && self.references[reference].by.is_none()
+    }
+
     /// Where its rows go.
     pub fn destination(&self) -> Destination {
         Destination {
+            levelled: self.references.iter().any(|reference| reference.to == self.name && reference.parent.is_some()),
             table: self.catalog.clone(),
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             key: self.key.columns().to_vec(),

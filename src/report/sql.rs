@@ -25,7 +25,7 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
             )
         }
         CheckKind::Row { violated } => format!("SELECT _row FROM {name} d\nWHERE {violated}"),
-        CheckKind::Unique { columns } => {
+        CheckKind::Unique { columns, .. } => {
             let here: Vec<_> = columns.iter().map(|column| ident(&table.kept_column(column))).collect();
             let here = here.join(", ");
             format!(

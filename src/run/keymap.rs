@@ -102,6 +102,7 @@ async fn new_rows(
     let lookup = Lookup {
         place: Place::KeyMap(table.clone()),
         match_on: vec!["legacy_key".into()],
+        ignore_case: Vec::new(),
         give: destination.key.clone(),
     };
     for answer in target.lookup(&lookup, &[question(rows, &[1])?]).await? {
@@ -116,6 +117,7 @@ async fn new_rows(
     let lookup = Lookup {
         place: Place::KeyMap(table.clone()),
         match_on: destination.key.clone(),
+        ignore_case: Vec::new(),
         give: vec!["legacy_key".into()],
     };
     for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
@@ -161,6 +163,7 @@ async fn not_in_production(target: &dyn Target, destination: &Destination, by_ke
     let lookup = Lookup {
         place: Place::Production(destination.table.name.clone()),
         match_on: destination.key.clone(),
+        ignore_case: Vec::new(),
         give: Vec::new(),
     };
     let mut there = Mask::default();

@@ -36,13 +36,7 @@ pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Repo
 /// As [`validate`], and where the keys that are asked for are not free.
 pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let journal = Journal::new(listener);
-    let (mut report, examined) = examine(session, Command::Plan, &journal).await?;
-    for (at, table) in session.compiled.plan.tables.iter().enumerate() {
-        if let Some(request) = keys::request(table, examined[at].accepted()) {
-            let block = session.target.foresee(&request).await?;
-            report.tables[at].set_keys(table, Some(&block));
-        }
-    }
+    let (mut report, _) = examine(session, Command::Plan, &journal).await?;
     report.steps = journal.timings();
     Ok(report)
 }
@@ -84,7 +78,7 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
             let batch = batch?;
             meant[at].add(&batch)?;
             journal.rows(&destination.table.name, batch.num_rows() as u64);
-            Ok(batch)
+            keys.staged(at, batch)
         });
         let staged = load.stage(destination, stream::iter(rows).boxed()).await?;
         let mapped = load.stage_keys(destination, stream::iter(keys.map(at)?).boxed()).await?;
@@ -125,7 +119,7 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     Ok(report)
 }
 
-/// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge.
+/// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge, foresee keys.
 async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> Result<(Report, Vec<Examined>)> {
     let step = journal.step(Step::Prepare);
     let started = jiff::Timestamp::now();

@@ -9,7 +9,7 @@ use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::path;
 use crate::plan::{Compiled, compile};
-use crate::spec::{self, Document, OrderedMap, PipelineSpec, Secrets};
+use crate::spec::{self, Document, OrderedMap, PipelineSpec};
 use crate::target::{self, Access, Address, Catalog, Target};
 
 /// What a command is given beside the pipeline file.
@@ -61,7 +61,12 @@ impl Opened {
     /// # Errors
     /// The problems of the pipeline file where it cannot be understood; or where the target cannot be opened.
     pub async fn open(request: &Request, access: Access) -> Result<Self> {
-        let mut document = spec::load(&request.file, &request.vars)?;
+        let document = spec::load(&request.file, &request.vars)?;
+        let secrets = document.secrets.clone();
+        Self::open_document(document, request, access).await.map_err(|error| error.masked(&secrets))
+    }
+
+    async fn open_document(mut document: Document, request: &Request, access: Access) -> Result<Self> {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
         let settings = spec.target.clone();
@@ -96,8 +101,6 @@ pub struct Session {
     pub output: PathBuf,
     /// The target's name in messages.
     pub shown: String,
-    /// What must not be printed.
-    pub secrets: Secrets,
 }
 
 impl Session {
@@ -110,7 +113,7 @@ impl Session {
         let engine = Engine::try_new(request.limits)?;
         let compiled = compile(&document, &catalog, &engine).await?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
-        Ok(Self { compiled, target, catalog, engine, output, shown, secrets: document.secrets })
+        Ok(Self { compiled, target, catalog, engine, output, shown })
     }
 
     /// By table, the hash of each of its files.

@@ -35,7 +35,7 @@ use self::columns::Found;
 use self::csv::Dialect;
 use self::files::Compression;
 use crate::error::{Error, Result};
-use crate::spec::{Format, SourceSpec};
+use crate::spec::{Format, Secrets, SourceSpec};
 
 /// The delta files of one table.
 #[derive(Debug, Clone)]
@@ -127,6 +127,13 @@ impl Source {
     /// The files, sorted by path.
     pub fn files(&self) -> &[SourceFile] {
         &self.files
+    }
+
+    /// Takes what must not be printed out of the files' names.
+    pub fn mask_names(&mut self, secrets: &Secrets) {
+        let masked =
+            self.files.iter().map(|file| SourceFile { name: secrets.mask(&file.name).into_owned(), ..file.clone() });
+        self.files = masked.collect();
     }
 
     /// The BLAKE3 hash of a file's bytes as they are on disk, as 64 hexadecimal digits.

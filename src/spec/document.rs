@@ -81,7 +81,7 @@ pub fn parse(
     if text.starts_with('\u{feff}') {
         text.remove(0);
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
+    let folder = path.parent().unwrap_or(FilePath::new(""));
     let mut problems = Problems { file: path.to_owned(), text: text.clone(), list: Vec::new() };
     let mut secrets = Secrets::default();
     let spec = yaml(&text, &mut problems).and_then(|written| {
@@ -264,7 +264,7 @@ tables:
         let spec = document.spec.unwrap();
         assert_eq!(spec.target.url, "sqlite:demo.db");
         assert_eq!(document.folder, FilePath::new("pipelines"));
-        assert_eq!(parse(FilePath::new("d.yaml"), WHOLE.into(), &BTreeMap::new(), |_| None).folder, FilePath::new("."));
+        assert_eq!(parse(FilePath::new("d.yaml"), WHOLE.into(), &BTreeMap::new(), |_| None).folder, FilePath::new(""));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::locate::Locations;
+use super::secrets::Secrets;
 use crate::error::{Error, Kind};
 
 /// The way to a value in the pipeline file: `["tables", "account", "checks", "2", "unique"]`.
@@ -92,6 +93,14 @@ impl Problems {
 
     fn push(&mut self, at: Path, mark: Mark, message: String, hint: Option<String>) {
         self.list.push(Problem { at, mark, message, hint, input: false });
+    }
+
+    /// Takes what must not be printed out of all messages.
+    pub fn mask(&mut self, secrets: &Secrets) {
+        for problem in &mut self.list {
+            problem.message = secrets.mask(&problem.message).into_owned();
+            problem.hint = problem.hint.take().map(|hint| secrets.mask(&hint).into_owned());
+        }
     }
 
     /// Whether there is none.

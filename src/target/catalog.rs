@@ -88,6 +88,8 @@ pub struct UniqueConstraint {
     pub name: String,
     /// The columns.
     pub columns: Vec<String>,
+    /// Those of them that are compared without regard to the case of ASCII letters.
+    pub ignore_case: Vec<String>,
 }
 
 /// Columns whose values together are in a row of another table.

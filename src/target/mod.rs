@@ -64,6 +64,8 @@ pub struct Lookup {
     pub place: Place,
     /// The columns there that are held against the columns of the question, in order.
     pub match_on: Vec<String>,
+    /// Those of them that are compared without regard to the case of ASCII letters.
+    pub ignore_case: Vec<String>,
     /// The columns there that are wanted for each match.
     pub give: Vec<String>,
 }
@@ -136,6 +138,8 @@ pub struct Destination {
     pub columns: Vec<String>,
     /// The columns that identify a row: the key.
     pub key: Vec<String>,
+    /// Whether rows refer to rows of the same table: a staged row then has a `_level`, and lower ones are inserted first.
+    pub levelled: bool,
 }
 
 /// One number or value that is the same on both sides when nothing got lost.
@@ -219,7 +223,7 @@ pub trait Load: Send {
     /// Empties the staging tables and key maps of these tables.
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()>;
 
-    /// Bulk-copies rows into staging; a batch has `_row` and the destination's columns.
+    /// Bulk-copies rows into staging; a batch has `_row`, `_level` where the destination is levelled, and the destination's columns.
     async fn stage(&mut self, destination: &Destination, rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64>;
 
     /// Bulk-copies the key map into `ck_<table>`; a batch has `_row`, `legacy_key` and the key's columns.

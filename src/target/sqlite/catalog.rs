@@ -76,13 +76,27 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         if origin == "pk" {
             continue;
         }
-        let mut columns = connection.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
-        let columns: Vec<Option<String>> =
-            columns.query_map([&name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-        match columns.into_iter().collect::<Option<Vec<_>>>() {
-            Some(columns) if !partial => table.uniques.push(UniqueConstraint { name, columns }),
-            _ => table.unread.push(format!("unique index `{name}` (partial, or over an expression)")),
+        let mut columns =
+            connection.prepare("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key ORDER BY seqno")?;
+        let columns: Vec<(Option<String>, String)> =
+            columns.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        let known = columns
+            .iter()
+            .all(|(column, collation)| column.is_some() && matches!(collation.as_str(), "BINARY" | "NOCASE"));
+        if partial || !known {
+            table
+                .unread
+                .push(format!("unique index `{name}` (partial, over an expression, or with a collation of its own)"));
+            continue;
         }
+        let ignore_case =
+            columns.iter().filter(|(_, collation)| collation == "NOCASE").filter_map(|(column, _)| column.clone());
+        let ignore_case = ignore_case.collect();
+        table.uniques.push(UniqueConstraint {
+            name,
+            columns: columns.into_iter().filter_map(|(column, _)| column).collect(),
+            ignore_case,
+        });
     }
     Ok(())
 }
@@ -149,7 +163,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(
-                "CREATE TABLE person (person_id INTEGER PRIMARY KEY, email TEXT UNIQUE);
+                "CREATE TABLE person (person_id INTEGER PRIMARY KEY, email TEXT COLLATE NOCASE UNIQUE);
                  CREATE TABLE account (
                      account_id INTEGER PRIMARY KEY,
                      account_no VARCHAR(12) NOT NULL,
@@ -167,11 +181,15 @@ mod tests {
             .unwrap();
         let catalog = read(&connection, &["staging_"]).unwrap();
         assert_eq!(catalog.names(), ["account", "person"]);
+        assert_eq!(catalog.table("person").unwrap().uniques[0].ignore_case, ["email"]);
         let account = catalog.table("account").unwrap();
         assert_eq!(account.primary_key, ["account_id"]);
         assert_eq!(account.uniques.len(), 1);
         assert_eq!(account.uniques[0].columns, ["account_no", "person_id"]);
-        assert_eq!(account.unread, ["unique index `one_open` (partial, or over an expression)"]);
+        assert_eq!(
+            account.unread,
+            ["unique index `one_open` (partial, over an expression, or with a collation of its own)"]
+        );
         assert_eq!(account.triggers, ["noted"]);
         let to: Vec<_> = account.foreign_keys.iter().map(|key| (key.to.as_str(), key.to_columns.join(","))).collect();
         assert_eq!(to, [("person", "person_id".to_owned()), ("account", "account_id".to_owned())]);

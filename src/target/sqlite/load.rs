@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, next_block, select};
+use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Total, totals_schema};
@@ -68,7 +68,7 @@ fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator
 #[async_trait]
 impl Load for SqliteLoad {
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
-        let block = next_block(&self.connection, request, &self.names)?;
+        let block = keys::next_block(&self.connection, request, &self.names)?;
         if request.count > 0 {
             self.connection
                 .execute(
@@ -86,11 +86,12 @@ impl Load for SqliteLoad {
                 (self.names.staging(&destination.table.name), self.names.staged_keys(&destination.table.name));
             let columns: Vec<_> = named(destination, &destination.columns).map(declared).collect();
             let key: Vec<_> = named(destination, &destination.key).map(declared).collect();
+            let level = if destination.levelled { "_level INTEGER NOT NULL, " } else { "" };
             let history = Names::history(&destination.table.name);
             let unique: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
             let sql = format!(
                 "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
-                 CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {});
+                 CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{});
                  CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {});
                  CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({}));",
                 columns.join(", "),
@@ -104,7 +105,12 @@ impl Load for SqliteLoad {
     }
 
     async fn stage(&mut self, destination: &Destination, rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
-        self.copy(self.names.staging(&destination.table.name), destination.columns.len() + 1, rows).await
+        self.copy(
+            self.names.staging(&destination.table.name),
+            destination.columns.len() + 1 + usize::from(destination.levelled),
+            rows,
+        )
+        .await
     }
 
     async fn stage_keys(&mut self, destination: &Destination, keys: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
@@ -114,8 +120,9 @@ impl Load for SqliteLoad {
     async fn insert(&mut self, destination: &Destination) -> Result<u64> {
         let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
         let columns = columns.join(", ");
+        let order = if destination.levelled { "_level, _row" } else { "_row" };
         let sql = format!(
-            "INSERT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY _row",
+            "INSERT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
             ident(&destination.table.name),
             self.names.staging(&destination.table.name)
         );

@@ -4,6 +4,7 @@
 //! that one transaction covers everything that a run writes.
 
 mod catalog;
+mod keys;
 mod load;
 mod values;
 
@@ -20,9 +21,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::{
     Access, Address, Block, Catalog, Destination, KeyRequest, Load, LoadedFile, Lookup, Place, RunRecord, Target,
 };
-use crate::engine::{ident, literal};
+use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::spec::StartRowNumber;
 use values::Collector;
 
 /// How long a statement waits for another program's lock.
@@ -250,114 +250,6 @@ fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
 }
 
-/// The block that a request would get: production, the key map and the earlier blocks are all looked at.
-fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
-    let fault = |error: rusqlite::Error| names.error("cannot read the keys of", &error);
-    let (table, column) = (ident(&request.table), ident(&request.column));
-    let history = Names::history(&request.table);
-    // A key's number: of a text key the digits behind its prefix. `above` finds the largest through the index.
-    let (number, is_key) = match &request.text {
-        None => (column.clone(), format!("typeof({column}) = 'integer'")),
-        Some(text) => {
-            let digits = text.width - text.prefix.chars().count();
-            let pattern = format!("{}{}", glob_escaped(&text.prefix), "[0-9]".repeat(digits));
-            (
-                format!("CAST(substr({column}, {}) AS INTEGER)", text.prefix.chars().count() + 1),
-                format!("{column} GLOB {}", literal(&pattern)),
-            )
-        }
-    };
-    let mut places = vec![format!("main.{table}")];
-    if table_exists(connection, &Names::history_name(&request.table)).map_err(fault)? {
-        places.push(history);
-    }
-    let ledger = table_exists(connection, "delta_block").map_err(fault)?;
-    let first = match request.start {
-        StartRowNumber::At(first) => {
-            let last = first.saturating_add(request.count as i64).saturating_sub(1);
-            for place in &places {
-                let taken: Option<i64> = connection
-                    .query_row(
-                        &format!("SELECT {number} FROM {place} WHERE {is_key} AND {number} BETWEEN ?1 AND ?2 LIMIT 1"),
-                        [first, last],
-                        |row| row.get(0),
-                    )
-                    .optional()
-                    .map_err(fault)?;
-                if let Some(taken) = taken {
-                    return Err(overlap(
-                        request,
-                        first,
-                        last,
-                        &format!("key {taken} is in production or in the key map already"),
-                    ));
-                }
-            }
-            if ledger {
-                let taken: Option<(i64, i64, String)> = connection
-                    .query_row(
-                        "SELECT first, last, run FROM delta_block WHERE table_name = ?1 AND first <= ?3 AND last >= ?2 LIMIT 1",
-                        (&request.table, first, last),
-                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                    )
-                    .optional()
-                    .map_err(fault)?;
-                if let Some((from, to, run)) = taken {
-                    return Err(overlap(request, first, last, &format!("run {run} has the keys {from} to {to}")));
-                }
-            }
-            first
-        }
-        StartRowNumber::Auto => {
-            let mut largest = 0_i64;
-            for place in &places {
-                let order = if request.text.is_some() { column.clone() } else { number.clone() };
-                let found: Option<i64> = connection
-                    .query_row(
-                        &format!("SELECT {number} FROM {place} WHERE {is_key} ORDER BY {order} DESC LIMIT 1"),
-                        [],
-                        |row| row.get(0),
-                    )
-                    .optional()
-                    .map_err(fault)?;
-                largest = largest.max(found.unwrap_or(0));
-            }
-            let mut also = Vec::new();
-            if ledger {
-                also.push("SELECT max(last) FROM delta_block WHERE table_name = ?1");
-            }
-            if table_exists(connection, "sqlite_sequence").map_err(fault)? {
-                also.push("SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1");
-            }
-            for sql in also {
-                let found: Option<i64> =
-                    connection.query_row(sql, [&request.table], |row| row.get(0)).map_err(fault)?;
-                largest = largest.max(found.unwrap_or(0));
-            }
-            largest.saturating_add(1)
-        }
-    };
-    let last = i128::from(first) + i128::from(request.count) - 1;
-    if request.count > 0 && last > i128::from(request.largest) {
-        let message = format!(
-            "the keys of `{}` overflow: {} rows from {first} on need {last}, column `{}` holds at most {}",
-            request.table, request.count, request.column, request.largest
-        );
-        return Err(Error::refused(message)
-            .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
-    }
-    Ok(Block { table: request.table.clone(), first, last: last as i64 })
-}
-
-fn glob_escaped(text: &str) -> String {
-    text.chars().map(|char| if "*?[]".contains(char) { format!("[{char}]") } else { char.to_string() }).collect()
-}
-
-fn overlap(request: &KeyRequest, first: i64, last: i64, why: &str) -> Error {
-    Error::refused(format!("the keys {first} to {last} of `{}` are not free: {why}", request.table))
-        .hint("set `start_row_number: auto`, or a number above all keys; nothing was written")
-}
-
 #[async_trait]
 impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
@@ -403,8 +295,15 @@ impl Target for SqliteTarget {
             insert_batch(&connection, &sql, batch, &fault)?;
         }
         connection.execute_batch("RELEASE asking").map_err(&fault)?;
-        let on: Vec<_> =
-            lookup.match_on.iter().zip(&asked).map(|(there, here)| format!("p.{} = a.{here}", ident(there))).collect();
+        let on: Vec<_> = lookup
+            .match_on
+            .iter()
+            .zip(&asked)
+            .map(|(there, here)| {
+                let collation = if lookup.ignore_case.contains(there) { " COLLATE NOCASE" } else { "" };
+                format!("p.{} = a.{here}{collation}", ident(there))
+            })
+            .collect();
         let give: String = lookup.give.iter().map(|name| format!(", p.{}", ident(name))).collect();
         // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
         let sql =
@@ -460,7 +359,7 @@ impl Target for SqliteTarget {
     }
 
     async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
-        next_block(&*self.connection.lock().await, request, &self.names)
+        keys::next_block(&*self.connection.lock().await, request, &self.names)
     }
 
     async fn runs(&self) -> Result<Vec<RunRecord>> {

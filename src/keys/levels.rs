@@ -1,0 +1,76 @@
+//! The order in which rows that refer to rows of their own table are inserted: the referenced row first.
+//!
+//! A database that looks for open references whenever a row arrives (SQLite does, and scans the table for it) has none to look for
+//! then. Rows on a cycle, and those that hang on one, come last, together.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema};
+
+use crate::error::Result;
+
+/// The level of rows on a cycle.
+const LAST: u32 = u32::MAX;
+const UNKNOWN: u32 = u32::MAX - 1;
+const WAITING: u32 = u32::MAX - 2;
+
+/// By row, how many rows must come before it, one after the other. `parents` gives the rows that a row refers to.
+pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
+    let mut levels = vec![UNKNOWN; count as usize];
+    let mut stack = Vec::new();
+    for start in 0..count {
+        stack.push(start);
+        while let Some(row) = stack.pop() {
+            let state = levels[row as usize];
+            if state != UNKNOWN && state != WAITING {
+                continue;
+            }
+            let parents = parents(row);
+            if state == UNKNOWN {
+                levels[row as usize] = WAITING;
+                stack.push(row);
+                stack.extend(parents.into_iter().filter(|parent| levels[*parent as usize] == UNKNOWN));
+                continue;
+            }
+            // All that could be known of the parents is known now: one that still waits is on a cycle with this row.
+            let above = parents.into_iter().map(|parent| levels[parent as usize]);
+            levels[row as usize] = above.fold(0, |level, parent| match parent {
+                LAST | WAITING | UNKNOWN => LAST,
+                parent => level.max(parent.saturating_add(1)),
+            });
+        }
+    }
+    levels
+}
+
+/// Puts the levels of a batch's rows behind its `_row`.
+pub(super) fn with_level(batch: &RecordBatch, levels: &[u32]) -> Result<RecordBatch> {
+    let numbers = super::row_numbers(batch).iter().map(|row| levels[*row as usize]);
+    let level: ArrayRef = Arc::new(UInt32Array::from_iter_values(numbers));
+    let (mut fields, mut columns) = (batch.schema().fields().to_vec(), batch.columns().to_vec());
+    fields.insert(1, Arc::new(Field::new("_level", DataType::UInt32, false)));
+    columns.insert(1, level);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(parents: &[Option<u32>]) -> Vec<u32> {
+        levels(parents.len() as u32, |row| parents[row as usize].into_iter().collect())
+    }
+
+    #[test]
+    fn a_row_comes_after_the_row_it_refers_to() {
+        assert_eq!(of(&[Some(3), None, Some(0), Some(1)]), [2, 0, 3, 1]);
+        let chain: Vec<_> = (0..100_000).map(|row| (row < 99_999).then_some(row + 1)).collect();
+        assert_eq!(of(&chain)[0], 99_999);
+    }
+
+    #[test]
+    fn rows_on_a_cycle_and_behind_it_come_last() {
+        assert_eq!(of(&[Some(1), Some(0), Some(1), None, Some(4)]), [LAST, LAST, LAST, 0, LAST]);
+    }
+}

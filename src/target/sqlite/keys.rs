@@ -1,0 +1,139 @@
+//! Which keys are free: production, the key map's history and the earlier blocks are all looked at.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Names, table_exists};
+use crate::engine::{ident, literal};
+use crate::error::{Error, Result};
+use crate::spec::StartRowNumber;
+use crate::target::{Block, KeyRequest};
+
+/// The block that a request would get now.
+///
+/// # Errors
+/// Where it would overflow the column, or the keys that are asked for are not free.
+pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
+    let free = Free { connection, request, places: places(connection, request).map_err(|error| fault(names, &error))? };
+    let first = match request.start {
+        StartRowNumber::At(first) => first,
+        StartRowNumber::Auto => free.largest().map_err(|error| fault(names, &error))?.saturating_add(1),
+    };
+    let last = i128::from(first) + i128::from(request.count) - 1;
+    if request.count > 0 && last > i128::from(request.largest) {
+        let message = format!(
+            "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
+            request.table, request.count, request.column, request.largest
+        );
+        return Err(Error::refused(message)
+            .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
+    }
+    let block = Block { table: request.table.clone(), first, last: last as i64 };
+    if request.count > 0
+        && request.start != StartRowNumber::Auto
+        && let Some(why) = free.taken(&block).map_err(|error| fault(names, &error))?
+    {
+        return Err(Error::refused(format!("the keys {first} to {last} of `{}` are not free: {why}", request.table))
+            .hint("set `start_row_number: auto`, or a number above all keys; nothing was written"));
+    }
+    Ok(block)
+}
+
+fn fault(names: &Names, error: &rusqlite::Error) -> Error {
+    names.error("cannot read the keys of", error)
+}
+
+/// Where keys of the table are, beside the ledger: production itself, and the history.
+fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<String>> {
+    let mut places = vec![format!("main.{}", ident(&request.table))];
+    if table_exists(connection, &Names::history_name(&request.table))? {
+        places.push(format!("main.{}", Names::history(&request.table)));
+    }
+    Ok(places)
+}
+
+struct Free<'a> {
+    connection: &'a Connection,
+    request: &'a KeyRequest,
+    places: Vec<String>,
+}
+
+impl Free<'_> {
+    /// SQL for a key's number, and for whether a value is a key at all: a text key has its prefix, its width, and digits.
+    fn sql(&self) -> (String, String) {
+        let column = ident(&self.request.column);
+        match &self.request.text {
+            None => (column.clone(), format!("typeof({column}) = 'integer'")),
+            Some(text) => {
+                let prefix = text.prefix.chars().count();
+                let pattern: String = text
+                    .prefix
+                    .chars()
+                    .map(|char| if "*?[]".contains(char) { format!("[{char}]") } else { char.to_string() })
+                    .collect();
+                let pattern = pattern + &"[0-9]".repeat(text.width.saturating_sub(prefix));
+                (
+                    format!("CAST(substr({column}, {}) AS INTEGER)", prefix + 1),
+                    format!("{column} GLOB {}", literal(&pattern)),
+                )
+            }
+        }
+    }
+
+    /// The largest number that was ever a key; the column's own order finds it, since text keys have one width.
+    fn largest(&self) -> rusqlite::Result<i64> {
+        let (number, is_key) = self.sql();
+        let mut largest = 0_i64;
+        for place in &self.places {
+            let sql = format!(
+                "SELECT {number} FROM {place} WHERE {is_key} ORDER BY {} DESC LIMIT 1",
+                ident(&self.request.column)
+            );
+            let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
+            largest = largest.max(found.unwrap_or(0));
+        }
+        for (table, sql) in [
+            ("delta_block", "SELECT max(last) FROM main.delta_block WHERE table_name = ?1"),
+            ("sqlite_sequence", "SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1"),
+        ] {
+            if table_exists(self.connection, table)? {
+                let found: Option<i64> = self.connection.query_row(sql, [&self.request.table], |row| row.get(0))?;
+                largest = largest.max(found.unwrap_or(0));
+            }
+        }
+        Ok(largest)
+    }
+
+    /// Why a block is not free; None where it is.
+    fn taken(&self, block: &Block) -> rusqlite::Result<Option<String>> {
+        let (number, is_key) = self.sql();
+        let column = ident(&self.request.column);
+        let between = match &self.request.text {
+            None => format!("{column} BETWEEN {} AND {}", block.first, block.last),
+            Some(text) => format!(
+                "{column} BETWEEN {} AND {}",
+                literal(&text.format(block.first)),
+                literal(&text.format(block.last))
+            ),
+        };
+        for place in &self.places {
+            let sql = format!("SELECT {number} FROM {place} WHERE {between} AND {is_key} LIMIT 1");
+            let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
+            if let Some(key) = found {
+                return Ok(Some(format!("key {key} is in production or in the key map already")));
+            }
+        }
+        if !table_exists(self.connection, "delta_block")? {
+            return Ok(None);
+        }
+        let sql = "SELECT first, last, run FROM main.delta_block WHERE table_name = ?1 AND first <= ?3 AND last >= ?2 LIMIT 1";
+        let block = self.connection.query_row(sql, (&block.table, block.first, block.last), |row| {
+            Ok(format!(
+                "run {} has the keys {} to {}",
+                row.get::<_, String>(2)?,
+                row.get::<_, i64>(0)?,
+                row.get::<_, i64>(1)?
+            ))
+        });
+        block.optional()
+    }
+}
