@@ -3,6 +3,7 @@
 //! [`examine`] reads all tables, checks each row by itself, the rows against each other, the key map and production, resolves
 //! references, and takes the children of rejected rows along. What it gives is the verdict on every row.
 
+mod convert;
 mod findings;
 mod places;
 mod read;
@@ -14,12 +15,16 @@ mod transform;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::compute::concat;
+use arrow::datatypes::UInt32Type;
+
 pub use findings::{Detail, Findings, Violation};
 pub use places::Places;
 pub use references::Resolved;
 pub(crate) use sets::shown;
 
-use crate::engine::{Engine, Mask, Rows, RowsTable};
+use crate::engine::{Engine, Mask, Rows, RowsTable, Space};
 use crate::error::Result;
 use crate::journal::{Journal, Step};
 use crate::plan::{CheckKind, Compiled, Plan};
@@ -34,8 +39,10 @@ pub struct Examined {
     pub places: Places,
     /// The records that could not be read.
     pub malformed: Arc<Rows>,
-    /// The files that they are in.
-    pub malformed_files: BTreeSet<usize>,
+    /// How many rows the pipeline's own WHERE leaves out.
+    pub filtered: u64,
+    /// Files that have such records, beside those that [`Places`] knows.
+    pub files: BTreeSet<usize>,
     /// What the checks found.
     pub findings: Findings,
     /// What each reference resolves to.
@@ -46,12 +53,36 @@ pub struct Examined {
     same_record: Mask,
     /// By reference, the rows that were taken along with their parent.
     cascaded: Vec<Mask>,
+    /// Rows that are skipped because production has their values.
+    existing: Existing,
+}
+
+/// Rows that production has already, by a unique constraint, and what it knows of them.
+#[derive(Debug, Default)]
+struct Existing {
+    rows: Vec<u32>,
+    known: Vec<RecordBatch>,
+}
+
+impl Existing {
+    /// Adds answers of the target: the row's number, then what production knows.
+    fn add(&mut self, answer: &RecordBatch) {
+        self.rows.extend_from_slice(answer.column(0).as_primitive::<UInt32Type>().values());
+        self.known.push(answer.clone());
+    }
+
+    /// What production has in a column, in the order of `rows`.
+    fn values(&self, column: &str) -> Result<ArrayRef> {
+        let values: Vec<_> =
+            self.known.iter().filter_map(|batch| batch.column_by_name(column)).map(AsRef::as_ref).collect();
+        Ok(concat(&values)?)
+    }
 }
 
 impl Examined {
     /// How many records the files have.
     pub fn read(&self) -> u64 {
-        u64::from(self.rows.count()) + u64::from(self.malformed.count())
+        u64::from(self.rows.count()) + u64::from(self.malformed.count()) + self.filtered
     }
 
     /// How many records are kept out.
@@ -61,7 +92,7 @@ impl Examined {
 
     /// How many records are left out as declared.
     pub fn skipped(&self) -> u64 {
-        self.findings.kept_out().count() as u64 - self.findings.rejected.count() as u64
+        self.filtered + self.findings.kept_out().count() as u64 - self.findings.rejected.count() as u64
     }
 
     /// How many rows are accepted.
@@ -97,24 +128,23 @@ pub async fn examine(
         for (table, source) in plan.tables.iter().zip(&compiled.sources) {
             let read = read::read(engine, table, source, plan.tables.len(), journal).await?;
             let visible = RowsTable::try_new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."))?;
-            engine.register(&table.name, visible)?;
+            engine.register(Space::Delta, &table.name, visible)?;
             examination.tables.push(Examined {
                 rows: read.rows,
                 places: read.places,
                 malformed: read.malformed,
-                malformed_files: read.malformed_files,
+                filtered: read.filtered,
+                files: read.files,
                 findings: read.findings,
                 resolved: Vec::new(),
                 repeated: Mask::default(),
                 same_record: Mask::default(),
+                existing: Existing::default(),
                 cascaded: vec![Mask::default(); table.references.len()],
             });
         }
         for table in &catalog.tables {
-            engine.register(
-                &format!("production.{}", table.name),
-                Arc::new(ProductionTable::new(target.clone(), table)),
-            )?;
+            engine.register(Space::Production, &table.name, Arc::new(ProductionTable::new(target.clone(), table)))?;
         }
     }
     let _step = journal.step(Step::Check);
@@ -139,22 +169,42 @@ impl Examination<'_> {
             match &check.kind {
                 CheckKind::Unique { columns, ignore_case } => self.unique(at, number, columns, ignore_case).await?,
                 CheckKind::Query { sql } => self.query(at, number, sql).await?,
-                CheckKind::ForeignKey { columns, to, to_columns } => {
-                    self.foreign_key(at, number, columns, to, to_columns).await?
-                }
                 _ => {}
             }
         }
+        // What production has is known before references are resolved, but where the values are references themselves.
+        self.uniques_in_production(at, false).await?;
         for reference in 0..table.references.len() {
             self.resolve(at, reference).await?;
         }
+        self.uniques_in_production(at, true).await?;
+        loop {
+            let rejected = self.tables[at].findings.rejected.count();
+            for (number, check) in table.checks.iter().enumerate() {
+                if let CheckKind::ForeignKey { columns, to, to_columns } = &check.kind {
+                    self.foreign_key(at, number, columns, to, to_columns).await?;
+                }
+            }
+            self.cascade(at)?;
+            // A table that refers to itself by values: a row may go with the row it names, and another with that one.
+            let names_itself = |kind: &CheckKind| matches!(kind, CheckKind::ForeignKey { to, .. } if *to == table.name);
+            if self.tables[at].findings.rejected.count() == rejected || table.check(names_itself).is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The unique checks in production, of columns with or without references among them.
+    async fn uniques_in_production(&mut self, at: usize, with_references: bool) -> Result<()> {
+        let table = &self.plan.tables[at];
         for (number, check) in table.checks.iter().enumerate() {
             if let CheckKind::Unique { columns, ignore_case } = &check.kind
+                && columns.iter().any(|column| table.reference(column).is_some()) == with_references
                 && !sets::is_new(table, columns)
             {
                 self.unique_in_production(at, number, columns, ignore_case).await?;
             }
         }
-        self.cascade(at)
+        Ok(())
     }
 }

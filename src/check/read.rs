@@ -20,7 +20,8 @@ pub(super) struct Read {
     pub(super) rows: Arc<Rows>,
     pub(super) places: Places,
     pub(super) malformed: Arc<Rows>,
-    pub(super) malformed_files: BTreeSet<usize>,
+    pub(super) files: BTreeSet<usize>,
+    pub(super) filtered: u64,
     pub(super) findings: Findings,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn read(
     let mut rows = engine.rows(table.kept_schema(), share);
     let mut malformed = engine.rows(malformed_schema(table), share * 8);
     let (mut places, mut findings) = (Places::default(), Findings::new(table));
-    let mut malformed_files = BTreeSet::new();
+    let (mut files, mut filtered) = (BTreeSet::new(), 0);
 
     let transformed = stream::iter(source.batches(limits.batch_rows)).map(|batch| {
         let transform = transform.clone();
@@ -63,7 +64,7 @@ pub(super) async fn read(
         }
     });
     let mut transformed = transformed.buffered(limits.threads);
-    while let Some((batch, Transformed { rows: typed, violations, skipped })) = transformed.try_next().await? {
+    while let Some((batch, Transformed { rows: typed, violations, wanted })) = transformed.try_next().await? {
         let first = rows.count();
         for (check, row, text) in violations {
             let row = first + row as u32;
@@ -72,28 +73,39 @@ pub(super) async fn read(
                 None => findings.add(table, check, row, Detail::None),
             }
         }
-        for row in skipped {
-            findings.skipped.insert(first + row as u32);
-        }
         if !batch.malformed.is_empty() {
             let first = malformed.count();
             for at in 0..batch.malformed.len() as u32 {
                 findings.add_malformed(parse, first + at);
             }
-            malformed_files.insert(batch.file);
+            files.insert(batch.file);
             malformed.write(malformed_batch(table, &batch)?)?;
         }
-        places.extend(batch.file, &batch.lines);
+        match wanted {
+            None => places.extend(batch.file, &batch.lines),
+            Some(wanted) => {
+                let lines: Vec<u64> = batch
+                    .lines
+                    .iter()
+                    .zip(wanted.values())
+                    .filter(|(_, wanted)| *wanted)
+                    .map(|(line, _)| *line)
+                    .collect();
+                filtered += (batch.lines.len() - lines.len()) as u64;
+                files.extend((!batch.lines.is_empty()).then_some(batch.file));
+                places.extend(batch.file, &lines);
+            }
+        }
         journal.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
         rows.write(typed)?;
     }
-    Ok(Read { rows: rows.finish()?, places, malformed: malformed.finish()?, malformed_files, findings })
+    Ok(Read { rows: rows.finish()?, places, malformed: malformed.finish()?, files, filtered, findings })
 }
 
 fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {
     let list: &[Malformed] = &batch.malformed;
     let texts = |text: &dyn Fn(&Malformed) -> Option<String>| -> ArrayRef {
-        Arc::new(StringArray::from_iter(list.iter().map(text)))
+        Arc::new(list.iter().map(text).collect::<StringArray>())
     };
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(vec![batch.file as u32; list.len()])),

@@ -4,17 +4,18 @@
 //! up there. The result is an array over the rows: the number of a row of the delta, or of a value that production knows. Keys
 //! come later, by one `take`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, new_empty_array};
-use arrow::compute::{concat, take};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, new_empty_array};
+use arrow::compute::{concat, filter, take};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 
 use super::sets::{number, typed};
 use super::{Detail, Examination};
-use crate::engine::{Mask, RowsTable, ident};
+use crate::engine::{Mask, RowsTable, Space, ident};
 use crate::error::{Error, Result};
-use crate::plan::{CheckKind, Table};
+use crate::plan::{CheckKind, Reference, Table};
 use crate::target::{Lookup, Place};
 
 /// What every row of a table refers to by one of its references.
@@ -69,40 +70,64 @@ impl Examination<'_> {
         let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: which })?;
         let column = reference.text_column();
         let mut targets = self.nothing_or_missing(at, &column)?;
-        let child = ident(&table.name);
-        let text = ident(&column);
-
-        let (mut parents, mut without) = (0, String::new());
+        let (mut parents, mut found) = (0, self.no_values(reference));
         if let Some(parent) = reference.parent {
             parents = self.tables[parent].rows.count();
-            // One row a legacy key; a row that is skipped is in production, and found there.
-            let examined = &self.tables[parent];
-            let first_rows = examined.repeated.union(&examined.findings.skipped);
-            let known = RowsTable::try_new(examined.rows.clone(), Arc::new(first_rows), |name| name == "_key")?;
-            self.engine.register("_parents", known)?;
-            let sql = format!("SELECT c._row, p._row AS parent FROM {child} c JOIN _parents p ON c.{text} = p._key");
-            self.engine.for_each(&sql, |batch| scatter(batch, &mut targets, 0)).await?;
-            without = format!(" AND NOT EXISTS (SELECT 1 FROM _parents p WHERE p._key = c.{text})");
+            found = self.in_delta(at, which, parent, &mut targets).await?;
         }
-        let question = Question { table, which, child: &child, text: &text, without: &without, parents };
-        let (found, several) = self.find(&question, &mut targets).await?;
-        let ambiguous = format!(
-            "`{}` has several rows with this `{}`",
-            reference.to,
-            reference.by.as_deref().unwrap_or("legacy key")
-        );
+        let offset = parents + found.len() as u32;
+        let unresolved = self.find(at, which, offset, &mut targets).await?;
+        let found = concat(&[&found, &unresolved.values])?;
         for (row, target) in targets.iter().enumerate() {
             let row = row as u32;
             if *target != MISSING || self.tables[at].findings.skipped.contains(row) {
                 continue;
             }
-            match several.contains(row) {
-                true => self.tables[at].findings.add_text(table, check, row, &ambiguous),
-                false => self.tables[at].findings.add(table, check, row, Detail::None),
+            match unresolved.why.get(&row) {
+                Some(why) => self.tables[at].findings.add_text(table, check, row, why),
+                None => self.tables[at].findings.add(table, check, row, Detail::None),
             }
         }
         self.tables[at].resolved.push(Resolved { targets, parents, found });
         Ok(())
+    }
+
+    /// An empty array of the type that a reference's keys have.
+    fn no_values(&self, reference: &Reference) -> ArrayRef {
+        let column = self.catalog.table(&reference.to).and_then(|to| to.column(&reference.give));
+        new_empty_array(column.map_or(&DataType::Null, |column| &column.data_type))
+    }
+
+    /// Finds the rows of the delta that are referred to. One that is skipped because production has it stands for production's
+    /// row: the keys of those are given.
+    async fn in_delta(&self, at: usize, which: usize, parent: usize, targets: &mut [u32]) -> Result<ArrayRef> {
+        let reference = &self.plan.tables[at].references[which];
+        let (child, text) = (ident(&self.plan.tables[at].name), ident(&reference.text_column()));
+        let examined = &self.tables[parent];
+        let table = |without: Mask| RowsTable::try_new(examined.rows.clone(), Arc::new(without), |name| name == "_key");
+        // One row a legacy key.
+        self.engine.register(
+            Space::Internal,
+            "parents",
+            table(examined.repeated.union(&examined.findings.skipped))?,
+        )?;
+        let sql =
+            format!("SELECT c._row, p._row AS parent FROM internal.parents p JOIN {child} c ON p._key = c.{text}");
+        self.engine.for_each(&sql, |batch| scatter(batch, targets, 0)).await?;
+        let existing = &examined.existing;
+        if existing.rows.is_empty() {
+            return Ok(self.no_values(reference));
+        }
+        let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..existing.rows.len() as u32));
+        let rows: ArrayRef = Arc::new(UInt32Array::from(existing.rows.clone()));
+        let known = RecordBatch::try_from_iter([("_id", numbers), ("_row", rows)])?;
+        self.engine.register(Space::Internal, "parents", table(examined.repeated.clone())?)?;
+        self.engine.register_batches(Space::Internal, "existing", known.schema(), vec![known])?;
+        let sql = format!(
+            "SELECT c._row, e._id FROM internal.existing e JOIN internal.parents p ON e._row = p._row JOIN {child} c ON p._key = c.{text}"
+        );
+        self.engine.for_each(&sql, |batch| scatter(batch, targets, examined.rows.count())).await?;
+        existing.values(&reference.give)
     }
 
     fn nothing_or_missing(&self, at: usize, column: &str) -> Result<Vec<u32>> {
@@ -117,130 +142,173 @@ impl Examination<'_> {
     }
 
     /// Looks up what the delta itself does not have: the distinct texts go to the target, the answers come back by number.
-    /// Gives the values found, and the rows for which there are several.
-    async fn find(&self, question: &Question<'_>, targets: &mut [u32]) -> Result<(ArrayRef, Mask)> {
-        let Question { table, which, child, text, without, parents } = *question;
-        let reference = &table.references[which];
-        let data_type = self
-            .catalog
-            .table(&reference.to)
-            .and_then(|to| to.column(&reference.give))
-            .map_or(DataType::Null, |column| column.data_type.clone());
-        let distinct = format!("SELECT DISTINCT c.{text} AS text FROM {child} c WHERE c.{text} IS NOT NULL{without}");
+    async fn find(&self, at: usize, which: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
+        let reference = &self.plan.tables[at].references[which];
+        let mut unresolved = Unresolved { values: self.no_values(reference), why: HashMap::new() };
+        let column = reference.text_column();
+        let mut resolved = Mask::default();
+        for (row, _) in targets.iter().enumerate().filter(|(_, target)| **target != MISSING) {
+            resolved.insert(row as u32);
+        }
+        let rows = self.tables[at].rows.clone();
+        self.engine.register(
+            Space::Internal,
+            "unresolved",
+            RowsTable::try_new(rows, Arc::new(resolved), |name| name == column)?,
+        )?;
+        let text = ident(&column);
         let mut texts = Vec::new();
         self.engine
-            .for_each(&distinct, |batch| {
+            .for_each(&format!("SELECT DISTINCT {text} AS text FROM internal.unresolved"), |batch| {
                 texts.push(batch.column(0).clone());
                 Ok(())
             })
             .await?;
-        let mut rows = Mask::default();
         if texts.is_empty() {
-            return Ok((new_empty_array(&data_type), rows));
+            return Ok(unresolved);
         }
         let texts = concat(&texts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
-        let fields = vec![Field::new("_id", DataType::UInt32, false), Field::new("text", DataType::Utf8, true)];
-        let schema = Arc::new(Schema::new(fields));
-        let ids = Arc::new(UInt32Array::from_iter_values(0..texts.len() as u32));
-        let question = RecordBatch::try_new(schema.clone(), vec![ids, texts.clone()])?;
-        let (place, match_on, asked) = match &reference.by {
-            None => (Place::KeyMap(reference.to.clone()), "legacy_key".to_owned(), question),
-            Some(by) => {
-                let wanted = self
-                    .catalog
-                    .table(&reference.to)
-                    .and_then(|to| to.column(by))
-                    .map_or(DataType::Utf8, |column| column.data_type.clone());
-                (Place::Production(reference.to.clone()), by.clone(), typed(&question, 1, &wanted)?)
-            }
-        };
-        let lookup =
-            Lookup { place, match_on: vec![match_on], ignore_case: Vec::new(), give: vec![reference.give.clone()] };
-        let answers = self.target.lookup(&lookup, &[asked]).await?;
-        let (mut ids, mut values) = (Vec::new(), Vec::new());
-        for answer in &answers {
-            ids.extend_from_slice(answer.column(0).as_primitive::<UInt32Type>().values());
-            values.push(answer.column(1).clone());
-        }
-        if ids.is_empty() {
-            return Ok((new_empty_array(&data_type), rows));
-        }
-        let values = concat(&values.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
-        let (mut known, mut ambiguous) = (Mask::default(), Mask::default());
-        for id in &ids {
-            if !known.insert(*id) {
-                ambiguous.insert(*id);
-            }
-        }
-        // Back to the rows: which answer each text has.
+        let (answers, why) = self.ask_for(reference, &texts).await?;
+        // Back to the rows: which answer each text has, or why it has none.
         let texts = texts.as_string::<i32>();
-        let answered: Vec<(u32, u32)> = ids
-            .iter()
-            .enumerate()
-            .filter(|(_, id)| !ambiguous.contains(**id))
-            .map(|(at, id)| (at as u32, *id))
-            .collect();
-        let back = |numbers: Vec<u32>, texts: StringArray| {
-            RecordBatch::try_new(schema.clone(), vec![Arc::new(UInt32Array::from(numbers)), Arc::new(texts)])
+        let back = async |numbers: Vec<u32>, ids: &[u32], each: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
+            let texts: ArrayRef =
+                Arc::new(StringArray::from_iter_values(ids.iter().map(|id| texts.value(*id as usize))));
+            let numbers: ArrayRef = Arc::new(UInt32Array::from(numbers));
+            let answered = RecordBatch::try_from_iter([("_id", numbers), ("text", texts)])?;
+            self.engine.register_batches(Space::Internal, "answered", answered.schema(), vec![answered])?;
+            let sql = format!(
+                "SELECT u._row, a._id FROM internal.answered a JOIN internal.unresolved u ON a.text = u.{text}"
+            );
+            self.engine.for_each(&sql, each).await
         };
-        let found = back(
-            answered.iter().map(|(at, _)| *at).collect(),
-            StringArray::from_iter_values(answered.iter().map(|(_, id)| texts.value(*id as usize))),
-        )?;
-        self.engine.register_batches("_found", schema.clone(), vec![found])?;
-        let sql = format!("SELECT c._row, f._id FROM {child} c JOIN _found f ON c.{text} = f.text");
-        self.engine.for_each(&sql, |batch| scatter(batch, targets, parents)).await?;
-        if !ambiguous.is_empty() {
-            let several = back(
-                ambiguous.iter().collect(),
-                StringArray::from_iter_values(ambiguous.iter().map(|id| texts.value(id as usize))),
-            )?;
-            self.engine.register_batches("_several", schema, vec![several])?;
-            let sql = format!("SELECT c._row FROM {child} c JOIN _several s ON c.{text} = s.text");
-            self.engine
-                .for_each(&sql, |batch| {
-                    for row in batch.column(0).as_primitive::<UInt32Type>().values() {
-                        rows.insert(*row);
-                    }
-                    Ok(())
-                })
-                .await?;
+        if !answers.ids.is_empty() {
+            let numbers = (0..answers.ids.len() as u32).collect();
+            back(numbers, &answers.ids, &mut |batch| scatter(batch, targets, offset)).await?;
+            unresolved.values = answers.values;
         }
-        Ok((values, rows))
+        if !why.is_empty() {
+            let ids: Vec<u32> = why.keys().copied().collect();
+            back(ids.clone(), &ids, &mut |batch| {
+                let (rows, ids) =
+                    (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt32Type>());
+                let whys =
+                    rows.values().iter().zip(ids.values()).filter_map(|(row, id)| Some((*row, why.get(id)?.clone())));
+                unresolved.why.extend(whys);
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(unresolved)
+    }
+
+    /// Asks the target for the keys of texts: through the key map's history and then production, where the row may be gone; or in
+    /// production by the column that the texts are values of.
+    async fn ask_for(&self, reference: &Reference, texts: &ArrayRef) -> Result<(Answers, HashMap<u32, String>)> {
+        let production = Place::Production(reference.to.clone());
+        let give = vec![reference.give.clone()];
+        let to = self.catalog.table(&reference.to);
+        let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..texts.len() as u32));
+        let question = RecordBatch::try_from_iter([("_id", ids), ("text", texts.clone())])?;
+        let mut why = HashMap::new();
+        let answers = match &reference.by {
+            Some(by) => {
+                let wanted = to.and_then(|to| to.column(by)).map_or(DataType::Utf8, |column| column.data_type.clone());
+                let lookup = Lookup { place: production, match_on: vec![by.clone()], ignore_case: Vec::new(), give };
+                Answers::new(
+                    &self.target.lookup(&lookup, &[typed(&question, 1, &wanted)?]).await?,
+                    self.no_values(reference),
+                )?
+            }
+            None => {
+                let key = match reference.parent {
+                    Some(parent) => self.plan.tables[parent].key.columns().to_vec(),
+                    None => to.map(|to| to.primary_key.clone()).unwrap_or_default(),
+                };
+                let history = Lookup {
+                    place: Place::KeyMap(reference.to.clone()),
+                    match_on: vec!["legacy_key".into()],
+                    ignore_case: Vec::new(),
+                    give: key.clone(),
+                };
+                let mapped = self.target.lookup(&history, &[question]).await?;
+                let live = Lookup { place: production, match_on: key, ignore_case: Vec::new(), give };
+                let live = if mapped.is_empty() { Vec::new() } else { self.target.lookup(&live, &mapped).await? };
+                let answers = Answers::new(&live, self.no_values(reference))?;
+                for batch in &mapped {
+                    let gone = batch
+                        .column(0)
+                        .as_primitive::<UInt32Type>()
+                        .values()
+                        .iter()
+                        .filter(|id| !answers.known.contains(**id));
+                    let reason = format!(
+                        "the key map knows it, but its row of `{}` is not in production any more",
+                        reference.to
+                    );
+                    why.extend(gone.map(|id| (*id, reason.clone())));
+                }
+                answers
+            }
+        };
+        let several = format!(
+            "`{}` has several rows with this `{}`",
+            reference.to,
+            reference.by.as_deref().unwrap_or("legacy key")
+        );
+        why.extend(answers.ambiguous.iter().map(|id| (id, several.clone())));
+        Ok((answers, why))
     }
 
     /// Takes the children of rejected rows along, down to rows of the same table that refer to each other.
     pub(super) fn cascade(&mut self, at: usize) -> Result<()> {
-        let plan = self.plan;
-        let table = &plan.tables[at];
-        loop {
-            let mut more = Vec::new();
-            for (which, reference) in table.references.iter().enumerate() {
-                let (Some(parent), Some(check)) = (
-                    reference.parent.filter(|_| reference.by.is_none()),
-                    table.check(|kind| *kind == CheckKind::ParentRejected { reference: which }),
-                ) else {
-                    continue;
-                };
-                let rejected = &self.tables[parent].findings.rejected;
-                let examined = &self.tables[at];
-                for row in 0..examined.rows.count() {
-                    let target = examined.resolved[which].parent(row).filter(|target| rejected.contains(*target));
-                    if let Some(target) = target
-                        && !examined.cascaded[which].contains(row)
-                        && !examined.findings.skipped.contains(row)
-                    {
-                        more.push((which, check, row, Detail::Row { table: parent as u32, row: target }));
+        let table = &self.plan.tables[at];
+        let mut inside = Vec::new();
+        for (which, reference) in table.references.iter().enumerate() {
+            let Some(parent) = reference.parent.filter(|_| reference.by.is_none()) else { continue };
+            let check = number(table, &|kind| *kind == CheckKind::ParentRejected { reference: which })?;
+            if parent == at {
+                inside.push((which, check));
+                continue;
+            }
+            for row in 0..self.tables[at].rows.count() {
+                let target = self.tables[at].resolved[which].parent(row);
+                if let Some(target) = target.filter(|target| self.tables[parent].findings.rejected.contains(*target)) {
+                    self.take_along(at, which, check, row, Detail::Row { table: parent as u32, row: target });
+                }
+            }
+        }
+        let children =
+            inside.iter().map(|(which, _)| Children::new(&self.tables[at].resolved[*which])).collect::<Vec<_>>();
+        for ((which, _), children) in inside.iter().zip(&children) {
+            // A row that turned out to be left out after references to it were resolved is nowhere.
+            let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: *which })?;
+            let skipped: Vec<u32> = self.tables[at].findings.skipped.iter().collect();
+            for child in skipped.iter().flat_map(|row| children.of(*row)) {
+                if !self.tables[at].findings.skipped.contains(*child) {
+                    self.tables[at].findings.add_text(table, check, *child, "it refers to a row that is left out");
+                }
+            }
+        }
+        let mut waiting: Vec<u32> = self.tables[at].findings.rejected.iter().collect();
+        while let Some(row) = waiting.pop() {
+            for ((which, check), children) in inside.iter().zip(&children) {
+                for child in children.of(row) {
+                    let known = self.tables[at].findings.rejected.contains(*child);
+                    self.take_along(at, *which, *check, *child, Detail::Row { table: at as u32, row });
+                    if !known && self.tables[at].findings.rejected.contains(*child) {
+                        waiting.push(*child);
                     }
                 }
             }
-            if more.is_empty() {
-                return Ok(());
-            }
-            for (which, check, row, detail) in more {
-                self.tables[at].cascaded[which].insert(row);
-                self.tables[at].findings.add(table, check, row, detail);
-            }
+        }
+        Ok(())
+    }
+
+    /// Rejects a row with the row that it refers to, once a reference.
+    fn take_along(&mut self, at: usize, which: usize, check: usize, row: u32, detail: Detail) {
+        if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[which].insert(row) {
+            self.tables[at].findings.add(&self.plan.tables[at], check, row, detail);
         }
     }
 
@@ -285,10 +353,15 @@ impl Examination<'_> {
                 known.insert(*id);
             }
         }
-        self.engine.register_batches("_asked", schema, questions)?;
+        self.engine.register_batches(Space::Internal, "asked", schema, questions)?;
         let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(known.iter()));
         let id_schema = Arc::new(Schema::new(vec![Field::new("_id", DataType::UInt32, false)]));
-        self.engine.register_batches("_known", id_schema.clone(), vec![RecordBatch::try_new(id_schema, vec![ids])?])?;
+        self.engine.register_batches(
+            Space::Internal,
+            "known",
+            id_schema.clone(),
+            vec![RecordBatch::try_new(id_schema, vec![ids])?],
+        )?;
         let same = |other: &str, others: &[String]| {
             let pairs: Vec<_> =
                 names.iter().zip(others).map(|(name, theirs)| format!("c.{name} = {other}.{theirs}")).collect();
@@ -299,12 +372,16 @@ impl Examination<'_> {
         if let Some(parent) = plan.position(to).filter(|parent| brings(&plan.tables[*parent], to_columns)) {
             let without = Arc::new(self.tables[parent].findings.kept_out());
             let wanted = |name: &str| to_columns.iter().any(|column| column == name);
-            self.engine.register("_parents", RowsTable::try_new(self.tables[parent].rows.clone(), without, wanted)?)?;
+            self.engine.register(
+                Space::Internal,
+                "parents",
+                RowsTable::try_new(self.tables[parent].rows.clone(), without, wanted)?,
+            )?;
             let theirs: Vec<_> = to_columns.iter().map(|name| ident(name)).collect();
-            in_delta = Some(format!(" AND NOT EXISTS (SELECT 1 FROM _parents d WHERE {})", same("d", &theirs)));
+            in_delta = Some(format!(" AND NOT EXISTS (SELECT 1 FROM internal.parents d WHERE {})", same("d", &theirs)));
         }
         let missing = format!(
-            "SELECT c._row FROM {child} c JOIN _asked a ON {} WHERE NOT EXISTS (SELECT 1 FROM _known k WHERE k._id = a._id){}",
+            "SELECT c._row FROM internal.asked a JOIN {child} c ON {} WHERE NOT EXISTS (SELECT 1 FROM internal.known k WHERE k._id = a._id){}",
             same("a", &names),
             in_delta.unwrap_or_default()
         );
@@ -324,17 +401,70 @@ impl Examination<'_> {
     }
 }
 
-/// A question for what the rows of a table refer to.
-#[derive(Clone, Copy)]
-struct Question<'a> {
-    table: &'a Table,
-    which: usize,
-    /// The table's name, and the column that holds the texts, as SQL.
-    child: &'a str,
-    text: &'a str,
-    /// SQL that leaves out what the delta itself has.
-    without: &'a str,
-    parents: u32,
+/// What could not be found in the delta.
+struct Unresolved {
+    /// The values that the target knows.
+    values: ArrayRef,
+    /// By row, why it has none, where there is more to say than that.
+    why: HashMap<u32, String>,
+}
+
+/// The target's answers to a question: each text's number and its value, where there is exactly one.
+struct Answers {
+    ids: Vec<u32>,
+    values: ArrayRef,
+    known: Mask,
+    ambiguous: Mask,
+}
+
+impl Answers {
+    fn new(batches: &[RecordBatch], none: ArrayRef) -> Result<Self> {
+        let (mut known, mut ambiguous) = (Mask::default(), Mask::default());
+        let all = || batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
+        for id in all() {
+            if !known.insert(*id) {
+                ambiguous.insert(*id);
+            }
+        }
+        let single: BooleanArray = all().map(|id| Some(!ambiguous.contains(*id))).collect();
+        let ids = all().copied().filter(|id| !ambiguous.contains(*id)).collect();
+        let columns: Vec<_> = batches.iter().map(|batch| batch.column(1).as_ref()).collect();
+        let values = if columns.is_empty() { none } else { filter(&concat(&columns)?, &single)? };
+        Ok(Self { ids, values, known, ambiguous })
+    }
+}
+
+/// Which rows of a table refer to a row of the same table.
+struct Children {
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl Children {
+    fn new(resolved: &Resolved) -> Self {
+        let parent = |row: u32| resolved.parent(row).filter(|parent| *parent != row);
+        let count = resolved.targets.len() as u32;
+        let mut starts = vec![0; count as usize + 1];
+        for target in (0..count).filter_map(parent) {
+            starts[target as usize + 1] += 1;
+        }
+        for at in 1..starts.len() {
+            starts[at] += starts[at - 1];
+        }
+        let mut next = starts.clone();
+        let mut rows = vec![0; starts.last().copied().unwrap_or(0) as usize];
+        for row in 0..count {
+            if let Some(target) = parent(row) {
+                rows[next[target as usize] as usize] = row;
+                next[target as usize] += 1;
+            }
+        }
+        Self { starts, rows }
+    }
+
+    fn of(&self, row: u32) -> &[u32] {
+        &self.rows[self.starts[row as usize] as usize..self.starts[row as usize + 1] as usize]
+    }
 }
 
 /// Whether the rows of a table bring their values of these columns themselves.

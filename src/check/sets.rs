@@ -1,17 +1,18 @@
 //! Rows against each other, against the key map, and against production: what SQL over sets decides.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 
 use super::{Detail, Examination, Resolved};
-use crate::engine::{Mask, RowsTable, ident};
+use crate::engine::{Mask, RowsTable, Space, ident};
 use crate::error::{Error, Result};
-use crate::plan::{CheckKind, Fill, Key, Table};
+use crate::plan::{CheckKind, Fill, Key, Table, rows_of};
 use crate::spec::{Duplicates, Existing};
 use crate::target::{Lookup, Place};
 
@@ -28,16 +29,17 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
-        let found = self.groups(&table.name, &["_key".to_owned()], &[]).await?;
+        let found = self.groups(&ident(&table.name), &["_key".to_owned()], &[]).await?;
+        self.tables[at].repeated = self.duplicates(at, check, &found);
         let mut all = Mask::default();
-        for (row, first, last) in found {
-            all.insert(row);
-            if row != first {
-                self.tables[at].repeated.insert(row);
-            }
-            self.duplicate(at, check, row, first, last);
+        for (row, _) in &found {
+            all.insert(*row);
         }
-        self.tables[at].same_record = all;
+        // Which rows have nothing to say about other constraints: those that do not stay.
+        self.tables[at].same_record = match table.duplicates {
+            Duplicates::First => self.tables[at].repeated.clone(),
+            Duplicates::Reject => all,
+        };
         Ok(())
     }
 
@@ -50,21 +52,18 @@ impl Examination<'_> {
         ignore_case: &[String],
     ) -> Result<()> {
         let table = &self.plan.tables[at];
-        let name = format!("_unique_{}", table.name);
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
         let examined = &self.tables[at];
         let wanted = |name: &str| columns.iter().any(|column| column == name);
         let others = Arc::new(examined.same_record.clone());
-        self.engine.register(&name, RowsTable::try_new(examined.rows.clone(), others, wanted)?)?;
-        for (row, first, last) in self.groups(&name, &columns, ignore_case).await? {
-            self.duplicate(at, check, row, first, last);
-        }
+        self.engine.register(Space::Internal, "unique", RowsTable::try_new(examined.rows.clone(), others, wanted)?)?;
+        let found = self.groups("internal.unique", &columns, ignore_case).await?;
+        self.duplicates(at, check, &found);
         Ok(())
     }
 
-    /// The rows of groups that share values: row, the group's first and its last.
-    async fn groups(&self, table: &str, columns: &[String], ignore_case: &[String]) -> Result<Vec<(u32, u32, u32)>> {
-        let table = ident(table);
+    /// The rows of groups that share values, in order: row, and the group's first.
+    async fn groups(&self, table: &str, columns: &[String], ignore_case: &[String]) -> Result<Vec<(u32, u32)>> {
         let compared = |of: &str| {
             let compared = columns.iter().map(move |name| match ignore_case.contains(name) {
                 true => format!("translate({of}.{}, '{UPPER}', '{LOWER}')", ident(name)),
@@ -76,9 +75,9 @@ impl Examination<'_> {
         let there: Vec<_> = compared("i").iter().map(|key| format!("{key} IS NOT NULL")).collect();
         let same: Vec<_> = compared("t").iter().enumerate().map(|(at, key)| format!("{key} = d._k{at}")).collect();
         let sql = format!(
-            "SELECT t._row, d._first, d._last FROM {table} t JOIN (
-                 SELECT {named}, min(i._row) AS _first, max(i._row) AS _last FROM {table} i WHERE {there} GROUP BY {keys} HAVING count(*) > 1
-             ) d ON {same}",
+            "SELECT t._row, d._first FROM (
+                 SELECT {named}, min(i._row) AS _first FROM {table} i WHERE {there} GROUP BY {keys} HAVING count(*) > 1
+             ) d JOIN {table} t ON {same}",
             named = named.join(", "),
             there = there.join(" AND "),
             keys = compared("i").join(", "),
@@ -88,9 +87,7 @@ impl Examination<'_> {
         self.engine
             .for_each(&sql, |batch| {
                 let column = |at: usize| batch.column(at).as_primitive::<UInt32Type>();
-                found.extend(
-                    (0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row), column(2).value(row))),
-                );
+                found.extend((0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row))));
                 Ok(())
             })
             .await?;
@@ -98,14 +95,34 @@ impl Examination<'_> {
         Ok(found)
     }
 
-    fn duplicate(&mut self, at: usize, check: usize, row: u32, first: u32, last: u32) {
+    /// Notes the rows of groups that do not stay, each with another of its group, and gives all but the one of each group that does
+    /// or could: the first that nothing else is wrong with.
+    fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> Mask {
         let table = &self.plan.tables[at];
-        let other = match (table.duplicates, row == first) {
-            (Duplicates::First, true) => return,
-            (Duplicates::Reject, true) => last,
-            (_, false) => first,
-        };
-        self.tables[at].findings.add(table, check, row, Detail::Row { table: at as u32, row: other });
+        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (row, first) in found {
+            groups.entry(*first).or_default().push(*row);
+        }
+        let mut repeated = Mask::default();
+        for rows in groups.values() {
+            let findings = &mut self.tables[at].findings;
+            let good = rows.iter().find(|row| !findings.rejected.contains(**row));
+            let Some(stays) = good.or(rows.first()).copied() else { continue };
+            for row in rows.iter().filter(|row| **row != stays) {
+                repeated.insert(*row);
+            }
+            for (number, row) in rows.iter().enumerate() {
+                let other = if number == 0 { rows.get(1) } else { rows.first() };
+                let other = match table.duplicates {
+                    // A row that is out by its own fault is no duplicate of the one that stays.
+                    Duplicates::First if *row == stays || findings.rejected.contains(*row) => continue,
+                    Duplicates::First => stays,
+                    Duplicates::Reject => other.copied().unwrap_or(stays),
+                };
+                findings.add(table, check, *row, Detail::Row { table: at as u32, row: other });
+            }
+        }
+        repeated
     }
 
     /// Rows whose legacy key is in the key map already.
@@ -151,7 +168,7 @@ impl Examination<'_> {
             place: Place::Production(table.name.clone()),
             match_on: columns.to_vec(),
             ignore_case: ignore_case.to_vec(),
-            give: table.catalog.primary_key.clone(),
+            give: self.wanted_of(at),
         };
         let mut batches = Vec::new();
         let mut answers = Vec::new();
@@ -170,27 +187,43 @@ impl Examination<'_> {
         if waiting > 0 {
             answers.extend(self.target.lookup(&lookup, &batches).await?);
         }
+        let keys = table.catalog.primary_key.len();
         for answer in answers {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
+            let mut skipped = Vec::new();
             for row in 0..answer.num_rows() {
-                let key: Vec<_> = (1..answer.num_columns()).map(|column| shown(answer.column(column), row)).collect();
+                let key: Vec<_> = (1..=keys).map(|column| shown(answer.column(column), row)).collect();
                 let text = format!("production has it: `{}` {}", table.name, key.join(", "));
-                self.exists(at, check, ids.value(row), &text);
+                skipped.push(self.exists(at, check, ids.value(row), &text));
             }
+            self.tables[at].existing.add(&filter_record_batch(&answer, &skipped.into())?);
         }
         Ok(())
     }
 
+    /// What must be known of a row that production has already: its key, and what rows that refer to it hold.
+    fn wanted_of(&self, at: usize) -> Vec<String> {
+        let table = &self.plan.tables[at];
+        let mut wanted = table.catalog.primary_key.clone();
+        for reference in self.plan.tables.iter().flat_map(|table| &table.references) {
+            if reference.to == table.name && !wanted.contains(&reference.give) {
+                wanted.push(reference.give.clone());
+            }
+        }
+        wanted
+    }
+
     /// A row that is there already: skipped where the pipeline says so, unless something else is wrong with it.
-    fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) {
+    /// Gives whether it is skipped now, and was not before.
+    fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) -> bool {
         let table = &self.plan.tables[at];
         let findings = &mut self.tables[at].findings;
         match table.existing {
-            Existing::Skip if !findings.rejected.contains(row) => {
-                findings.skipped.insert(row);
+            Existing::Skip => !findings.rejected.contains(row) && findings.skipped.insert(row),
+            Existing::Reject => {
+                findings.add_text(table, check, row, text);
+                false
             }
-            Existing::Skip => {}
-            Existing::Reject => findings.add_text(table, check, row, text),
         }
     }
 
@@ -199,22 +232,19 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let mut rows = Mask::default();
-        let wrapped = format!("SELECT CAST(_row AS INTEGER UNSIGNED) AS _row FROM ({sql}) WHERE _row IS NOT NULL");
         let named = |error: Error| {
             Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
         };
-        let mut stream = self.engine.query(&wrapped).await.map_err(named)?;
+        let mut stream = self.engine.query(&rows_of(sql)).await.map_err(named)?;
+        let count = i64::from(self.tables[at].rows.count());
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(|error| named(error.into()))?;
-            for row in batch.column(0).as_primitive::<UInt32Type>().values() {
-                if *row >= self.tables[at].rows.count() {
-                    return Err(Error::pipeline(format!(
-                        "the query returns row {row}, which `{}` has not",
-                        table.name
-                    ))
-                    .hint(format!("select `_row` of `{}`, not of another table", table.name)));
+            for row in batch.column(0).as_primitive::<Int64Type>().values() {
+                if !(0..count).contains(row) {
+                    return Err(named(Error::data(format!("it returns row {row}, and `{}` has {count}", table.name)))
+                        .hint(format!("select `_row` of `{}`, not of another table", table.name)));
                 }
-                rows.insert(*row);
+                rows.insert(*row as u32);
             }
         }
         for row in rows.iter() {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, list};
+use super::{Engine, message};
 
 /// An SQL expression that gives one value a row.
 #[derive(Debug, Clone)]
@@ -28,8 +30,10 @@ impl Engine {
     /// As text, for a message at the expression's own place: it does not parse, names a column that is not there, does
     /// not type, holds a subquery or an aggregate, or has another value each time it is asked.
     pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, String> {
+        let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
+        let told = |error| message::explain_columns(&error, &columns);
         let known = DFSchema::try_from(schema.clone()).map_err(|error| error.strip_backtrace())?;
-        let logical = self.context.parse_sql_expr(sql, &known).map_err(|error| self.column_error(&error, schema))?;
+        let logical = self.context.parse_sql_expr(sql, &known).map_err(told)?;
         if logical.is_volatile() {
             return Err(
                 "the expression has another value each time; keys and counts must be the same in every run".into()
@@ -37,8 +41,8 @@ impl Engine {
         }
         let mut columns: Vec<String> = logical.column_refs().into_iter().map(|column| column.name.clone()).collect();
         columns.sort();
-        let compiled = self.compile(logical, known).map_err(|error| self.column_error(&error, schema))?;
-        let data_type = compiled.data_type(schema).map_err(|error| self.column_error(&error, schema))?;
+        let compiled = self.compile(logical, known).map_err(told)?;
+        let data_type = compiled.data_type(schema).map_err(told)?;
         Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled })
     }
 
@@ -53,21 +57,17 @@ impl Engine {
             .build();
         let simplifier = ExprSimplifier::new(moment);
         let folded = simplifier.simplify(simplifier.coerce(logical, &known)?)?;
-        state.create_physical_expr(folded, &known)
+        let compiled = state.create_physical_expr(folded, &known)?;
+        Ok(compiled.transform_up(|part| Ok(checked(part)))?.data)
     }
+}
 
-    fn column_error(&self, error: &datafusion::error::DataFusionError, schema: &Schema) -> String {
-        let text = self.explain_error(error);
-        match text.strip_prefix("No field named ") {
-            Some(rest) => {
-                let name = rest.split(". ").next().unwrap_or(rest).trim_end_matches('.').trim_matches('"');
-                let mut valid: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
-                valid.retain(|name| !name.starts_with('_'));
-                format!("there is no column `{name}`; there are {}", list(&valid))
-            }
-            None => text,
-        }
-    }
+/// Arithmetic that overflows fails instead of wrapping around.
+fn checked(part: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>> {
+    let Some(binary) = part.downcast_ref::<BinaryExpr>() else { return Transformed::no(part) };
+    let checked =
+        BinaryExpr::new(binary.left().clone(), *binary.op(), binary.right().clone()).with_fail_on_overflow(true);
+    Transformed::yes(Arc::new(checked))
 }
 
 impl Expression {

@@ -4,6 +4,7 @@
 //! no DML, no COPY, no SET.
 
 mod expression;
+mod message;
 mod rows;
 mod table;
 
@@ -12,9 +13,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
@@ -37,10 +42,34 @@ pub struct Limits {
     pub batch_rows: usize,
 }
 
+/// Below this much memory, joins are made so that they can go to disk.
+const TIGHT: usize = 512 << 20;
+
 impl Default for Limits {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self { memory: 1 << 30, threads, batch_rows: 8192 }
+    }
+}
+
+/// Whose tables a name is one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// The delta's own, called by their names.
+    Delta,
+    /// Production's, called `production.<name>`.
+    Production,
+    /// What the checks need for a moment, called `internal.<name>`.
+    Internal,
+}
+
+impl Space {
+    const fn schema(self) -> &'static str {
+        match self {
+            Self::Delta => "public",
+            Self::Production => "production",
+            Self::Internal => "internal",
+        }
     }
 }
 
@@ -72,10 +101,14 @@ impl Engine {
             .with_target_partitions(limits.threads)
             .with_batch_size(limits.batch_rows)
             .with_information_schema(false)
-            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
+            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+            // A hash join does not spill, a merge join does.
+            .set_bool("datafusion.optimizer.prefer_hash_join", limits.memory >= TIGHT);
         let context = SessionContext::new_with_config_rt(config, runtime);
         if let Some(catalog) = context.catalog("datafusion") {
-            catalog.register_schema("production", Arc::new(MemorySchemaProvider::new()))?;
+            for space in [Space::Production, Space::Internal] {
+                catalog.register_schema(space.schema(), Arc::new(MemorySchemaProvider::new()))?;
+            }
         }
         Ok(Self { context, limits, work, clock: SimplifyContext::builder().with_current_time().build() })
     }
@@ -90,32 +123,36 @@ impl Engine {
         RowsWriter::new(schema, self.limits.memory / 2 / share.max(1), self.work.path())
     }
 
-    /// Makes a table known under a name, `schema.table` or `table`; an earlier one of that name goes.
-    pub fn register(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
-        let _ = self.context.deregister_table(quoted_reference(name))?;
-        self.context.register_table(quoted_reference(name), table)?;
+    /// Makes a table known under a name; an earlier one of that name goes.
+    pub fn register(&self, space: Space, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        let reference = TableReference::partial(space.schema(), name);
+        let _earlier = self.context.deregister_table(reference.clone())?;
+        self.context.register_table(reference, table)?;
         Ok(())
     }
 
     /// Makes batches known as a table.
-    pub fn register_batches(&self, name: &str, schema: SchemaRef, batches: Vec<RecordBatch>) -> Result<()> {
+    pub fn register_batches(
+        &self,
+        space: Space,
+        name: &str,
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    ) -> Result<()> {
         let table = datafusion::datasource::MemTable::try_new(schema, vec![batches])?;
-        self.register(name, Arc::new(table))
+        self.register(space, name, Arc::new(table))
     }
 
-    /// The names of the registered tables.
+    /// The names of the tables that a user's query can read.
     fn tables(&self) -> Vec<String> {
         let mut names = Vec::new();
-        for schema in ["public", "production"] {
-            if let Some(tables) = self.context.catalog("datafusion").and_then(|catalog| catalog.schema(schema)) {
-                names.extend(
-                    tables
-                        .table_names()
-                        .into_iter()
-                        .filter(|name| !name.starts_with('_'))
-                        .map(|name| if schema == "public" { name } else { format!("{schema}.{name}") }),
-                );
-            }
+        for space in [Space::Delta, Space::Production] {
+            let schema = self.context.catalog("datafusion").and_then(|catalog| catalog.schema(space.schema()));
+            let tables = schema.map(|schema| schema.table_names()).unwrap_or_default().into_iter();
+            names.extend(tables.map(|name| match space {
+                Space::Production => format!("production.{name}"),
+                _ => name,
+            }));
         }
         names.sort();
         names
@@ -126,10 +163,13 @@ impl Engine {
     /// # Errors
     /// As text, for a message at the query's own place: it does not parse or plan, or is no query.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, String> {
-        let frame =
-            self.context.sql_with_options(sql, query_only()).await.map_err(|error| self.explain_error(&error))?;
+        let told = |error: DataFusionError| message::explain(&error, &self.tables());
+        let frame = self.context.sql_with_options(sql, query_only()).await.map_err(told)?;
+        if is_volatile(frame.logical_plan()).map_err(told)? {
+            return Err("the query has another answer each time; what is rejected must be the same in every run".into());
+        }
         let schema = frame.schema().inner().clone();
-        frame.create_physical_plan().await.map_err(|error| self.explain_error(&error))?;
+        frame.create_physical_plan().await.map_err(told)?;
         Ok(schema)
     }
 
@@ -170,37 +210,6 @@ impl Engine {
         .await?;
         Ok(batches)
     }
-
-    /// An error of the engine in the user's words.
-    fn explain_error(&self, error: &datafusion::error::DataFusionError) -> String {
-        let text = error.strip_backtrace();
-        let text = text.split("\n\n").next().unwrap_or_default();
-        let text = [
-            "Error during planning: ",
-            "Schema error: ",
-            "SQL error: ",
-            "This feature is not implemented: ",
-            "type_coercion\ncaused by\n",
-            "Error during planning: ",
-        ]
-        .iter()
-        .fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
-        let text = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")).unwrap_or(text);
-        if ["DDL not supported", "DML not supported", "Statement not supported"]
-            .iter()
-            .any(|refused| text.starts_with(refused))
-        {
-            return "only a query is allowed here: no DDL, no DML, no COPY, no SET".to_owned();
-        }
-        match text.split_once("table 'datafusion.") {
-            Some((_, rest)) if rest.contains("not found") => {
-                let name = rest.split('\'').next().unwrap_or_default();
-                let name = name.strip_prefix("public.").unwrap_or(name);
-                format!("there is no table `{name}` here; there are {}", list(&self.tables()))
-            }
-            _ => text.replace("datafusion.public.", "").trim().to_owned(),
-        }
-    }
 }
 
 /// Names for a message: `a`, `b` and `c`.
@@ -225,12 +234,16 @@ pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A table's name as a reference that keeps its case: the part before the first dot is a schema only for `production`.
-fn quoted_reference(name: &str) -> datafusion::common::TableReference {
-    match name.strip_prefix("production.") {
-        Some(table) => datafusion::common::TableReference::partial("production", table),
-        None => datafusion::common::TableReference::bare(name.to_owned()),
-    }
+/// Whether any expression of a plan has another value each time.
+fn is_volatile(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
+    let mut found = false;
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            found |= expression.is_volatile();
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })?;
+    Ok(found)
 }
 
 fn query_only() -> SQLOptions {

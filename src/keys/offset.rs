@@ -24,7 +24,7 @@ use crate::target::TextKey;
 /// ```
 pub fn offset(kept_out: &Mask, count: u32, first: i64) -> Int64Array {
     if kept_out.is_empty() {
-        return Int64Array::from_iter_values(first..first + i64::from(count));
+        return Int64Array::from_iter_values((0..i64::from(count)).map(|row| first.wrapping_add(row)));
     }
     let accepted = !&kept_out.slice(0, count as usize);
     let mut next = first;
@@ -32,7 +32,8 @@ pub fn offset(kept_out: &Mask, count: u32, first: i64) -> Int64Array {
         .iter()
         .map(|accepted| {
             let key = next;
-            next += i64::from(accepted);
+            // Behind the last accepted row the count may leave the numbers; nobody gets that one.
+            next = next.wrapping_add(i64::from(accepted));
             key
         })
         .collect();
@@ -81,6 +82,14 @@ mod tests {
             prop_assert!(given.iter().copied().eq(first..first + accepted));
             prop_assert!(rejected.iter().enumerate().all(|(row, rejected)| keys.is_null(row) == *rejected));
         }
+    }
+
+    #[test]
+    fn a_block_may_end_at_the_largest_number() {
+        let mut kept_out = Mask::default();
+        assert_eq!(offset(&kept_out, 2, i64::MAX - 1).values()[..], [i64::MAX - 1, i64::MAX]);
+        kept_out.insert(2);
+        assert_eq!(offset(&kept_out, 3, i64::MAX - 1).iter().flatten().last(), Some(i64::MAX));
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn check(name: String, kind: CheckKind, columns: &[String], origin: Origin, reas
 }
 
 /// The checks of every run: the record can be read, its legacy key is there, once, and new; values can be cast.
-pub(super) fn always(known: &Known<'_>) -> Vec<Check> {
+pub(super) fn always(known: &Known<'_>, filter: Option<&String>) -> Vec<Check> {
     let mut checks = vec![
         check("parse".into(), CheckKind::Parse, &[], Origin::Always, "the record cannot be read"),
         check(
@@ -58,6 +58,10 @@ pub(super) fn always(known: &Known<'_>) -> Vec<Check> {
         ),
         check("key_map".into(), CheckKind::KeyMap, &[], Origin::Always, "the record was converted before"),
     ];
+    if filter.is_some() {
+        let reason = "the WHERE of `select` cannot be computed";
+        checks.push(check("select(where)".into(), CheckKind::Filter, &[], Origin::Always, reason));
+    }
     for column in known.columns {
         if !matches!(column.fill, Fill::Computed(_)) {
             continue;
@@ -437,7 +441,7 @@ fn problem(problems: &mut Problems, at: Path, message: &str) -> Option<Check> {
 
 /// Puts derived and declared checks together: a declared one takes the place of a derived one of its name, unless it is
 /// milder; every name is one of a kind.
-pub(super) fn merge(derived: Vec<Check>, declared: Vec<Check>) -> Vec<Check> {
+pub(super) fn merge(derived: Vec<Check>, declared: &[Check]) -> Vec<Check> {
     let replaced = |check: &Check| {
         declared
             .iter()

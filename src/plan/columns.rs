@@ -23,6 +23,8 @@ pub(super) struct Builder<'a> {
     pub(super) used: BTreeSet<String>,
     /// Whether a name is wrong, so that nobody knows which source columns are used.
     pub(super) guessing: bool,
+    /// Columns of production that nothing fills.
+    pub(super) unfilled: Vec<String>,
 }
 
 impl Builder<'_> {
@@ -41,7 +43,7 @@ impl Builder<'_> {
     }
 
     /// Source columns as one text: one as it is, several joined by `|`.
-    pub(super) fn one_text(&mut self, problems: &mut Problems, at: Path, columns: &[String]) -> String {
+    pub(super) fn one_text(&mut self, problems: &mut Problems, at: &Path, columns: &[String]) -> String {
         for name in columns {
             if self.source.field_with_name(name).is_err() {
                 self.guessing = true;
@@ -107,7 +109,7 @@ impl Builder<'_> {
                 }
             };
             let from = if spec.from.is_empty() { vec![spec.column.clone()] } else { spec.from.clone() };
-            let from = self.one_text(problems, inside("from"), &from);
+            let from = self.one_text(problems, &inside("from"), &from);
             references.push(Reference {
                 column: spec.column.clone(),
                 from,
@@ -246,6 +248,8 @@ impl Builder<'_> {
                         ),
                         format!("add `{}: <expression>` to `columns`", column.name),
                     );
+                } else if !column.generated {
+                    self.unfilled.push(column.name.clone());
                 }
                 continue;
             };

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::columns::Builder;
-use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, order, select};
-use crate::engine::{Engine, list};
+use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, order, rows_of, select};
+use crate::engine::{Engine, Space, list};
 use crate::path;
 use crate::source::Source;
 use crate::spec::{Document, Path, PipelineSpec, Problems, Secrets, TableSpec, Threshold};
@@ -70,11 +70,7 @@ fn compile_table(
     let inside = |more: Path| at.iter().cloned().chain(more).collect::<Path>();
     let found = catalog.table(name);
     if found.is_none() {
-        problems.add_with_hint(
-            at.clone(),
-            format!("production has no table `{name}`"),
-            format!("its tables are {}", list(&catalog.names())),
-        );
+        no_table(problems, at.clone(), name, catalog);
     }
     let mut source = Source::try_new(&table.source, &document.folder)
         .map_err(|error| problems.add_input(inside(path!["source", "path"]), &error))
@@ -82,7 +78,19 @@ fn compile_table(
     if let Some(source) = &mut source {
         source.mask_names(&document.secrets);
     }
+    for (index, relationship) in table.relationships.iter().enumerate().filter(|_| source.is_none()) {
+        if catalog.table(&relationship.to).is_none() {
+            no_table(problems, inside(path!["relationships", index, "to"]), &relationship.to, catalog);
+        }
+    }
     let (found, source) = (found?, source?);
+    for key in &found.foreign_keys {
+        if catalog.table(&key.to).is_none() {
+            let message =
+                format!("production's `{name}` refers to `{}`, which is not there: nothing can be inserted", key.to);
+            problems.add_with_hint(at.clone(), message, "mend production's schema first");
+        }
+    }
     let schema = source.schema().clone();
     let mut builder = Builder {
         engine,
@@ -93,6 +101,7 @@ fn compile_table(
         at: at.clone(),
         used: BTreeSet::new(),
         guessing: false,
+        unfilled: Vec::new(),
     };
 
     let mut filter = None;
@@ -111,13 +120,13 @@ fn compile_table(
     if let Some(sql) = &filter {
         match engine.expression(sql, &schema) {
             Ok(expression) if *expression.data_type() == DataType::Boolean => {
-                builder.used.extend(expression.columns().iter().cloned())
+                builder.used.extend(expression.columns().iter().cloned());
             }
             Ok(_) => problems.add(inside(path!["select"]), "the WHERE must be true or false"),
             Err(problem) => problems.add(inside(path!["select"]), format!("the WHERE: {problem}")),
         }
     }
-    let legacy_key = builder.one_text(problems, inside(path!["legacy_key"]), &table.legacy_key);
+    let legacy_key = builder.one_text(problems, &inside(path!["legacy_key"]), &table.legacy_key);
     let references = builder.references(problems);
     let key = builder.key(problems);
     let columns = builder.columns(problems, &written, &key);
@@ -134,6 +143,7 @@ fn compile_table(
         references,
         checks: Vec::new(),
         left_to_production: Vec::new(),
+        unfilled: std::mem::take(&mut builder.unfilled),
         duplicates: table.duplicates,
         existing: table.existing,
         max_rejects,
@@ -146,10 +156,10 @@ fn compile_table(
         schema: &checked,
     };
     let (derived, left) = checks::derived(&builder, &known);
-    let always = checks::always(&known);
+    let always = checks::always(&known, compiled.filter.as_ref());
     let references = checks::references(&known);
     let declared = checks::declared(&builder, &known, problems);
-    compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), declared);
+    compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), &declared);
     compiled.left_to_production = left;
     // Names and reasons are printed and written; what the file took from the environment is not.
     for check in &mut compiled.checks {
@@ -157,6 +167,14 @@ fn compile_table(
         check.reason = document.secrets.mask(&check.reason).into_owned();
     }
     Some((compiled, source))
+}
+
+fn no_table(problems: &mut Problems, at: Path, name: &str, catalog: &Catalog) {
+    problems.add_with_hint(
+        at,
+        format!("production has no table `{name}`"),
+        format!("its tables are {}", list(&catalog.names())),
+    );
 }
 
 /// Connects references with the tables that are loaded in the same run.
@@ -229,24 +247,30 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, problems: &mut Problems) {
 
 /// Plans the queries of `sql` checks over empty tables of the delta and production's own.
 async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut Problems) {
-    let register = |name: &str, schema: SchemaRef| engine.register_batches(name, schema, Vec::new());
+    let register =
+        |space: Space, name: &str, schema: SchemaRef| engine.register_batches(space, name, schema, Vec::new());
     for table in &plan.tables {
         let mut fields = vec![
             Arc::new(Field::new("_row", DataType::UInt32, false)),
             Arc::new(Field::new("_key", DataType::Utf8, true)),
         ];
         fields.extend(table.checked_schema().fields().iter().cloned());
-        register(&table.name, Arc::new(Schema::new(fields))).ok();
+        register(Space::Delta, &table.name, Arc::new(Schema::new(fields))).ok();
     }
     for table in &catalog.tables {
-        register(&format!("production.{}", table.name), table.schema()).ok();
+        register(Space::Production, &table.name, table.schema()).ok();
     }
     for table in &plan.tables {
         for check in &table.checks {
             let (CheckKind::Query { sql }, Origin::File(at)) = (&check.kind, &check.origin) else { continue };
             let at: Path = at.iter().cloned().chain(["sql".to_owned()]).collect();
             match engine.plan(sql).await {
-                Ok(schema) if schema.field_with_name("_row").is_ok_and(|field| field.data_type().is_integer()) => {}
+                Ok(schema) if schema.field_with_name("_row").is_ok_and(|field| field.data_type().is_integer()) => {
+                    // What runs is the query inside another one.
+                    if let Err(problem) = engine.plan(&rows_of(sql)).await {
+                        problems.add(at, problem);
+                    }
+                }
                 Ok(_) => problems.add_with_hint(
                     at,
                     "the query has no column `_row`, so nobody knows which rows fail",

@@ -57,6 +57,8 @@ pub struct Table {
     pub checks: Vec<Check>,
     /// Constraints that no check expresses: production has the last word on them.
     pub left_to_production: Vec<String>,
+    /// Columns of production that nothing fills: they get its default or stay NULL.
+    pub unfilled: Vec<String>,
     /// Rows of the delta that are the same.
     pub duplicates: Duplicates,
     /// Rows that are there already.
@@ -171,6 +173,8 @@ pub enum Origin {
 pub enum CheckKind {
     /// The record can be read.
     Parse,
+    /// The condition of the pipeline's own `select` can be computed.
+    Filter,
     /// The row's legacy key is there, and once in the delta.
     LegacyKey,
     /// The row's legacy key is not in the key map yet.
@@ -292,6 +296,11 @@ impl Reference {
     pub fn text_column(&self) -> String {
         format!("_ref_{}", self.column)
     }
+}
+
+/// The rows that a user's query names; the line break ends a comment at its end.
+pub fn rows_of(sql: &str) -> String {
+    format!("SELECT DISTINCT CAST(q._row AS BIGINT) AS _row FROM (\n{sql}\n) q WHERE q._row IS NOT NULL")
 }
 
 /// The source columns that an expression names, for messages.

@@ -1,6 +1,7 @@
 //! The verdict on a delta: what the thresholds say of the findings.
 
 use crate::check::Examined;
+use crate::engine::list;
 use crate::plan::Compiled;
 use crate::spec::{Severity, Threshold};
 
@@ -29,6 +30,13 @@ pub fn judge(compiled: &Compiled, examined: &[Examined]) -> (Vec<String>, Vec<St
                 (None, None) if check.severity == Severity::Warn && violations > 0 => warnings.push(say("")),
                 _ => {}
             }
+        }
+        if !table.unfilled.is_empty() {
+            warnings.push(format!(
+                "`{}`: nothing fills {}: production's default, or NULL",
+                table.name,
+                list(&table.unfilled)
+            ));
         }
         if read == 0 {
             warnings.push(format!("`{}`: its files have no rows", table.name));

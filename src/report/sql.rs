@@ -12,6 +12,7 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
     };
     match kind {
         CheckKind::Parse => "-- the reader of the file's format".into(),
+        CheckKind::Filter => format!("-- the WHERE of `select`: {}", table.filter.as_deref().unwrap_or_default()),
         CheckKind::LegacyKey => format!("SELECT _key FROM {name} d GROUP BY _key HAVING _key IS NULL OR count(*) > 1"),
         CheckKind::KeyMap => format!(
             "SELECT _row FROM {name} d\nWHERE EXISTS (SELECT 1 FROM key_map.{name} k WHERE k.legacy_key = d._key)"

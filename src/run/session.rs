@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::check::Examined;
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
-use crate::path;
 use crate::plan::{Compiled, compile};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec};
 use crate::target::{self, Access, Address, Catalog, Target};
@@ -170,7 +169,7 @@ impl Session {
 
 /// Whether a file of a table has any record.
 pub(super) fn has_rows(examined: &Examined, file: usize) -> bool {
-    examined.places.has_rows(file) || examined.malformed_files.contains(&file)
+    examined.places.has_rows(file) || examined.files.contains(&file)
 }
 
 fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
@@ -193,8 +192,11 @@ fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
 /// The target's URL for messages: as it is written in the file where a part came from the environment, never a password.
 fn shown_url(document: &Document, url: &str) -> String {
     let masked = document.secrets.mask(url);
-    let shown =
-        if masked == url { url.to_owned() } else { document.shown(&path!["target", "url"]).unwrap_or_default() };
+    let shown = if masked == url {
+        url.to_owned()
+    } else {
+        document.shown(&["target".into(), "url".into()]).unwrap_or_default()
+    };
     without_password(&shown)
 }
 

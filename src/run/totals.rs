@@ -80,7 +80,7 @@ impl Totals {
             };
             match values.data_type() {
                 DataType::Int64 => {
-                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()))
+                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()));
                 }
                 DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().iter().flatten().for_each(add),
                 _ => {}
@@ -106,11 +106,13 @@ impl Totals {
         for column in &self.columns {
             asked.push((column.name.clone(), Total::NonNull));
             meant.push(column.non_null.to_string());
-            let summed = matches!(
-                table.catalog.column(&column.name).map(|column| &column.data_type),
-                Some(DataType::Int64 | DataType::Decimal128(..))
-            );
-            if summed && column.size < i64::MAX.into() && column.non_null > 0 {
+            // Sums are asked for where no database rounds or overflows on the way.
+            let most: i128 = match table.catalog.column(&column.name).map(|column| &column.data_type) {
+                Some(DataType::Int64) => i64::MAX.into(),
+                Some(DataType::Decimal128(..)) => 1 << 53,
+                _ => 0,
+            };
+            if column.size < most && column.non_null > 0 {
                 asked.push((column.name.clone(), Total::Sum));
                 meant.push(column.sum.to_string());
             } else if !column.smallest.is_null() {

@@ -205,7 +205,7 @@ pub struct RelationshipSpec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Duplicates {
-    /// The first row in the order of files and lines stays, the others are rejected.
+    /// The first row in the order of files and lines that passes its own checks stays, the others are rejected.
     First,
     /// All of them are rejected.
     #[default]

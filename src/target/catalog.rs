@@ -72,6 +72,8 @@ pub struct CatalogColumn {
     pub generated: bool,
     /// The most characters it holds, where it is a text with a limit.
     pub max_length: Option<u64>,
+    /// How many digits of a decimal production keeps in all, where that is less than its type says.
+    pub significant_digits: Option<u8>,
 }
 
 impl CatalogColumn {

@@ -54,6 +54,7 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         table.columns.push(CatalogColumn {
             data_type: values::data_type(&declared),
             max_length: values::max_length(&declared),
+            significant_digits: None,
             not_null: row.get::<_, bool>(2)? || place > 0,
             has_default: row.get(3)?,
             generated: hidden != 0,

@@ -1,0 +1,314 @@
+//! From a value's source type to its column's type, without losing anything: what does not fit exactly has no value.
+//!
+//! Casts are arrow's; what they would change without a word (digits, a time zone, half a second) is found here.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Time64MicrosecondType, TimeUnit,
+    TimestampMicrosecondType,
+};
+
+use super::shown;
+use crate::error::Result;
+
+/// Values of a column's type.
+pub(super) struct Converted {
+    /// The values, NULL where a row has none.
+    pub(super) values: ArrayRef,
+    /// Rows whose value is none of the type.
+    pub(super) no_value: Vec<usize>,
+    /// Rows whose decimal has more digits than the column keeps.
+    pub(super) too_precise: Vec<usize>,
+}
+
+/// Years 1 to 9999, in days and in microseconds since 1970: what every target stores, and every text has four digits for.
+const DAYS: std::ops::Range<i32> = -719_162..2_932_897;
+const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
+
+/// Values as text.
+pub(super) fn text(values: &ArrayRef) -> Result<ArrayRef> {
+    Ok(if *values.data_type() == DataType::Utf8 { values.clone() } else { cast(values, &DataType::Utf8)? })
+}
+
+/// Casts values to a type. `significant_digits` is how many digits of a decimal the target keeps in all.
+pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Option<u8>) -> Result<Converted> {
+    let safe = CastOptions { safe: true, ..CastOptions::default() };
+    let converted = cast_with_options(values, to, &safe)?;
+    let mut lost = vec![Lost::Nothing; values.len()];
+    if converted.null_count() != values.null_count() {
+        for row in (0..values.len()).filter(|row| values.is_valid(*row) && converted.is_null(*row)) {
+            lost[row] = Lost::Value;
+        }
+    }
+    let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
+    if from_text && values.data_type() != to {
+        in_text(&text(values)?, &converted, to, &mut lost)?;
+    } else if values.data_type() != to && *to != DataType::Utf8 {
+        let back = cast_with_options(&converted, values.data_type(), &safe)?;
+        let differs = distinct(&back, values)?;
+        let decimal = matches!(to, DataType::Decimal128(..));
+        for row in (0..values.len()).filter(|row| differs.value(*row) && values.is_valid(*row)) {
+            lost[row] = if decimal { Lost::Digits } else { Lost::Value };
+        }
+    }
+    out_of_range(&converted, significant_digits, &mut lost);
+    let rows_of = |wanted: Lost| (0..lost.len()).filter(|row| lost[*row] == wanted).collect::<Vec<_>>();
+    let (no_value, too_precise) = (rows_of(Lost::Value), rows_of(Lost::Digits));
+    let mut values = converted;
+    if !(no_value.is_empty() && too_precise.is_empty()) {
+        let out: Vec<bool> = lost.iter().map(|lost| *lost != Lost::Nothing).collect();
+        values = arrow::compute::nullif(&values, &out.into())?;
+    }
+    if *to == DataType::Float64 {
+        // A database has one zero.
+        let floats = values.as_primitive::<Float64Type>();
+        values = Arc::new(floats.unary::<_, Float64Type>(|value| value + 0.0));
+    }
+    Ok(Converted { values, no_value, too_precise })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lost {
+    Nothing,
+    Value,
+    Digits,
+}
+
+/// Finds the texts that say more than their value keeps.
+fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lost]) -> Result<()> {
+    let strings = texts.as_string::<i32>();
+    let suspects = |suspicious: &dyn Fn(&str) -> bool| -> Vec<usize> {
+        (0..strings.len()).filter(|row| strings.is_valid(*row) && suspicious(strings.value(*row))).collect()
+    };
+    match to {
+        DataType::Decimal128(_, scale) => {
+            let scale = usize::from(scale.unsigned_abs());
+            let digits = |text: &str| text.split_once('.').map_or(0, |(_, digits)| digits.len());
+            let mut rows = suspects(&|text| digits(text) > scale || text.contains(['e', 'E']));
+            rows.extend((0..strings.len()).filter(|row| lost[*row] == Lost::Value));
+            if !rows.is_empty() {
+                // Wide enough for any number that a file holds: a value that is one there, but another here, has too many digits.
+                let safe = CastOptions { safe: true, ..CastOptions::default() };
+                let wide = DataType::Decimal256(76, 38);
+                let exact = cast_with_options(texts, &wide, &safe)?;
+                let differs = distinct(&exact, &cast_with_options(converted, &wide, &safe)?)?;
+                for row in rows.into_iter().filter(|row| differs.value(*row)) {
+                    lost[row] = if exact.is_valid(row) { Lost::Digits } else { Lost::Value };
+                }
+            }
+        }
+        DataType::Date32 => {
+            for row in suspects(&|text| text.len() != 10) {
+                let midnight = strings.value(row).get(10..).is_some_and(is_midnight);
+                if !(midnight && strings.value(row).starts_with(&shown(converted.as_ref(), row))) {
+                    lost[row] = Lost::Value;
+                }
+            }
+        }
+        DataType::Timestamp(_, None) => {
+            let plain = |text: &str| text.len() == 10 || (text.len() == 19 && text.as_bytes()[16] == b':');
+            for row in suspects(&|text| !plain(text)) {
+                if !same_time(strings.value(row), &shown(converted.as_ref(), row)) {
+                    lost[row] = Lost::Value;
+                }
+            }
+        }
+        DataType::Time64(_) => {
+            for row in suspects(&|text| text.len() != 8) {
+                let text = strings.value(row);
+                let whole = if text.len() == 5 { format!("{text}:00") } else { text.to_owned() };
+                if !same_time(&whole, &shown(converted.as_ref(), row)) {
+                    lost[row] = Lost::Value;
+                }
+            }
+        }
+        DataType::Float64 => {
+            let floats = converted.as_primitive::<Float64Type>();
+            for row in
+                suspects(&|text| text.len() > 15 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
+            {
+                if floats.is_valid(row) && strings.value(row).parse::<i128>().ok() != Some(floats.value(row) as i128) {
+                    lost[row] = Lost::Value;
+                }
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether the part of a text behind its date says nothing: `T00:00:00`.
+fn is_midnight(rest: &str) -> bool {
+    let clock = rest.strip_prefix(['T', ' ']).unwrap_or_default();
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    matches!(clock, "00:00" | "00:00:00") && fraction.bytes().all(|byte| byte == b'0')
+}
+
+/// Whether a text says the same time as its value, shown; seconds and the zeros of a fraction may be left out.
+fn same_time(text: &str, value: &str) -> bool {
+    let plain = |text: &str| {
+        let text = text.replace('T', " ");
+        let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text };
+        if text.matches(':').count() == 1 { text + ":00" } else { text }
+    };
+    plain(text) == plain(value)
+}
+
+/// Finds values that a target cannot keep.
+fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [Lost]) {
+    match values.data_type() {
+        DataType::Date32 => mark::<Date32Type>(values, lost, Lost::Value, |day| !DAYS.contains(&day)),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            let day = |time: i64| time.div_euclid(MICROSECONDS_A_DAY);
+            let years = i64::from(DAYS.start)..i64::from(DAYS.end);
+            mark::<TimestampMicrosecondType>(values, lost, Lost::Value, |time| !years.contains(&day(time)));
+        }
+        DataType::Time64(TimeUnit::Microsecond) => {
+            mark::<Time64MicrosecondType>(values, lost, Lost::Value, |time| !(0..MICROSECONDS_A_DAY).contains(&time));
+        }
+        DataType::Float64 => mark::<Float64Type>(values, lost, Lost::Value, |value| !value.is_finite()),
+        DataType::Decimal128(..) => {
+            let Some(limit) = significant_digits.map(|digits| 10_u128.pow(digits.into())) else { return };
+            mark::<Decimal128Type>(values, lost, Lost::Digits, |value| {
+                let mut digits = value.unsigned_abs();
+                while digits >= limit && digits.is_multiple_of(10) {
+                    digits /= 10;
+                }
+                digits >= limit
+            });
+        }
+        _ => {}
+    }
+}
+
+fn mark<T: ArrowPrimitiveType>(values: &ArrayRef, lost: &mut [Lost], as_what: Lost, bad: impl Fn(T::Native) -> bool) {
+    let values: &PrimitiveArray<T> = values.as_primitive();
+    for (row, value) in values.iter().enumerate() {
+        if value.is_some_and(&bad) {
+            lost[row] = as_what;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{
+        Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+    };
+
+    fn texts(values: &[Option<&str>]) -> ArrayRef {
+        Arc::new(StringArray::from(values.to_vec()))
+    }
+
+    /// The rows of texts that have no value of a type.
+    fn refused(to: &DataType, values: &[&str]) -> Vec<usize> {
+        let values: Vec<_> = values.iter().map(|value| Some(*value)).collect();
+        convert(&texts(&values), to, None).unwrap().no_value
+    }
+
+    #[test]
+    fn a_decimal_is_never_rounded() {
+        let values = [
+            Some("12.30"),
+            Some("12.345"),
+            Some("12.340"),
+            Some("123456"),
+            Some("abc"),
+            None,
+            Some("-0.1"),
+            Some("1e-5"),
+        ];
+        let found = convert(&texts(&values), &DataType::Decimal128(5, 2), None).unwrap();
+        assert_eq!(found.too_precise, [1, 3]);
+        assert_eq!(found.no_value, [4, 7]);
+        let kept: Vec<_> = found.values.as_primitive::<Decimal128Type>().iter().collect();
+        assert_eq!(kept, [Some(1230), None, Some(1234), None, None, None, Some(-10), None]);
+    }
+
+    #[test]
+    fn a_decimal_with_more_digits_than_the_target_keeps_is_found() {
+        let values =
+            texts(&[Some("123456.5"), Some("1234567890123.123"), Some("100000000000000000"), Some("1234567890123456")]);
+        assert_eq!(convert(&values, &DataType::Decimal128(30, 10), Some(15)).unwrap().too_precise, [1, 3]);
+        assert_eq!(convert(&values, &DataType::Decimal128(30, 10), None).unwrap().too_precise, [0; 0]);
+    }
+
+    #[test]
+    fn a_cast_that_would_change_a_number_or_a_time_has_no_value() {
+        let no_value = |values: ArrayRef, to: &DataType| convert(&values, to, None).unwrap().no_value;
+        assert_eq!(no_value(Arc::new(Float64Array::from(vec![Some(1.0), Some(1.5), None])), &DataType::Int64), [1]);
+        assert_eq!(no_value(Arc::new(Int64Array::from(vec![(1 << 53) + 1, 1 << 53])), &DataType::Float64), [0]);
+        let times = TimestampMicrosecondArray::from(vec![86_400_000_000, 1]);
+        assert_eq!(no_value(Arc::new(times), &DataType::Date32), [1]);
+        let decimals = Decimal128Array::from(vec![12345, 12300]).with_precision_and_scale(10, 4).unwrap();
+        let found = convert(&(Arc::new(decimals) as ArrayRef), &DataType::Decimal128(10, 2), None).unwrap();
+        assert_eq!(found.too_precise, [0]);
+    }
+
+    #[test]
+    fn a_date_or_time_that_says_more_than_its_column_keeps_has_no_value() {
+        let days = [
+            "2024-02-29",
+            "2024-02-29T00:00:00",
+            "2023-02-29",
+            "2024-01-01 12:34:56",
+            "2024-01-01T00:30:00+02:00",
+            "x",
+            "",
+        ];
+        assert_eq!(refused(&DataType::Date32, &days), [2, 3, 4, 5, 6]);
+        let times = [
+            "2024-01-01T10:20:30",
+            "2024-01-01 10:20:30.123456",
+            "2024-01-01 10:20:30.120000",
+            "2024-01-01",
+            "2024-01-01T00:00:00+02:00",
+            "2024-01-01T00:00:00Z",
+            "2024-01-01 00:00:00.123456789",
+        ];
+        assert_eq!(refused(&DataType::Timestamp(TimeUnit::Microsecond, None), &times), [4, 5, 6]);
+        let clocks = ["10:20:30", "10:20", "10:20:30.5", "120000", "10:20:30.123456789", "23:59:60"];
+        assert_eq!(refused(&DataType::Time64(TimeUnit::Microsecond), &clocks), [3, 4, 5]);
+    }
+
+    #[test]
+    fn years_have_four_digits() {
+        let days: ArrayRef =
+            Arc::new(Date32Array::from(vec![DAYS.start - 1, DAYS.start, DAYS.end - 1, DAYS.end, i32::MAX]));
+        assert_eq!(convert(&days, &DataType::Date32, None).unwrap().no_value, [0, 3, 4]);
+        let time = |day: i32| i64::from(day) * MICROSECONDS_A_DAY;
+        let times = TimestampMicrosecondArray::from(vec![
+            time(DAYS.start) - 1,
+            time(DAYS.start),
+            time(DAYS.end) - 1,
+            time(DAYS.end),
+        ]);
+        let times: ArrayRef = Arc::new(times);
+        assert_eq!(convert(&times, times.data_type(), None).unwrap().no_value, [0, 3]);
+    }
+
+    #[test]
+    fn a_float_is_finite_has_one_zero_and_keeps_integers() {
+        let values = texts(&[
+            Some("1e309"),
+            Some("nan"),
+            Some("-0.0"),
+            Some("9007199254740993"),
+            Some("9007199254740992"),
+            Some("0.1"),
+        ]);
+        let found = convert(&values, &DataType::Float64, None).unwrap();
+        assert_eq!(found.no_value, [0, 1, 3]);
+        assert!(found.values.as_primitive::<Float64Type>().value(2).is_sign_positive());
+    }
+
+    #[test]
+    fn texts_that_are_no_integer_are_found() {
+        assert_eq!(refused(&DataType::Int64, &["9223372036854775807", "9223372036854775808", "1.0", ""]), [1, 2, 3]);
+    }
+}
