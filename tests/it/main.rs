@@ -1,1 +1,21 @@
-fn main() {}
+//! The product from outside: the binary on real files, and the library's route with random ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "all of this is test code; clippy.toml allows these in #[test] functions only, not in their helpers"
+)]
+
+mod bad_input;
+mod cli;
+mod delta;
+mod dirt;
+mod floors;
+mod keymap;
+mod property;
+mod rejects;
+mod secrets;
+mod support;
+mod usecases;

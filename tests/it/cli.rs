@@ -1,0 +1,360 @@
+//! What the commands say, on which stream, and with which exit code.
+
+use serde_json::Value;
+
+use crate::support::{Place, REPOSITORY, Ran};
+
+const CUSTOMER: &str = "pipelines/customer-delta.yaml";
+const READS: &str = "pipelines/meter-reads.yaml";
+
+/// Compares with the stored text, without what differs from run to run.
+macro_rules! snapshot {
+    ($place:expr, $name:expr, $text:expr) => {{
+        let folder = $place.path("").display().to_string();
+        let text = $text.replace(folder.trim_end_matches('/'), "[FOLDER]");
+        insta::with_settings!({
+            filters => vec![
+                (r"\d{8}T\d{6}-[0-9a-f]{4}", "[RUN]"),
+                (r"\d+\.\d\d s", "[TIME]"),
+                (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "[BEGAN]"),
+                (r"\[RUN\] +", "[RUN]  "),
+                (r"^ run +pipeline", " run  pipeline"),
+            ],
+            omit_expression => true,
+            prepend_module_to_snapshot => false,
+        }, { insta::assert_snapshot!($name, text) });
+    }};
+}
+
+/// Both streams and the exit code.
+fn whole(ran: &Ran) -> String {
+    format!("exit code {}\n----- stdout\n{}----- stderr\n{}", ran.code, ran.stdout, ran.stderr)
+}
+
+#[test]
+fn the_commands_say_on_the_samples_what_is_stored() {
+    let place = Place::samples();
+    snapshot!(place, "check", whole(&place.pipeline(&["check", CUSTOMER])));
+    snapshot!(place, "runs_empty", whole(&place.pipeline(&["runs", CUSTOMER])));
+    snapshot!(place, "plan", whole(&place.pipeline(&["plan", CUSTOMER])));
+    snapshot!(place, "validate", whole(&place.pipeline(&["validate", READS])));
+    snapshot!(place, "explain", whole(&place.pipeline(&["explain", READS])));
+    snapshot!(place, "run_customer", whole(&place.pipeline(&["run", CUSTOMER])));
+    snapshot!(place, "run_reads", whole(&place.pipeline(&["run", READS])));
+    snapshot!(place, "run_again", whole(&place.pipeline(&["run", CUSTOMER])));
+    snapshot!(place, "runs", whole(&place.pipeline(&["runs", CUSTOMER])));
+}
+
+#[test]
+fn runs_tells_one_run_by_its_id_and_refuses_an_unknown_one() {
+    let place = Place::samples();
+    let report = place.report(&["run", READS], 0);
+    let id = report["run"].as_str().unwrap();
+    let one = place.pipeline(&["runs", READS, id]);
+    assert!(one.passes().stdout.starts_with("meter-reads: loaded 985 rows into 1 table\n"), "{}", one.stdout);
+    let json = place.report(&["runs", READS, id], 0);
+    assert_eq!((&json["run"], &json["tables"]), (&report["run"], &report["tables"]));
+    assert_eq!(place.report(&["runs", READS], 0).as_array().unwrap().len(), 1);
+    place.pipeline(&["runs", READS, "20200101T000000-0000"]).fails(64, &["`20200101T000000-0000`", id, "hint: "]);
+}
+
+#[test]
+fn plan_as_json_holds_the_counts_and_is_what_out_writes() {
+    let place = Place::samples();
+    let plan = place.report(&["plan", CUSTOMER, "--out", "plan.json", "--detailed-exitcode"], 2);
+    let counts = |name: &str| {
+        let table = plan["tables"].as_array().unwrap().iter().find(|table| table["name"] == name).unwrap();
+        ["read", "rejected", "skipped", "accepted"].map(|field| table[field].as_u64().unwrap())
+    };
+    assert_eq!(counts("person"), [500, 13, 0, 487]);
+    assert_eq!(counts("meter"), [300, 9, 0, 291]);
+    assert_eq!(plan["version"], 1);
+    let written: Value = serde_json::from_str(&place.text("plan.json")).unwrap();
+    assert_eq!(written, plan);
+}
+
+/// A pipeline file with a mistake of every kind.
+const WRONG: &str = r#"version: 1
+name: many mistakes
+target:
+  url: sqlite:pipelines/customer.db
+  creates_from: production.sql
+safeguards: { max_rejects: 5 % }
+tables:
+  persn:
+    source: { path: sample-data/customer/meter.csv }
+    legacy_key: [device_ref]
+  person:
+    source: { path: sample-data/customer/person-1.csv, csv: { delimiter: ";", encoding: latin-1 } }
+    legacy_key: [person_reff]
+    key: { column: person_id }
+    columns:
+      last_nam: name
+      last_name: trim(nam)
+      birth_date: to_date(birth_date
+      email: lowr(email)
+      note: now()
+    relationships:
+      - { column: note, from: [note], to: acount }
+    checks:
+      - unique: [emial]
+      - expression: language = 'de'
+        severity: fatal
+  account:
+    source: { path: sample-data/customer/acount.csv }
+    legacy_key: [account_ref]
+    key: { column: account_id, start_row_number: soon }
+  meter:
+    source: { path: sample-data/customer/meter.csv }
+    legacy_key: [device_ref]
+    key: { column: meter_id, prefix: M, width: 10 }
+    checks:
+      - { name: evil, sql: DELETE FROM meter }
+      - { name: no_row, sql: SELECT badge_no FROM meter }
+"#;
+
+/// A pipeline file that can be read, with mistakes that only the target and the files show.
+const MISFIT: &str = r#"version: 1
+name: misfit
+target: { url: sqlite:pipelines/customer.db }
+tables:
+  persn:
+    source: { path: sample-data/customer/meter.csv, ignore: ["*"] }
+    legacy_key: [device_ref]
+  person:
+    source: { path: sample-data/customer/person-1.csv, csv: { delimiter: ";", encoding: latin-1 } }
+    legacy_key: [person_reff]
+    key: { column: person_id }
+    columns:
+      last_nam: name
+      last_name: trim(nam)
+      birth_date: to_date(birth_date
+      email: lowr(email)
+      person_type: true AND 1
+    relationships:
+      - { column: note, from: [note], to: acount }
+    checks:
+      - unique: [emial]
+      - expression: language + interval '1 day'
+  account:
+    source: { path: sample-data/customer/acount.csv }
+    legacy_key: [account_ref]
+    key: { column: account_id }
+  meter:
+    source: { path: sample-data/customer/meter.csv }
+    legacy_key: [device_ref]
+    key: { column: meter_id, prefix: M, width: 10 }
+    checks:
+      - { name: evil, sql: DELETE FROM meter }
+      - { name: no_row, sql: SELECT badge_no FROM meter }
+"#;
+
+const CYCLE: &str = "version: 1
+name: cycle
+target: { url: sqlite:c.db }
+tables:
+  a:
+    source: { path: a.csv }
+    legacy_key: [ref]
+    key: { column: a_id }
+    relationships: [{ column: b_id, from: [b], to: b }]
+  b:
+    source: { path: b.csv }
+    legacy_key: [ref]
+    key: { column: b_id }
+    relationships: [{ column: a_id, from: [a], to: a }]
+";
+
+fn wrong() -> Place {
+    let place = Place::samples_with_production();
+    place.write("wrong.yaml", WRONG);
+    place.write("misfit.yaml", MISFIT);
+    place.write("cycle.yaml", CYCLE);
+    place.database("c.db", "CREATE TABLE a (a_id INTEGER PRIMARY KEY, b_id INTEGER); CREATE TABLE b (b_id INTEGER PRIMARY KEY, a_id INTEGER);");
+    place.write("a.csv", "ref,b\n1,1\n");
+    place.write("b.csv", "ref,a\n1,1\n");
+    place
+}
+
+#[test]
+fn every_mistake_of_a_pipeline_file_is_told_at_once_with_its_place_and_a_hint() {
+    let place = wrong();
+    let mut without: Vec<String> = Vec::new();
+    for name in ["wrong", "misfit", "cycle"] {
+        let ran = place.pipeline(&["check", &format!("{name}.yaml")]);
+        assert_eq!(ran.code, 78, "{}", ran.stderr);
+        snapshot!(place, format!("mistakes_{name}"), whole(&ran));
+        let blocks: Vec<_> = ran.stderr.split("\n\n").filter(|block| block.contains("--> ")).collect();
+        assert!(!blocks.is_empty() && blocks.iter().all(|block| block.contains('^')), "{}", ran.stderr);
+        let bare = blocks.iter().filter(|block| !block.contains("= help: "));
+        without.extend(bare.map(|block| format!("{name}: {}", block.lines().next().unwrap())));
+    }
+    assert!(without.is_empty(), "mistakes without a hint:\n{}", without.join("\n"));
+}
+
+#[test]
+fn no_mistake_of_a_pipeline_file_hides_another_one() {
+    let told = wrong().pipeline(&["check", "misfit.yaml", "--output", "github"]).stdout;
+    let mistakes = [
+        "persn:",
+        "person_reff",
+        "last_nam:",
+        "trim(nam)",
+        "to_date(birth_date",
+        "lowr",
+        "true AND 1",
+        "acount }",
+        "emial",
+        "interval",
+        "acount.csv",
+        "DELETE FROM meter",
+        "SELECT badge_no",
+    ];
+    let hidden: Vec<_> = mistakes
+        .iter()
+        .filter(|mistake| {
+            let line = MISFIT.lines().position(|line| line.contains(**mistake)).unwrap() + 1;
+            !told.contains(&format!("line={line},"))
+        })
+        .collect();
+    assert!(hidden.is_empty(), "not told: {hidden:?} in\n{told}");
+}
+
+#[test]
+fn the_mistakes_are_annotations_for_github_and_json_for_programs() {
+    let place = wrong();
+    let told = place.pipeline(&["check", "misfit.yaml", "--output", "github"]);
+    assert_eq!((told.code, told.stderr.as_str()), (78, ""));
+    assert!(told.stdout.lines().all(|line| line.starts_with("::error file=misfit.yaml,line=")), "{}", told.stdout);
+    snapshot!(place, "mistakes_github", whole(&told));
+    let json = place.report(&["check", "misfit.yaml"], 78);
+    let problems = json["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), told.stdout.lines().count());
+    assert!(problems.iter().all(|problem| problem["line"].as_u64() > Some(0) && problem["column"].as_u64() > Some(0)));
+}
+
+#[test]
+fn a_command_line_that_is_wrong_exits_with_64_and_says_so_on_stderr() {
+    let place = Place::samples();
+    for arguments in [
+        vec![],
+        vec!["rum", CUSTOMER],
+        vec!["run"],
+        vec!["run", CUSTOMER, "--threads", "0"],
+        vec!["run", CUSTOMER, "--output", "xml"],
+        vec!["run", CUSTOMER, "--select", "persom"],
+        vec!["run", CUSTOMER, "--report", "xml=f"],
+        vec!["run", CUSTOMER, "-q", "-v"],
+        vec!["run", CUSTOMER, "--var", "novalue"],
+        vec!["run", CUSTOMER, "--memory-limit", "much"],
+    ] {
+        let ran = place.pipeline(&arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (64, ""), "{arguments:?}: {}", ran.stderr);
+        assert!(!ran.stderr.is_empty());
+    }
+    assert!(!place.path("pipelines/customer.db").exists());
+    for flag in ["--help", "--version"] {
+        let ran = place.pipeline(&[flag]);
+        assert!(!ran.passes().stdout.is_empty() && ran.stderr.is_empty());
+    }
+}
+
+#[test]
+fn a_pipeline_file_that_is_not_there_exits_with_66() {
+    Place::new().pipeline(&["run", "none.yaml"]).fails(66, &["none.yaml", "hint: "]);
+}
+
+#[test]
+fn schema_is_the_file_that_the_pipelines_name_and_both_hold_by_it() {
+    let place = Place::samples();
+    let schema = place.pipeline(&["schema"]);
+    let stored =
+        std::fs::read_to_string(std::path::Path::new(REPOSITORY).join("pipelines/pipeline.schema.json")).unwrap();
+    assert!(
+        schema.passes().stdout == stored,
+        "`pipeline schema > pipelines/pipeline.schema.json` brings it up to date"
+    );
+    let schema: Value = serde_json::from_str(&stored).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("draft-07"));
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for file in [CUSTOMER, READS] {
+        let text = place.text(file);
+        assert!(text.starts_with("# yaml-language-server: $schema=./pipeline.schema.json\n"), "{file}");
+        let value: Value = serde_yaml::from_str(&text).unwrap();
+        let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{file}: {errors:?}");
+        let mut wrong = value.clone();
+        wrong["tables"]["person"]["sources"] = Value::Null;
+        assert!(!validator.is_valid(&wrong), "an unknown field is refused");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_know_the_commands() {
+    let place = Place::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = place.pipeline(&["completions", shell]);
+        assert!(ran.passes().stdout.contains("validate"), "{shell}");
+    }
+    assert!(place.pipeline(&["man"]).passes().stdout.contains(".TH pipeline"));
+}
+
+#[test]
+fn stdout_holds_data_only_and_progress_goes_to_stderr() {
+    let place = Place::samples();
+    let quiet = place.pipeline(&["plan", READS, "--output", "json"]);
+    assert_eq!(quiet.passes().stderr, "", "no progress off a terminal");
+    let verbose = place.pipeline(&["plan", READS, "--output", "json", "--verbose"]);
+    let (one, other): (Value, Value) =
+        (serde_json::from_str(&quiet.stdout).unwrap(), serde_json::from_str(&verbose.passes().stdout).unwrap());
+    assert_eq!(one["tables"], other["tables"]);
+    assert!(verbose.stderr.contains("reading") && verbose.stderr.contains("checking"), "{}", verbose.stderr);
+    let lines = place.pipeline(&["run", READS, "--log-format", "json"]);
+    assert!(lines.passes().stdout.starts_with("meter-reads: loaded"));
+    let events: Vec<Value> = lines.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.iter().any(|event| event["event"] == "ended" && event["step"] == "commit"));
+    assert!(!lines.stdout.contains('\u{1b}') && !verbose.stderr.contains('\u{1b}'), "no colour off a terminal");
+    assert!(place.pipeline(&["run", "none.yaml", "--color", "always"]).stderr.contains('\u{1b}'));
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let place = Place::samples_with_production();
+    std::fs::copy(place.path("pipelines/customer.db"), place.path("other.db")).unwrap();
+    let target = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let ran = place.pipeline_with(&[&["plan", READS, "--output", "json"], arguments].concat(), variables);
+        serde_json::from_str::<Value>(&ran.passes().stdout).unwrap()["target"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(target(&[], &[]), "sqlite:customer.db");
+    assert_eq!(target(&[], &[("PIPELINE_TARGET", "sqlite:other.db")]), "sqlite:other.db");
+    let flag = ["--target", "sqlite:pipelines/customer.db"];
+    assert_eq!(target(&flag, &[("PIPELINE_TARGET", "sqlite:other.db")]), "sqlite:pipelines/customer.db");
+    place.pipeline_with(&["plan", READS], &[("PIPELINE_THREADS", "none")]).fails(64, &["none"]);
+}
+
+#[test]
+fn select_and_exclude_choose_the_tables() {
+    let place = Place::samples();
+    let names = |arguments: &[&str]| {
+        let report = place.report(&[&["plan", CUSTOMER], arguments].concat(), 0);
+        report["tables"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|table| table["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["--select", "person", "--select", "service_point"]), ["person", "service_point"]);
+    assert_eq!(names(&["--select", "person,service_point", "--exclude", "person"]), ["service_point"]);
+}
+
+#[test]
+fn report_files_hold_what_json_on_stdout_holds() {
+    let place = Place::samples();
+    let report = place.report(&["run", READS, "--report", "json=report.json"], 0);
+    assert_eq!(serde_json::from_str::<Value>(&place.text("report.json")).unwrap(), report);
+    let place = Place::samples();
+    place
+        .pipeline(&["validate", READS, "--report", "json=no/folder/r.json"])
+        .fails(69, &["no/folder/r.json", "hint: "]);
+}

@@ -1,0 +1,229 @@
+//! A folder of a test's own, the binary, and what is in a database, as text.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// The repository: only ever read.
+pub const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The rows of tables, by table: each row as SQL literals with `|` between, sorted.
+pub type Tables = BTreeMap<String, Vec<String>>;
+
+/// A temporary folder that holds everything a test reads and writes.
+pub struct Place {
+    folder: TempDir,
+}
+
+/// What the binary said.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { folder: tempfile::Builder::new().prefix("it-").tempdir().unwrap() }
+    }
+
+    /// A copy of the sample data and the sample pipelines.
+    pub fn samples() -> Self {
+        let place = Self::new();
+        for folder in ["pipelines", "sample-data"] {
+            copy(&Path::new(REPOSITORY).join(folder), &place.path(folder));
+        }
+        place
+    }
+
+    /// A copy of the samples with the production database made already.
+    pub fn samples_with_production() -> Self {
+        let place = Self::samples();
+        place.database("pipelines/customer.db", &place.text("sample-data/production.sql"));
+        place
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    /// Makes a database out of SQL.
+    pub fn database(&self, name: &str, sql: &str) {
+        self.open(name).execute_batch(sql).unwrap();
+    }
+
+    pub fn open(&self, name: &str) -> Connection {
+        Connection::open(self.path(name)).unwrap()
+    }
+
+    /// The production tables of a database.
+    pub fn production(&self, name: &str) -> Tables {
+        tables(&self.open(name), is_production)
+    }
+
+    /// All tables of a database, those of this program too.
+    pub fn everything(&self, name: &str) -> Tables {
+        tables(&self.open(name), |_| true)
+    }
+
+    /// All files of the place by their paths, with the hash of their bytes.
+    pub fn files(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![self.folder.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let name = path.strip_prefix(self.folder.path()).unwrap().display().to_string();
+                    found.insert(name, blake3::hash(&std::fs::read(&path).unwrap()).to_string());
+                }
+            }
+        }
+        found
+    }
+
+    /// Runs the binary in this place, with nothing of the tester's environment that it listens to.
+    pub fn pipeline(&self, arguments: &[&str]) -> Ran {
+        self.pipeline_with(arguments, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn pipeline_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut command = assert_cmd::Command::cargo_bin("pipeline").unwrap();
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("PIPELINE_") || ["DATABASE_URL", "NO_COLOR", "COLUMNS"].contains(&text.as_ref()) {
+                command.env_remove(&name);
+            }
+        }
+        let output = command.current_dir(self.folder.path()).args(arguments).envs(variables.iter().copied()).output();
+        let output = output.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
+        Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// The report of a command as JSON; the command must exit with a code.
+    pub fn report(&self, arguments: &[&str], code: i32) -> serde_json::Value {
+        let ran = self.pipeline(&[arguments, &["--output", "json"]].concat());
+        assert_eq!(ran.code, code, "{arguments:?}\n{}{}", ran.stdout, ran.stderr);
+        serde_json::from_str(&ran.stdout).expect("stdout is JSON")
+    }
+
+    /// The folder with the rejects of a report.
+    pub fn rejects(&self, report: &serde_json::Value) -> PathBuf {
+        self.path(report["rejects"].as_str().expect("there are rejects"))
+    }
+}
+
+impl Ran {
+    /// Holds the exit code, and that each text is part of what was said on stderr.
+    pub fn fails(&self, code: i32, texts: &[&str]) {
+        let whole = format!("stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        assert_eq!(self.code, code, "the exit code of\n{whole}");
+        for text in texts {
+            assert!(self.stderr.contains(text), "no {text:?} in\n{whole}");
+        }
+    }
+
+    /// Holds that it went well.
+    pub fn passes(&self) -> &Self {
+        assert_eq!(self.code, 0, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+pub fn is_production(table: &str) -> bool {
+    !["staging_", "delta_", "sqlite_"].iter().any(|prefix| table.starts_with(prefix))
+}
+
+/// The rows of the wanted tables of a database.
+pub fn tables(connection: &Connection, wanted: impl Fn(&str) -> bool) -> Tables {
+    let names = strings(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'");
+    let names = names.into_iter().filter(|name| wanted(name) && !name.starts_with("sqlite_stat"));
+    names.map(|name| (name.clone(), rows(connection, &format!("SELECT * FROM \"{name}\"")))).collect()
+}
+
+/// The rows of a query, each as SQL literals with `|` between, sorted.
+pub fn rows(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut rows = ordered_rows(connection, sql);
+    rows.sort();
+    rows
+}
+
+/// The same in the query's own order.
+pub fn ordered_rows(connection: &Connection, sql: &str) -> Vec<String> {
+    let statement = connection.prepare(sql).unwrap();
+    let columns: Vec<String> = statement.column_names().map(|name| format!("quote(\"{name}\")")).collect();
+    drop(statement);
+    strings(connection, &format!("SELECT {} FROM ({sql})", columns.join(" || '|' || ")))
+}
+
+/// The first column of a query as texts.
+pub fn strings(connection: &Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+/// A single number of a query.
+pub fn number(connection: &Connection, sql: &str) -> i64 {
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// A CSV text as records, the header first. Only for files without faults.
+pub fn csv_records(bytes: &[u8]) -> Vec<Vec<String>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
+    reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
+}
+
+/// Says what two sets of tables do not share.
+pub fn assert_same(found: &Tables, meant: &Tables) {
+    if found == meant {
+        return;
+    }
+    let none = Vec::new();
+    let mut differences = Vec::new();
+    for table in found.keys().chain(meant.keys()).collect::<std::collections::BTreeSet<_>>() {
+        let (here, there) = (found.get(table).unwrap_or(&none), meant.get(table).unwrap_or(&none));
+        for (what, rows, others) in [("is there, not meant", here, there), ("is meant, not there", there, here)] {
+            for row in rows.iter().filter(|row| !others.contains(row)).take(5) {
+                differences.push(format!("{table}: {row} {what}"));
+            }
+        }
+        if here.len() != there.len() || found.contains_key(table) != meant.contains_key(table) {
+            differences.push(format!("{table}: {} rows are there, {} meant", here.len(), there.len()));
+        }
+    }
+    panic!("the tables differ:\n{}", differences.join("\n"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        // What a tester's own runs left in the checkout is none of a test's business.
+        if name == "runs" || name.contains(".db") {
+            continue;
+        }
+        if path.is_dir() {
+            copy(&path, &to.join(&name));
+        } else {
+            std::fs::copy(&path, to.join(&name)).unwrap();
+        }
+    }
+}
