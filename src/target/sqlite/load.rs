@@ -121,8 +121,9 @@ impl Load for SqliteLoad {
         let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
         let columns = columns.join(", ");
         let order = if destination.levelled { "_level, _row" } else { "_row" };
+        // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
         let sql = format!(
-            "INSERT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
+            "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
             ident(&destination.table.name),
             self.names.staging(&destination.table.name)
         );
