@@ -155,8 +155,9 @@ impl Load for SqliteLoad {
                     format!("sum(CAST(round({column} * {unit}) AS INTEGER))")
                 }
                 (Total::Sum, _) => format!("sum({column})"),
-                (Total::Min, _) => format!("min({column})"),
-                (Total::Max, _) => format!("max({column})"),
+                // Bytes decide, as in the delta, whatever collation the column has.
+                (Total::Min, _) => format!("min({column} COLLATE BINARY)"),
+                (Total::Max, _) => format!("max({column} COLLATE BINARY)"),
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
