@@ -184,15 +184,20 @@ fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<C
         .map_err(|error| names.error("cannot make", &error))
         .and_then(run)
         .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
-        .and_then(|()| {
-            std::fs::rename(&beside, file)
-                .map_err(|error| Error::unreachable(format!("cannot make `{}`: {error}", file.display())))
-        });
-    if let Err(error) = made {
-        std::fs::remove_file(&beside).ok();
-        return Err(error);
+        .and_then(|()| publish(&beside, file));
+    std::fs::remove_file(&beside).ok();
+    made.and_then(|()| connect(file, false, names))
+}
+
+/// Gives a finished database its name; where another process was faster, its database stays, and what it holds.
+fn publish(beside: &Path, file: &Path) -> Result<()> {
+    match std::fs::hard_link(beside, file) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::unreachable(format!("cannot make `{}`: {error}", file.display()))
+                .hint("check that its folder is there and writable, and on a file system that knows hard links"))
+        }
+        _ => Ok(()),
     }
-    connect(file, false, names)
 }
 
 /// Runs a query and collects its rows under a schema.
