@@ -15,10 +15,10 @@ use crate::target::{Block, KeyRequest};
 pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
     let free = Free { connection, request, places: places(connection, request).map_err(|error| fault(names, &error))? };
     let first = match request.start {
-        StartRowNumber::At(first) => first,
-        StartRowNumber::Auto => free.largest().map_err(|error| fault(names, &error))?.saturating_add(1),
+        StartRowNumber::At(first) => i128::from(first),
+        StartRowNumber::Auto => i128::from(free.largest().map_err(|error| fault(names, &error))?) + 1,
     };
-    let last = i128::from(first) + i128::from(request.count) - 1;
+    let last = first + i128::from(request.count) - 1;
     if request.count > 0 && last > i128::from(request.largest) {
         let message = format!(
             "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
@@ -27,7 +27,10 @@ pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &
         return Err(Error::refused(message)
             .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
     }
-    let block = Block { table: request.table.clone(), first, last: last as i64 };
+    // An empty block may begin behind the last number of all.
+    let first = i64::try_from(first).unwrap_or(i64::MAX);
+    let last = if request.count == 0 { first.saturating_sub(1) } else { last as i64 };
+    let block = Block { table: request.table.clone(), first, last };
     if request.count > 0
         && request.start != StartRowNumber::Auto
         && let Some(why) = free.taken(&block).map_err(|error| fault(names, &error))?
