@@ -194,6 +194,6 @@ fn expect(table: &str, what: &str, found: u64, meant: u64) -> Result<()> {
     if found == meant {
         return Ok(());
     }
-    Err(Error::internal(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
+    Err(Error::pipeline(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
         .hint("nothing was loaded; a trigger of production that adds or drops rows looks like this"))
 }

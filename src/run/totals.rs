@@ -80,7 +80,7 @@ impl Totals {
             };
             match values.data_type() {
                 DataType::Int64 => {
-                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()))
+                    values.as_primitive::<Int64Type>().iter().flatten().for_each(|value| add(value.into()));
                 }
                 DataType::Decimal128(..) => values.as_primitive::<Decimal128Type>().iter().flatten().for_each(add),
                 _ => {}
@@ -123,7 +123,7 @@ impl Totals {
         let found = load.totals(&table.destination(), &asked).await?;
         let rows = shown(found.column(0).as_ref(), 0);
         let differs = |what: &str, meant: &str, found: &str| {
-            Error::internal(format!(
+            Error::pipeline(format!(
                 "`{}` does not reconcile: {what} is {found} in production and {meant} in the delta",
                 table.name
             ))
