@@ -6,7 +6,7 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast::{ColumnOption, Statement, TableConstraint};
 use datafusion::sql::sqlparser::dialect::SQLiteDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::values;
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, UniqueConstraint};
@@ -32,8 +32,9 @@ fn table(connection: &Connection, name: String, sql: &str) -> rusqlite::Result<C
     columns(connection, &mut table)?;
     uniques(connection, &mut table)?;
     foreign_keys(connection, &mut table)?;
-    let mut triggers = connection
-        .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 ORDER BY name")?;
+    let mut triggers = connection.prepare(
+        "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name",
+    )?;
     table.triggers = triggers.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     checks(sql, &mut table);
     Ok(table)
@@ -118,11 +119,21 @@ fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::
             key.to_columns.extend(to_column);
         }
     }
-    // A reference without columns means the other table's primary key.
+    // SQLite does not tell names apart by case: a reference is to the table and columns as they are spelt themselves.
     for key in &mut table.foreign_keys {
+        let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+        let spelt: Option<String> = connection.query_row(sql, [&key.to], |row| row.get(0)).optional()?;
+        key.to = spelt.unwrap_or_else(|| key.to.clone());
+        // A reference without columns means the other table's primary key.
         if key.to_columns.is_empty() {
             let mut primary = connection.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE pk > 0 ORDER BY pk")?;
             key.to_columns = primary.query_map([&key.to], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        }
+        let sql = "SELECT name FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE";
+        for column in &mut key.to_columns {
+            let spelt: Option<String> =
+                connection.query_row(sql, [key.to.as_str(), column.as_str()], |row| row.get(0)).optional()?;
+            *column = spelt.unwrap_or_else(|| column.clone());
         }
     }
     Ok(())
