@@ -112,6 +112,8 @@ impl Session {
         let Opened { document, target, catalog, shown } = Opened::open(request, access).await?;
         let engine = Engine::try_new(request.limits)?;
         let compiled = compile(&document, &catalog, &engine).await?;
+        let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
+        target.preflight(&destinations).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
         Ok(Self { compiled, target, catalog, engine, output, shown })
     }

@@ -187,6 +187,10 @@ pub trait Target: Send + Sync {
     /// The schema of the live tables.
     async fn catalog(&self) -> Result<Catalog>;
 
+    /// Refuses a run into these tables whose own tables cannot be made, because production has something of their names or
+    /// two of them want the same. Writes nothing.
+    async fn preflight(&self, destinations: &[Destination]) -> Result<()>;
+
     /// Looks the delta's values up. A batch of `keys` has `_id` (UInt32) and then a column for each of
     /// `lookup.match_on`; the answer has `_id` and `lookup.give`, one row a match. The cost follows the keys, not the
     /// table, where production has an index.

@@ -8,11 +8,25 @@ use datafusion::sql::sqlparser::dialect::SQLiteDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::own::Own;
 use super::values;
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, UniqueConstraint};
 
-/// Reads all tables but those of `hidden` prefixes (staging and control).
-pub(super) fn read(connection: &Connection, hidden: &[&str]) -> rusqlite::Result<Catalog> {
+/// An error on the way, and the table that it is about.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) table: Option<String>,
+    pub(super) error: rusqlite::Error,
+}
+
+impl From<rusqlite::Error> for Unreadable {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { table: None, error }
+    }
+}
+
+/// Reads all tables, without those in `hidden`: this program's own.
+pub(super) fn read(connection: &Connection, hidden: Option<&Own>) -> Result<Catalog, Unreadable> {
     let mut statement = connection.prepare(
         "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
@@ -20,8 +34,9 @@ pub(super) fn read(connection: &Connection, hidden: &[&str]) -> rusqlite::Result
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     let mut catalog = Catalog::default();
     for (name, sql) in tables {
-        if !hidden.iter().any(|prefix| name.starts_with(prefix)) {
-            catalog.tables.push(Arc::new(table(connection, name, &sql)?));
+        if !hidden.is_some_and(|own| own.has(&name)) {
+            let read = table(connection, name.clone(), &sql);
+            catalog.tables.push(Arc::new(read.map_err(|error| Unreadable { table: Some(name), error })?));
         }
     }
     Ok(catalog)
@@ -187,11 +202,14 @@ mod tests {
                      CONSTRAINT account_no UNIQUE (account_no, person_id));
                  CREATE UNIQUE INDEX one_open ON account (person_id) WHERE closed IS NULL;
                  CREATE TRIGGER noted AFTER INSERT ON account BEGIN SELECT 1; END;
-                 CREATE TABLE staging_account (a);",
+                 CREATE TABLE staging_account (a); CREATE TABLE delta_person (a);
+                 CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE);
+                 INSERT INTO delta_object VALUES ('Staging_account');",
             )
             .unwrap();
-        let catalog = read(&connection, &["staging_"]).unwrap();
-        assert_eq!(catalog.names(), ["account", "person"]);
+        let own = Own::read(&connection).unwrap();
+        let catalog = read(&connection, Some(&own)).unwrap();
+        assert_eq!(catalog.names(), ["account", "delta_person", "person"]);
         assert_eq!(catalog.table("person").unwrap().uniques[0].ignore_case, ["email"]);
         let account = catalog.table("account").unwrap();
         assert_eq!(account.primary_key, ["account_id"]);

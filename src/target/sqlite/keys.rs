@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::own::own_table_exists;
 use super::{Names, table_exists};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -48,7 +49,7 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
 /// Where keys of the table are, beside the ledger: production itself, and the history.
 fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<String>> {
     let mut places = vec![format!("main.{}", ident(&request.table))];
-    if table_exists(connection, &Names::history_name(&request.table))? {
+    if own_table_exists(connection, &Names::history_name(&request.table))? {
         places.push(format!("main.{}", Names::history(&request.table)));
     }
     Ok(places)
@@ -94,11 +95,17 @@ impl Free<'_> {
             let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
             largest = largest.max(found.unwrap_or(0));
         }
-        for (table, sql) in [
-            ("delta_block", "SELECT max(last) FROM main.delta_block WHERE table_name = ?1"),
-            ("sqlite_sequence", "SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1"),
+        for (there, sql) in [
+            (
+                own_table_exists(self.connection, "delta_block")?,
+                "SELECT max(last) FROM main.delta_block WHERE table_name = ?1",
+            ),
+            (
+                table_exists(self.connection, "sqlite_sequence")?,
+                "SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1",
+            ),
         ] {
-            if table_exists(self.connection, table)? {
+            if there {
                 let found: Option<i64> = self.connection.query_row(sql, [&self.request.table], |row| row.get(0))?;
                 largest = largest.max(found.unwrap_or(0));
             }
@@ -125,7 +132,7 @@ impl Free<'_> {
                 return Ok(Some(format!("key {key} is in production or in the key map already")));
             }
         }
-        if !table_exists(self.connection, "delta_block")? {
+        if !own_table_exists(self.connection, "delta_block")? {
             return Ok(None);
         }
         let sql = "SELECT first, last, run FROM main.delta_block WHERE table_name = ?1 AND first <= ?3 AND last >= ?2 LIMIT 1";

@@ -1,11 +1,12 @@
 //! The embedded target: one SQLite file that holds production, staging, the key map and the runs.
 //!
 //! SQLite has no schemas: staging is the tables `staging_…`, the control tables are `delta_…`, both in the same file, so
-//! that one transaction covers everything that a run writes.
+//! that one transaction covers everything that a run writes. Which tables are its own stands in a register, not in their names.
 
 mod catalog;
 mod keys;
 mod load;
+mod own;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use super::{
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
+use catalog::Unreadable;
+use own::{Own, own_table_exists};
 use values::Collector;
 
 /// How long a statement waits for another program's lock.
@@ -54,11 +57,19 @@ struct Names {
 
 impl Names {
     fn staging(&self, table: &str) -> String {
-        ident(&format!("{}_{table}", self.staging))
+        ident(&self.staging_name(table))
+    }
+
+    fn staging_name(&self, table: &str) -> String {
+        format!("{}_{table}", self.staging)
     }
 
     fn staged_keys(&self, table: &str) -> String {
-        ident(&format!("{}_ck_{table}", self.staging))
+        ident(&self.staged_keys_name(table))
+    }
+
+    fn staged_keys_name(&self, table: &str) -> String {
+        format!("{}_ck_{table}", self.staging)
     }
 
     fn history(table: &str) -> String {
@@ -76,6 +87,15 @@ impl Names {
             other => other.to_string(),
         };
         let message = format!("{doing} `{}`: {text}", self.shown);
+        if cut_off(error) {
+            return Error::interrupted(format!("a run was cut off while it wrote to `{}`", self.shown)).hint(
+                "nothing of it stays: run `pipeline run` again, or open the file once with a program that may write it",
+            );
+        }
+        if let Some(missing) = missing(error, &text) {
+            return Error::pipeline(message)
+                .hint(format!("only the program that made the schema knows {missing}: take it out of the schema"));
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)
                 .hint("another program is writing to the file; run again when it is done"),
@@ -91,6 +111,36 @@ impl Names {
             _ => Error::internal(message),
         }
     }
+
+    /// An error while the catalog is read, with the table that it is about.
+    fn unreadable(&self, unreadable: &Unreadable) -> Error {
+        match &unreadable.table {
+            Some(table) => self.error(&format!("cannot read the table `{table}` in the catalog of"), &unreadable.error),
+            None => self.error("cannot read the catalog of", &unreadable.error),
+        }
+    }
+}
+
+/// Whether a file cannot be read because a journal must be played back into it first, and may not be.
+fn cut_off(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK};
+    error
+        .sqlite_error()
+        .is_some_and(|error| [SQLITE_READONLY_ROLLBACK, SQLITE_READONLY_RECOVERY].contains(&error.extended_code))
+}
+
+/// What SQLite does not have that a schema asks for.
+fn missing(error: &rusqlite::Error, text: &str) -> Option<String> {
+    if error.sqlite_error_code() != Some(ErrorCode::Unknown) {
+        return None;
+    }
+    ["no such module: ", "no such collation sequence: ", "no such function: ", "unknown function: "].iter().find_map(
+        |what| {
+            let (_, name) = text.split_once(what)?;
+            let what = what.trim_start_matches("no such ").trim_start_matches("unknown ").trim_end_matches(": ");
+            Some(format!("the {what} `{}`", name.split_whitespace().next().unwrap_or(name)))
+        },
+    )
 }
 
 impl SqliteTarget {
@@ -252,31 +302,54 @@ fn insert_sql(table: &str, columns: usize) -> String {
 }
 
 fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
+    connection
+        .prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?
+        .exists([name])
+}
+
+/// Which of these files, by table and hash, were loaded.
+fn loaded_files(connection: &Connection, files: &[(String, String)]) -> rusqlite::Result<Vec<LoadedFile>> {
+    if !own_table_exists(connection, "delta_file")? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection
+        .prepare("SELECT hash, table_name, name, run FROM main.delta_file WHERE table_name = ?1 AND hash = ?2")?;
+    let mut found = Vec::new();
+    for file in files {
+        let file = statement.query_row([&file.0, &file.1], |row| {
+            Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
+        });
+        found.extend(file.optional()?);
+    }
+    Ok(found)
 }
 
 #[async_trait]
 impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
         let connection = self.connection.lock().await;
-        let staging = format!("{}_", self.names.staging);
-        catalog::read(&connection, &[&staging, "delta_"]).map_err(self.fault("cannot read the catalog of"))
+        let own = Own::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
+        catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))
+    }
+
+    async fn preflight(&self, destinations: &[Destination]) -> Result<()> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let (place, given) = match &lookup.place {
             Place::Production(table) => {
-                let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+                let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
             Place::KeyMap(table) => {
-                if !table_exists(&connection, &Names::history_name(table))
+                if !own_table_exists(&connection, &Names::history_name(table))
                     .map_err(self.fault("cannot read the key map of"))?
                 {
                     return Ok(Vec::new());
                 }
-                let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+                let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
                 (Names::history(table), known.table(&Names::history_name(table)).map(|table| table.schema()))
             }
         };
@@ -320,7 +393,7 @@ impl Target for SqliteTarget {
 
     async fn scan(&self, table: &str, columns: &[String], condition: Option<&str>) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
-        let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+        let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let known =
             known.table(table).ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
         let mut fields = Vec::new();
@@ -342,25 +415,7 @@ impl Target for SqliteTarget {
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        let connection = self.connection.lock().await;
-        let fault = self.fault("cannot read the runs of");
-        if !table_exists(&connection, "delta_file").map_err(&fault)? {
-            return Ok(Vec::new());
-        }
-        let mut statement = connection
-            .prepare("SELECT hash, table_name, name, run FROM delta_file WHERE table_name = ?1 AND hash = ?2")
-            .map_err(&fault)?;
-        let mut found = Vec::new();
-        for file in files {
-            let file = statement
-                .query_row([&file.0, &file.1], |row| {
-                    Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
-                })
-                .optional()
-                .map_err(&fault)?;
-            found.extend(file);
-        }
-        Ok(found)
+        loaded_files(&*self.connection.lock().await, files).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
@@ -370,7 +425,7 @@ impl Target for SqliteTarget {
     async fn runs(&self) -> Result<Vec<RunRecord>> {
         let connection = self.connection.lock().await;
         let fault = self.fault("cannot read the runs of");
-        if !table_exists(&connection, "delta_run").map_err(&fault)? {
+        if !own_table_exists(&connection, "delta_run").map_err(&fault)? {
             return Ok(Vec::new());
         }
         let mut statement = connection
@@ -387,7 +442,9 @@ impl Target for SqliteTarget {
     async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let table = &destination.table.name;
-        if !table_exists(&connection, &Names::history_name(table)).map_err(self.fault("cannot read the key map of"))? {
+        if !own_table_exists(&connection, &Names::history_name(table))
+            .map_err(self.fault("cannot read the key map of"))?
+        {
             return Ok(Vec::new());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
