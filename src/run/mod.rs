@@ -58,6 +58,10 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let destinations: Vec<_> = plan.tables.iter().map(crate::plan::Table::destination).collect();
 
     let mut load = session.target.begin(&report.run).await?;
+    // Another run of the same files may have been in front of this one.
+    let hashes: Vec<Vec<String>> =
+        report.tables.iter().map(|table| table.files.iter().map(|file| file.hash.clone()).collect()).collect();
+    session.refuse_known(&hashes, &load.loaded_files(&session.asked(&hashes)).await?)?;
     let step = journal.step(Step::Keys);
     let mut blocks: Vec<Option<Block>> = Vec::new();
     for (at, table) in plan.tables.iter().enumerate() {

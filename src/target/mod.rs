@@ -224,7 +224,10 @@ pub trait Load: Send {
     /// Reserves a block of keys for this run.
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block>;
 
-    /// Empties the staging tables and key maps of these tables.
+    /// Which of these files, by table and hash, were loaded: by another run, while this one waited for its turn.
+    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
+
+    /// Empties the staging tables and key maps of these tables; touches no table that this program did not make.
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()>;
 
     /// Bulk-copies rows into staging; a batch has `_row`, `_level` where the destination is levelled, and the destination's columns.

@@ -112,6 +112,10 @@ impl Load for SqliteLoad {
         Ok(block)
     }
 
+    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+        super::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
+    }
+
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
         own::refuse_taken(&self.connection, &self.names, destinations)?;
         destinations
