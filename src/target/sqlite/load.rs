@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use super::values::Affinity;
 use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, own, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
@@ -89,8 +90,10 @@ impl SqliteLoad {
     }
 }
 
+/// A key column of the history, with a type that is read as production's; text stays text, whatever production calls it.
 fn declared(column: &CatalogColumn) -> String {
-    format!("{} {}", ident(&column.name), column.declared)
+    let changes_text = column.data_type == DataType::Utf8 && !Affinity::of(&column.declared, false).keeps_text();
+    format!("{} {}", ident(&column.name), if changes_text { "TEXT" } else { &column.declared })
 }
 
 fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator<Item = &'a CatalogColumn> {
@@ -171,8 +174,8 @@ impl Load for SqliteLoad {
             wanted.push(match (total, destination.table.column(name).map(|column| &column.data_type)) {
                 (Total::NonNull, _) => format!("count({column})"),
                 (Total::Sum, Some(DataType::Decimal128(_, scale))) => {
-                    let unit = 10_i64.pow(scale.unsigned_abs().into());
-                    format!("sum(CAST(round({column} * {unit}) AS INTEGER))")
+                    let zeros = "0".repeat(scale.unsigned_abs().into());
+                    format!("sum(CAST(round({column} * 1{zeros}) AS INTEGER))")
                 }
                 (Total::Sum, _) => format!("sum({column})"),
                 // Bytes decide, as in the delta, whatever collation the column has.
@@ -181,7 +184,7 @@ impl Load for SqliteLoad {
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
-        let found = select(&self.connection, &sql, totals_schema(destination, totals), &self.names)?;
+        let found = select(&self.connection, &sql, &totals_schema(destination, totals), &self.names)?;
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 

@@ -4,6 +4,7 @@
 //! that one transaction covers everything that a run writes. Which tables are its own stands in a register, not in their names.
 
 mod catalog;
+mod check;
 mod keys;
 mod load;
 mod own;
@@ -20,7 +21,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    Access, Address, Block, Catalog, Destination, KeyRequest, Load, LoadedFile, Lookup, Place, RunRecord, Target,
+    Access, Address, Block, Catalog, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Lookup, Place,
+    RunRecord, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
@@ -251,7 +253,7 @@ fn publish(beside: &Path, file: &Path) -> Result<()> {
 }
 
 /// Runs a query and collects its rows under a schema.
-fn select(connection: &Connection, sql: &str, schema: SchemaRef, names: &Names) -> Result<Vec<RecordBatch>> {
+fn select(connection: &Connection, sql: &str, schema: &SchemaRef, names: &Names) -> Result<Vec<RecordBatch>> {
     const ROWS: usize = 8192;
     let fault = |error: rusqlite::Error| names.error("cannot read", &error);
     let mut statement = connection.prepare(sql).map_err(fault)?;
@@ -382,11 +384,11 @@ impl Target for SqliteTarget {
                 format!("p.{} = a.{here}{collation}", ident(there))
             })
             .collect();
-        let give: String = lookup.give.iter().map(|name| format!(", p.{}", ident(name))).collect();
+        let give = columns_of_p(&lookup.give);
         // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
         let sql =
             format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN main.{place} AS p ON {}", on.join(" AND "));
-        let answer = select(&connection, &sql, schema, &self.names);
+        let answer = select(&connection, &sql, &schema, &self.names);
         connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
         answer
     }
@@ -409,7 +411,7 @@ impl Target for SqliteTarget {
         select(
             &connection,
             &format!("SELECT {wanted} FROM main.{}{condition}", ident(table)),
-            Arc::new(Schema::new(fields)),
+            &Arc::new(Schema::new(fields)),
             &self.names,
         )
     }
@@ -448,14 +450,13 @@ impl Target for SqliteTarget {
             return Ok(Vec::new());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
-        fields.extend(
-            destination.key.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()),
-        );
+        fields
+            .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
         fields.push(Field::new("run", DataType::Utf8, false));
         let schema = Arc::new(Schema::new(fields));
         let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
         let sql = format!("SELECT {} FROM main.{} ORDER BY legacy_key", columns.join(", "), Names::history(table));
-        select(&connection, &sql, schema, &self.names)
+        select(&connection, &sql, &schema, &self.names)
     }
 
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
@@ -467,12 +468,17 @@ impl Target for SqliteTarget {
         let connection = self.connection.lock().await;
         let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
         fields.extend(
-            destination.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()),
+            destination.columns.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field),
         );
-        let columns: String = destination.columns.iter().map(|name| format!(", p.{}", ident(name))).collect();
+        let columns = columns_of_p(&destination.columns);
         let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, &self.names));
-        select(&connection, &sql, Arc::new(Schema::new(fields)), &self.names)
+        select(&connection, &sql, &Arc::new(Schema::new(fields)), &self.names)
     }
+}
+
+/// `, p."a", p."b"`: columns behind others in a SELECT.
+fn columns_of_p(names: &[String]) -> String {
+    names.iter().fold(String::new(), |sql, name| sql + ", p." + &ident(name))
 }
 
 /// The rows of production that the last load inserted, found by their keys: `main.ck AS k JOIN main.table AS p`.
@@ -487,3 +493,6 @@ fn inserted(destination: &Destination, names: &Names) -> String {
 }
 
 type Held = OwnedMutexGuard<Connection>;
+
+#[cfg(test)]
+mod tests;
