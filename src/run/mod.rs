@@ -201,3 +201,17 @@ fn expect(table: &str, what: &str, found: u64, meant: u64) -> Result<()> {
     Err(Error::pipeline(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
         .hint("nothing was loaded; a trigger of production that adds or drops rows looks like this"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::expect;
+    use crate::error::Kind;
+
+    #[test]
+    fn rows_that_a_trigger_drops_are_the_schemas_fault() {
+        assert!(expect("item", "inserted", 2, 2).is_ok());
+        let error = expect("item", "inserted", 1, 2).unwrap_err();
+        assert_eq!(error.kind(), Kind::Pipeline);
+        assert!(error.next_step().unwrap().contains("trigger"));
+    }
+}
