@@ -128,10 +128,13 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
         let kind = CheckKind::Row { violated: format!("NOT ({})", constraint.sql) };
         match builder.engine.expression(&format!("NOT ({})", constraint.sql), known.schema) {
             Ok(expression) if *expression.data_type() == DataType::Boolean => {
-                let reason = format!("production wants {}", constraint.sql);
+                let reason =
+                    constraint.reason.clone().unwrap_or_else(|| format!("production wants {}", constraint.sql));
                 let origin = from(&format!("CHECK ({})", constraint.sql));
                 checks.push(check(format!("check({})", constraint.name), kind, expression.columns(), origin, reason));
             }
+            // What the target adds of its own accord is about values that the delta brings.
+            _ if constraint.reason.is_some() => {}
             _ => left.push(format!("CHECK ({})", constraint.sql)),
         }
     }

@@ -25,6 +25,7 @@ use crate::target::{Destination, Lookup, Place, Target};
 pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
+    opened.target.preflight(std::slice::from_ref(&destination)).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let rows = map::read(mapping, &legacy_key, &destination)?;

@@ -58,6 +58,10 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let destinations: Vec<_> = plan.tables.iter().map(crate::plan::Table::destination).collect();
 
     let mut load = session.target.begin(&report.run).await?;
+    // Another run of the same files may have been in front of this one.
+    let hashes: Vec<Vec<String>> =
+        report.tables.iter().map(|table| table.files.iter().map(|file| file.hash.clone()).collect()).collect();
+    session.refuse_known(&hashes, &load.loaded_files(&session.asked(&hashes)).await?)?;
     let step = journal.step(Step::Keys);
     let mut blocks: Vec<Option<Block>> = Vec::new();
     for (at, table) in plan.tables.iter().enumerate() {
@@ -201,6 +205,20 @@ fn expect(table: &str, what: &str, found: u64, meant: u64) -> Result<()> {
     if found == meant {
         return Ok(());
     }
-    Err(Error::internal(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
+    Err(Error::pipeline(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
         .hint("nothing was loaded; a trigger of production that adds or drops rows looks like this"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expect;
+    use crate::error::Kind;
+
+    #[test]
+    fn rows_that_a_trigger_drops_are_the_schemas_fault() {
+        assert!(expect("item", "inserted", 2, 2).is_ok());
+        let error = expect("item", "inserted", 1, 2).unwrap_err();
+        assert_eq!(error.kind(), Kind::Pipeline);
+        assert!(error.next_step().unwrap().contains("trigger"));
+    }
 }

@@ -9,7 +9,7 @@ use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec};
-use crate::target::{self, Access, Address, Catalog, Target};
+use crate::target::{self, Access, Address, Catalog, LoadedFile, Target};
 
 /// What a command is given beside the pipeline file.
 #[derive(Debug, Clone)]
@@ -111,6 +111,8 @@ impl Session {
         let Opened { document, target, catalog, shown } = Opened::open(request, access).await?;
         let engine = Engine::try_new(request.limits)?;
         let compiled = compile(&document, &catalog, &engine).await?;
+        let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
+        target.preflight(&destinations).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
         Ok(Self { compiled, target, catalog, engine, output, shown })
     }
@@ -126,16 +128,22 @@ impl Session {
 
     /// Refuses files whose bytes were loaded before, whatever their name.
     pub(super) async fn refuse_loaded(&self, hashes: &[Vec<String>]) -> Result<()> {
-        let mut asked = Vec::new();
-        for (table, hashes) in self.compiled.plan.tables.iter().zip(hashes) {
-            asked.extend(hashes.iter().map(|hash| (table.name.clone(), hash.clone())));
-        }
-        let loaded = self.target.loaded_files(&asked).await?;
+        self.refuse_known(hashes, &self.target.loaded_files(&self.asked(hashes)).await?)
+    }
+
+    /// All files by table and hash.
+    pub(super) fn asked(&self, hashes: &[Vec<String>]) -> Vec<(String, String)> {
+        let tables = self.compiled.plan.tables.iter().zip(hashes);
+        tables.flat_map(|(table, hashes)| hashes.iter().map(|hash| (table.name.clone(), hash.clone()))).collect()
+    }
+
+    /// Refuses the files that a target knows.
+    pub(super) fn refuse_known(&self, hashes: &[Vec<String>], loaded: &[LoadedFile]) -> Result<()> {
         if loaded.is_empty() {
             return Ok(());
         }
         let mut lines = Vec::new();
-        for known in &loaded {
+        for known in loaded {
             let at = self.compiled.plan.position(&known.table).unwrap_or_default();
             let file = hashes[at]
                 .iter()

@@ -125,7 +125,7 @@ impl Totals {
         let found = load.totals(&table.destination(), &asked).await?;
         let rows = shown(found.column(0).as_ref(), 0);
         let differs = |what: &str, meant: &str, found: &str| {
-            Error::internal(format!(
+            Error::pipeline(format!(
                 "`{}` does not reconcile: {what} is {found} in production and {meant} in the delta",
                 table.name
             ))

@@ -72,7 +72,8 @@ pub struct CatalogColumn {
     pub generated: bool,
     /// The most characters it holds, where it is a text with a limit.
     pub max_length: Option<u64>,
-    /// How many digits of a decimal production keeps in all, where that is less than its type says.
+    /// The most significant digits that production keeps of a number with decimals, where that may be fewer than the type
+    /// promises: 15 in SQLite. Whole numbers that fit into 64 bits are kept whole.
     pub significant_digits: Option<u8>,
 }
 
@@ -110,6 +111,8 @@ pub struct ForeignKey {
 pub struct CheckConstraint {
     /// The constraint's name; for one without a name, its text.
     pub name: String,
-    /// The condition, as production's SQL states it.
+    /// The condition, in the engine's SQL.
     pub sql: String,
+    /// Why a row that fails it is kept out; None where the condition says it itself.
+    pub reason: Option<String>,
 }

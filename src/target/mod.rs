@@ -187,6 +187,10 @@ pub trait Target: Send + Sync {
     /// The schema of the live tables.
     async fn catalog(&self) -> Result<Catalog>;
 
+    /// Refuses a run into these tables whose own tables cannot be made, because production has something of their names or
+    /// two of them want the same. Writes nothing.
+    async fn preflight(&self, destinations: &[Destination]) -> Result<()>;
+
     /// Looks the delta's values up. A batch of `keys` has `_id` (UInt32) and then a column for each of
     /// `lookup.match_on`; the answer has `_id` and `lookup.give`, one row a match. The cost follows the keys, not the
     /// table, where production has an index.
@@ -220,7 +224,10 @@ pub trait Load: Send {
     /// Reserves a block of keys for this run.
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block>;
 
-    /// Empties the staging tables and key maps of these tables.
+    /// Which of these files, by table and hash, were loaded: by another run, while this one waited for its turn.
+    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
+
+    /// Empties the staging tables and key maps of these tables; touches no table that this program did not make.
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()>;
 
     /// Bulk-copies rows into staging; a batch has `_row`, `_level` where the destination is levelled, and the destination's columns.

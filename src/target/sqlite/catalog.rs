@@ -3,16 +3,32 @@
 
 use std::sync::Arc;
 
-use datafusion::sql::sqlparser::ast::{ColumnOption, Statement, TableConstraint};
+use datafusion::arrow::datatypes::DataType;
+use datafusion::sql::sqlparser::ast::{ColumnOption, Expr, Statement, TableConstraint};
 use datafusion::sql::sqlparser::dialect::SQLiteDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
-use super::values;
+use super::check::{Stored, kept_as_text, translate};
+use super::own::Own;
+use super::values::{self, Affinity};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, UniqueConstraint};
 
-/// Reads all tables but those of `hidden` prefixes (staging and control).
-pub(super) fn read(connection: &Connection, hidden: &[&str]) -> rusqlite::Result<Catalog> {
+/// An error on the way, and the table that it is about.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) table: Option<String>,
+    pub(super) error: rusqlite::Error,
+}
+
+impl From<rusqlite::Error> for Unreadable {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { table: None, error }
+    }
+}
+
+/// Reads all tables, without those in `hidden`: this program's own.
+pub(super) fn read(connection: &Connection, hidden: Option<&Own>) -> Result<Catalog, Unreadable> {
     let mut statement = connection.prepare(
         "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
@@ -20,8 +36,9 @@ pub(super) fn read(connection: &Connection, hidden: &[&str]) -> rusqlite::Result
         statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
     let mut catalog = Catalog::default();
     for (name, sql) in tables {
-        if !hidden.iter().any(|prefix| name.starts_with(prefix)) {
-            catalog.tables.push(Arc::new(table(connection, name, &sql)?));
+        if !hidden.is_some_and(|own| own.has(&name)) {
+            let read = table(connection, name.clone(), &sql);
+            catalog.tables.push(Arc::new(read.map_err(|error| Unreadable { table: Some(name), error })?));
         }
     }
     Ok(catalog)
@@ -29,17 +46,25 @@ pub(super) fn read(connection: &Connection, hidden: &[&str]) -> rusqlite::Result
 
 fn table(connection: &Connection, name: String, sql: &str) -> rusqlite::Result<CatalogTable> {
     let mut table = CatalogTable { name, ..CatalogTable::default() };
-    columns(connection, &mut table)?;
+    let stored = columns(connection, &mut table)?;
     uniques(connection, &mut table)?;
     foreign_keys(connection, &mut table)?;
-    let mut triggers = connection
-        .prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 ORDER BY name")?;
+    let mut triggers = connection.prepare(
+        "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name",
+    )?;
     table.triggers = triggers.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    checks(sql, &mut table);
+    checks(sql, &mut table, &stored);
+    let kept = table.columns.iter().zip(&stored).filter_map(|(column, stored)| kept_as_text(column, stored.affinity));
+    let kept: Vec<_> = kept.collect();
+    table.checks.extend(kept);
     Ok(table)
 }
 
-fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
+fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<Vec<Stored>> {
+    let strict: Option<bool> = connection
+        .query_row("SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'", [&table.name], |row| row.get(0))
+        .optional()?;
+    let mut stored = Vec::new();
     let mut statement = connection.prepare(
         "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid",
     )?;
@@ -51,8 +76,13 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         if place > 0 {
             primary_key.push((place, name.clone()));
         }
+        let (_, collation, ..) = connection.column_metadata(Some("main"), table.name.as_str(), name.as_str())?;
+        let binary = collation.is_none_or(|collation| collation.to_bytes().eq_ignore_ascii_case(b"BINARY"));
+        stored.push(Stored { affinity: Affinity::of(&declared, strict == Some(true)), binary });
+        let data_type = values::data_type(&declared);
         table.columns.push(CatalogColumn {
-            data_type: values::data_type(&declared),
+            significant_digits: matches!(data_type, DataType::Decimal128(..)).then_some(values::REAL_DIGITS),
+            data_type,
             max_length: values::max_length(&declared),
             significant_digits: None,
             not_null: row.get::<_, bool>(2)? || place > 0,
@@ -64,7 +94,7 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
     }
     primary_key.sort();
     table.primary_key = primary_key.into_iter().map(|(_, name)| name).collect();
-    Ok(())
+    Ok(stored)
 }
 
 fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
@@ -119,17 +149,27 @@ fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::
             key.to_columns.extend(to_column);
         }
     }
-    // A reference without columns means the other table's primary key.
+    // SQLite does not tell names apart by case: a reference is to the table and columns as they are spelt themselves.
     for key in &mut table.foreign_keys {
+        let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
+        let spelt: Option<String> = connection.query_row(sql, [&key.to], |row| row.get(0)).optional()?;
+        key.to = spelt.unwrap_or_else(|| key.to.clone());
+        // A reference without columns means the other table's primary key.
         if key.to_columns.is_empty() {
             let mut primary = connection.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE pk > 0 ORDER BY pk")?;
             key.to_columns = primary.query_map([&key.to], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        }
+        let sql = "SELECT name FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE";
+        for column in &mut key.to_columns {
+            let spelt: Option<String> =
+                connection.query_row(sql, [key.to.as_str(), column.as_str()], |row| row.get(0)).optional()?;
+            *column = spelt.unwrap_or_else(|| column.clone());
         }
     }
     Ok(())
 }
 
-fn checks(sql: &str, table: &mut CatalogTable) {
+fn checks(sql: &str, table: &mut CatalogTable, stored: &[Stored]) {
     let Ok(mut statements) = Parser::parse_sql(&SQLiteDialect {}, sql) else {
         if sql.to_ascii_uppercase().contains("CHECK") {
             table.unread.push("CHECK constraints (the table's text could not be read)".into());
@@ -137,20 +177,24 @@ fn checks(sql: &str, table: &mut CatalogTable) {
         return;
     };
     let Some(Statement::CreateTable(create)) = statements.pop() else { return };
-    let mut add = |name: Option<String>, sql: String| {
-        table.checks.push(CheckConstraint { name: name.unwrap_or_else(|| sql.clone()), sql });
+    let mut add = |name: Option<String>, condition: &Expr| match translate(condition, table, stored) {
+        Some(sql) => {
+            let name = name.unwrap_or_else(|| condition.to_string());
+            table.checks.push(CheckConstraint { name, sql, reason: None });
+        }
+        None => table.unread.push(format!("CHECK ({condition})")),
     };
     for column in create.columns {
         for option in column.options {
             if let ColumnOption::Check(check) = option.option {
                 let name = option.name.or(check.name);
-                add(name.map(|name| name.value), check.expr.to_string());
+                add(name.map(|name| name.value), &check.expr);
             }
         }
     }
     for constraint in create.constraints {
         if let TableConstraint::Check(check) = constraint {
-            add(check.name.map(|name| name.value), check.expr.to_string());
+            add(check.name.map(|name| name.value), &check.expr);
         }
     }
 }
@@ -177,11 +221,14 @@ mod tests {
                      CONSTRAINT account_no UNIQUE (account_no, person_id));
                  CREATE UNIQUE INDEX one_open ON account (person_id) WHERE closed IS NULL;
                  CREATE TRIGGER noted AFTER INSERT ON account BEGIN SELECT 1; END;
-                 CREATE TABLE staging_account (a);",
+                 CREATE TABLE staging_account (a); CREATE TABLE delta_person (a);
+                 CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE);
+                 INSERT INTO delta_object VALUES ('Staging_account');",
             )
             .unwrap();
-        let catalog = read(&connection, &["staging_"]).unwrap();
-        assert_eq!(catalog.names(), ["account", "person"]);
+        let own = Own::read(&connection).unwrap();
+        let catalog = read(&connection, Some(&own)).unwrap();
+        assert_eq!(catalog.names(), ["account", "delta_person", "person"]);
         assert_eq!(catalog.table("person").unwrap().uniques[0].ignore_case, ["email"]);
         let account = catalog.table("account").unwrap();
         assert_eq!(account.primary_key, ["account_id"]);
@@ -195,9 +242,31 @@ mod tests {
         let to: Vec<_> = account.foreign_keys.iter().map(|key| (key.to.as_str(), key.to_columns.join(","))).collect();
         assert_eq!(to, [("person", "person_id".to_owned()), ("account", "account_id".to_owned())]);
         let checks: Vec<_> = account.checks.iter().map(|check| (check.name.as_str(), check.sql.as_str())).collect();
-        assert_eq!(checks, [("known", "status IN ('A', 'C')"), ("closed >= opened", "closed >= opened")]);
+        assert_eq!(checks, [("known", "\"status\" IN ('A', 'C')"), ("closed >= opened", "\"closed\" >= \"opened\"")]);
         let number = account.column("account_no").unwrap();
         assert!(number.not_null && number.max_length == Some(12));
         assert!(account.column("days").unwrap().generated && account.column("status").unwrap().has_default);
+    }
+
+    #[test]
+    fn a_reference_has_the_names_as_the_other_table_spells_them() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE person (Person_Id INTEGER PRIMARY KEY, no TEXT UNIQUE);
+                 CREATE TABLE a (p REFERENCES Person, q REFERENCES PERSON (NO), r REFERENCES gone (X));
+                 CREATE TRIGGER noted AFTER INSERT ON PERSON BEGIN SELECT 1; END;",
+            )
+            .unwrap();
+        let catalog = read(&connection, None).unwrap();
+        let keys: Vec<_> = catalog
+            .table("a")
+            .unwrap()
+            .foreign_keys
+            .iter()
+            .map(|key| (key.to.as_str(), key.to_columns[0].as_str()))
+            .collect();
+        assert_eq!(keys, [("person", "Person_Id"), ("person", "no"), ("gone", "X")]);
+        assert_eq!(catalog.table("person").unwrap().triggers, ["noted"]);
     }
 }

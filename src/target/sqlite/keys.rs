@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::own::own_table_exists;
 use super::{Names, table_exists};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -15,10 +16,10 @@ use crate::target::{Block, KeyRequest};
 pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
     let free = Free { connection, request, places: places(connection, request).map_err(|error| fault(names, &error))? };
     let first = match request.start {
-        StartRowNumber::At(first) => first,
-        StartRowNumber::Auto => free.largest().map_err(|error| fault(names, &error))?.saturating_add(1),
+        StartRowNumber::At(first) => i128::from(first),
+        StartRowNumber::Auto => i128::from(free.largest().map_err(|error| fault(names, &error))?) + 1,
     };
-    let last = i128::from(first) + i128::from(request.count) - 1;
+    let last = first + i128::from(request.count) - 1;
     if request.count > 0 && last > i128::from(request.largest) {
         let message = format!(
             "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
@@ -27,7 +28,10 @@ pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &
         return Err(Error::refused(message)
             .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
     }
-    let block = Block { table: request.table.clone(), first, last: last as i64 };
+    // An empty block may begin behind the last number of all.
+    let first = i64::try_from(first).unwrap_or(i64::MAX);
+    let last = if request.count == 0 { first.saturating_sub(1) } else { last as i64 };
+    let block = Block { table: request.table.clone(), first, last };
     if request.count > 0
         && request.start != StartRowNumber::Auto
         && let Some(why) = free.taken(&block).map_err(|error| fault(names, &error))?
@@ -45,7 +49,7 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
 /// Where keys of the table are, beside the ledger: production itself, and the history.
 fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<String>> {
     let mut places = vec![format!("main.{}", ident(&request.table))];
-    if table_exists(connection, &Names::history_name(&request.table))? {
+    if own_table_exists(connection, &Names::history_name(&request.table))? {
         places.push(format!("main.{}", Names::history(&request.table)));
     }
     Ok(places)
@@ -91,11 +95,17 @@ impl Free<'_> {
             let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
             largest = largest.max(found.unwrap_or(0));
         }
-        for (table, sql) in [
-            ("delta_block", "SELECT max(last) FROM main.delta_block WHERE table_name = ?1"),
-            ("sqlite_sequence", "SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1"),
+        for (there, sql) in [
+            (
+                own_table_exists(self.connection, "delta_block")?,
+                "SELECT max(last) FROM main.delta_block WHERE table_name = ?1",
+            ),
+            (
+                table_exists(self.connection, "sqlite_sequence")?,
+                "SELECT max(seq) FROM main.sqlite_sequence WHERE name = ?1",
+            ),
         ] {
-            if table_exists(self.connection, table)? {
+            if there {
                 let found: Option<i64> = self.connection.query_row(sql, [&self.request.table], |row| row.get(0))?;
                 largest = largest.max(found.unwrap_or(0));
             }
@@ -122,7 +132,7 @@ impl Free<'_> {
                 return Ok(Some(format!("key {key} is in production or in the key map already")));
             }
         }
-        if !table_exists(self.connection, "delta_block")? {
+        if !own_table_exists(self.connection, "delta_block")? {
             return Ok(None);
         }
         let sql = "SELECT first, last, run FROM main.delta_block WHERE table_name = ?1 AND first <= ?3 AND last >= ?2 LIMIT 1";

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, select};
+use super::values::Affinity;
+use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, own, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Total, totals_schema};
@@ -25,8 +26,40 @@ impl SqliteLoad {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
         connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
         let load = Self { connection, names, run: run.to_owned(), open: true };
-        load.connection.execute_batch(CONTROL_TABLES).map_err(load.fault("cannot make the control tables in"))?;
+        own::refuse_taken(&load.connection, &load.names, &[])?;
+        load.make_control_tables().map_err(load.fault("cannot make the control tables in"))?;
         Ok(load)
+    }
+
+    fn make_control_tables(&self) -> rusqlite::Result<()> {
+        if !own::own_table_exists(&self.connection, own::CONTROL[0])? {
+            self.connection.execute_batch(own::REGISTER)?;
+        }
+        self.connection.execute_batch(CONTROL_TABLES)?;
+        own::CONTROL.iter().try_for_each(|name| own::register(&self.connection, name))
+    }
+
+    fn make_staging_tables(&self, destination: &Destination) -> rusqlite::Result<()> {
+        let table = &destination.table.name;
+        let (rows, keys, history) = (self.names.staging(table), self.names.staged_keys(table), Names::history(table));
+        let plain = |names: &[String]| names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
+        let columns = plain(&destination.columns);
+        let key = plain(&destination.key);
+        let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
+        let level = if destination.levelled { "_level, " } else { "" };
+        // A column without a type keeps every value as it is; production's own types come in at the insertion.
+        let sql = format!(
+            "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
+             CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{columns});
+             CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {key});
+             CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({key}));",
+            typed.join(", "),
+        );
+        self.connection.execute_batch(&sql)?;
+        for name in [self.names.staging_name(table), self.names.staged_keys_name(table), Names::history_name(table)] {
+            own::register(&self.connection, &name)?;
+        }
+        Ok(())
     }
 
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
@@ -57,8 +90,10 @@ impl SqliteLoad {
     }
 }
 
+/// A key column of the history, with a type that is read as production's; text stays text, whatever production calls it.
 fn declared(column: &CatalogColumn) -> String {
-    format!("{} {}", ident(&column.name), column.declared)
+    let changes_text = column.data_type == DataType::Utf8 && !Affinity::of(&column.declared, false).keeps_text();
+    format!("{} {}", ident(&column.name), if changes_text { "TEXT" } else { &column.declared })
 }
 
 fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator<Item = &'a CatalogColumn> {
@@ -80,28 +115,16 @@ impl Load for SqliteLoad {
         Ok(block)
     }
 
+    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+        super::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
+    }
+
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
-        for destination in destinations {
-            let (rows, keys) =
-                (self.names.staging(&destination.table.name), self.names.staged_keys(&destination.table.name));
-            let columns: Vec<_> = named(destination, &destination.columns).map(declared).collect();
-            let key: Vec<_> = named(destination, &destination.key).map(declared).collect();
-            let level = if destination.levelled { "_level INTEGER NOT NULL, " } else { "" };
-            let history = Names::history(&destination.table.name);
-            let unique: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-            let sql = format!(
-                "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
-                 CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{});
-                 CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {});
-                 CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({}));",
-                columns.join(", "),
-                key.join(", "),
-                key.join(", "),
-                unique.join(", "),
-            );
-            self.connection.execute_batch(&sql).map_err(self.fault("cannot make the staging tables in"))?;
-        }
-        Ok(())
+        own::refuse_taken(&self.connection, &self.names, destinations)?;
+        destinations
+            .iter()
+            .try_for_each(|destination| self.make_staging_tables(destination))
+            .map_err(self.fault("cannot make the staging tables in"))
     }
 
     async fn stage(&mut self, destination: &Destination, rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
@@ -121,8 +144,9 @@ impl Load for SqliteLoad {
         let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
         let columns = columns.join(", ");
         let order = if destination.levelled { "_level, _row" } else { "_row" };
+        // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
         let sql = format!(
-            "INSERT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
+            "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
             ident(&destination.table.name),
             self.names.staging(&destination.table.name)
         );
@@ -150,16 +174,17 @@ impl Load for SqliteLoad {
             wanted.push(match (total, destination.table.column(name).map(|column| &column.data_type)) {
                 (Total::NonNull, _) => format!("count({column})"),
                 (Total::Sum, Some(DataType::Decimal128(_, scale))) => {
-                    let unit = 10_i64.pow(scale.unsigned_abs().into());
-                    format!("sum(CAST(round({column} * {unit}) AS INTEGER))")
+                    let zeros = "0".repeat(scale.unsigned_abs().into());
+                    format!("sum(CAST(round({column} * 1{zeros}) AS INTEGER))")
                 }
                 (Total::Sum, _) => format!("sum({column})"),
-                (Total::Min, _) => format!("min({column})"),
-                (Total::Max, _) => format!("max({column})"),
+                // Bytes decide, as in the delta, whatever collation the column has.
+                (Total::Min, _) => format!("min({column} COLLATE BINARY)"),
+                (Total::Max, _) => format!("max({column} COLLATE BINARY)"),
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
-        let found = select(&self.connection, &sql, totals_schema(destination, totals), &self.names)?;
+        let found = select(&self.connection, &sql, &totals_schema(destination, totals), &self.names)?;
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 

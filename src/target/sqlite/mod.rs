@@ -1,11 +1,13 @@
 //! The embedded target: one SQLite file that holds production, staging, the key map and the runs.
 //!
 //! SQLite has no schemas: staging is the tables `staging_…`, the control tables are `delta_…`, both in the same file, so
-//! that one transaction covers everything that a run writes.
+//! that one transaction covers everything that a run writes. Which tables are its own stands in a register, not in their names.
 
 mod catalog;
+mod check;
 mod keys;
 mod load;
+mod own;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -19,10 +21,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    Access, Address, Block, Catalog, Destination, KeyRequest, Load, LoadedFile, Lookup, Place, RunRecord, Target,
+    Access, Address, Block, Catalog, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Lookup, Place,
+    RunRecord, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
+use catalog::Unreadable;
+use own::{Own, own_table_exists};
 use values::Collector;
 
 /// How long a statement waits for another program's lock.
@@ -54,11 +59,19 @@ struct Names {
 
 impl Names {
     fn staging(&self, table: &str) -> String {
-        ident(&format!("{}_{table}", self.staging))
+        ident(&self.staging_name(table))
+    }
+
+    fn staging_name(&self, table: &str) -> String {
+        format!("{}_{table}", self.staging)
     }
 
     fn staged_keys(&self, table: &str) -> String {
-        ident(&format!("{}_ck_{table}", self.staging))
+        ident(&self.staged_keys_name(table))
+    }
+
+    fn staged_keys_name(&self, table: &str) -> String {
+        format!("{}_ck_{table}", self.staging)
     }
 
     fn history(table: &str) -> String {
@@ -76,6 +89,15 @@ impl Names {
             other => other.to_string(),
         };
         let message = format!("{doing} `{}`: {text}", self.shown);
+        if cut_off(error) {
+            return Error::interrupted(format!("a run was cut off while it wrote to `{}`", self.shown)).hint(
+                "nothing of it stays: run `pipeline run` again, or open the file once with a program that may write it",
+            );
+        }
+        if let Some(missing) = missing(error, &text) {
+            return Error::pipeline(message)
+                .hint(format!("only the program that made the schema knows {missing}: take it out of the schema"));
+        }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)
                 .hint("another program is writing to the file; run again when it is done"),
@@ -91,6 +113,36 @@ impl Names {
             _ => Error::internal(message),
         }
     }
+
+    /// An error while the catalog is read, with the table that it is about.
+    fn unreadable(&self, unreadable: &Unreadable) -> Error {
+        match &unreadable.table {
+            Some(table) => self.error(&format!("cannot read the table `{table}` in the catalog of"), &unreadable.error),
+            None => self.error("cannot read the catalog of", &unreadable.error),
+        }
+    }
+}
+
+/// Whether a file cannot be read because a journal must be played back into it first, and may not be.
+fn cut_off(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK};
+    error
+        .sqlite_error()
+        .is_some_and(|error| [SQLITE_READONLY_ROLLBACK, SQLITE_READONLY_RECOVERY].contains(&error.extended_code))
+}
+
+/// What SQLite does not have that a schema asks for.
+fn missing(error: &rusqlite::Error, text: &str) -> Option<String> {
+    if error.sqlite_error_code() != Some(ErrorCode::Unknown) {
+        return None;
+    }
+    ["no such module: ", "no such collation sequence: ", "no such function: ", "unknown function: "].iter().find_map(
+        |what| {
+            let (_, name) = text.split_once(what)?;
+            let what = what.trim_start_matches("no such ").trim_start_matches("unknown ").trim_end_matches(": ");
+            Some(format!("the {what} `{}`", name.split_whitespace().next().unwrap_or(name)))
+        },
+    )
 }
 
 impl SqliteTarget {
@@ -184,19 +236,24 @@ fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<C
         .map_err(|error| names.error("cannot make", &error))
         .and_then(run)
         .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
-        .and_then(|()| {
-            std::fs::rename(&beside, file)
-                .map_err(|error| Error::unreachable(format!("cannot make `{}`: {error}", file.display())))
-        });
-    if let Err(error) = made {
-        std::fs::remove_file(&beside).ok();
-        return Err(error);
+        .and_then(|()| publish(&beside, file));
+    std::fs::remove_file(&beside).ok();
+    made.and_then(|()| connect(file, false, names))
+}
+
+/// Gives a finished database its name; where another process was faster, its database stays, and what it holds.
+fn publish(beside: &Path, file: &Path) -> Result<()> {
+    match std::fs::hard_link(beside, file) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::unreachable(format!("cannot make `{}`: {error}", file.display()))
+                .hint("check that its folder is there and writable, and on a file system that knows hard links"))
+        }
+        _ => Ok(()),
     }
-    connect(file, false, names)
 }
 
 /// Runs a query and collects its rows under a schema.
-fn select(connection: &Connection, sql: &str, schema: SchemaRef, names: &Names) -> Result<Vec<RecordBatch>> {
+fn select(connection: &Connection, sql: &str, schema: &SchemaRef, names: &Names) -> Result<Vec<RecordBatch>> {
     const ROWS: usize = 8192;
     let fault = |error: rusqlite::Error| names.error("cannot read", &error);
     let mut statement = connection.prepare(sql).map_err(fault)?;
@@ -247,31 +304,54 @@ fn insert_sql(table: &str, columns: usize) -> String {
 }
 
 fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])
+    connection
+        .prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE")?
+        .exists([name])
+}
+
+/// Which of these files, by table and hash, were loaded.
+fn loaded_files(connection: &Connection, files: &[(String, String)]) -> rusqlite::Result<Vec<LoadedFile>> {
+    if !own_table_exists(connection, "delta_file")? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection
+        .prepare("SELECT hash, table_name, name, run FROM main.delta_file WHERE table_name = ?1 AND hash = ?2")?;
+    let mut found = Vec::new();
+    for file in files {
+        let file = statement.query_row([&file.0, &file.1], |row| {
+            Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
+        });
+        found.extend(file.optional()?);
+    }
+    Ok(found)
 }
 
 #[async_trait]
 impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
         let connection = self.connection.lock().await;
-        let staging = format!("{}_", self.names.staging);
-        catalog::read(&connection, &[&staging, "delta_"]).map_err(self.fault("cannot read the catalog of"))
+        let own = Own::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
+        catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))
+    }
+
+    async fn preflight(&self, destinations: &[Destination]) -> Result<()> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let (place, given) = match &lookup.place {
             Place::Production(table) => {
-                let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+                let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
             Place::KeyMap(table) => {
-                if !table_exists(&connection, &Names::history_name(table))
+                if !own_table_exists(&connection, &Names::history_name(table))
                     .map_err(self.fault("cannot read the key map of"))?
                 {
                     return Ok(Vec::new());
                 }
-                let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+                let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
                 (Names::history(table), known.table(&Names::history_name(table)).map(|table| table.schema()))
             }
         };
@@ -304,18 +384,18 @@ impl Target for SqliteTarget {
                 format!("p.{} = a.{here}{collation}", ident(there))
             })
             .collect();
-        let give: String = lookup.give.iter().map(|name| format!(", p.{}", ident(name))).collect();
+        let give = columns_of_p(&lookup.give);
         // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
         let sql =
             format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN main.{place} AS p ON {}", on.join(" AND "));
-        let answer = select(&connection, &sql, schema, &self.names);
+        let answer = select(&connection, &sql, &schema, &self.names);
         connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
         answer
     }
 
     async fn scan(&self, table: &str, columns: &[String], condition: Option<&str>) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
-        let known = catalog::read(&connection, &[]).map_err(self.fault("cannot read the catalog of"))?;
+        let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let known =
             known.table(table).ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
         let mut fields = Vec::new();
@@ -331,31 +411,13 @@ impl Target for SqliteTarget {
         select(
             &connection,
             &format!("SELECT {wanted} FROM main.{}{condition}", ident(table)),
-            Arc::new(Schema::new(fields)),
+            &Arc::new(Schema::new(fields)),
             &self.names,
         )
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        let connection = self.connection.lock().await;
-        let fault = self.fault("cannot read the runs of");
-        if !table_exists(&connection, "delta_file").map_err(&fault)? {
-            return Ok(Vec::new());
-        }
-        let mut statement = connection
-            .prepare("SELECT hash, table_name, name, run FROM delta_file WHERE table_name = ?1 AND hash = ?2")
-            .map_err(&fault)?;
-        let mut found = Vec::new();
-        for file in files {
-            let file = statement
-                .query_row([&file.0, &file.1], |row| {
-                    Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
-                })
-                .optional()
-                .map_err(&fault)?;
-            found.extend(file);
-        }
-        Ok(found)
+        loaded_files(&*self.connection.lock().await, files).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
@@ -365,7 +427,7 @@ impl Target for SqliteTarget {
     async fn runs(&self) -> Result<Vec<RunRecord>> {
         let connection = self.connection.lock().await;
         let fault = self.fault("cannot read the runs of");
-        if !table_exists(&connection, "delta_run").map_err(&fault)? {
+        if !own_table_exists(&connection, "delta_run").map_err(&fault)? {
             return Ok(Vec::new());
         }
         let mut statement = connection
@@ -382,18 +444,19 @@ impl Target for SqliteTarget {
     async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let table = &destination.table.name;
-        if !table_exists(&connection, &Names::history_name(table)).map_err(self.fault("cannot read the key map of"))? {
+        if !own_table_exists(&connection, &Names::history_name(table))
+            .map_err(self.fault("cannot read the key map of"))?
+        {
             return Ok(Vec::new());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
-        fields.extend(
-            destination.key.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()),
-        );
+        fields
+            .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
         fields.push(Field::new("run", DataType::Utf8, false));
         let schema = Arc::new(Schema::new(fields));
         let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
         let sql = format!("SELECT {} FROM main.{} ORDER BY legacy_key", columns.join(", "), Names::history(table));
-        select(&connection, &sql, schema, &self.names)
+        select(&connection, &sql, &schema, &self.names)
     }
 
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
@@ -405,12 +468,17 @@ impl Target for SqliteTarget {
         let connection = self.connection.lock().await;
         let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
         fields.extend(
-            destination.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()),
+            destination.columns.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field),
         );
-        let columns: String = destination.columns.iter().map(|name| format!(", p.{}", ident(name))).collect();
+        let columns = columns_of_p(&destination.columns);
         let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, &self.names));
-        select(&connection, &sql, Arc::new(Schema::new(fields)), &self.names)
+        select(&connection, &sql, &Arc::new(Schema::new(fields)), &self.names)
     }
+}
+
+/// `, p."a", p."b"`: columns behind others in a SELECT.
+fn columns_of_p(names: &[String]) -> String {
+    names.iter().fold(String::new(), |sql, name| sql + ", p." + &ident(name))
 }
 
 /// The rows of production that the last load inserted, found by their keys: `main.ck AS k JOIN main.table AS p`.
@@ -425,3 +493,6 @@ fn inserted(destination: &Destination, names: &Names) -> String {
 }
 
 type Held = OwnedMutexGuard<Connection>;
+
+#[cfg(test)]
+mod tests;

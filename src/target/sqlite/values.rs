@@ -25,15 +25,14 @@ use crate::error::{Error, Result};
 pub(super) fn data_type(declared: &str) -> DataType {
     let name = declared.to_ascii_uppercase();
     let base = name.split('(').next().unwrap_or_default().trim();
-    let numbers: Vec<u8> = arguments(&name);
+    let numbers = arguments(&name);
     match base {
         "BOOLEAN" | "BOOL" => DataType::Boolean,
         "DATE" => DataType::Date32,
         "TIME" => DataType::Time64(TimeUnit::Microsecond),
         "DECIMAL" | "NUMERIC" if !numbers.is_empty() => {
-            // A number of SQLite's keeps 15 digits; a value with more is found by the check of the precision.
-            let precision = numbers[0].clamp(1, 15);
-            DataType::Decimal128(precision, numbers.get(1).copied().unwrap_or(0).min(precision) as i8)
+            let precision = numbers[0].clamp(1, 38) as u8;
+            DataType::Decimal128(precision, numbers.get(1).copied().unwrap_or(0).min(precision.into()) as i8)
         }
         _ if base.starts_with("TIMESTAMP") || base.starts_with("DATETIME") => {
             DataType::Timestamp(TimeUnit::Microsecond, None)
@@ -48,6 +47,89 @@ pub(super) fn data_type(declared: &str) -> DataType {
     }
 }
 
+/// How many digits a number with decimals keeps: it is a real of 64 bits (<https://www.sqlite.org/floatingpoint.html>).
+pub(super) const REAL_DIGITS: u8 = 15;
+
+/// What a column makes of the values that it is given (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Integer,
+    Text,
+    Blob,
+    Real,
+    Numeric,
+}
+
+impl Affinity {
+    /// The affinity of a declared type; in a STRICT table `ANY` is none.
+    pub(super) fn of(declared: &str, strict: bool) -> Self {
+        let name = declared.to_ascii_uppercase();
+        let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        if has(&["INT"]) {
+            Self::Integer
+        } else if has(&["CHAR", "CLOB", "TEXT"]) {
+            Self::Text
+        } else if name.is_empty() || has(&["BLOB"]) || (strict && name == "ANY") {
+            Self::Blob
+        } else if has(&["REAL", "FLOA", "DOUB"]) {
+            Self::Real
+        } else {
+            Self::Numeric
+        }
+    }
+
+    /// Whether text stays what it is.
+    pub(super) fn keeps_text(self) -> bool {
+        matches!(self, Self::Text | Self::Blob)
+    }
+}
+
+/// Whether a text is a day as SQLite keeps it: `2025-12-31`.
+pub(super) fn is_date(text: &str) -> bool {
+    text.len() == 10 && days(text).is_some()
+}
+
+/// Whether a text is a moment as SQLite keeps it: `2025-12-31 23:59:59`.
+pub(super) fn is_timestamp(text: &str) -> bool {
+    text.len() == 19 && text.as_bytes()[10] == b' ' && microseconds(text).is_some()
+}
+
+const DAY: i64 = 86_400_000_000;
+
+/// The days from 1970 on to a day of the years 0001 to 9999.
+fn days(text: &str) -> Option<i32> {
+    let day: jiff::civil::Date = plain(text)?.parse().ok()?;
+    jiff::civil::date(1970, 1, 1).until(day).ok().map(|span| span.get_days())
+}
+
+/// The microseconds of a time of day.
+fn time(text: &str) -> Option<i64> {
+    let time: jiff::civil::Time = text.parse().ok()?;
+    let seconds = i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second());
+    Some(seconds * 1_000_000 + i64::from(time.subsec_nanosecond()) / 1000)
+}
+
+/// The microseconds from 1970 on to a moment without a time zone.
+fn microseconds(text: &str) -> Option<i64> {
+    match text.get(10..) {
+        None | Some("") => Some(i64::from(days(text)?) * DAY),
+        Some(rest) if rest.starts_with([' ', 'T']) && !rest.contains(['+', '-', 'Z', 'z', '[']) => {
+            Some(i64::from(days(&text[..10])?) * DAY + time(&rest[1..])?)
+        }
+        _ => None,
+    }
+}
+
+/// A day in the ten characters of `YYYY-MM-DD`, and nothing else.
+fn plain(text: &str) -> Option<&str> {
+    let shaped = text.len() == 10
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(at, byte)| if at == 4 || at == 7 { byte == b'-' } else { byte.is_ascii_digit() });
+    shaped.then_some(text)
+}
+
 /// The limit of a text type: 12 of `VARCHAR(12)`.
 pub(super) fn max_length(declared: &str) -> Option<u64> {
     let name = declared.to_ascii_uppercase();
@@ -55,7 +137,7 @@ pub(super) fn max_length(declared: &str) -> Option<u64> {
     if name.contains("CHAR") { inside.trim().parse().ok() } else { None }
 }
 
-fn arguments(declared: &str) -> Vec<u8> {
+fn arguments(declared: &str) -> Vec<u32> {
     let inside = declared.split_once('(').and_then(|(_, rest)| rest.split(')').next()).unwrap_or_default();
     inside.split(',').filter_map(|number| number.trim().parse().ok()).collect()
 }
@@ -121,6 +203,19 @@ fn decimal_text(unscaled: i128, scale: i8) -> String {
         let _infallible = write!(text, ".{fraction}");
     }
     text
+}
+
+/// A real as a decimal: its shortest text is the number that was written; digits that the scale does not have are rounded.
+fn unscaled(number: f64, scale: i8) -> Option<i128> {
+    let scale = usize::from(scale.max(0).unsigned_abs());
+    let text = number.to_string();
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let text = if fraction.len() <= scale {
+        format!("{whole}{fraction:0<scale$}")
+    } else {
+        format!("{number:.scale$}").replace('.', "")
+    };
+    text.parse().ok()
 }
 
 /// Builds Arrow batches out of SQLite's rows.
@@ -218,14 +313,17 @@ impl Column {
                 builder.append_value(i128::from(number).checked_mul(10_i128.pow(scale.unsigned_abs().into()))?);
             }
             (Self::Decimal(builder, _, scale), ValueRef::Real(number)) => {
-                // 15 digits are what a real keeps; the nearest value of the scale is the one that was written.
-                let unscaled = format!("{number:.*}", usize::from(scale.unsigned_abs())).replace('.', "");
-                builder.append_value(unscaled.parse().ok()?);
+                builder.append_value(unscaled(number, *scale)?);
             }
-            (Self::Date(builder), ValueRef::Text(_)) => builder.append_value(Date32Type::parse(text?)?),
-            (Self::Time(builder), ValueRef::Text(_)) => builder.append_value(Time64MicrosecondType::parse(text?)?),
+            // What is written in another way than this program writes it is left to Arrow's parsers.
+            (Self::Date(builder), ValueRef::Text(_)) => {
+                builder.append_value(days(text?).or_else(|| Date32Type::parse(text?))?);
+            }
+            (Self::Time(builder), ValueRef::Text(_)) => {
+                builder.append_value(time(text?).or_else(|| Time64MicrosecondType::parse(text?))?);
+            }
             (Self::Timestamp(builder), ValueRef::Text(_)) => {
-                builder.append_value(TimestampMicrosecondType::parse(text?)?);
+                builder.append_value(microseconds(text?).or_else(|| TimestampMicrosecondType::parse(text?))?);
             }
             _ => return None,
         }
@@ -277,7 +375,8 @@ mod tests {
             ("bigint", DataType::Int64),
             ("VARCHAR(12)", DataType::Utf8),
             ("DECIMAL(10,2)", DataType::Decimal128(10, 2)),
-            ("NUMERIC(20, 4)", DataType::Decimal128(15, 4)),
+            ("NUMERIC(20, 4)", DataType::Decimal128(20, 4)),
+            ("DECIMAL(300,2)", DataType::Decimal128(38, 2)),
             ("NUMERIC", DataType::Float64),
             ("DOUBLE PRECISION", DataType::Float64),
             ("DATE", DataType::Date32),
@@ -326,5 +425,59 @@ mod tests {
             }
             assert_eq!(collector.finish().unwrap().column(0), &array);
         }
+    }
+
+    #[test]
+    fn a_moment_of_any_year_of_four_digits_is_read_and_written() {
+        let moment = DataType::Timestamp(TimeUnit::Microsecond, None);
+        for (data_type, texts) in [
+            (
+                moment,
+                ["9999-12-31 00:00:00", "9999-12-31 23:59:59.999999", "0001-01-01 00:00:00", "1677-09-21 00:12:43"],
+            ),
+            (DataType::Date32, ["9999-12-31", "0001-01-01", "1969-12-31", "2024-02-29"]),
+            (DataType::Time64(TimeUnit::Microsecond), ["00:00:00", "23:59:59.999999", "12:30:00", "12:30:00.500"]),
+        ] {
+            let schema = Arc::new(Schema::new(vec![Field::new("v", data_type, true)]));
+            let mut collector = Collector::try_new(schema).unwrap();
+            for text in texts {
+                collector.push(0, ValueRef::Text(text.as_bytes())).unwrap();
+            }
+            let batch = collector.finish().unwrap();
+            for (row, text) in texts.iter().enumerate() {
+                assert_eq!(cell(batch.column(0), row).unwrap(), ToSqlOutput::Owned(Value::Text((*text).to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn a_moment_in_another_notation_is_read_as_before() {
+        let schema =
+            Arc::new(Schema::new(vec![Field::new("v", DataType::Timestamp(TimeUnit::Microsecond, None), true)]));
+        let mut collector = Collector::try_new(schema).unwrap();
+        for text in
+            ["2024-01-01T10:00:00", "2024-01-01T11:00:00+01:00", "2024-01-01T10:00:00Z", "2024-01-01 10:00:00.000"]
+        {
+            collector.push(0, ValueRef::Text(text.as_bytes())).unwrap();
+        }
+        let batch = collector.finish().unwrap();
+        let values = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+        assert!(values.values().iter().all(|value| *value == 1_704_103_200_000_000), "{values:?}");
+        let schema = batch.schema();
+        assert!(Collector::try_new(schema).unwrap().push(0, ValueRef::Text("2024-02-30 10:00:00".as_bytes())).is_err());
+    }
+
+    #[test]
+    fn a_real_is_the_decimal_of_its_shortest_text() {
+        for (number, scale, expected) in [
+            (0.1, 18, 100_000_000_000_000_000),
+            (0.123_456_789_012_345, 18, 123_456_789_012_345_000),
+            (-1.5, 2, -150),
+            (0.1 + 0.2, 2, 30),
+            (1e20, 2, 10_000_000_000_000_000_000_000),
+        ] {
+            assert_eq!(unscaled(number, scale), Some(expected), "{number}");
+        }
+        assert_eq!(unscaled(1e300, 2), None);
     }
 }

@@ -1,0 +1,113 @@
+//! Which tables of the file are this program's own: it registers each one in the transaction that makes it, and touches
+//! no other.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Names, table_exists};
+use crate::error::{Error, Result};
+use crate::target::Destination;
+
+/// The register of all tables that this program made; production's own table of that name has another text.
+pub(super) const REGISTER: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
+
+/// The control tables; their names are fixed.
+pub(super) const CONTROL: [&str; 4] = ["delta_object", "delta_run", "delta_file", "delta_block"];
+
+/// The names of this program's own tables, in lower case: SQLite does not tell names apart by case.
+#[derive(Debug, Default)]
+pub(super) struct Own(BTreeSet<String>);
+
+impl Own {
+    /// Reads the register; empty where there is none.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut own = Self::default();
+        let text: Option<String> = connection
+            .query_row(
+                "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = 'delta_object' COLLATE NOCASE",
+                [],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if text.as_deref() == Some(REGISTER) {
+            let mut names = connection.prepare_cached("SELECT name FROM main.delta_object")?;
+            for name in names.query_map([], |row| row.get::<_, String>(0))? {
+                own.0.insert(name?.to_ascii_lowercase());
+            }
+            own.0.insert(CONTROL[0].into());
+        }
+        Ok(own)
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains(&name.to_ascii_lowercase())
+    }
+}
+
+/// Whether there is a table of this name that this program made.
+pub(super) fn own_table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
+    Ok(Own::read(connection)?.has(name) && table_exists(connection, name)?)
+}
+
+/// Registers a table, in the transaction that makes it.
+pub(super) fn register(connection: &Connection, name: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT OR IGNORE INTO main.delta_object (name) VALUES (?1)")?.execute([name])?;
+    Ok(())
+}
+
+/// A name that a run wants for a table of its own.
+struct Wanted {
+    name: String,
+    /// Whether `target.staging` is a part of it.
+    staging: bool,
+}
+
+/// Refuses a run whose own tables cannot have their names: something else has them, or two want the same.
+///
+/// # Errors
+/// With all such names at once.
+pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
+    let mut wanted: Vec<Wanted> =
+        CONTROL.iter().map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
+    for table in destinations.iter().map(|destination| &destination.table.name) {
+        wanted.push(Wanted { name: names.staging_name(table), staging: true });
+        wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
+        wanted.push(Wanted { name: Names::history_name(table), staging: false });
+    }
+    let mut lines = Vec::new();
+    let prefix = format!("{}_", names.staging.to_ascii_lowercase());
+    if prefix.starts_with("sqlite_") || prefix.starts_with("delta_") {
+        lines.push((format!("`{}` is the prefix of tables with another meaning", names.staging), true));
+    }
+    let fault = |error: rusqlite::Error| names.error("cannot read the catalog of", &error);
+    let own = Own::read(connection).map_err(fault)?;
+    let mut seen = BTreeSet::new();
+    for Wanted { name, staging } in wanted {
+        if !seen.insert(name.to_ascii_lowercase()) {
+            lines.push((format!("two tables of this run want `{name}`"), true));
+        } else if !own.has(&name)
+            && let Some(kind) = kind(connection, &name).map_err(fault)?
+        {
+            lines.push((format!("production has {kind} `{name}` of its own"), staging));
+        }
+    }
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let hint = if lines.iter().any(|(_, staging)| *staging) {
+        "choose another `target.staging`; nothing was written"
+    } else {
+        "rename it in production: control tables are called `delta_…`; nothing was written"
+    };
+    let lines: Vec<_> = lines.into_iter().map(|(line, _)| line).collect();
+    Err(Error::pipeline(format!("a run cannot make its own tables in `{}`: {}", names.shown, lines.join("; ")))
+        .hint(hint))
+}
+
+/// What has a name already, with its article.
+fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
+    let sql = "SELECT type FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+    let found: Option<String> = connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;
+    Ok(found.map(|kind| format!("{} {kind}", if kind == "index" { "an" } else { "a" })))
+}
