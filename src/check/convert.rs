@@ -171,14 +171,16 @@ fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [L
             mark::<Time64MicrosecondType>(values, lost, Lost::Value, |time| !(0..MICROSECONDS_A_DAY).contains(&time));
         }
         DataType::Float64 => mark::<Float64Type>(values, lost, Lost::Value, |value| !value.is_finite()),
-        DataType::Decimal128(..) => {
+        DataType::Decimal128(_, scale) => {
+            let unit = 10_i128.pow(scale.max(&0).unsigned_abs().into());
+            let whole = |value: i128| value % unit == 0 && i64::try_from(value / unit).is_ok();
             let Some(limit) = significant_digits.map(|digits| 10_u128.pow(digits.into())) else { return };
             mark::<Decimal128Type>(values, lost, Lost::Digits, |value| {
                 let mut digits = value.unsigned_abs();
                 while digits >= limit && digits.is_multiple_of(10) {
                     digits /= 10;
                 }
-                digits >= limit
+                digits >= limit && !whole(value)
             });
         }
         _ => {}
@@ -233,7 +235,7 @@ mod tests {
     #[test]
     fn a_decimal_with_more_digits_than_the_target_keeps_is_found() {
         let values =
-            texts(&[Some("123456.5"), Some("1234567890123.123"), Some("100000000000000000"), Some("1234567890123456")]);
+            texts(&[Some("123456.5"), Some("1234567890123.123"), Some("1234567890123456"), Some("12345678901234567.5")]);
         assert_eq!(convert(&values, &DataType::Decimal128(30, 10), Some(15)).unwrap().too_precise, [1, 3]);
         assert_eq!(convert(&values, &DataType::Decimal128(30, 10), None).unwrap().too_precise, [0; 0]);
     }

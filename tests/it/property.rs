@@ -121,25 +121,41 @@ tables:
             .filter(|line| line.first.is_some_and(|code| codes.contains(&code) && ![1, 2].contains(&code)))
             .filter_map(|line| Some((line.legacy.filter(|key| legacy.contains(key))?, line.second)))
             .collect();
+        // A row that is skipped stands for production's row, and can be referred to.
+        let is_skipped = |line: &&Line| self.skip && line.first.is_some_and(|code| codes.contains(&code) && code < 3);
+        let skipped = self.parents.iter().filter(sound).filter(is_skipped).filter_map(|line| line.legacy);
+        let skipped: BTreeSet<u8> = skipped.filter(|key| legacy.contains(key)).collect();
         // A row goes with its boss, until no boss is missing.
         loop {
             let before = parents.len();
-            let known: BTreeSet<u8> = parents.keys().copied().collect();
+            let known: BTreeSet<u8> = parents.keys().chain(&skipped).copied().collect();
             parents.retain(|_, boss| boss.is_none_or(|boss| known.contains(&boss)));
             if parents.len() == before {
                 break;
             }
         }
         let parents: BTreeSet<u8> = parents.into_keys().collect();
+        let known: BTreeSet<u8> = parents.union(&skipped).copied().collect();
         let legacy = once(&self.children, |line| line.legacy);
         let children = self
             .children
             .iter()
             .filter(|line| !line.malformed && !["", "1.5"].contains(&line.number))
-            .filter(|line| line.first.is_some_and(|parent| parents.contains(&parent)))
-            .filter(|line| line.second.is_none_or(|friend| parents.contains(&friend)))
+            .filter(|line| line.first.is_some_and(|parent| known.contains(&parent)))
+            .filter(|line| line.second.is_none_or(|friend| known.contains(&friend)))
             .filter_map(|line| line.legacy.filter(|key| legacy.contains(key)));
-        (parents.clone(), children.collect())
+        (parents, children.collect())
+    }
+}
+
+impl Delta {
+    /// Whether a row is one of these lines; `@K1` is any parent of the delta that has this code, as long as it is skipped.
+    fn has(&self, lines: &BTreeSet<String>, row: &str) -> bool {
+        let Some((before, rest)) = row.split_once("@K") else { return lines.contains(row) };
+        let (code, after) = rest.split_at(1);
+        let same = self.parents.iter().filter(|line| self.skip && line.first.map(|code| code.to_string()).as_deref() == Some(code));
+        let mut named = same.filter_map(|line| line.legacy).map(|legacy| format!("{before}P{legacy}{after}"));
+        named.any(|row| self.has(lines, &row))
     }
 }
 
@@ -217,21 +233,24 @@ fn holds(
     Ok(())
 }
 
-/// The rows that were inserted, as the delta has them: references are named by legacy keys again.
+/// The rows that were inserted, as the delta has them: references are named by legacy keys again, and those to rows that were
+/// in production before by `@` and the code.
 fn as_in_the_delta(database: &Connection, loaded: bool) -> (Vec<String>, Vec<String>) {
     if !loaded {
         return (Vec::new(), Vec::new());
     }
-    let parents = "SELECT k.legacy_key AS a, p.code AS b, boss.legacy_key AS c, p.size AS d
-        FROM delta_key_map_parent k JOIN parent p USING (parent_id)
-        LEFT JOIN delta_key_map_parent boss ON boss.parent_id = p.boss_id
-        WHERE (p.boss_id IS NULL) = (boss.legacy_key IS NULL)";
-    let children = "SELECT k.legacy_key AS a, parent.legacy_key AS b, friend.legacy_key AS c, p.quantity AS d
-        FROM delta_key_map_child k JOIN child p USING (child_id)
-        JOIN delta_key_map_parent parent ON parent.parent_id = p.parent_id
-        LEFT JOIN delta_key_map_parent friend ON friend.parent_id = p.friend_id
-        WHERE (p.friend_id IS NULL) = (friend.legacy_key IS NULL)";
-    let plain = |sql| {
+    let named = "WITH named AS (
+        SELECT parent_id, coalesce(k.legacy_key, '@' || code) AS name FROM parent LEFT JOIN delta_key_map_parent k USING (parent_id))";
+    let parents = &format!(
+        "{named} SELECT k.legacy_key AS a, p.code AS b, boss.name AS c, p.size AS d
+        FROM delta_key_map_parent k JOIN parent p USING (parent_id) LEFT JOIN named boss ON boss.parent_id = p.boss_id"
+    );
+    let children = &format!(
+        "{named} SELECT k.legacy_key AS a, parent.name AS b, friend.name AS c, p.quantity AS d
+        FROM delta_key_map_child k JOIN child p USING (child_id) JOIN named parent ON parent.parent_id = p.parent_id
+        LEFT JOIN named friend ON friend.parent_id = p.friend_id"
+    );
+    let plain = |sql: &str| {
         ordered_rows(database, sql)
             .iter()
             .map(|row| row.replace("NULL", "").replace('\'', "").replace('|', ","))
@@ -265,9 +284,9 @@ proptest! {
         let (parents, children) = as_in_the_delta(&database, inserted > 0);
         prop_assert_eq!((parents.len() + children.len()) as u64, inserted);
         let lines: BTreeSet<String> = delta.parents.iter().map(|line| line.text("K", "P")).collect();
-        prop_assert!(parents.iter().all(|row| lines.contains(row)), "{:?}", parents);
+        prop_assert!(parents.iter().all(|row| delta.has(&lines, row)), "{:?}", parents);
         let lines: BTreeSet<String> = delta.children.iter().map(|line| line.text("P", "P")).collect();
-        prop_assert!(children.iter().all(|row| lines.contains(row)), "{:?}", children);
+        prop_assert!(children.iter().all(|row| delta.has(&lines, row)), "{:?}", children);
 
         // No row that nothing is wrong with is kept out; where all duplicates are rejected, no other row comes in.
         let legacy = |rows: &[String]| -> BTreeSet<u8> {

@@ -84,7 +84,6 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             significant_digits: matches!(data_type, DataType::Decimal128(..)).then_some(values::REAL_DIGITS),
             data_type,
             max_length: values::max_length(&declared),
-            significant_digits: None,
             not_null: row.get::<_, bool>(2)? || place > 0,
             has_default: row.get(3)?,
             generated: hidden != 0,
