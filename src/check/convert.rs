@@ -234,8 +234,12 @@ mod tests {
 
     #[test]
     fn a_decimal_with_more_digits_than_the_target_keeps_is_found() {
-        let values =
-            texts(&[Some("123456.5"), Some("1234567890123.123"), Some("1234567890123456"), Some("12345678901234567.5")]);
+        let values = texts(&[
+            Some("123456.5"),
+            Some("1234567890123.123"),
+            Some("1234567890123456"),
+            Some("12345678901234567.5"),
+        ]);
         assert_eq!(convert(&values, &DataType::Decimal128(30, 10), Some(15)).unwrap().too_precise, [1, 3]);
         assert_eq!(convert(&values, &DataType::Decimal128(30, 10), None).unwrap().too_precise, [0; 0]);
     }

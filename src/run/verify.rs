@@ -7,24 +7,54 @@ use arrow::compute::kernels::cmp::distinct;
 use crate::check::shown;
 use crate::error::{Error, Result};
 use crate::keys::{Keys, row_numbers};
-use crate::target::{Destination, Target};
+use crate::target::{Destination, Load, Target};
 
-/// Compares the rows of one table.
+/// Compares the rows of a table before the commit.
 ///
 /// # Errors
-/// Where a row is missing or differs: the load is committed by then, so the error says how to take it out.
-pub(super) async fn verify(target: &dyn Target, destination: &Destination, keys: &Keys<'_>, at: usize) -> Result<()> {
-    let found = target.read_back(destination).await?;
+/// Where a row is missing or differs: the load must not be committed.
+pub(super) async fn before_commit(
+    load: &mut dyn Load,
+    destination: &Destination,
+    keys: &Keys<'_>,
+    at: usize,
+) -> Result<()> {
+    match difference(load.read_back(destination).await?, keys, at)? {
+        None => Ok(()),
+        Some(how) => Err(Error::pipeline(format!("`{}` is not what was meant: {how}", destination.table.name))
+            .hint("nothing was loaded; a trigger of production that changes rows looks like this")),
+    }
+}
+
+/// Compares the rows of a table after the commit.
+///
+/// # Errors
+/// Where a row is missing or differs.
+pub(super) async fn after_commit(
+    target: &dyn Target,
+    destination: &Destination,
+    keys: &Keys<'_>,
+    at: usize,
+) -> Result<()> {
+    match difference(target.read_back(destination).await?, keys, at)? {
+        None => Ok(()),
+        Some(how) => Err(Error::internal(format!("`{}` is not what was meant: {how}", destination.table.name))
+            .hint("the run is committed; something changed its rows since: look at the table before anything else")),
+    }
+}
+
+/// How the rows that were found differ from those that were meant; None where they do not.
+fn difference(found: Vec<RecordBatch>, keys: &Keys<'_>, at: usize) -> Result<Option<String>> {
     let mut found = Reader { batches: found.into(), left: 0 };
     for meant in keys.rows(at)? {
         let meant = meant?;
         if meant.num_rows() == 0 {
             continue;
         }
-        let Some(found) = found.take(meant.num_rows())? else { return Err(differs(destination, "rows are missing")) };
-        if row_numbers(&found) != row_numbers(&meant) {
-            return Err(differs(destination, "rows are missing"));
-        }
+        let Some(found) = found.take(meant.num_rows())?.filter(|found| row_numbers(found) == row_numbers(&meant))
+        else {
+            return Ok(Some("rows are missing".to_owned()));
+        };
         for (column, field) in meant.schema().fields().iter().enumerate().skip(1) {
             let (there, here) = (found.column(column), meant.column(column));
             let differ = distinct(there, here)?;
@@ -35,16 +65,11 @@ pub(super) async fn verify(target: &dyn Target, destination: &Destination, keys:
                     shown(there.as_ref(), row),
                     shown(here.as_ref(), row)
                 );
-                return Err(differs(destination, &text));
+                return Ok(Some(text));
             }
         }
     }
-    if found.take(1)?.is_some() { Err(differs(destination, "there are more rows")) } else { Ok(()) }
-}
-
-fn differs(destination: &Destination, how: &str) -> Error {
-    Error::internal(format!("`{}` is not what was meant: {how}", destination.table.name))
-        .hint("the run is committed; something changed its rows since: look at the table before anything else")
+    Ok(found.take(1)?.map(|_| "there are more rows".to_owned()))
 }
 
 /// Gives rows in pieces of any size.

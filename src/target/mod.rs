@@ -246,6 +246,9 @@ pub trait Load: Send {
     /// [`totals_schema`].
     async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch>;
 
+    /// As [`Target::read_back`], before the commit.
+    async fn read_back(&mut self, destination: &Destination) -> Result<Vec<RecordBatch>>;
+
     /// Notes the run and its files.
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()>;
 

@@ -153,7 +153,10 @@ impl Delta {
     fn has(&self, lines: &BTreeSet<String>, row: &str) -> bool {
         let Some((before, rest)) = row.split_once("@K") else { return lines.contains(row) };
         let (code, after) = rest.split_at(1);
-        let same = self.parents.iter().filter(|line| self.skip && line.first.map(|code| code.to_string()).as_deref() == Some(code));
+        let same = self
+            .parents
+            .iter()
+            .filter(|line| self.skip && line.first.map(|code| code.to_string()).as_deref() == Some(code));
         let mut named = same.filter_map(|line| line.legacy).map(|legacy| format!("{before}P{legacy}{after}"));
         named.any(|row| self.has(lines, &row))
     }

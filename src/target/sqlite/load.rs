@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 
 use super::values::Affinity;
-use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, own, select};
+use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, own, read_back, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Total, totals_schema};
@@ -186,6 +186,10 @@ impl Load for SqliteLoad {
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
         let found = select(&self.connection, &sql, &totals_schema(destination, totals), &self.names)?;
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
+    }
+
+    async fn read_back(&mut self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+        read_back(&self.connection, destination, &self.names)
     }
 
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {

@@ -465,15 +465,18 @@ impl Target for SqliteTarget {
     }
 
     async fn read_back(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
-        let connection = self.connection.lock().await;
-        let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
-        fields.extend(
-            destination.columns.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field),
-        );
-        let columns = columns_of_p(&destination.columns);
-        let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, &self.names));
-        select(&connection, &sql, &Arc::new(Schema::new(fields)), &self.names)
+        read_back(&*self.connection.lock().await, destination, &self.names)
     }
+}
+
+/// The rows that the last load inserted, in the order of their numbers.
+fn read_back(connection: &Connection, destination: &Destination, names: &Names) -> Result<Vec<RecordBatch>> {
+    let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
+    fields
+        .extend(destination.columns.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
+    let columns = columns_of_p(&destination.columns);
+    let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, names));
+    select(connection, &sql, &Arc::new(Schema::new(fields)), names)
 }
 
 /// `, p."a", p."b"`: columns behind others in a SELECT.
