@@ -1,8 +1,10 @@
 //! The reject files: every row that is kept out, as it was, with its place, its checks and the reasons.
 //!
-//! One file a table as CSV and one as Parquet. The source's own columns come first, under their own names, and the columns about
-//! the reject begin with `_reject_`: a source leaves those out, so a corrected file is a delta again.
+//! One file a table as CSV, in the dialect of the source, and one as Parquet. The source's own columns come first, under their own
+//! names, and the columns about the reject begin with `_reject_`: a source leaves those out, so a corrected file is a delta again.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +43,13 @@ pub struct Reject {
     pub reasons: Vec<String>,
 }
 
+impl Reject {
+    /// A reject of which nothing is known but its line.
+    fn at(line: u64) -> Self {
+        Self { file: String::new(), line, checks: vec![], columns: vec![], values: vec![], reasons: vec![] }
+    }
+}
+
 /// Writes the reject files of all tables that have rejects into a folder; gives their paths.
 ///
 /// # Errors
@@ -58,32 +67,53 @@ pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path) -> Resul
 fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &Path) -> Result<[PathBuf; 2]> {
     let table = &compiled.plan.tables[at];
     std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
-    let (csv_path, parquet_path) =
-        (folder.join(format!("{}.csv", table.name)), folder.join(format!("{}.parquet", table.name)));
+    let source = &compiled.sources[at];
+    let name = file_name(&table.name);
+    let csv_path = folder.join(format!("{name}.{}", source.csv_ending()));
+    let parquet_path = folder.join(format!("{name}.parquet"));
     let schema = reject_schema(table);
-    let fault = |error: &dyn std::fmt::Display| cannot_write(&csv_path, error);
-    let mut csv = csv::Writer::from_path(&csv_path).map_err(|error| fault(&error))?;
-    csv.write_record(schema.fields().iter().map(|field| field.name())).map_err(|error| fault(&error))?;
+    let mut csv = source.csv_writer(&csv_path).map_err(|error| cannot_write(&csv_path, &error))?;
+    let names = schema.fields().iter().map(|field| Cow::from(field.name()));
+    csv.write(names).map_err(|error| cannot_write(&csv_path, &error))?;
     let parquet = File::create(&parquet_path).map_err(|error| cannot_write(&parquet_path, &error))?;
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default())).build();
     let mut parquet = ArrowWriter::try_new(parquet, schema.clone(), Some(properties))
         .map_err(|error| cannot_write(&parquet_path, &error))?;
+    let null = csv.null().to_owned();
+    let of_source = table.source.fields().len();
     each(compiled, examined, at, |rows, rejects| {
         let batch = with_reasons(rows, rejects, &schema)?;
         parquet.write(&batch).map_err(|error| cannot_write(&parquet_path, &error))?;
         for row in 0..batch.num_rows() {
-            let fields = batch
-                .columns()
-                .iter()
-                .map(|column| if column.is_null(row) { String::new() } else { shown(column.as_ref(), row) });
-            csv.write_record(fields).map_err(|error| cannot_write(&csv_path, &error))?;
+            let fields = batch.columns().iter().enumerate().map(|(number, column)| match column.is_null(row) {
+                true if number < of_source => Cow::from(&null),
+                true => Cow::from(""),
+                false => Cow::from(shown(column.as_ref(), row)),
+            });
+            csv.write(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }
         Ok(())
     })?;
-    csv.flush().map_err(|error| cannot_write(&csv_path, &error))?;
+    csv.finish().map_err(|error| cannot_write(&csv_path, &error))?;
     parquet.close().map_err(|error| cannot_write(&parquet_path, &error))?;
     Ok([csv_path, parquet_path])
+}
+
+/// The name of a table as that of a file: every character that could mean something to a file system is percent-encoded, so
+/// that the file is in its folder and no two tables share one.
+fn file_name(table: &str) -> String {
+    let mut name = String::with_capacity(table.len());
+    for char in table.chars() {
+        if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') || (!char.is_ascii() && char.is_alphabetic()) {
+            name.push(char);
+        } else {
+            for byte in char.encode_utf8(&mut [0; 4]).bytes() {
+                let _infallible = write!(name, "%{byte:02X}");
+            }
+        }
+    }
+    name
 }
 
 fn cannot_write(path: &Path, error: &dyn std::fmt::Display) -> Error {
@@ -117,8 +147,8 @@ fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> R
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// Hands the rejects of a table over in batches: the source's columns and the raw record, and what is wrong with each row.
-/// Records that could not be read come first.
+/// Hands the rejects of a table over in batches, in the order of files and lines: the source's columns and the raw record, and
+/// what is wrong with each row.
 ///
 /// # Errors
 /// Those of `handle`, and where the work folder cannot be read.
@@ -128,66 +158,151 @@ pub fn each(
     at: usize,
     mut handle: impl FnMut(&RecordBatch, &[Reject]) -> Result<()>,
 ) -> Result<()> {
-    let (table, source, found) = (&compiled.plan.tables[at], &compiled.sources[at], &examined[at]);
+    let source = &compiled.sources[at];
     let file = |number: usize| source.files().get(number).map_or_else(String::new, |file| file.name.clone());
-    for batch in found.malformed.batches()? {
+    merge(unread(compiled, examined, at)?, refused(compiled, examined, at)?, |piece| {
+        let mut rejects = piece.rejects;
+        for (reject, (number, _)) in rejects.iter_mut().zip(&piece.places) {
+            reject.file = file(*number);
+        }
+        handle(&piece.rows, &rejects)
+    })
+}
+
+/// Some rejects: their rows, what is wrong with each, and where each stands, in this order.
+#[derive(Debug)]
+struct Piece {
+    rows: RecordBatch,
+    rejects: Vec<Reject>,
+    /// File and line.
+    places: Vec<(usize, u64)>,
+}
+
+impl Piece {
+    /// Takes the rejects that stand before a place off the front.
+    fn split_before(&mut self, place: (usize, u64)) -> Self {
+        let count = self.places.partition_point(|other| *other < place);
+        let rest = self.rows.slice(count, self.rows.num_rows() - count);
+        Self {
+            rows: std::mem::replace(&mut self.rows, rest).slice(0, count),
+            rejects: self.rejects.drain(..count).collect(),
+            places: self.places.drain(..count).collect(),
+        }
+    }
+}
+
+/// Hands two sequences of pieces over as one, in the order of places.
+fn merge(
+    mut one: impl Iterator<Item = Result<Piece>>,
+    mut other: impl Iterator<Item = Result<Piece>>,
+    mut handle: impl FnMut(Piece) -> Result<()>,
+) -> Result<()> {
+    let (mut left, mut right) = (one.next().transpose()?, other.next().transpose()?);
+    loop {
+        match (left.take(), right.take()) {
+            (None, None) => return Ok(()),
+            (Some(piece), None) => {
+                handle(piece)?;
+                left = one.next().transpose()?;
+            }
+            (None, Some(piece)) => {
+                handle(piece)?;
+                right = other.next().transpose()?;
+            }
+            (Some(mut first), Some(mut second)) => {
+                // Neither is empty, and no two records stand in one place.
+                if first.places[0] < second.places[0] {
+                    handle(first.split_before(second.places[0]))?;
+                } else {
+                    handle(second.split_before(first.places[0]))?;
+                }
+                left = if first.places.is_empty() { one.next().transpose()? } else { Some(first) };
+                right = if second.places.is_empty() { other.next().transpose()? } else { Some(second) };
+            }
+        }
+    }
+}
+
+/// The records that could not be read.
+fn unread<'a>(
+    compiled: &'a Compiled,
+    examined: &'a [Examined],
+    at: usize,
+) -> Result<impl Iterator<Item = Result<Piece>> + 'a> {
+    let batches = examined[at].malformed.batches()?;
+    Ok(batches.map(move |batch| {
         let (_, batch) = batch?;
         let (files, lines) =
             (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt64Type>());
         let reasons = batch.column(2).as_string::<i32>();
-        let rejects: Vec<_> = (0..batch.num_rows())
-            .map(|row| Reject {
-                file: file(files.value(row) as usize),
-                line: lines.value(row),
-                checks: vec!["parse".into()],
-                columns: Vec::new(),
-                values: Vec::new(),
-                reasons: vec![reasons.value(row).to_owned()],
-            })
-            .collect();
-        handle(&unread_rows(table, &batch)?, &rejects)?;
-    }
+        let mut rejects = Vec::new();
+        let mut places = Vec::new();
+        for row in 0..batch.num_rows() {
+            places.push((files.value(row) as usize, lines.value(row)));
+            let mut reject = Reject::at(lines.value(row));
+            reject.checks.push("parse".into());
+            reject.reasons.push(reasons.value(row).to_owned());
+            rejects.push(reject);
+        }
+        Ok(Piece { rows: unread_rows(&compiled.plan.tables[at], &batch)?, rejects, places })
+    }))
+}
+
+/// The rows that fail a check.
+fn refused<'a>(
+    compiled: &'a Compiled,
+    examined: &'a [Examined],
+    at: usize,
+) -> Result<impl Iterator<Item = Result<Piece>> + 'a> {
+    let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
     let mut cursors = vec![0_usize; table.checks.len()];
-    for batch in found.rows.batches()? {
-        let (first, batch) = batch?;
+    Ok(found.rows.batches()?.filter_map(move |batch| {
+        let (first, batch) = match batch {
+            Ok(batch) => batch,
+            Err(error) => return Some(Err(error)),
+        };
         let rejected: Vec<u32> =
             (first..first + batch.num_rows() as u32).filter(|row| found.findings.rejected.contains(*row)).collect();
-        if rejected.is_empty() {
+        (!rejected.is_empty()).then(|| refused_of(&explain, &mut cursors, first, &batch, &rejected))
+    }))
+}
+
+/// The rows of one batch that fail a check; `cursors` are how far each check's violations are told.
+fn refused_of(
+    explain: &Explain<'_>,
+    cursors: &mut [usize],
+    first: u32,
+    batch: &RecordBatch,
+    rejected: &[u32],
+) -> Result<Piece> {
+    let (table, found) = (&explain.compiled.plan.tables[explain.at], &explain.examined[explain.at]);
+    let indices = UInt32Array::from_iter_values(rejected.iter().map(|row| row - first));
+    let kept = take_record_batch(batch, &indices)?;
+    let places: Vec<_> = rejected.iter().map(|row| found.places.place(*row)).collect();
+    let mut rejects: Vec<Reject> = places.iter().map(|(_, line)| Reject::at(*line)).collect();
+    for (number, check) in table.checks.iter().enumerate() {
+        // Records that cannot be read are numbered by themselves: their violations are about no row.
+        if check.severity != Severity::Error || check.kind == CheckKind::Parse {
             continue;
         }
-        let indices = UInt32Array::from_iter_values(rejected.iter().map(|row| row - first));
-        let kept = take_record_batch(&batch, &indices)?;
-        let mut rejects: Vec<Reject> = rejected
-            .iter()
-            .map(|row| {
-                let (number, line) = found.places.place(*row);
-                Reject { file: file(number), line, checks: vec![], columns: vec![], values: vec![], reasons: vec![] }
-            })
-            .collect();
-        for (number, check) in table.checks.iter().enumerate() {
-            if check.severity != Severity::Error {
-                continue;
+        let violations = found.findings.of(number);
+        let cursor = &mut cursors[number];
+        while let Some(violation) =
+            violations.get(*cursor).filter(|violation| violation.row < first + batch.num_rows() as u32)
+        {
+            *cursor += 1;
+            let Ok(place) = rejected.binary_search(&violation.row) else { continue };
+            let reject = &mut rejects[place];
+            reject.checks.push(check.name.clone());
+            if !check.columns.is_empty() {
+                reject.columns.push(check.columns.join(", "));
             }
-            let violations = found.findings.of(number);
-            let cursor = &mut cursors[number];
-            while let Some(violation) =
-                violations.get(*cursor).filter(|violation| violation.row < first + batch.num_rows() as u32)
-            {
-                *cursor += 1;
-                let Ok(place) = rejected.binary_search(&violation.row) else { continue };
-                let reject = &mut rejects[place];
-                reject.checks.push(check.name.clone());
-                if !check.columns.is_empty() {
-                    reject.columns.push(check.columns.join(", "));
-                }
-                reject.values.extend(explain.value(check, &kept, place));
-                reject.reasons.push(explain.reason(check, violation.detail));
-            }
+            reject.values.extend(explain.value(check, &kept, place));
+            reject.reasons.push(explain.reason(check, violation.detail));
         }
-        handle(&source_rows(table, &kept)?, &rejects)?;
     }
-    Ok(())
+    Ok(Piece { rows: source_rows(table, &kept)?, rejects, places })
 }
 
 /// The source's columns of records that could not be read, as far as their fields go, and the raw record.
@@ -242,7 +357,9 @@ impl Explain<'_> {
             .filter_map(|name| kept.column_by_name(name))
             .map(|column| shown(column.as_ref(), row))
             .collect();
-        Some(values.join(", ")).filter(|text| !text.is_empty())
+        // An expression may have put in what the pipeline file took from the environment.
+        let text = self.compiled.secrets.mask(&values.join(", ")).into_owned();
+        Some(text).filter(|text| !text.is_empty())
     }
 
     /// The source columns that a column is computed from.
@@ -276,4 +393,47 @@ impl Explain<'_> {
 /// The rows of a batch that a mask does not hold, for those who write accepted rows.
 pub(crate) fn accepted(batch: &RecordBatch, kept_out: &crate::engine::Mask, first: u32) -> Result<RecordBatch> {
     Ok(filter_record_batch(batch, &kept_out.others(first, batch.num_rows()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_any_name_has_a_file_of_its_own_in_the_folder() {
+        for (table, name) in [
+            ("account", "account"),
+            ("../evil", "%2E%2E%2Fevil"),
+            ("a/b", "a%2Fb"),
+            ("a%2Fb", "a%252Fb"),
+            (".", "%2E"),
+            ("größe_1-x", "größe_1-x"),
+            ("a b\0", "a%20b%00"),
+            ("a\u{301}", "a%CC%81"),
+        ] {
+            assert_eq!(file_name(table), name);
+        }
+    }
+
+    fn piece(places: &[(usize, u64)]) -> Result<Piece> {
+        let lines: ArrayRef = Arc::new(UInt64Array::from_iter_values(places.iter().map(|place| place.1)));
+        let rejects = places.iter().map(|place| Reject::at(place.1)).collect();
+        Ok(Piece { rows: RecordBatch::try_from_iter([("line", lines)])?, rejects, places: places.to_vec() })
+    }
+
+    #[test]
+    fn rejects_come_in_the_order_of_files_and_lines() {
+        let unread = [piece(&[(0, 3), (0, 9), (1, 2)]), piece(&[(1, 7)])];
+        let refused = [piece(&[(0, 2), (0, 4), (0, 5)]), piece(&[(0, 8), (1, 3)]), piece(&[(2, 2)])];
+        let mut seen = Vec::new();
+        merge(unread.into_iter(), refused.into_iter(), |piece| {
+            let lines = piece.rows.column(0).as_primitive::<UInt64Type>().values().to_vec();
+            assert!(lines.iter().copied().eq(piece.rejects.iter().map(|reject| reject.line)));
+            assert!(lines.iter().copied().eq(piece.places.iter().map(|place| place.1)));
+            seen.extend(piece.places);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [(0, 2), (0, 3), (0, 4), (0, 5), (0, 8), (0, 9), (1, 2), (1, 3), (1, 7), (2, 2)]);
+    }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::engine::Limits;
+use crate::error::{Error, Result};
 use crate::run::Request;
 
 /// Loads delta files into a live production database: keyed, checked, reconciled, insert-only.
@@ -122,8 +123,8 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "TABLE", value_delimiter = ',', env = "PIPELINE_EXCLUDE")]
     pub(super) exclude: Vec<String>,
     /// A variable for `${…}` in the pipeline file; may be repeated
-    #[arg(long = "var", global = true, value_name = "NAME=VALUE", value_parser = variable)]
-    pub(super) vars: Vec<(String, String)>,
+    #[arg(long = "var", global = true, value_name = "NAME=VALUE")]
+    pub(super) vars: Vec<String>,
     /// A target instead of the pipeline file's
     #[arg(long, global = true, value_name = "URL", env = "PIPELINE_TARGET", hide_env_values = true)]
     pub(super) target: Option<String>,
@@ -154,6 +155,17 @@ pub(super) struct Global {
 }
 
 impl Global {
+    /// Refuses a variable without a name. Not by a parser of clap's, which would print the value.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.vars.iter().position(|text| variable(text).is_none()) {
+            Some(at) => {
+                Err(Error::usage(format!("the {}. `--var` is no `NAME=VALUE`", at + 1))
+                    .hint("write `--var NAME=VALUE`"))
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn threads(&self) -> usize {
         self.threads.map_or(Limits::default().threads, usize::from)
     }
@@ -161,7 +173,7 @@ impl Global {
     pub(super) fn request(&self, file: &Path) -> Request {
         let defaults = Limits::default();
         Request {
-            vars: self.vars.iter().cloned().collect::<BTreeMap<_, _>>(),
+            vars: self.vars.iter().filter_map(|text| variable(text)).collect::<BTreeMap<_, _>>(),
             target: self.target.clone(),
             select: self.select.clone(),
             exclude: self.exclude.clone(),
@@ -225,7 +237,7 @@ pub(super) struct ReportFile {
 impl std::str::FromStr for ReportFile {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split_once('=') {
             Some(("json", path)) if !path.is_empty() => Ok(Self { path: path.into() }),
             _ => Err("write `json=FILE`".into()),
@@ -233,12 +245,13 @@ impl std::str::FromStr for ReportFile {
     }
 }
 
-fn variable(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write `NAME=VALUE`".into()),
-    }
+fn variable(text: &str) -> Option<(String, String)> {
+    let (name, value) = text.split_once('=')?;
+    (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
 }
+
+/// With less than this a run of a few tables has no room for its sorts and joins.
+const SMALLEST_MEMORY: usize = 64 << 20;
 
 /// A number of bytes: `512MiB`, `2G`, `1000000`.
 fn size(text: &str) -> Result<usize, String> {
@@ -252,7 +265,9 @@ fn size(text: &str) -> Result<usize, String> {
         _ => return Err("write a size such as `512MiB` or `2GiB`".into()),
     };
     let bytes: Option<usize> = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
-    bytes.filter(|bytes| *bytes >= 16 << 20).ok_or_else(|| "write a size of at least 16MiB, such as `512MiB`".into())
+    bytes
+        .filter(|bytes| *bytes >= SMALLEST_MEMORY)
+        .ok_or_else(|| "write a size of at least 64MiB, such as `512MiB`".into())
 }
 
 #[cfg(test)]
@@ -266,9 +281,21 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_without_a_name_is_refused_and_its_value_not_told() {
+        for text in ["hunter22", "=hunter22"] {
+            let cli = Cli::try_parse_from(["pipeline", "--var", "A=b=c", "--var", text, "check", "x.yaml"]).unwrap();
+            let error = cli.global.check().unwrap_err();
+            assert_eq!(error.to_string(), "the 2. `--var` is no `NAME=VALUE`");
+            assert_eq!(cli.global.request(Path::new("x")).vars["A"], "b=c");
+        }
+    }
+
+    #[test]
     fn sizes_are_read_with_their_units() {
         assert_eq!(size("512MiB"), Ok(512 << 20));
         assert_eq!(size("2g"), Ok(2 << 30));
+        assert_eq!(size("64MiB"), Ok(64 << 20));
+        assert_eq!(size("63MiB"), Err("write a size of at least 64MiB, such as `512MiB`".into()));
         assert!(size("1KiB").is_err() && size("much").is_err() && size("99999999999GiB").is_err());
     }
 }

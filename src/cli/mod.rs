@@ -3,10 +3,14 @@
 mod args;
 mod explain;
 mod progress;
+mod tell;
+#[cfg(test)]
+mod tests;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use clap::CommandFactory;
 use comfy_table::{ContentArrangement, Table as Grid, presets};
@@ -19,7 +23,9 @@ use crate::report::{self, Report, Verdict};
 use crate::run::{self, Opened, Request, Session, keymap};
 use crate::spec;
 use crate::target::Access;
-use args::{Command, KeymapCommand, LogFormat, Output};
+use args::{Command, Global, KeymapCommand, LogFormat, Output};
+use progress::{Interrupt, Watched};
+use tell::{ReportFiles, count, json, print_error, say, tell, write_file};
 
 /// A plan that has work to do, with `--detailed-exitcode`.
 const HAS_WORK: u8 = 2;
@@ -82,67 +88,73 @@ fn execute(cli: Cli) -> Result<u8> {
 
 async fn dispatch(cli: Cli) -> Result<u8> {
     let global = cli.global;
-    let request = |file: &std::path::Path| global.request(file);
+    global.check()?;
     match cli.command {
         Command::Check { file } => {
-            let session = Session::open(&request(&file), Access::Read).await?;
+            let (session, _) = open(&global, &file, Access::Read).await?;
             let checks: usize = session.compiled.plan.tables.iter().map(|table| table.checks.len()).sum();
-            let tables = session.compiled.plan.tables.len();
+            let (tables, checks) = (count(session.compiled.plan.tables.len(), "table"), count(checks, "check"));
             say(&match global.output {
                 Output::Json => "{\"version\":1,\"problems\":[]}\n".to_owned(),
                 Output::Github => String::new(),
-                Output::Text => format!("{}: {tables} tables, {checks} checks, no problems\n", file.display()),
+                Output::Text => format!("{}: {tables}, {checks}, no problems\n", file.display()),
             })?;
             Ok(0)
         }
         Command::Validate { file, report } => {
-            let session = Session::open(&request(&file), Access::Read).await?;
-            let result = run::validate(&session, listener(&global).as_ref())
-                .await
-                .map_err(|error| error.masked(&session.compiled.secrets))?;
-            tell(&result, global.output, &report)
+            let (session, _) = open(&global, &file, Access::Read).await?;
+            let files = ReportFiles::create(&report)?;
+            let result = run::validate(&session, listener(&global).as_ref()).await;
+            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
         }
         Command::Plan { file, out, detailed_exitcode } => {
-            let session = Session::open(&request(&file), Access::Read).await?;
+            let (session, _) = open(&global, &file, Access::Read).await?;
             let result = run::plan(&session, listener(&global).as_ref())
                 .await
                 .map_err(|error| error.masked(&session.compiled.secrets))?;
             if let Some(path) = out {
                 write_file(&path, &json(&result)?)?;
             }
-            let code = tell(&result, global.output, &[])?;
+            let code = tell(&result, global.output, ReportFiles::default())?;
             Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
         }
         Command::Run { file, report } => {
-            let session = Session::open(&request(&file), Access::Write).await?;
-            let listener = listener(&global);
-            let stop = progress::stop_on_interrupt(listener.clone());
-            let result = run::run(&session, &stop).await.map_err(|error| error.masked(&session.compiled.secrets))?;
-            tell(&result, global.output, &report)
+            let (session, interrupt) = open(&global, &file, Access::Write).await?;
+            // Made now: a load whose report cannot be written is better refused than regretted.
+            let files = ReportFiles::create(&report)?;
+            let watched = Watched::new(listener(&global), interrupt);
+            let result = run::run(&session, &watched).await;
+            drop(watched);
+            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
         }
-        Command::Runs { file, run } => runs(&request(&file), run.as_deref(), global.output).await,
+        Command::Runs { file, run } => runs(&global.request(&file), run.as_deref(), global.output).await,
         Command::Explain { file } => {
-            let session = Session::open(&request(&file), Access::Read).await?;
+            let (session, _) = open(&global, &file, Access::Read).await?;
             say(&session.compiled.secrets.mask(&explain::text(&session)))?;
             Ok(0)
         }
         Command::Keymap { command } => match command {
             KeymapCommand::Import { file, mapping, table } => {
-                let opened = Opened::open(&request(&file), Access::Write).await?;
-                let result = keymap::import(&opened, &mapping, &table).await?;
+                let opened = Opened::open(&global.request(&file), Access::Write).await?;
+                let result = keymap::import(&opened, &mapping, &table)
+                    .await
+                    .map_err(|error| error.masked(&opened.document.secrets))?;
                 let found = &result.tables[0];
                 say(&match global.output {
                     Output::Json => json(&result)?,
                     _ => format!(
-                        "{}: {} mappings read, {} there already, {} brought in\n",
-                        table, found.read, found.skipped, found.inserted
+                        "{table}: {} read, {} there already, {} brought in\n",
+                        count(found.read, "mapping"),
+                        found.skipped,
+                        found.inserted
                     ),
                 })?;
                 Ok(0)
             }
             KeymapCommand::Verify { file } => {
-                let opened = Opened::open(&request(&file), Access::Read).await?;
-                verify_keymap(&keymap::verify(&opened).await?, global.output)
+                let opened = Opened::open(&global.request(&file), Access::Read).await?;
+                let verified = keymap::verify(&opened).await.map_err(|error| error.masked(&opened.document.secrets))?;
+                verify_keymap(&verified, global.output)
             }
         },
         Command::Schema => {
@@ -166,35 +178,24 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     }
 }
 
-fn listener(global: &args::Global) -> std::sync::Arc<dyn Listener> {
+/// Opens a session; Ctrl-C ends the program from here on.
+async fn open(global: &Global, file: &Path, access: Access) -> Result<(Session, Arc<Interrupt>)> {
+    let interrupt = Interrupt::watch();
+    let session = Session::open(&global.request(file), access).await?;
+    interrupt.removes(session.engine.work_folder());
+    Ok((session, interrupt))
+}
+
+fn listener(global: &Global) -> Arc<dyn Listener> {
     if global.quiet {
-        return std::sync::Arc::new(Silent);
+        return Arc::new(Silent);
     }
     match global.log_format {
-        LogFormat::Json => std::sync::Arc::new(progress::JsonLines),
-        LogFormat::Text if std::io::stderr().is_terminal() => std::sync::Arc::new(progress::Bars::new()),
-        LogFormat::Text if global.verbose => std::sync::Arc::new(progress::Lines),
-        LogFormat::Text => std::sync::Arc::new(Silent),
+        LogFormat::Json => Arc::new(progress::JsonLines),
+        LogFormat::Text if std::io::stderr().is_terminal() => Arc::new(progress::Bars::new()),
+        LogFormat::Text if global.verbose => Arc::new(progress::Lines),
+        LogFormat::Text => Arc::new(Silent),
     }
-}
-
-/// Tells a report: on stdout, and into the files that were asked for. The exit code is its verdict.
-fn tell(report: &Report, output: Output, files: &[args::ReportFile]) -> Result<u8> {
-    for file in files {
-        write_file(&file.path, &json(report)?)?;
-    }
-    say(&match output {
-        Output::Text => report::text(report),
-        Output::Json => json(report)?,
-        Output::Github => github(report),
-    })?;
-    Ok(if report.verdict == Verdict::Failed { Kind::Data.exit_code() } else { 0 })
-}
-
-fn github(report: &Report) -> String {
-    let errors = report.reasons.iter().map(|reason| ("error", reason));
-    let warnings = report.warnings.iter().map(|warning| ("warning", warning));
-    errors.chain(warnings).map(|(level, text)| format!("::{level}::{}\n", escaped(text))).collect()
 }
 
 async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8> {
@@ -211,12 +212,11 @@ async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8
     if let Some(id) = run {
         let Some(report) = reports.iter().find(|report| report.run == id) else {
             let ids: Vec<_> = reports.iter().rev().take(5).map(|report| report.run.as_str()).collect();
-            return Err(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(
-                match ids.is_empty() {
-                    true => "nothing was loaded there yet".to_owned(),
-                    false => format!("the last ones are {}", crate::engine::list(&ids)),
-                },
-            ));
+            return Err(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(if ids.is_empty() {
+                "nothing was loaded there yet".to_owned()
+            } else {
+                format!("the last ones are {}", crate::engine::list(&ids))
+            }));
         };
         say(&if output == Output::Json { json(report)? } else { report::text(report) })?;
         return Ok(0);
@@ -239,7 +239,8 @@ async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8
         let began = report.started_at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ");
         grid.add_row([&report.run, &report.pipeline, command, &began, &names.join(", "), &rows.to_string()]);
     }
-    say(&grid.lines().map(|line| format!("{}\n", line.trim_end())).collect::<String>())?;
+    let lines: Vec<_> = grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+    say(&lines.concat())?;
     Ok(0)
 }
 
@@ -255,86 +256,14 @@ fn verify_keymap(verified: &[keymap::Verified], output: Output) -> Result<u8> {
             let verdict = match table.missing.as_slice() {
                 [] => "every key is in production".to_owned(),
                 missing => format!(
-                    "{} keys are not in production: legacy keys {}{}",
-                    missing.len(),
+                    "{} not in production: legacy keys {}{}",
+                    if missing.len() == 1 { "1 key is".to_owned() } else { format!("{} keys are", missing.len()) },
                     missing.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", "),
                     if missing.len() > 10 { ", …" } else { "" }
                 ),
             };
-            say(&format!("{}: {} mappings, {verdict}\n", table.table, table.mappings))?;
+            say(&format!("{}: {}, {verdict}\n", table.table, count(table.mappings, "mapping")))?;
         }
     }
     Ok(if holds { 0 } else { Kind::Data.exit_code() })
-}
-
-fn json(value: &impl serde::Serialize) -> Result<String> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
-    Ok(text + "\n")
-}
-
-fn write_file(path: &std::path::Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|error| {
-        Error::unreachable(format!("cannot write `{}`: {error}", path.display()))
-            .hint("name a file in a folder that exists")
-    })
-}
-
-/// Writes to stdout. A reader that went away ends the program in silence, as `head` expects.
-fn say(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Error::internal(format!("cannot write to stdout: {error}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn print_error(error: &Error, color: bool, output: Output) {
-    match (output, error.problems()) {
-        (Output::Github, Some(problems)) => {
-            for (line, column, problem) in problems.places() {
-                let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-                println!(
-                    "::error file={},line={line},col={column}::{}",
-                    problems.file.display(),
-                    escaped(&format!("{}{hint}", problem.message))
-                );
-            }
-        }
-        (Output::Github, None) => println!("::error::{}", escaped(&error.to_string())),
-        (Output::Json, problems) => {
-            let places = problems.map(|problems| problems.places()).unwrap_or_default();
-            let problems: Vec<_> = places
-                .into_iter()
-                .map(|(line, column, problem)| serde_json::json!({ "line": line, "column": column, "message": problem.message, "hint": problem.hint }))
-                .collect();
-            let value = serde_json::json!({ "version": 1, "error": error.to_string(), "hint": error.next_step(), "problems": problems });
-            println!("{value:#}");
-        }
-        (Output::Text, _) => {
-            if let Some(problems) = error.problems() {
-                eprintln!("{}", problems.render(color));
-            }
-            let (red, cyan) = if color {
-                (anstyle::AnsiColor::Red.on_default().bold(), anstyle::AnsiColor::Cyan.on_default().bold())
-            } else {
-                (anstyle::Style::new(), anstyle::Style::new())
-            };
-            eprintln!("{red}error:{red:#} {}", printable(&error.to_string()));
-            if let Some(hint) = error.next_step() {
-                eprintln!("\n{cyan}hint:{cyan:#} {}", printable(hint));
-            }
-        }
-    }
-}
-
-/// Text without the control characters that data may bring, but with its lines.
-fn printable(text: &str) -> String {
-    text.replace(|char: char| char.is_control() && char != '\n', "\u{fffd}")
-}
-
-/// Text for a workflow command of GitHub's.
-fn escaped(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }

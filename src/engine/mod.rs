@@ -8,6 +8,7 @@ mod message;
 mod rows;
 mod table;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -117,6 +118,11 @@ impl Engine {
     /// What the engine may use.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// The folder for what does not fit into memory. Whoever ends the program without dropping the engine removes it.
+    pub fn work_folder(&self) -> &Path {
+        self.work.path()
     }
 
     /// A writer for rows that stay in memory while they are few and go to the work folder when they are many.

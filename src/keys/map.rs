@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use std::sync::Arc;
 
+use crate::check::shown;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::spec::{SourceSpec, TableSpec};
@@ -28,18 +30,22 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
 /// # Errors
 /// Where the file cannot be read, lacks a column, has a row that cannot be read, or maps one legacy key or one new key twice.
 pub fn read(path: &Path, legacy_key: &[String], destination: &Destination) -> Result<RecordBatch> {
-    let shown = path.display();
+    let file = path.display();
     let spec: SourceSpec = serde_json::from_value(serde_json::json!({ "path": path.to_string_lossy() }))
         .map_err(|error| Error::internal(format!("the mapping's source: {error}")))?;
     let source = Source::try_new(&spec, Path::new(""))?;
     let schema = source.schema().clone();
-    let legacy: Vec<String> =
-        if schema.field_with_name("legacy_key").is_ok() { vec!["legacy_key".into()] } else { legacy_key.to_vec() };
+    // Of a table that the pipeline does not load nobody knows the columns of its legacy key.
+    let legacy: Vec<String> = if legacy_key.is_empty() || schema.field_with_name("legacy_key").is_ok() {
+        vec!["legacy_key".into()]
+    } else {
+        legacy_key.to_vec()
+    };
     for name in legacy.iter().chain(&destination.key) {
         if schema.field_with_name(name).is_err() {
             let names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
             return Err(Error::input(format!(
-                "`{shown}` has no column `{name}`; it has {}",
+                "`{file}` has no column `{name}`; it has {}",
                 crate::engine::list(&names)
             ))
             .hint(format!("a mapping has the columns `legacy_key` and {}", crate::engine::list(&destination.key))));
@@ -85,10 +91,38 @@ fn one_text(parts: &[ArrayRef], row: usize) -> String {
 fn as_type(rows: &RecordBatch, name: &str, data_type: &DataType, path: &Path, lines: &[u64]) -> Result<ArrayRef> {
     let values = rows.column_by_name(name).ok_or_else(|| Error::internal(format!("no column `{name}`")))?;
     let converted = cast_with_options(values, data_type, &CastOptions { safe: true, ..CastOptions::default() })?;
-    match (0..converted.len()).find(|row| converted.is_null(*row)) {
-        Some(row) if values.is_null(row) => Err(bad_row(path, lines[row], &format!("`{name}` is NULL"))),
-        Some(row) => Err(bad_row(path, lines[row], &format!("`{name}` is no {data_type}"))),
-        None => Ok(converted),
+    if let Some(row) = (0..converted.len()).find(|row| converted.is_null(*row)) {
+        let what = if values.is_null(row) {
+            format!("`{name}` is NULL")
+        } else {
+            format!("`{name}` is `{}`, which is no {}", shown(values, row), noun(data_type))
+        };
+        return Err(bad_row(path, lines[row], &what));
+    }
+    // A file with types of its own may hold more than fits: 1.5 is no key 1.
+    if values.data_type().is_numeric() {
+        let back =
+            cast_with_options(&converted, values.data_type(), &CastOptions { safe: true, ..CastOptions::default() })?;
+        let changed = distinct(&back, values)?;
+        if let Some(row) = changed.values().set_indices().next() {
+            let text = format!("`{name}` is `{}`, which is no {}", shown(values, row), noun(data_type));
+            return Err(bad_row(path, lines[row], &text));
+        }
+    }
+    Ok(converted)
+}
+
+/// A type in a user's words.
+fn noun(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Int16 => "integer of 2 bytes",
+        DataType::Int32 => "integer of 4 bytes",
+        other if other.is_integer() => "integer",
+        other if other.is_numeric() => "number",
+        DataType::Date32 | DataType::Date64 => "date",
+        DataType::Timestamp(..) => "date and time",
+        DataType::Boolean => "boolean",
+        _ => "text",
     }
 }
 
@@ -100,7 +134,7 @@ fn contradictions(path: &Path, lines: &[u64], legacy: &StringArray, keys: &[Arra
             let text = format!("legacy key `{}` is on line {} already", legacy.value(row), lines[earlier]);
             return Err(bad_row(path, lines[row], &text));
         }
-        let key: Vec<_> = keys.iter().map(|column| crate::check::shown(column.as_ref(), row)).collect();
+        let key: Vec<_> = keys.iter().map(|column| shown(column.as_ref(), row)).collect();
         if let Some(earlier) = by_key.insert(key.join("|"), row) {
             return Err(bad_row(
                 path,
@@ -115,4 +149,67 @@ fn contradictions(path: &Path, lines: &[u64], legacy: &StringArray, keys: &[Arra
 fn bad_row(path: &Path, line: u64, reason: &str) -> Error {
     Error::data(format!("{}:{line}: {reason}", path.display()))
         .hint("a mapping is taken whole or not at all: mend the file and import it again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::target::CatalogColumn;
+
+    fn reading(text: &str, legacy_key: &[&str], data_type: DataType) -> Result<RecordBatch> {
+        let column = CatalogColumn {
+            name: "id".into(),
+            declared: String::new(),
+            data_type,
+            not_null: true,
+            has_default: false,
+            generated: false,
+            max_length: None,
+        };
+        let table = CatalogTable {
+            name: "t".into(),
+            columns: vec![column],
+            primary_key: vec!["id".into()],
+            ..Default::default()
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("map.csv");
+        std::fs::write(&path, text).unwrap();
+        let legacy_key: Vec<String> = legacy_key.iter().map(ToString::to_string).collect();
+        read(&path, &legacy_key, &destination(None, &Arc::new(table)))
+    }
+
+    #[test]
+    fn a_mapping_of_a_table_outside_the_pipeline_has_a_legacy_key_column() {
+        let error = reading("ref,id\na,1\n", &[], DataType::Int64).unwrap_err();
+        assert_eq!(error.kind(), Kind::Input);
+        assert!(error.to_string().ends_with("has no column `legacy_key`; it has `ref` and `id`"), "{error}");
+        let rows = reading("legacy_key,id\na,1\n", &[], DataType::Int64).unwrap();
+        assert_eq!(rows.column(1).as_string::<i32>().value(0), "a");
+        let rows = reading("p,q,id\na|b,c,1\n", &["p", "q"], DataType::Int64).unwrap();
+        assert_eq!(rows.column(1).as_string::<i32>().value(0), "a\\|b|c");
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_told_with_its_value() {
+        for (value, data_type, told) in [
+            ("x1", DataType::Int64, "`id` is `x1`, which is no integer"),
+            ("1.5", DataType::Int64, "`id` is `1.5`, which is no integer"),
+            ("70000", DataType::Int16, "`id` is `70000`, which is no integer of 2 bytes"),
+            ("soon", DataType::Date32, "`id` is `soon`, which is no date"),
+            ("", DataType::Int64, "`id` is NULL"),
+        ] {
+            let error = reading(&format!("legacy_key,id\na,{value}\n"), &[], data_type).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("map.csv:2: {told}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_legacy_key_and_a_key_are_mapped_once() {
+        for text in ["legacy_key,id\na,1\na,2\n", "legacy_key,id\na,1\nb,1\n"] {
+            let error = reading(text, &[], DataType::Int64).unwrap_err();
+            assert!(error.to_string().ends_with("is on line 2 already"), "{error}");
+        }
+    }
 }

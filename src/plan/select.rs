@@ -3,7 +3,13 @@
 //! A source row becomes at most one target row, so that its file and line stay known: the SELECT has one table, `source`,
 //! and nothing that folds rows together.
 
-use datafusion::sql::sqlparser::ast::{Expr, GroupByExpr, Query, Select, SelectItem, SetExpr, Statement, TableFactor};
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Statement, TableFactor,
+    visit_expressions, visit_expressions_mut,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
@@ -22,49 +28,116 @@ pub(super) struct Parts {
 /// Takes a SELECT apart.
 ///
 /// # Errors
-/// As text, where it is no SELECT or folds rows together.
+/// As text, where it is no SELECT, has any clause but WHERE, looks at other rows, or names a target column twice.
 pub(super) fn parts(sql: &str, source_columns: &[String]) -> Result<Parts, String> {
     let mut statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| error.to_string())?;
-    let query = match (statements.pop(), statements.is_empty()) {
-        (Some(Statement::Query(query)), true) => query,
-        _ => return Err("`select` holds one SELECT and nothing else: no DDL, no DML, no COPY, no SET".into()),
+    let (Some(Statement::Query(query)), true) = (statements.pop(), statements.is_empty()) else {
+        return Err("`select` holds one SELECT and nothing else: no DDL, no DML, no COPY, no SET".into());
     };
-    let select = row_by_row(*query)?;
+    let mut select = row_by_row(*query)?;
     let mut columns = Vec::new();
     for item in select.projection {
         match item {
             SelectItem::ExprWithAlias { expr, alias } => columns.push((alias.value, expr.to_string())),
             SelectItem::UnnamedExpr(Expr::Identifier(name)) => columns.push((name.value.clone(), name.to_string())),
-            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) if parts.len() == 2 => {
-                columns.push((parts[1].value.clone(), parts[1].to_string()));
-            }
-            SelectItem::Wildcard(_) => {
+            SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
                 columns.extend(source_columns.iter().map(|name| (name.clone(), crate::engine::ident(name))));
             }
             other => return Err(format!("name the target column: `{other} AS column`")),
         }
     }
-    Ok(Parts { columns, filter: select.selection.map(|condition| condition.to_string()) })
-}
-
-fn row_by_row(query: Query) -> Result<Select, String> {
-    let plain = query.with.is_none() && query.order_by.is_none() && query.limit_clause.is_none();
-    let SetExpr::Select(select) = *query.body else { return Err(FOLDS.into()) };
-    let no_groups = matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty());
-    let source = match select.from.as_slice() {
-        [table] if table.joins.is_empty() => {
-            matches!(&table.relation, TableFactor::Table { name, .. } if name.to_string() == "source")
-        }
-        _ => false,
-    };
-    if !(plain && source && no_groups && select.distinct.is_none() && select.having.is_none()) {
-        return Err(FOLDS.into());
+    let mut seen = BTreeSet::new();
+    if let Some((name, _)) = columns.iter().find(|(name, _)| !seen.insert(name)) {
+        return Err(format!(
+            "`{name}` is given twice; `*` stands for every column of the source, so name the columns instead"
+        ));
     }
-    Ok(*select)
+    Ok(Parts { columns, filter: select.selection.take().map(|condition| condition.to_string()) })
 }
 
-const FOLDS: &str = "a source row becomes at most one target row: write `SELECT … FROM source WHERE …`, without joins, groups, \
-                     DISTINCT, ORDER BY and LIMIT";
+/// The SELECT of a query that has nothing but expressions, `FROM source` and WHERE; `source.` in front of columns is gone.
+///
+/// What is allowed is written again and held against the query, so that no clause of any dialect is left out in silence.
+fn row_by_row(query: Query) -> Result<Select, String> {
+    let written = query.to_string();
+    let SetExpr::Select(mut select) = *query.body else { return Err(PLAIN.into()) };
+    let source = match select.from.as_slice() {
+        [table] => match &table.relation {
+            TableFactor::Table { name, .. } if is_source(&name.to_string()) => name.to_string(),
+            _ => return Err(PLAIN.into()),
+        },
+        _ => return Err(PLAIN.into()),
+    };
+    let items: Vec<_> = select.projection.iter().map(plain_item).collect();
+    let condition = select.selection.as_ref().map_or(String::new(), |condition| format!(" WHERE {condition}"));
+    let plain = format!("SELECT {} FROM {source}{condition}", items.join(", "));
+    if written != plain {
+        return Err(format!("`{}` cannot be here: {PLAIN}", first_difference(&written, &plain)));
+    }
+    if let ControlFlow::Break(what) = visit_expressions(&*select, looks_elsewhere) {
+        return Err(what);
+    }
+    let mut unqualified = |expression: &mut Expr| {
+        if let Expr::CompoundIdentifier(parts) = expression
+            && let [table, column] = parts.as_slice()
+            && is_source(&table.to_string())
+        {
+            *expression = Expr::Identifier(column.clone());
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    match visit_expressions_mut(&mut *select, &mut unqualified) {
+        ControlFlow::Continue(()) | ControlFlow::Break(()) => Ok(*select),
+    }
+}
+
+/// An item of the projection without what some dialects write behind a `*`.
+fn plain_item(item: &SelectItem) -> String {
+    match item {
+        SelectItem::Wildcard(_) => "*".into(),
+        SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _)
+            if is_source(&name.to_string()) =>
+        {
+            format!("{name}.*")
+        }
+        SelectItem::QualifiedWildcard(..) => String::new(),
+        other => other.to_string(),
+    }
+}
+
+fn is_source(name: &str) -> bool {
+    name == "\"source\"" || name.eq_ignore_ascii_case("source")
+}
+
+/// Why an expression cannot be computed from one row, where it cannot.
+fn looks_elsewhere(expression: &Expr) -> ControlFlow<String> {
+    match expression {
+        Expr::Function(function) if function.over.is_some() => ControlFlow::Break(format!(
+            "`{}` is a window function, which looks at other rows; duplicates are found by `unique` and `duplicates: first`",
+            function.name
+        )),
+        Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(
+            "a subquery looks at other rows; `relationships` finds a key, and a check with `sql` asks production"
+                .into(),
+        ),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// What a query has where it is no longer the plain one: from the word in which they differ.
+fn first_difference(written: &str, plain: &str) -> String {
+    let same: usize = written.chars().zip(plain.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    let word = written[..same].rfind(' ').map_or(0, |space| space + 1);
+    let rest =
+        if same < written.len() && written[same..].starts_with(' ') { &written[same + 1..] } else { &written[word..] };
+    match rest.char_indices().nth(40) {
+        Some((end, _)) => format!("{} …", &rest[..end]),
+        None => rest.to_owned(),
+    }
+}
+
+const PLAIN: &str = "a source row becomes at most one target row, so write `SELECT … FROM source WHERE …` and no other clause: no alias \
+                     of `source`, joins, groups, DISTINCT, ORDER BY, LIMIT or WITH, and `*` alone";
 
 #[cfg(test)]
 mod tests {
@@ -73,10 +146,14 @@ mod tests {
     #[test]
     fn a_select_is_taken_apart() {
         let names = ["a".to_owned(), "b".to_owned()];
-        let found = parts("SELECT *, upper(a) AS c, source.b FROM source WHERE a <> 'x'", &names).unwrap();
+        let found =
+            parts("SELECT *, upper(source.a) AS c, source.d FROM source WHERE source.a <> 'x'", &names).unwrap();
         let columns: Vec<_> = found.columns.iter().map(|(name, sql)| format!("{name}={sql}")).collect();
-        assert_eq!(columns, ["a=\"a\"", "b=\"b\"", "c=upper(a)", "b=b"]);
+        assert_eq!(columns, ["a=\"a\"", "b=\"b\"", "c=upper(a)", "d=d"]);
         assert_eq!(found.filter.as_deref(), Some("a <> 'x'"));
+        let found = parts("select source.* from SOURCE -- all of it", &names).unwrap();
+        assert_eq!((found.columns.len(), found.filter), (2, None));
+        assert!(parts("SELECT \"a b\" AS a, CASE WHEN b THEN 1 END AS b FROM \"source\";", &names).is_ok());
     }
 
     #[test]
@@ -85,16 +162,91 @@ mod tests {
             "SELECT a FROM source GROUP BY a",
             "SELECT DISTINCT a FROM source",
             "SELECT a FROM source JOIN other ON true",
+            "SELECT a FROM source, source",
             "SELECT a FROM source UNION SELECT b FROM source",
             "SELECT a FROM other",
             "SELECT a FROM source LIMIT 1",
+            "SELECT a FROM source OFFSET 1",
             "WITH x AS (SELECT 1) SELECT a FROM source",
             "DELETE FROM source",
             "SELECT a FROM source; DROP TABLE source",
             "COPY source TO 'x.csv'",
             "SELECT a + 1 FROM source",
+            "(SELECT a FROM source)",
         ] {
             assert!(parts(sql, &[]).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn no_clause_is_left_out_in_silence() {
+        for sql in [
+            "SELECT * REPLACE (upper(a) AS a) FROM source",
+            "SELECT * EXCLUDE (a) FROM source",
+            "SELECT * EXCEPT (a) FROM source",
+            "SELECT * RENAME (a AS c) FROM source",
+            "SELECT * ILIKE '%a%' FROM source",
+            "SELECT source.* EXCLUDE (a) FROM source",
+            "SELECT other.* FROM source",
+            "SELECT a FROM source FETCH FIRST 1 ROW ONLY",
+            "SELECT TOP 1 a FROM source",
+            "SELECT a FROM source QUALIFY row_number() OVER (ORDER BY a) = 1",
+            "SELECT a FROM source TABLESAMPLE BERNOULLI (10)",
+            "SELECT a INTO b FROM source",
+            "SELECT a FROM source FOR UPDATE",
+            "SELECT a FROM source SORT BY a",
+            "SELECT a FROM source CLUSTER BY a",
+            "SELECT a FROM source DISTRIBUTE BY a",
+            "SELECT a FROM source LATERAL VIEW explode(a) t AS b",
+            "SELECT a FROM source AS s",
+            "SELECT a FROM source AS s (a, b)",
+            "SELECT a FROM source SETTINGS x = 1",
+            "SELECT a FROM source FORMAT CSV",
+            "SELECT a FROM source PREWHERE a = 1",
+            "SELECT a FROM source HAVING a = 1",
+            "SELECT a FROM source WINDOW w AS (ORDER BY a)",
+            "SELECT a FROM source ORDER BY a",
+            "SELECT AS STRUCT a FROM source",
+            "SELECT a FROM source WITH (NOLOCK)",
+            "SELECT a FROM source('x')",
+            "SELECT a FROM source PARTITION (p)",
+            "SELECT a FROM source FOR SYSTEM_TIME AS OF '2020-01-01'",
+            "FROM source SELECT a",
+            "FROM source",
+            "SELECT a FROM source |> LIMIT 1",
+        ] {
+            assert!(parts(sql, &["a".into(), "b".into()]).is_err(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_there_is_named() {
+        let refused = |sql: &str| parts(sql, &["a".into()]).unwrap_err();
+        assert!(refused("SELECT a FROM source FETCH FIRST 1 ROW ONLY").starts_with("`FETCH FIRST 1 ROWS ONLY` cannot"));
+        assert!(refused("SELECT * EXCLUDE (a) FROM source").starts_with("`EXCLUDE (a) FROM source` cannot"));
+        assert!(
+            refused("SELECT s.a FROM source s").starts_with("`s` cannot be here"),
+            "{}",
+            refused("SELECT s.a FROM source s")
+        );
+    }
+
+    #[test]
+    fn an_expression_looks_at_its_own_row_only() {
+        let refused = |sql: &str| parts(sql, &["a".into()]).unwrap_err();
+        assert!(
+            refused("SELECT 1 + row_number() OVER () AS a FROM source").contains("`row_number` is a window function")
+        );
+        assert!(
+            refused("SELECT a FROM source WHERE a IN (SELECT b FROM c)").contains("a subquery looks at other rows")
+        );
+        assert!(refused("SELECT (SELECT 1) AS a FROM source").contains("a subquery looks at other rows"));
+    }
+
+    #[test]
+    fn a_target_column_is_given_once() {
+        for sql in ["SELECT *, upper(a) AS a FROM source", "SELECT a, b AS a FROM source"] {
+            assert!(parts(sql, &["a".into()]).unwrap_err().starts_with("`a` is given twice"), "{sql}");
         }
     }
 }

@@ -173,7 +173,7 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
 fn write_rejects(session: &Session, run: &str, examined: &[Examined]) -> Result<Option<String>> {
     let folder = session.output.join(run).join("rejects");
     let written = rejects::write(&session.compiled, examined, &folder)?;
-    Ok((!written.is_empty()).then(|| format!("{}/", folder.display())))
+    Ok((!written.is_empty()).then(|| session.compiled.secrets.mask(&format!("{}/", folder.display())).into_owned()))
 }
 
 fn record(report: &Report) -> Result<RunRecord> {

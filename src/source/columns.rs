@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// Columns that a file of rejects has beside the data: it can be corrected and given as a delta again.
 const REJECT_PREFIX: &str = "_reject_";
 
+/// One of them, which no other file has.
+pub(super) const REJECT_LINE: &str = "_reject_line";
+
 /// The columns that a file turned out to have.
 pub(super) enum Found {
     /// Names, in order, all text: CSV.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+use super::columns::REJECT_LINE;
 use super::records::{Fault, Record, Records, Span};
 use super::text::Stretch;
 use super::{Batch, Malformed, SourceFile, files};
@@ -57,6 +58,23 @@ impl Dialect {
         Records::open(file, self.encoding, delimiter, self.quote)
     }
 
+    /// The character between fields, where the options say it.
+    pub(super) fn delimiter(&self) -> Option<u8> {
+        self.delimiter
+    }
+
+    pub(super) fn quote(&self) -> u8 {
+        self.quote
+    }
+
+    pub(super) fn null_values(&self) -> &[String] {
+        &self.null_values
+    }
+
+    pub(super) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     fn is_null(&self, value: &str) -> bool {
         self.null_values.iter().any(|null| null == value)
     }
@@ -69,8 +87,11 @@ pub(super) fn header(file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>
 
 /// The column names, and the records begin with the first row.
 fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
-    if !dialect.header {
-        return if records.is_empty() { Err(file.empty(false)) } else { Ok(dialect.names.clone()) };
+    if !dialect.header && records.is_empty() {
+        return Err(file.empty(false));
+    }
+    if !dialect.header && !is_of_rejects(records)? {
+        return Ok(dialect.names.clone());
     }
     let record = records.next()?.ok_or_else(|| file.empty(true))?;
     let broken = |why: &str| {
@@ -88,6 +109,16 @@ fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<
             .hint("`csv: { encoding: latin-1 }` reads Windows-1252")
     })?;
     Ok(records.fields().iter().map(|span| records.value(text, *span).into_owned()).collect())
+}
+
+/// Whether the first record is the header that a file of rejects has, even where the source's files have none.
+fn is_of_rejects(records: &mut Records) -> Result<bool> {
+    let Some(record) = records.next()? else { return Ok(false) };
+    let is_one = from_utf8(records.bytes(&record)).is_ok_and(|text| {
+        record.fault.is_none() && records.fields().iter().any(|span| text[span.start..span.end] == *REJECT_LINE)
+    });
+    records.back();
+    Ok(is_one)
 }
 
 /// The rows of a file.
@@ -328,6 +359,16 @@ mod tests {
         assert_eq!(read.rows[0].1, 1);
         assert_eq!(read.rows[0].2, some(&["1", "x;'y'"]));
         assert_eq!(told(&read), [(3, "3", "1 field, `names` has 2")]);
+    }
+
+    #[test]
+    fn a_file_of_rejects_has_a_header_where_the_others_have_none() {
+        let spec = CsvSpec { header: false, names: vec!["a".into(), "b".into()], ..CsvSpec::default() };
+        let files: [(&str, &[u8]); 2] =
+            [("a.csv", b"1,x\n2,y\n"), ("b.csv", b"b,a,_reject_file,_reject_line\nz,3,a.csv,1\n")];
+        let read = read_all(&files, "*.csv", &[], spec).unwrap();
+        assert_eq!(read.rows[0], (0, 1, some(&["1", "x"])));
+        assert_eq!(read.rows[2], (1, 2, some(&["3", "z"])));
     }
 
     #[test]

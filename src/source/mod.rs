@@ -23,6 +23,7 @@ mod parquet;
 mod records;
 mod text;
 mod typed;
+mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use arrow::record_batch::RecordBatch;
 use self::columns::Found;
 use self::csv::Dialect;
 use self::files::Compression;
+pub use self::write::CsvWriter;
 use crate::error::{Error, Result};
 use crate::spec::{Format, Secrets, SourceSpec};
 

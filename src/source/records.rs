@@ -104,6 +104,11 @@ impl Records {
         }
     }
 
+    /// Lets [`Self::next`] give the record again that it gave last.
+    pub(super) fn back(&mut self) {
+        self.done = (0, 0);
+    }
+
     /// Whether the file has nothing in it, or nothing any more.
     pub(super) fn is_empty(&self) -> bool {
         self.input.bytes().is_empty()

@@ -49,8 +49,9 @@ pub fn load(path: &FilePath, vars: &BTreeMap<String, String>) -> Result<Document
         Error::input(format_args!("cannot read pipeline file `{}`: {error}", path.display()))
     };
     let file = File::open(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => Error::input(format_args!("there is no pipeline file `{}`", path.display()))
-            .hint("check the path, or write a file to start from with `pipeline init`"),
+        std::io::ErrorKind::NotFound => {
+            Error::input(format_args!("there is no pipeline file `{}`", path.display())).hint("check the path")
+        }
         _ => failed(&error).hint("check that you may read it"),
     })?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
@@ -125,7 +126,7 @@ fn yaml(text: &str, problems: &mut Problems) -> Option<Value> {
             return None;
         }
     };
-    let hint = Some("a pipeline file begins with `version: 1`; `pipeline init` writes one to start from".to_owned());
+    let hint = Some("a pipeline file begins with `version: 1`, `name`, `target` and `tables`".to_owned());
     match &value {
         Value::Object(_) => {}
         Value::Null => {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::model::{CheckSpec, CsvSpec, KeySpec, PipelineSpec, TableSpec};
 use super::problem::{Path, Problems};
 use super::read::short;
-use super::value::Scalar;
+use super::value::{Scalar, StartRowNumber};
 use crate::path;
 
 /// The version of the file format that this program reads.
@@ -52,6 +52,7 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
             "name the source columns that identify a record in the legacy system",
         );
     }
+    check_once(&under(&["legacy_key"]), &table.legacy_key, problems);
     if let Some(key) = &table.key {
         check_key(&under(&["key"]), key, problems);
     }
@@ -117,6 +118,22 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
     if let Some(column) = &key.column {
         check_filled(at, "column", column, problems);
     }
+    if !key.inherited.is_empty() {
+        check_once(&under(at, &["inherited"]), &key.inherited, problems);
+        if key.column.is_none() {
+            let has_start = key.start_row_number != StartRowNumber::Auto;
+            let given =
+                [("prefix", key.prefix.is_some()), ("width", key.width.is_some()), ("start_row_number", has_start)];
+            for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+                problems.add_with_hint(
+                    under(at, &[field]),
+                    format_args!("`{field}` does not go with `inherited`: such a key is not counted"),
+                    "leave it out, or give the table a key of its own with `column`",
+                );
+            }
+            return;
+        }
+    }
     let prefix = key.prefix.as_deref().unwrap_or_default();
     let length = prefix.chars().count();
     match key.width {
@@ -167,9 +184,11 @@ fn check_check(at: &Path, check: &CheckSpec, problems: &mut Problems) {
         ),
     }
     for (kind, columns) in [("not_null", &check.not_null), ("unique", &check.unique)] {
-        if columns.as_ref().is_some_and(Vec::is_empty) {
+        let Some(columns) = columns else { continue };
+        if columns.is_empty() {
             problems.add(under(at, &[kind]), format_args!("`{kind}` names no column"));
         }
+        check_once(&under(at, &[kind]), columns, problems);
     }
     if let Some(accepted) = &check.accepted_values {
         let at = under(at, &["accepted_values"]);
@@ -210,6 +229,14 @@ fn check_bounds(at: &Path, is_bounded: bool, is_empty: bool, problems: &mut Prob
         problems.add(at.clone(), "this check needs `min`, `max` or both");
     } else if is_empty {
         problems.add(under(at, &["min"]), "`min` is greater than `max`");
+    }
+}
+
+/// Adds a problem for each column that a list names again.
+fn check_once(at: &Path, columns: &[String], problems: &mut Problems) {
+    let mut seen = HashSet::new();
+    for (index, column) in columns.iter().enumerate().filter(|(_, column)| !seen.insert(*column)) {
+        problems.add(under(at, &[&index.to_string()]), format_args!("column `{}` is named twice", short(column)));
     }
 }
 
@@ -380,6 +407,25 @@ mod tests {
         let found = table(json!({ "key": { "column": "a", "prefix": "ÄÖ", "width": 2 } }));
         assert_eq!(found, one("key.width", "a width of 2 leaves no room for a number after a prefix of 2 characters"));
         assert_eq!(table(json!({ "key": { "column": "a", "width": 0 } })).len(), 1);
+    }
+
+    #[test]
+    fn an_inherited_key_is_not_counted() {
+        let found =
+            table(json!({ "key": { "inherited": ["a", "b"], "prefix": "P", "width": 5, "start_row_number": 7 } }));
+        let places: Vec<_> = found.iter().map(|(at, _)| at.as_str()).collect();
+        assert_eq!(places, ["key.prefix", "key.width", "key.start_row_number"]);
+        assert_eq!(found[0].1, "`prefix` does not go with `inherited`: such a key is not counted");
+        assert_eq!(table(json!({ "key": { "inherited": ["a", "b"] } })), []);
+    }
+
+    #[test]
+    fn a_list_of_columns_names_each_once() {
+        let twice = |at: &str| one(at, "column `x` is named twice");
+        assert_eq!(checks(json!({ "unique": ["x", "y", "x"] })), twice("checks.0.unique.2"));
+        assert_eq!(checks(json!({ "not_null": ["x", "x"] })), twice("checks.0.not_null.1"));
+        assert_eq!(table(json!({ "legacy_key": ["x", "x"] })), twice("legacy_key.1"));
+        assert_eq!(table(json!({ "key": { "inherited": ["x", "x"] } })), twice("key.inherited.1"));
     }
 
     #[test]

@@ -14,17 +14,19 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// Adds a value.
+    /// Adds a value; space around it is no part of it.
     pub fn add(&mut self, value: &str) {
-        self.values.insert(value.to_owned());
+        self.values.insert(value.trim().to_ascii_lowercase());
     }
 
-    /// The text with `***` in place of each value of at least four characters. Values that overlap are masked as one.
+    /// The text with `***` in place of each value of at least four characters. Values that overlap are masked as one. The case of
+    /// ASCII letters does not matter, since SQL's messages lower that of names.
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut hits: Vec<(usize, usize)> = Vec::new();
+        let lower = text.to_ascii_lowercase();
         for value in self.values.iter().filter(|value| value.chars().count() >= MIN_CHARS) {
             let mut from = 0;
-            while let Some(at) = text.get(from..).and_then(|rest| rest.find(value.as_str())) {
+            while let Some(at) = lower.get(from..).and_then(|rest| rest.find(value.as_str())) {
                 let start = from + at;
                 hits.push((start, start + value.len()));
                 // The next hit may overlap this one.
@@ -77,6 +79,11 @@ mod tests {
     fn nothing_is_left_of_values_that_overlap() {
         assert_eq!(secrets(&["abcd", "cdef"]).mask("-abcdef-"), "-***-");
         assert_eq!(secrets(&["aaaa"]).mask("aaaaaa"), "***");
+    }
+
+    #[test]
+    fn case_and_space_around_a_value_hide_nothing() {
+        assert_eq!(secrets(&[" HunterÄ22\n"]).mask("no column `hunterÄ22`"), "no column `***`");
     }
 
     #[test]
