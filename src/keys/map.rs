@@ -166,6 +166,7 @@ mod tests {
             has_default: false,
             generated: false,
             max_length: None,
+            significant_digits: None,
         };
         let table = CatalogTable {
             name: "t".into(),

@@ -128,7 +128,7 @@ fn compile_table(
                 "compare it with something",
             ),
             Err(mistake) => {
-                problems.add_with_hint(inside(path!["select"]), format!("the WHERE: {mistake}"), mistake.hint)
+                problems.add_with_hint(inside(path!["select"]), format!("the WHERE: {mistake}"), mistake.hint);
             }
         }
     }

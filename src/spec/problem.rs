@@ -317,7 +317,7 @@ mod tests {
             problems.add(path!["no", "where"], "lost");
             problems.add(path![], "root");
             problems.add_at_bytes(1..900, "beyond", None);
-            problems.add_at_bytes(700..3, "backwards", None);
+            problems.add_at_bytes(std::ops::Range { start: 700, end: 3 }, "backwards", None);
             assert_eq!(problems.places().len(), 4);
             assert!(problems.render(false).contains("lost"));
         }

@@ -9,6 +9,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
@@ -58,7 +59,6 @@ fn condition(filter: &Expr) -> Option<String> {
         return None;
     }
     // The scan has one table, so its columns need no table in front of them.
-    use datafusion::common::tree_node::{Transformed, TreeNode};
     let bare = filter
         .clone()
         .transform(|expr| {
