@@ -254,7 +254,9 @@ impl Builder<'_> {
                 let known = |name: &String| self.table.column(name).is_some();
                 let needed =
                     column.not_null && !column.has_default && !column.generated && key.columns().iter().all(known);
-                if needed {
+                if needed && self.guessing {
+                    continue;
+                } else if needed {
                     problems.add_with_hint(
                         self.at(vec![]),
                         format!(

@@ -50,7 +50,7 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     let order = order::order(tables.len(), needs);
     let mut slots: Vec<_> = tables.into_iter().map(Some).collect();
     let (tables, sources): (Vec<_>, Vec<_>) = order.into_iter().filter_map(|at| slots[at].take()).unzip();
-    let mut plan = Plan { name: spec.name.clone(), tables };
+    let mut plan = Plan { name: document.secrets.mask(&spec.name).into_owned(), tables };
     link(&mut plan, spec, &mut problems);
     queries(&plan, catalog, engine, &mut problems).await;
     problems.mask(&document.secrets);
@@ -114,7 +114,10 @@ fn compile_table(
                 filter = parts.filter;
                 written.extend(parts.columns.into_iter().map(|(name, sql)| (name, sql, inside(path!["select"]))));
             }
-            Err(problem) => problems.add_with_hint(inside(path!["select"]), problem, select::SHAPE),
+            Err(problem) => {
+                builder.guessing = true;
+                problems.add_with_hint(inside(path!["select"]), problem, select::SHAPE);
+            }
         }
     }
     if let Some(sql) = &filter {

@@ -136,7 +136,7 @@ impl<'r> Reader<'r> {
     fn missing_field(&mut self, container: &[String], field: &str) -> Option<()> {
         let at = child(container, field);
         if !self.is_broken(&at) {
-            self.problems.add(container.to_vec(), format_args!("missing field `{field}`"));
+            self.problems.add_with_hint(container.to_vec(), format_args!("missing field `{field}`"), format_args!("add `{field}: …`"));
         }
         let fields = get_mut(&mut self.value, container)?.as_object_mut()?;
         fields.insert(field.to_owned(), Value::Null);
@@ -235,7 +235,7 @@ impl<'r> Reader<'r> {
             "text" if is_scalar => Some(format!("write it in quotes: `\"{written}\"`")),
             _ => None,
         };
-        (format!("expected {expected}, found {found}"), hint)
+        (format!("expected {expected}, found {found}"), hint.or_else(|| Some(format!("write {expected}"))))
     }
 }
 
@@ -362,11 +362,11 @@ mod tests {
     #[test]
     fn a_missing_field_is_told_at_its_mapping() {
         let found = problem("relationships", json!([{ "column": "x" }]));
-        assert_eq!(found, is("tables.a.relationships.0", "missing field `to`", ""));
+        assert_eq!(found, is("tables.a.relationships.0", "missing field `to`", "add `to: …`"));
         let (read, problems) = read(&json!({}));
         assert_eq!(
             problems,
-            ["version", "name", "target", "tables"].map(|field| is("", &format!("missing field `{field}`"), ""))
+            ["version", "name", "target", "tables"].map(|field| is("", &format!("missing field `{field}`"), &format!("add `{field}: …`")))
         );
         assert!(read.spec.is_some());
         assert!(read.stand_ins.contains(&path!["target"]), "{:?}", read.stand_ins);
@@ -381,14 +381,14 @@ mod tests {
         );
         let found = problem("select", json!(5));
         assert_eq!(found, is("tables.a.select", "expected text, found `5`", "write it in quotes: `\"5\"`"));
-        assert_eq!(problem("columns", Value::Null), is("tables.a.columns", "expected a mapping, found nothing", ""));
+        assert_eq!(problem("columns", Value::Null), is("tables.a.columns", "expected a mapping, found nothing", "write a mapping"));
         assert_eq!(
             problem("source", json!("x.csv")),
-            is("tables.a.source", "expected a mapping, found text `x.csv`", "")
+            is("tables.a.source", "expected a mapping, found text `x.csv`", "write a mapping")
         );
         assert_eq!(
             problem("key", json!({ "width": -1 })),
-            is("tables.a.key.width", "expected a whole number from 0 on, found `-1`", "")
+            is("tables.a.key.width", "expected a whole number from 0 on, found `-1`", "write a whole number from 0 on")
         );
         let found = problem("max_rejects", json!("lots"));
         assert_eq!(
@@ -396,11 +396,11 @@ mod tests {
             is(
                 "tables.a.max_rejects",
                 "expected a number of rows such as 20, or a share such as 1%, found text `lots`",
-                ""
+                "write a number of rows such as 20, or a share such as 1%"
             )
         );
         let found = problem("source", json!({ "path": "x", "csv": { "quote": "ab" } }));
-        assert_eq!(found, is("tables.a.source.csv.quote", "expected one character, found text `ab`", ""));
+        assert_eq!(found, is("tables.a.source.csv.quote", "expected one character, found text `ab`", "write one character"));
     }
 
     #[test]
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_list_is_no_mapping_by_position() {
-        assert_eq!(problem("source", json!(["a.csv"])), is("tables.a.source", "expected a mapping, found a list", ""));
+        assert_eq!(problem("source", json!(["a.csv"])), is("tables.a.source", "expected a mapping, found a list", "write a mapping"));
         assert_eq!(problem("relationships", json!([["x", [], "y"]])).0, "tables.a.relationships.0");
     }
 

@@ -40,7 +40,7 @@ fn a_mapping_that_is_there_already_brings_in_nothing_new() {
     assert_eq!(again.passes().stdout, "account: 2640 mappings read, 2640 there already, 0 brought in\n");
     assert_same(&place.everything(DATABASE), &before);
     let more = "legacy_key,account_id\nA-10001,200001\n";
-    assert_eq!(import(&place, more).passes().stdout, "account: 1 mappings read, 1 there already, 0 brought in\n");
+    assert_eq!(import(&place, more).passes().stdout, "account: 1 mapping read, 1 there already, 0 brought in\n");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn verify_proves_each_key_and_names_those_that_production_lacks() {
     let ran = place.pipeline(&["keymap", "verify", PIPELINE]);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stdout.contains("meter: 291 mappings, 1 keys are not in production: legacy keys D-7001"),
+        ran.stdout.contains("meter: 291 mappings, 1 key is not in production: legacy keys D-7001"),
         "{}",
         ran.stdout
     );

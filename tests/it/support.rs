@@ -184,9 +184,20 @@ pub fn number(connection: &Connection, sql: &str) -> i64 {
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
+/// How a file of the samples is written: its delimiter, and its text out of UTF-8 or else Windows-1252.
+pub fn csv_dialect(bytes: &[u8]) -> (u8, String) {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => encoding_rs::WINDOWS_1252.decode(bytes).0.into_owned(),
+    };
+    let delimiter = if text.lines().next().is_some_and(|header| header.contains(';')) { b';' } else { b',' };
+    (delimiter, text)
+}
+
 /// A CSV text as records, the header first. Only for files without faults.
 pub fn csv_records(bytes: &[u8]) -> Vec<Vec<String>> {
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(bytes);
+    let (delimiter, text) = csv_dialect(bytes);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(text.as_bytes());
     reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
 }
 

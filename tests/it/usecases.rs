@@ -153,7 +153,7 @@ fn the_same_delta_gives_the_same_database_at_any_number_of_threads_and_any_batch
             let mut files: Vec<_> = std::fs::read_dir(&rejects).unwrap().map(|entry| entry.unwrap().path()).collect();
             files.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
             files.sort();
-            let rejects: Vec<_> = files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+            let rejects: Vec<_> = files.iter().map(|path| std::fs::read(path).unwrap()).collect();
             let id = report["run"].as_str().unwrap().to_owned();
             let mut tables = place.everything(DATABASE);
             tables.remove("delta_run");
@@ -207,7 +207,7 @@ fn validate_finds_the_rejects_and_the_verdict_of_the_run() {
         let ran = place.report(&["run", pipeline], 0);
         for name in ["person", "account", "service_point", "service_agreement", "agreement_rate", "meter", "meter_read"]
         {
-            let file = |report| std::fs::read_to_string(place.rejects(report).join(format!("{name}.csv"))).ok();
+            let file = |report| std::fs::read(place.rejects(report).join(format!("{name}.csv"))).ok();
             assert_eq!(file(&foreseen), file(&ran), "{name}");
         }
         assert_eq!((&foreseen["verdict"], &ran["verdict"]), (&"passed".into(), &"loaded".into()));
