@@ -159,7 +159,7 @@ impl Global {
     pub(super) fn check(&self) -> Result<()> {
         match self.vars.iter().position(|text| variable(text).is_none()) {
             Some(at) => {
-                Err(Error::usage(format!("the {}. `--var` is no `NAME=VALUE`", at + 1))
+                Err(Error::usage(format!("number {} of the `--var` is no `NAME=VALUE`", at + 1))
                     .hint("write `--var NAME=VALUE`"))
             }
             None => Ok(()),
@@ -285,7 +285,7 @@ mod tests {
         for text in ["hunter22", "=hunter22"] {
             let cli = Cli::try_parse_from(["pipeline", "--var", "A=b=c", "--var", text, "check", "x.yaml"]).unwrap();
             let error = cli.global.check().unwrap_err();
-            assert_eq!(error.to_string(), "the 2. `--var` is no `NAME=VALUE`");
+            assert_eq!(error.to_string(), "number 2 of the `--var` is no `NAME=VALUE`");
             assert_eq!(cli.global.request(Path::new("x")).vars["A"], "b=c");
         }
     }
