@@ -158,10 +158,8 @@ impl Global {
     /// Refuses a variable without a name. Not by a parser of clap's, which would print the value.
     pub(super) fn check(&self) -> Result<()> {
         match self.vars.iter().position(|text| variable(text).is_none()) {
-            Some(at) => {
-                Err(Error::usage(format!("number {} of the `--var` is no `NAME=VALUE`", at + 1))
-                    .hint("write `--var NAME=VALUE`"))
-            }
+            Some(at) => Err(Error::usage(format!("number {} of the `--var` is no `NAME=VALUE`", at + 1))
+                .hint("write `--var NAME=VALUE`")),
             None => Ok(()),
         }
     }

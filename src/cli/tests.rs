@@ -81,8 +81,7 @@ async fn corrected_rejects_are_read_with_the_same_settings() {
         String::from_utf8_lossy(&text)
     );
 
-    let corrected = text.iter().copied().collect::<Vec<_>>();
-    let corrected = String::from_utf8(corrected.iter().map(|byte| if *byte == 0xFC { b'u' } else { *byte }).collect());
+    let corrected = String::from_utf8(text.iter().map(|byte| if *byte == 0xFC { b'u' } else { *byte }).collect());
     let corrected = corrected.unwrap().replace("Muller;-;", "Muller;B;").replace("'semi;colon';-;", "'semi;colon';C;");
     write(folder, "item.csv", &corrected);
     let session = open(folder, &[], Access::Write).await.unwrap();
