@@ -158,10 +158,8 @@ impl Global {
     /// Refuses a variable without a name. Not by a parser of clap's, which would print the value.
     pub(super) fn check(&self) -> Result<()> {
         match self.vars.iter().position(|text| variable(text).is_none()) {
-            Some(at) => {
-                Err(Error::usage(format!("the {}. `--var` is no `NAME=VALUE`", at + 1))
-                    .hint("write `--var NAME=VALUE`"))
-            }
+            Some(at) => Err(Error::usage(format!("number {} of the `--var` is no `NAME=VALUE`", at + 1))
+                .hint("write `--var NAME=VALUE`")),
             None => Ok(()),
         }
     }
@@ -285,7 +283,7 @@ mod tests {
         for text in ["hunter22", "=hunter22"] {
             let cli = Cli::try_parse_from(["pipeline", "--var", "A=b=c", "--var", text, "check", "x.yaml"]).unwrap();
             let error = cli.global.check().unwrap_err();
-            assert_eq!(error.to_string(), "the 2. `--var` is no `NAME=VALUE`");
+            assert_eq!(error.to_string(), "number 2 of the `--var` is no `NAME=VALUE`");
             assert_eq!(cli.global.request(Path::new("x")).vars["A"], "b=c");
         }
     }

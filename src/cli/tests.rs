@@ -176,6 +176,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     assert_silent("an error", text_of(&error.masked(&session.compiled.secrets)).as_bytes());
     for (place, broken) in [
         ("${IN}/item.csv", "${IN}/${SALT}.csv"),
+        ("x.db\", create_from: production.sql", "y.db\", create_from: \"${SALT}.sql\""),
         ("concat(status, '${SALT}')", "${SALT} + 1"),
         ("concat(status, '${SALT}')", "no_such_function(${SALT})"),
         ("concat(status, '${SALT}')", "'${SALT}' ("),
