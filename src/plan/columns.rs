@@ -254,7 +254,8 @@ impl Builder<'_> {
                 let known = |name: &String| self.table.column(name).is_some();
                 let needed =
                     column.not_null && !column.has_default && !column.generated && key.columns().iter().all(known);
-                if needed && self.guessing {
+                if needed && self.guessing && self.spec.select.is_some() {
+                    // What the `select` would fill is not known: its own mistake is told.
                     continue;
                 } else if needed {
                     problems.add_with_hint(

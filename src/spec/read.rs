@@ -136,7 +136,11 @@ impl<'r> Reader<'r> {
     fn missing_field(&mut self, container: &[String], field: &str) -> Option<()> {
         let at = child(container, field);
         if !self.is_broken(&at) {
-            self.problems.add_with_hint(container.to_vec(), format_args!("missing field `{field}`"), format_args!("add `{field}: …`"));
+            self.problems.add_with_hint(
+                container.to_vec(),
+                format_args!("missing field `{field}`"),
+                format_args!("add `{field}: …`"),
+            );
         }
         let fields = get_mut(&mut self.value, container)?.as_object_mut()?;
         fields.insert(field.to_owned(), Value::Null);
@@ -366,7 +370,11 @@ mod tests {
         let (read, problems) = read(&json!({}));
         assert_eq!(
             problems,
-            ["version", "name", "target", "tables"].map(|field| is("", &format!("missing field `{field}`"), &format!("add `{field}: …`")))
+            ["version", "name", "target", "tables"].map(|field| is(
+                "",
+                &format!("missing field `{field}`"),
+                &format!("add `{field}: …`")
+            ))
         );
         assert!(read.spec.is_some());
         assert!(read.stand_ins.contains(&path!["target"]), "{:?}", read.stand_ins);
@@ -381,7 +389,10 @@ mod tests {
         );
         let found = problem("select", json!(5));
         assert_eq!(found, is("tables.a.select", "expected text, found `5`", "write it in quotes: `\"5\"`"));
-        assert_eq!(problem("columns", Value::Null), is("tables.a.columns", "expected a mapping, found nothing", "write a mapping"));
+        assert_eq!(
+            problem("columns", Value::Null),
+            is("tables.a.columns", "expected a mapping, found nothing", "write a mapping")
+        );
         assert_eq!(
             problem("source", json!("x.csv")),
             is("tables.a.source", "expected a mapping, found text `x.csv`", "write a mapping")
@@ -400,7 +411,10 @@ mod tests {
             )
         );
         let found = problem("source", json!({ "path": "x", "csv": { "quote": "ab" } }));
-        assert_eq!(found, is("tables.a.source.csv.quote", "expected one character, found text `ab`", "write one character"));
+        assert_eq!(
+            found,
+            is("tables.a.source.csv.quote", "expected one character, found text `ab`", "write one character")
+        );
     }
 
     #[test]
@@ -437,7 +451,10 @@ mod tests {
 
     #[test]
     fn a_list_is_no_mapping_by_position() {
-        assert_eq!(problem("source", json!(["a.csv"])), is("tables.a.source", "expected a mapping, found a list", "write a mapping"));
+        assert_eq!(
+            problem("source", json!(["a.csv"])),
+            is("tables.a.source", "expected a mapping, found a list", "write a mapping")
+        );
         assert_eq!(problem("relationships", json!([["x", [], "y"]])).0, "tables.a.relationships.0");
     }
 
