@@ -9,12 +9,14 @@
 )]
 
 mod bad_input;
+mod checks;
 mod cli;
 mod delta;
 mod dirt;
 mod floors;
 mod keymap;
 mod property;
+mod readme;
 mod rejects;
 mod secrets;
 mod support;

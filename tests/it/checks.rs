@@ -1,0 +1,148 @@
+//! What checks, thresholds and references decide, on small deltas.
+
+use crate::support::{Place, number, rows};
+
+const DATABASE: &str = "c.db";
+
+/// A place with a database, a file `t.csv`, and a pipeline for table `t`; `more` is what the table says beside source and key.
+fn place(sql: &str, csv: &str, more: &str) -> Place {
+    let place = Place::new();
+    place.database(DATABASE, sql);
+    place.write("t.csv", csv);
+    place.write(
+        "p.yaml",
+        pipeline("90%", &format!("  t:\n    source: {{ path: t.csv }}\n    legacy_key: [ref]\n{more}")),
+    );
+    place
+}
+
+fn pipeline(max_rejects: &str, tables: &str) -> String {
+    format!(
+        "version: 1\nname: c\ntarget: {{ url: 'sqlite:{DATABASE}' }}\nsafeguards: {{ max_rejects: {max_rejects} }}\ntables:\n{tables}"
+    )
+}
+
+/// Read, rejected, skipped and inserted of the first table, and what its checks found.
+fn outcome(report: &serde_json::Value) -> ([u64; 4], Vec<String>) {
+    let table = &report["tables"][0];
+    let counts = ["read", "rejected", "skipped", "inserted"].map(|field| table[field].as_u64().unwrap());
+    let checks = table["checks"].as_array().unwrap().iter().filter(|check| check["violations"] != 0);
+    (counts, checks.map(|check| format!("{} {}", check["name"].as_str().unwrap(), check["violations"])).collect())
+}
+
+#[test]
+fn rows_that_the_where_of_a_select_leaves_out_are_skipped_and_take_part_in_nothing() {
+    let place = place(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE, other INTEGER REFERENCES t (id));",
+        "ref,name,act,other\nA,bob,N,\nA,bob,Y,\nB,al,Y,\nC,al,N,\nD,di,N,99\n",
+        "    key: { column: id }\n    select: SELECT upper(name) AS name, other FROM source WHERE act = 'Y'\n",
+    );
+    let report = place.report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([5, 0, 3, 2], vec![]));
+    assert_eq!(rows(&place.open(DATABASE), "SELECT * FROM t"), ["1|'BOB'|NULL", "2|'AL'|NULL"]);
+}
+
+#[test]
+fn arithmetic_that_overflows_rejects_its_row_instead_of_wrapping_around() {
+    let place = place(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);",
+        "ref,n\nA,9223372036854775807\nB,3\n",
+        "    key: { column: id }\n    columns: { n: CAST(n AS BIGINT) + 1 }\n",
+    );
+    let report = place.report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([2, 1, 0, 1], vec!["cast(n) 1".into()]));
+    assert_eq!(rows(&place.open(DATABASE), "SELECT n FROM t"), ["4"]);
+}
+
+#[test]
+fn more_violations_than_error_if_load_nothing_and_more_than_warn_if_warn() {
+    let checks = |more: &str| {
+        format!(
+            "    key: {{ column: id }}\n    checks:\n      - {{ expression: n > 1, name: large, severity: warn, {more} }}\n"
+        )
+    };
+    let (sql, csv) = ("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);", "ref,n\nA,1\nB,1\nC,5\n");
+    let report = place(sql, csv, &checks("error_if: 1")).report(&["run", "p.yaml"], 1);
+    assert_eq!(outcome(&report), ([3, 0, 0, 0], vec!["large 2".into()]));
+    assert_eq!(report["reasons"][0], "`t`: 2 of 3 rows fail `large`, and `error_if` is 1");
+    let report = place(sql, csv, &checks("error_if: 2, warn_if: 50%")).report(&["run", "p.yaml"], 0);
+    assert_eq!(report["warnings"][0], "`t`: 2 of 3 rows fail `large`, and `warn_if` is 50%");
+    let report = place(sql, csv, &checks("warn_if: 2")).report(&["run", "p.yaml"], 0);
+    assert_eq!(report["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn unique_text_is_compared_as_production_compares_it() {
+    let place = place(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, mail TEXT COLLATE NOCASE UNIQUE); INSERT INTO t VALUES (5, 'A@x');",
+        "ref,mail\n1,a@X\n2,b@x\n3,B@X\n4,ÄB@x\n5,äb@x\n",
+        "    key: { column: id }\n",
+    );
+    let report = place.report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([5, 3, 0, 2], vec!["unique(mail) 3".into()]));
+    assert_eq!(rows(&place.open(DATABASE), "SELECT mail FROM t"), ["'A@x'", "'ÄB@x'", "'äb@x'"]);
+}
+
+#[test]
+fn a_chain_of_rows_goes_with_its_first_and_a_cycle_is_loaded() {
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL, up INTEGER REFERENCES t (id));";
+    let more = "    key: { column: id }\n    relationships: [{ column: up, to: t }]\n";
+    let link = |row: u32| format!("R{row},{},R{}\n", if row == 0 { "" } else { "1" }, (row + 1999) % 2000);
+    let chain: String = (0..2000).map(link).collect();
+    let place_of = |csv: String| place(sql, &format!("ref,n,up\n{csv}X,1,\n"), more);
+    let report = place_of(chain.replacen("R0,,R1999", "R0,,", 1)).report(&["validate", "p.yaml"], 1);
+    assert_eq!(outcome(&report), ([2001, 2000, 0, 0], vec!["not_null(n) 1".into(), "parent_rejected(up) 1999".into()]));
+    let place = place_of(chain.replacen("R0,,", "R0,1,", 1));
+    assert_eq!(outcome(&place.report(&["run", "p.yaml"], 0)), ([2001, 0, 0, 2001], vec![]));
+    assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t WHERE up = id - 1 OR up = id + 1999"), 2000);
+}
+
+#[test]
+fn a_key_whose_row_is_gone_from_production_resolves_nothing() {
+    let place = place(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER); CREATE TABLE child (id INTEGER PRIMARY KEY, t_id INTEGER);",
+        "ref,n\nA,1\n",
+        "    key: { column: id }\n",
+    );
+    place.pipeline(&["run", "p.yaml"]).passes();
+    place.write("child.csv", "ref,t\n1,A\n");
+    let child = "  child:\n    source: { path: child.csv }\n    legacy_key: [ref]\n    key: { column: id }
+    relationships: [{ column: t_id, from: [t], to: t }]\n";
+    place.write("child.yaml", pipeline("100%", child));
+    let before = place.report(&["validate", "child.yaml"], 0);
+    assert_eq!(before["tables"][0]["accepted"], 1, "found in the key map");
+    place.open(DATABASE).execute("DELETE FROM t", []).unwrap();
+    let report = place.report(&["run", "child.yaml"], 0);
+    assert_eq!(outcome(&report), ([1, 1, 0, 0], vec!["relationship(t_id) 1".into()]));
+    assert_eq!(report["verdict"], "empty");
+}
+
+#[test]
+fn rows_that_name_each_other_by_values_go_together() {
+    let place = place(
+        "CREATE TABLE t (ref TEXT PRIMARY KEY, up TEXT REFERENCES t, q INTEGER NOT NULL);",
+        "ref,up,q\nA,,\nB,A,1\nC,B,1\nD,,1\nE,D,1\n",
+        "",
+    );
+    let report = place.report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([5, 3, 0, 2], vec!["not_null(q) 1".into(), "relationship(up) 2".into()]));
+    assert_eq!(rows(&place.open(DATABASE), "SELECT ref FROM t"), ["'D'", "'E'"]);
+}
+
+#[test]
+fn little_memory_gives_the_same_database() {
+    let row = |row: u32| {
+        format!("R{row},{},{}\n", row % 7, if row % 3 == 0 { String::new() } else { format!("R{}", row / 2) })
+    };
+    let csv: String = (0..40_000).map(row).collect();
+    let load = |limit: &str| {
+        let place = place(
+            "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, up INTEGER REFERENCES t (id));",
+            &format!("ref,n,up\n{csv}"),
+            "    key: { column: id }\n    relationships: [{ column: up, to: t }]\n",
+        );
+        place.pipeline(&["run", "p.yaml", "--memory-limit", limit]).passes();
+        place.production(DATABASE)
+    };
+    assert_eq!(load("64MiB"), load("2GiB"));
+}

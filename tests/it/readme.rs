@@ -1,0 +1,49 @@
+//! The README's outputs are those that its commands print.
+
+use crate::support::{Place, REPOSITORY, strings};
+
+/// The blocks of a kind of the README, in order.
+fn blocks(kind: &str) -> Vec<String> {
+    let readme = std::fs::read_to_string(std::path::Path::new(REPOSITORY).join("README.md")).unwrap();
+    let begins = format!("\n```{kind}\n");
+    readme.split(&begins).skip(1).map(|rest| rest.split("\n```").next().unwrap().to_owned()).collect()
+}
+
+/// Without what differs from run to run: the run's id and the seconds.
+fn steady(output: &str) -> String {
+    let plain = |line: &str| match line {
+        _ if line.starts_with("  preparing")
+            || line.starts_with("  run 2")
+            || line.contains(" by run ")
+            || line.starts_with("  rejects:") =>
+        {
+            line.chars().filter(|char| !char.is_ascii_hexdigit()).collect()
+        }
+        line => line.to_owned(),
+    };
+    output.trim_end().lines().map(|line| plain(line) + "\n").collect()
+}
+
+#[test]
+fn the_outputs_in_the_readme_are_what_its_commands_print() {
+    let place = Place::samples();
+    let ran = place.pipeline(&["run", "pipelines/customer-delta.yaml"]);
+    assert_eq!(steady(&blocks("text")[0]), steady(&ran.passes().stdout));
+
+    let sessions = blocks("console");
+    let queries: Vec<_> = sessions[0].split("$ sqlite3 pipelines/customer.db \"").skip(1).collect();
+    assert_eq!(queries.len(), 3);
+    for query in queries {
+        let (sql, answer) = query.split_once("\"\n").unwrap();
+        let database = place.open("pipelines/customer.db");
+        let statement = database.prepare(sql).unwrap();
+        let columns: Vec<_> = statement.column_names().map(|name| format!("ifnull(\"{name}\", '')")).collect();
+        let found = strings(&database, &format!("SELECT {} FROM ({sql})", columns.join(" || '|' || ")));
+        assert_eq!(found.join("\n"), answer.trim_end(), "{sql}");
+    }
+
+    let again = place.pipeline(&["run", "pipelines/customer-delta.yaml"]);
+    assert_eq!(again.code, 77);
+    let (_, said) = sessions[1].split_once('\n').unwrap();
+    assert_eq!(steady(said), steady(&again.stderr));
+}
