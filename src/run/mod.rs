@@ -136,6 +136,7 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
     drop(step);
     let examined =
         check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, journal).await?;
+    session.refuse_changed(&hashes)?;
     session.refuse_twice(&hashes, &examined)?;
     let (reasons, warnings) = judge(&session.compiled, &examined);
     let accepted: u64 = examined.iter().map(Examined::accepted).sum();

@@ -158,6 +158,18 @@ impl Session {
             .hint("a delta holds new records only: take these files out of the source's path"))
     }
 
+    /// Refuses a file that was changed since it was hashed: what was read is not what would be remembered as loaded.
+    pub(super) fn refuse_changed(&self, hashes: &[Vec<String>]) -> Result<()> {
+        for (source, (before, now)) in self.compiled.sources.iter().zip(hashes.iter().zip(self.hashes()?)) {
+            if let Some(file) = before.iter().zip(&now).position(|(before, now)| before != now) {
+                let name = source.files().get(file).map_or("", |file| file.name.as_str());
+                return Err(Error::input(format!("`{name}` was changed while it was read"))
+                    .hint("run again when the file is complete"));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses a file that is given twice under two names.
     pub(super) fn refuse_twice(&self, hashes: &[Vec<String>], examined: &[Examined]) -> Result<()> {
         for (at, hashes) in hashes.iter().enumerate() {
