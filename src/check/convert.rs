@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, new_null_array};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{
@@ -36,6 +36,10 @@ pub(super) fn text(values: &ArrayRef) -> Result<ArrayRef> {
 
 /// Casts values to a type. `significant_digits` is how many digits of a decimal the target keeps in all.
 pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Option<u8>) -> Result<Converted> {
+    if *values.data_type() == DataType::Null {
+        let values = new_null_array(to, values.len());
+        return Ok(Converted { values, no_value: Vec::new(), too_precise: Vec::new() });
+    }
     let safe = CastOptions { safe: true, ..CastOptions::default() };
     let converted = cast_with_options(values, to, &safe)?;
     let mut lost = vec![Lost::Nothing; values.len()];
@@ -111,7 +115,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
         }
         DataType::Timestamp(_, None) => {
             let plain = |text: &str| text.len() == 10 || (text.len() == 19 && text.as_bytes()[16] == b':');
-            for row in suspects(&|text| !plain(text)) {
+            for row in suspects(&|text| !plain(text) || text.ends_with(":60")) {
                 if !same_time(strings.value(row), &shown(converted.as_ref(), row)) {
                     lost[row] = Lost::Value;
                 }
@@ -276,8 +280,9 @@ mod tests {
             "2024-01-01T00:00:00+02:00",
             "2024-01-01T00:00:00Z",
             "2024-01-01 00:00:00.123456789",
+            "2016-12-31 23:59:60",
         ];
-        assert_eq!(refused(&DataType::Timestamp(TimeUnit::Microsecond, None), &times), [4, 5, 6]);
+        assert_eq!(refused(&DataType::Timestamp(TimeUnit::Microsecond, None), &times), [4, 5, 6, 7]);
         let clocks = ["10:20:30", "10:20", "10:20:30.5", "120000", "10:20:30.123456789", "23:59:60"];
         assert_eq!(refused(&DataType::Time64(TimeUnit::Microsecond), &clocks), [3, 4, 5]);
     }
@@ -311,6 +316,15 @@ mod tests {
         let found = convert(&values, &DataType::Float64, None).unwrap();
         assert_eq!(found.no_value, [0, 1, 3]);
         assert!(found.values.as_primitive::<Float64Type>().value(2).is_sign_positive());
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_value_of_any_type() {
+        let nothing = new_null_array(&DataType::Null, 2);
+        for to in [DataType::Date32, DataType::Int64, DataType::Boolean, DataType::Binary, DataType::Decimal128(9, 2)] {
+            let found = convert(&nothing, &to, None).unwrap();
+            assert_eq!((found.values.null_count(), found.no_value.len()), (2, 0), "{to}");
+        }
     }
 
     #[test]

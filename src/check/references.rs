@@ -394,7 +394,7 @@ impl Examination<'_> {
                 Ok(())
             })
             .await?;
-        for row in rows.iter() {
+        for row in rows.iter().filter(|row| !self.tables[at].findings.skipped.contains(*row)).collect::<Vec<_>>() {
             self.tables[at].findings.add(table, check, row, Detail::None);
         }
         Ok(())

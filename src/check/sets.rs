@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 
+use super::convert::convert;
 use super::{Detail, Examination, Resolved};
 use crate::engine::{Mask, RowsTable, Space, ident};
 use crate::error::{Error, Result};
@@ -320,7 +321,7 @@ pub(super) fn is_new(table: &Table, columns: &[String]) -> bool {
 /// Texts as values of a column's type, for a look-up by it; those that are none become NULL.
 pub(super) fn typed(batch: &RecordBatch, column: usize, data_type: &DataType) -> Result<RecordBatch> {
     let mut columns = batch.columns().to_vec();
-    columns[column] = cast(&columns[column], data_type)?;
+    columns[column] = convert(&columns[column], data_type, None)?.values;
     let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
     fields[column] = Field::new(fields[column].name(), data_type.clone(), true);
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)

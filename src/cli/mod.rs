@@ -25,7 +25,7 @@ use crate::spec;
 use crate::target::Access;
 use args::{Command, Global, KeymapCommand, LogFormat, Output};
 use progress::{Interrupt, Watched};
-use tell::{ReportFiles, count, json, print_error, say, tell, write_file};
+use tell::{ReportFiles, count, json, print_error, say, tell};
 
 /// A plan that has work to do, with `--detailed-exitcode`.
 const HAS_WORK: u8 = 2;
@@ -103,25 +103,23 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Validate { file, report } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::of(&report)?;
             let result = run::validate(&session, listener(&global).as_ref()).await;
             tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
         }
         Command::Plan { file, out, detailed_exitcode } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
+            let files = ReportFiles::create(out.as_deref())?;
             let result = run::plan(&session, listener(&global).as_ref())
                 .await
                 .map_err(|error| error.masked(&session.compiled.secrets))?;
-            if let Some(path) = out {
-                write_file(&path, &json(&result)?)?;
-            }
-            let code = tell(&result, global.output, ReportFiles::default())?;
+            let code = tell(&result, global.output, files)?;
             Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
         }
         Command::Run { file, report } => {
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::of(&report)?;
             let watched = Watched::new(listener(&global), interrupt);
             let result = run::run(&session, &watched).await;
             drop(watched);

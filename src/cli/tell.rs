@@ -1,32 +1,61 @@
 //! What comes back, told: reports on stdout and in files, errors and notes on stderr.
 
-use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use super::args::{Output, ReportFile};
 use crate::error::{Error, Kind, Result};
 use crate::report::{self, Report, Verdict};
 
-/// The files that a report is written into. They are made before the work begins, so that a load does not end without its report.
+/// The files that a report is written into. They are made beside their places before the work begins, so that a load does not
+/// end without its report, and take their places when it is written: an older report stays until there is a new one.
 #[derive(Debug, Default)]
-pub(super) struct ReportFiles(Vec<(PathBuf, File)>);
+pub(super) struct ReportFiles(Vec<(PathBuf, NamedTempFile)>);
+
+/// What a report begins with: nothing else is ever overwritten.
+const BEGINNING: &str = "{\n  \"version\":";
 
 impl ReportFiles {
     /// Makes the files, empty.
-    pub(super) fn create(files: &[ReportFile]) -> Result<Self> {
-        let create = |file: &ReportFile| {
-            let open = File::create(&file.path).map_err(|error| cannot_write(&file.path, &error))?;
-            Ok((file.path.clone(), open))
+    ///
+    /// # Errors
+    /// Where one cannot be made, or something that is no report is in its place.
+    pub(super) fn create<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
+        let create = |path: &Path| {
+            refuse_other(path)?;
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let file = NamedTempFile::new_in(folder).map_err(|error| cannot_write(path, &error))?;
+            Ok((path.to_owned(), file))
         };
-        files.iter().map(create).collect::<Result<_>>().map(Self)
+        files.into_iter().map(create).collect::<Result<_>>().map(Self)
+    }
+
+    /// The files of `--report`.
+    pub(super) fn of(files: &[ReportFile]) -> Result<Self> {
+        Self::create(files.iter().map(|file| file.path.as_path()))
     }
 
     fn write(self, text: &str) -> Result<()> {
         for (path, mut file) in self.0 {
             file.write_all(text.as_bytes()).map_err(|error| cannot_write(&path, &error))?;
+            file.persist(&path).map_err(|error| cannot_write(&path, &error.error))?;
         }
         Ok(())
+    }
+}
+
+/// Refuses a place that holds anything but a report: a database, a delta, a pipeline file.
+fn refuse_other(path: &Path) -> Result<()> {
+    let Ok(file) = std::fs::File::open(path) else { return Ok(()) };
+    let mut beginning = Vec::new();
+    let read = file.take(BEGINNING.len() as u64).read_to_end(&mut beginning);
+    match read {
+        Ok(0) => Ok(()),
+        Ok(_) if beginning == BEGINNING.as_bytes() => Ok(()),
+        _ => Err(Error::usage(format!("`{}` is there already, and it is no report", path.display()))
+            .hint("name another file: only an older report is overwritten")),
     }
 }
 
@@ -63,10 +92,6 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
     Ok(text + "\n")
-}
-
-pub(super) fn write_file(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(|error| cannot_write(path, &error))
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
@@ -170,8 +195,25 @@ mod tests {
     fn a_report_file_that_cannot_be_made_is_told_before_the_work() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| ReportFile { path: folder.path().join(name) };
-        let error = ReportFiles::create(&[file("r.json"), file("nowhere/r.json")]).unwrap_err();
+        let error = ReportFiles::of(&[file("r.json"), file("nowhere/r.json")]).unwrap_err();
         assert_eq!(error.kind(), Kind::Unreachable);
         assert!(error.to_string().contains("nowhere/r.json"), "{error}");
+    }
+
+    #[test]
+    fn only_an_older_report_is_overwritten_and_only_by_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.json");
+        std::fs::write(&path, "SQLite format 3").unwrap();
+        assert_eq!(ReportFiles::create([path.as_path()]).unwrap_err().kind(), Kind::Usage);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "SQLite format 3");
+
+        let old = format!("{BEGINNING} 1, \"run\": \"old\"\n}}\n");
+        std::fs::write(&path, &old).unwrap();
+        drop(ReportFiles::create([path.as_path()]).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "a run that was refused leaves it");
+        ReportFiles::create([path.as_path()]).unwrap().write("{}").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing stays beside it");
     }
 }

@@ -144,7 +144,8 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     };
     let none = Vec::new();
     let uniques = builder.table.uniques.iter().map(|unique| (&unique.columns, &unique.ignore_case, "UNIQUE"));
-    let primary = Some((&builder.table.primary_key, &none, "PRIMARY KEY")).filter(|(columns, ..)| !columns.is_empty());
+    let primary = Some((&builder.table.primary_key, &builder.table.primary_key_ignore_case, "PRIMARY KEY"))
+        .filter(|(columns, ..)| !columns.is_empty());
     let own = Some((&own_key, &none, "the key"))
         .filter(|(columns, ..)| !columns.is_empty() && **columns != builder.table.primary_key);
     for (columns, ignore_case, what) in uniques.chain(primary).chain(own) {
@@ -341,8 +342,11 @@ impl Declared<'_> {
                     let message = format!("this is {}, neither true nor false", found.data_type());
                     problems.add_with_hint(self.inside("expression"), message, NOT_BOOLEAN);
                 }
-                _ => {
-                    let violated = Some(format!("NOT ({expression})"));
+                Err(mistake) => problems.add_with_hint(self.inside("expression"), mistake.message, mistake.hint),
+                Ok(_) => {
+                    // A line break ends a comment at the expression's end.
+                    let end = if expression.contains("--") { "\n" } else { "" };
+                    let violated = Some(format!("NOT ({expression}{end})"));
                     let reason = format!("this is not true: {expression}");
                     checks.extend(self.row(
                         problems,

@@ -12,6 +12,20 @@ use crate::path;
 use crate::spec::{Path, Problems, TableSpec};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, TextKey};
 
+/// Whether values of a type can become values of another one and mean the same: a number is no time without its unit, and a time
+/// with a zone is none without.
+fn castable(from: &DataType, to: &DataType) -> bool {
+    use DataType::{LargeUtf8, Null, Time32, Time64, Timestamp, Utf8, Utf8View};
+    let text = |data_type: &DataType| matches!(data_type, Utf8 | LargeUtf8 | Utf8View);
+    match (from, to) {
+        _ if from == to || *from == Null => true,
+        _ if text(from) || text(to) => can_cast_types(from, to),
+        (Timestamp(_, Some(_)), _) | (Timestamp(..), Time32(_) | Time64(_)) => false,
+        _ if from.is_numeric() && to.is_temporal() || from.is_temporal() && to.is_numeric() => false,
+        _ => can_cast_types(from, to) && can_cast_types(to, from),
+    }
+}
+
 /// A table while it is compiled: what is known, and where problems go.
 pub(super) struct Builder<'a> {
     pub(super) engine: &'a Engine,
@@ -297,11 +311,11 @@ impl Builder<'_> {
             Ok(expression) => {
                 self.used.extend(expression.columns().iter().cloned());
                 let (from, to) = (expression.data_type(), &column.data_type);
-                if !can_cast_types(from, to) {
+                if !castable(from, to) {
                     problems.add_with_hint(
                         at,
                         format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared),
-                        "convert the value in the expression",
+                        "convert the value in the expression: say the unit of a number, and the time zone of a time",
                     );
                 }
             }
@@ -334,6 +348,37 @@ impl Builder<'_> {
                 ),
                 format!("use it in `columns`, or say that it is left out on purpose: `ignore: [{}]`", names.join(", ")),
             );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::TimeUnit;
+
+    use super::*;
+
+    #[test]
+    fn a_number_is_no_time_and_a_time_with_a_zone_is_none_without() {
+        let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        for (from, to) in [
+            (&DataType::Int64, &plain),
+            (&DataType::Date32, &DataType::Int64),
+            (&zoned, &plain),
+            (&zoned, &DataType::Date32),
+        ] {
+            assert!(!castable(from, to), "{from} to {to}");
+        }
+        let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        for (from, to) in [
+            (&DataType::Null, &plain),
+            (&nanoseconds, &plain),
+            (&DataType::Utf8, &plain),
+            (&zoned, &DataType::Utf8),
+            (&DataType::Int32, &DataType::Int64),
+        ] {
+            assert!(castable(from, to), "{from} to {to}");
         }
     }
 }

@@ -85,11 +85,22 @@ fn compile_table(
     }
     let (found, source) = (found?, source?);
     for key in &found.foreign_keys {
-        if catalog.table(&key.to).is_none() {
-            let message =
-                format!("production's `{name}` refers to `{}`, which is not there: nothing can be inserted", key.to);
-            problems.add_with_hint(at.clone(), message, "mend production's schema first");
-        }
+        let what = match catalog.table(&key.to) {
+            None => "which is not there",
+            Some(to)
+                if !same(&to.primary_key, &key.to_columns)
+                    && !to.uniques.iter().any(|unique| same(&unique.columns, &key.to_columns)) =>
+            {
+                "where these columns are neither the primary key nor unique"
+            }
+            Some(_) => continue,
+        };
+        let message = format!(
+            "production's `{name}` refers to `{}` ({}), {what}: nothing can be inserted",
+            key.to,
+            key.to_columns.join(", ")
+        );
+        problems.add_with_hint(at.clone(), message, "mend production's schema first");
     }
     let schema = source.schema().clone();
     let mut builder = Builder {
@@ -176,6 +187,11 @@ fn compile_table(
         check.reason = document.secrets.mask(&check.reason).into_owned();
     }
     Some((compiled, source))
+}
+
+/// Whether two lists have the same names, in any order.
+fn same(some: &[String], others: &[String]) -> bool {
+    some.len() == others.len() && some.iter().all(|name| others.contains(name))
 }
 
 fn no_table(problems: &mut Problems, at: Path, name: &str, catalog: &Catalog) {

@@ -31,6 +31,8 @@ pub struct CatalogTable {
     pub columns: Vec<CatalogColumn>,
     /// The columns of its primary key, in order; empty where it has none.
     pub primary_key: Vec<String>,
+    /// Those of them that are compared without regard to the case of ASCII letters.
+    pub primary_key_ignore_case: Vec<String>,
     /// Its UNIQUE constraints and unique indexes, without the primary key.
     pub uniques: Vec<UniqueConstraint>,
     /// Its references to other tables.

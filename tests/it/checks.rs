@@ -84,6 +84,55 @@ fn unique_text_is_compared_as_production_compares_it() {
 }
 
 #[test]
+fn a_primary_key_is_compared_as_production_compares_it() {
+    let sql = "CREATE TABLE t (code TEXT COLLATE nocase PRIMARY KEY, v TEXT); INSERT INTO t VALUES ('there', 'x');";
+    let place = place(sql, "ref,code,v\n1,q,1\n2,Q,2\n3,THERE,3\n4,z,4\n", "");
+    let report = place.report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([4, 3, 0, 1], vec!["unique(code) 3".into()]));
+}
+
+#[test]
+fn a_type_that_means_something_else_is_refused_in_the_file() {
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, day DATE, n INTEGER);";
+    let more = "    key: { column: id }\n    columns: { day: CAST(x AS INT), n: \"to_date(x)\" }\n";
+    let ran = place(sql, "ref,x\nA,1\n", more).pipeline(&["check", "p.yaml"]);
+    for column in ["`day` is DATE", "`n` is INTEGER"] {
+        ran.fails(78, &[column, "the unit of a number"]);
+    }
+}
+
+#[test]
+fn a_reference_by_a_value_is_never_rounded() {
+    let sql = "CREATE TABLE p (p_id INTEGER PRIMARY KEY, code NUMERIC(10,0) UNIQUE); INSERT INTO p VALUES (1, 13);
+        CREATE TABLE t (id INTEGER PRIMARY KEY, p_id INTEGER REFERENCES p);";
+    let more = "    key: { column: id }\n    relationships: [{ column: p_id, from: [code], to: p, by: code }]\n";
+    let report = place(sql, "ref,code\nA,12.6\nB,13\n", more).report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([2, 1, 0, 1], vec!["relationship(p_id) 1".into()]));
+}
+
+#[test]
+fn a_schema_into_which_nothing_can_be_inserted_is_told_by_check() {
+    for sql in [
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, x INT REFERENCES nowhere);",
+        "CREATE TABLE p (p_id INTEGER PRIMARY KEY, code TEXT); CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT REFERENCES p (code));",
+    ] {
+        let ran = place(sql, "ref,x\nA,1\n", "    key: { column: id }\n").pipeline(&["check", "p.yaml"]);
+        ran.fails(78, &["nothing can be inserted", "p.yaml:6"]);
+    }
+}
+
+#[test]
+fn an_expression_is_one_expression_and_may_end_in_a_comment() {
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);";
+    let more = |expression: &str| {
+        format!("    key: {{ column: id }}\n    checks: [{{ expression: \"{expression}\", name: e }}]\n")
+    };
+    let report = place(sql, "ref,n\nA,1\nB,3\n", &more("n > 1 -- large")).report(&["run", "p.yaml"], 0);
+    assert_eq!(outcome(&report), ([2, 1, 0, 1], vec!["e 1".into()]));
+    place(sql, "ref,n\nA,1\n", &more("true) OR (false")).pipeline(&["check", "p.yaml"]).fails(78, &["cannot be read"]);
+}
+
+#[test]
 fn a_chain_of_rows_goes_with_its_first_and_a_cycle_is_loaded() {
     let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER NOT NULL, up INTEGER REFERENCES t (id));";
     let more = "    key: { column: id }\n    relationships: [{ column: up, to: t }]\n";

@@ -103,16 +103,13 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         .query_map([&table.name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (name, origin, partial) in indexes {
-        if origin == "pk" {
-            continue;
-        }
         let mut columns =
             connection.prepare("SELECT name, coll FROM pragma_index_xinfo(?1) WHERE key ORDER BY seqno")?;
         let columns: Vec<(Option<String>, String)> =
             columns.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
-        let known = columns
-            .iter()
-            .all(|(column, collation)| column.is_some() && matches!(collation.as_str(), "BINARY" | "NOCASE"));
+        let known = columns.iter().all(|(column, collation)| {
+            column.is_some() && (nocase(collation) || collation.eq_ignore_ascii_case("BINARY"))
+        });
         if partial || !known {
             table
                 .unread
@@ -120,8 +117,12 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             continue;
         }
         let ignore_case =
-            columns.iter().filter(|(_, collation)| collation == "NOCASE").filter_map(|(column, _)| column.clone());
+            columns.iter().filter(|(_, collation)| nocase(collation)).filter_map(|(column, _)| column.clone());
         let ignore_case = ignore_case.collect();
+        if origin == "pk" {
+            table.primary_key_ignore_case = ignore_case;
+            continue;
+        }
         table.uniques.push(UniqueConstraint {
             name,
             columns: columns.into_iter().filter_map(|(column, _)| column).collect(),
@@ -129,6 +130,11 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         });
     }
     Ok(())
+}
+
+/// Whether a collation is the one that does not regard the case of ASCII letters.
+fn nocase(collation: &str) -> bool {
+    collation.eq_ignore_ascii_case("NOCASE")
 }
 
 fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {

@@ -176,7 +176,7 @@ impl SqliteTarget {
         let connection = match (file.exists(), &address.spec.create_from) {
             (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
             (false, None) => {
-                return Err(Error::unreachable(format!("there is no database `{}`", file.display()))
+                return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
                     .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
             }
             (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
