@@ -38,6 +38,10 @@ pub fn judge(compiled: &Compiled, examined: &[Examined]) -> (Vec<String>, Vec<St
                 list(&table.unfilled)
             ));
         }
+        if !table.left_to_production.is_empty() {
+            let left = table.left_to_production.join("; ");
+            warnings.push(format!("`{}`: no check, only production itself enforces: {left}", table.name));
+        }
         if read == 0 {
             warnings.push(format!("`{}`: its files have no rows", table.name));
         }

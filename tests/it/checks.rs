@@ -222,3 +222,14 @@ fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
     assert_eq!(error.to_string(), "`t.csv` was changed while it was read");
     assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);
 }
+
+#[test]
+fn a_constraint_that_no_check_expresses_is_told_and_production_has_the_last_word() {
+    let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT CHECK (name LIKE 'a%'));";
+    let place = place(sql, "ref,name\nA,Anna\nB,Bert\n", "    key: { column: id }\n");
+    let report = place.report(&["validate", "p.yaml"], 0);
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("`t`: no check, only production itself enforces: CHECK (name LIKE 'a%')"), "{warning}");
+    place.pipeline(&["run", "p.yaml"]).fails(1, &["CHECK constraint failed", "nothing was loaded"]);
+    assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);
+}
