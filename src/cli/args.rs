@@ -28,6 +28,7 @@ const EXIT_CODES: &str = "Exit codes:
   66   an input is missing or cannot be read
   69   the target cannot be reached or written
   70   a fault of this program
+  75   a run was cut off while it wrote, and nothing of it stays: run it again
   77   a safeguard refused
   78   the pipeline file is wrong, or does not fit the target's schema
   130  stopped by Ctrl-C, nothing was loaded";
