@@ -122,7 +122,8 @@ tables:
             .filter_map(|line| Some((line.legacy.filter(|key| legacy.contains(key))?, line.second)))
             .collect();
         // A row that is skipped stands for production's row, and can be referred to.
-        let is_skipped = |line: &&Line| self.skip && line.first.is_some_and(|code| codes.contains(&code) && code < 3);
+        let is_skipped =
+            |line: &&Line| self.skip && line.first.is_some_and(|code| codes.contains(&code) && [1, 2].contains(&code));
         let skipped = self.parents.iter().filter(sound).filter(is_skipped).filter_map(|line| line.legacy);
         let skipped: BTreeSet<u8> = skipped.filter(|key| legacy.contains(key)).collect();
         // A row goes with its boss, until no boss is missing.
