@@ -104,6 +104,13 @@ impl Error {
         self
     }
 
+    /// The same error with more behind its message.
+    #[must_use]
+    pub fn and(mut self, more: &str) -> Self {
+        self.message += more;
+        self
+    }
+
     /// The same error without a word of what must not be printed.
     #[must_use]
     pub fn masked(mut self, secrets: &Secrets) -> Self {

@@ -12,7 +12,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 
-use super::shown;
+use crate::engine::shown;
 use crate::error::Result;
 
 /// Values of a column's type.

@@ -22,7 +22,6 @@ use arrow::datatypes::UInt32Type;
 pub use findings::{Detail, Findings, Violation};
 pub use places::Places;
 pub use references::Resolved;
-pub(crate) use sets::shown;
 
 use crate::engine::{Engine, Mask, Rows, RowsTable, Space};
 use crate::error::Result;

@@ -16,8 +16,8 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
-use super::sets::shown;
 use super::{Detail, Examined};
+use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::spec::Severity;

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 
 use super::convert::convert;
 use super::{Detail, Examination, Resolved};
-use crate::engine::{Mask, RowsTable, Space, ident};
+use crate::engine::{Mask, RowsTable, Space, ident, shown};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Fill, Key, Table, rows_of};
 use crate::spec::{Duplicates, Existing};
@@ -278,12 +277,6 @@ impl Examination<'_> {
 /// The number of a check.
 pub(super) fn number(table: &Table, wanted: &dyn Fn(&CheckKind) -> bool) -> Result<usize> {
     table.check(wanted).ok_or_else(|| Error::internal("a check that every table has is missing"))
-}
-
-/// A value as text, for messages.
-pub(crate) fn shown(values: &dyn Array, row: usize) -> String {
-    let options = FormatOptions::default().with_null("NULL");
-    ArrayFormatter::try_new(values, &options).map_or_else(|_| "?".into(), |formatter| formatter.value(row).to_string())
 }
 
 /// The values of columns as production would hold them, `_id` in front, without rows that have a NULL or a key that is not there yet.

@@ -11,8 +11,9 @@ mod table;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -242,6 +243,12 @@ pub fn ident(name: &str) -> String {
 /// A text as an SQL literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A value as text, for messages.
+pub fn shown(values: &dyn Array, row: usize) -> String {
+    let options = FormatOptions::default().with_null("NULL");
+    ArrayFormatter::try_new(values, &options).map_or_else(|_| "?".into(), |formatter| formatter.value(row).to_string())
 }
 
 /// Whether any expression of a plan has another value each time.

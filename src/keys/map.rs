@@ -9,7 +9,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::DataType;
 use std::sync::Arc;
 
-use crate::check::shown;
+use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::spec::{SourceSpec, TableSpec};
@@ -22,7 +22,7 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
         Some(key) => key.inherited.clone(),
         None => table.primary_key.clone(),
     };
-    Destination { table: table.clone(), columns: key.clone(), key, levelled: false }
+    Destination { table: table.clone(), columns: key.clone(), key, levelled: false, promises: Vec::new() }
 }
 
 /// Reads a mapping file: `legacy_key` (or the columns of a composite one) and the table's key columns.

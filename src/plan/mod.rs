@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 pub use compile::{Compiled, compile};
 
 use crate::spec::{Duplicates, Existing, Path, Severity, StartRowNumber, Threshold};
-use crate::target::{CatalogTable, Destination, TextKey};
+use crate::target::{CatalogTable, Destination, ForeignKey, Promise, Promised, TextKey};
 
 /// What a run does.
 #[derive(Debug, Clone)]
@@ -282,7 +282,31 @@ impl Table {
             table: self.catalog.clone(),
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             key: self.key.columns().to_vec(),
+            promises: self.promises(),
         }
+    }
+
+    /// What checks find true of production though no constraint of it keeps it true.
+    fn promises(&self) -> Vec<Promise> {
+        let mut promises = Vec::new();
+        for check in self.checks.iter().filter(|check| check.severity == Severity::Error) {
+            let what = match &check.kind {
+                CheckKind::Unique { columns, ignore_case } if matches!(check.origin, Origin::File(_)) => {
+                    Promised::Unique { columns: columns.clone(), ignore_case: ignore_case.clone() }
+                }
+                CheckKind::Relationship { reference } => {
+                    let Reference { column, to, give, .. } = &self.references[*reference];
+                    let kept = |key: &ForeignKey| key.columns == [column.as_str()] && key.to == *to;
+                    if self.catalog.foreign_keys.iter().any(kept) {
+                        continue;
+                    }
+                    Promised::Reference { column: column.clone(), to: to.clone(), to_column: give.clone() }
+                }
+                _ => continue,
+            };
+            promises.push(Promise { check: check.name.clone(), what });
+        }
+        promises
     }
 
     /// The number of the check that a kind belongs to.

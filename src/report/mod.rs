@@ -40,6 +40,9 @@ pub struct Report {
     pub reasons: Vec<String>,
     /// What to look at, though it stopped nothing.
     pub warnings: Vec<String>,
+    /// How it is done, where that is more than inserting rows: keys, locks, triggers.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The tables, in the order they are loaded.
     pub tables: Vec<TableReport>,
     /// The steps, with their wall-clock seconds.

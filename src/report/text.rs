@@ -15,7 +15,8 @@ pub fn text(report: &Report) -> String {
     }
     let listed =
         |what: &str, texts: &[String]| -> String { texts.iter().map(|text| format!("  {what}{text}\n")).collect() };
-    parts.push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings));
+    let notes = if report.command == Command::Plan { report.notes.as_slice() } else { &[] };
+    parts.push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings) + &listed("note: ", notes));
     parts.push(listed("rejects: ", report.rejects.as_slice()));
     let steps: Vec<_> =
         report.steps.iter().map(|timing| format!("{} {:.2} s", timing.step.doing(), timing.seconds)).collect();

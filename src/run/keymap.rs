@@ -11,12 +11,11 @@ use futures::stream;
 
 use super::session::run_id;
 use super::{Opened, record};
-use crate::check::shown;
-use crate::engine::{Mask, list};
+use crate::engine::{Mask, list, shown};
 use crate::error::{Error, Result};
 use crate::keys::map;
 use crate::report::{Command, FileReport, Report, TableReport, VERSION, Verdict};
-use crate::target::{Destination, Lookup, Place, Target};
+use crate::target::{Access, Destination, Lookup, Place, Target};
 
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
 ///
@@ -25,7 +24,7 @@ use crate::target::{Destination, Lookup, Place, Target};
 pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
-    opened.target.preflight(std::slice::from_ref(&destination)).await?;
+    opened.target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let rows = map::read(mapping, &legacy_key, &destination)?;
@@ -42,6 +41,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
         verdict: if count == 0 { Verdict::Empty } else { Verdict::Loaded },
         reasons: Vec::new(),
         warnings: Vec::new(),
+        notes: Vec::new(),
         tables: vec![TableReport {
             name: table.to_owned(),
             files: vec![FileReport { name: mapping.display().to_string(), bytes: 0, hash: String::new() }],
@@ -62,6 +62,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
         let mut load = opened.target.begin(&run).await?;
         load.clean_staging(std::slice::from_ref(&destination)).await?;
         load.stage_keys(&destination, stream::iter([Ok(new)]).boxed()).await?;
+        load.open_insertion(std::slice::from_ref(&destination)).await?;
         let appended = load.append_key_map(&destination).await?;
         super::expect(table, "appended to the key map", appended, count)?;
         load.record(&record(&report)?, &[]).await?;

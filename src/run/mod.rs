@@ -92,13 +92,17 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     drop(step);
 
     let step = journal.step(Step::Insert);
+    let refused = |stopped| session.refused(stopped, &examined);
+    load.open_insertion(&destinations).await.map_err(refused)?;
     for (at, destination) in destinations.iter().enumerate() {
-        let inserted = load.insert(destination).await?;
+        let inserted = load.insert(destination).await.map_err(refused)?;
         expect(&destination.table.name, "inserted", inserted, examined[at].accepted())?;
-        expect(&destination.table.name, "appended to the key map", load.append_key_map(destination).await?, inserted)?;
+        let appended = load.append_key_map(destination).await.map_err(refused)?;
+        expect(&destination.table.name, "appended to the key map", appended, inserted)?;
         report.tables[at].inserted = inserted;
         journal.rows(&destination.table.name, inserted);
     }
+    load.settle(&destinations).await.map_err(refused)?;
     drop(step);
 
     let step = journal.step(Step::Reconcile);
@@ -122,6 +126,7 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     for (at, destination) in destinations.iter().enumerate() {
         verify::after_commit(session.target.as_ref(), destination, &keys, at).await?;
     }
+    session.target.analyze(&destinations).await?;
     drop(step);
     report.steps = journal.timings();
     Ok(report)
@@ -138,7 +143,8 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
         check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, journal).await?;
     session.refuse_changed(&hashes)?;
     session.refuse_twice(&hashes, &examined)?;
-    let (reasons, warnings) = judge(&session.compiled, &examined);
+    let (reasons, mut warnings) = judge(&session.compiled, &examined);
+    warnings.splice(0..0, session.preflight.warnings.iter().cloned());
     let accepted: u64 = examined.iter().map(Examined::accepted).sum();
     let verdict = match (reasons.is_empty(), accepted) {
         (false, _) => Verdict::Failed,
@@ -164,6 +170,7 @@ async fn examine(session: &Session, command: Command, journal: &Journal<'_>) -> 
         verdict,
         reasons,
         warnings,
+        notes: session.preflight.notes.clone(),
         tables,
         steps: Vec::new(),
         rejects: None,

@@ -9,7 +9,10 @@ use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec};
-use crate::target::{self, Access, Address, Catalog, LoadedFile, Target};
+use crate::target::{self, Access, Address, Catalog, LoadedFile, Preflight, Refusal, Stopped, Target};
+
+/// Rows that an error names at most.
+const TOLD: usize = 10;
 
 /// What a command is given beside the pipeline file.
 #[derive(Debug, Clone)]
@@ -68,14 +71,21 @@ impl Opened {
     async fn open_document(mut document: Document, request: &Request, access: Access) -> Result<Self> {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
-        let settings = spec.target.clone();
+        let (settings, load, safeguards) = (spec.target.clone(), spec.load.clone(), spec.safeguards.clone());
         let (url, folder, shown) = match &request.target {
             Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
             None => (settings.url.clone(), document.folder.clone(), shown_url(&document, &settings.url)),
         };
-        let address =
-            Address { url: &url, shown: &shown, spec: &settings, folder: &folder, script_folder: &document.folder };
-        let target = match target::open(&address, access) {
+        let address = Address {
+            url: &url,
+            shown: &shown,
+            spec: &settings,
+            load: &load,
+            safeguards: &safeguards,
+            folder: &folder,
+            script_folder: &document.folder,
+        };
+        let target = match target::open(&address, access).await {
             Ok(target) => target,
             // What is wrong with the file is told first: the target may be one of its mistakes.
             Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
@@ -96,6 +106,8 @@ pub struct Session {
     pub catalog: Catalog,
     /// The engine.
     pub engine: Engine,
+    /// What the target says of a run before it begins.
+    pub preflight: Preflight,
     /// The folder for rejects and reports.
     pub output: PathBuf,
     /// The target's name in messages.
@@ -112,9 +124,10 @@ impl Session {
         let engine = Engine::try_new(request.limits)?;
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
-        target.preflight(&destinations).await.map_err(|error| error.masked(&document.secrets))?;
+        let preflight =
+            target.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
-        Ok(Self { compiled, target, catalog, engine, output, shown })
+        Ok(Self { compiled, target, catalog, engine, preflight, output, shown })
     }
 
     /// By table, the hash of each of its files.
@@ -156,6 +169,30 @@ impl Session {
         let (it, was) = if loaded.len() == 1 { ("a file", "was") } else { ("files", "were") };
         Err(Error::refused(format!("{it} of this delta {was} loaded already:\n{}", lines.join("\n")))
             .hint("a delta holds new records only: take these files out of the source's path"))
+    }
+
+    /// Why an insertion stopped, with the places of the rows that production refused.
+    pub(super) fn refused(&self, stopped: Stopped, examined: &[Examined]) -> Error {
+        let places = match &stopped {
+            Stopped::Failed(_) => String::new(),
+            Stopped::Refused(refusal) => self.places(refusal, examined),
+        };
+        Error::from(stopped).and(&places)
+    }
+
+    /// Files and lines of refused rows, one below the other.
+    fn places(&self, refusal: &Refusal, examined: &[Examined]) -> String {
+        let Some(at) = self.compiled.plan.position(&refusal.table) else { return String::new() };
+        let mut lines = String::new();
+        for row in refusal.rows.iter().take(TOLD) {
+            let (file, line) = examined[at].places.place(*row);
+            let name = self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
+            lines += &format!("\n  {name}:{line}");
+        }
+        if refusal.rows.len() > TOLD {
+            lines += "\n  and more";
+        }
+        lines
     }
 
     /// Refuses a file that was changed since it was hashed: what was read is not what would be remembered as loaded.

@@ -9,7 +9,7 @@ use arrow::datatypes::{
 };
 use datafusion::common::ScalarValue;
 
-use crate::check::shown;
+use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::plan::Table;
 use crate::target::{Load, Total};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold};
+use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, Timeout};
 
 /// A pipeline: delta files in, production rows out.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -24,6 +24,9 @@ pub struct PipelineSpec {
     /// What must hold before anything is written.
     #[serde(default)]
     pub safeguards: SafeguardsSpec,
+    /// How rows are inserted.
+    #[serde(default)]
+    pub load: LoadSpec,
     /// The folder for rejects and reports, relative to this file; a run's own are in `<output>/<run id>/`.
     #[serde(default = "default_output")]
     pub output: PathBuf,
@@ -62,6 +65,58 @@ pub struct SafeguardsSpec {
     /// How many rows of a table may be rejected, as a number (`20`) or a share of the rows read (`1%`). With more,
     /// nothing is loaded. Default: 0.
     pub max_rejects: Option<Threshold>,
+    /// Whether who loads may be able to update or delete in production. A run never does; the server can hold it to that.
+    #[serde(default)]
+    pub least_privilege: LeastPrivilege,
+}
+
+/// Whether who loads may be able to do more than a load needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LeastPrivilege {
+    /// The report says so.
+    #[default]
+    Warn,
+    /// A run is refused.
+    Require,
+}
+
+/// How rows are inserted.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoadSpec {
+    /// How references are held.
+    pub foreign_keys: ForeignKeys,
+    /// How long a statement waits for a lock that another program holds, such as `5s` or `500ms`.
+    pub lock_timeout: Timeout,
+    /// How long one statement may take, such as `30min` or `4h`.
+    pub statement_timeout: Timeout,
+    /// How many connections copy rows into staging at the same time; PostgreSQL only.
+    pub connections: u8,
+}
+
+impl Default for LoadSpec {
+    fn default() -> Self {
+        Self {
+            foreign_keys: ForeignKeys::default(),
+            lock_timeout: Timeout::from_secs(5),
+            statement_timeout: Timeout::from_secs(4 * 60 * 60),
+            connections: 2,
+        }
+    }
+}
+
+/// How references are held while rows are inserted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ForeignKeys {
+    /// Production looks at every row by itself.
+    #[default]
+    Triggers,
+    /// Referenced rows are locked, all references are checked as one set, and production's own check of each row is off for this
+    /// transaction. Only for tables without triggers of their own, and on PostgreSQL only where the role may set
+    /// `session_replication_role` (`pipeline setup` grants it).
+    SetBased,
 }
 
 /// One target table: where its rows come from, and what must be true of them.

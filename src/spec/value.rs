@@ -127,6 +127,34 @@ pub enum StartRowNumber {
     At(i64),
 }
 
+/// A time to wait at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout(jiff::SignedDuration);
+
+impl Timeout {
+    /// So many seconds.
+    pub const fn from_secs(seconds: i64) -> Self {
+        Self(jiff::SignedDuration::from_secs(seconds))
+    }
+
+    /// In milliseconds.
+    pub fn as_millis(self) -> i64 {
+        self.0.as_millis() as i64
+    }
+}
+
+impl fmt::Display for Timeout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl Serialize for Timeout {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for StartRowNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -213,6 +241,26 @@ impl<'de> Deserialize<'de> for StartRowNumber {
             "auto" => Some(Self::Auto),
             _ => text.parse().ok().filter(|start| *start >= 0).map(Self::At),
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeout {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, "a time to wait, such as `5s`, `500ms` or `30min`", |text| {
+            let time: jiff::SignedDuration = text.parse().ok()?;
+            // The databases count in milliseconds of 32 bits, and take none as for ever.
+            (1..=i128::from(i32::MAX)).contains(&time.as_millis()).then_some(Self(time))
+        })
+    }
+}
+
+impl JsonSchema for Timeout {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timeout".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "description": "A time to wait at most, such as `5s`, `500ms` or `30min`.", "type": "string" })
     }
 }
 

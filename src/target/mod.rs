@@ -4,6 +4,7 @@
 //! row to the run's own row. One that is dropped is rolled back.
 
 mod catalog;
+mod difference;
 pub mod sqlite;
 mod table;
 
@@ -19,7 +20,7 @@ pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Foreign
 pub use table::ProductionTable;
 
 use crate::error::{Error, Result};
-use crate::spec::{StartRowNumber, TargetSpec};
+use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 
 /// What a command will do with the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub struct Address<'a> {
     pub shown: &'a str,
     /// The target's other settings.
     pub spec: &'a TargetSpec,
+    /// How rows are inserted.
+    pub load: &'a LoadSpec,
+    /// What must hold before.
+    pub safeguards: &'a SafeguardsSpec,
     /// The folder that a relative path in the URL starts from.
     pub folder: &'a Path,
     /// The folder that the other relative paths start from: the pipeline file's.
@@ -49,7 +54,7 @@ pub struct Address<'a> {
 ///
 /// # Errors
 /// Where the URL's scheme is unknown or the target cannot be reached.
-pub fn open(address: &Address<'_>, access: Access) -> Result<Arc<dyn Target>> {
+pub async fn open(address: &Address<'_>, access: Access) -> Result<Arc<dyn Target>> {
     match address.url.split_once(':') {
         Some(("sqlite", rest)) => Ok(Arc::new(sqlite::SqliteTarget::open(rest, address, access)?)),
         _ => Err(Error::pipeline(format!("the target `{}` is of no known kind", address.shown))
@@ -140,6 +145,72 @@ pub struct Destination {
     pub key: Vec<String>,
     /// Whether rows refer to rows of the same table: a staged row then has a `_level`, and lower ones are inserted first.
     pub levelled: bool,
+    /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
+    pub promises: Vec<Promise>,
+}
+
+/// Something that was true of production when the checks ran, and that another program may have made untrue since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promise {
+    /// The check that found it true.
+    pub check: String,
+    /// What it is.
+    pub what: Promised,
+}
+
+/// What a [`Promise`] says of each row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Promised {
+    /// No row of production has its values in these columns.
+    Unique {
+        /// The columns.
+        columns: Vec<String>,
+        /// Those of them that are compared without regard to the case of ASCII letters.
+        ignore_case: Vec<String>,
+    },
+    /// The row that a column refers to is there.
+    Reference {
+        /// The column.
+        column: String,
+        /// The referenced table.
+        to: String,
+        /// The column there.
+        to_column: String,
+    },
+}
+
+/// Rows that production refuses, or would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The table.
+    pub table: String,
+    /// The constraint of production, or the check.
+    pub constraint: String,
+    /// Why, in the target's words.
+    pub reason: String,
+    /// The rows of the delta that it is about, by number, in order; empty where the target cannot tell.
+    pub rows: Vec<u32>,
+}
+
+/// Why an insertion does not go on.
+#[derive(Debug)]
+pub enum Stopped {
+    /// Production refuses rows.
+    Refused(Refusal),
+    /// Something failed.
+    Failed(Error),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// One number or value that is the same on both sides when nothing got lost.
@@ -187,9 +258,9 @@ pub trait Target: Send + Sync {
     /// The schema of the live tables.
     async fn catalog(&self) -> Result<Catalog>;
 
-    /// Refuses a run into these tables whose own tables cannot be made, because production has something of their names or
-    /// two of them want the same. Writes nothing.
-    async fn preflight(&self, destinations: &[Destination]) -> Result<()>;
+    /// Refuses a run into these tables that cannot end well: own tables that cannot be made, rights that are missing or too
+    /// many, constraints of production that do not hold. Gives what should be known of it. Writes nothing.
+    async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight>;
 
     /// Looks the delta's values up. A batch of `keys` has `_id` (UInt32) and then a column for each of
     /// `lookup.match_on`; the answer has `_id` and `lookup.give`, one row a match. The cost follows the keys, not the
@@ -214,11 +285,47 @@ pub trait Target: Send + Sync {
     /// Begins a load; one at a time.
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>>;
 
-    /// The rows of the last load, in the order of their numbers in the delta: `_row` and the destination's columns.
-    async fn read_back(&self, destination: &Destination) -> Result<Vec<RecordBatch>>;
+    /// Holds the rows of the last load against what was meant: the first difference, in words. A target whose staging keeps
+    /// every value as it was meant may compare with that and leave `meant` alone.
+    async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
+
+    /// Brings the statistics of these tables up to date, now that they have grown.
+    async fn analyze(&self, destinations: &[Destination]) -> Result<()>;
 }
 
-/// A load: everything that is written, in one transaction.
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, constraint, reason, .. } = self;
+        let colon = if reason.is_empty() { "" } else { ": " };
+        write!(f, "production refused rows of `{table}` that the checks had passed: {constraint}{colon}{reason}")
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Failed(error) => error,
+            Stopped::Refused(refusal) => Self::data(&refusal).hint(
+                "nothing was loaded; where another program was faster, run again and the checks tell; what only production checks is in `pipeline explain`",
+            ),
+        }
+    }
+}
+
+/// Rows on their way.
+pub type Batches<'a> = BoxStream<'a, Result<RecordBatch>>;
+
+/// What is known of a run into a target before it begins.
+#[derive(Debug, Clone, Default)]
+pub struct Preflight {
+    /// What to look at, though it stops nothing.
+    pub warnings: Vec<String>,
+    /// How it will be done: keys, locks, triggers.
+    pub notes: Vec<String>,
+}
+
+/// A load: everything that is written. Production and the key map's history are written in one transaction, which
+/// [`Load::open_insertion`] begins at the latest and [`Load::commit`] ends.
 #[async_trait]
 pub trait Load: Send {
     /// Reserves a block of keys for this run.
@@ -231,29 +338,52 @@ pub trait Load: Send {
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()>;
 
     /// Bulk-copies rows into staging; a batch has `_row`, `_level` where the destination is levelled, and the destination's columns.
-    async fn stage(&mut self, destination: &Destination, rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64>;
+    async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64>;
 
     /// Bulk-copies the key map into `ck_<table>`; a batch has `_row`, `legacy_key` and the key's columns.
-    async fn stage_keys(&mut self, destination: &Destination, keys: BoxStream<'_, Result<RecordBatch>>) -> Result<u64>;
+    async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64>;
+
+    /// Begins the insertion: from here on nothing that these rows refer to can go away.
+    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
 
     /// Inserts the staged rows of a table into production.
-    async fn insert(&mut self, destination: &Destination) -> Result<u64>;
+    async fn insert(&mut self, destination: &Destination) -> Result<u64, Stopped>;
 
     /// Appends the staged key map of a table to its history.
-    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64>;
+    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped>;
+
+    /// Has production decide on everything that it put off until all tables are there.
+    async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
 
     /// Totals over the rows in production that this load inserted, found by their keys: one row, under
     /// [`totals_schema`].
     async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch>;
 
-    /// As [`Target::read_back`], before the commit.
-    async fn read_back(&mut self, destination: &Destination) -> Result<Vec<RecordBatch>>;
+    /// As [`Target::compare`], before the commit.
+    async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
 
     /// Notes the run and its files.
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()>;
 
     /// Makes it all visible, at once.
     async fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// Refuses to switch production's own check of each row off where tables have triggers, which would be off with it.
+fn refuse_triggers(destinations: &[Destination]) -> Result<()> {
+    let with: Vec<_> = destinations
+        .iter()
+        .filter(|destination| !destination.table.triggers.is_empty())
+        .map(|destination| destination.table.name.as_str())
+        .collect();
+    if with.is_empty() {
+        return Ok(());
+    }
+    Err(Error::pipeline(format!(
+        "`foreign_keys: set_based` is not for tables with triggers: {}",
+        crate::engine::list(&with)
+    ))
+    .hint("write `foreign_keys: triggers`, which is what runs without `load`"))
 }
 
 /// The schema of [`Load::totals`]: the number of rows, then each total.

@@ -4,13 +4,16 @@
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use futures::StreamExt;
-use futures::stream::BoxStream;
 
+use super::refusal::Refusals;
 use super::values::Affinity;
-use super::{CONTROL_TABLES, Held, Names, insert_batch, insert_sql, inserted, keys, own, read_back, select};
+use super::{CONTROL_TABLES, Held, Names, compare, insert_batch, insert_sql, inserted, keys, own, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::target::{Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Total, totals_schema};
+use crate::spec::ForeignKeys;
+use crate::target::{
+    Batches, Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Stopped, Total, totals_schema,
+};
 use arrow::datatypes::DataType;
 
 /// A transaction that is rolled back unless it is committed.
@@ -18,14 +21,18 @@ pub(super) struct SqliteLoad {
     connection: Held,
     names: Names,
     run: String,
+    foreign_keys: ForeignKeys,
     open: bool,
 }
 
 impl SqliteLoad {
-    pub(super) fn begin(connection: Held, names: Names, run: &str) -> Result<Self> {
+    pub(super) fn begin(connection: Held, names: Names, run: &str, foreign_keys: ForeignKeys) -> Result<Self> {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
-        connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
-        let load = Self { connection, names, run: run.to_owned(), open: true };
+        // Inside a transaction the switch does nothing.
+        connection.pragma_update(None, "foreign_keys", foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
+        let mut load = Self { connection, names, run: run.to_owned(), foreign_keys, open: false };
+        load.connection.execute_batch("BEGIN IMMEDIATE").map_err(load.fault("cannot begin to write to"))?;
+        load.open = true;
         own::refuse_taken(&load.connection, &load.names, &[])?;
         load.make_control_tables().map_err(load.fault("cannot make the control tables in"))?;
         Ok(load)
@@ -67,18 +74,7 @@ impl SqliteLoad {
         move |error| names.error(&doing, &error)
     }
 
-    /// What production says to an insertion that it refuses, with the rows that it is about where SQLite names them.
-    fn refused(&self, destination: &Destination, error: &rusqlite::Error) -> Error {
-        let doing = format!("cannot insert into `{}` of", destination.table.name);
-        self.names.error(&doing, error)
-    }
-
-    async fn copy(
-        &mut self,
-        table: String,
-        columns: usize,
-        mut rows: BoxStream<'_, Result<RecordBatch>>,
-    ) -> Result<u64> {
+    async fn copy(&mut self, table: String, columns: usize, mut rows: Batches<'_>) -> Result<u64> {
         let sql = insert_sql(&table, columns);
         let mut count = 0;
         while let Some(batch) = rows.next().await {
@@ -127,7 +123,7 @@ impl Load for SqliteLoad {
             .map_err(self.fault("cannot make the staging tables in"))
     }
 
-    async fn stage(&mut self, destination: &Destination, rows: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
+    async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
         self.copy(
             self.names.staging(&destination.table.name),
             destination.columns.len() + 1 + usize::from(destination.levelled),
@@ -136,11 +132,17 @@ impl Load for SqliteLoad {
         .await
     }
 
-    async fn stage_keys(&mut self, destination: &Destination, keys: BoxStream<'_, Result<RecordBatch>>) -> Result<u64> {
+    async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
         self.copy(self.names.staged_keys(&destination.table.name), destination.key.len() + 2, keys).await
     }
 
-    async fn insert(&mut self, destination: &Destination) -> Result<u64> {
+    async fn open_insertion(&mut self, _: &[Destination]) -> Result<(), Stopped> {
+        Ok(())
+    }
+
+    async fn insert(&mut self, destination: &Destination) -> Result<u64, Stopped> {
+        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
+        refusals.promises(false)?;
         let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
         let columns = columns.join(", ");
         let order = if destination.levelled { "_level, _row" } else { "_row" };
@@ -150,11 +152,12 @@ impl Load for SqliteLoad {
             ident(&destination.table.name),
             self.names.staging(&destination.table.name)
         );
-        let inserted = self.connection.execute(&sql, []).map_err(|error| self.refused(destination, &error))?;
+        let inserted = self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))?;
+        refusals.promises(true)?;
         Ok(inserted as u64)
     }
 
-    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64> {
+    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped> {
         let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let key = key.join(", ");
         let table = &destination.table.name;
@@ -163,8 +166,18 @@ impl Load for SqliteLoad {
             Names::history(table),
             self.names.staged_keys(table)
         );
-        let doing = format!("cannot append the key map of `{table}` in");
-        Ok(self.connection.execute(&sql, [&self.run]).map_err(self.fault(&doing))? as u64)
+        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
+        let appended = self.connection.execute(&sql, [&self.run]).map_err(|error| refusals.of_key_map(&error))?;
+        Ok(appended as u64)
+    }
+
+    async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
+        if self.foreign_keys == ForeignKeys::SetBased {
+            for destination in destinations {
+                Refusals { connection: &self.connection, names: &self.names, destination }.foreign_keys()?;
+            }
+        }
+        Ok(())
     }
 
     async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch> {
@@ -188,8 +201,13 @@ impl Load for SqliteLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn read_back(&mut self, destination: &Destination) -> Result<Vec<RecordBatch>> {
-        read_back(&self.connection, destination, &self.names)
+    async fn compare(&mut self, destination: &Destination, mut meant: Batches<'_>) -> Result<Option<String>> {
+        while let Some(batch) = meant.next().await {
+            if let Some(how) = compare(&self.connection, destination, &batch?, &self.names)? {
+                return Ok(Some(how));
+            }
+        }
+        Ok(None)
     }
 
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
@@ -224,5 +242,6 @@ impl Drop for SqliteLoad {
             // Nothing can be done about a failure here: SQLite rolls back by itself when the file is opened next.
             self.connection.execute_batch("ROLLBACK").ok();
         }
+        self.connection.pragma_update(None, "foreign_keys", true).ok();
     }
 }

@@ -8,24 +8,29 @@ mod check;
 mod keys;
 mod load;
 mod own;
+mod refusal;
 mod values;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use async_trait::async_trait;
+use futures::StreamExt;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use super::difference::difference;
+use super::refuse_triggers;
 use super::{
-    Access, Address, Block, Catalog, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Lookup, Place,
-    RunRecord, Target,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Lookup, Place,
+    Preflight, RunRecord, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
+use crate::spec::ForeignKeys;
 use catalog::Unreadable;
 use own::{Own, own_table_exists};
 use values::Collector;
@@ -48,7 +53,12 @@ const CONTROL_TABLES: &str = "
 pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
     names: Names,
+    foreign_keys: ForeignKeys,
 }
+
+/// What a plan says of references that are checked as a set.
+const SET_BASED: &str =
+    "references are checked as sets before the commit; SQLite's own check of each row is off for the load";
 
 /// How the tables are called that this program makes, and the file.
 #[derive(Debug, Clone)]
@@ -194,7 +204,10 @@ impl SqliteTarget {
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
         };
         match set(&connection) {
-            Ok(true) => Ok(Self { connection: Arc::new(Mutex::new(connection)), names }),
+            Ok(true) => {
+                let connection = Arc::new(Mutex::new(connection));
+                Ok(Self { connection, names, foreign_keys: address.load.foreign_keys })
+            }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
         }
@@ -334,8 +347,14 @@ impl Target for SqliteTarget {
         catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))
     }
 
-    async fn preflight(&self, destinations: &[Destination]) -> Result<()> {
-        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)
+    async fn preflight(&self, destinations: &[Destination], _: Access) -> Result<Preflight> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
+        let mut preflight = Preflight::default();
+        if self.foreign_keys == ForeignKeys::SetBased {
+            refuse_triggers(destinations)?;
+            preflight.notes.push(SET_BASED.to_owned());
+        }
+        Ok(preflight)
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
@@ -461,22 +480,40 @@ impl Target for SqliteTarget {
 
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
         let connection = self.connection.clone().lock_owned().await;
-        Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run)?))
+        Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.foreign_keys)?))
     }
 
-    async fn read_back(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
-        read_back(&*self.connection.lock().await, destination, &self.names)
+    async fn compare(&self, destination: &Destination, mut meant: Batches<'_>) -> Result<Option<String>> {
+        while let Some(batch) = meant.next().await {
+            let connection = self.connection.lock().await;
+            if let Some(how) = compare(&connection, destination, &batch?, &self.names)? {
+                return Ok(Some(how));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn analyze(&self, _: &[Destination]) -> Result<()> {
+        // SQLite plans by statistics only where somebody asked it to make some; a load does not begin with that.
+        Ok(())
     }
 }
 
-/// The rows that the last load inserted, in the order of their numbers.
-fn read_back(connection: &Connection, destination: &Destination, names: &Names) -> Result<Vec<RecordBatch>> {
-    let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
-    fields
-        .extend(destination.columns.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
+/// Holds rows that the last load inserted against a batch of those that were meant.
+fn compare(
+    connection: &Connection,
+    destination: &Destination,
+    meant: &RecordBatch,
+    names: &Names,
+) -> Result<Option<String>> {
+    let numbers = meant.column(0).as_primitive::<UInt32Type>().values();
+    let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(None) };
     let columns = columns_of_p(&destination.columns);
-    let sql = format!("SELECT k._row{columns} FROM {} ORDER BY k._row", inserted(destination, names));
-    select(connection, &sql, &Arc::new(Schema::new(fields)), names)
+    let sql = format!(
+        "SELECT k._row{columns} FROM {} WHERE k._row BETWEEN {first} AND {last} ORDER BY k._row",
+        inserted(destination, names)
+    );
+    difference(&select(connection, &sql, &meant.schema(), names)?, meant)
 }
 
 /// `, p."a", p."b"`: columns behind others in a SELECT.

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::error::Kind;
-use crate::spec::{StartRowNumber, TargetSpec};
+use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 use crate::target::{CatalogTable, Total};
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
 use futures::{StreamExt, stream};
 use tempfile::TempDir;
 
@@ -48,8 +48,15 @@ impl Place {
 
     fn open(&self, access: Access) -> Result<SqliteTarget> {
         let folder = self.folder.path();
-        let address =
-            Address { url: "sqlite:p.db", shown: "sqlite:p.db", spec: &self.spec, folder, script_folder: folder };
+        let address = Address {
+            url: "sqlite:p.db",
+            shown: "sqlite:p.db",
+            spec: &self.spec,
+            load: &LoadSpec::default(),
+            safeguards: &SafeguardsSpec::default(),
+            folder,
+            script_folder: folder,
+        };
         SqliteTarget::open("p.db", &address, access)
     }
 
@@ -72,7 +79,7 @@ impl Place {
 
 fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
     let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
-    Destination { table: table.clone(), key: vec![columns[0].clone()], columns, levelled: false }
+    Destination { table: table.clone(), key: vec![columns[0].clone()], columns, levelled: false, promises: Vec::new() }
 }
 
 fn record(run: &str) -> RunRecord {
@@ -119,7 +126,8 @@ async fn tables_of_production_that_are_called_like_ours_are_seen_and_never_dropp
         let catalog = place.open(Access::Read).unwrap().catalog().await.unwrap();
         assert_eq!(catalog.table(there).is_some(), made.starts_with("CREATE TABLE"), "{made}");
         let before = place.text("SELECT group_concat(name || sql) FROM sqlite_schema");
-        let error = place.open(Access::Read).unwrap().preflight(std::slice::from_ref(&item)).await.unwrap_err();
+        let error =
+            place.open(Access::Read).unwrap().preflight(std::slice::from_ref(&item), Access::Read).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Pipeline);
         assert!(error.to_string().to_lowercase().contains(&there.to_lowercase()), "{error}");
         assert!(error.next_step().unwrap().contains(hint), "{error:?}");
@@ -136,7 +144,7 @@ async fn our_own_tables_are_hidden_and_made_again() {
     place.load("r1", &item, &[(1, "a")]).await.unwrap();
     place.load("r2", &item, &[(2, "b")]).await.unwrap();
     let target = place.open(Access::Read).unwrap();
-    target.preflight(std::slice::from_ref(&item)).await.unwrap();
+    target.preflight(std::slice::from_ref(&item), Access::Read).await.unwrap();
     assert_eq!(target.catalog().await.unwrap().names(), ["delta_other", "item", "staging_other"]);
     assert_eq!(target.runs().await.unwrap().len(), 2);
     assert_eq!(place.number("SELECT count(*) FROM item"), 2);
@@ -146,13 +154,14 @@ async fn our_own_tables_are_hidden_and_made_again() {
 async fn names_that_two_tables_want_are_refused() {
     let place = Place::new("CREATE TABLE a (id INTEGER PRIMARY KEY); CREATE TABLE ck_a (id INTEGER PRIMARY KEY);");
     let both = [place.destination("a", &["id"]).await, place.destination("ck_a", &["id"]).await];
-    let error = place.open(Access::Read).unwrap().preflight(&both).await.unwrap_err();
+    let error = place.open(Access::Read).unwrap().preflight(&both, Access::Read).await.unwrap_err();
     assert!(error.to_string().contains("`staging_ck_a`") && error.kind() == Kind::Pipeline, "{error}");
     for staging in ["delta", "Delta_key_map", "sqlite"] {
         let mut place = Place::new(ITEM);
         place.spec.staging = staging.into();
         let item = place.destination("item", &["id", "name"]).await;
-        let error = place.open(Access::Read).unwrap().preflight(std::slice::from_ref(&item)).await.unwrap_err();
+        let error =
+            place.open(Access::Read).unwrap().preflight(std::slice::from_ref(&item), Access::Read).await.unwrap_err();
         assert!(error.to_string().contains(staging) && error.kind() == Kind::Pipeline, "{error}");
     }
 }
@@ -335,12 +344,19 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let batch =
         RecordBatch::try_from_iter([("_row", row.clone()), ("id", key.clone()), ("name", decimals.clone())]).unwrap();
     load.stage(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
-    let batch = RecordBatch::try_from_iter([("_row", row), ("legacy_key", legacy), ("id", key)]).unwrap();
+    let batch =
+        RecordBatch::try_from_iter([("_row", row.clone()), ("legacy_key", legacy), ("id", key.clone())]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     load.insert(&item).await.unwrap();
     let sum = load.totals(&item, &[("name".to_owned(), Total::Sum)]).await.unwrap();
     assert_eq!(sum.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), value as i64);
     load.commit().await.unwrap();
-    let back = target.read_back(&item).await.unwrap();
-    assert_eq!(back[0].column(2).to_data(), decimals.to_data());
+    let meant = || {
+        let columns = [("_row", row.clone()), ("id", key.clone()), ("name", decimals.clone())];
+        stream::iter([Ok(RecordBatch::try_from_iter(columns).unwrap())]).boxed()
+    };
+    assert_eq!(target.compare(&item, meant()).await.unwrap(), None);
+    place.sql("UPDATE item SET name = 1.5");
+    let how = target.compare(&item, meant()).await.unwrap().unwrap();
+    assert!(how.starts_with("column `name` is 1.5"), "{how}");
 }

@@ -1,0 +1,181 @@
+//! Which rows of the delta production refuses, and why: SQLite names a constraint, the staged rows are then asked.
+
+use rusqlite::{Connection, ErrorCode};
+
+use super::Names;
+use crate::engine::ident;
+use crate::error::Result;
+use crate::target::{Destination, ForeignKey, Promised, Refusal, Stopped};
+
+/// Rows that are told at most; more say nothing new.
+const MOST: usize = 1000;
+
+/// The questions about one table, inside a load's transaction.
+pub(super) struct Refusals<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) names: &'a Names,
+    pub(super) destination: &'a Destination,
+}
+
+impl Refusals<'_> {
+    /// What an error of the insertion is about.
+    pub(super) fn of(&self, error: &rusqlite::Error) -> Stopped {
+        let table = &self.destination.table;
+        let failed = self.names.error(&format!("cannot insert into `{}` of", table.name), error);
+        if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
+            return failed.into();
+        }
+        let text = text(error);
+        let (kind, what) = text.split_once(" constraint failed").unwrap_or(("", &text));
+        let what = what.trim_start_matches(": ");
+        let asked = match kind {
+            "UNIQUE" => self.unique(&columns(what), &[]),
+            "FOREIGN KEY" => self.foreign_keys_of_staging(),
+            "NOT NULL" => {
+                let null = columns(what).iter().map(|name| format!("s.{} IS NULL", ident(name))).collect::<Vec<_>>();
+                self.staged(&null.join(" OR "))
+            }
+            _ => Ok(Vec::new()),
+        };
+        match asked {
+            Ok(rows) => {
+                Refusal { table: table.name.clone(), constraint: text.clone(), reason: String::new(), rows }.into()
+            }
+            Err(_) => failed.into(),
+        }
+    }
+
+    /// What an error of appending the key map is about.
+    pub(super) fn of_key_map(&self, error: &rusqlite::Error) -> Stopped {
+        let table = &self.destination.table.name;
+        let failed = self.names.error(&format!("cannot append the key map of `{table}` in"), error);
+        if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
+            return failed.into();
+        }
+        let sql = format!(
+            "SELECT k._row FROM main.{} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM main.{})",
+            self.names.staged_keys(table),
+            Names::history(table)
+        );
+        match self.rows(&sql) {
+            Ok(rows) => Refusal {
+                table: table.clone(),
+                constraint: "key_map".into(),
+                reason: "another run has converted them meanwhile".into(),
+                rows,
+            }
+            .into(),
+            Err(_) => failed.into(),
+        }
+    }
+
+    /// Asks again what no constraint keeps true: what must be so before the rows are in production, or with them there.
+    pub(super) fn promises(&self, inserted: bool) -> Result<(), Stopped> {
+        for promise in &self.destination.promises {
+            let (rows, reason) = match &promise.what {
+                Promised::Unique { columns, ignore_case } if !inserted => {
+                    (self.unique(columns, ignore_case), "production has these values meanwhile".to_owned())
+                }
+                Promised::Reference { column, to, to_column } if inserted => (
+                    self.orphans(std::slice::from_ref(column), to, std::slice::from_ref(to_column)),
+                    format!("the row of `{to}` that they refer to is gone meanwhile"),
+                ),
+                _ => continue,
+            };
+            self.refuse(&promise.check, reason, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Checks all references of the table's rows as a set.
+    pub(super) fn foreign_keys(&self) -> Result<(), Stopped> {
+        for key in &self.destination.table.foreign_keys {
+            let constraint = format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to);
+            let reason = format!("`{}` has no such row", key.to);
+            self.refuse(&constraint, reason, self.orphans(&key.columns, &key.to, &key.to_columns))?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, constraint: &str, reason: String, rows: rusqlite::Result<Vec<u32>>) -> Result<(), Stopped> {
+        let table = &self.destination.table.name;
+        let rows = rows.map_err(|error| self.names.error(&format!("cannot check the rows of `{table}` in"), &error))?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal { table: table.clone(), constraint: constraint.to_owned(), reason, rows }.into())
+    }
+
+    fn unique(&self, columns: &[String], ignore_case: &[String]) -> rusqlite::Result<Vec<u32>> {
+        let same = columns.iter().map(|name| {
+            let collation = if ignore_case.contains(name) { " COLLATE NOCASE" } else { "" };
+            format!("p.{0} = s.{0}{collation}", ident(name))
+        });
+        let same: Vec<_> = same.collect();
+        let table = ident(&self.destination.table.name);
+        self.staged(&format!("EXISTS (SELECT 1 FROM main.{table} AS p WHERE {})", same.join(" AND ")))
+    }
+
+    fn foreign_keys_of_staging(&self) -> rusqlite::Result<Vec<u32>> {
+        let mut rows = Vec::new();
+        let filled = |key: &&ForeignKey| key.columns.iter().all(|name| self.destination.columns.contains(name));
+        for key in self.destination.table.foreign_keys.iter().filter(filled) {
+            let mut nowhere =
+                vec![there("s", &key.columns), nowhere(&ident(&key.to), &key.to_columns, "s", &key.columns)];
+            if key.to == self.destination.table.name {
+                nowhere.push(self::nowhere(&self.names.staging(&key.to), &key.to_columns, "s", &key.columns));
+            }
+            rows.extend(self.staged(&nowhere.join(" AND "))?);
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
+    }
+
+    /// The staged rows for which a condition over `s` holds.
+    fn staged(&self, condition: &str) -> rusqlite::Result<Vec<u32>> {
+        let staging = self.names.staging(&self.destination.table.name);
+        self.rows(&format!("SELECT s._row FROM main.{staging} AS s WHERE {condition}"))
+    }
+
+    /// The inserted rows whose reference nothing answers; the values are production's own.
+    fn orphans(&self, columns: &[String], to: &str, to_columns: &[String]) -> rusqlite::Result<Vec<u32>> {
+        self.rows(&format!(
+            "SELECT k._row FROM {} WHERE {} AND {}",
+            super::inserted(self.destination, self.names),
+            there("p", columns),
+            nowhere(&ident(to), to_columns, "p", columns)
+        ))
+    }
+
+    fn rows(&self, sql: &str) -> rusqlite::Result<Vec<u32>> {
+        let mut statement = self.connection.prepare(&format!("{sql} ORDER BY 1 LIMIT {MOST}"))?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect()
+    }
+}
+
+/// SQL: none of these columns is NULL.
+fn there(of: &str, columns: &[String]) -> String {
+    let there: Vec<_> = columns.iter().map(|name| format!("{of}.{} IS NOT NULL", ident(name))).collect();
+    there.join(" AND ")
+}
+
+/// SQL: no row of a table has these values.
+fn nowhere(table: &str, its: &[String], of: &str, columns: &[String]) -> String {
+    let same: Vec<_> =
+        its.iter().zip(columns).map(|(its, column)| format!("r.{} = {of}.{}", ident(its), ident(column))).collect();
+    format!("NOT EXISTS (SELECT 1 FROM main.{table} AS r WHERE {})", same.join(" AND "))
+}
+
+fn text(error: &rusqlite::Error) -> String {
+    match error {
+        rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The columns of `table.a, table.b`, as SQLite names them.
+fn columns(what: &str) -> Vec<String> {
+    what.split(", ").map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect()
+}
