@@ -54,7 +54,7 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
     } else if values.data_type() != to && *to != DataType::Utf8 {
         let back = cast_with_options(&converted, values.data_type(), &safe)?;
         let differs = distinct(&back, values)?;
-        let decimal = matches!(to, DataType::Decimal128(..));
+        let decimal = matches!(to, DataType::Decimal128(..) | DataType::Decimal256(..));
         for row in (0..values.len()).filter(|row| differs.value(*row) && values.is_valid(*row)) {
             lost[row] = if decimal { Lost::Digits } else { Lost::Value };
         }
@@ -105,6 +105,16 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
                 }
             }
         }
+        DataType::Decimal256(_, scale) => {
+            for row in suspects(&|text| decimals(text) > i64::from(*scale)) {
+                lost[row] = Lost::Digits;
+            }
+        }
+        DataType::Timestamp(_, Some(_)) => {
+            for row in suspects(&|text| !has_offset(text) || text.contains(":60")) {
+                lost[row] = Lost::Value;
+            }
+        }
         DataType::Date32 => {
             for row in suspects(&|text| text.len() != 10) {
                 let midnight = strings.value(row).get(10..).is_some_and(is_midnight);
@@ -143,6 +153,24 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
         _ => {}
     }
     Ok(())
+}
+
+/// How many digits a number needs behind its point.
+fn decimals(text: &str) -> i64 {
+    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let fraction = digits.split_once('.').map_or("", |(_, fraction)| fraction).trim_end_matches('0');
+    let whole = digits.trim_start_matches(['+', '-']).split('.').next().unwrap_or_default();
+    // Zeros at the end of a whole number make room for a negative exponent.
+    let zeros = if fraction.is_empty() { whole.len() - whole.trim_end_matches('0').len() } else { 0 };
+    fraction.len() as i64 - zeros as i64 - exponent.parse::<i64>().unwrap_or(0)
+}
+
+/// Whether a text is a time and its offset from UTC, with no more digits of a second than are kept.
+fn has_offset(text: &str) -> bool {
+    let Some((_, clock)) = text.split_once(['T', 't', ' ']) else { return false };
+    let Some(end) = clock.find(['Z', 'z', '+', '-']) else { return false };
+    let fraction = clock[..end].split_once('.').map_or("", |(_, fraction)| fraction.trim_end().trim_end_matches('0'));
+    fraction.len() <= 6
 }
 
 /// Whether the part of a text behind its date says nothing: `T00:00:00`.
@@ -301,6 +329,35 @@ mod tests {
         ]);
         let times: ArrayRef = Arc::new(times);
         assert_eq!(convert(&times, times.data_type(), None).unwrap().no_value, [0, 3]);
+    }
+
+    #[test]
+    fn a_time_with_a_zone_says_its_offset() {
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let taken = ["2024-05-01T10:00:00Z", "2024-05-01 10:00:00.250000+02:00", "2024-05-01T10:00:00-05:30"];
+        assert_eq!(refused(&zoned, &taken), Vec::<usize>::new());
+        let values = convert(&texts(&[Some(taken[1])]), &zoned, None).unwrap().values;
+        assert_eq!(shown(values.as_ref(), 0), "2024-05-01T08:00:00.250Z");
+        assert_eq!(
+            refused(
+                &zoned,
+                &["2024-05-01 10:00:00", "2024-05-01", "2024-05-01T10:00:00.1234567Z", "2024-06-30T23:59:60Z"]
+            ),
+            [0, 1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn a_wide_decimal_loses_no_digit() {
+        let wide = DataType::Decimal256(76, 38);
+        let many = format!("0.{}", "1".repeat(39));
+        let found = convert(
+            &texts(&[Some("12.50"), Some(&many), Some("1e-39"), Some("10e-39"), Some("1e37"), Some("x")]),
+            &wide,
+            None,
+        )
+        .unwrap();
+        assert_eq!((found.too_precise, found.no_value), (vec![1, 2], vec![5]));
     }
 
     #[test]

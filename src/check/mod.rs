@@ -5,6 +5,7 @@
 
 mod convert;
 mod findings;
+mod form;
 mod places;
 mod read;
 mod references;
@@ -166,7 +167,7 @@ impl Examination<'_> {
         self.key_map(at).await?;
         for (number, check) in table.checks.iter().enumerate() {
             match &check.kind {
-                CheckKind::Unique { columns, ignore_case } => self.unique(at, number, columns, ignore_case).await?,
+                CheckKind::Unique(unique) => self.unique(at, number, unique).await?,
                 CheckKind::Query { sql } => self.query(at, number, sql).await?,
                 _ => {}
             }
@@ -197,11 +198,11 @@ impl Examination<'_> {
     async fn uniques_in_production(&mut self, at: usize, with_references: bool) -> Result<()> {
         let table = &self.plan.tables[at];
         for (number, check) in table.checks.iter().enumerate() {
-            if let CheckKind::Unique { columns, ignore_case } = &check.kind
-                && columns.iter().any(|column| table.reference(column).is_some()) == with_references
-                && !sets::is_new(table, columns)
+            if let CheckKind::Unique(unique) = &check.kind
+                && unique.columns.iter().any(|column| table.reference(column).is_some()) == with_references
+                && !sets::is_new(table, &unique.columns)
             {
-                self.unique_in_production(at, number, columns, ignore_case).await?;
+                self.unique_in_production(at, number, unique).await?;
             }
         }
         Ok(())

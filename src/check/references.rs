@@ -213,26 +213,21 @@ impl Examination<'_> {
         let mut why = HashMap::new();
         let answers = match &reference.by {
             Some(by) => {
-                let wanted = to.and_then(|to| to.column(by)).map_or(DataType::Utf8, |column| column.data_type.clone());
-                let lookup = Lookup { place: production, match_on: vec![by.clone()], ignore_case: Vec::new(), give };
-                Answers::new(
-                    &self.target.lookup(&lookup, &[typed(&question, 1, &wanted)?]).await?,
-                    self.no_values(reference),
-                )?
+                let question = match to.and_then(|to| to.column(by)) {
+                    Some(column) => typed(&question, 1, column)?,
+                    None => question,
+                };
+                let lookup = Lookup::new(production, vec![by.clone()], give);
+                Answers::new(&self.target.lookup(&lookup, &[question]).await?, self.no_values(reference))?
             }
             None => {
                 let key = match reference.parent {
                     Some(parent) => self.plan.tables[parent].key.columns().to_vec(),
                     None => to.map(|to| to.primary_key.clone()).unwrap_or_default(),
                 };
-                let history = Lookup {
-                    place: Place::KeyMap(reference.to.clone()),
-                    match_on: vec!["legacy_key".into()],
-                    ignore_case: Vec::new(),
-                    give: key.clone(),
-                };
+                let history = Lookup::new(Place::KeyMap(reference.to.clone()), vec!["legacy_key".into()], key.clone());
                 let mapped = self.target.lookup(&history, &[question]).await?;
-                let live = Lookup { place: production, match_on: key, ignore_case: Vec::new(), give };
+                let live = Lookup::new(production, key, give);
                 let live = if mapped.is_empty() { Vec::new() } else { self.target.lookup(&live, &mapped).await? };
                 let answers = Answers::new(&live, self.no_values(reference))?;
                 for batch in &mapped {
@@ -341,12 +336,7 @@ impl Examination<'_> {
             )?);
         }
         let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(()) };
-        let lookup = Lookup {
-            place: Place::Production(to.to_owned()),
-            match_on: to_columns.to_vec(),
-            ignore_case: Vec::new(),
-            give: Vec::new(),
-        };
+        let lookup = Lookup::new(Place::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
         let mut known = Mask::default();
         for answer in self.target.lookup(&lookup, &questions).await? {
             for id in answer.column(0).as_primitive::<UInt32Type>().values() {

@@ -377,7 +377,7 @@ impl Explain<'_> {
                 let file = self.compiled.sources[table].files().get(number).map_or("", |file| file.name.as_str());
                 match check.kind {
                     CheckKind::LegacyKey => format!("{file}:{line} has the same legacy key"),
-                    CheckKind::Unique { .. } => format!("{file}:{line} has the same values"),
+                    CheckKind::Unique(_) => format!("{file}:{line} has the same values"),
                     _ => format!("{}: {file}:{line}", check.reason),
                 }
             }

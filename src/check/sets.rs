@@ -8,13 +8,13 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use futures::StreamExt;
 
-use super::convert::convert;
+use super::form::kept;
 use super::{Detail, Examination, Resolved};
 use crate::engine::{Mask, RowsTable, Space, ident, shown};
 use crate::error::{Error, Result};
-use crate::plan::{CheckKind, Fill, Key, Table, rows_of};
+use crate::plan::{CheckKind, Fill, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, Existing};
-use crate::target::{Lookup, Place};
+use crate::target::{CatalogColumn, Lookup, Place};
 
 /// What comparing without regard to case means: ASCII letters and no others, as SQLite's NOCASE has it.
 const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -44,22 +44,36 @@ impl Examination<'_> {
     }
 
     /// Rows that share the values of a unique constraint; rows of one record were told apart by their legacy key before.
-    pub(super) async fn unique(
-        &mut self,
-        at: usize,
-        check: usize,
-        columns: &[String],
-        ignore_case: &[String],
-    ) -> Result<()> {
+    pub(super) async fn unique(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
         let table = &self.plan.tables[at];
+        let Unique { columns, ignore_case, .. } = unique;
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
+        let outside = self.outside(at, unique).await?;
         let examined = &self.tables[at];
         let wanted = |name: &str| columns.iter().any(|column| column == name);
-        let others = Arc::new(examined.same_record.clone());
+        let others = Arc::new(examined.same_record.union(&outside));
         self.engine.register(Space::Internal, "unique", RowsTable::try_new(examined.rows.clone(), others, wanted)?)?;
         let found = self.groups("internal.unique", &columns, ignore_case).await?;
         self.duplicates(at, check, &found);
         Ok(())
+    }
+
+    /// The rows that a unique constraint is not about.
+    async fn outside(&self, at: usize, unique: &Unique) -> Result<Mask> {
+        let mut outside = Mask::default();
+        if let Some(condition) = &unique.condition {
+            let table = ident(&self.plan.tables[at].name);
+            let sql = format!("SELECT _row FROM {table} WHERE ({}) IS NOT TRUE", condition.sql);
+            self.engine
+                .for_each(&sql, |batch| {
+                    for row in batch.column(0).as_primitive::<UInt32Type>().values() {
+                        outside.insert(*row);
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        Ok(outside)
     }
 
     /// The rows of groups that share values, in order: row, and the group's first.
@@ -131,12 +145,7 @@ impl Examination<'_> {
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::KeyMap)?;
         let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
-        let lookup = Lookup {
-            place: Place::KeyMap(table.name.clone()),
-            match_on: vec!["legacy_key".into()],
-            ignore_case: Vec::new(),
-            give,
-        };
+        let lookup = Lookup::new(Place::KeyMap(table.name.clone()), vec!["legacy_key".into()], give);
         let sql = format!("SELECT _row AS _id, _key FROM {} WHERE _key IS NOT NULL", ident(&table.name));
         for answer in self.ask(&sql, &lookup).await? {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
@@ -155,19 +164,15 @@ impl Examination<'_> {
     }
 
     /// Rows whose values production has already. A row that refers to a new row cannot be one of them.
-    pub(super) async fn unique_in_production(
-        &mut self,
-        at: usize,
-        check: usize,
-        columns: &[String],
-        ignore_case: &[String],
-    ) -> Result<()> {
+    pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
+        let outside = self.outside(at, unique).await?;
         let plan = self.plan;
         let table = &plan.tables[at];
         let lookup = Lookup {
             place: Place::Production(table.name.clone()),
-            match_on: columns.to_vec(),
-            ignore_case: ignore_case.to_vec(),
+            match_on: unique.columns.clone(),
+            ignore_case: unique.ignore_case.clone(),
+            condition: unique.condition.as_ref().map(|condition| condition.own.clone()),
             give: self.wanted_of(at),
         };
         let mut batches = Vec::new();
@@ -175,7 +180,15 @@ impl Examination<'_> {
         let mut waiting = 0;
         for batch in self.tables[at].rows.batches()? {
             let (first, batch) = batch?;
-            let question = production_values(table, &self.tables[at].resolved, first, &batch, columns)?;
+            let question = production_values(table, &self.tables[at].resolved, first, &batch, &unique.columns)?;
+            let question = match outside.is_empty() {
+                true => question,
+                false => {
+                    let ids = question.column(0).as_primitive::<UInt32Type>();
+                    let about: Vec<_> = ids.values().iter().map(|id| !outside.contains(*id)).collect();
+                    filter_record_batch(&question, &about.into())?
+                }
+            };
             waiting += question.num_rows();
             batches.push(question);
             if waiting >= ROWS_A_QUESTION {
@@ -311,11 +324,12 @@ pub(super) fn is_new(table: &Table, columns: &[String]) -> bool {
     matches!(&table.key, Key::Assigned { column, .. } if columns.contains(column))
 }
 
-/// Texts as values of a column's type, for a look-up by it; those that are none become NULL.
-pub(super) fn typed(batch: &RecordBatch, column: usize, data_type: &DataType) -> Result<RecordBatch> {
+/// Texts as values of a column of production, for a look-up by it; those that are none become NULL.
+pub(super) fn typed(batch: &RecordBatch, column: usize, of: &CatalogColumn) -> Result<RecordBatch> {
     let mut columns = batch.columns().to_vec();
-    columns[column] = convert(&columns[column], data_type, None)?.values;
+    // A precision that production has not says nothing of what its rows hold.
+    columns[column] = kept(&columns[column], &CatalogColumn { significant_digits: None, ..of.clone() })?.values;
     let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields[column] = Field::new(fields[column].name(), data_type.clone(), true);
+    fields[column] = Field::new(fields[column].name(), of.data_type.clone(), true);
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

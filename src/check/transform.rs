@@ -7,12 +7,14 @@ use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{concat, filter_record_batch};
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 
-use super::convert::{convert, text};
+use super::convert::text;
+use super::form::kept;
 use crate::engine::{Engine, Expression};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Table};
+use crate::target::CatalogColumn;
 
 /// The compiled expressions of one table.
 pub(super) struct Transform {
@@ -28,8 +30,7 @@ pub(super) struct Transform {
 
 struct Computed {
     expression: Expression,
-    data_type: DataType,
-    significant_digits: Option<u8>,
+    kept: CatalogColumn,
     name: String,
     cast: usize,
     precision: Option<usize>,
@@ -59,8 +60,11 @@ impl Transform {
         for (column, sql) in table.computed() {
             computed.push(Computed {
                 expression: compile(sql, &table.source)?,
-                data_type: column.data_type.clone(),
-                significant_digits: table.catalog.column(&column.name).and_then(|column| column.significant_digits),
+                kept: table
+                    .catalog
+                    .column(&column.name)
+                    .cloned()
+                    .ok_or_else(|| Error::internal(format!("production has no column `{}`", column.name)))?,
                 name: column.name.clone(),
                 cast: number(&|kind| matches!(kind, CheckKind::Cast { column: name } if *name == column.name))?,
                 precision: table
@@ -101,6 +105,8 @@ impl Transform {
         for row in 0..key.len() {
             if key.is_null(row) {
                 violations.push((self.legacy_key, row, Some("the legacy key is NULL".to_owned())));
+            } else if key.as_string::<i32>().value(row).contains('\0') {
+                violations.push((self.legacy_key, row, Some("the legacy key holds a NUL character".to_owned())));
             }
         }
         let mut checked = Vec::with_capacity(self.checked.fields().len());
@@ -115,7 +121,7 @@ impl Transform {
                 failed.insert((&column.name, row));
                 violations.push((column.cast, row, Some(error)));
             }
-            let converted = convert(&values, &column.data_type, column.significant_digits)?;
+            let converted = kept(&values, &column.kept)?;
             for row in converted.no_value {
                 failed.insert((&column.name, row));
                 violations.push((column.cast, row, None));

@@ -67,6 +67,14 @@ pub(super) enum Command {
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
     },
+    /// Make what the target keeps for loads: control schema, roles and grants; for whoever owns production
+    Setup {
+        /// The pipeline file
+        file: PathBuf,
+        /// Only print the SQL
+        #[arg(long)]
+        print: bool,
+    },
     /// List the runs of a target, or tell the story of one
     Runs {
         /// The pipeline file

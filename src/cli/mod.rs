@@ -125,6 +125,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             drop(watched);
             tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
         }
+        Command::Setup { file, print } => setup(&global.request(&file), print).await,
         Command::Runs { file, run } => runs(&global.request(&file), run.as_deref(), global.output).await,
         Command::Explain { file } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
@@ -194,6 +195,21 @@ fn listener(global: &Global) -> Arc<dyn Listener> {
         LogFormat::Text if global.verbose => Arc::new(progress::Lines),
         LogFormat::Text => Arc::new(Silent),
     }
+}
+
+async fn setup(request: &Request, print: bool) -> Result<u8> {
+    let opened = Opened::open(request, if print { Access::Read } else { Access::Setup }).await?;
+    let secrets = &opened.document.secrets;
+    let masked = |error: Error| error.masked(secrets);
+    match run::setup::script(&opened).await.map_err(masked)? {
+        None => say(&format!("{} needs no setup: the first run makes what it keeps\n", opened.shown))?,
+        Some(script) if print => say(&script)?,
+        Some(_) => {
+            run::setup::setup(&opened).await.map_err(masked)?;
+            say(&format!("{} is set up for loads\n", opened.shown))?;
+        }
+    }
+    Ok(0)
 }
 
 async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8> {

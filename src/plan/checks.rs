@@ -3,13 +3,15 @@
 use arrow::datatypes::{DataType, Schema};
 
 use super::columns::Builder;
-use super::{Check, CheckKind, Column, Fill, Key, Origin, Reference};
+use super::{Check, CheckKind, Column, Fill, Key, Origin, Reference, Unique};
 use crate::engine::{ident, list, literal};
 use crate::path;
 use crate::spec::{CheckSpec, Path, Problems, Scalar, Severity};
+use crate::target::{CatalogTable, Condition, Form};
 
 /// What is known of a table when its checks are made.
 pub(super) struct Known<'a> {
+    pub(super) table: &'a CatalogTable,
     pub(super) columns: &'a [Column],
     pub(super) references: &'a [Reference],
     pub(super) key: &'a Key,
@@ -67,15 +69,16 @@ pub(super) fn always(known: &Known<'_>, legacy_key: &[String], filter: Option<&S
             continue;
         }
         let name = std::slice::from_ref(&column.name);
+        let form = known.table.column(&column.name).map_or(&Form::Plain, |column| &column.form);
         let kind = CheckKind::Cast { column: column.name.clone() };
         checks.push(check(
             format!("cast({})", column.name),
             kind,
             name,
             Origin::Always,
-            format!("it is not {}", wanted(&column.data_type)),
+            format!("it is not {}", wanted(&column.data_type, form)),
         ));
-        if let DataType::Decimal128(precision, scale) = column.data_type {
+        if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) = column.data_type {
             let kind = CheckKind::Precision { column: column.name.clone() };
             let reason =
                 format!("it has more digits than production keeps: {precision} in all, {scale} after the point");
@@ -85,16 +88,28 @@ pub(super) fn always(known: &Known<'_>, legacy_key: &[String], filter: Option<&S
     checks
 }
 
-fn wanted(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Date32 => "a date (YYYY-MM-DD)".into(),
-        DataType::Int16 | DataType::Int32 | DataType::Int64 => "an integer".into(),
-        DataType::Float32 | DataType::Float64 => "a number".into(),
-        DataType::Decimal128(..) => "a decimal number".into(),
-        DataType::Boolean => "a boolean".into(),
-        DataType::Timestamp(..) => "a timestamp (YYYY-MM-DD hh:mm:ss)".into(),
-        DataType::Time64(_) => "a time (hh:mm:ss)".into(),
-        other => other.to_string().to_lowercase(),
+fn wanted(data_type: &DataType, form: &Form) -> String {
+    match (form, data_type) {
+        (Form::Integer(bits), _) => format!("an integer of {bits} bits"),
+        (Form::Single, _) => "a number of single precision".into(),
+        (Form::Number { .. }, _) => "a decimal number with as many digits".into(),
+        (Form::Text | Form::Padded | Form::Opaque, _) => "a text without NUL characters".into(),
+        (Form::Bytes, _) => "bytes (`\\x` and hexadecimal digits, or a text)".into(),
+        (Form::Uuid, _) => "a UUID".into(),
+        (Form::Json | Form::Jsonb, _) => "JSON".into(),
+        (Form::Interval, _) => "an interval (`1 year 2 days 03:00:00` or `P1Y2DT3H`)".into(),
+        (Form::Array(_), _) => "an array (`{1,2,NULL}`) of its type".into(),
+        (Form::Plain, data_type) => match data_type {
+            DataType::Date32 => "a date (YYYY-MM-DD)".into(),
+            DataType::Int16 | DataType::Int32 | DataType::Int64 => "an integer".into(),
+            DataType::Float32 | DataType::Float64 => "a number".into(),
+            DataType::Decimal128(..) | DataType::Decimal256(..) => "a decimal number".into(),
+            DataType::Boolean => "a boolean".into(),
+            DataType::Timestamp(_, Some(_)) => "a timestamp with its offset (YYYY-MM-DD hh:mm:ss+hh:mm)".into(),
+            DataType::Timestamp(..) => "a timestamp (YYYY-MM-DD hh:mm:ss)".into(),
+            DataType::Time64(_) => "a time (hh:mm:ss)".into(),
+            other => other.to_string().to_lowercase(),
+        },
     }
 }
 
@@ -143,19 +158,25 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
         Key::Inherited(columns) | Key::Own(columns) => columns.clone(),
     };
     let none = Vec::new();
-    let uniques = builder.table.uniques.iter().map(|unique| (&unique.columns, &unique.ignore_case, "UNIQUE"));
-    let primary = Some((&builder.table.primary_key, &builder.table.primary_key_ignore_case, "PRIMARY KEY"))
+    let uniques = builder
+        .table
+        .uniques
+        .iter()
+        .map(|unique| (&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE"));
+    let primary = Some((&builder.table.primary_key, &builder.table.primary_key_ignore_case, None, "PRIMARY KEY"))
         .filter(|(columns, ..)| !columns.is_empty());
-    let own = Some((&own_key, &none, "the key"))
+    let own = Some((&own_key, &none, None, "the key"))
         .filter(|(columns, ..)| !columns.is_empty() && **columns != builder.table.primary_key);
-    for (columns, ignore_case, what) in uniques.chain(primary).chain(own) {
+    for (columns, ignore_case, condition, what) in uniques.chain(primary).chain(own) {
         if columns.iter().any(|name| matches!(known.column(name), Some(Column { fill: Fill::Key, .. }))) {
             continue;
         }
-        if columns.iter().all(|name| known.sql(name).is_some()) {
-            checks.push(unique(columns, ignore_case, from(what)));
+        let computable = |condition: &Condition| builder.engine.expression(&condition.sql, known.schema).is_ok();
+        if columns.iter().all(|name| known.sql(name).is_some()) && condition.is_none_or(computable) {
+            checks.push(unique(columns, ignore_case, condition, from(what)));
         } else {
-            left.push(format!("{what} ({})", columns.join(", ")));
+            let about = condition.map_or(String::new(), |condition| format!(" WHERE {}", condition.own));
+            left.push(format!("{what} ({}){about}", columns.join(", ")));
         }
     }
     for key in &builder.table.foreign_keys {
@@ -187,9 +208,16 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     (checks, left)
 }
 
-fn unique(columns: &[String], ignore_case: &[String], origin: Origin) -> Check {
-    let kind = CheckKind::Unique { columns: columns.to_vec(), ignore_case: ignore_case.to_vec() };
-    check(format!("unique({})", columns.join(", ")), kind, columns, origin, "more than one row has these values")
+fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Condition>, origin: Origin) -> Check {
+    let unique = Unique { columns: columns.to_vec(), ignore_case: ignore_case.to_vec(), condition: condition.cloned() };
+    let about = condition.map_or(String::new(), |condition| format!(" where {}", condition.sql));
+    check(
+        format!("unique({}{about})", columns.join(", ")),
+        CheckKind::Unique(unique),
+        columns,
+        origin,
+        "more than one row has these values",
+    )
 }
 
 /// The checks of references: the row is there, and it is not rejected itself.
@@ -260,7 +288,7 @@ impl Declared<'_> {
                 problems.add_with_hint(self.inside("where"), "`where` does not go with `unique`", "use a `sql` check");
             }
             if columns.iter().filter_map(|name| self.column(problems, "unique", name)).count() == columns.len() {
-                checks.push(unique(columns, &[], Origin::File(self.at.clone())));
+                checks.push(unique(columns, &[], None, Origin::File(self.at.clone())));
             }
         }
         if let Some(accepted) = &spec.accepted_values {

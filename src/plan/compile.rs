@@ -170,6 +170,7 @@ fn compile_table(
     };
     let checked = compiled.checked_schema();
     let known = checks::Known {
+        table: &compiled.catalog,
         columns: &compiled.columns,
         references: &compiled.references,
         key: &compiled.key,

@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 pub use compile::{Compiled, compile};
 
 use crate::spec::{Duplicates, Existing, Path, Severity, StartRowNumber, Threshold};
-use crate::target::{CatalogTable, Destination, ForeignKey, Promise, Promised, TextKey};
+use crate::target::{CatalogTable, Condition, Destination, ForeignKey, Promise, Promised, TextKey};
 
 /// What a run does.
 #[derive(Debug, Clone)]
@@ -195,12 +195,7 @@ pub enum CheckKind {
         violated: String,
     },
     /// The values are once in the delta, and not in production.
-    Unique {
-        /// The columns.
-        columns: Vec<String>,
-        /// Those of them that are compared without regard to the case of ASCII letters.
-        ignore_case: Vec<String>,
-    },
+    Unique(Unique),
     /// The row that a reference names is there.
     Relationship {
         /// Which one of [`Table::references`].
@@ -225,6 +220,17 @@ pub enum CheckKind {
         /// The query.
         sql: String,
     },
+}
+
+/// Values that no two rows share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unique {
+    /// The columns.
+    pub columns: Vec<String>,
+    /// Those of them that are compared without regard to the case of ASCII letters.
+    pub ignore_case: Vec<String>,
+    /// Which rows it is about, where it is not all of them.
+    pub condition: Option<Condition>,
 }
 
 impl Table {
@@ -282,6 +288,10 @@ impl Table {
             table: self.catalog.clone(),
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             key: self.key.columns().to_vec(),
+            assigned: match &self.key {
+                Key::Assigned { start, .. } => Some(*start),
+                _ => None,
+            },
             promises: self.promises(),
         }
     }
@@ -291,8 +301,8 @@ impl Table {
         let mut promises = Vec::new();
         for check in self.checks.iter().filter(|check| check.severity == Severity::Error) {
             let what = match &check.kind {
-                CheckKind::Unique { columns, ignore_case } if matches!(check.origin, Origin::File(_)) => {
-                    Promised::Unique { columns: columns.clone(), ignore_case: ignore_case.clone() }
+                CheckKind::Unique(unique) if matches!(check.origin, Origin::File(_)) => {
+                    Promised::Unique { columns: unique.columns.clone(), ignore_case: unique.ignore_case.clone() }
                 }
                 CheckKind::Relationship { reference } => {
                     let Reference { column, to, give, .. } = &self.references[*reference];

@@ -1,7 +1,7 @@
 //! Each check as the SQL that it stands for.
 
 use crate::engine::{ident, literal};
-use crate::plan::{CheckKind, Table};
+use crate::plan::{CheckKind, Table, Unique};
 
 /// A query for the rows that fail a check, for people. `d` is the delta, `production` production, and `key_map` the history of the key map.
 pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
@@ -26,11 +26,12 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
             )
         }
         CheckKind::Row { violated } => format!("SELECT _row FROM {name} d\nWHERE {violated}"),
-        CheckKind::Unique { columns, .. } => {
+        CheckKind::Unique(Unique { columns, condition, .. }) => {
             let here: Vec<_> = columns.iter().map(|column| ident(&table.kept_column(column))).collect();
             let here = here.join(", ");
+            let about = condition.as_ref().map_or(String::new(), |condition| format!(" WHERE {}", condition.sql));
             format!(
-                "SELECT {here} FROM {name} d GROUP BY {here} HAVING count(*) > 1\n-- and none of these values in production.{name}"
+                "SELECT {here} FROM {name} d{about} GROUP BY {here} HAVING count(*) > 1\n-- and none of these values in production.{name}{about}"
             )
         }
         CheckKind::Relationship { reference } => {

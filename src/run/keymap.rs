@@ -101,12 +101,7 @@ async fn new_rows(
     let by_key = question(rows, &key)?;
 
     let mut known = Mask::default();
-    let lookup = Lookup {
-        place: Place::KeyMap(table.clone()),
-        match_on: vec!["legacy_key".into()],
-        ignore_case: Vec::new(),
-        give: destination.key.clone(),
-    };
+    let lookup = Lookup::new(Place::KeyMap(table.clone()), vec!["legacy_key".into()], destination.key.clone());
     for answer in target.lookup(&lookup, &[question(rows, &[1])?]).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             let there: Vec<_> = answer.columns()[1..].iter().map(|column| shown(column.as_ref(), at)).collect();
@@ -116,12 +111,7 @@ async fn new_rows(
             known.insert(*row);
         }
     }
-    let lookup = Lookup {
-        place: Place::KeyMap(table.clone()),
-        match_on: destination.key.clone(),
-        ignore_case: Vec::new(),
-        give: vec!["legacy_key".into()],
-    };
+    let lookup = Lookup::new(Place::KeyMap(table.clone()), destination.key.clone(), vec!["legacy_key".into()]);
     for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             if !known.contains(*row) {
@@ -162,12 +152,7 @@ fn key_of(rows: &RecordBatch, row: u32) -> Vec<String> {
 
 /// The rows of a question by key that production does not have.
 async fn not_in_production(target: &dyn Target, destination: &Destination, by_key: &RecordBatch) -> Result<Vec<u32>> {
-    let lookup = Lookup {
-        place: Place::Production(destination.table.name.clone()),
-        match_on: destination.key.clone(),
-        ignore_case: Vec::new(),
-        give: Vec::new(),
-    };
+    let lookup = Lookup::new(Place::Production(destination.table.name.clone()), destination.key.clone(), Vec::new());
     let mut there = Mask::default();
     for answer in target.lookup(&lookup, std::slice::from_ref(by_key)).await? {
         for row in ids(&answer) {

@@ -4,7 +4,7 @@
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, max_string, min, min_string};
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit,
+    DataType, Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
 };
 use datafusion::common::ScalarValue;
@@ -28,6 +28,8 @@ struct Column {
     size: i128,
     smallest: ScalarValue,
     largest: ScalarValue,
+    /// Whether production gives values back as they were written.
+    comparable: bool,
 }
 
 /// The smallest and the largest value of an array; NULL for types without an order that all targets share.
@@ -48,6 +50,7 @@ fn bounds(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
         DataType::Time64(TimeUnit::Microsecond) => primitive!(Time64MicrosecondType),
         DataType::Timestamp(TimeUnit::Microsecond, _) => primitive!(TimestampMicrosecondType),
         DataType::Decimal128(..) => primitive!(Decimal128Type),
+        DataType::Decimal256(..) => primitive!(Decimal256Type),
         DataType::Utf8 => {
             let values = values.as_string::<i32>();
             (ScalarValue::from(min_string(values)), ScalarValue::from(max_string(values)))
@@ -65,6 +68,7 @@ impl Totals {
             size: 0,
             smallest: ScalarValue::Null,
             largest: ScalarValue::Null,
+            comparable: table.catalog.column(name).is_none_or(|column| column.form.is_kept_as_written()),
         };
         Self { rows: 0, columns: table.columns.iter().map(|found| column(&found.name)).collect() }
     }
@@ -115,7 +119,7 @@ impl Totals {
             if column.size < most && column.non_null > 0 {
                 asked.push((column.name.clone(), Total::Sum));
                 meant.push(column.sum.to_string());
-            } else if !column.smallest.is_null() {
+            } else if !column.smallest.is_null() && column.comparable {
                 asked.push((column.name.clone(), Total::Min));
                 meant.push(shown(column.smallest.to_array()?.as_ref(), 0));
                 asked.push((column.name.clone(), Total::Max));

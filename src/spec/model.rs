@@ -42,16 +42,54 @@ fn default_output() -> PathBuf {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
-    /// `sqlite:FILE`, relative to this file.
+    /// `sqlite:FILE`, relative to this file, or `postgres://USER@HOST:PORT/DATABASE`.
     pub url: String,
     /// A file of SQL statements that makes the database where there is none yet: for demos, tests and
-    /// production-like copies. Never run on a database that exists.
-    pub create_from: Option<PathBuf>,
-    /// The schema of the live tables; `main` on SQLite.
+    /// production-like copies. Never run on a database that has any table. One file, or one for each kind of target.
+    pub create_from: Option<CreateFrom>,
+    /// The schema of the live tables; `main` on SQLite, `public` on PostgreSQL if it is left out.
     pub production: Option<String>,
     /// The schema where rows are proven before they go live; on SQLite a prefix of table names (`staging_account`).
     #[serde(default = "default_staging")]
     pub staging: String,
+}
+
+/// What makes a database: SQL is not the same everywhere.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum CreateFrom {
+    /// A file for whatever target the URL names.
+    Any(PathBuf),
+    /// A file for each kind of target.
+    Each(CreateFromEach),
+}
+
+/// A file of SQL for each kind of target.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateFromEach {
+    /// For a SQLite file.
+    pub sqlite: Option<PathBuf>,
+    /// For a PostgreSQL database.
+    pub postgres: Option<PathBuf>,
+}
+
+impl CreateFrom {
+    /// The file for SQLite.
+    pub fn sqlite(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Any(file) => Some(file),
+            Self::Each(each) => each.sqlite.as_ref(),
+        }
+    }
+
+    /// The file for PostgreSQL.
+    pub fn postgres(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Any(file) => Some(file),
+            Self::Each(each) => each.postgres.as_ref(),
+        }
+    }
 }
 
 fn default_staging() -> String {

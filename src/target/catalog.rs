@@ -3,6 +3,8 @@
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
+use super::form::Form;
+
 /// The tables of the production schema.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
@@ -77,6 +79,8 @@ pub struct CatalogColumn {
     /// The most significant digits that production keeps of a number with decimals, where that may be fewer than the type
     /// promises: 15 in SQLite. Whole numbers that fit into 64 bits are kept whole.
     pub significant_digits: Option<u8>,
+    /// What its values must look like beyond their Arrow type.
+    pub form: Form,
 }
 
 impl CatalogColumn {
@@ -95,6 +99,17 @@ pub struct UniqueConstraint {
     pub columns: Vec<String>,
     /// Those of them that are compared without regard to the case of ASCII letters.
     pub ignore_case: Vec<String>,
+    /// Which rows it is about, where it is not all of them.
+    pub condition: Option<Condition>,
+}
+
+/// What a row must fulfil for a constraint to be about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// In the engine's SQL.
+    pub sql: String,
+    /// In production's own.
+    pub own: String,
 }
 
 /// Columns whose values together are in a row of another table.

@@ -5,6 +5,8 @@
 
 mod catalog;
 mod difference;
+mod form;
+pub mod postgres;
 pub mod sqlite;
 mod table;
 
@@ -16,7 +18,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, UniqueConstraint};
+pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
+use difference::different;
+pub use form::{Form, bytes, elements};
 pub use table::ProductionTable;
 
 use crate::error::{Error, Result};
@@ -29,6 +33,8 @@ pub enum Access {
     Read,
     /// Load rows.
     Write,
+    /// Make what the target keeps for loads.
+    Setup,
 }
 
 /// A target as the pipeline file or the command line names it, with every `${…}` filled in.
@@ -57,8 +63,9 @@ pub struct Address<'a> {
 pub async fn open(address: &Address<'_>, access: Access) -> Result<Arc<dyn Target>> {
     match address.url.split_once(':') {
         Some(("sqlite", rest)) => Ok(Arc::new(sqlite::SqliteTarget::open(rest, address, access)?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresTarget::open(address, access).await?)),
         _ => Err(Error::pipeline(format!("the target `{}` is of no known kind", address.shown))
-            .hint("write `sqlite:FILE`, for example `sqlite:customer.db`")),
+            .hint("write `sqlite:FILE`, for example `sqlite:customer.db`, or `postgres://USER@HOST/DATABASE`")),
     }
 }
 
@@ -71,8 +78,39 @@ pub struct Lookup {
     pub match_on: Vec<String>,
     /// Those of them that are compared without regard to the case of ASCII letters.
     pub ignore_case: Vec<String>,
+    /// Which rows there count, where it is not all of them: production's own SQL.
+    pub condition: Option<String>,
     /// The columns there that are wanted for each match.
     pub give: Vec<String>,
+}
+
+impl Lookup {
+    /// A question about all rows of a place, by values as they are.
+    pub fn new(place: Place, match_on: Vec<String>, give: Vec<String>) -> Self {
+        Self { place, match_on, ignore_case: Vec::new(), condition: None, give }
+    }
+}
+
+/// Which rows of a production table are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// The column that decides.
+    pub column: String,
+    /// What it is held against.
+    pub test: Test,
+}
+
+/// What a [`Filter`] holds a column against; an operator is `=`, `<`, `<=`, `>` or `>=`, and texts compare by their bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Test {
+    /// Nothing is there.
+    IsNull,
+    /// Something is there.
+    IsNotNull,
+    /// A text.
+    Text(&'static str, String),
+    /// A whole number.
+    Integer(&'static str, i64),
 }
 
 /// A place to look things up in.
@@ -143,6 +181,8 @@ pub struct Destination {
     pub columns: Vec<String>,
     /// The columns that identify a row: the key.
     pub key: Vec<String>,
+    /// Where its keys start, where rows are given one.
+    pub assigned: Option<StartRowNumber>,
     /// Whether rows refer to rows of the same table: a staged row then has a `_level`, and lower ones are inserted first.
     pub levelled: bool,
     /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
@@ -262,13 +302,20 @@ pub trait Target: Send + Sync {
     /// many, constraints of production that do not hold. Gives what should be known of it. Writes nothing.
     async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight>;
 
+    /// The SQL of what a target keeps for its loads: control objects, roles and grants; None where the first run makes it all.
+    async fn setup_script(&self, destinations: &[Destination]) -> Result<Option<String>>;
+
+    /// Runs that SQL; where it ran before, nothing changes.
+    async fn setup(&self, destinations: &[Destination]) -> Result<()>;
+
     /// Looks the delta's values up. A batch of `keys` has `_id` (UInt32) and then a column for each of
     /// `lookup.match_on`; the answer has `_id` and `lookup.give`, one row a match. The cost follows the keys, not the
     /// table, where production has an index.
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
 
-    /// Reads columns of a production table, for user SQL that names it; `condition` is SQL over its columns.
-    async fn scan(&self, table: &str, columns: &[String], condition: Option<&str>) -> Result<Vec<RecordBatch>>;
+    /// Reads columns of a production table, for user SQL that names it. What the filters leave out may be left out; what they
+    /// keep must come.
+    async fn scan(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>>;
 
     /// Which of these files, by table and hash, were loaded.
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;

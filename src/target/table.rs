@@ -9,13 +9,11 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::sql::unparser::expr_to_sql;
 
-use super::{CatalogTable, Target};
+use super::{CatalogTable, Filter, Target, Test};
 
 /// A production table, read when it is asked for.
 pub struct ProductionTable {
@@ -37,40 +35,36 @@ impl fmt::Debug for ProductionTable {
     }
 }
 
-/// A filter as SQL that every target reads the same way: comparisons of a column with a text or an integer, NULL tests.
-fn condition(filter: &Expr) -> Option<String> {
+/// A filter of the engine as targets read it: comparisons of a column with a text or an integer, NULL tests.
+fn wanted(filter: &Expr) -> Option<Filter> {
     use datafusion::common::ScalarValue::{Int64, Utf8};
-    let plain = match filter {
-        Expr::IsNull(inner) | Expr::IsNotNull(inner) => matches!(inner.as_ref(), Expr::Column(_)),
-        Expr::BinaryExpr(BinaryExpr {
-            left,
-            op: Operator::Eq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq,
-            right,
-        }) => {
-            matches!(
-                (left.as_ref(), right.as_ref()),
-                (Expr::Column(_), Expr::Literal(Utf8(Some(_)) | Int64(Some(_)), _))
-                    | (Expr::Literal(Utf8(Some(_)) | Int64(Some(_)), _), Expr::Column(_))
-            )
+    let (column, test) = match filter {
+        Expr::IsNull(inner) => (inner.as_ref(), Test::IsNull),
+        Expr::IsNotNull(inner) => (inner.as_ref(), Test::IsNotNull),
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let turned = matches!(left.as_ref(), Expr::Literal(..));
+            let (column, value) = if turned { (right, left) } else { (left, right) };
+            let how = match (op, turned) {
+                (Operator::Eq, _) => "=",
+                (Operator::Lt, false) | (Operator::Gt, true) => "<",
+                (Operator::LtEq, false) | (Operator::GtEq, true) => "<=",
+                (Operator::Gt, false) | (Operator::Lt, true) => ">",
+                (Operator::GtEq, false) | (Operator::LtEq, true) => ">=",
+                _ => return None,
+            };
+            let test = match value.as_ref() {
+                Expr::Literal(Utf8(Some(text)), _) => Test::Text(how, text.clone()),
+                Expr::Literal(Int64(Some(number)), _) => Test::Integer(how, *number),
+                _ => return None,
+            };
+            (column.as_ref(), test)
         }
-        _ => false,
+        _ => return None,
     };
-    if !plain {
-        return None;
+    match column {
+        Expr::Column(column) => Some(Filter { column: column.name.clone(), test }),
+        _ => None,
     }
-    // The scan has one table, so its columns need no table in front of them.
-    let bare = filter
-        .clone()
-        .transform(|expr| {
-            Ok(match expr {
-                Expr::Column(column) => {
-                    Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(column.name)))
-                }
-                other => Transformed::no(other),
-            })
-        })
-        .ok()?;
-    expr_to_sql(&bare.data).ok().map(|sql| sql.to_string())
 }
 
 #[async_trait]
@@ -84,7 +78,7 @@ impl TableProvider for ProductionTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match condition(filter) {
+        let support = |filter: &&Expr| match wanted(filter) {
             Some(_) => TableProviderFilterPushDown::Inexact,
             None => TableProviderFilterPushDown::Unsupported,
         };
@@ -98,14 +92,13 @@ impl TableProvider for ProductionTable {
         filters: &[Expr],
         _: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
-        let schema = Arc::new(self.schema.project(&wanted)?);
+        let projection: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema = Arc::new(self.schema.project(&projection)?);
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-        let conditions: Vec<String> = filters.iter().filter_map(condition).collect();
-        let condition = (!conditions.is_empty()).then(|| conditions.join(" AND "));
+        let filters: Vec<Filter> = filters.iter().filter_map(wanted).collect();
         let batches = self
             .target
-            .scan(&self.name, &columns, condition.as_deref())
+            .scan(&self.name, &columns, &filters)
             .await
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         // Without columns only the number of rows counts.

@@ -18,6 +18,9 @@ mod keymap;
 mod property;
 mod readme;
 mod rejects;
+mod sample;
 mod secrets;
+#[allow(dead_code, reason = "unit tests use it too")]
+mod server;
 mod support;
 mod usecases;

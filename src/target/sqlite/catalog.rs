@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::check::{Stored, kept_as_text, translate};
 use super::own::Own;
 use super::values::{self, Affinity};
-use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, UniqueConstraint};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, Form, UniqueConstraint};
 
 /// An error on the way, and the table that it is about.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             not_null: row.get::<_, bool>(2)? || place > 0,
             has_default: row.get(3)?,
             generated: hidden != 0,
+            form: Form::Plain,
             name,
             declared,
         });
@@ -127,6 +128,7 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             name,
             columns: columns.into_iter().filter_map(|(column, _)| column).collect(),
             ignore_case,
+            condition: None,
         });
     }
     Ok(())

@@ -25,12 +25,12 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_triggers;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Lookup, Place,
-    Preflight, RunRecord, Target,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup,
+    Place, Preflight, RunRecord, Target, Test,
 };
-use crate::engine::ident;
+use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::spec::ForeignKeys;
+use crate::spec::{CreateFrom, ForeignKeys};
 use catalog::Unreadable;
 use own::{Own, own_table_exists};
 use values::Collector;
@@ -183,7 +183,7 @@ impl SqliteTarget {
                 .hint("leave `target.production` out, or write `main`"));
         }
         let file = address.folder.join(name);
-        let connection = match (file.exists(), &address.spec.create_from) {
+        let connection = match (file.exists(), address.spec.create_from.as_ref().and_then(CreateFrom::sqlite)) {
             (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
@@ -357,6 +357,14 @@ impl Target for SqliteTarget {
         Ok(preflight)
     }
 
+    async fn setup_script(&self, _: &[Destination]) -> Result<Option<String>> {
+        Ok(None)
+    }
+
+    async fn setup(&self, _: &[Destination]) -> Result<()> {
+        Ok(())
+    }
+
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let (place, given) = match &lookup.place {
@@ -412,7 +420,7 @@ impl Target for SqliteTarget {
         answer
     }
 
-    async fn scan(&self, table: &str, columns: &[String], condition: Option<&str>) -> Result<Vec<RecordBatch>> {
+    async fn scan(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let known =
@@ -423,7 +431,9 @@ impl Target for SqliteTarget {
         }
         let wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         let wanted = if wanted.is_empty() { "1".to_owned() } else { wanted.join(", ") };
-        let condition = condition.map_or(String::new(), |condition| format!(" WHERE {condition}"));
+        let conditions: Vec<_> = filters.iter().map(condition).collect();
+        let condition =
+            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         if columns.is_empty() {
             fields.push(Field::new("_", DataType::Int64, false));
         }
@@ -514,6 +524,17 @@ fn compare(
         inserted(destination, names)
     );
     difference(&select(connection, &sql, &meant.schema(), names)?, meant)
+}
+
+/// A filter in SQLite's words; bytes decide, whatever collation the column has.
+fn condition(filter: &Filter) -> String {
+    let column = ident(&filter.column);
+    match &filter.test {
+        Test::IsNull => format!("{column} IS NULL"),
+        Test::IsNotNull => format!("{column} IS NOT NULL"),
+        Test::Text(how, text) => format!("{column} COLLATE BINARY {how} {}", literal(text)),
+        Test::Integer(how, number) => format!("{column} {how} {number}"),
+    }
 }
 
 /// `, p."a", p."b"`: columns behind others in a SELECT.

@@ -79,7 +79,14 @@ impl Place {
 
 fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
     let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
-    Destination { table: table.clone(), key: vec![columns[0].clone()], columns, levelled: false, promises: Vec::new() }
+    Destination {
+        table: table.clone(),
+        key: vec![columns[0].clone()],
+        columns,
+        assigned: None,
+        levelled: false,
+        promises: Vec::new(),
+    }
 }
 
 fn record(run: &str) -> RunRecord {
@@ -197,7 +204,7 @@ fn a_database_is_made_by_its_script_and_nothing_stays_beside_it() {
     let mut place = Place::new(ITEM);
     std::fs::remove_file(place.file()).unwrap();
     std::fs::write(place.folder.path().join("make.sql"), ITEM).unwrap();
-    place.spec.create_from = Some("make.sql".into());
+    place.spec.create_from = Some(crate::spec::CreateFrom::Any("make.sql".into()));
     place.open(Access::Write).unwrap();
     assert_eq!(place.number("SELECT count(*) FROM item"), 0);
     assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 2);

@@ -1,0 +1,176 @@
+//! Array literals as PostgreSQL writes them.
+//!
+//! <https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>
+
+/// The most dimensions that an array has.
+const DEPTH: usize = 6;
+
+const BLANK: [char; 6] = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
+
+/// The elements of an array literal, of all its dimensions in a row: their texts without quotes and escapes, None for NULL.
+/// None where a text is no array literal: dimensions are not ragged, and begin at one.
+///
+/// ```text
+/// {{1,"a, b"},{NULL,"NULL"}}     Some("1")  Some("a, b")  None  Some("NULL")
+/// ```
+pub fn elements(literal: &str) -> Option<Vec<Option<String>>> {
+    let mut reader = Reader { rest: literal, elements: Vec::new(), lengths: [None; DEPTH], bottom: None };
+    reader.skip_blanks();
+    reader.skip('{')?;
+    reader.level(0)?;
+    reader.skip_blanks();
+    (reader.rest.is_empty() && !literal.contains('\0')).then_some(reader.elements)
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    elements: Vec<Option<String>>,
+    /// How many items the braces of each depth have.
+    lengths: [Option<usize>; DEPTH],
+    /// The depth that has the elements.
+    bottom: Option<usize>,
+}
+
+impl Reader<'_> {
+    /// Reads what is behind an opening brace, up to the closing one.
+    fn level(&mut self, depth: usize) -> Option<()> {
+        let mut items = 0;
+        self.skip_blanks();
+        if depth == 0 && self.skip('}').is_some() {
+            return Some(());
+        }
+        loop {
+            self.skip_blanks();
+            if self.skip('{').is_some() {
+                if depth + 1 == DEPTH || self.bottom == Some(depth) {
+                    return None;
+                }
+                self.level(depth + 1)?;
+            } else {
+                if *self.bottom.get_or_insert(depth) != depth {
+                    return None;
+                }
+                let element = if self.skip('"').is_some() { Some(self.quoted()?) } else { self.unquoted()? };
+                self.elements.push(element);
+            }
+            items += 1;
+            self.skip_blanks();
+            if self.skip(',').is_none() {
+                self.skip('}')?;
+                return (*self.lengths[depth].get_or_insert(items) == items).then_some(());
+            }
+        }
+    }
+
+    fn quoted(&mut self) -> Option<String> {
+        let mut text = String::new();
+        loop {
+            match self.next()? {
+                '"' => return Some(text),
+                '\\' => text.push(self.next()?),
+                char => text.push(char),
+            }
+        }
+    }
+
+    /// An element without quotes, None for NULL; blanks around it do not count.
+    fn unquoted(&mut self) -> Option<Option<String>> {
+        let mut text = String::new();
+        let (mut end, mut escaped) = (0, false);
+        while !self.rest.starts_with([',', '}']) {
+            match self.next()? {
+                '{' | '"' => return None,
+                '\\' => {
+                    text.push(self.next()?);
+                    (end, escaped) = (text.len(), true);
+                }
+                char => {
+                    text.push(char);
+                    if !BLANK.contains(&char) {
+                        end = text.len();
+                    }
+                }
+            }
+        }
+        text.truncate(end);
+        match text.as_str() {
+            "" => None,
+            _ if !escaped && text.eq_ignore_ascii_case("null") => Some(None),
+            _ => Some(Some(text)),
+        }
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let mut chars = self.rest.chars();
+        let next = chars.next()?;
+        self.rest = chars.as_str();
+        Some(next)
+    }
+
+    fn skip(&mut self, char: char) -> Option<()> {
+        self.rest = self.rest.strip_prefix(char)?;
+        Some(())
+    }
+
+    fn skip_blanks(&mut self) {
+        self.rest = self.rest.trim_start_matches(BLANK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(literal: &str) -> Option<Vec<Option<String>>> {
+        elements(literal)
+    }
+
+    fn some(texts: &[&str]) -> Option<Vec<Option<String>>> {
+        Some(texts.iter().map(|text| Some((*text).to_owned())).collect())
+    }
+
+    #[test]
+    fn elements_lose_their_quotes_and_escapes() {
+        assert_eq!(read("{}"), some(&[]));
+        assert_eq!(read(" { } "), some(&[]));
+        assert_eq!(read("{ a b , \"c\\\"\\\\d\" , e\\,f\\  }"), some(&["a b", "c\"\\d", "e,f "]));
+        assert_eq!(read("{{1,2},{3,4}}"), some(&["1", "2", "3", "4"]));
+        assert_eq!(read("{\"\"}"), some(&[""]));
+        assert_eq!(read("{null,NULL,\"NULL\",n\\ull}").unwrap().iter().flatten().count(), 2);
+        assert_eq!(read("{{{{{{1}}}}}}"), some(&["1"]));
+    }
+
+    #[test]
+    fn what_is_no_array_has_no_elements() {
+        for literal in [
+            "",
+            "{",
+            "}",
+            "1,2",
+            "{1",
+            "{1}}",
+            "{1}x",
+            "{,}",
+            "{1,}",
+            "{,1}",
+            "{1,,2}",
+            "{{1,2},{3}}",
+            "{1,{2}}",
+            "{{1},2}",
+            "{{},{}}",
+            "{{}}",
+            "{a\"b\"}",
+            "{\"a\"b}",
+            "{\"a}",
+            "{a\\",
+            "{a{b}",
+            "[1:1]={1}",
+            "{a\0}",
+            "{{{{{{{1}}}}}}}",
+            "{1}{2}",
+            "{ , }",
+        ] {
+            assert_eq!(read(literal), None, "{literal}");
+        }
+    }
+}

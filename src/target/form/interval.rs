@@ -1,0 +1,216 @@
+//! Spans of time as PostgreSQL reads them: the notations that PostgreSQL and ISO 8601 write, of what fits into months, days
+//! and microseconds.
+//!
+//! <https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-INTERVAL-INPUT>
+
+/// The longest text that PostgreSQL is sure to read.
+const LONGEST: usize = 200;
+
+/// Whether a text is a span of time.
+pub(super) fn is_interval(text: &str) -> bool {
+    let span = match text.strip_prefix('P') {
+        Some(rest) => iso(rest),
+        None => words(text),
+    };
+    text.len() <= LONGEST && span.is_some_and(|span| span.fits())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unit {
+    Year,
+    Month,
+    Week,
+    Day,
+    Hour,
+    Minute,
+    Second,
+}
+
+/// What was read so far: at most one number of each unit. Signs do not count, so what fits does so whatever they are.
+#[derive(Debug, Default)]
+struct Span {
+    seen: Vec<Unit>,
+    months: i64,
+    days: i64,
+}
+
+impl Span {
+    /// Adds a number that may have a fraction, in multiples of a unit.
+    fn add(&mut self, number: &str, unit: Unit, times: i64) -> Option<()> {
+        if self.seen.contains(&unit) {
+            return None;
+        }
+        self.seen.push(unit);
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(whole) || !digits(fraction) {
+            return None;
+        }
+        // A fraction spills into the smaller units: less than one more of its own.
+        let number = (i64::from(whole.parse::<i32>().ok()?) + 1) * times;
+        match unit {
+            Unit::Year => self.months += number * 12,
+            Unit::Month => {
+                self.months += number;
+                self.days += 30;
+            }
+            Unit::Week => self.days += number * 7,
+            Unit::Day => self.days += number,
+            Unit::Hour | Unit::Minute | Unit::Second => {}
+        }
+        Some(())
+    }
+
+    fn fits(&self) -> bool {
+        !self.seen.is_empty() && i32::try_from(self.months).is_ok() && i32::try_from(self.days).is_ok()
+    }
+}
+
+/// `1Y2M3W4DT5H6M7.8S`, each number with a minus or not.
+fn iso(mut rest: &str) -> Option<Span> {
+    let mut span = Span::default();
+    let mut in_time = false;
+    while !rest.is_empty() {
+        if let Some(time) = rest.strip_prefix('T').filter(|time| !in_time && !time.is_empty()) {
+            (in_time, rest) = (true, time);
+        }
+        let number = rest.strip_prefix('-').unwrap_or(rest);
+        let end = number.find(|char: char| char.is_ascii_alphabetic())?;
+        let unit = match (&number[end..=end], in_time) {
+            ("Y", false) => Unit::Year,
+            ("M", false) => Unit::Month,
+            ("W", false) => Unit::Week,
+            ("D", false) => Unit::Day,
+            ("H", true) => Unit::Hour,
+            ("M", true) => Unit::Minute,
+            ("S", true) => Unit::Second,
+            _ => return None,
+        };
+        if span.seen.last().is_some_and(|last| *last >= unit) {
+            return None;
+        }
+        span.add(&number[..end], unit, 1)?;
+        rest = &number[end + 1..];
+    }
+    Some(span)
+}
+
+/// `@ 1 year 2 mons -3 days 04:05:06.789 ago`, or one number of seconds.
+fn words(text: &str) -> Option<Span> {
+    let mut words: Vec<_> = text.strip_prefix('@').unwrap_or(text).split_ascii_whitespace().collect();
+    if words.len() > 1 && words.last()?.eq_ignore_ascii_case("ago") {
+        words.pop();
+    }
+    let mut span = Span::default();
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next() {
+        let unsigned = word.strip_prefix(['-', '+']).unwrap_or(word);
+        if unsigned.contains(':') {
+            clock(unsigned, &mut span)?;
+            return words.next().is_none().then_some(span);
+        }
+        let end = unsigned.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(unsigned.len());
+        let (number, name) = unsigned.split_at(end);
+        let name = match name {
+            "" if span.seen.is_empty() && words.peek().is_none() => "seconds",
+            "" => words.next()?,
+            name => name,
+        };
+        let (unit, times) = unit(&name.to_ascii_lowercase())?;
+        span.add(number, unit, times)?;
+    }
+    Some(span)
+}
+
+fn unit(name: &str) -> Option<(Unit, i64)> {
+    Some(match name {
+        "millennium" | "millennia" | "mil" | "mils" => (Unit::Year, 1000),
+        "century" | "centuries" | "cent" => (Unit::Year, 100),
+        "decade" | "decades" | "dec" | "decs" => (Unit::Year, 10),
+        "year" | "years" | "yr" | "yrs" | "y" => (Unit::Year, 1),
+        "month" | "months" | "mon" | "mons" => (Unit::Month, 1),
+        "week" | "weeks" | "w" => (Unit::Week, 1),
+        "day" | "days" | "d" => (Unit::Day, 1),
+        "hour" | "hours" | "hr" | "hrs" | "h" => (Unit::Hour, 1),
+        "minute" | "minutes" | "min" | "mins" | "m" => (Unit::Minute, 1),
+        "second" | "seconds" | "sec" | "secs" | "s" | "millisecond" | "milliseconds" | "msec" | "msecs" | "ms"
+        | "microsecond" | "microseconds" | "usec" | "usecs" | "us" => (Unit::Second, 1),
+        _ => return None,
+    })
+}
+
+/// `04:05` or `04:05:06.789`.
+fn clock(text: &str, span: &mut Span) -> Option<()> {
+    let mut parts = text.split(':');
+    span.add(parts.next().filter(|hours| !hours.contains('.'))?, Unit::Hour, 1)?;
+    let minutes = parts.next().filter(|minutes| !minutes.contains('.') && is_sixtieth(minutes))?;
+    span.add(minutes, Unit::Minute, 1)?;
+    let seconds = parts.next().unwrap_or("00");
+    span.add(Some(seconds).filter(|seconds| is_sixtieth(seconds))?, Unit::Second, 1)?;
+    parts.next().is_none().then_some(())
+}
+
+/// Whether a number has two digits before its point and is below 60.
+fn is_sixtieth(number: &str) -> bool {
+    let whole = number.split('.').next().unwrap_or_default();
+    whole.len() == 2 && whole < "60"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_read_as_iso_8601_and_postgresql_write_it() {
+        for text in [
+            "P1Y2M3W4DT5H6M7.8S",
+            "P-1Y-2M",
+            "PT0S",
+            "PT36H",
+            "P1W",
+            "1 year 2 mons -3 days 04:05:06.789",
+            "-00:00:01",
+            "@ 1 year 2 mons ago",
+            "1day",
+            "90 MINUTES",
+            "1.5 weeks",
+            "2147483000 days",
+            "178000000 years",
+            "5",
+            "250 ms",
+        ] {
+            assert!(is_interval(text), "{text}");
+        }
+        for text in [
+            "",
+            "P",
+            "PT",
+            "P1YT",
+            "P1H",
+            "PT1Y",
+            "P1M2Y",
+            "P1Y1Y",
+            "PT+1S",
+            "p1y",
+            " P1Y",
+            "P1.Y",
+            "1 year 2 years",
+            "1 fortnight",
+            "1 day 2",
+            "ago",
+            "1 hour 04:05:06",
+            "04:05:06 1 day",
+            "04:60:00",
+            "4:5:6:7",
+            "1e3 days",
+            "infinity",
+            "2147483648 days",
+            "2147483647 months 1 year",
+            "400000000 weeks",
+            "179000000 years",
+            "3000000 millennia",
+        ] {
+            assert!(!is_interval(text), "{text}");
+        }
+    }
+}

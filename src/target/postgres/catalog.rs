@@ -1,0 +1,568 @@
+//! Reads production's catalog out of PostgreSQL: all tables of a schema at once, and those that they refer to.
+
+use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use super::check::{translate, translate_exactly};
+use super::types::PgType;
+use crate::engine::{ident, list, literal};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
+
+/// The tables of a schema: as the house sees them, and what only PostgreSQL has.
+#[derive(Debug, Default)]
+pub(super) struct PgCatalog {
+    /// The tables of the schema by name, and those of other schemas that they refer to as `schema.name`.
+    pub(super) catalog: Catalog,
+    /// The same tables, by the same names.
+    pub(super) tables: BTreeMap<String, PgTable>,
+}
+
+/// One table, beyond what [`CatalogTable`] says of it.
+#[derive(Debug, Default)]
+pub(super) struct PgTable {
+    /// Its schema.
+    pub(super) schema: String,
+    /// Its name there.
+    pub(super) name: String,
+    /// Its object id.
+    pub(super) oid: u32,
+    /// Its columns, in the order of the catalog's.
+    pub(super) columns: Vec<PgColumn>,
+    /// Why rows are not loaded into it: invalid indexes, constraints that are not validated.
+    pub(super) broken: Vec<String>,
+    /// Whether row-level security hides or refuses rows from this user.
+    pub(super) row_security: bool,
+    /// Whether one of its partitions is on another server.
+    pub(super) foreign: bool,
+    /// Its partitions at all levels; those of other schemas as `schema.name`.
+    pub(super) partitions: Vec<String>,
+}
+
+/// One column, beyond what [`CatalogColumn`] says of it.
+#[derive(Debug)]
+pub(super) struct PgColumn {
+    /// Its name.
+    pub(super) name: String,
+    /// Its type, below domains.
+    pub(super) pg_type: PgType,
+    /// How that type is written: for staging tables.
+    pub(super) declared: String,
+    /// The collation of its own, as SQL behind a type; empty for the database's.
+    pub(super) collation: String,
+    /// Whether it is an identity column.
+    pub(super) identity: Option<Identity>,
+    /// The sequence that its values are from.
+    pub(super) sequence: Option<Sequence>,
+}
+
+/// When production numbers a row by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identity {
+    /// Unless the statement says OVERRIDING SYSTEM VALUE.
+    Always,
+    /// Where the row brings no value.
+    ByDefault,
+}
+
+/// A sequence and how it counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sequence {
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) increment: i64,
+    pub(super) min: i64,
+    pub(super) max: i64,
+    pub(super) cycle: bool,
+    pub(super) cache: i64,
+}
+
+/// `wanted` are the tables, `every` are they and their partitions.
+const WANTED: &str = "wanted (oid) AS (
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = {schema} AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        UNION
+        SELECT k.confrelid FROM wanted w JOIN pg_constraint k ON k.conrelid = w.oid AND k.contype = 'f' AND k.conparentid = 0
+    ), every (root, oid, part) AS (
+        SELECT oid, oid, NULL::name FROM wanted
+        UNION ALL
+        SELECT e.root, c.oid, c.relname
+        FROM every e JOIN pg_inherits i ON i.inhparent = e.oid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition
+    )";
+
+/// `used` are the types of the columns and those that they are made of.
+const USED: &str = "used (oid) AS (
+        SELECT a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid WHERE a.attnum > 0 AND NOT a.attisdropped
+        UNION
+        SELECT x.oid FROM used u JOIN pg_type t ON t.oid = u.oid
+        CROSS JOIN LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END)) x (oid)
+        WHERE x.oid <> 0
+    )";
+
+/// Reads the tables of a schema; `inside` a transaction as that one sees them, else all at one moment.
+pub(super) async fn read(client: &Client, schema: &str, inside: bool) -> Result<PgCatalog, tokio_postgres::Error> {
+    // Such a literal means the same whatever the server takes a backslash for.
+    let schema = format!("E{}", literal(&schema.replace('\\', "\\\\")));
+    let sql = include_str!("catalog.sql").replace("{wanted}", WANTED).replace("{used}", USED);
+    let moment = if inside { "" } else { "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;" };
+    let mut answers = Vec::new();
+    for message in client.simple_query(&(moment.to_owned() + &sql.replace("{schema}", &schema))).await? {
+        match message {
+            SimpleQueryMessage::RowDescription(_) => answers.push(Vec::new()),
+            SimpleQueryMessage::Row(row) => {
+                if let Some(rows) = answers.last_mut() {
+                    rows.push(Row(row));
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut answers = answers.into_iter();
+    let mut next = || answers.next().unwrap_or_default();
+    let mut reader = Reader::new(&next());
+    reader.children(&next());
+    let (columns, sequences) = (next(), next());
+    let types = Types::new(&next(), &next(), &next());
+    reader.columns(&columns, &sequences, &types);
+    reader.constraints(&next());
+    reader.indexes(&next());
+    reader.triggers(&next());
+    reader.rules(&next());
+    Ok(reader.finish())
+}
+
+/// A row of the server's answer, by the names of its columns.
+struct Row(SimpleQueryRow);
+
+impl Row {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.try_get(name).ok().flatten()
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.get(name).unwrap_or_default()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        self.get(name) == Some("t")
+    }
+
+    fn number<T: FromStr + Default>(&self, name: &str) -> T {
+        self.get(name).and_then(|number| number.parse().ok()).unwrap_or_default()
+    }
+
+    /// Numbers of columns.
+    fn numbers(&self, name: &str) -> impl Iterator<Item = i16> {
+        self.text(name).split(' ').filter_map(|number| number.parse().ok())
+    }
+}
+
+/// The types that columns are of.
+struct Types {
+    types: HashMap<u32, Type>,
+}
+
+struct Type {
+    name: String,
+    builtin: bool,
+    kind: String,
+    base: u32,
+    modifier: i32,
+    element: u32,
+    not_null: bool,
+    has_default: bool,
+    base_declared: String,
+    labels: Vec<String>,
+    checks: Vec<DomainCheck>,
+}
+
+struct DomainCheck {
+    name: String,
+    validated: bool,
+    expr: String,
+}
+
+/// A column's type, below its domains.
+struct Base<'a> {
+    pg_type: PgType,
+    /// How it is written, where it is not the column's own.
+    declared: Option<&'a str>,
+    max_length: Option<u64>,
+    domains: Vec<&'a Type>,
+    /// The type itself.
+    of: Option<&'a Type>,
+    /// Whether only production knows what its elements may be.
+    loose: bool,
+}
+
+impl Types {
+    fn new(types: &[Row], labels: &[Row], checks: &[Row]) -> Self {
+        let made = |row: &Row| Type {
+            name: row.text("name").to_owned(),
+            builtin: row.is("builtin"),
+            kind: row.text("kind").to_owned(),
+            base: row.number("base"),
+            modifier: row.number("modifier"),
+            element: row.number("element"),
+            not_null: row.is("not_null"),
+            has_default: row.is("has_default"),
+            base_declared: row.text("base_declared").to_owned(),
+            labels: Vec::new(),
+            checks: Vec::new(),
+        };
+        let mut types: HashMap<u32, Type> = types.iter().map(|row| (row.number("oid"), made(row))).collect();
+        for row in labels {
+            if let Some(of) = types.get_mut(&row.number("type")) {
+                of.labels.push(row.text("label").to_owned());
+            }
+        }
+        for row in checks {
+            if let Some(of) = types.get_mut(&row.number("type")) {
+                let (name, expr) = (row.text("name").to_owned(), row.text("expr").to_owned());
+                of.checks.push(DomainCheck { name, validated: row.is("validated"), expr });
+            }
+        }
+        Self { types }
+    }
+
+    fn base(&self, oid: u32, modifier: i32) -> Base<'_> {
+        let (mut oid, mut modifier) = (oid, modifier);
+        let (mut declared, mut domains) = (None, Vec::new());
+        let of = loop {
+            match self.types.get(&oid) {
+                Some(domain) if domain.kind == "d" => {
+                    (oid, modifier, declared) = (domain.base, domain.modifier, Some(domain.base_declared.as_str()));
+                    domains.push(domain);
+                }
+                other => break other,
+            }
+        };
+        let mut base = Base { pg_type: PgType::Other, declared, max_length: None, domains, of, loose: false };
+        let Some(of) = of else { return base };
+        if of.element != 0 {
+            let element = self.base(of.element, modifier);
+            let any = matches!(element.pg_type, PgType::Enum | PgType::Other) || !element.domains.is_empty();
+            base.loose = any || element.loose || element.max_length.is_some();
+            base.pg_type = PgType::Array(Box::new(element.pg_type));
+            return base;
+        }
+        base.pg_type = match (of.builtin, of.name.as_str()) {
+            _ if of.kind == "e" => PgType::Enum,
+            (true, "bool") => PgType::Bool,
+            (true, "int2") => PgType::Int2,
+            (true, "int4") => PgType::Int4,
+            (true, "int8") => PgType::Int8,
+            (true, "float4") => PgType::Float4,
+            (true, "float8") => PgType::Float8,
+            (true, "numeric") => numeric(modifier),
+            (true, "text" | "varchar") => PgType::Text,
+            (true, "bpchar") => PgType::Padded,
+            (true, "json") => PgType::Json,
+            (true, "jsonb") => PgType::Jsonb,
+            (true, "uuid") => PgType::Uuid,
+            (true, "bytea") => PgType::Bytea,
+            (true, "date") => PgType::Date,
+            (true, "time") => PgType::Time,
+            (true, "timestamp") => PgType::Timestamp,
+            (true, "timestamptz") => PgType::Timestamptz,
+            (true, "interval") => PgType::Interval,
+            _ => PgType::Other,
+        };
+        let limited = matches!(base.pg_type, PgType::Text | PgType::Padded);
+        base.max_length = u64::try_from(modifier - 4).ok().filter(|_| limited);
+        base
+    }
+}
+
+/// The type of a number by its modifier: sixteen bits of digits, eleven of the places behind the point.
+fn numeric(modifier: i32) -> PgType {
+    match modifier - 4 {
+        none if none < 0 => PgType::Numeric { precision: None, scale: 0 },
+        both => PgType::Numeric {
+            precision: u16::try_from(both >> 16).ok(),
+            scale: (((both & 0x7ff) ^ 0x400) - 0x400) as i16,
+        },
+    }
+}
+
+/// Whether values of a type are the same where the engine finds them the same.
+fn compares_plainly(pg_type: &PgType) -> bool {
+    !matches!(pg_type, PgType::Json | PgType::Jsonb | PgType::Interval | PgType::Array(_) | PgType::Other)
+}
+
+/// A table in the making.
+struct Made {
+    table: CatalogTable,
+    pg: PgTable,
+    /// The number of each column.
+    numbers: Vec<i16>,
+    /// The columns that conditions are translated with: those that the engine compares as production does.
+    plain: Vec<CatalogColumn>,
+}
+
+impl Made {
+    fn at(&self, number: i16) -> Option<usize> {
+        self.numbers.iter().position(|known| *known == number)
+    }
+
+    fn name(&self, number: i16) -> Option<String> {
+        self.at(number).map(|at| self.pg.columns[at].name.clone())
+    }
+
+    fn unread(&mut self, text: String) {
+        self.table.unread.push(text);
+    }
+}
+
+struct Reader {
+    made: Vec<Made>,
+    by_oid: HashMap<u32, usize>,
+}
+
+impl Reader {
+    fn new(tables: &[Row]) -> Self {
+        let mut reader = Self { made: Vec::new(), by_oid: HashMap::new() };
+        for row in tables {
+            let (schema, real) = (row.text("schema").to_owned(), row.text("name").to_owned());
+            let name = if row.is("own") { real.clone() } else { format!("{schema}.{real}") };
+            let oid = row.number("oid");
+            let pg = PgTable { schema, name: real, oid, row_security: row.is("row_security"), ..PgTable::default() };
+            let mut table = CatalogTable { name, ..CatalogTable::default() };
+            if let Some(key) = row.get("partitioned").filter(|_| !row.is("takes_all")) {
+                table.unread.push(format!("partitions by {key}: a row that fits none of them"));
+            }
+            reader.by_oid.insert(oid, reader.made.len());
+            reader.made.push(Made { table, pg, numbers: Vec::new(), plain: Vec::new() });
+        }
+        reader
+    }
+
+    fn made(&mut self, row: &Row) -> Option<&mut Made> {
+        let at = *self.by_oid.get(&row.number("table"))?;
+        self.made.get_mut(at)
+    }
+
+    fn children(&mut self, rows: &[Row]) {
+        for row in rows {
+            let Some(made) = self.made(row) else { continue };
+            let (schema, name) = (row.text("schema"), row.text("name"));
+            let name = if schema == made.pg.schema { name.to_owned() } else { format!("{schema}.{name}") };
+            if row.is("is_partition") {
+                made.pg.foreign |= row.is("is_foreign");
+                made.pg.partitions.push(name);
+            } else {
+                made.unread(format!("table `{name}` inherits from it: its rows are found here too"));
+            }
+        }
+    }
+
+    fn columns(&mut self, columns: &[Row], sequences: &[Row], types: &Types) {
+        let key = |row: &Row| (row.number::<u32>("table"), row.number::<i16>("number"));
+        let mut sequences: HashMap<_, _> = sequences.iter().map(|row| (key(row), sequence(row))).collect();
+        for row in columns {
+            let sequence = sequences.remove(&key(row));
+            let Some(made) = self.made(row) else { continue };
+            let base = types.base(row.number("type"), row.number("modifier"));
+            let (name, declared) = (row.text("name").to_owned(), row.text("declared").to_owned());
+            let identity = match row.text("identity") {
+                "a" => Some(Identity::Always),
+                "d" => Some(Identity::ByDefault),
+                _ => None,
+            };
+            let generated = row.is("is_generated");
+            let has_default = row.is("has_default") || base.domains.iter().any(|domain| domain.has_default);
+            let column = CatalogColumn {
+                name: name.clone(),
+                declared: declared.clone(),
+                data_type: base.pg_type.arrow(),
+                not_null: row.is("not_null") || base.domains.iter().any(|domain| domain.not_null),
+                has_default: !generated && (has_default || identity.is_some()),
+                generated,
+                max_length: base.max_length,
+                significant_digits: None,
+                form: base.pg_type.form(),
+            };
+            let plain = row.is("plain") && base.pg_type != PgType::Other;
+            made.numbers.push(row.number("number"));
+            if plain {
+                made.plain.push(column.clone());
+            }
+            made.table.columns.push(column);
+            checks_of_type(made, &name, &declared, &base);
+            let declared = base.declared.map_or(declared, str::to_owned);
+            let collation = row.get("collation").map_or(String::new(), |collation| format!(" COLLATE {collation}"));
+            made.pg.columns.push(PgColumn { name, pg_type: base.pg_type, declared, collation, identity, sequence });
+        }
+    }
+
+    fn constraints(&mut self, rows: &[Row]) {
+        for row in rows {
+            let to = self.by_oid.get(&row.number("to")).map(|to| &self.made[*to]);
+            let to_name = to.map(|to| to.table.name.clone());
+            let to_columns: Vec<_> = row.numbers("to_columns").filter_map(|number| to?.name(number)).collect();
+            let Some(made) = self.made(row) else { continue };
+            let (name, definition, kind) = (row.text("name"), row.text("definition"), row.text("kind"));
+            let of = row.get("part").map_or_else(String::new, |part| format!(" of the partition `{part}`"));
+            let what = match kind {
+                "f" => "foreign key",
+                "c" => "CHECK constraint",
+                _ => "exclusion constraint",
+            };
+            if !row.is("validated") {
+                made.pg.broken.push(format!("{what} `{name}`{of} is not validated"));
+            }
+            if !of.is_empty() {
+                made.unread(format!("{what} `{name}`{of}: {definition}"));
+                continue;
+            }
+            let columns: Vec<_> = row.numbers("columns").filter_map(|number| made.name(number)).collect();
+            match (kind, to_name) {
+                ("f", Some(to)) if columns.len() == to_columns.len() => {
+                    if row.is("is_full") && columns.len() > 1 {
+                        made.unread(format!(
+                            "foreign key `{name}` is MATCH FULL: a row where some of {} are NULL and others are not",
+                            list(&columns)
+                        ));
+                    }
+                    made.table.foreign_keys.push(ForeignKey { columns, to, to_columns });
+                }
+                ("c", _) => match translate(row.text("expr"), &made.plain, None) {
+                    Some(sql) => made.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None }),
+                    None => made.unread(format!("{what} `{name}`: {definition}")),
+                },
+                _ => made.unread(format!("{what} `{name}`: {definition}")),
+            }
+        }
+    }
+
+    fn indexes(&mut self, rows: &[Row]) {
+        for row in rows {
+            let Some(made) = self.made(row) else { continue };
+            let (name, definition) = (row.text("name"), row.text("definition"));
+            let of = row.get("part").map_or_else(String::new, |part| format!(" of the partition `{part}`"));
+            if !row.is("valid") {
+                made.pg.broken.push(format!("index `{name}`{of} is not valid"));
+            }
+            if !row.is("is_unique") || (!of.is_empty() && row.is("attached")) {
+                continue;
+            }
+            let numbers: Vec<_> = row.numbers("columns").take(row.number("keys")).collect();
+            let at: Option<Vec<usize>> = numbers.iter().map(|number| made.at(*number)).collect();
+            let alike =
+                row.is("plain") && at.iter().flatten().all(|at| compares_plainly(&made.pg.columns[*at].pg_type));
+            let columns: Vec<_> = numbers.iter().filter_map(|number| made.name(*number)).collect();
+            let why = if !of.is_empty() {
+                Some(of.as_str())
+            } else if at.is_none() {
+                Some(" over an expression")
+            } else if row.is("nulls_not_distinct") {
+                Some(" that takes NULLs for the same")
+            } else if !alike {
+                Some(" that takes values for the same in its own way")
+            } else {
+                None
+            };
+            if row.is("is_primary") && of.is_empty() {
+                if let Some(why) = why {
+                    made.unread(format!("primary key `{name}`{why}: {definition}"));
+                }
+                made.table.primary_key = columns;
+                continue;
+            }
+            if let Some(why) = why {
+                made.unread(format!("unique index `{name}`{why}: {definition}"));
+                continue;
+            }
+            let condition = match row.get("predicate") {
+                None => None,
+                Some(own) => match translate_exactly(own, &made.plain) {
+                    Some(sql) => Some(Condition { sql, own: own.to_owned() }),
+                    None => {
+                        made.unread(format!("unique index `{name}` over some rows: {definition}"));
+                        continue;
+                    }
+                },
+            };
+            let name = name.to_owned();
+            made.table.uniques.push(UniqueConstraint { name, columns, ignore_case: Vec::new(), condition });
+        }
+    }
+
+    fn triggers(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Some(made) = self.made(row) {
+                made.table.triggers.push(row.text("name").to_owned());
+            }
+        }
+    }
+
+    fn rules(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Some(made) = self.made(row) {
+                let definition: Vec<_> = row.text("definition").split_whitespace().collect();
+                made.unread(format!("rule `{}` on INSERT: {}", row.text("name"), definition.join(" ")));
+            }
+        }
+    }
+
+    fn finish(self) -> PgCatalog {
+        let mut found = PgCatalog::default();
+        for made in self.made {
+            found.tables.insert(made.table.name.clone(), made.pg);
+            found.catalog.tables.push(Arc::new(made.table));
+        }
+        found.catalog.tables.sort_by(|one, other| one.name.cmp(&other.name));
+        found
+    }
+}
+
+/// What a column's type says of its values, as checks.
+fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) {
+    if base.pg_type == PgType::Other || base.loose {
+        made.unread(format!("column `{name}` of type {declared}: its values are checked by production only"));
+    }
+    if let (PgType::Enum, Some(of)) = (&base.pg_type, base.of) {
+        let labels: Vec<_> = of.labels.iter().map(|label| literal(label)).collect();
+        // An enum without values takes only NULL.
+        let sql = match labels.as_slice() {
+            [] => format!("{} IS NULL", ident(name)),
+            labels => format!("{} IN ({})", ident(name), labels.join(", ")),
+        };
+        made.table.checks.push(CheckConstraint {
+            name: format!("{}({name})", of.name),
+            sql,
+            reason: Some(format!("it is none of the values of the type `{}`: {}", of.name, of.labels.join(", "))),
+        });
+    }
+    for domain in &base.domains {
+        for check in &domain.checks {
+            if !check.validated {
+                made.pg
+                    .broken
+                    .push(format!("constraint `{}` of the domain `{}` is not validated", check.name, domain.name));
+            }
+            match translate(&check.expr, &made.plain, Some(name)) {
+                Some(sql) => {
+                    let (name, domain) = (format!("{}({name})", check.name), &domain.name);
+                    let reason = Some(format!("it is no value of the domain `{domain}`: {}", check.expr));
+                    made.table.checks.push(CheckConstraint { name, sql, reason });
+                }
+                None => made.unread(format!("column `{name}` of the domain `{}`: CHECK {}", domain.name, check.expr)),
+            }
+        }
+    }
+}
+
+fn sequence(row: &Row) -> Sequence {
+    Sequence {
+        schema: row.text("schema").to_owned(),
+        name: row.text("name").to_owned(),
+        increment: row.number("increment"),
+        min: row.number("min"),
+        max: row.number("max"),
+        cycle: row.is("cycle"),
+        cache: row.number("cache"),
+    }
+}

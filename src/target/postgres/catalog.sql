@@ -1,0 +1,130 @@
+-- One message to the server, so one transaction and one moment. Names are written out in full where they are of no
+-- system schema, and literals in one way, whatever the session is set to. `{schema}` is the schema's name as a literal.
+-- What only some versions of the server know is asked for as JSON.
+
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL standard_conforming_strings = on;
+SET LOCAL quote_all_identifiers = off;
+SET LOCAL datestyle = ISO;
+SET LOCAL intervalstyle = postgres;
+SET LOCAL timezone = UTC;
+SET LOCAL bytea_output = hex;
+
+-- tables
+WITH RECURSIVE {wanted}
+SELECT c.oid, n.nspname AS schema, c.relname AS name, n.nspname = {schema} AND NOT c.relispartition AS own,
+       row_security_active(c.oid) AS row_security, CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partitioned,
+       EXISTS (SELECT FROM pg_partitioned_table p WHERE p.partrelid = c.oid AND (p.partdefid <> 0 OR p.partstrat = 'h')) AS takes_all
+FROM wanted w JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY c.relname, n.nspname;
+
+-- children
+WITH RECURSIVE {wanted}
+SELECT e.root AS "table", n.nspname AS schema, c.relname AS name, c.relkind = 'f' AS is_foreign, true AS is_partition
+FROM every e JOIN pg_class c ON c.oid = e.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE e.part IS NOT NULL
+UNION ALL
+SELECT w.oid, n.nspname, c.relname, c.relkind = 'f', false
+FROM wanted w JOIN pg_inherits i ON i.inhparent = w.oid JOIN pg_class c ON c.oid = i.inhrelid AND NOT c.relispartition
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY 1, 2, 3;
+
+-- columns
+WITH RECURSIVE {wanted}, home AS MATERIALIZED (
+    SELECT d.encoding <> 0 AND NOT coalesce(concat_ws(' ', d.datctype, to_jsonb(d) ->> 'daticulocale', to_jsonb(d) ->> 'datlocale')
+               ~* '(^| )(tr|az)([-_.]|$)', false) AS plain, d.encoding <> 0 AS encoded
+    FROM pg_database d WHERE d.datname = current_database()
+), collations AS MATERIALIZED (
+    SELECT k.oid, CASE WHEN k.collprovider = 'd' THEN h.plain ELSE h.encoded AND k.collisdeterministic AND
+               NOT concat_ws(' ', k.collctype, to_jsonb(k) ->> 'colliculocale', to_jsonb(k) ->> 'colllocale') ~* '(^| )(tr|az)([-_.]|$)'
+           END AS plain
+    FROM pg_collation k, home h
+)
+SELECT a.attrelid AS "table", a.attnum AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS modifier,
+       format_type(a.atttypid, a.atttypmod) AS declared, a.attnotnull AS not_null, a.attgenerated <> '' AS is_generated,
+       a.attidentity AS identity, a.atthasdef AND a.attgenerated = '' AS has_default, coalesce(k.plain, true) AS plain,
+       (SELECT format('%I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
+        WHERE c.oid = a.attcollation AND c.collprovider <> 'd') AS collation
+FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid LEFT JOIN collations k ON k.oid = a.attcollation
+WHERE a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attrelid, a.attnum;
+
+-- sequences: that of a plain default first, then one that belongs to the column
+WITH RECURSIVE {wanted}, fed AS (
+    SELECT f.adrelid AS "table", f.adnum AS number, d.refobjid AS sequence, 1 AS rank
+    FROM wanted w JOIN pg_attrdef f ON f.adrelid = w.oid
+         JOIN pg_depend d ON d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass
+         JOIN pg_sequence s ON s.seqrelid = d.refobjid
+    WHERE pg_get_expr(f.adbin, f.adrelid) ~ '^nextval[(]''([^'']|'''')*''::regclass[)]$'
+    UNION ALL
+    SELECT d.refobjid, d.refobjsubid, d.objid, 2
+    FROM wanted w JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = w.oid AND d.refobjsubid > 0
+    WHERE d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+)
+SELECT DISTINCT ON (f."table", f.number) f."table", f.number, n.nspname AS schema, c.relname AS name,
+       s.seqincrement AS increment, s.seqmin AS min, s.seqmax AS max, s.seqcycle AS cycle, s.seqcache AS cache
+FROM fed f JOIN pg_sequence s ON s.seqrelid = f.sequence JOIN pg_class c ON c.oid = f.sequence
+     JOIN pg_namespace n ON n.oid = c.relnamespace
+ORDER BY f."table", f.number, f.rank, f.sequence;
+
+-- types
+WITH RECURSIVE {wanted}, {used}
+SELECT t.oid, n.nspname = 'pg_catalog' AS builtin, t.typname AS name, t.typtype AS kind, t.typbasetype AS base,
+       t.typtypmod AS modifier, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END AS element,
+       t.typnotnull AS not_null, t.typtype = 'd' AND t.typdefault IS NOT NULL AS has_default,
+       format_type(t.typbasetype, t.typtypmod) AS base_declared
+FROM used u JOIN pg_type t ON t.oid = u.oid JOIN pg_namespace n ON n.oid = t.typnamespace;
+
+-- labels of enums
+WITH RECURSIVE {wanted}, {used}
+SELECT e.enumtypid AS type, e.enumlabel AS label
+FROM used u JOIN pg_enum e ON e.enumtypid = u.oid
+ORDER BY e.enumtypid, e.enumsortorder;
+
+-- checks of domains
+WITH RECURSIVE {wanted}, {used}
+SELECT k.contypid AS type, k.conname AS name, k.convalidated AS validated, pg_get_expr(k.conbin, 0) AS expr
+FROM used u JOIN pg_constraint k ON k.contypid = u.oid AND k.contype = 'c'
+WHERE coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+ORDER BY k.contypid, k.conname;
+
+-- constraints that are no index
+WITH RECURSIVE {wanted}
+SELECT e.root AS "table", e.part, k.conname AS name, k.contype AS kind, k.convalidated AS validated,
+       array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
+       k.confmatchtype = 'f' AS is_full, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
+       pg_get_constraintdef(k.oid) AS definition
+FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
+WHERE k.contype IN ('c', 'f', 'x') AND NOT (e.part IS NOT NULL AND (k.coninhcount > 0 OR k.conparentid <> 0))
+      -- A reference to a partitioned table stands there once more for each of its partitions.
+      AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
+      AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
+ORDER BY e.root, e.part NULLS FIRST, k.conname, k.oid;
+
+-- indexes that are unique or not valid
+WITH RECURSIVE {wanted}
+SELECT e.root AS "table", e.part, c.relname AS name, i.indisunique AS is_unique, i.indisprimary AS is_primary,
+       i.indisvalid AND i.indisready AS valid, i.indkey AS columns, i.indnkeyatts AS keys,
+       EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS attached,
+       pg_get_expr(i.indpred, i.indrelid) AS predicate, pg_get_indexdef(i.indexrelid) AS definition,
+       coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_not_distinct,
+       NOT EXISTS (SELECT FROM unnest(i.indcollation) o JOIN pg_collation k ON k.oid = o WHERE NOT k.collisdeterministic)
+       AND NOT EXISTS (SELECT FROM unnest(i.indclass) o JOIN pg_opclass k ON k.oid = o
+                       WHERE k.opcnamespace <> 'pg_catalog'::regnamespace) AS plain
+FROM every e JOIN pg_index i ON i.indrelid = e.oid JOIN pg_class c ON c.oid = i.indexrelid
+WHERE i.indislive AND (i.indisunique AND NOT i.indisexclusion OR NOT (i.indisvalid AND i.indisready))
+ORDER BY e.root, e.part NULLS FIRST, c.relname;
+
+-- triggers
+WITH RECURSIVE {wanted}
+SELECT DISTINCT e.root AS "table", t.tgname AS name
+FROM every e JOIN pg_trigger t ON t.tgrelid = e.oid
+WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 4 <> 0
+ORDER BY e.root, t.tgname;
+
+-- rules
+WITH RECURSIVE {wanted}
+SELECT r.ev_class AS "table", r.rulename AS name, pg_get_ruledef(r.oid) AS definition
+FROM wanted w JOIN pg_rewrite r ON r.ev_class = w.oid
+WHERE r.ev_type = '3' AND r.ev_enabled <> 'D'
+ORDER BY r.ev_class, r.rulename;

@@ -1,0 +1,207 @@
+//! What a PostgreSQL error means to the user, and what to do next.
+
+use std::error::Error as _;
+use std::io::{Error as IoError, ErrorKind};
+
+use rustls::CertificateError::{
+    ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+};
+use tokio_postgres::Error as PgError;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::error::Error;
+
+/// Whom the error is about.
+pub(super) struct Whom<'a> {
+    /// The target, without secrets.
+    pub(super) shown: &'a str,
+    /// Its hosts and ports.
+    pub(super) places: &'a str,
+    /// The role.
+    pub(super) user: &'a str,
+    /// The database.
+    pub(super) database: &'a str,
+}
+
+const NOTHING_LOADED: &str = "nothing was loaded; run again once the server is there";
+const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
+
+/// The error in the user's words.
+pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
+    if let Some(error) = error.as_db_error() {
+        return of_server(error, whom);
+    }
+    let cause = error.source();
+    if let Some(error) = cause.and_then(tls) {
+        return of_tls(error, whom);
+    }
+    let reason = cause.map_or_else(|| error.to_string(), ToString::to_string);
+    let io = cause.and_then(|cause| cause.downcast_ref::<IoError>());
+    let Whom { places, shown, user, .. } = whom;
+    // The library keeps its kinds to itself, but for their texts.
+    match error.to_string().as_str() {
+        "error connecting to server" => of_connecting(io.map(IoError::kind), &reason, whom),
+        "error performing TLS handshake" if reason.contains("does not support TLS") => {
+            Error::unreachable(format!("the server at {places} offers no TLS")).hint(
+                "switch it on there (`ssl = on`), or, where nobody else is on the network between, write \
+                 `sslmode=disable` into the target's URL",
+            )
+        }
+        "error performing TLS handshake" => Error::unreachable(format!("no TLS with the server at {places}: {reason}")),
+        "invalid configuration" if reason.contains("password") => {
+            Error::unreachable(format!("the server at {places} wants a password of `{user}`, and there is none"))
+                .hint("set PGPASSWORD, or add a line to ~/.pgpass")
+        }
+        "authentication error" | "invalid configuration" => {
+            Error::unreachable(format!("cannot log in to {places} as `{user}`: {reason}"))
+        }
+        "connection closed" | "error communicating with the server" => {
+            Error::unreachable(format!("the connection to `{shown}` was cut: {reason}")).hint(NOTHING_LOADED)
+        }
+        what => Error::internal(if cause.is_some() { format!("{what}: {reason}") } else { reason }),
+    }
+}
+
+/// The TLS error in an input or output error.
+fn tls<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    cause.downcast_ref::<IoError>()?.get_ref()?.downcast_ref()
+}
+
+fn of_tls(error: &rustls::Error, whom: &Whom<'_>) -> Error {
+    let places = whom.places;
+    let rustls::Error::InvalidCertificate(reason) = error else {
+        let hint = "where the server asks for a certificate, give one: `sslcert=FILE&sslkey=FILE` in the target's URL";
+        return Error::unreachable(format!("no TLS with the server at {places}: {error}")).hint(hint);
+    };
+    let (what, hint) = match reason {
+        NotValidForName | NotValidForNameContext { .. } => (
+            format!("is for another host: {reason}"),
+            "write the host into the target's URL as the certificate names it; its address can be told with `hostaddr=`",
+        ),
+        UnknownIssuer => (
+            "is signed by an authority that is not trusted here".into(),
+            "give that authority's certificate: `sslrootcert=FILE` in the target's URL",
+        ),
+        ExpiredContext { time, not_after } => (
+            format!("expired {} days ago", time.as_secs().saturating_sub(not_after.as_secs()) / (24 * 60 * 60)),
+            "the server needs a new certificate; is this machine's clock right?",
+        ),
+        NotValidYet | NotValidYetContext { .. } => ("is not valid yet".into(), "is this machine's clock right?"),
+        other if other.to_string().contains("CaUsedAsEndEntity") => (
+            "is signed by itself".into(),
+            "where it is the right one, give a copy of it: `sslrootcert=FILE` in the target's URL",
+        ),
+        other => (format!("is not accepted: {other}"), "the server needs another certificate"),
+    };
+    Error::unreachable(format!("the certificate of the server at {places} {what}")).hint(hint)
+}
+
+fn of_connecting(kind: Option<ErrorKind>, reason: &str, whom: &Whom<'_>) -> Error {
+    let Whom { places, shown, .. } = whom;
+    let several = places.contains(", ");
+    let one = if several { "none of" } else { "the server at" };
+    match kind {
+        Some(ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+            Error::unreachable(format!("nothing answers at {places}: {reason}"))
+                .hint("is the server running, and are the host and the port right?")
+        }
+        Some(ErrorKind::TimedOut) => Error::unreachable(format!("no answer from {places} in time")).hint(
+            "is there a firewall between, and are the host and the port right? `connect_timeout=30` waits longer",
+        ),
+        Some(ErrorKind::PermissionDenied) if reason.contains("does not allow writes") => {
+            Error::unreachable(format!("{one} {places} takes writes")).hint("name the primary in the target's URL")
+        }
+        _ if reason.contains("lookup") || reason.contains("resolve") => {
+            Error::unreachable(format!("the host of `{shown}` is not known ({places}): {reason}"))
+                .hint("is its name right, and does this machine reach its name server?")
+        }
+        _ => Error::unreachable(format!("cannot reach {places}: {reason}")),
+    }
+}
+
+fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
+    let Whom { places, user, database, shown } = whom;
+    let said = error.message();
+    match error.code() {
+        &SqlState::INVALID_PASSWORD => {
+            Error::unreachable(format!("the server at {places} refuses the password of `{user}`"))
+                .hint("it is taken from the URL, else from PGPASSWORD, else from the password file (~/.pgpass)")
+        }
+        &SqlState::INVALID_CATALOG_NAME => Error::unreachable(format!("there is no database `{database}` at {places}"))
+            .hint("is its name in the target's URL right?"),
+        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Error::unreachable(format!(
+            "`{user}` may not log in to `{database}` at {places}: {said}"
+        ))
+        .hint("the role needs LOGIN, and a line in the server's pg_hba.conf for this machine, with TLS or without"),
+        &SqlState::CANNOT_CONNECT_NOW => {
+            Error::unreachable(format!("the server at {places} is not ready: {said}")).hint("run again in a moment")
+        }
+        &(SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN) => {
+            Error::unreachable(format!("the server at {places} ended the session: {said}")).hint(NOTHING_LOADED)
+        }
+        &(SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | SqlState::TOO_MANY_CONNECTIONS) => {
+            let hint = if error.code() == &SqlState::TOO_MANY_CONNECTIONS {
+                "run again when others have left, or with fewer `load.connections`"
+            } else {
+                NOTHING_LOADED
+            };
+            Error::unreachable(format!("the server at {places} keeps no session for us: {said}")).hint(hint)
+        }
+        &SqlState::LOCK_NOT_AVAILABLE => {
+            Error::unreachable(format!("another session holds a lock that is needed: {said}{}", context(error)))
+                .hint("nothing was loaded; run again, or wait longer with `load.lock_timeout`")
+        }
+        &SqlState::QUERY_CANCELED if said.contains("user request") => {
+            Error::unreachable("somebody cancelled the statement at the server").hint("nothing was loaded; run again")
+        }
+        &SqlState::QUERY_CANCELED => Error::unreachable(format!("a statement took too long: {said}{}", context(error)))
+            .hint("nothing was loaded; raise `load.statement_timeout` where that much time is meant"),
+        &SqlState::T_R_DEADLOCK_DETECTED => {
+            Error::unreachable(format!("another session waits for us as we for it: {said}"))
+                .hint("nothing was loaded; run again")
+        }
+        &SqlState::T_R_SERIALIZATION_FAILURE => {
+            Error::unreachable(format!("another session was faster: {said}")).hint("nothing was loaded; run again")
+        }
+        &(SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY) => {
+            Error::unreachable(format!("the server at {places} is full: {said}"))
+                .hint("nothing was loaded; make room there and run again")
+        }
+        &SqlState::INSUFFICIENT_PRIVILEGE if is_row_security(error) => {
+            Error::pipeline(format!("row-level security hides rows of production from `{user}`: {said}"))
+                .hint("let the loader see all rows: a role with BYPASSRLS, or a policy-free table")
+        }
+        &SqlState::INSUFFICIENT_PRIVILEGE => Error::pipeline(format!("`{user}` lacks a right: {said}"))
+            .hint(format!("{SETUP}; by hand: GRANT SELECT, INSERT on production's tables")),
+        &SqlState::READ_ONLY_SQL_TRANSACTION => Error::unreachable(format!("`{shown}` takes no writes: {said}"))
+            .hint("name the primary in the target's URL; is `default_transaction_read_only` set for the role?"),
+        &(SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_FUNCTION) => {
+            Error::pipeline(format!("`{shown}` lacks something: {said}")).hint(SETUP)
+        }
+        &SqlState::RAISE_EXCEPTION => Error::data(format!("production refused a row: {said}{}", context(error)))
+            .hint("nothing was loaded; a trigger or a function of production raised this"),
+        code if code.code().starts_with("23") => {
+            Error::data(format!("production refused a row: {said}{}", rest(error))).hint("nothing was loaded")
+        }
+        // Class 08 is what poolers say where there is no server behind them.
+        code if code.code().starts_with("08") => {
+            Error::unreachable(format!("no session with {places}: {said}")).hint(NOTHING_LOADED)
+        }
+        code => Error::internal(format!("the server says {}: {said}{}{}", code.code(), rest(error), context(error))),
+    }
+}
+
+/// Whether a refusal is due to row-level security, in whatever language it is told.
+fn is_row_security(error: &DbError) -> bool {
+    error.routine() == Some("check_enable_rls") || error.message().contains("row-level security")
+}
+
+/// The server's own detail and hint.
+fn rest(error: &DbError) -> String {
+    [error.detail(), error.hint()].into_iter().flatten().fold(String::new(), |text, more| text + "; " + more)
+}
+
+/// Where in the server it happened, such as in which trigger; the first line of it.
+fn context(error: &DbError) -> String {
+    error.where_().and_then(|place| place.lines().next()).map_or_else(String::new, |place| format!(" ({place})"))
+}

@@ -1,0 +1,234 @@
+//! Which keys are free, while other programs hand out keys as well.
+//!
+//! A table with a sequence gives a block out of it, committed before a key is used. One without is held from the moment its
+//! largest key is read until the load commits.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use super::catalog::{PgCatalog, Sequence};
+use super::connect::Connector;
+use super::names::{Names, qualified};
+use crate::engine::{ident, literal};
+use crate::error::{Error, Result};
+use crate::spec::StartRowNumber;
+use crate::target::{Block, KeyRequest};
+
+/// How long writers may have to wait for one try to reserve a block.
+const TRY: &str = "200ms";
+
+/// Tries before a sequence counts as held; with growing pauses between, about a minute.
+const TRIES: u32 = 40;
+
+/// A code of our own functions: the keys cannot be had.
+const REFUSED: &str = "DP001";
+
+/// The keys of one table.
+pub(super) struct Keys<'a> {
+    pub(super) connector: &'a Connector,
+    pub(super) client: &'a Client,
+    pub(super) known: &'a PgCatalog,
+    pub(super) request: &'a KeyRequest,
+    /// Whether there is a control schema to ask.
+    pub(super) control: bool,
+}
+
+impl Keys<'_> {
+    /// The sequence that fills the key column by itself.
+    pub(super) fn sequence(&self) -> Option<&Sequence> {
+        self.known.tables.get(&self.request.table)?.column(&self.request.column)?.sequence.as_ref()
+    }
+
+    /// The block that the request would get now.
+    pub(super) async fn next(&self) -> Result<Block> {
+        let first = match (self.request.start, self.sequence()) {
+            (StartRowNumber::At(first), _) => first,
+            (StartRowNumber::Auto, Some(sequence)) => match self.next_of(sequence).await? {
+                Some(next) => next,
+                None => self.largest().await?.saturating_add(1),
+            },
+            (StartRowNumber::Auto, None) => self.largest().await?.saturating_add(1),
+        };
+        let block = self.block(first)?;
+        if self.request.start != StartRowNumber::Auto && self.request.count > 0 {
+            self.refuse_taken(&block).await?;
+        }
+        Ok(block)
+    }
+
+    /// Reserves a block out of the table's sequence, in a transaction of its own.
+    pub(super) async fn reserve(&self, run: &str) -> Result<Block> {
+        let start = match self.request.start {
+            StartRowNumber::Auto => None,
+            StartRowNumber::At(first) => {
+                self.refuse_taken(&self.block(first)?).await?;
+                Some(first)
+            }
+        };
+        let sql = format!(
+            "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SELECT delta.reserve({}, {}, {}, {}); COMMIT",
+            literal(run),
+            literal(&self.request.table),
+            start.map_or("NULL".to_owned(), |start| start.to_string()),
+            self.request.count
+        );
+        let mut pause = Duration::from_millis(20);
+        for _ in 0..TRIES {
+            match self.client.simple_query(&sql).await {
+                Ok(answer) => {
+                    let first = answer.iter().find_map(|message| match message {
+                        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+                        _ => None,
+                    });
+                    return self.block(first.ok_or_else(|| Error::internal("`delta.reserve` gave no key"))?);
+                }
+                Err(error) => {
+                    self.client.batch_execute("ROLLBACK").await.map_err(|error| self.fault(&error))?;
+                    let held = error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE);
+                    if !held {
+                        return Err(self.fault(&error));
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_secs(2));
+        }
+        let sequence = self.sequence().map_or("", |sequence| sequence.name.as_str());
+        Err(Error::unreachable(format!("other programs hold the sequence `{sequence}` of `{}`", self.request.table))
+            .hint("a transaction that took a number keeps it until it ends: look for long ones in pg_stat_activity; nothing was loaded"))
+    }
+
+    /// Notes a block in the ledger.
+    pub(super) async fn note(&self, block: &Block, run: &str) -> Result<()> {
+        let sql = "INSERT INTO delta.block (table_name, first, last, run) VALUES ($1, $2, $3, $4)";
+        let noted = self.client.execute(sql, &[&block.table, &block.first, &block.last, &run]).await;
+        noted.map(|_| ()).map_err(|error| self.fault(&error))
+    }
+
+    fn fault(&self, error: &tokio_postgres::Error) -> Error {
+        match error.as_db_error() {
+            Some(refused) if refused.code().code() == REFUSED => {
+                Error::refused(format!("no keys for `{}`: {}", self.request.table, refused.message()))
+                    .hint(refused.hint().unwrap_or_default())
+            }
+            _ => self.connector.explain("cannot read the keys", error),
+        }
+    }
+
+    fn block(&self, first: i64) -> Result<Block> {
+        let request = self.request;
+        let last = i128::from(first) + i128::from(request.count) - 1;
+        if request.count > 0 && last > i128::from(request.largest) {
+            let message = format!(
+                "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
+                request.table, request.count, request.column, request.largest
+            );
+            return Err(Error::refused(message)
+                .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
+        }
+        let last = if request.count == 0 { first.saturating_sub(1) } else { last as i64 };
+        Ok(Block { table: request.table.clone(), first, last })
+    }
+
+    /// What a sequence gives next; None where this user may not look.
+    async fn next_of(&self, sequence: &Sequence) -> Result<Option<i64>> {
+        let name = qualified(&sequence.schema, &sequence.name);
+        let may = "SELECT has_sequence_privilege($1::text::regclass, 'SELECT')";
+        let may = self.client.query_one(may, &[&name]).await.map_err(|error| self.fault(&error))?;
+        if !may.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        let sql = format!("SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {name}");
+        let row = self.client.query_one(&sql, &[]).await.map_err(|error| self.fault(&error))?;
+        Ok(Some(row.get(0)))
+    }
+
+    /// Where keys of the table are, beside the ledger: production itself, and the history.
+    fn places(&self) -> Vec<String> {
+        let mut places = Vec::new();
+        if let Some(table) = self.known.tables.get(&self.request.table) {
+            places.push(qualified(&table.schema, &table.name));
+        }
+        if self.control {
+            places.push(Names::history(&self.request.table));
+        }
+        places
+    }
+
+    /// SQL: a key's number, and which values between two numbers are keys; an index answers both.
+    fn number(&self, first: i64, last: i64) -> (String, String) {
+        let column = ident(&self.request.column);
+        match &self.request.text {
+            None => (format!("{column}::bigint"), format!("{column} BETWEEN {first} AND {last}")),
+            Some(text) => {
+                let prefix = text.prefix.chars().count();
+                let digits = text.width.saturating_sub(prefix);
+                (
+                    format!("substr({column}, {})::bigint", prefix + 1),
+                    format!(
+                        "{column} BETWEEN {} AND {} AND left({column}, {prefix}) = {} AND substr({column}, {}) ~ '^[0-9]{{{digits}}}$'",
+                        literal(&text.format(first)),
+                        literal(&text.format(last)),
+                        literal(&text.prefix),
+                        prefix + 1
+                    ),
+                )
+            }
+        }
+    }
+
+    /// The largest key of all; 0 where there is none.
+    async fn largest(&self) -> Result<i64> {
+        let mut largest = 0;
+        let lowest = if self.request.text.is_some() { 0 } else { i64::MIN };
+        let highest = self.request.text.as_ref().map_or(i64::MAX, crate::target::TextKey::largest);
+        let (number, is_key) = self.number(lowest, highest);
+        for place in self.places() {
+            let sql = match self.request.text {
+                // A cast would hide the column from its index.
+                None => format!("SELECT max({})::bigint FROM {place}", ident(&self.request.column)),
+                Some(_) => format!(
+                    "SELECT {number} FROM {place} WHERE {is_key} ORDER BY {} DESC LIMIT 1",
+                    ident(&self.request.column)
+                ),
+            };
+            let found = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))?;
+            largest = largest.max(found.and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or(0));
+        }
+        if self.control {
+            let sql = "SELECT max(last) FROM delta.block WHERE table_name = $1";
+            let row = self.client.query_one(sql, &[&self.request.table]).await.map_err(|error| self.fault(&error))?;
+            largest = largest.max(row.get::<_, Option<i64>>(0).unwrap_or(0));
+        }
+        Ok(largest)
+    }
+
+    /// Refuses a block that is not free.
+    async fn refuse_taken(&self, block: &Block) -> Result<()> {
+        let Some(why) = self.taken(block).await? else { return Ok(()) };
+        let Block { table, first, last } = block;
+        Err(Error::refused(format!("the keys {first} to {last} of `{table}` are not free: {why}"))
+            .hint("set `start_row_number: auto`, or a number above all keys; nothing was written"))
+    }
+
+    async fn taken(&self, block: &Block) -> Result<Option<String>> {
+        let (number, is_key) = self.number(block.first, block.last);
+        for place in self.places() {
+            let sql = format!("SELECT {number} FROM {place} WHERE {is_key} LIMIT 1");
+            if let Some(row) = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))? {
+                return Ok(Some(format!("key {} is in production or in the key map already", row.get::<_, i64>(0))));
+            }
+        }
+        if !self.control {
+            return Ok(None);
+        }
+        let sql =
+            "SELECT first, last, run FROM delta.block WHERE table_name = $1 AND first <= $3 AND last >= $2 LIMIT 1";
+        let found = self.client.query_opt(sql, &[&block.table, &block.first, &block.last]).await;
+        Ok(found.map_err(|error| self.fault(&error))?.map(|row| {
+            let (first, last, run): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
+            format!("run {run} has the keys {first} to {last}")
+        }))
+    }
+}

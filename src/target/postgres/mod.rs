@@ -1,0 +1,316 @@
+//! PostgreSQL: production in use, loaded beside the programs that write to it.
+//!
+//! Staging is a schema of unlogged tables that the loading role makes itself; what is remembered (runs, files, key blocks, the
+//! key map) is in the schema `delta`, which `pipeline setup` makes. The loading role has SELECT and INSERT on production;
+//! what needs more is done by functions of `delta` that do just that.
+
+mod catalog;
+mod check;
+mod connect;
+mod copy;
+mod decode;
+mod encode;
+mod fault;
+mod keys;
+mod known;
+mod load;
+mod lookup;
+mod names;
+mod numeric;
+mod outcome;
+mod privileges;
+mod refusal;
+mod regex;
+mod setup;
+mod staging;
+mod tls;
+mod types;
+mod url;
+
+#[cfg(test)]
+#[path = "../../../tests/it/server.rs"]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "the integration tests' own"
+)]
+mod server;
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use tokio::sync::{Mutex, OnceCell};
+use tokio_postgres::Client;
+
+use super::{
+    Access, Address, Batches, Block, Catalog, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup, Preflight,
+    RunRecord, Target,
+};
+use crate::engine::ident;
+use crate::error::{Error, Result};
+use crate::spec::{LeastPrivilege, LoadSpec};
+use catalog::PgCatalog;
+use connect::{Connector, Session};
+use keys::Keys;
+use names::{LOADER, Names};
+use staging::Staged;
+
+/// What a binary copy begins with.
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+
+/// 2000-01-01, where PostgreSQL counts from, in days since 1970.
+const EPOCH_DAYS: i32 = 10_957;
+
+/// 2000-01-01 in microseconds since 1970.
+const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+/// A PostgreSQL database.
+pub struct PostgresTarget {
+    connector: Arc<Connector>,
+    names: Names,
+    load: LoadSpec,
+    least_privilege: LeastPrivilege,
+    /// What questions are put to.
+    session: Mutex<Session>,
+    known: OnceCell<Arc<PgCatalog>>,
+    /// Whether the database was made now, from `create_from`.
+    made: bool,
+    /// Whether the session is inside a transaction that is never committed.
+    unfinished: bool,
+}
+
+impl PostgresTarget {
+    /// Opens the database that a URL names.
+    ///
+    /// # Errors
+    /// Where the URL is wrong, or the server does not let this user in.
+    pub async fn open(address: &Address<'_>, access: Access) -> Result<Self> {
+        let connector = Arc::new(Connector::try_new(address.url, address.shown, address.folder, address.load)?);
+        let names = Names {
+            shown: address.shown.to_owned(),
+            production: address.spec.production.clone().unwrap_or_else(|| "public".into()),
+            staging: address.spec.staging.clone(),
+        };
+        let session = match access {
+            Access::Read | Access::Setup => connector.connect("cannot open").await?,
+            Access::Write => begin_session(&connector, "cannot open").await?,
+        };
+        let mut target = Self {
+            connector,
+            names,
+            load: address.load.clone(),
+            least_privilege: address.safeguards.least_privilege,
+            session: Mutex::new(session),
+            known: OnceCell::new(),
+            made: false,
+            unfinished: false,
+        };
+        if let Some(script) = address.spec.create_from.as_ref().and_then(|from| from.postgres()) {
+            target.create(&address.script_folder.join(script), access).await?;
+        }
+        Ok(target)
+    }
+
+    /// Makes production out of a script where the database is empty. To be asked only, it is made inside a transaction that
+    /// is never committed.
+    async fn create(&mut self, script: &std::path::Path, access: Access) -> Result<()> {
+        let session = self.session.get_mut();
+        let fault = |error| self.connector.explain("cannot read the catalog", &error);
+        let sql = "SELECT NOT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                                      WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))
+                      AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta')";
+        if !session.query_one(sql, &[&self.names.production]).await.map_err(fault)?.get::<_, bool>(0) {
+            return Ok(());
+        }
+        let sql = std::fs::read_to_string(script).map_err(|error| {
+            Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
+        })?;
+        let schema = ident(&self.names.production);
+        let made = format!(
+            "BEGIN; CREATE SCHEMA IF NOT EXISTS {schema}; SET LOCAL search_path TO {schema}; {sql}\n;SET LOCAL search_path TO pg_catalog"
+        );
+        session.batch_execute(&made).await.map_err(|error| {
+            Error::input(format!(
+                "`{}` does not make a database: {}",
+                script.display(),
+                self.connector.explain("cannot write", &error)
+            ))
+            .hint("check the SQL in it; nothing of it stays")
+        })?;
+        match access {
+            Access::Read => self.unfinished = true,
+            Access::Write | Access::Setup => {
+                session.batch_execute("COMMIT").await.map_err(fault)?;
+                self.made = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn known(&self) -> Result<Arc<PgCatalog>> {
+        let read = async {
+            let session = self.session.lock().await;
+            let read = catalog::read(&session, &self.names.production, self.unfinished).await;
+            read.map(Arc::new).map_err(|error| self.connector.explain("cannot read the catalog", &error))
+        };
+        self.known.get_or_try_init(|| read).await.cloned()
+    }
+
+    fn fault(&self, doing: &str) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
+        let (connector, doing) = (self.connector.clone(), doing.to_owned());
+        move |error| connector.explain(&doing, &error)
+    }
+}
+
+/// A session that writes: as the loading role where the login is a member, so that the server itself refuses anything else.
+async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
+    let session = connector.connect(doing).await?;
+    become_loader(&session).await.map_err(|error| connector.explain(doing, &error))?;
+    Ok(session)
+}
+
+async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
+    let sql = "SELECT to_regclass('delta.version') IS NOT NULL
+                  AND EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(session_user, oid, 'MEMBER'))";
+    if client.query_one(sql, &[&LOADER]).await?.get(0) {
+        client.batch_execute(&format!("SET ROLE {LOADER}")).await?;
+    }
+    Ok(())
+}
+
+/// Which of these files, by table and hash, were loaded.
+async fn loaded_files(client: &Client, files: &[(String, String)]) -> Result<Vec<LoadedFile>, tokio_postgres::Error> {
+    if !readable(client, "delta.file").await? {
+        return Ok(Vec::new());
+    }
+    let (tables, hashes): (Vec<&str>, Vec<&str>) =
+        files.iter().map(|(table, hash)| (table.as_str(), hash.as_str())).unzip();
+    let sql = "SELECT f.hash, f.table_name, f.name, f.run FROM delta.file AS f
+               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (table_name, hash, place)
+                 ON f.table_name = a.table_name AND f.hash = a.hash ORDER BY a.place";
+    let found = client.query(sql, &[&tables, &hashes]).await?;
+    Ok(found
+        .iter()
+        .map(|row| LoadedFile { hash: row.get(0), table: row.get(1), name: row.get(2), run: row.get(3) })
+        .collect())
+}
+
+/// Whether there is a control table that this user may read.
+async fn readable(client: &Client, table: &str) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_namespace AS n WHERE n.nspname = 'delta'";
+    if !client.query_opt(sql, &[]).await?.is_some_and(|row| row.get(0)) {
+        return Ok(false);
+    }
+    let sql = "SELECT to_regclass($1) IS NOT NULL AND has_table_privilege(to_regclass($1), 'SELECT')";
+    Ok(client.query_one(sql, &[&table]).await?.get::<_, Option<bool>>(0) == Some(true))
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    async fn catalog(&self) -> Result<Catalog> {
+        Ok(self.known().await?.catalog.clone())
+    }
+
+    async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight> {
+        if self.made {
+            self.setup(destinations).await?;
+            let session = self.session.lock().await;
+            become_loader(&session).await.map_err(self.fault("cannot open"))?;
+        }
+        self.check(destinations, access).await
+    }
+
+    async fn setup_script(&self, destinations: &[Destination]) -> Result<Option<String>> {
+        let known = self.known().await?;
+        Ok(Some(setup::script(&self.names, &known, destinations, self.load.foreign_keys)))
+    }
+
+    async fn setup(&self, destinations: &[Destination]) -> Result<()> {
+        let known = self.known().await?;
+        let script = setup::script(&self.names, &known, destinations, self.load.foreign_keys);
+        let session = self.session.lock().await;
+        // Whoever sets up is the login itself.
+        let script = format!("BEGIN; RESET ROLE; {script}\n; COMMIT");
+        let fault = self.fault("cannot set up");
+        for last in [false, true] {
+            match session.batch_execute(&script).await {
+                Ok(()) => break,
+                Err(error) => {
+                    session.batch_execute("ROLLBACK").await.map_err(&fault)?;
+                    // Roles belong to the whole server: somebody else has just changed one.
+                    let raced =
+                        error.as_db_error().is_some_and(|error| error.message().contains("concurrently updated"));
+                    if last || !raced {
+                        return Err(fault(error));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        self.ask(lookup, keys).await
+    }
+
+    async fn scan(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>> {
+        self.read(table, columns, filters).await
+    }
+
+    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+        loaded_files(&*self.session.lock().await, files).await.map_err(self.fault("cannot read the runs"))
+    }
+
+    async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
+        let known = self.known().await?;
+        let session = self.session.lock().await;
+        let history = Names::history(&request.table);
+        let control = readable(&session, &history).await.map_err(self.fault("cannot read the keys"))?;
+        Keys { connector: &self.connector, client: &session, known: &known, request, control }.next().await
+    }
+
+    async fn runs(&self) -> Result<Vec<RunRecord>> {
+        let session = self.session.lock().await;
+        let fault = self.fault("cannot read the runs");
+        if !readable(&session, "delta.run").await.map_err(&fault)? {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT id, pipeline, started_at, report FROM delta.run ORDER BY started_at, id";
+        let rows = session.query(sql, &[]).await.map_err(&fault)?;
+        Ok(rows
+            .iter()
+            .map(|row| RunRecord { id: row.get(0), pipeline: row.get(1), started_at: row.get(2), report: row.get(3) })
+            .collect())
+    }
+
+    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+        self.mappings(destination).await
+    }
+
+    async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
+        let known = self.known().await?;
+        let load =
+            load::PgLoad::begin(self.connector.clone(), known, self.names.clone(), self.load.clone(), run).await?;
+        Ok(Box::new(load))
+    }
+
+    async fn compare(&self, destination: &Destination, _: Batches<'_>) -> Result<Option<String>> {
+        let known = self.known().await?;
+        let session = self.session.lock().await;
+        staging::compare(&self.connector, &session, &Staged { known: &known, names: &self.names, destination }).await
+    }
+
+    async fn analyze(&self, destinations: &[Destination]) -> Result<()> {
+        let session = self.session.lock().await;
+        for destination in destinations {
+            let analyzed = session.execute("SELECT delta.analyze($1)", &[&destination.table.name]).await;
+            analyzed.map_err(self.fault("cannot bring statistics up to date"))?;
+        }
+        Ok(())
+    }
+}

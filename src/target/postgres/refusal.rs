@@ -1,0 +1,175 @@
+//! Which rows of the delta production refuses, and why: the server names a constraint, the staged rows are then asked.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::connect::Connector;
+use super::names::qualified;
+use super::staging::Staged;
+use crate::engine::ident;
+use crate::error::{Error, Result};
+use crate::target::{Destination, ForeignKey, Promised, Refusal, Stopped};
+
+/// Rows that are told at most; more say nothing new.
+const MOST: usize = 1000;
+
+/// The questions about one table of a load.
+pub(super) struct Refusals<'a> {
+    pub(super) connector: &'a Connector,
+    pub(super) client: &'a Client,
+    pub(super) staged: Staged<'a>,
+    /// All tables of the load, whose staged rows may be what others refer to.
+    pub(super) all: &'a [Destination],
+}
+
+impl Refusals<'_> {
+    /// What an error of the insertion is about, asked after the transaction was rolled back; `told` is the error in the user's words.
+    pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> Stopped {
+        let Some(refused) = error.as_db_error() else { return told.into() };
+        let asked = match refused.code() {
+            &SqlState::UNIQUE_VIOLATION => self.taken(&self.unique_columns(refused)).await,
+            &SqlState::FOREIGN_KEY_VIOLATION => self.orphans_of_staging().await,
+            &SqlState::NOT_NULL_VIOLATION => {
+                let null = refused.column().map(|name| format!("s.{} IS NULL", ident(name)));
+                self.rows(null.as_deref().unwrap_or("false")).await
+            }
+            &SqlState::CHECK_VIOLATION | &SqlState::EXCLUSION_VIOLATION => Ok(Vec::new()),
+            _ => return told.into(),
+        };
+        let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        Refusal {
+            table: self.staged.table().to_owned(),
+            constraint: refused.constraint().unwrap_or_else(|| refused.code().code()).to_owned(),
+            reason: format!("{}{detail}", refused.message()),
+            rows: asked.unwrap_or_default(),
+        }
+        .into()
+    }
+
+    /// What an error of appending the key map is about.
+    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, told: Error) -> Stopped {
+        if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
+            return told.into();
+        }
+        let table = self.staged.table();
+        let sql = format!(
+            "SELECT k._row FROM {} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM {}) ORDER BY 1 LIMIT {MOST}",
+            self.staged.names.staged_keys(table),
+            super::names::Names::history(table)
+        );
+        Refusal {
+            table: table.to_owned(),
+            constraint: "key_map".into(),
+            reason: "another run has converted them meanwhile".into(),
+            rows: self.numbers(&sql).await.unwrap_or_default(),
+        }
+        .into()
+    }
+
+    /// Asks again what no constraint keeps true: what must be so before the rows are in production, or with them there.
+    pub(super) async fn promises(&self, inserted: bool) -> Result<(), Stopped> {
+        for promise in &self.staged.destination.promises {
+            let (rows, reason) = match &promise.what {
+                Promised::Unique { columns, .. } if !inserted => {
+                    (self.taken(columns).await?, "production has these values meanwhile".to_owned())
+                }
+                Promised::Reference { column, to, to_column } if inserted => {
+                    let condition = self.orphan(std::slice::from_ref(column), to, std::slice::from_ref(to_column));
+                    (self.rows(&condition).await?, format!("the row of `{to}` that they refer to is gone meanwhile"))
+                }
+                _ => continue,
+            };
+            self.refuse(&promise.check, reason, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Checks all references of the table's rows as sets.
+    pub(super) async fn foreign_keys(&self) -> Result<(), Stopped> {
+        for key in self.filled() {
+            let constraint = format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to);
+            let rows = self.rows(&self.orphan(&key.columns, &key.to, &key.to_columns)).await?;
+            self.refuse(&constraint, format!("`{}` has no such row", key.to), rows)?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&self, constraint: &str, reason: String, rows: Vec<u32>) -> Result<(), Stopped> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        Err(Refusal { table: self.staged.table().to_owned(), constraint: constraint.to_owned(), reason, rows }.into())
+    }
+
+    /// The columns of the constraint or index that an error names.
+    fn unique_columns(&self, refused: &DbError) -> Vec<String> {
+        let table = &self.staged.destination.table;
+        let unique = table.uniques.iter().find(|unique| Some(unique.name.as_str()) == refused.constraint());
+        unique.map_or_else(|| table.primary_key.clone(), |unique| unique.columns.clone())
+    }
+
+    /// The references whose columns the load fills.
+    fn filled(&self) -> impl Iterator<Item = &ForeignKey> {
+        let destination = self.staged.destination;
+        let filled = |key: &&ForeignKey| key.columns.iter().all(|name| destination.columns.contains(name));
+        destination.table.foreign_keys.iter().filter(filled)
+    }
+
+    /// The staged rows whose values production has.
+    async fn taken(&self, columns: &[String]) -> Result<Vec<u32>> {
+        let staged = columns.iter().all(|name| self.staged.destination.columns.contains(name));
+        if columns.is_empty() || !staged {
+            return Ok(Vec::new());
+        }
+        let same: Vec<_> =
+            columns.iter().map(|name| format!("p.{} = {}", ident(name), self.staged.value(name))).collect();
+        self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {})", self.staged.live(), same.join(" AND "))).await
+    }
+
+    /// The staged rows whose references nothing answers, neither production nor what is staged with them.
+    async fn orphans_of_staging(&self) -> Result<Vec<u32>> {
+        let mut rows = Vec::new();
+        for key in self.filled() {
+            let mut condition = self.orphan(&key.columns, &key.to, &key.to_columns);
+            if let Some(parent) = self.all.iter().find(|parent| parent.table.name == key.to) {
+                let parent = Staged { destination: parent, ..self.staged };
+                condition += &format!(" AND {}", self.nowhere(&parent.rows(), &key.to_columns, &key.columns));
+            }
+            rows.extend(self.rows(&condition).await?);
+        }
+        rows.sort_unstable();
+        rows.dedup();
+        Ok(rows)
+    }
+
+    /// SQL: a staged row refers to a row that production does not have.
+    fn orphan(&self, columns: &[String], to: &str, to_columns: &[String]) -> String {
+        let there: Vec<_> = columns.iter().map(|name| format!("s.{} IS NOT NULL", ident(name))).collect();
+        let parent = match self.staged.known.tables.get(to) {
+            Some(table) => qualified(&table.schema, &table.name),
+            None => qualified(&self.staged.names.production, to),
+        };
+        format!("{} AND {}", there.join(" AND "), self.nowhere(&parent, to_columns, columns))
+    }
+
+    fn nowhere(&self, table: &str, its: &[String], columns: &[String]) -> String {
+        let same: Vec<_> = its
+            .iter()
+            .zip(columns)
+            .map(|(its, column)| format!("r.{} = {}", ident(its), self.staged.value(column)))
+            .collect();
+        format!("NOT EXISTS (SELECT FROM {table} AS r WHERE {})", same.join(" AND "))
+    }
+
+    /// The staged rows for which a condition over `s` holds.
+    async fn rows(&self, condition: &str) -> Result<Vec<u32>> {
+        let from = self.staged.rows();
+        self.numbers(&format!("SELECT s._row FROM {from} AS s WHERE {condition} ORDER BY 1 LIMIT {MOST}")).await
+    }
+
+    async fn numbers(&self, sql: &str) -> Result<Vec<u32>> {
+        let doing = format!("cannot check the rows of `{}`", self.staged.table());
+        let rows = self.client.query(sql, &[]).await.map_err(|error| self.connector.explain(&doing, &error))?;
+        Ok(rows.iter().map(|row| row.get::<_, i32>(0).unsigned_abs()).collect())
+    }
+}

@@ -1,0 +1,157 @@
+-- The control objects of `pipeline`: what it remembers, and what the loading role may do beyond SELECT and INSERT.
+-- Running it again changes nothing that is right already.
+
+-- Two of these at once wait for each other.
+SELECT pg_catalog.pg_advisory_xact_lock(7305516411);
+
+DO $setup$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'delta')
+        AND pg_catalog.to_regclass('delta.version') IS NULL THEN
+        RAISE EXCEPTION 'the schema "delta" belongs to something else';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_loader') THEN
+        CREATE ROLE delta_loader NOLOGIN;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_rollback') THEN
+        CREATE ROLE delta_rollback NOLOGIN;
+    END IF;
+END
+$setup$;
+
+CREATE SCHEMA IF NOT EXISTS delta;
+COMMENT ON SCHEMA delta IS 'what the delta pipeline remembers';
+
+CREATE TABLE IF NOT EXISTS delta.version (version integer PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
+DO $setup$
+BEGIN
+    IF EXISTS (SELECT FROM delta.version WHERE version > {version}) THEN
+        RAISE EXCEPTION 'the control schema was made by a newer version of this program';
+    END IF;
+END
+$setup$;
+INSERT INTO delta.version (version) VALUES ({version}) ON CONFLICT DO NOTHING;
+
+-- The runs, the files that they loaded, and the keys that they were given.
+CREATE TABLE IF NOT EXISTS delta.run (
+    id text COLLATE "C" PRIMARY KEY, pipeline text NOT NULL, started_at text NOT NULL, report text NOT NULL);
+CREATE TABLE IF NOT EXISTS delta.file (
+    hash text COLLATE "C" NOT NULL, table_name text NOT NULL, name text NOT NULL,
+    run text NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, table_name));
+CREATE TABLE IF NOT EXISTS delta.block (
+    table_name text NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text NOT NULL,
+    reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_name, first));
+
+-- The tables that are loaded. The functions below act on these and on no other.
+CREATE TABLE IF NOT EXISTS delta.loaded_table (
+    table_name text PRIMARY KEY, schema_name text NOT NULL, staging_schema text NOT NULL, staging_table text NOT NULL,
+    key_column text, sequence_schema text, sequence_name text);
+
+-- A block of keys from a table's own sequence: no other session gets a number while it is taken.
+CREATE OR REPLACE FUNCTION delta.reserve(run text, of_table text, start bigint, count bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+    sequence regclass;
+    rules pg_catalog.pg_sequence;
+    free bigint;
+    first_key bigint;
+    highest bigint;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    sequence := format('%I.%I', known.sequence_schema, known.sequence_name)::regclass;
+    SELECT * INTO STRICT rules FROM pg_sequence WHERE seqrelid = sequence;
+    EXECUTE format('ALTER SEQUENCE %s CACHE %s', sequence, rules.seqcache);
+    EXECUTE format('SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM %s', sequence) INTO free;
+    first_key := coalesce(start, free);
+    IF rules.seqincrement <> 1 OR rules.seqcycle THEN
+        RAISE EXCEPTION 'the sequence % counts by % or begins again at its end', sequence, rules.seqincrement
+            USING ERRCODE = 'DP001', HINT = 'keys are dense: give the table `start_row_number` with a number that its sequence never reaches';
+    END IF;
+    EXECUTE format('SELECT max(%I) FROM %I.%I', known.key_column, known.schema_name, known.table_name) INTO highest;
+    SELECT greatest(highest, max(block.last)) INTO highest FROM delta.block WHERE block.table_name = of_table;
+    IF start IS NULL AND highest >= free THEN
+        RAISE EXCEPTION 'the sequence % would give % next, and key % is taken', sequence, free, highest
+            USING ERRCODE = 'DP001', HINT = format('set it behind the last key: SELECT setval(%L, %s)', sequence, highest);
+    END IF;
+    IF first_key < free AND first_key + count > free THEN
+        RAISE EXCEPTION 'the keys % to % reach over %, which the sequence % gives next', first_key, first_key + count - 1, free, sequence
+            USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`';
+    END IF;
+    IF first_key >= free THEN
+        IF first_key + count - 1 > rules.seqmax THEN
+            RAISE EXCEPTION 'the sequence % ends at %, and % keys from % on are needed', sequence, rules.seqmax, count, first_key
+                USING ERRCODE = 'DP001', HINT = 'give the sequence a larger MAXVALUE';
+        END IF;
+        PERFORM setval(sequence, first_key + count - 1);
+    END IF;
+    INSERT INTO delta.block (table_name, first, last, run) VALUES (of_table, first_key, first_key + count - 1, reserve.run);
+    RETURN first_key;
+END
+$function$;
+
+-- Keeps other writers out of a table whose keys come from no sequence, until the caller's transaction ends.
+CREATE OR REPLACE FUNCTION delta.hold_table(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    EXECUTE format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', known.schema_name, known.table_name);
+END
+$function$;
+
+-- Keeps the rows that staged rows refer to where they are, until the caller's transaction ends.
+CREATE OR REPLACE FUNCTION delta.hold_references(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+    staged regclass;
+    reference record;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    -- A plain table: whatever else the loading role could make there would run its code as this function's owner.
+    SELECT c.oid INTO STRICT staged FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = known.staging_schema AND c.relname = known.staging_table AND c.relkind = 'r';
+    FOR reference IN
+        SELECT f.confrelid::regclass AS parent,
+            string_agg(format('p.%I = s.%I', there.attname, here.attname), ' AND ' ORDER BY pair.place) AS same
+        FROM pg_constraint AS f
+        CROSS JOIN LATERAL unnest(f.conkey, f.confkey) WITH ORDINALITY AS pair (here, there, place)
+        JOIN pg_attribute AS here ON here.attrelid = f.conrelid AND here.attnum = pair.here
+        JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = pair.there
+        LEFT JOIN pg_attribute AS filled ON filled.attrelid = staged AND filled.attname = here.attname
+        WHERE f.contype = 'f' AND f.conparentid = 0
+            AND f.conrelid = format('%I.%I', known.schema_name, known.table_name)::regclass
+        GROUP BY f.oid, f.confrelid HAVING bool_and(filled.attname IS NOT NULL)
+    LOOP
+        EXECUTE format('SELECT FROM %s AS p WHERE EXISTS (SELECT FROM %s AS s WHERE %s) FOR KEY SHARE OF p',
+            reference.parent, staged, reference.same);
+    END LOOP;
+END
+$function$;
+
+-- Statistics of a table that has grown.
+CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    EXECUTE format('ANALYZE %I.%I', known.schema_name, known.table_name);
+END
+$function$;
+
+REVOKE ALL ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze TO delta_loader;
+GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
+GRANT SELECT ON ALL TABLES IN SCHEMA delta TO delta_loader, delta_rollback;
+GRANT INSERT ON delta.run, delta.file, delta.block TO delta_loader;
+
+-- Where rows are proven before they go live.
+CREATE SCHEMA IF NOT EXISTS {staging};
+GRANT USAGE, CREATE ON SCHEMA {staging} TO delta_loader;
+
+-- The live tables: SELECT and INSERT, and nothing else.
+GRANT USAGE ON SCHEMA {production} TO delta_loader;
+GRANT SELECT ON ALL TABLES IN SCHEMA {production} TO delta_loader;

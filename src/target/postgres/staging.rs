@@ -1,0 +1,164 @@
+//! The staging tables of one destination: how they are made, inserted from, and held against production.
+
+use tokio_postgres::Client;
+
+use super::catalog::PgCatalog;
+use super::connect::Connector;
+use super::copy::Wire;
+use super::names::{Names, qualified};
+use super::types::PgType;
+use crate::engine::{ident, literal};
+use crate::error::Result;
+use crate::target::{Destination, different};
+
+/// What the staging tables of this program carry, so that no other table is taken for one.
+pub(super) const MARK: &str = "staging of the delta pipeline";
+
+/// A destination and how its staging is called.
+#[derive(Clone, Copy)]
+pub(super) struct Staged<'a> {
+    pub(super) known: &'a PgCatalog,
+    pub(super) names: &'a Names,
+    pub(super) destination: &'a Destination,
+}
+
+impl Staged<'_> {
+    pub(super) fn table(&self) -> &str {
+        &self.destination.table.name
+    }
+
+    pub(super) fn rows(&self) -> String {
+        self.names.staging(self.table())
+    }
+
+    /// The live table.
+    pub(super) fn live(&self) -> String {
+        match self.known.tables.get(self.table()) {
+            Some(table) => qualified(&table.schema, &table.name),
+            None => qualified(&self.names.production, self.table()),
+        }
+    }
+
+    /// A column as it travels.
+    pub(super) fn wire(&self, name: &str) -> Wire {
+        let pg = self.known.tables.get(self.table()).and_then(|table| table.column(name));
+        let pg = pg.map_or(PgType::Text, |column| column.pg_type.clone());
+        Wire::new(name, pg.arrow(), pg)
+    }
+
+    /// The columns of staged rows.
+    pub(super) fn wires(&self) -> Vec<Wire> {
+        let mut wires = vec![Wire::number("_row")];
+        if self.destination.levelled {
+            wires.push(Wire::number("_level"));
+        }
+        wires.extend(self.destination.columns.iter().map(|name| self.wire(name)));
+        wires
+    }
+
+    /// SQL that makes both tables anew.
+    pub(super) fn make(&self) -> String {
+        let (rows, keys) = (self.rows(), self.names.staged_keys(self.table()));
+        let typed = |name: &String| format!("{} {}", ident(name), self.known.staged_as(self.table(), name).1);
+        let level = if self.destination.levelled { "_level integer NOT NULL, " } else { "" };
+        let columns: String = self.destination.columns.iter().map(|name| format!(", {}", typed(name))).collect();
+        let key: String = self.destination.key.iter().map(|name| format!(", {}", typed(name))).collect();
+        format!(
+            "BEGIN; DROP TABLE IF EXISTS {rows}, {keys};
+             CREATE UNLOGGED TABLE {rows} ({level}_row integer NOT NULL{columns}) WITH (autovacuum_enabled = off);
+             CREATE UNLOGGED TABLE {keys} (_row integer NOT NULL, legacy_key text COLLATE \"C\" NOT NULL{key}) WITH (autovacuum_enabled = off);
+             COMMENT ON TABLE {rows} IS {mark}; COMMENT ON TABLE {keys} IS {mark}; COMMIT",
+            mark = literal(MARK)
+        )
+    }
+
+    /// A staged value as production's column takes it.
+    pub(super) fn value(&self, name: &str) -> String {
+        format!("s.{}{}", ident(name), self.known.staged_as(self.table(), name).0)
+    }
+
+    pub(super) fn insert(&self) -> String {
+        let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
+        let values: Vec<_> = self.destination.columns.iter().map(|name| self.value(name)).collect();
+        format!(
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s",
+            self.live(),
+            columns.join(", "),
+            values.join(", "),
+            self.rows()
+        )
+    }
+
+    /// SQL: a staged row `s` and a row `p` of production have the same key.
+    fn same_key(&self) -> String {
+        let same: Vec<_> =
+            self.destination.key.iter().map(|name| format!("p.{} = {}", ident(name), self.value(name))).collect();
+        same.join(" AND ")
+    }
+
+    /// SQL that keeps a join on the first key column near the staged keys, which are mostly a block at production's end; empty for
+    /// nothing staged.
+    async fn range(&self, connector: &Connector, client: &Client) -> Result<String> {
+        let Some(first) = self.destination.key.first() else { return Ok(String::new()) };
+        if matches!(self.wire(first).pg, PgType::Uuid | PgType::Bool | PgType::Json | PgType::Jsonb | PgType::Other) {
+            return Ok(String::new());
+        }
+        let value = self.value(first);
+        let sql = format!("SELECT min({value})::text, max({value})::text FROM {} AS s", self.rows());
+        let row = client.query_one(&sql, &[]).await.map_err(|error| connector.explain("cannot read", &error))?;
+        let (Some(least), Some(most)) = (row.get::<_, Option<String>>(0), row.get::<_, Option<String>>(1)) else {
+            return Ok(String::new());
+        };
+        Ok(format!(" AND p.{} BETWEEN {} AND {}", ident(first), literal(&least), literal(&most)))
+    }
+
+    /// The rows of production that were inserted, by their keys: `staging AS s JOIN production AS p`.
+    pub(super) async fn inserted(&self, connector: &Connector, client: &Client) -> Result<String> {
+        let range = self.range(connector, client).await?;
+        Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.live(), self.same_key()))
+    }
+}
+
+/// Holds the inserted rows against the staged ones: the first difference, in words.
+pub(super) async fn compare(connector: &Connector, client: &Client, staged: &Staged<'_>) -> Result<Option<String>> {
+    let fault = |error| connector.explain("cannot compare the rows", &error);
+    let range = staged.range(connector, client).await?;
+    let columns = &staged.destination.columns;
+    // Types without an equality of their own are compared as they are written.
+    let pair = |name: &String| {
+        let wire = staged.wire(name);
+        let text = if wire.pg.travels_as_text() || wire.pg == PgType::Json { "::text" } else { "" };
+        (format!("p.{}{text}", ident(name)), format!("{}{text}", staged.value(name)))
+    };
+    let differ: Vec<_> = columns
+        .iter()
+        .filter(|name| !staged.destination.key.contains(name))
+        .map(pair)
+        .map(|(there, meant)| format!(" OR {there} IS DISTINCT FROM {meant}"))
+        .collect();
+    let shown: Vec<_> =
+        columns.iter().map(pair).map(|(there, meant)| format!(", {there}::text, {meant}::text")).collect();
+    let Some(key) = staged.destination.key.first() else { return Ok(None) };
+    let sql = format!(
+        "SELECT p.{} IS NULL{} FROM {} AS s LEFT JOIN {} AS p ON {}{range} WHERE p.{} IS NULL{} LIMIT 1",
+        ident(key),
+        shown.concat(),
+        staged.rows(),
+        staged.live(),
+        staged.same_key(),
+        ident(key),
+        differ.concat()
+    );
+    let Some(row) = client.query_opt(&sql, &[]).await.map_err(fault)? else { return Ok(None) };
+    if row.get(0) {
+        return Ok(Some("rows are missing".to_owned()));
+    }
+    for (at, name) in columns.iter().enumerate() {
+        let (there, meant) = (row.get::<_, Option<String>>(1 + 2 * at), row.get::<_, Option<String>>(2 + 2 * at));
+        if there != meant {
+            let shown = |value: Option<String>| value.unwrap_or_else(|| "NULL".into());
+            return Ok(Some(different(name, &shown(there), &shown(meant))));
+        }
+    }
+    Ok(Some("values differ".to_owned()))
+}

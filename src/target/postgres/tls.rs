@@ -1,0 +1,170 @@
+//! TLS to the server: which certificates are trusted, and what of them is checked.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::error::{Error, Result};
+
+/// What is checked of the server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    /// Who signed it, when, and for which host.
+    Full,
+    /// Who signed it and when.
+    Authority,
+    /// Nothing.
+    Nothing,
+}
+
+/// How the server proves who it is, and we.
+pub(super) struct TlsSpec {
+    pub(super) verify: Verify,
+    /// The trusted certificates; None for those of this machine.
+    pub(super) roots: Option<PathBuf>,
+    /// Our own certificate and its key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl TlsSpec {
+    /// What opens TLS sessions.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or holds no certificates.
+    pub(super) fn connector(&self) -> Result<MakeRustlsConnect> {
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Verifier::try_new(self, provider.clone())?;
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(Error::internal)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let config = match &self.identity {
+            None => config.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("sslkey", key, error))?;
+                config
+                    .with_client_auth_cert(certificates("sslcert", certificate)?, secret)
+                    .map_err(|error| unreadable("sslkey", key, error))?
+            }
+        };
+        Ok(MakeRustlsConnect::new(config))
+    }
+}
+
+fn unreadable(parameter: &str, path: &Path, error: impl std::fmt::Display) -> Error {
+    Error::pipeline(format!("cannot use the target's `{parameter}={}`: {error}", path.display()))
+        .hint("it has to be a PEM file, and its path starts from the pipeline file's folder")
+}
+
+fn certificates(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.map_err(|error| unreadable(parameter, path, error))?;
+    if found.is_empty() { Err(unreadable(parameter, path, "no certificate in it")) } else { Ok(found) }
+}
+
+/// Checks as much of a server's certificate as was asked for.
+#[derive(Debug)]
+struct Verifier {
+    verify: Verify,
+    /// The certificates of `sslrootcert`, for a server whose own certificate is among them.
+    given: Vec<CertificateDer<'static>>,
+    /// None where nothing is checked.
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Verifier {
+    fn try_new(spec: &TlsSpec, provider: Arc<CryptoProvider>) -> Result<Self> {
+        if spec.verify == Verify::Nothing {
+            return Ok(Self { verify: spec.verify, given: Vec::new(), inner: None, provider });
+        }
+        let mut roots = RootCertStore::empty();
+        let given = match &spec.roots {
+            Some(path) => certificates("sslrootcert", path)?,
+            None => Vec::new(),
+        };
+        if let Some(path) = &spec.roots {
+            for certificate in &given {
+                roots.add(certificate.clone()).map_err(|error| unreadable("sslrootcert", path, error))?;
+            }
+        } else {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        if roots.is_empty() {
+            return Err(Error::pipeline("this machine has no trusted certificates to check the server's with")
+                .hint("install `ca-certificates`, or write `sslrootcert=FILE` into the target's URL"));
+        }
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let inner = inner.build().map_err(Error::internal)?;
+        Ok(Self { verify: spec.verify, given, inner: Some(inner), provider })
+    }
+
+    /// Whether an error only says that a certificate is its own authority, and it is one of the given: what
+    /// `openssl req -x509` makes. Its dates were checked before that.
+    fn is_given(&self, certificate: &CertificateDer<'_>, error: &rustls::Error) -> bool {
+        matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other))
+            if other.0.to_string().contains("CaUsedAsEndEntity"))
+            && self.given.contains(certificate)
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(inner) = &self.inner else { return Ok(ServerCertVerified::assertion()) };
+        let of_other_host = |error: &rustls::Error| {
+            use CertificateError::{NotValidForName, NotValidForNameContext};
+            matches!(error, rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
+        };
+        match inner.verify_server_cert(certificate, intermediates, server, ocsp_response, now) {
+            Err(error) if self.is_given(certificate, &error) => {
+                if self.verify == Verify::Full {
+                    verify_server_name(&ParsedCertificate::try_from(certificate)?, server)?;
+                }
+                Ok(ServerCertVerified::assertion())
+            }
+            // The name is looked at last: all else is right.
+            Err(error) if self.verify == Verify::Authority && of_other_host(&error) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,172 @@
+//! PostgreSQL's types, as far as they matter for how values travel.
+
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, TimeUnit};
+
+use crate::target::form::Form;
+
+/// A column's type, as far as it matters for how values travel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PgType {
+    /// `boolean`
+    Bool,
+    /// `smallint`
+    Int2,
+    /// `integer`
+    Int4,
+    /// `bigint`
+    Int8,
+    /// `real`
+    Float4,
+    /// `double precision`
+    Float8,
+    /// `numeric(precision, scale)`, or `numeric`
+    Numeric {
+        /// The significant digits; None for any number of them.
+        precision: Option<u16>,
+        /// The digits behind the point; a negative scale rounds before it.
+        scale: i16,
+    },
+    /// `text`, `varchar`, `name`, `citext`
+    Text,
+    /// `char(n)`
+    Padded,
+    /// An enumeration.
+    Enum,
+    /// `json`
+    Json,
+    /// `jsonb`
+    Jsonb,
+    /// `uuid`
+    Uuid,
+    /// `bytea`
+    Bytea,
+    /// `date`
+    Date,
+    /// `time`
+    Time,
+    /// `timestamp`
+    Timestamp,
+    /// `timestamp with time zone`
+    Timestamptz,
+    /// `interval`
+    Interval,
+    /// An array of a type.
+    Array(Box<PgType>),
+    /// Any other.
+    Other,
+}
+
+/// The decimals that hold a `numeric` without a precision: 38 digits before the point and 38 behind it.
+const UNCONSTRAINED: DataType = DataType::Decimal256(76, 38);
+
+impl PgType {
+    /// The Arrow type that holds the values.
+    pub(super) fn arrow(&self) -> DataType {
+        match self {
+            Self::Bool => DataType::Boolean,
+            Self::Int2 | Self::Int4 | Self::Int8 => DataType::Int64,
+            Self::Float4 | Self::Float8 => DataType::Float64,
+            Self::Numeric { precision: None, .. } => UNCONSTRAINED,
+            Self::Numeric { precision: Some(precision), scale } => {
+                decimal(*precision, *scale).unwrap_or(DataType::Utf8)
+            }
+            Self::Bytea => DataType::Binary,
+            Self::Date => DataType::Date32,
+            Self::Time => DataType::Time64(TimeUnit::Microsecond),
+            Self::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Self::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+            Self::Text
+            | Self::Padded
+            | Self::Enum
+            | Self::Json
+            | Self::Jsonb
+            | Self::Uuid
+            | Self::Interval
+            | Self::Array(_)
+            | Self::Other => DataType::Utf8,
+        }
+    }
+
+    /// What the values must look like beyond their Arrow type.
+    pub(super) fn form(&self) -> Form {
+        match self {
+            Self::Int2 => Form::Integer(16),
+            Self::Int4 => Form::Integer(32),
+            Self::Float4 => Form::Single,
+            Self::Numeric { precision: Some(precision), scale } if self.travels_as_text() => {
+                Form::Number { precision: *precision, scale: *scale }
+            }
+            Self::Text | Self::Enum => Form::Text,
+            Self::Other => Form::Opaque,
+            Self::Padded => Form::Padded,
+            Self::Bytea => Form::Bytes,
+            Self::Uuid => Form::Uuid,
+            Self::Json => Form::Json,
+            Self::Jsonb => Form::Jsonb,
+            Self::Interval => Form::Interval,
+            Self::Array(element) => Form::Array(Box::new((element.arrow(), element.form()))),
+            Self::Bool
+            | Self::Int8
+            | Self::Float8
+            | Self::Numeric { .. }
+            | Self::Date
+            | Self::Time
+            | Self::Timestamp
+            | Self::Timestamptz => Form::Plain,
+        }
+    }
+
+    /// Whether values travel as text: staged in a `text` column, cast by the server on insertion, read with `::text`.
+    pub(super) fn travels_as_text(&self) -> bool {
+        match self {
+            Self::Interval | Self::Array(_) | Self::Other => true,
+            Self::Numeric { precision: Some(precision), scale } => decimal(*precision, *scale).is_none(),
+            _ => false,
+        }
+    }
+
+    /// The type that values have on their way.
+    pub(super) fn on_the_way(&self) -> &Self {
+        if self.travels_as_text() { &Self::Text } else { self }
+    }
+}
+
+/// The decimals of a precision and a scale, where Arrow has them.
+fn decimal(precision: u16, scale: i16) -> Option<DataType> {
+    let (precision, scale) = (u8::try_from(precision).ok()?, i8::try_from(scale).ok()?);
+    if scale < 0 || scale.unsigned_abs() > precision {
+        return None;
+    }
+    match precision {
+        1..=DECIMAL128_MAX_PRECISION => Some(DataType::Decimal128(precision, scale)),
+        ..=DECIMAL256_MAX_PRECISION => Some(DataType::Decimal256(precision, scale)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numeric(precision: u16, scale: i16) -> PgType {
+        PgType::Numeric { precision: Some(precision), scale }
+    }
+
+    #[test]
+    fn a_number_is_a_decimal_where_arrow_has_one_and_a_text_elsewhere() {
+        for (pg, arrow, as_text) in [
+            (numeric(38, 38), DataType::Decimal128(38, 38), false),
+            (numeric(39, 0), DataType::Decimal256(39, 0), false),
+            (numeric(76, 76), DataType::Decimal256(76, 76), false),
+            (numeric(77, 2), DataType::Utf8, true),
+            (numeric(300, 2), DataType::Utf8, true),
+            (numeric(5, -2), DataType::Utf8, true),
+            (numeric(3, 5), DataType::Utf8, true),
+            (PgType::Numeric { precision: None, scale: 0 }, DataType::Decimal256(76, 38), false),
+        ] {
+            assert_eq!((pg.arrow(), pg.travels_as_text()), (arrow, as_text), "{pg:?}");
+        }
+        assert_eq!(numeric(5, -2).form(), Form::Number { precision: 5, scale: -2 });
+        assert_eq!(numeric(5, 2).form(), Form::Plain);
+    }
+}
