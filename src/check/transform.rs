@@ -212,7 +212,8 @@ mod tests {
     #[test]
     fn the_rows_that_an_expression_fails_for_are_found_and_the_others_have_their_values() {
         let engine = Engine::try_new(crate::engine::Limits::default()).unwrap();
-        let schema = Arc::new(Schema::new(vec![arrow::datatypes::Field::new("d", DataType::Utf8, true)]));
+        let schema =
+            Arc::new(Schema::new(vec![arrow::datatypes::Field::new("d", arrow::datatypes::DataType::Utf8, true)]));
         let expression = engine.expression("to_date(d, '%d.%m.%Y')", &schema).unwrap();
         let days: Vec<Option<&str>> =
             (0..100).map(|row| Some(if row % 33 == 5 { "31.02.2024" } else { "01.02.2024" })).collect();

@@ -169,6 +169,7 @@ mod tests {
             generated: false,
             max_length: None,
             significant_digits: None,
+            form: crate::target::Form::Plain,
         };
         let table = CatalogTable {
             name: "t".into(),

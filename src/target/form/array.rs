@@ -50,8 +50,7 @@ impl Reader<'_> {
                 if *self.bottom.get_or_insert(depth) != depth {
                     return None;
                 }
-                let element = if self.skip('"').is_some() { Some(self.quoted()?) } else { self.unquoted()? };
-                self.elements.push(element);
+                self.element()?;
             }
             items += 1;
             self.skip_blanks();
@@ -62,19 +61,26 @@ impl Reader<'_> {
         }
     }
 
-    fn quoted(&mut self) -> Option<String> {
+    fn element(&mut self) -> Option<()> {
+        if self.skip('"').is_some() { self.quoted() } else { self.unquoted() }
+    }
+
+    fn quoted(&mut self) -> Option<()> {
         let mut text = String::new();
         loop {
             match self.next()? {
-                '"' => return Some(text),
+                '"' => {
+                    self.elements.push(Some(text));
+                    return Some(());
+                }
                 '\\' => text.push(self.next()?),
                 char => text.push(char),
             }
         }
     }
 
-    /// An element without quotes, None for NULL; blanks around it do not count.
-    fn unquoted(&mut self) -> Option<Option<String>> {
+    /// Reads an element without quotes, which may be NULL; blanks around it do not count.
+    fn unquoted(&mut self) -> Option<()> {
         let mut text = String::new();
         let (mut end, mut escaped) = (0, false);
         while !self.rest.starts_with([',', '}']) {
@@ -93,11 +99,12 @@ impl Reader<'_> {
             }
         }
         text.truncate(end);
-        match text.as_str() {
-            "" => None,
-            _ if !escaped && text.eq_ignore_ascii_case("null") => Some(None),
-            _ => Some(Some(text)),
+        if text.is_empty() {
+            return None;
         }
+        let null = !escaped && text.eq_ignore_ascii_case("null");
+        self.elements.push((!null).then_some(text));
+        Some(())
     }
 
     fn next(&mut self) -> Option<char> {
@@ -121,12 +128,12 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn read(literal: &str) -> Option<Vec<Option<String>>> {
-        elements(literal)
+    fn read(literal: &str) -> Vec<Option<String>> {
+        elements(literal).unwrap()
     }
 
-    fn some(texts: &[&str]) -> Option<Vec<Option<String>>> {
-        Some(texts.iter().map(|text| Some((*text).to_owned())).collect())
+    fn some(texts: &[&str]) -> Vec<Option<String>> {
+        texts.iter().map(|text| Some((*text).to_owned())).collect()
     }
 
     #[test]
@@ -136,7 +143,7 @@ mod tests {
         assert_eq!(read("{ a b , \"c\\\"\\\\d\" , e\\,f\\  }"), some(&["a b", "c\"\\d", "e,f "]));
         assert_eq!(read("{{1,2},{3,4}}"), some(&["1", "2", "3", "4"]));
         assert_eq!(read("{\"\"}"), some(&[""]));
-        assert_eq!(read("{null,NULL,\"NULL\",n\\ull}").unwrap().iter().flatten().count(), 2);
+        assert_eq!(read("{null,NULL,\"NULL\",n\\ull}").iter().flatten().count(), 2);
         assert_eq!(read("{{{{{{1}}}}}}"), some(&["1"]));
     }
 
@@ -170,7 +177,7 @@ mod tests {
             "{1}{2}",
             "{ , }",
         ] {
-            assert_eq!(read(literal), None, "{literal}");
+            assert_eq!(elements(literal), None, "{literal}");
         }
     }
 }

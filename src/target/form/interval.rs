@@ -97,10 +97,9 @@ fn iso(mut rest: &str) -> Option<Span> {
 
 /// `@ 1 year 2 mons -3 days 04:05:06.789 ago`, or one number of seconds.
 fn words(text: &str) -> Option<Span> {
-    let mut words: Vec<_> = text.strip_prefix('@').unwrap_or(text).split_ascii_whitespace().collect();
-    if words.len() > 1 && words.last()?.eq_ignore_ascii_case("ago") {
-        words.pop();
-    }
+    let words = text.strip_prefix('@').unwrap_or(text).split_ascii_whitespace();
+    let mut words: Vec<_> = words.map(|word| word.strip_suffix(',').unwrap_or(word)).collect();
+    let ago = words.pop_if(|word| word.eq_ignore_ascii_case("ago")).is_some();
     let mut span = Span::default();
     let mut words = words.into_iter().peekable();
     while let Some(word) = words.next() {
@@ -112,7 +111,7 @@ fn words(text: &str) -> Option<Span> {
         let end = unsigned.find(|char: char| char.is_ascii_alphabetic()).unwrap_or(unsigned.len());
         let (number, name) = unsigned.split_at(end);
         let name = match name {
-            "" if span.seen.is_empty() && words.peek().is_none() => "seconds",
+            "" if span.seen.is_empty() && !ago && words.peek().is_none() => "seconds",
             "" => words.next()?,
             name => name,
         };
@@ -178,6 +177,7 @@ mod tests {
             "178000000 years",
             "5",
             "250 ms",
+            "1 day, 2 hours",
         ] {
             assert!(is_interval(text), "{text}");
         }
@@ -198,6 +198,7 @@ mod tests {
             "1 fortnight",
             "1 day 2",
             "ago",
+            "5 ago",
             "1 hour 04:05:06",
             "04:05:06 1 day",
             "04:60:00",

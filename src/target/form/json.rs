@@ -6,37 +6,52 @@ use serde::de::IgnoredAny;
 const DIGITS: usize = 1000;
 const EXPONENT: i32 = 10_000;
 
+/// How deep PostgreSQL is sure to follow brackets within brackets.
+const DEPTH: usize = 500;
+
 /// Whether a text is JSON, in its syntax.
 pub(super) fn is_json(text: &str) -> bool {
-    serde_json::from_str::<IgnoredAny>(text).is_ok()
+    is_syntax(text) && is_kept(text.as_bytes(), false)
 }
 
 /// Whether a JSON text has a binary form: every escape stands for a character other than NUL, every number is a `numeric`.
 pub(super) fn is_jsonb(text: &str) -> bool {
-    is_json(text) && has_values(text.as_bytes())
+    is_syntax(text) && is_kept(text.as_bytes(), true)
 }
 
-fn has_values(json: &[u8]) -> bool {
+fn is_syntax(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Whether valid JSON is kept: it is not too deep and, in binary, has no values that PostgreSQL does not know.
+fn is_kept(json: &[u8], in_binary: bool) -> bool {
     let mut rest = json;
     let mut in_string = false;
+    let mut depth = 0;
     while let Some((byte, behind)) = rest.split_first() {
-        rest = behind;
+        let mut length = 0;
         match (byte, in_string) {
             (b'"', _) => in_string = !in_string,
-            (b'\\', true) => match escaped(rest) {
-                Some(length) => rest = &rest[length..],
+            (b'[' | b'{', false) => depth += 1,
+            (b']' | b'}', false) => depth -= 1,
+            (b'\\', true) if in_binary => match escaped(behind) {
+                Some(escape) => length = escape,
                 None => return false,
             },
-            (b'-' | b'0'..=b'9', false) => {
+            (b'\\', true) => length = 1,
+            (b'-' | b'0'..=b'9', false) if in_binary => {
                 let in_number = |byte: &u8| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-');
-                let length = rest.iter().take_while(|byte| in_number(byte)).count();
-                if !is_numeric(&rest[..length]) {
+                length = behind.iter().take_while(|byte| in_number(byte)).count();
+                if !is_numeric(&behind[..length]) {
                     return false;
                 }
-                rest = &rest[length..];
             }
             _ => {}
         }
+        if depth > DEPTH {
+            return false;
+        }
+        rest = &behind[length..];
     }
     true
 }

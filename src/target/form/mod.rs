@@ -72,9 +72,8 @@ impl Form {
             Self::Jsonb => as_written(json::is_jsonb(text)),
             Self::Interval => as_written(interval::is_interval(text)),
             Self::Array(element) => {
-                let (data_type, form) = element.as_ref();
-                let takes = |element: &str| form.takes_element(data_type, element);
-                as_written(elements(text)?.iter().flatten().all(|element| takes(element)))
+                let (_, form) = element.as_ref();
+                as_written(elements(text)?.iter().flatten().all(|element| form.takes_element(element)))
             }
         }
     }
@@ -104,11 +103,11 @@ impl Form {
     }
 
     /// As [`Form::canonical`], of an element: the server reads it, and not this program.
-    fn takes_element(&self, data_type: &DataType, text: &str) -> bool {
+    fn takes_element(&self, text: &str) -> bool {
         match self {
             // There a backslash begins an escape.
             Self::Bytes => bytes(text).is_some() && (text.starts_with("\\x") || !text.contains('\\')),
-            _ => *data_type == DataType::Utf8 || !text.contains('\0') && self.canonical(text).is_some(),
+            _ => self.canonical(text).is_some(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Decimal numbers that are wider than Arrow's decimals, in text.
 
+/// The most digits behind the point, and the largest exponent, that PostgreSQL is sure to read.
+const LONGEST: usize = 10_000;
+
 /// A number with all digits of its scale, where it has no more digits than that and fits the precision.
 pub(super) fn canonical(text: &str, precision: u16, scale: i16) -> Option<String> {
     let (negative, unsigned) = match text.strip_prefix(['-', '+']) {
@@ -11,6 +14,9 @@ pub(super) fn canonical(text: &str, precision: u16, scale: i16) -> Option<String
         None => (unsigned, 0),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    if fraction.len() > LONGEST || usize::from(exponent.unsigned_abs()) > LONGEST / 2 {
+        return None;
+    }
     let all = whole.to_owned() + fraction;
     if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::check::{translate, translate_exactly};
+use super::domains::{Base, Types};
 use super::types::PgType;
 use crate::engine::{ident, list, literal};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
@@ -27,8 +28,6 @@ pub(super) struct PgTable {
     pub(super) schema: String,
     /// Its name there.
     pub(super) name: String,
-    /// Its object id.
-    pub(super) oid: u32,
     /// Its columns, in the order of the catalog's.
     pub(super) columns: Vec<PgColumn>,
     /// Why rows are not loaded into it: invalid indexes, constraints that are not validated.
@@ -70,12 +69,19 @@ pub(super) enum Identity {
 /// A sequence and how it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sequence {
+    /// Its schema.
     pub(super) schema: String,
+    /// Its name there.
     pub(super) name: String,
+    /// What it counts by; negative where it counts down.
     pub(super) increment: i64,
+    /// Its smallest value.
     pub(super) min: i64,
+    /// Its largest value.
     pub(super) max: i64,
+    /// Whether it begins again at its end.
     pub(super) cycle: bool,
+    /// How many values a session takes at a time.
     pub(super) cache: i64,
 }
 
@@ -101,7 +107,10 @@ const USED: &str = "used (oid) AS (
         WHERE x.oid <> 0
     )";
 
-/// Reads the tables of a schema; `inside` a transaction as that one sees them, else all at one moment.
+/// Reads the tables of a schema: all at one moment, or `inside` the session's transaction as that one sees them.
+///
+/// # Errors
+/// Where the server cannot be asked.
 pub(super) async fn read(client: &Client, schema: &str, inside: bool) -> Result<PgCatalog, tokio_postgres::Error> {
     // Such a literal means the same whatever the server takes a backslash for.
     let schema = format!("E{}", literal(&schema.replace('\\', "\\\\")));
@@ -134,156 +143,28 @@ pub(super) async fn read(client: &Client, schema: &str, inside: bool) -> Result<
 }
 
 /// A row of the server's answer, by the names of its columns.
-struct Row(SimpleQueryRow);
+pub(super) struct Row(SimpleQueryRow);
 
 impl Row {
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.try_get(name).ok().flatten()
     }
 
-    fn text(&self, name: &str) -> &str {
+    pub(super) fn text(&self, name: &str) -> &str {
         self.get(name).unwrap_or_default()
     }
 
-    fn is(&self, name: &str) -> bool {
+    pub(super) fn is(&self, name: &str) -> bool {
         self.get(name) == Some("t")
     }
 
-    fn number<T: FromStr + Default>(&self, name: &str) -> T {
+    pub(super) fn number<T: FromStr + Default>(&self, name: &str) -> T {
         self.get(name).and_then(|number| number.parse().ok()).unwrap_or_default()
     }
 
     /// Numbers of columns.
     fn numbers(&self, name: &str) -> impl Iterator<Item = i16> {
         self.text(name).split(' ').filter_map(|number| number.parse().ok())
-    }
-}
-
-/// The types that columns are of.
-struct Types {
-    types: HashMap<u32, Type>,
-}
-
-struct Type {
-    name: String,
-    builtin: bool,
-    kind: String,
-    base: u32,
-    modifier: i32,
-    element: u32,
-    not_null: bool,
-    has_default: bool,
-    base_declared: String,
-    labels: Vec<String>,
-    checks: Vec<DomainCheck>,
-}
-
-struct DomainCheck {
-    name: String,
-    validated: bool,
-    expr: String,
-}
-
-/// A column's type, below its domains.
-struct Base<'a> {
-    pg_type: PgType,
-    /// How it is written, where it is not the column's own.
-    declared: Option<&'a str>,
-    max_length: Option<u64>,
-    domains: Vec<&'a Type>,
-    /// The type itself.
-    of: Option<&'a Type>,
-    /// Whether only production knows what its elements may be.
-    loose: bool,
-}
-
-impl Types {
-    fn new(types: &[Row], labels: &[Row], checks: &[Row]) -> Self {
-        let made = |row: &Row| Type {
-            name: row.text("name").to_owned(),
-            builtin: row.is("builtin"),
-            kind: row.text("kind").to_owned(),
-            base: row.number("base"),
-            modifier: row.number("modifier"),
-            element: row.number("element"),
-            not_null: row.is("not_null"),
-            has_default: row.is("has_default"),
-            base_declared: row.text("base_declared").to_owned(),
-            labels: Vec::new(),
-            checks: Vec::new(),
-        };
-        let mut types: HashMap<u32, Type> = types.iter().map(|row| (row.number("oid"), made(row))).collect();
-        for row in labels {
-            if let Some(of) = types.get_mut(&row.number("type")) {
-                of.labels.push(row.text("label").to_owned());
-            }
-        }
-        for row in checks {
-            if let Some(of) = types.get_mut(&row.number("type")) {
-                let (name, expr) = (row.text("name").to_owned(), row.text("expr").to_owned());
-                of.checks.push(DomainCheck { name, validated: row.is("validated"), expr });
-            }
-        }
-        Self { types }
-    }
-
-    fn base(&self, oid: u32, modifier: i32) -> Base<'_> {
-        let (mut oid, mut modifier) = (oid, modifier);
-        let (mut declared, mut domains) = (None, Vec::new());
-        let of = loop {
-            match self.types.get(&oid) {
-                Some(domain) if domain.kind == "d" => {
-                    (oid, modifier, declared) = (domain.base, domain.modifier, Some(domain.base_declared.as_str()));
-                    domains.push(domain);
-                }
-                other => break other,
-            }
-        };
-        let mut base = Base { pg_type: PgType::Other, declared, max_length: None, domains, of, loose: false };
-        let Some(of) = of else { return base };
-        if of.element != 0 {
-            let element = self.base(of.element, modifier);
-            let any = matches!(element.pg_type, PgType::Enum | PgType::Other) || !element.domains.is_empty();
-            base.loose = any || element.loose || element.max_length.is_some();
-            base.pg_type = PgType::Array(Box::new(element.pg_type));
-            return base;
-        }
-        base.pg_type = match (of.builtin, of.name.as_str()) {
-            _ if of.kind == "e" => PgType::Enum,
-            (true, "bool") => PgType::Bool,
-            (true, "int2") => PgType::Int2,
-            (true, "int4") => PgType::Int4,
-            (true, "int8") => PgType::Int8,
-            (true, "float4") => PgType::Float4,
-            (true, "float8") => PgType::Float8,
-            (true, "numeric") => numeric(modifier),
-            (true, "text" | "varchar") => PgType::Text,
-            (true, "bpchar") => PgType::Padded,
-            (true, "json") => PgType::Json,
-            (true, "jsonb") => PgType::Jsonb,
-            (true, "uuid") => PgType::Uuid,
-            (true, "bytea") => PgType::Bytea,
-            (true, "date") => PgType::Date,
-            (true, "time") => PgType::Time,
-            (true, "timestamp") => PgType::Timestamp,
-            (true, "timestamptz") => PgType::Timestamptz,
-            (true, "interval") => PgType::Interval,
-            _ => PgType::Other,
-        };
-        let limited = matches!(base.pg_type, PgType::Text | PgType::Padded);
-        base.max_length = u64::try_from(modifier - 4).ok().filter(|_| limited);
-        base
-    }
-}
-
-/// The type of a number by its modifier: sixteen bits of digits, eleven of the places behind the point.
-fn numeric(modifier: i32) -> PgType {
-    match modifier - 4 {
-        none if none < 0 => PgType::Numeric { precision: None, scale: 0 },
-        both => PgType::Numeric {
-            precision: u16::try_from(both >> 16).ok(),
-            scale: (((both & 0x7ff) ^ 0x400) - 0x400) as i16,
-        },
     }
 }
 
@@ -311,6 +192,13 @@ impl Made {
         self.at(number).map(|at| self.pg.columns[at].name.clone())
     }
 
+    /// Notes what does not hold, once.
+    fn broken(&mut self, text: String) {
+        if !self.pg.broken.contains(&text) {
+            self.pg.broken.push(text);
+        }
+    }
+
     fn unread(&mut self, text: String) {
         self.table.unread.push(text);
     }
@@ -328,7 +216,7 @@ impl Reader {
             let (schema, real) = (row.text("schema").to_owned(), row.text("name").to_owned());
             let name = if row.is("own") { real.clone() } else { format!("{schema}.{real}") };
             let oid = row.number("oid");
-            let pg = PgTable { schema, name: real, oid, row_security: row.is("row_security"), ..PgTable::default() };
+            let pg = PgTable { schema, name: real, row_security: row.is("row_security"), ..PgTable::default() };
             let mut table = CatalogTable { name, ..CatalogTable::default() };
             if let Some(key) = row.get("partitioned").filter(|_| !row.is("takes_all")) {
                 table.unread.push(format!("partitions by {key}: a row that fits none of them"));
@@ -411,7 +299,7 @@ impl Reader {
                 _ => "exclusion constraint",
             };
             if !row.is("validated") {
-                made.pg.broken.push(format!("{what} `{name}`{of} is not validated"));
+                made.broken(format!("{what} `{name}`{of} is not validated"));
             }
             if !of.is_empty() {
                 made.unread(format!("{what} `{name}`{of}: {definition}"));
@@ -443,7 +331,7 @@ impl Reader {
             let (name, definition) = (row.text("name"), row.text("definition"));
             let of = row.get("part").map_or_else(String::new, |part| format!(" of the partition `{part}`"));
             if !row.is("valid") {
-                made.pg.broken.push(format!("index `{name}`{of} is not valid"));
+                made.broken(format!("index `{name}`{of} is not valid"));
             }
             if !row.is("is_unique") || (!of.is_empty() && row.is("attached")) {
                 continue;
@@ -534,6 +422,13 @@ fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) 
             name: format!("{}({name})", of.name),
             sql,
             reason: Some(format!("it is none of the values of the type `{}`: {}", of.name, of.labels.join(", "))),
+        });
+    }
+    if let Some(digits) = base.digits {
+        made.table.checks.push(CheckConstraint {
+            name: format!("digits({name})"),
+            sql: format!("CAST({} AS BIGINT) % {} = 0", ident(name), 10_u32.pow(6 - digits)),
+            reason: Some(format!("production keeps {digits} digits of a second")),
         });
     }
     for domain in &base.domains {

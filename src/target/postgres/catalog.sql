@@ -1,6 +1,6 @@
--- One message to the server, so one transaction and one moment. Names are written out in full where they are of no
--- system schema, and literals in one way, whatever the session is set to. `{schema}` is the schema's name as a literal.
--- What only some versions of the server know is asked for as JSON.
+-- One message to the server, so one transaction and one moment. Names outside the system's schema are written out in
+-- full, and literals in one way, whatever the session is set to. What only some versions of the server know is asked for
+-- as JSON.
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
@@ -9,6 +9,8 @@ SET LOCAL datestyle = ISO;
 SET LOCAL intervalstyle = postgres;
 SET LOCAL timezone = UTC;
 SET LOCAL bytea_output = hex;
+-- What it compiles would take longer than the answers.
+SET LOCAL jit = off;
 
 -- tables
 WITH RECURSIVE {wanted}
@@ -90,15 +92,16 @@ ORDER BY k.contypid, k.conname;
 
 -- constraints that are no index
 WITH RECURSIVE {wanted}
-SELECT e.root AS "table", e.part, k.conname AS name, k.contype AS kind, k.convalidated AS validated,
+SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x' ELSE k.contype END AS kind, k.convalidated AS validated,
        array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
        k.confmatchtype = 'f' AS is_full, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
        pg_get_constraintdef(k.oid) AS definition
 FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
-WHERE k.contype IN ('c', 'f', 'x') AND NOT (e.part IS NOT NULL AND (k.coninhcount > 0 OR k.conparentid <> 0))
+     CROSS JOIN LATERAL (SELECT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
+                                coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)) t (period, enforced)
+WHERE (k.contype IN ('c', 'f', 'x') OR k.contype IN ('p', 'u') AND t.period) AND t.enforced AND NOT (e.part IS NOT NULL AND (k.coninhcount > 0 OR k.conparentid <> 0))
       -- A reference to a partitioned table stands there once more for each of its partitions.
       AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
-      AND coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
 ORDER BY e.root, e.part NULLS FIRST, k.conname, k.oid;
 
 -- indexes that are unique or not valid
@@ -108,9 +111,8 @@ SELECT e.root AS "table", e.part, c.relname AS name, i.indisunique AS is_unique,
        EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS attached,
        pg_get_expr(i.indpred, i.indrelid) AS predicate, pg_get_indexdef(i.indexrelid) AS definition,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_not_distinct,
-       NOT EXISTS (SELECT FROM unnest(i.indcollation) o JOIN pg_collation k ON k.oid = o WHERE NOT k.collisdeterministic)
-       AND NOT EXISTS (SELECT FROM unnest(i.indclass) o JOIN pg_opclass k ON k.oid = o
-                       WHERE k.opcnamespace <> 'pg_catalog'::regnamespace) AS plain
+       NOT i.indcollation::oid[] && ARRAY(SELECT oid FROM pg_collation WHERE NOT collisdeterministic)
+       AND NOT i.indclass::oid[] && ARRAY(SELECT oid FROM pg_opclass WHERE opcnamespace <> 'pg_catalog'::regnamespace) AS plain
 FROM every e JOIN pg_index i ON i.indrelid = e.oid JOIN pg_class c ON c.oid = i.indexrelid
 WHERE i.indislive AND (i.indisunique AND NOT i.indisexclusion OR NOT (i.indisvalid AND i.indisready))
 ORDER BY e.root, e.part NULLS FIRST, c.relname;

@@ -460,16 +460,16 @@ fn cast(part: Part, to: &str) -> Option<Part> {
         ("text" | "character varying", Kind::Untyped | Kind::Text) => Some(Part { kind: Kind::Text, ..part }),
         ("text" | "character varying", Kind::Padded) => Some(Part { kind: Kind::Text, declared: None, ..part }),
         ("bpchar", Kind::Untyped) => Some(Part::text(Kind::Padded, text?.trim_end_matches(' '))),
-        ("bpchar", Kind::Padded) => Some(part),
         ("integer" | "bigint" | "smallint", Kind::Untyped) => whole(text?),
-        ("integer" | "bigint", Kind::Integer) => Some(part),
         ("numeric", Kind::Untyped | Kind::Integer | Kind::Decimal(..)) if number.is_some() => exact(number?),
-        ("numeric", Kind::Decimal(..)) => Some(part),
+        ("bpchar", Kind::Padded)
+        | ("integer" | "bigint", Kind::Integer)
+        | ("numeric", Kind::Decimal(..))
+        | ("double precision", Kind::Real) => Some(part),
         ("numeric", Kind::Integer) => {
             Some(Part::one(decimal(19, 0, 38)?, format!("CAST({} AS DECIMAL(19,0))", part.sql)))
         }
         ("double precision", Kind::Untyped | Kind::Integer | Kind::Decimal(..)) if number.is_some() => real(number?),
-        ("double precision", Kind::Real) => Some(part),
         ("double precision", Kind::Integer) => Some(Part::one(Kind::Real, format!("CAST({} AS DOUBLE)", part.sql))),
         ("date", Kind::Untyped) => {
             let text = text.filter(|text| is_date(text))?;

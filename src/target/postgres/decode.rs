@@ -383,3 +383,83 @@ fn uuid(bytes: [u8; 16]) -> [u8; 36] {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Schema;
+
+    use super::*;
+
+    fn decoder(batch_rows: usize) -> Decoder {
+        let fields = vec![Field::new("n", DataType::Int64, true), Field::new("t", DataType::Utf8, true)];
+        let types = vec![PgType::Int4, PgType::Padded];
+        Decoder::try_new(Arc::new(Schema::new(fields)), types, batch_rows).unwrap()
+    }
+
+    /// Three rows behind a header with an extension of two bytes.
+    const COPY: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\x02xx\
+        \0\x02\0\0\0\x04\0\0\0\x07\0\0\0\x03ab \
+        \0\x02\xff\xff\xff\xff\0\0\0\0\
+        \0\x02\0\0\0\x04\xff\xff\xff\xff\xff\xff\xff\xff";
+
+    #[test]
+    fn rows_are_read_wherever_they_are_cut() {
+        for size in 1..=COPY.len() {
+            let mut decoder = decoder(2);
+            let mut batches = Vec::new();
+            for piece in COPY.chunks(size) {
+                batches.extend(decoder.push(Bytes::from_static(piece)).unwrap());
+            }
+            assert_eq!(batches.len(), 1);
+            assert_eq!(*batches[0].column(0).as_primitive(), Int64Array::from(vec![Some(7), None]));
+            assert_eq!(*batches[0].column(1).as_string(), StringArray::from(vec!["ab", ""]));
+            batches.extend(decoder.push(Bytes::from_static(b"\xff\xff")).unwrap());
+            let last = decoder.finish().unwrap().unwrap();
+            assert_eq!(*last.column(0).as_primitive(), Int64Array::from(vec![-1]));
+            assert!(last.column(1).is_null(0));
+        }
+    }
+
+    #[test]
+    fn a_copy_that_ends_early_or_late_is_an_error() {
+        let mut cut = decoder(9);
+        cut.push(Bytes::from_static(COPY)).unwrap();
+        assert_eq!(cut.finish().unwrap_err().to_string(), "production ended a copy before its last row");
+        let mut long = decoder(9);
+        long.push(Bytes::from_static(COPY)).unwrap();
+        let error = long.push(Bytes::from_static(b"\xff\xff\0")).unwrap_err();
+        assert_eq!(error.to_string(), "production sent something behind the end of a copy");
+    }
+
+    #[test]
+    fn what_is_no_copy_of_the_columns_is_an_error() {
+        let header = &COPY[..21];
+        for (bytes, message) in [
+            (
+                b"PGCOPY\n\xff\r\n0\0\0\0\0\0\0\0\0".to_vec(),
+                "production sent no binary copy, or one of an unknown kind",
+            ),
+            ([header, b"\0\x03"].concat(), "production sent 3 columns in place of 2"),
+            ([header, b"\0\x02\0\0\0\x03abc"].concat(), "production sent `n` in an unknown format"),
+            ([header, b"\0\x02\xff\xff\xff\xfe"].concat(), "a length is negative"),
+            (
+                [header, b"\0\x02\xff\xff\xff\xff\0\0\0\x01\xff"].concat(),
+                "production holds a value that is no text in UTF-8: column `t`",
+            ),
+        ] {
+            assert_eq!(decoder(9).push(Bytes::from(bytes)).unwrap_err().to_string(), message);
+        }
+    }
+
+    #[test]
+    fn a_batch_ends_when_it_is_large() {
+        let mut decoder = decoder(usize::MAX);
+        decoder.push(Bytes::from_static(&COPY[..21])).unwrap();
+        let text = vec![b'x'; BATCH_BYTES / 2];
+        let head = [&b"\0\x02\xff\xff\xff\xff"[..], &(text.len() as u32).to_be_bytes()].concat();
+        let row = Bytes::from([head, text].concat());
+        let batches = (0..5).map(|_| decoder.push(row.clone()).unwrap().len()).collect::<Vec<_>>();
+        assert_eq!(batches, [0, 1, 0, 1, 0]);
+    }
+}

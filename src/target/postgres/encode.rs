@@ -76,7 +76,7 @@ impl Encoder {
     /// Appends the rows of a batch.
     ///
     /// # Errors
-    /// Where the batch has other columns, or a value that its column cannot hold.
+    /// Where the batch has other columns, or a value that its column cannot hold; what is in `out` is then of no use.
     pub(super) fn encode(&self, batch: &RecordBatch, out: &mut BytesMut) -> Result<()> {
         if batch.num_columns() != self.columns.len() {
             return Err(Error::internal("a batch to copy has not the columns of its table"));

@@ -5,10 +5,15 @@
 //! what needs more is done by functions of `delta` that do just that.
 
 mod catalog;
+#[cfg(test)]
+mod catalog_tests;
 mod check;
+#[cfg(test)]
+mod codec_tests;
 mod connect;
 mod copy;
 mod decode;
+mod domains;
 mod encode;
 mod fault;
 mod keys;

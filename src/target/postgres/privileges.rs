@@ -152,8 +152,7 @@ impl PostgresTarget {
         let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND schema_name = $2 AND staging_schema = $3
                               AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5),
                           to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT'),
-                          has_table_privilege($7::text::regclass, 'SELECT'), has_table_privilege($7::text::regclass, 'INSERT'),
-                          row_security_active($7::text::regclass)";
+                          has_table_privilege($7::text::regclass, 'SELECT'), has_table_privilege($7::text::regclass, 'INSERT')";
         let row = client
             .query_one(
                 sql,
@@ -168,16 +167,20 @@ impl PostgresTarget {
                 ],
             )
             .await?;
-        let [registered, history, select, insert, row_security]: [Option<bool>; 5] =
-            std::array::from_fn(|at| row.get(at));
+        let [registered, history, select, insert]: [Option<bool>; 4] = std::array::from_fn(|at| row.get(at));
         if registered != Some(true) || history != Some(true) {
             reasons.push(format!("`{name}` was not set up for loading, or was set up before it was changed"));
         }
         if select != Some(true) || insert != Some(true) {
             reasons.push(format!("this user may not both read `{name}` and insert into it"));
         }
-        if row_security == Some(true) {
+        if table.row_security {
             reasons.push(format!("`{name}` has row-level security, which would hide rows from the checks: give {LOADER} a way around it (ALTER ROLE {LOADER} BYPASSRLS)"));
+        }
+        if table.foreign {
+            reasons.push(format!(
+                "a partition of `{name}` is on another server: its rows would not go in with the others or not at all"
+            ));
         }
         if let Some(other) = taken(client, &self.names, destination).await? {
             reasons.push(other);

@@ -1,0 +1,143 @@
+//! The types that columns are of: what a domain is below, and what it and an enum say of their values.
+
+use std::collections::HashMap;
+
+use super::catalog::Row;
+use super::types::PgType;
+
+/// The types that columns are of.
+pub(super) struct Types {
+    types: HashMap<u32, Type>,
+}
+
+/// One type.
+pub(super) struct Type {
+    pub(super) name: String,
+    builtin: bool,
+    kind: String,
+    base: u32,
+    modifier: i32,
+    element: u32,
+    pub(super) not_null: bool,
+    pub(super) has_default: bool,
+    base_declared: String,
+    pub(super) labels: Vec<String>,
+    pub(super) checks: Vec<DomainCheck>,
+}
+
+/// A CHECK of a domain, in the server's words.
+pub(super) struct DomainCheck {
+    pub(super) name: String,
+    pub(super) validated: bool,
+    pub(super) expr: String,
+}
+
+/// A column's type, below its domains.
+pub(super) struct Base<'a> {
+    pub(super) pg_type: PgType,
+    /// How it is written, where it is not the column's own.
+    pub(super) declared: Option<&'a str>,
+    pub(super) max_length: Option<u64>,
+    /// How many digits of a second are kept, where that is not all six.
+    pub(super) digits: Option<u32>,
+    pub(super) domains: Vec<&'a Type>,
+    /// The type itself.
+    pub(super) of: Option<&'a Type>,
+    /// Whether only production knows what its elements may be.
+    pub(super) loose: bool,
+}
+
+impl Types {
+    /// From the answers: types, labels of enums, CHECKs of domains.
+    pub(super) fn new(types: &[Row], labels: &[Row], checks: &[Row]) -> Self {
+        let made = |row: &Row| Type {
+            name: row.text("name").to_owned(),
+            builtin: row.is("builtin"),
+            kind: row.text("kind").to_owned(),
+            base: row.number("base"),
+            modifier: row.number("modifier"),
+            element: row.number("element"),
+            not_null: row.is("not_null"),
+            has_default: row.is("has_default"),
+            base_declared: row.text("base_declared").to_owned(),
+            labels: Vec::new(),
+            checks: Vec::new(),
+        };
+        let mut types: HashMap<u32, Type> = types.iter().map(|row| (row.number("oid"), made(row))).collect();
+        for row in labels {
+            if let Some(of) = types.get_mut(&row.number("type")) {
+                of.labels.push(row.text("label").to_owned());
+            }
+        }
+        for row in checks {
+            if let Some(of) = types.get_mut(&row.number("type")) {
+                let (name, expr) = (row.text("name").to_owned(), row.text("expr").to_owned());
+                of.checks.push(DomainCheck { name, validated: row.is("validated"), expr });
+            }
+        }
+        Self { types }
+    }
+
+    /// The type that a column of a type is of, below all domains.
+    pub(super) fn base(&self, oid: u32, modifier: i32) -> Base<'_> {
+        let (mut oid, mut modifier) = (oid, modifier);
+        let (mut declared, mut domains) = (None, Vec::new());
+        let of = loop {
+            match self.types.get(&oid) {
+                Some(domain) if domain.kind == "d" => {
+                    (oid, modifier, declared) = (domain.base, domain.modifier, Some(domain.base_declared.as_str()));
+                    domains.push(domain);
+                }
+                other => break other,
+            }
+        };
+        let mut base =
+            Base { pg_type: PgType::Other, declared, max_length: None, digits: None, domains, of, loose: false };
+        let Some(of) = of else { return base };
+        if of.element != 0 {
+            let element = self.base(of.element, modifier);
+            let any = matches!(element.pg_type, PgType::Enum | PgType::Other) || !element.domains.is_empty();
+            base.loose = any || element.loose || element.max_length.is_some();
+            base.pg_type = PgType::Array(Box::new(element.pg_type));
+            return base;
+        }
+        base.pg_type = match (of.builtin, of.name.as_str()) {
+            _ if of.kind == "e" => PgType::Enum,
+            (true, "bool") => PgType::Bool,
+            (true, "int2") => PgType::Int2,
+            (true, "int4") => PgType::Int4,
+            (true, "int8") => PgType::Int8,
+            (true, "float4") => PgType::Float4,
+            (true, "float8") => PgType::Float8,
+            (true, "numeric") => numeric(modifier),
+            (true, "text" | "varchar") => PgType::Text,
+            (true, "bpchar") => PgType::Padded,
+            (true, "json") => PgType::Json,
+            (true, "jsonb") => PgType::Jsonb,
+            (true, "uuid") => PgType::Uuid,
+            (true, "bytea") => PgType::Bytea,
+            (true, "date") => PgType::Date,
+            (true, "time") => PgType::Time,
+            (true, "timestamp") => PgType::Timestamp,
+            (true, "timestamptz") => PgType::Timestamptz,
+            (true, "interval") => PgType::Interval,
+            _ => PgType::Other,
+        };
+        let timed = matches!(base.pg_type, PgType::Time | PgType::Timestamp | PgType::Timestamptz);
+        base.digits = u32::try_from(modifier).ok().filter(|digits| timed && *digits < 6);
+        let limited = matches!(base.pg_type, PgType::Text | PgType::Padded);
+        base.max_length = u64::try_from(modifier - 4).ok().filter(|_| limited);
+        base
+    }
+}
+
+/// The type of a number by its modifier: sixteen bits of digits, eleven of the places behind the point.
+fn numeric(modifier: i32) -> PgType {
+    match modifier - 4 {
+        none if none < 0 => PgType::Numeric { precision: None, scale: 0 },
+        both => PgType::Numeric {
+            precision: u16::try_from(both >> 16).ok(),
+            scale: (((both & 0x7ff) ^ 0x400) - 0x400) as i16,
+        },
+    }
+}
