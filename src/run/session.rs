@@ -252,21 +252,29 @@ fn shown_url(document: &Document, url: &str) -> String {
     let shown = if masked == url {
         url.to_owned()
     } else {
-        document.shown(&["target".into(), "url".into()]).unwrap_or_default()
+        without_defaults(&document.shown(&["target".into(), "url".into()]).unwrap_or_default())
     };
     without_password(&shown)
 }
 
+/// `${NAME:-default}` as `${NAME}`: what was set is meant, not what would be without it.
+fn without_defaults(text: &str) -> String {
+    let mut parts = text.split("${");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (inside, rest) = part.split_once('}').unwrap_or((part, ""));
+        let name = inside.split_once(':').map_or(inside, |(name, _)| name);
+        shown += &format!("${{{name}}}{rest}");
+    }
+    shown
+}
+
 fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((user, host)) => {
-            let user = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{user}@{host}{}", path.split('?').next().unwrap_or_default())
-        }
-        None => format!("{scheme}://{authority}{}", path.split('?').next().unwrap_or_default()),
-    }
+    // The last `@`, since one in the password may have been left unescaped; a query may hold secrets as well.
+    let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));
+    let user = user.map_or(String::new(), |user| format!("{}@", user.split(':').next().unwrap_or_default()));
+    format!("{scheme}://{user}{}", place.split('?').next().unwrap_or_default())
 }
 
 /// A run's id: when it began, and something to tell two of one second apart.
@@ -280,9 +288,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_target_from_the_environment_is_shown_by_its_variable() {
+        assert_eq!(without_defaults("${DATABASE_URL:-sqlite:customer.db}"), "${DATABASE_URL}");
+        assert_eq!(without_defaults("postgres://${HOST:?which}/db"), "postgres://${HOST}/db");
+        assert_eq!(without_defaults("sqlite:a.db"), "sqlite:a.db");
+    }
+
+    #[test]
     fn a_password_is_never_shown() {
         assert_eq!(without_password("postgres://me:secret@host:5432/db?password=x"), "postgres://me@host:5432/db");
         assert_eq!(without_password("postgres://me:se@cret@host/db"), "postgres://me@host/db");
+        assert_eq!(without_password("postgres://u:a?b/c@h/p?x=1"), "postgres://u@h/p");
+        assert_eq!(without_password("postgres://h:5432/p?password=x"), "postgres://h:5432/p");
         assert_eq!(without_password("sqlite:customer.db"), "sqlite:customer.db");
     }
 }

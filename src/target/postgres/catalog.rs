@@ -51,19 +51,8 @@ pub(super) struct PgColumn {
     pub(super) declared: String,
     /// The collation of its own, as SQL behind a type; empty for the database's.
     pub(super) collation: String,
-    /// Whether it is an identity column.
-    pub(super) identity: Option<Identity>,
     /// The sequence that its values are from.
     pub(super) sequence: Option<Sequence>,
-}
-
-/// When production numbers a row by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Identity {
-    /// Unless the statement says OVERRIDING SYSTEM VALUE.
-    Always,
-    /// Where the row brings no value.
-    ByDefault,
 }
 
 /// A sequence and how it counts.
@@ -254,11 +243,7 @@ impl Reader {
             let Some(made) = self.made(row) else { continue };
             let base = types.base(row.number("type"), row.number("modifier"));
             let (name, declared) = (row.text("name").to_owned(), row.text("declared").to_owned());
-            let identity = match row.text("identity") {
-                "a" => Some(Identity::Always),
-                "d" => Some(Identity::ByDefault),
-                _ => None,
-            };
+            let identity = !row.text("identity").is_empty();
             let generated = row.is("is_generated");
             let has_default = row.is("has_default") || base.domains.iter().any(|domain| domain.has_default);
             let column = CatalogColumn {
@@ -266,7 +251,7 @@ impl Reader {
                 declared: declared.clone(),
                 data_type: base.pg_type.arrow(),
                 not_null: row.is("not_null") || base.domains.iter().any(|domain| domain.not_null),
-                has_default: !generated && (has_default || identity.is_some()),
+                has_default: !generated && (has_default || identity),
                 generated,
                 max_length: base.max_length,
                 significant_digits: None,
@@ -281,7 +266,7 @@ impl Reader {
             checks_of_type(made, &name, &declared, &base);
             let declared = base.declared.map_or(declared, str::to_owned);
             let collation = row.get("collation").map_or(String::new(), |collation| format!(" COLLATE {collation}"));
-            made.pg.columns.push(PgColumn { name, pg_type: base.pg_type, declared, collation, identity, sequence });
+            made.pg.columns.push(PgColumn { name, pg_type: base.pg_type, declared, collation, sequence });
         }
     }
 

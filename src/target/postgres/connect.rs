@@ -11,7 +11,7 @@ use tokio_postgres::{CancelToken, Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::{Whom, explain};
-use super::url::{ServerUrl, without_password};
+use super::url::ServerUrl;
 use crate::error::{Error, Result};
 use crate::spec::LoadSpec;
 
@@ -72,15 +72,14 @@ impl Connector {
     /// # Errors
     /// Where the URL is wrong, or a file that it names cannot be read.
     pub(super) fn try_new(url: &str, shown: &str, folder: &Path, load: &LoadSpec) -> Result<Self> {
-        let shown = without_password(shown);
-        let url = ServerUrl::parse(url, &shown, folder, &|name| std::env::var(name).ok())?;
+        let url = ServerUrl::parse(url, shown, folder, &|name| std::env::var(name).ok())?;
         let settings = format!(
             "SET lock_timeout = {}; SET statement_timeout = {};{SETTINGS}",
             load.lock_timeout.as_millis(),
             load.statement_timeout.as_millis()
         );
         let (places, tls) = (url.places(), url.tls.connector()?);
-        Ok(Self { config: url.config, tls, settings, shown, places, warnings: url.warnings })
+        Ok(Self { config: url.config, tls, settings, shown: shown.to_owned(), places, warnings: url.warnings })
     }
 
     /// What to look at, though it stops nothing.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, StreamExt, pin_mut};
+use futures::{SinkExt, Stream, StreamExt, pin_mut, stream};
 use tokio::sync::{Mutex, mpsc};
 use tokio_postgres::Client;
 
@@ -52,90 +52,125 @@ impl Wire {
     }
 }
 
-/// Copies rows into a table over several connections at once.
-pub(super) async fn copy_in(
-    connector: &Connector,
-    sessions: &[Arc<Session>],
-    table: &str,
-    columns: &[Wire],
-    mut rows: Batches<'_>,
-) -> Result<u64> {
-    let names: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
-    let sql = format!("COPY {table} ({}) FROM STDIN (FORMAT binary)", names.join(", "));
-    let types: Vec<_> = columns.iter().map(|column| (column.data_type.clone(), column.pg.clone())).collect();
-    let (sender, receiver) = mpsc::channel(sessions.len() * 2);
-    let receiver = Arc::new(Mutex::new(receiver));
-    let workers: Vec<_> = sessions
-        .iter()
-        .map(|session| {
-            let (session, sql, types, receiver) = (session.clone(), sql.clone(), types.clone(), receiver.clone());
-            tokio::spawn(async move { work(&session, &sql, &types, receiver).await })
-        })
-        .collect();
-    let mut failed = None;
-    while let Some(batch) = rows.next().await {
-        match batch {
-            Ok(batch) => {
-                // Nobody takes batches any more: a worker failed and tells why.
-                if sender.send(Some(batch)).await.is_err() {
+/// Where rows are copied to.
+pub(super) struct Destined<'a> {
+    pub(super) connector: &'a Connector,
+    pub(super) table: &'a str,
+    pub(super) columns: &'a [Wire],
+}
+
+impl Destined<'_> {
+    /// Copies rows over several sessions at once.
+    pub(super) async fn copy(&self, sessions: &[Arc<Session>], mut rows: Batches<'_>) -> Result<u64> {
+        let (sender, receiver) = mpsc::channel(sessions.len() * 2);
+        let receiver = Arc::new(Mutex::new(receiver));
+        let workers: Vec<_> = sessions
+            .iter()
+            .map(|session| {
+                let (session, sql, types, receiver) = (session.clone(), self.sql(), self.types(), receiver.clone());
+                tokio::spawn(async move { work(&session, &sql, &types, receiver).await })
+            })
+            .collect();
+        let mut failed = None;
+        while let Some(batch) = rows.next().await {
+            match batch {
+                Ok(batch) => {
+                    // Nobody takes batches any more: a worker failed and tells why.
+                    if sender.send(Some(batch)).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    failed = Some(error);
                     break;
                 }
             }
-            Err(error) => {
-                failed = Some(error);
-                break;
+        }
+        if failed.is_none() {
+            for _ in &workers {
+                sender.send(None).await.ok();
             }
         }
-    }
-    if failed.is_none() {
-        for _ in &workers {
-            sender.send(None).await.ok();
-        }
-    }
-    drop(sender);
-    let mut count = 0;
-    for worker in workers {
-        match worker.await.map_err(Error::internal)? {
-            Ok(copied) => count += copied,
-            Err(Cut::Encode(error)) => failed = failed.or(Some(error)),
-            Err(Cut::Server(error)) => {
-                failed = failed.or_else(|| Some(connector.explain(&format!("cannot copy rows into {table}"), &error)));
+        drop(sender);
+        let mut count = 0;
+        for worker in workers {
+            match worker.await.map_err(Error::internal)? {
+                Ok(copied) => count += copied,
+                Err(cut) => failed = failed.or(self.told(cut)),
             }
-            Err(Cut::Short) => {}
+        }
+        failed.map_or(Ok(count), Err)
+    }
+
+    /// Copies batches over one session.
+    pub(super) async fn send(&self, client: &Client, rows: &[RecordBatch]) -> Result<u64> {
+        let rows: Vec<_> = rows.iter().cloned().map(Ok).collect();
+        let copied = copy(client, &self.sql(), &self.types(), stream::iter(rows)).await;
+        copied.map_err(|cut| self.told(cut).unwrap_or_else(|| Error::internal("a copy without its end")))
+    }
+
+    fn sql(&self) -> String {
+        let names: Vec<_> = self.columns.iter().map(|column| ident(&column.name)).collect();
+        format!("COPY {} ({}) FROM STDIN (FORMAT binary)", self.table, names.join(", "))
+    }
+
+    fn types(&self) -> Vec<(DataType, PgType)> {
+        self.columns.iter().map(|column| (column.data_type.clone(), column.pg.clone())).collect()
+    }
+
+    fn told(&self, cut: Cut) -> Option<Error> {
+        match cut {
+            Cut::Encode(error) => Some(error),
+            Cut::Server(error) => {
+                Some(self.connector.explain(&format!("cannot copy rows into {}", self.table), &error))
+            }
+            Cut::Short => None,
         }
     }
-    failed.map_or(Ok(count), Err)
 }
 
 /// Why a COPY ended early.
 enum Cut {
     Encode(Error),
     Server(tokio_postgres::Error),
-    /// The rows ended without their end.
+    /// The rows ended without their end: whoever gave them tells why.
     Short,
 }
 
+/// Batches for whoever is free, and None for each worker at their end.
 type Receiver = Arc<Mutex<mpsc::Receiver<Option<RecordBatch>>>>;
 
 async fn work(client: &Client, sql: &str, types: &[(DataType, PgType)], receiver: Receiver) -> Result<u64, Cut> {
-    let copied = copy(client, sql, types, &receiver).await;
+    let rows = stream::unfold(Some(receiver.clone()), |receiver| async move {
+        let receiver = receiver?;
+        let next = receiver.lock().await.recv().await;
+        match next {
+            Some(Some(batch)) => Some((Ok(batch), Some(receiver))),
+            Some(None) => None,
+            None => Some((Err(Cut::Short), None)),
+        }
+    });
+    let copied = copy(client, sql, types, rows).await;
     if copied.is_err() {
         receiver.lock().await.close();
     }
     copied
 }
 
-async fn copy(client: &Client, sql: &str, types: &[(DataType, PgType)], receiver: &Receiver) -> Result<u64, Cut> {
+async fn copy(
+    client: &Client,
+    sql: &str,
+    types: &[(DataType, PgType)],
+    rows: impl Stream<Item = Result<RecordBatch, Cut>> + Send,
+) -> Result<u64, Cut> {
     let encoder = Encoder::try_new(types).map_err(Cut::Encode)?;
+    // A sink that is dropped unfinished tells the server to forget the rows.
     let sink = client.copy_in::<_, Bytes>(sql).await.map_err(Cut::Server)?;
-    pin_mut!(sink);
+    pin_mut!(sink, rows);
     let mut out = BytesMut::with_capacity(2 * MESSAGE);
     Encoder::header(&mut out);
-    loop {
-        // A sink that is dropped unfinished tells the server to forget the rows.
-        let next = receiver.lock().await.recv().await.ok_or(Cut::Short)?;
-        let Some(batch) = next else { break };
-        encoder.encode(&batch, &mut out).map_err(Cut::Encode)?;
+    while let Some(batch) = rows.next().await {
+        encoder.encode(&batch?, &mut out).map_err(Cut::Encode)?;
         if out.len() >= MESSAGE {
             sink.send(out.split().freeze()).await.map_err(Cut::Server)?;
         }
@@ -143,32 +178,6 @@ async fn copy(client: &Client, sql: &str, types: &[(DataType, PgType)], receiver
     Encoder::trailer(&mut out);
     sink.send(out.freeze()).await.map_err(Cut::Server)?;
     sink.finish().await.map_err(Cut::Server)
-}
-
-/// Copies batches into a table over one connection.
-pub(super) async fn send(
-    connector: &Connector,
-    client: &Client,
-    table: &str,
-    columns: &[Wire],
-    rows: &[RecordBatch],
-) -> Result<u64> {
-    let fault = |error| connector.explain(&format!("cannot copy rows into {table}"), &error);
-    let names: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
-    let sql = format!("COPY {table} ({}) FROM STDIN (FORMAT binary)", names.join(", "));
-    let types: Vec<_> = columns.iter().map(|column| (column.data_type.clone(), column.pg.clone())).collect();
-    let encoder = Encoder::try_new(&types)?;
-    let sink = client.copy_in::<_, Bytes>(sql.as_str()).await.map_err(fault)?;
-    pin_mut!(sink);
-    let mut out = BytesMut::new();
-    Encoder::header(&mut out);
-    for batch in rows {
-        encoder.encode(batch, &mut out)?;
-        sink.send(out.split().freeze()).await.map_err(fault)?;
-    }
-    Encoder::trailer(&mut out);
-    sink.send(out.freeze()).await.map_err(fault)?;
-    sink.finish().await.map_err(fault)
 }
 
 /// Reads what a query gives; its columns come as `columns` has them.

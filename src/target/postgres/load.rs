@@ -12,7 +12,7 @@ use async_trait::async_trait;
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
-use super::copy::{Wire, copy_in, receive};
+use super::copy::{Destined, Wire, receive};
 use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
@@ -178,7 +178,8 @@ impl Load for PgLoad {
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
         let staged = self.staged(destination);
         let table = self.names.staging(&destination.table.name);
-        let count = copy_in(&self.connector, &self.others, &table, &staged.wires(), rows).await?;
+        let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
+        let count = into.copy(&self.others, rows).await?;
         self.side().batch_execute(&format!("ANALYZE {table}")).await.map_err(self.fault("cannot stage rows"))?;
         Ok(count)
     }
@@ -194,7 +195,8 @@ impl Load for PgLoad {
                 name => staged.wire(name),
             })
             .collect();
-        copy_in(&self.connector, &self.others, &self.names.staged_keys(&destination.table.name), &wires, keys).await
+        let table = self.names.staged_keys(&destination.table.name);
+        Destined { connector: &self.connector, table: &table, columns: &wires }.copy(&self.others, keys).await
     }
 
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {

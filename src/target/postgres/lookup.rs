@@ -1,11 +1,12 @@
 //! Questions about production: the delta's keys go there, and an indexed join answers.
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::nullif;
 use arrow::datatypes::DataType;
 
 use super::PostgresTarget;
 use super::catalog::PgTable;
-use super::copy::{Wire, receive, send};
+use super::copy::{Destined, Wire, receive};
 use super::names::{Names, qualified};
 use super::types::PgType;
 use crate::engine::{ident, literal};
@@ -86,12 +87,15 @@ impl PostgresTarget {
 
     pub(super) async fn ask(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let Some(question) = self.question(lookup).await? else { return Ok(Vec::new()) };
+        let keys = keys.iter().map(without_nul).collect::<Result<Vec<_>>>()?;
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot look up", &error);
         // Inside a transaction that is never committed there is no BEGIN: a table of the last question is in the way.
         session.batch_execute(&begin(&question, self.unfinished)).await.map_err(fault)?;
         let answer = async {
-            send(&self.connector, &session, ASKED, &question.asked, keys).await?;
+            Destined { connector: &self.connector, table: ASKED, columns: &question.asked }
+                .send(&session, &keys)
+                .await?;
             session.batch_execute(READY).await.map_err(fault)?;
             receive(&self.connector, &session, &question.join, &question.given).await
         };
@@ -149,6 +153,21 @@ impl PostgresTarget {
         let query = format!("SELECT {} FROM {} AS p ORDER BY p.legacy_key", wanted.join(", "), Names::history(table));
         receive(&self.connector, &*self.session.lock().await, &query, &columns).await
     }
+}
+
+/// A question without texts that no production can hold: as NULL they match nothing.
+fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {
+    let mut columns = keys.columns().to_vec();
+    for column in &mut columns {
+        if let Some(texts) = column.as_string_opt::<i32>()
+            && texts.value_data().contains(&0)
+        {
+            let holds: BooleanArray =
+                texts.iter().map(|text| Some(text.is_some_and(|text| text.contains('\0')))).collect();
+            *column = nullif(column, &holds)?;
+        }
+    }
+    Ok(RecordBatch::try_new(keys.schema(), columns)?)
 }
 
 /// Statistics for the join, and no table of production read whole where an index answers.

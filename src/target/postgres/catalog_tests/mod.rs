@@ -8,7 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Schema};
 use tokio_postgres::Client;
 
-use super::catalog::{self, Identity, PgCatalog, PgTable};
+use super::catalog::{self, PgCatalog, PgTable};
 use super::check::translate;
 use super::connect::{Connector, Session};
 use super::copy::{Wire, receive};
@@ -148,7 +148,6 @@ async fn the_catalog_tells_all_that_a_schema_declares() {
     );
     assert!(person.column("Person Id").unwrap().has_default && person.column("state").unwrap().has_default);
     assert!(person.column("Person Id").unwrap().not_null && !person.column("state").unwrap().not_null);
-    assert_eq!(pg.columns[0].identity, Some(Identity::Always));
     assert_eq!(pg.columns[0].sequence.as_ref().unwrap().name, "Person_Person Id_seq");
     assert!(pg.broken.is_empty() && pg.partitions.is_empty());
 
@@ -241,7 +240,6 @@ async fn a_column_has_its_type_below_its_domains_and_what_they_state() {
     );
     assert!(known("da").0.generated && !known("da").0.has_default && !known("c").0.generated);
     assert_eq!((&known("g").0.data_type, &known("m").0.form), (&DataType::Decimal128(12, 3), &Form::Padded));
-    assert_eq!(known("c").1.identity, Some(Identity::ByDefault));
     let sequence =
         |name: &str| known(name).1.sequence.as_ref().map(|sequence| (sequence.name.as_str(), sequence.increment));
     assert_eq!(sequence("id"), Some(("types_id_seq", 1)));
