@@ -99,3 +99,60 @@ fn without(values: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
     }
     Ok(nullif(values, &out.into())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::shown;
+    use arrow::datatypes::TimeUnit;
+
+    fn column(data_type: DataType, form: Form) -> CatalogColumn {
+        CatalogColumn {
+            name: "c".into(),
+            declared: String::new(),
+            data_type,
+            not_null: false,
+            has_default: false,
+            generated: false,
+            max_length: None,
+            significant_digits: None,
+            form,
+        }
+    }
+
+    /// What is kept of texts, `-` for what has no value.
+    fn texts(data_type: DataType, form: Form, values: &[&str]) -> Vec<String> {
+        let values: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
+        let converted = kept(&values, &column(data_type, form)).unwrap();
+        let lost = |row: usize| converted.no_value.contains(&row);
+        let value = |row| if lost(row) { "-".into() } else { shown(converted.values.as_ref(), row) };
+        assert!((0..values.len()).all(|row| lost(row) == converted.values.is_null(row)));
+        (0..values.len()).map(value).collect()
+    }
+
+    #[test]
+    fn a_value_is_kept_in_the_form_of_its_column() {
+        let text = DataType::Utf8;
+        assert_eq!(texts(DataType::Int64, Form::Integer(16), &["32767", "32768", "x"]), ["32767", "-", "-"]);
+        assert_eq!(texts(DataType::Float64, Form::Single, &["0.1", "1e39"]), ["0.10000000149011612", "-"]);
+        assert_eq!(texts(text.clone(), Form::Text, &["a ", "a\0"]), ["a ", "-"]);
+        assert_eq!(texts(text.clone(), Form::Padded, &["a ", "  "]), ["a", ""]);
+        assert_eq!(texts(text.clone(), Form::Uuid, &["A0EEBC999C0B4EF8BB6D6BB9BD380A11", "a"])[1], "-");
+        assert_eq!(texts(text.clone(), Form::Json, &["{\"a\": 1}", "{a}"]), ["{\"a\": 1}", "-"]);
+        assert_eq!(texts(text.clone(), Form::Interval, &["P1D", "soon"]), ["P1D", "-"]);
+        assert_eq!(texts(DataType::Binary, Form::Bytes, &["\\x0aFF", "a", "\\x0"]), ["0aff", "61", "-"]);
+        let dates = Form::Array(Box::new((DataType::Date32, Form::Plain)));
+        assert_eq!(texts(text.clone(), dates, &["{2024-01-31,NULL}", "{2024-01-32}", "2024"])[1..], ["-", "-"]);
+        let small = Form::Array(Box::new((DataType::Int64, Form::Integer(16))));
+        assert_eq!(texts(text, small, &["{1,{2}}", "{1,32768}", "{1,2}"]), ["-", "-", "{1,2}"]);
+    }
+
+    #[test]
+    fn a_form_leaves_no_value_where_the_type_leaves_none() {
+        let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        assert_eq!(texts(zoned, Form::Plain, &["2024-01-01 10:00"]), ["-"]);
+        let nothing: ArrayRef = arrow::array::new_null_array(&DataType::Utf8, 2);
+        let found = kept(&nothing, &column(DataType::Utf8, Form::Uuid)).unwrap();
+        assert_eq!((found.values.null_count(), found.no_value.len()), (2, 0));
+    }
+}

@@ -22,7 +22,8 @@ use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Destination, KeyRequest, Load, LoadedFile, RunRecord, Stopped, Total, key_map_schema, totals_schema,
+    Batches, Block, Destination, KeyRequest, Load, LoadedFile, Refusal, RunRecord, Stopped, Total, key_map_schema,
+    totals_schema,
 };
 
 /// The lock that runs into one database take in turns.
@@ -204,9 +205,17 @@ impl Load for PgLoad {
         self.all = destinations.to_vec();
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             let fault = self.fault("cannot keep referenced rows where they are");
-            for destination in destinations.iter().filter(|destination| !destination.columns.is_empty()) {
-                let table = &destination.table.name;
-                self.main.execute("SELECT delta.hold_references($1)", &[table]).await.map_err(&fault)?;
+            let names: Vec<_> = destinations.iter().map(|destination| destination.table.name.as_str()).collect();
+            for table in &names {
+                let sql = "SELECT reference, staged_row FROM delta.hold_references($1, $2)";
+                let orphans = self.main.query(sql, &[table, &names]).await.map_err(&fault)?;
+                if let Some(first) = orphans.first() {
+                    let constraint: String = first.get(0);
+                    let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
+                    let rows = same.map(|row| row.get::<_, i32>(1).unsigned_abs()).collect();
+                    let reason = "the row that they refer to is not there".to_owned();
+                    return Err(Refusal { table: (*table).to_owned(), constraint, reason, rows }.into());
+                }
             }
             self.main.batch_execute("SET LOCAL session_replication_role = replica").await.map_err(&fault)?;
         }
@@ -248,11 +257,6 @@ impl Load for PgLoad {
     }
 
     async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
-        if self.spec.foreign_keys == ForeignKeys::SetBased {
-            for destination in destinations {
-                self.refusals(destination).foreign_keys().await?;
-            }
-        }
         if let Err(error) = self.main.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await {
             let named = error.as_db_error().and_then(tokio_postgres::error::DbError::table).map(str::to_owned);
             let of = destinations.iter().find(|destination| Some(&destination.table.name) == named.as_ref());

@@ -84,16 +84,6 @@ impl Refusals<'_> {
         Ok(())
     }
 
-    /// Checks all references of the table's rows as sets.
-    pub(super) async fn foreign_keys(&self) -> Result<(), Stopped> {
-        for key in self.filled() {
-            let constraint = format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to);
-            let rows = self.rows(&self.orphan(&key.columns, &key.to, &key.to_columns)).await?;
-            self.refuse(&constraint, format!("`{}` has no such row", key.to), rows)?;
-        }
-        Ok(())
-    }
-
     fn refuse(&self, constraint: &str, reason: String, rows: Vec<u32>) -> Result<(), Stopped> {
         if rows.is_empty() {
             return Ok(());

@@ -47,6 +47,16 @@ CREATE TABLE IF NOT EXISTS delta.loaded_table (
     table_name text PRIMARY KEY, schema_name text NOT NULL, staging_schema text NOT NULL, staging_table text NOT NULL,
     key_column text, sequence_schema text, sequence_name text);
 
+-- The staging table of a loaded table. A plain one: whatever else the loading role could make there would run its code as the
+-- owner of these functions.
+CREATE OR REPLACE FUNCTION delta.staged(of_table text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT c.oid::regclass FROM delta.loaded_table AS loaded
+    JOIN pg_namespace AS n ON n.nspname = loaded.staging_schema
+    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = loaded.staging_table AND c.relkind = 'r'
+    WHERE loaded.table_name = of_table
+$function$;
+
 -- A block of keys from a table's own sequence: no other session gets a number while it is taken.
 CREATE OR REPLACE FUNCTION delta.reserve(run text, of_table text, start bigint, count bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -101,32 +111,47 @@ BEGIN
 END
 $function$;
 
--- Keeps the rows that staged rows refer to where they are, until the caller's transaction ends.
-CREATE OR REPLACE FUNCTION delta.hold_references(of_table text) RETURNS void
+-- Keeps the rows that staged rows refer to where they are, until the caller's transaction ends, and gives the staged rows that
+-- refer to none of them, nor to a row that is staged in the tables of the same load.
+CREATE OR REPLACE FUNCTION delta.hold_references(of_table text, of_load text[])
+RETURNS TABLE (reference text, staged_row integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
     staged regclass;
-    reference record;
+    parent regclass;
+    foreign_key record;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    -- A plain table: whatever else the loading role could make there would run its code as this function's owner.
-    SELECT c.oid INTO STRICT staged FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = known.staging_schema AND c.relname = known.staging_table AND c.relkind = 'r';
-    FOR reference IN
-        SELECT f.confrelid::regclass AS parent,
-            string_agg(format('p.%I = s.%I', there.attname, here.attname), ' AND ' ORDER BY pair.place) AS same
+    staged := delta.staged(of_table);
+    FOR foreign_key IN
+        SELECT f.conname::text AS name, f.confrelid,
+            string_agg('%1$s.' || replace(format('%I = s.%I::%s', there.attname, here.attname, format_type(here.atttypid, NULL)), '%', '%%'),
+                ' AND ' ORDER BY pair.place) AS same,
+            string_agg(format('s.%I IS NOT NULL', here.attname), ' AND ') AS filled,
+            string_agg(format('p.%I', there.attname), ', ') AS keys
         FROM pg_constraint AS f
         CROSS JOIN LATERAL unnest(f.conkey, f.confkey) WITH ORDINALITY AS pair (here, there, place)
         JOIN pg_attribute AS here ON here.attrelid = f.conrelid AND here.attnum = pair.here
         JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = pair.there
-        LEFT JOIN pg_attribute AS filled ON filled.attrelid = staged AND filled.attname = here.attname
+        LEFT JOIN pg_attribute AS there_too ON there_too.attrelid = staged AND there_too.attname = here.attname
         WHERE f.contype = 'f' AND f.conparentid = 0
             AND f.conrelid = format('%I.%I', known.schema_name, known.table_name)::regclass
-        GROUP BY f.oid, f.confrelid HAVING bool_and(filled.attname IS NOT NULL)
+        GROUP BY f.oid, f.conname, f.confrelid HAVING bool_and(there_too.attname IS NOT NULL)
     LOOP
-        EXECUTE format('SELECT FROM %s AS p WHERE EXISTS (SELECT FROM %s AS s WHERE %s) FOR KEY SHARE OF p',
-            reference.parent, staged, reference.same);
+        SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
+            WHERE loaded.table_name = ANY (of_load)
+                AND format('%I.%I', loaded.schema_name, loaded.table_name)::regclass = foreign_key.confrelid;
+        -- One statement, so that what is found is what is held; counting has it all held.
+        RETURN QUERY EXECUTE format(
+            'WITH held AS MATERIALIZED (
+                 SELECT %s FROM %s AS p WHERE EXISTS (SELECT FROM %s AS s WHERE %s) FOR KEY SHARE OF p)
+             SELECT %L::text, s._row FROM %s AS s
+             WHERE %s AND (SELECT count(*) FROM held) >= 0 AND NOT EXISTS (SELECT FROM held AS h WHERE %s)%s ORDER BY 2 LIMIT 1000',
+            foreign_key.keys, foreign_key.confrelid::regclass, staged, format(foreign_key.same, 'p'),
+            foreign_key.name, staged, foreign_key.filled, format(foreign_key.same, 'h'),
+            CASE WHEN parent IS NULL THEN ''
+                 ELSE format(' AND NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END);
     END LOOP;
 END
 $function$;
@@ -142,7 +167,7 @@ BEGIN
 END
 $function$;
 
-REVOKE ALL ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze FROM PUBLIC;
+REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold_references, delta.analyze FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze TO delta_loader;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT SELECT ON ALL TABLES IN SCHEMA delta TO delta_loader, delta_rollback;
