@@ -1,13 +1,14 @@
 //! Questions about production: the delta's keys go there, and an indexed join answers.
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
 
-use super::PostgresTarget;
 use super::catalog::PgTable;
 use super::copy::{Wire, receive, send};
 use super::names::{Names, qualified};
 use super::types::PgType;
+use super::{PostgresTarget, readable};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::target::{Destination, Filter, Lookup, Place, Test};
@@ -55,17 +56,18 @@ impl PostgresTarget {
         for (at, name) in lookup.match_on.iter().enumerate() {
             let there = column(name)?;
             let here = format!("k{at}");
-            let (cast, sql) = match &lookup.place {
-                Place::KeyMap(_) if name == "legacy_key" => (String::new(), "text COLLATE \"C\"".to_owned()),
-                Place::Production(table) | Place::KeyMap(table) => known.asked_as(table, name),
+            let value = format!("a.{here}");
+            let (right, sql, pg) = match &lookup.place {
+                Place::KeyMap(_) if name == "legacy_key" => (value, "text COLLATE \"C\"".to_owned(), PgType::Text),
+                Place::Production(table) | Place::KeyMap(table) => known.asked_as(table, name, &value),
             };
             declared.push(format!("{here} {sql}"));
-            let (left, right) = (format!("p.{}", ident(name)), format!("a.{here}{cast}"));
+            let left = format!("p.{}", ident(name));
             on.push(match lookup.ignore_case.contains(name) {
                 true => format!("{} = {}", folded(&left), folded(&right)),
                 false => format!("{left} = {right}"),
             });
-            asked.push(Wire { name: here, ..there });
+            asked.push(Wire { name: here, pg, ..there });
         }
         let mut given = vec![Wire::number("_id")];
         let mut wanted = vec!["a._id".to_owned()];
@@ -91,7 +93,8 @@ impl PostgresTarget {
         // Inside a transaction that is never committed there is no BEGIN: a table of the last question is in the way.
         session.batch_execute(&begin(&question, self.unfinished)).await.map_err(fault)?;
         let answer = async {
-            send(&self.connector, &session, ASKED, &question.asked, keys).await?;
+            let keys = keys.iter().map(without_nul).collect::<Result<Vec<_>>>()?;
+            send(&self.connector, &session, ASKED, &question.asked, &keys).await?;
             session.batch_execute(READY).await.map_err(fault)?;
             receive(&self.connector, &session, &question.join, &question.given).await
         };
@@ -103,11 +106,9 @@ impl PostgresTarget {
 
     /// Whether a table's key map has any rows: most have none when a delta is the first.
     async fn has_mappings(&self, table: &str) -> Result<bool> {
-        let name = Names::history_name(table);
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the key map", &error);
-        let sql = "SELECT to_regclass(format('delta.%I', $1::text)) IS NOT NULL";
-        if !session.query_one(sql, &[&name]).await.map_err(fault)?.get::<_, bool>(0) {
+        if !readable(&session, &Names::history(table)).await.map_err(fault)? {
             return Ok(false);
         }
         let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", Names::history(table));
@@ -154,13 +155,24 @@ impl PostgresTarget {
 /// Statistics for the join, and no table of production read whole where an index answers.
 const READY: &str = "ANALYZE pg_temp.asked; SET LOCAL enable_seqscan = off";
 
+/// The rows without those that ask for a text with NUL: the server has none and takes none.
+fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {
+    let texts = keys.columns().iter().filter_map(|column| column.as_string_opt::<i32>());
+    if !texts.clone().any(|column| column.value_data().contains(&0)) {
+        return Ok(keys.clone());
+    }
+    let has_nul = |row: usize| texts.clone().any(|column| column.is_valid(row) && column.value(row).contains('\0'));
+    let wanted: BooleanArray = (0..keys.num_rows()).map(|row| Some(!has_nul(row))).collect();
+    Ok(filter_record_batch(keys, &wanted)?)
+}
+
 fn begin(question: &Question, unfinished: bool) -> String {
     let first = if unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "BEGIN" };
     format!("{first}; {}", question.table)
 }
 
 /// A text with its ASCII letters in lower case.
-fn folded(sql: &str) -> String {
+pub(super) fn folded(sql: &str) -> String {
     format!("translate({sql}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')")
 }
 
