@@ -104,10 +104,7 @@ async fn the_case_of_ascii_letters_may_count_for_nothing(on: On) {
 async fn only_rows_that_meet_a_condition_count(on: On) {
     let live = live(on, ITEM, "item").await;
     let target = live.reader().await;
-    let lookup = Lookup {
-        condition: Some("\"grp\" = 'y' OR \"amount\" > 1".into()),
-        ..question(&["name"], &["id"])
-    };
+    let lookup = Lookup { condition: Some("\"grp\" = 'y' OR \"amount\" > 1".into()), ..question(&["name"], &["id"]) };
     assert_eq!(ask(target.as_ref(), &lookup, vec![texts(["a", "b", "zoë"])]).await, ["10|1", "11|3"]);
 }
 
@@ -188,9 +185,8 @@ async fn twenty_thousand_keys_are_found(on: On) {
 async fn the_key_map_is_asked_by_legacy_key_and_by_key(on: On) {
     let live = Live::new(on, "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20))");
     let item = live.ready("item").await;
-    let map = |match_on: &str, give: &[&str]| {
-        Lookup::new(Place::KeyMap("item".into()), names(&[match_on]), names(give))
-    };
+    let map =
+        |match_on: &str, give: &[&str]| Lookup::new(Place::KeyMap("item".into()), names(&[match_on]), names(give));
     let (by_legacy, by_key) = (map("legacy_key", &["id", "run"]), map("id", &["legacy_key"]));
     let target = live.writer().await;
     assert_eq!(ask(target.as_ref(), &by_legacy, vec![texts(["L1"])]).await, [""; 0]);
@@ -251,7 +247,10 @@ async fn a_scan_leaves_out_what_its_filters_do(on: On) {
         // What a target may leave in: a text with NUL is none that PostgreSQL can compare with.
         let most: &[&str] = if format!("{filters:?}").contains("\\0") { &["1", "4", "5"] } else { &[] };
         assert!(meant.iter().all(|id| found.contains(&(*id).to_owned())), "{filters:?} gives {found:?}");
-        assert!(found.iter().all(|id| meant.contains(&id.as_str()) || most.contains(&id.as_str())), "{filters:?} gives {found:?}");
+        assert!(
+            found.iter().all(|id| meant.contains(&id.as_str()) || most.contains(&id.as_str())),
+            "{filters:?} gives {found:?}"
+        );
     }
     // A column of blanks at its end: what the filter would keep must be there, whatever else is.
     assert!(lines(&scan(target.as_ref(), &["id"], &[("grp", text("=", "y"))]).await).contains(&"3".to_owned()));

@@ -176,7 +176,8 @@ async fn keys_beyond_the_largest_are_an_overflow(on: On) {
 }
 
 async fn keys_behind_the_largest_number_are_an_overflow_and_never_used_again(on: On) {
-    let live = Live::new(on, &format!("CREATE TABLE item (id BIGINT PRIMARY KEY); INSERT INTO item VALUES ({})", i64::MAX));
+    let live =
+        Live::new(on, &format!("CREATE TABLE item (id BIGINT PRIMARY KEY); INSERT INTO item VALUES ({})", i64::MAX));
     assigned(&live, "item").await;
     let target = live.writer().await;
     for count in [1, 2, 1000] {

@@ -58,7 +58,7 @@ impl Live {
         };
         live.execute(sql);
         if on == On::Postgres {
-            live.execute(&format!("CREATE ROLE {} LOGIN PASSWORD 'secret'", live.login()));
+            live.execute(&format!("CREATE ROLE {} LOGIN", live.login()));
         }
         live
     }
@@ -111,15 +111,10 @@ impl Live {
         rows.remove(0)
     }
 
-    /// The single number of a query.
-    pub fn number(&self, sql: &str) -> i64 {
-        self.text(sql).parse().unwrap()
-    }
-
     /// The target, opened by the login.
     pub async fn open(&self, access: Access) -> Result<Arc<dyn Target>> {
         let url = match &self.database {
-            Some(database) => database.url_as(&self.login(), "secret"),
+            Some(database) => database.local_url(&self.login()),
             None => "sqlite:p.db".to_owned(),
         };
         self.open_by(&url, access).await
@@ -127,7 +122,7 @@ impl Live {
 
     /// The target, opened by its owner.
     pub async fn open_as_owner(&self, access: Access) -> Result<Arc<dyn Target>> {
-        let url = self.database.as_ref().map_or("sqlite:p.db".to_owned(), Database::url);
+        let url = self.database.as_ref().map_or("sqlite:p.db".to_owned(), |database| database.local_url("postgres"));
         self.open_by(&url, access).await
     }
 
@@ -189,9 +184,13 @@ impl Live {
         let Some(database) = &self.database else { return };
         let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
                     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-        while database.number(held) > 0 {
+        for _ in 0..10_000 {
+            if database.number(held) == 0 {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+        panic!("a load is still at work");
     }
 }
 

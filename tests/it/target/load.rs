@@ -9,7 +9,9 @@ use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{Part, batch, begin, counted, insert, lines, load, mapped, numbers, record, shown, stage, staged, texts};
+use super::rows::{
+    Part, batch, begin, counted, insert, lines, load, mapped, numbers, record, shown, stage, staged, texts,
+};
 
 contract!(
     a_load_is_all_there_when_it_commits,
@@ -199,7 +201,8 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     assert_eq!(load.stage_keys(&item, stream::iter([]).boxed()).await.unwrap(), 0);
     // Batches of 0, 1, 2 … 99 rows.
     let batches = |make: &dyn Fn(u32, usize) -> RecordBatch| {
-        let batches: Vec<_> = (0..100_u32).map(|size| Ok(make(size * size.saturating_sub(1) / 2, size as usize))).collect();
+        let batches: Vec<_> =
+            (0..100_u32).map(|size| Ok(make(size * size.saturating_sub(1) / 2, size as usize))).collect();
         stream::iter(batches).boxed()
     };
     let ids = |from: u32, rows: usize| numbers((i64::from(from) + 10..).take(rows));
@@ -300,11 +303,31 @@ async fn rows_are_held_against_what_was_meant(on: On) {
     live.execute("UPDATE item SET name = 'changed' WHERE id = 1");
     assert_eq!(how(0).await, None);
     for (sql, back, at, meant) in [
-        ("UPDATE item SET name = 'b' WHERE id = 2", "UPDATE item SET name = 'a' WHERE id = 2", 0, "column `name` is b and a was meant"),
-        ("UPDATE item SET name = NULL WHERE id = 2", "UPDATE item SET name = 'a' WHERE id = 2", 0, "column `name` is NULL and a was meant"),
-        ("UPDATE item SET name = 'c' WHERE id = 3", "UPDATE item SET name = NULL WHERE id = 3", 0, "column `name` is c and NULL was meant"),
+        (
+            "UPDATE item SET name = 'b' WHERE id = 2",
+            "UPDATE item SET name = 'a' WHERE id = 2",
+            0,
+            "column `name` is b and a was meant",
+        ),
+        (
+            "UPDATE item SET name = NULL WHERE id = 2",
+            "UPDATE item SET name = 'a' WHERE id = 2",
+            0,
+            "column `name` is NULL and a was meant",
+        ),
+        (
+            "UPDATE item SET name = 'c' WHERE id = 3",
+            "UPDATE item SET name = NULL WHERE id = 3",
+            0,
+            "column `name` is c and NULL was meant",
+        ),
         ("DELETE FROM part WHERE item_id = 2", "INSERT INTO part VALUES (2, 1, 'x')", 1, "rows are missing"),
-        ("UPDATE part SET line = 9 WHERE what = 'z'", "UPDATE part SET line = 2 WHERE what = 'z'", 1, "rows are missing"),
+        (
+            "UPDATE part SET line = 9 WHERE what = 'z'",
+            "UPDATE part SET line = 2 WHERE what = 'z'",
+            1,
+            "rows are missing",
+        ),
     ] {
         live.execute(sql);
         assert_eq!(how(at).await.as_deref(), Some(meant), "{sql}");
@@ -439,7 +462,8 @@ async fn only_one_load_is_at_work(on: On) {
     let mut load = begin(first.as_ref(), "r1", &parts).await.unwrap();
     let error = second.begin("r2").await.err().unwrap();
     assert_eq!(error.kind(), Kind::Unreachable, "{error}");
-    let who = on.choose("cannot begin to write to `the target`: database is locked", "`pipeline run r1` (server process");
+    let who =
+        on.choose("cannot begin to write to `the target`: database is locked", "`pipeline run r1` (server process");
     assert!(error.to_string().contains(who), "{error}");
     assert!(error.next_step().unwrap().contains("run again when it is done"), "{error:?}");
     // Who came second leaves the first in peace.

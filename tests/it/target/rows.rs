@@ -58,14 +58,22 @@ fn column(columns: &[(&str, ArrayRef)], name: &str) -> ArrayRef {
     found.unwrap_or_else(|| panic!("the rows have no `{name}`")).1.clone()
 }
 
-/// The rows as they are staged: numbered, with `_level` where the table wants it.
-pub fn staged((destination, columns): &Part<'_>) -> RecordBatch {
-    let rows = columns[0].1.len();
-    let mut all = vec![("_row", counted(0, rows))];
-    if destination.levelled {
-        all.push(("_level", column(columns, "_level")));
+/// The rows as production should have them, numbered.
+pub fn meant((destination, columns): &Part<'_>) -> RecordBatch {
+    let rows = destination.columns.iter().map(|name| (name.as_str(), column(columns, name)));
+    batch([("_row", counted(0, columns[0].1.len()))].into_iter().chain(rows).collect())
+}
+
+/// The rows as they are staged: with `_level` where the table wants it.
+pub fn staged(part: &Part<'_>) -> RecordBatch {
+    let rows = meant(part);
+    if !part.0.levelled {
+        return rows;
     }
-    all.extend(destination.columns.iter().map(|name| (name.as_str(), column(columns, name))));
+    let (schema, level) = (rows.schema(), column(&part.1, "_level"));
+    let mut all: Vec<_> =
+        schema.fields().iter().map(|field| field.name().as_str()).zip(rows.columns().to_vec()).collect();
+    all.insert(1, ("_level", level));
     batch(all)
 }
 
