@@ -23,4 +23,5 @@ mod secrets;
 #[allow(dead_code, reason = "unit tests use it too")]
 mod server;
 mod support;
+mod target;
 mod usecases;

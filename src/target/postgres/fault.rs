@@ -183,6 +183,10 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
         code if code.code().starts_with("23") => {
             Error::data(format!("production refused a row: {said}{}", rest(error))).hint("nothing was loaded")
         }
+        code if code.code().starts_with("22") => {
+            Error::data(format!("production does not take a value: {said}{}{}", rest(error), context(error)))
+                .hint("nothing was loaded; `pipeline explain` lists the columns whose values only production checks")
+        }
         // Class 08 is what poolers say where there is no server behind them.
         code if code.code().starts_with("08") => {
             Error::unreachable(format!("no session with {places}: {said}")).hint(NOTHING_LOADED)

@@ -43,12 +43,12 @@ impl Keys<'_> {
     /// The block that the request would get now.
     pub(super) async fn next(&self) -> Result<Block> {
         let first = match (self.request.start, self.sequence()) {
-            (StartRowNumber::At(first), _) => first,
+            (StartRowNumber::At(first), _) => first.into(),
             (StartRowNumber::Auto, Some(sequence)) => match self.next_of(sequence).await? {
-                Some(next) => next,
-                None => self.largest().await?.saturating_add(1),
+                Some(next) => next.into(),
+                None => i128::from(self.largest().await?) + 1,
             },
-            (StartRowNumber::Auto, None) => self.largest().await?.saturating_add(1),
+            (StartRowNumber::Auto, None) => i128::from(self.largest().await?) + 1,
         };
         let block = self.block(first)?;
         if self.request.start != StartRowNumber::Auto && self.request.count > 0 {
@@ -62,7 +62,7 @@ impl Keys<'_> {
         let start = match self.request.start {
             StartRowNumber::Auto => None,
             StartRowNumber::At(first) => {
-                self.refuse_taken(&self.block(first)?).await?;
+                self.refuse_taken(&self.block(first.into())?).await?;
                 Some(first)
             }
         };
@@ -81,7 +81,8 @@ impl Keys<'_> {
                         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
                         _ => None,
                     });
-                    return self.block(first.ok_or_else(|| Error::internal("`delta.reserve` gave no key"))?);
+                    let first: i64 = first.ok_or_else(|| Error::internal("`delta.reserve` gave no key"))?;
+                    return self.block(first.into());
                 }
                 Err(error) => {
                     self.client.batch_execute("ROLLBACK").await.map_err(|error| self.fault(&error))?;
@@ -116,9 +117,9 @@ impl Keys<'_> {
         }
     }
 
-    fn block(&self, first: i64) -> Result<Block> {
+    fn block(&self, first: i128) -> Result<Block> {
         let request = self.request;
-        let last = i128::from(first) + i128::from(request.count) - 1;
+        let last = first + i128::from(request.count) - 1;
         if request.count > 0 && last > i128::from(request.largest) {
             let message = format!(
                 "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
@@ -127,6 +128,8 @@ impl Keys<'_> {
             return Err(Error::refused(message)
                 .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
         }
+        // An empty block may begin behind the last number of all.
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
         let last = if request.count == 0 { first.saturating_sub(1) } else { last as i64 };
         Ok(Block { table: request.table.clone(), first, last })
     }

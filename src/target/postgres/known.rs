@@ -14,16 +14,27 @@ impl PgCatalog {
         }
     }
 
-    /// As [`PgCatalog::staged_as`], for values that are looked for: they may be longer than the column's.
-    pub(super) fn asked_as(&self, table: &str, column: &str) -> (String, String) {
-        let found = self.tables.get(table).and_then(|table| table.column(column));
-        let any = match found.map(|column| &column.pg_type) {
-            Some(PgType::Text) => "text",
-            Some(PgType::Padded) => "bpchar",
-            Some(PgType::Numeric { .. }) => "numeric",
-            _ => return self.staged_as(table, column),
+    /// How values of a column are looked for: the SQL of one that is in `value`, the type of `value`, and as what it travels.
+    /// They may be longer or larger than the column's.
+    pub(super) fn asked_as(&self, table: &str, column: &str, value: &str) -> (String, String, PgType) {
+        let Some(column) = self.tables.get(table).and_then(|table| table.column(column)) else {
+            return (value.to_owned(), "text".into(), PgType::Text);
         };
-        (String::new(), format!("{any}{}", found.map_or("", |column| &column.collation)))
+        let (plain, PgColumn { declared, collation, .. }) = (value.to_owned(), column);
+        match &column.pg_type {
+            PgType::Text => (plain, format!("text{collation}"), PgType::Text),
+            PgType::Padded => (plain, format!("bpchar{collation}"), PgType::Padded),
+            PgType::Int2 | PgType::Int4 => (plain, "bigint".into(), PgType::Int8),
+            // A text that is none of its values is an error of the cast.
+            PgType::Enum => (
+                format!("CASE WHEN {value} = ANY (enum_range(NULL::{declared})::text[]) THEN {value}::{declared} END"),
+                "text".into(),
+                PgType::Text,
+            ),
+            other if other.travels_as_text() => (format!("{value}::{declared}"), "text".into(), PgType::Text),
+            number @ PgType::Numeric { .. } => (plain, "numeric".into(), number.clone()),
+            other => (plain, format!("{declared}{collation}"), other.clone()),
+        }
     }
 
     /// The sequence that a table's assigned keys come from.

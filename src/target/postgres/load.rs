@@ -29,6 +29,9 @@ use crate::target::{
 /// The lock that runs into one database take in turns.
 const LOCK: &str = "7305516410";
 
+/// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
+const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
+
 /// A load; what it has not committed is gone with its main connection.
 pub(super) struct PgLoad {
     connector: Arc<Connector>,
@@ -127,7 +130,7 @@ impl PgLoad {
     /// Why a statement of the insertion failed. Staging is committed: once the transaction is gone, it is held against production.
     async fn stopped(&self, destination: Option<&Destination>, doing: &str, error: tokio_postgres::Error) -> Stopped {
         let told = self.connector.explain(doing, &error);
-        self.main.batch_execute("ROLLBACK").await.ok();
+        self.main.batch_execute(GIVE_UP).await.ok();
         match destination {
             Some(destination) => self.refusals(destination).of(&error, told).await,
             None => told.into(),
@@ -250,7 +253,7 @@ impl Load for PgLoad {
             Ok(count) => Ok(count),
             Err(error) => {
                 let told = self.connector.explain(&format!("cannot append the key map of `{table}`"), &error);
-                self.main.batch_execute("ROLLBACK").await.ok();
+                self.main.batch_execute(GIVE_UP).await.ok();
                 Err(self.refusals(destination).of_key_map(&error, told).await)
             }
         }

@@ -1,14 +1,14 @@
 //! Questions about production: the delta's keys go there, and an indexed join answers.
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::nullif;
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
 
-use super::PostgresTarget;
 use super::catalog::PgTable;
 use super::copy::{Destined, Wire, receive};
 use super::names::{Names, qualified};
 use super::types::PgType;
+use super::{PostgresTarget, readable};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::target::{Destination, Filter, Lookup, Place, Test};
@@ -56,17 +56,18 @@ impl PostgresTarget {
         for (at, name) in lookup.match_on.iter().enumerate() {
             let there = column(name)?;
             let here = format!("k{at}");
-            let (cast, sql) = match &lookup.place {
-                Place::KeyMap(_) if name == "legacy_key" => (String::new(), "text COLLATE \"C\"".to_owned()),
-                Place::Production(table) | Place::KeyMap(table) => known.asked_as(table, name),
+            let value = format!("a.{here}");
+            let (right, sql, pg) = match &lookup.place {
+                Place::KeyMap(_) if name == "legacy_key" => (value, "text COLLATE \"C\"".to_owned(), PgType::Text),
+                Place::Production(table) | Place::KeyMap(table) => known.asked_as(table, name, &value),
             };
             declared.push(format!("{here} {sql}"));
-            let (left, right) = (format!("p.{}", ident(name)), format!("a.{here}{cast}"));
+            let left = format!("p.{}", ident(name));
             on.push(match lookup.ignore_case.contains(name) {
                 true => format!("{} = {}", folded(&left), folded(&right)),
                 false => format!("{left} = {right}"),
             });
-            asked.push(Wire { name: here, ..there });
+            asked.push(Wire { name: here, pg, ..there });
         }
         let mut given = vec![Wire::number("_id")];
         let mut wanted = vec!["a._id".to_owned()];
@@ -107,11 +108,9 @@ impl PostgresTarget {
 
     /// Whether a table's key map has any rows: most have none when a delta is the first.
     async fn has_mappings(&self, table: &str) -> Result<bool> {
-        let name = Names::history_name(table);
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the key map", &error);
-        let sql = "SELECT to_regclass(format('delta.%I', $1::text)) IS NOT NULL";
-        if !session.query_one(sql, &[&name]).await.map_err(fault)?.get::<_, bool>(0) {
+        if !readable(&session, &Names::history(table)).await.map_err(fault)? {
             return Ok(false);
         }
         let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", Names::history(table));
@@ -155,23 +154,19 @@ impl PostgresTarget {
     }
 }
 
-/// A question without texts that no production can hold: as NULL they match nothing.
-fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {
-    let mut columns = keys.columns().to_vec();
-    for column in &mut columns {
-        if let Some(texts) = column.as_string_opt::<i32>()
-            && texts.value_data().contains(&0)
-        {
-            let holds: BooleanArray =
-                texts.iter().map(|text| Some(text.is_some_and(|text| text.contains('\0')))).collect();
-            *column = nullif(column, &holds)?;
-        }
-    }
-    Ok(RecordBatch::try_new(keys.schema(), columns)?)
-}
-
 /// Statistics for the join, and no table of production read whole where an index answers.
 const READY: &str = "ANALYZE pg_temp.asked; SET LOCAL enable_seqscan = off";
+
+/// The rows without those that ask for a text with NUL: the server has none and takes none.
+fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {
+    let texts = keys.columns().iter().filter_map(|column| column.as_string_opt::<i32>());
+    if !texts.clone().any(|column| column.value_data().contains(&0)) {
+        return Ok(keys.clone());
+    }
+    let has_nul = |row: usize| texts.clone().any(|column| column.is_valid(row) && column.value(row).contains('\0'));
+    let wanted: BooleanArray = (0..keys.num_rows()).map(|row| Some(!has_nul(row))).collect();
+    Ok(filter_record_batch(keys, &wanted)?)
+}
 
 fn begin(question: &Question, unfinished: bool) -> String {
     let first = if unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "BEGIN" };
@@ -179,7 +174,7 @@ fn begin(question: &Question, unfinished: bool) -> String {
 }
 
 /// A text with its ASCII letters in lower case.
-fn folded(sql: &str) -> String {
+pub(super) fn folded(sql: &str) -> String {
     format!("translate({sql}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')")
 }
 

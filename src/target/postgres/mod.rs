@@ -51,6 +51,7 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use tokio::sync::{Mutex, OnceCell};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::{
     Access, Address, Batches, Block, Catalog, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup, Preflight,
@@ -73,6 +74,9 @@ const EPOCH_DAYS: i32 = 10_957;
 
 /// 2000-01-01 in microseconds since 1970.
 const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
+
+/// How often a setup is tried when others set up at the same moment.
+const SETUP_TRIES: u32 = 5;
 
 /// A PostgreSQL database.
 pub struct PostgresTarget {
@@ -180,12 +184,22 @@ async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
 }
 
 async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
-    let sql = "SELECT to_regclass('delta.version') IS NOT NULL
+    // `to_regclass` is an error for who may not use the schema.
+    let sql = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'version' AND relnamespace =
+                              (SELECT oid FROM pg_namespace WHERE nspname = 'delta'))
                   AND EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(session_user, oid, 'MEMBER'))";
     if client.query_one(sql, &[&LOADER]).await?.get(0) {
         client.batch_execute(&format!("SET ROLE {LOADER}")).await?;
     }
     Ok(())
+}
+
+/// Whether a setup of another database of the server was at the roles at the same moment: they belong to all.
+fn raced(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| {
+        [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_OBJECT].contains(error.code())
+            || error.message().contains("concurrently updated")
+    })
 }
 
 /// Which of these files, by table and hash, were loaded.
@@ -242,18 +256,12 @@ impl Target for PostgresTarget {
         // Whoever sets up is the login itself.
         let script = format!("BEGIN; RESET ROLE; {script}\n; COMMIT");
         let fault = self.fault("cannot set up");
-        for last in [false, true] {
-            match session.batch_execute(&script).await {
-                Ok(()) => break,
-                Err(error) => {
-                    session.batch_execute("ROLLBACK").await.map_err(&fault)?;
-                    // Roles belong to the whole server: somebody else has just changed one.
-                    let raced =
-                        error.as_db_error().is_some_and(|error| error.message().contains("concurrently updated"));
-                    if last || !raced {
-                        return Err(fault(error));
-                    }
-                }
+        let mut tries = 0;
+        while let Err(error) = session.batch_execute(&script).await {
+            session.batch_execute("ROLLBACK").await.map_err(&fault)?;
+            tries += 1;
+            if tries == SETUP_TRIES || !raced(&error) {
+                return Err(fault(error));
             }
         }
         Ok(())

@@ -110,7 +110,9 @@ impl PostgresTarget {
 
     /// What is wrong with the control schema.
     async fn control(&self, client: &Client) -> Asked<Option<String>> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'), to_regclass('delta.version') IS NOT NULL,
+        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'), 
+                          EXISTS (SELECT FROM pg_class WHERE relname = 'version' AND relnamespace =
+                                  (SELECT oid FROM pg_namespace WHERE nspname = 'delta')),
                           has_schema_privilege((SELECT oid FROM pg_namespace WHERE nspname = 'delta'), 'USAGE')";
         let row = client.query_one(sql, &[]).await?;
         let (there, own, may): (bool, bool, Option<bool>) = (row.get(0), row.get(1), row.get(2));

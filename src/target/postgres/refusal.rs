@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::connect::Connector;
+use super::lookup::folded;
 use super::names::qualified;
 use super::staging::Staged;
 use crate::engine::ident;
@@ -27,7 +28,7 @@ impl Refusals<'_> {
     pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> Stopped {
         let Some(refused) = error.as_db_error() else { return told.into() };
         let asked = match refused.code() {
-            &SqlState::UNIQUE_VIOLATION => self.taken(&self.unique_columns(refused)).await,
+            &SqlState::UNIQUE_VIOLATION => self.taken(&self.unique_columns(refused), &[]).await,
             &SqlState::FOREIGN_KEY_VIOLATION => self.orphans_of_staging().await,
             &SqlState::NOT_NULL_VIOLATION => {
                 let null = refused.column().map(|name| format!("s.{} IS NULL", ident(name)));
@@ -70,8 +71,8 @@ impl Refusals<'_> {
     pub(super) async fn promises(&self, inserted: bool) -> Result<(), Stopped> {
         for promise in &self.staged.destination.promises {
             let (rows, reason) = match &promise.what {
-                Promised::Unique { columns, .. } if !inserted => {
-                    (self.taken(columns).await?, "production has these values meanwhile".to_owned())
+                Promised::Unique { columns, ignore_case } if !inserted => {
+                    (self.taken(columns, ignore_case).await?, "production has these values meanwhile".to_owned())
                 }
                 Promised::Reference { column, to, to_column } if inserted => {
                     let condition = self.orphan(std::slice::from_ref(column), to, std::slice::from_ref(to_column));
@@ -106,13 +107,19 @@ impl Refusals<'_> {
     }
 
     /// The staged rows whose values production has.
-    async fn taken(&self, columns: &[String]) -> Result<Vec<u32>> {
+    async fn taken(&self, columns: &[String], ignore_case: &[String]) -> Result<Vec<u32>> {
         let staged = columns.iter().all(|name| self.staged.destination.columns.contains(name));
         if columns.is_empty() || !staged {
             return Ok(Vec::new());
         }
-        let same: Vec<_> =
-            columns.iter().map(|name| format!("p.{} = {}", ident(name), self.staged.value(name))).collect();
+        let same = columns.iter().map(|name| {
+            let (there, staged) = (format!("p.{}", ident(name)), self.staged.value(name));
+            match ignore_case.contains(name) {
+                true => format!("{} = {}", folded(&there), folded(&staged)),
+                false => format!("{there} = {staged}"),
+            }
+        });
+        let same: Vec<_> = same.collect();
         self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {})", self.staged.live(), same.join(" AND "))).await
     }
 

@@ -412,9 +412,13 @@ impl Target for SqliteTarget {
             })
             .collect();
         let give = columns_of_p(&lookup.give);
+        // The condition is production's own, about its row alone.
+        let place = match &lookup.condition {
+            Some(condition) => format!("(SELECT * FROM main.{place} WHERE {condition})"),
+            None => format!("main.{place}"),
+        };
         // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
-        let sql =
-            format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN main.{place} AS p ON {}", on.join(" AND "));
+        let sql = format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN {place} AS p ON {}", on.join(" AND "));
         let answer = select(&connection, &sql, &schema, &self.names);
         connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
         answer
@@ -431,7 +435,7 @@ impl Target for SqliteTarget {
         }
         let wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         let wanted = if wanted.is_empty() { "1".to_owned() } else { wanted.join(", ") };
-        let conditions: Vec<_> = filters.iter().map(condition).collect();
+        let conditions: Vec<_> = filters.iter().filter_map(condition).collect();
         let condition =
             if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
         if columns.is_empty() {
@@ -526,15 +530,16 @@ fn compare(
     difference(&select(connection, &sql, &meant.schema(), names)?, meant)
 }
 
-/// A filter in SQLite's words; bytes decide, whatever collation the column has.
-fn condition(filter: &Filter) -> String {
+/// A filter in SQLite's words; bytes decide, whatever collation the column has. None for a text that no statement can hold.
+fn condition(filter: &Filter) -> Option<String> {
     let column = ident(&filter.column);
-    match &filter.test {
+    Some(match &filter.test {
         Test::IsNull => format!("{column} IS NULL"),
         Test::IsNotNull => format!("{column} IS NOT NULL"),
+        Test::Text(_, text) if text.contains('\0') => return None,
         Test::Text(how, text) => format!("{column} COLLATE BINARY {how} {}", literal(text)),
         Test::Integer(how, number) => format!("{column} {how} {number}"),
-    }
+    })
 }
 
 /// `, p."a", p."b"`: columns behind others in a SELECT.

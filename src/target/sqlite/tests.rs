@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Kind;
-use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
+use crate::spec::{LoadSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{CatalogTable, Total};
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
 use futures::{StreamExt, stream};
@@ -211,20 +211,6 @@ fn a_database_is_made_by_its_script_and_nothing_stays_beside_it() {
 }
 
 #[tokio::test]
-async fn the_smallest_and_largest_texts_are_found_by_bytes_in_any_collation() {
-    let place = Place::new("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE)");
-    let item = place.destination("item", &["id", "name"]).await;
-    let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r").await.unwrap();
-    stage(load.as_mut(), &item, &[(1, "b"), (2, "A"), (3, "C"), (4, "a")]).await.unwrap();
-    load.insert(&item).await.unwrap();
-    let asked = [("name".to_owned(), Total::Min), ("name".to_owned(), Total::Max)];
-    let found = load.totals(&item, &asked).await.unwrap();
-    let text = |at: usize| found.column(at).as_string::<i32>().value(0).to_owned();
-    assert_eq!((text(1), text(2)), ("A".to_owned(), "b".to_owned()));
-}
-
-#[tokio::test]
 async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let place = Place::new("CREATE TABLE item (id STRING PRIMARY KEY, name UUID)");
     let item = place.destination("item", &["id", "name"]).await;
@@ -242,27 +228,6 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     load.commit().await.unwrap();
     assert_eq!(place.text("SELECT id || ' ' || name FROM staging_item"), "007 1.50");
     assert_eq!(place.text("SELECT id FROM delta_key_map_item"), "007");
-}
-
-#[tokio::test]
-async fn keys_behind_the_largest_number_are_an_overflow_and_never_used_again() {
-    let place = Place::new(&format!("{ITEM} INSERT INTO item VALUES ({}, 'last');", i64::MAX));
-    let request = |count: u64| KeyRequest {
-        table: "item".into(),
-        column: "id".into(),
-        start: StartRowNumber::Auto,
-        count,
-        text: None,
-        largest: i64::MAX,
-    };
-    let target = place.open(Access::Write).unwrap();
-    for count in [1, 2, 1000] {
-        let error = target.foresee(&request(count)).await.unwrap_err();
-        assert!(error.kind() == Kind::Refused && error.to_string().contains("overflow"), "{error}");
-        assert!(target.begin("r").await.unwrap().reserve(&request(count)).await.is_err());
-    }
-    let empty = target.foresee(&request(0)).await.unwrap();
-    assert_eq!(empty.last, empty.first - 1);
 }
 
 #[tokio::test]
@@ -284,21 +249,6 @@ async fn a_run_that_was_cut_off_while_it_wrote_is_told_to_who_may_only_read() {
     cut.open(Access::Write).unwrap();
     assert_eq!(cut.number("SELECT count(*) FROM item"), 0);
     cut.open(Access::Read).unwrap();
-}
-
-#[tokio::test]
-async fn a_load_sees_the_files_of_a_run_that_was_in_front_of_it() {
-    let place = Place::new(ITEM);
-    let asked = [("item".to_owned(), "h1".to_owned()), ("item".to_owned(), "h2".to_owned())];
-    let waiting = place.open(Access::Write).unwrap();
-    assert!(waiting.loaded_files(&asked).await.unwrap().is_empty());
-    let first = place.open(Access::Write).unwrap();
-    let mut load = first.begin("r1").await.unwrap();
-    let file = LoadedFile { hash: "h1".into(), table: "item".into(), name: "a.csv".into(), run: "r1".into() };
-    load.record(&record("r1"), std::slice::from_ref(&file)).await.unwrap();
-    load.commit().await.unwrap();
-    let mut load = waiting.begin("r2").await.unwrap();
-    assert_eq!(load.loaded_files(&asked).await.unwrap(), [file]);
 }
 
 #[tokio::test]

@@ -1,0 +1,146 @@
+//! Rows on their way into a target and back, short to write.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::datatypes::{Field, Schema};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use delta_pipeline::error::{Error, Result};
+use delta_pipeline::target::{Destination, Load, Refusal, RunRecord, Stopped, Target};
+use futures::{StreamExt, stream};
+
+/// A table and the rows that go into it: its columns by name.
+pub type Part<'a> = (&'a Destination, Vec<(&'a str, ArrayRef)>);
+
+pub fn numbers<N: Into<Option<i64>>>(values: impl IntoIterator<Item = N>) -> ArrayRef {
+    Arc::new(values.into_iter().map(Into::into).collect::<Int64Array>())
+}
+
+pub fn texts<'a, T: Into<Option<&'a str>>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(values.into_iter().map(Into::into).collect::<StringArray>())
+}
+
+/// The numbers of rows, from one on.
+pub fn counted(from: u32, rows: usize) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values((from..).take(rows)))
+}
+
+/// A batch of columns whose values may be NULL.
+pub fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let fields: Vec<_> =
+        columns.iter().map(|(name, values)| Field::new(*name, values.data_type().clone(), true)).collect();
+    let options = RecordBatchOptions::new().with_row_count(columns.first().map(|(_, values)| values.len()));
+    let columns = columns.into_iter().map(|(_, values)| values).collect();
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).unwrap()
+}
+
+/// A value as text.
+pub fn shown(values: &ArrayRef, row: usize) -> String {
+    let options = FormatOptions::default().with_null("NULL");
+    ArrayFormatter::try_new(values.as_ref(), &options).unwrap().value(row).to_string()
+}
+
+/// The rows of batches, their values with `|` between, sorted.
+pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for batch in batches {
+        for row in 0..batch.num_rows() {
+            let values: Vec<_> = batch.columns().iter().map(|values| shown(values, row)).collect();
+            lines.push(values.join("|"));
+        }
+    }
+    lines.sort();
+    lines
+}
+
+fn column(columns: &[(&str, ArrayRef)], name: &str) -> ArrayRef {
+    let found = columns.iter().find(|(found, _)| *found == name);
+    found.unwrap_or_else(|| panic!("the rows have no `{name}`")).1.clone()
+}
+
+/// The rows as production should have them, numbered.
+pub fn meant((destination, columns): &Part<'_>) -> RecordBatch {
+    let rows = destination.columns.iter().map(|name| (name.as_str(), column(columns, name)));
+    batch([("_row", counted(0, columns[0].1.len()))].into_iter().chain(rows).collect())
+}
+
+/// The rows as they are staged: with `_level` where the table wants it.
+pub fn staged(part: &Part<'_>) -> RecordBatch {
+    let rows = meant(part);
+    if !part.0.levelled {
+        return rows;
+    }
+    let (schema, level) = (rows.schema(), column(&part.1, "_level"));
+    let mut all: Vec<_> =
+        schema.fields().iter().map(|field| field.name().as_str()).zip(rows.columns().to_vec()).collect();
+    all.insert(1, ("_level", level));
+    batch(all)
+}
+
+/// Their key map; the legacy key of the key 1|2 is `L1|2`.
+pub fn mapped((destination, columns): &Part<'_>) -> RecordBatch {
+    let keys: Vec<_> = destination.key.iter().map(|name| (name.as_str(), column(columns, name))).collect();
+    let rows = keys[0].1.len();
+    let legacy = (0..rows).map(|row| {
+        let values: Vec<_> = keys.iter().map(|(_, values)| shown(values, row)).collect();
+        format!("L{}", values.join("|"))
+    });
+    let legacy: ArrayRef = Arc::new(StringArray::from_iter_values(legacy));
+    batch([vec![("_row", counted(0, rows)), ("legacy_key", legacy)], keys].concat())
+}
+
+/// Stages rows and their key map.
+pub async fn stage(load: &mut dyn Load, part: &Part<'_>) -> Result<()> {
+    let (rows, keys) = (staged(part), mapped(part));
+    let count = rows.num_rows() as u64;
+    assert_eq!(load.stage(part.0, stream::iter([Ok(rows)]).boxed()).await?, count);
+    assert_eq!(load.stage_keys(part.0, stream::iter([Ok(keys)]).boxed()).await?, count);
+    Ok(())
+}
+
+fn all(parts: &[Part<'_>]) -> Vec<Destination> {
+    parts.iter().map(|(destination, _)| (*destination).clone()).collect()
+}
+
+/// Begins a load and stages everything.
+pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn Load>> {
+    let mut load = target.begin(run).await?;
+    load.clean_staging(&all(parts)).await?;
+    for part in parts {
+        stage(load.as_mut(), part).await?;
+    }
+    Ok(load)
+}
+
+/// Inserts what is staged.
+pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), Stopped> {
+    let destinations = all(parts);
+    load.open_insertion(&destinations).await?;
+    for (destination, columns) in parts {
+        let rows = columns[0].1.len() as u64;
+        assert_eq!(load.insert(destination).await?, rows);
+        assert_eq!(load.append_key_map(destination).await?, rows);
+    }
+    load.settle(&destinations).await
+}
+
+/// A whole load.
+pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<()> {
+    let mut load = begin(target, run, parts).await?;
+    insert(load.as_mut(), parts).await.map_err(Error::from)?;
+    load.record(&record(run), &[]).await?;
+    load.commit().await
+}
+
+pub fn record(run: &str) -> RunRecord {
+    RunRecord { id: run.into(), pipeline: "p".into(), started_at: format!("2025 {run}"), report: "{}".into() }
+}
+
+/// What was refused.
+pub fn refused<T>(result: Result<T, Stopped>) -> Refusal {
+    match result {
+        Ok(_) => panic!("nothing was refused"),
+        Err(Stopped::Refused(refusal)) => refusal,
+        Err(Stopped::Failed(error)) => panic!("it failed instead: {error:?}"),
+    }
+}
