@@ -210,13 +210,13 @@ impl Load for PgLoad {
             let fault = self.fault("cannot keep referenced rows where they are");
             let names: Vec<_> = destinations.iter().map(|destination| destination.table.name.as_str()).collect();
             for table in &names {
-                let sql = "SELECT reference, staged_row FROM delta.hold_references($1, $2)";
+                let sql = "SELECT reference, referenced, staged_row FROM delta.hold_references($1, $2)";
                 let orphans = self.main.query(sql, &[table, &names]).await.map_err(&fault)?;
                 if let Some(first) = orphans.first() {
                     let constraint: String = first.get(0);
                     let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
-                    let rows = same.map(|row| row.get::<_, i32>(1).unsigned_abs()).collect();
-                    let reason = "the row that they refer to is not there".to_owned();
+                    let rows = same.map(|row| row.get::<_, i32>(2).unsigned_abs()).collect();
+                    let reason = format!("`{}` has no such row", first.get::<_, &str>(1));
                     return Err(Refusal { table: (*table).to_owned(), constraint, reason, rows }.into());
                 }
             }

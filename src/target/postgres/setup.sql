@@ -114,7 +114,7 @@ $function$;
 -- Keeps the rows that staged rows refer to where they are, until the caller's transaction ends, and gives the staged rows that
 -- refer to none of them, nor to a row that is staged in the tables of the same load.
 CREATE OR REPLACE FUNCTION delta.hold_references(of_table text, of_load text[])
-RETURNS TABLE (reference text, staged_row integer)
+RETURNS TABLE (reference text, referenced text, staged_row integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
@@ -125,13 +125,14 @@ BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     staged := delta.staged(of_table);
     FOR foreign_key IN
-        SELECT f.conname::text AS name, f.confrelid,
-            string_agg('%1$s.' || replace(format('%I = s.%I::%s', there.attname, here.attname, format_type(here.atttypid, NULL)), '%', '%%'),
+        SELECT f.conname::text AS name, f.confrelid, max(r.relname) AS parent,
+            string_agg('%1$s.' || replace(format('%I = s.%I::%s', there.attname, here.attname, format_type(here.atttypid, -1)), '%', '%%'),
                 ' AND ' ORDER BY pair.place) AS same,
             string_agg(format('s.%I IS NOT NULL', here.attname), ' AND ') AS filled,
             string_agg(format('p.%I', there.attname), ', ') AS keys
         FROM pg_constraint AS f
         CROSS JOIN LATERAL unnest(f.conkey, f.confkey) WITH ORDINALITY AS pair (here, there, place)
+        JOIN pg_class AS r ON r.oid = f.confrelid
         JOIN pg_attribute AS here ON here.attrelid = f.conrelid AND here.attnum = pair.here
         JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = pair.there
         LEFT JOIN pg_attribute AS there_too ON there_too.attrelid = staged AND there_too.attname = here.attname
@@ -146,10 +147,10 @@ BEGIN
         RETURN QUERY EXECUTE format(
             'WITH held AS MATERIALIZED (
                  SELECT %s FROM %s AS p WHERE EXISTS (SELECT FROM %s AS s WHERE %s) FOR KEY SHARE OF p)
-             SELECT %L::text, s._row FROM %s AS s
-             WHERE %s AND (SELECT count(*) FROM held) >= 0 AND NOT EXISTS (SELECT FROM held AS h WHERE %s)%s ORDER BY 2 LIMIT 1000',
+             SELECT %L::text, %L::text, s._row FROM %s AS s
+             WHERE %s AND (SELECT count(*) FROM held) >= 0 AND NOT EXISTS (SELECT FROM held AS h WHERE %s)%s ORDER BY 3 LIMIT 1000',
             foreign_key.keys, foreign_key.confrelid::regclass, staged, format(foreign_key.same, 'p'),
-            foreign_key.name, staged, foreign_key.filled, format(foreign_key.same, 'h'),
+            foreign_key.name, foreign_key.parent, staged, foreign_key.filled, format(foreign_key.same, 'h'),
             CASE WHEN parent IS NULL THEN ''
                  ELSE format(' AND NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END);
     END LOOP;
