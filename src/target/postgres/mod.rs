@@ -74,6 +74,9 @@ const EPOCH_DAYS: i32 = 10_957;
 /// 2000-01-01 in microseconds since 1970.
 const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
+/// How often a setup is tried while others change the same roles.
+const TRIES: usize = 10;
+
 /// A PostgreSQL database.
 pub struct PostgresTarget {
     connector: Arc<Connector>,
@@ -242,15 +245,17 @@ impl Target for PostgresTarget {
         // Whoever sets up is the login itself.
         let script = format!("BEGIN; RESET ROLE; {script}\n; COMMIT");
         let fault = self.fault("cannot set up");
-        for last in [false, true] {
+        for tries_left in (0..TRIES).rev() {
             match session.batch_execute(&script).await {
                 Ok(()) => break,
                 Err(error) => {
                     session.batch_execute("ROLLBACK").await.map_err(&fault)?;
                     // Roles belong to the whole server: somebody else has just changed one.
-                    let raced =
-                        error.as_db_error().is_some_and(|error| error.message().contains("concurrently updated"));
-                    if last || !raced {
+                    let raced = error.as_db_error().is_some_and(|error| {
+                        let of_catalog = error.constraint().is_some_and(|name| name.starts_with("pg_"));
+                        of_catalog || error.message().contains("concurrently updated")
+                    });
+                    if tries_left == 0 || !raced {
                         return Err(fault(error));
                     }
                 }

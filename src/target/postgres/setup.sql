@@ -8,14 +8,22 @@ DO $setup$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'delta')
         AND pg_catalog.to_regclass('delta.version') IS NULL THEN
-        RAISE EXCEPTION 'the schema "delta" belongs to something else';
+        RAISE EXCEPTION 'the schema "delta" belongs to something else'
+            USING ERRCODE = 'DP002', HINT = 'rename that schema, or load into another database';
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_loader') THEN
-        CREATE ROLE delta_loader NOLOGIN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_rollback') THEN
-        CREATE ROLE delta_rollback NOLOGIN;
-    END IF;
+    -- Roles belong to all databases of the server: another one's setup may be making them now.
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_loader') THEN
+            CREATE ROLE delta_loader NOLOGIN;
+        END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    END;
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_rollback') THEN
+            CREATE ROLE delta_rollback NOLOGIN;
+        END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    END;
 END
 $setup$;
 
@@ -26,7 +34,8 @@ CREATE TABLE IF NOT EXISTS delta.version (version integer PRIMARY KEY, since tim
 DO $setup$
 BEGIN
     IF EXISTS (SELECT FROM delta.version WHERE version > {version}) THEN
-        RAISE EXCEPTION 'the control schema was made by a newer version of this program';
+        RAISE EXCEPTION 'the control schema was made by a newer version of this program'
+            USING ERRCODE = 'DP002', HINT = 'use that version, or a newer one';
     END IF;
 END
 $setup$;
