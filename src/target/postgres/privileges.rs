@@ -110,21 +110,23 @@ impl PostgresTarget {
 
     /// What is wrong with the control schema.
     async fn control(&self, client: &Client) -> Asked<Option<String>> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'), to_regclass('delta.version') IS NOT NULL,
+        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'),
+                          EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                                  WHERE n.nspname = 'delta' AND c.relname = 'version'),
                           has_schema_privilege((SELECT oid FROM pg_namespace WHERE nspname = 'delta'), 'USAGE')";
         let row = client.query_one(sql, &[]).await?;
         let (there, own, may): (bool, bool, Option<bool>) = (row.get(0), row.get(1), row.get(2));
         if !there {
             return Ok(Some("the control schema `delta` is missing".into()));
         }
+        if !own {
+            return Ok(Some("the schema `delta` belongs to something else".into()));
+        }
         if may != Some(true) {
             let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
             return Ok(Some(format!(
                 "the user `{user}` may not use the control schema `delta`: GRANT {LOADER} TO {user}"
             )));
-        }
-        if !own {
-            return Ok(Some("the schema `delta` belongs to something else".into()));
         }
         let version: Option<i32> = client.query_one("SELECT max(version) FROM delta.version", &[]).await?.get(0);
         Ok(match version.unwrap_or(0) {
