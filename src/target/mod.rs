@@ -416,21 +416,35 @@ pub trait Load: Send {
     async fn commit(self: Box<Self>) -> Result<()>;
 }
 
-/// Refuses to switch production's own check of each row off where tables have triggers, which would be off with it.
-fn refuse_triggers(destinations: &[Destination]) -> Result<()> {
+/// Refuses to switch production's own check of each row off where tables have triggers, which would be off with it, and where a
+/// reference is filled by production, which no set of the load's values is held against.
+fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
     let with: Vec<_> = destinations
         .iter()
         .filter(|destination| !destination.table.triggers.is_empty())
         .map(|destination| destination.table.name.as_str())
         .collect();
-    if with.is_empty() {
-        return Ok(());
+    let hint = "write `foreign_keys: triggers`, which is what runs without `load`";
+    if !with.is_empty() {
+        let message =
+            format!("`foreign_keys: set_based` is not for tables with triggers: {}", crate::engine::list(&with));
+        return Err(Error::pipeline(message).hint(hint));
     }
-    Err(Error::pipeline(format!(
-        "`foreign_keys: set_based` is not for tables with triggers: {}",
-        crate::engine::list(&with)
-    ))
-    .hint("write `foreign_keys: triggers`, which is what runs without `load`"))
+    for destination in destinations {
+        let table = &destination.table;
+        let of_production = |name: &&String| {
+            let by_itself = table.column(name).is_some_and(|column| column.has_default || column.generated);
+            by_itself && !destination.columns.contains(name)
+        };
+        if let Some(column) = table.foreign_keys.iter().flat_map(|key| &key.columns).find(of_production) {
+            let message = format!(
+                "`foreign_keys: set_based` is not for references that production fills: `{column}` of `{}`",
+                table.name
+            );
+            return Err(Error::pipeline(message).hint(format!("give the column a value, or {hint}")));
+        }
+    }
+    Ok(())
 }
 
 /// The schema of [`Load::totals`]: the number of rows, then each total.

@@ -24,6 +24,7 @@ const OLDEST: u32 = 13;
 ///   statements of a load pass seconds.
 /// - `pg_temp` comes last, so that no temporary table stands in for a catalog's; all else is qualified.
 /// - With `row_security` off a policy that would hide rows is an error.
+/// - Compiling a plan takes longer than most of our statements; a plan without an index looks costly when asked to be avoided.
 /// - What was committed must outlive a crash, so `synchronous_commit` is not `off`.
 const SETTINGS: &str = "
     SET idle_in_transaction_session_timeout = '10min';
@@ -38,6 +39,7 @@ const SETTINGS: &str = "
     SET client_min_messages = 'warning';
     SET default_transaction_isolation = 'read committed';
     SET row_security = off;
+    SET jit = off;
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
     SELECT pg_is_in_recovery(), current_setting('session_replication_role')";
 

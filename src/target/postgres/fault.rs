@@ -24,6 +24,9 @@ pub(super) struct Whom<'a> {
 }
 
 const NOTHING_LOADED: &str = "nothing was loaded; run again once the server is there";
+/// A code of our own setup: something is in its way.
+const OURS: &str = "DP002";
+
 const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
 
 /// The error in the user's words.
@@ -178,6 +181,7 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
         &(SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_FUNCTION) => {
             Error::pipeline(format!("`{shown}` lacks something: {said}")).hint(SETUP)
         }
+        code if code.code() == OURS => Error::pipeline(said).hint(error.hint().unwrap_or(SETUP)),
         &SqlState::RAISE_EXCEPTION => Error::data(format!("production refused a row: {said}{}", context(error)))
             .hint("nothing was loaded; a trigger or a function of production raised this"),
         code if code.code().starts_with("23") => {

@@ -184,9 +184,9 @@ async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
 }
 
 async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
-    // `to_regclass` is an error for who may not use the schema.
-    let sql = "SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'version' AND relnamespace =
-                              (SELECT oid FROM pg_namespace WHERE nspname = 'delta'))
+    // By the catalog: who may not look into the schema is told so later, with what to do.
+    let sql = "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                              WHERE n.nspname = 'delta' AND c.relname = 'version')
                   AND EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(session_user, oid, 'MEMBER'))";
     if client.query_one(sql, &[&LOADER]).await?.get(0) {
         client.batch_execute(&format!("SET ROLE {LOADER}")).await?;

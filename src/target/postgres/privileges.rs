@@ -10,7 +10,7 @@ use super::staging::MARK;
 use crate::engine::list;
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LeastPrivilege, StartRowNumber};
-use crate::target::{Access, Destination, Preflight, refuse_triggers};
+use crate::target::{Access, Destination, Preflight, refuse_set_based};
 
 type Asked<T> = Result<T, tokio_postgres::Error>;
 
@@ -23,11 +23,14 @@ impl PostgresTarget {
         let known = self.known().await?;
         let mut preflight = Preflight { warnings: self.connector.warnings().to_vec(), notes: Vec::new() };
         if self.load.foreign_keys == ForeignKeys::SetBased {
-            refuse_triggers(destinations)?;
+            refuse_set_based(destinations)?;
             preflight.notes.push(SET_BASED.to_owned());
         }
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the catalog", &error);
+        if self.load.foreign_keys == ForeignKeys::SetBased {
+            refuse_deferrable(&session, &known, destinations).await.map_err(fault)??;
+        }
         let reasons = self.reasons(&session, &known, destinations).await.map_err(fault)?;
         if !reasons.is_empty() {
             match access {
@@ -110,23 +113,23 @@ impl PostgresTarget {
 
     /// What is wrong with the control schema.
     async fn control(&self, client: &Client) -> Asked<Option<String>> {
-        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'), 
-                          EXISTS (SELECT FROM pg_class WHERE relname = 'version' AND relnamespace =
-                                  (SELECT oid FROM pg_namespace WHERE nspname = 'delta')),
+        let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'),
+                          EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                                  WHERE n.nspname = 'delta' AND c.relname = 'version'),
                           has_schema_privilege((SELECT oid FROM pg_namespace WHERE nspname = 'delta'), 'USAGE')";
         let row = client.query_one(sql, &[]).await?;
         let (there, own, may): (bool, bool, Option<bool>) = (row.get(0), row.get(1), row.get(2));
         if !there {
             return Ok(Some("the control schema `delta` is missing".into()));
         }
+        if !own {
+            return Ok(Some("the schema `delta` belongs to something else".into()));
+        }
         if may != Some(true) {
             let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
             return Ok(Some(format!(
                 "the user `{user}` may not use the control schema `delta`: GRANT {LOADER} TO {user}"
             )));
-        }
-        if !own {
-            return Ok(Some("the schema `delta` belongs to something else".into()));
         }
         let version: Option<i32> = client.query_one("SELECT max(version) FROM delta.version", &[]).await?.get(0);
         Ok(match version.unwrap_or(0) {
@@ -216,6 +219,26 @@ async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]
             list(&tables)
         )
     }))
+}
+
+/// Refuses `set_based` where a constraint is deferrable: the server checks it by a trigger of its own, which is off then.
+async fn refuse_deferrable(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Result<()>> {
+    let sql = "SELECT conname::text FROM pg_constraint WHERE contype IN ('p', 'u', 'x') AND condeferrable
+                   AND (conrelid = $1::text::regclass OR conrelid IN (SELECT relid FROM pg_partition_tree($1::text::regclass)))
+               ORDER BY 1";
+    for destination in destinations {
+        let Some(table) = known.tables.get(&destination.table.name) else { continue };
+        let found = client.query(sql, &[&qualified(&table.schema, &table.name)]).await?;
+        if let Some(row) = found.first() {
+            let (name, constraint) = (&destination.table.name, row.get::<_, String>(0));
+            let message =
+                format!("`foreign_keys: set_based` is not for deferrable constraints: `{constraint}` of `{name}`");
+            return Ok(Err(
+                Error::pipeline(message).hint("write `foreign_keys: triggers`, which is what runs without `load`")
+            ));
+        }
+    }
+    Ok(Ok(()))
 }
 
 async fn may_replicate(client: &Client) -> Asked<bool> {

@@ -8,14 +8,22 @@ DO $setup$
 BEGIN
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'delta')
         AND pg_catalog.to_regclass('delta.version') IS NULL THEN
-        RAISE EXCEPTION 'the schema "delta" belongs to something else';
+        RAISE EXCEPTION 'the schema "delta" belongs to something else'
+            USING ERRCODE = 'DP002', HINT = 'rename that schema, or load into another database';
     END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_loader') THEN
-        CREATE ROLE delta_loader NOLOGIN;
-    END IF;
-    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_rollback') THEN
-        CREATE ROLE delta_rollback NOLOGIN;
-    END IF;
+    -- Roles belong to all databases of the server: another one's setup may be making them now.
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_loader') THEN
+            CREATE ROLE delta_loader NOLOGIN;
+        END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    END;
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'delta_rollback') THEN
+            CREATE ROLE delta_rollback NOLOGIN;
+        END IF;
+    EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+    END;
 END
 $setup$;
 
@@ -26,7 +34,8 @@ CREATE TABLE IF NOT EXISTS delta.version (version integer PRIMARY KEY, since tim
 DO $setup$
 BEGIN
     IF EXISTS (SELECT FROM delta.version WHERE version > {version}) THEN
-        RAISE EXCEPTION 'the control schema was made by a newer version of this program';
+        RAISE EXCEPTION 'the control schema was made by a newer version of this program'
+            USING ERRCODE = 'DP002', HINT = 'use that version, or a newer one';
     END IF;
 END
 $setup$;
@@ -47,14 +56,36 @@ CREATE TABLE IF NOT EXISTS delta.loaded_table (
     table_name text PRIMARY KEY, schema_name text NOT NULL, staging_schema text NOT NULL, staging_table text NOT NULL,
     key_column text, sequence_schema text, sequence_name text);
 
--- The staging table of a loaded table. A plain one: whatever else the loading role could make there would run its code as the
--- owner of these functions.
+-- The staging table of a loaded table, kept as it is until the caller's transaction ends. A plain one without policies, with
+-- types of the server's or of the live table's columns: whatever else the loading role could make there (a view, a policy, a type
+-- with a cast) would run its code as the owner of these functions.
 CREATE OR REPLACE FUNCTION delta.staged(of_table text) RETURNS regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT c.oid::regclass FROM delta.loaded_table AS loaded
-    JOIN pg_namespace AS n ON n.nspname = loaded.staging_schema
-    JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = loaded.staging_table AND c.relkind = 'r'
-    WHERE loaded.table_name = of_table
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+    staged regclass;
+BEGIN
+    -- An older snapshot would show the table as it was.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'staging is read in READ COMMITTED alone';
+    END IF;
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    EXECUTE format('LOCK TABLE %I.%I IN ACCESS SHARE MODE', known.staging_schema, known.staging_table);
+    SELECT c.oid INTO staged FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = known.staging_schema AND c.relname = known.staging_table
+            AND c.relkind = 'r' AND NOT c.relrowsecurity AND NOT c.relhassubclass
+            AND NOT EXISTS (
+                SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND t.typnamespace <> 'pg_catalog'::regnamespace
+                    AND NOT EXISTS (
+                        SELECT FROM pg_attribute AS live
+                        WHERE live.attrelid = format('%I.%I', known.schema_name, known.table_name)::regclass
+                            AND live.attname = a.attname AND live.atttypid = a.atttypid));
+    IF staged IS NULL THEN
+        RAISE EXCEPTION '"%"."%" is no staging table as a load makes it', known.staging_schema, known.staging_table;
+    END IF;
+    RETURN staged;
+END
 $function$;
 
 -- A block of keys from a table's own sequence: no other session gets a number while it is taken.
@@ -68,6 +99,9 @@ DECLARE
     first_key bigint;
     highest bigint;
 BEGIN
+    IF count IS NULL OR count < 1 THEN
+        RAISE EXCEPTION 'a block of % keys', count;
+    END IF;
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     sequence := format('%I.%I', known.sequence_schema, known.sequence_name)::regclass;
     SELECT * INTO STRICT rules FROM pg_sequence WHERE seqrelid = sequence;

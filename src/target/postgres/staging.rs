@@ -67,8 +67,10 @@ impl Staged<'_> {
             "BEGIN; DROP TABLE IF EXISTS {rows}, {keys};
              CREATE UNLOGGED TABLE {rows} ({level}_row integer NOT NULL{columns}) WITH (autovacuum_enabled = off);
              CREATE UNLOGGED TABLE {keys} (_row integer NOT NULL, legacy_key text COLLATE \"C\" NOT NULL{key}) WITH (autovacuum_enabled = off);
-             COMMENT ON TABLE {rows} IS {mark}; COMMENT ON TABLE {keys} IS {mark}; COMMIT",
-            mark = literal(MARK)
+             COMMENT ON TABLE {rows} IS {mark}; COMMENT ON TABLE {keys} IS {mark};
+             {readable}; COMMIT",
+            mark = literal(MARK),
+            readable = readable(&rows)
         )
     }
 
@@ -117,6 +119,15 @@ impl Staged<'_> {
         let range = self.range(connector, client).await?;
         Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.live(), self.same_key()))
     }
+}
+
+/// SQL that lets the owner of the control functions, who need not be a superuser, read a staging table.
+fn readable(table: &str) -> String {
+    format!(
+        "DO $grant$ BEGIN EXECUTE format('GRANT SELECT ON %s TO %I', {}, (SELECT pg_get_userbyid(proowner) FROM pg_proc
+             WHERE oid = 'delta.hold_references(text, text[])'::regprocedure)); END $grant$",
+        literal(table)
+    )
 }
 
 /// Holds the inserted rows against the staged ones: the first difference, in words.

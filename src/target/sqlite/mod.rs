@@ -23,7 +23,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::difference::difference;
-use super::refuse_triggers;
+use super::refuse_set_based;
 use super::{
     Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup,
     Place, Preflight, RunRecord, Target, Test,
@@ -351,7 +351,7 @@ impl Target for SqliteTarget {
         own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
         let mut preflight = Preflight::default();
         if self.foreign_keys == ForeignKeys::SetBased {
-            refuse_triggers(destinations)?;
+            refuse_set_based(destinations)?;
             preflight.notes.push(SET_BASED.to_owned());
         }
         Ok(preflight)

@@ -1,0 +1,302 @@
+//! Production is in use: others insert, take keys and delete while a run is on its way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use delta_pipeline::error::Kind;
+use delta_pipeline::journal::{Event, Listener, Silent, Step};
+use delta_pipeline::report::Verdict;
+use delta_pipeline::run::{self, Session};
+use delta_pipeline::target::Access;
+use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
+
+use crate::production::{Production, SQL};
+use crate::server::{Database, Server};
+use crate::support::{Ran, assert_same};
+
+const WRITERS: usize = 16;
+const RUNS: usize = 50;
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// What a program that writes to production did.
+#[derive(Default)]
+struct Wrote {
+    accounts: Vec<i64>,
+    items: Vec<i64>,
+    longest: Duration,
+}
+
+/// Inserts accounts with items until it is told to stop: by the column's default, or by a number that it took first.
+async fn writer(url: String, number: usize, stop: Arc<AtomicBool>) -> Wrote {
+    let (mut client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(async { drop(connection.await) });
+    let mut wrote = Wrote::default();
+    while !stop.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        let name = format!("W{number}-{}", wrote.accounts.len());
+        let transaction = client.transaction().await.unwrap();
+        let by_default = "INSERT INTO account (account_no) VALUES ($1) RETURNING account_id";
+        let by_number = "INSERT INTO account (account_id, account_no)
+            SELECT nextval('account_account_id_seq'), $1 RETURNING account_id";
+        let sql = [by_default, by_number][number % 2];
+        let account: i64 = transaction.query_one(sql, &[&name]).await.unwrap().get(0);
+        let sql = "INSERT INTO item (account_id, quantity) VALUES ($1, 1), ($1, 2) RETURNING item_id::bigint";
+        let items = transaction.query(sql, &[&account]).await.unwrap();
+        transaction.commit().await.unwrap();
+        wrote.longest = wrote.longest.max(begun.elapsed());
+        wrote.accounts.push(account);
+        wrote.items.extend(items.iter().map(|row| row.get::<_, i64>(0)));
+        // A program with something else to do as well: without it, the writers alone would fill the machine.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    wrote
+}
+
+#[test]
+fn no_key_is_given_twice_and_no_run_fails_while_others_insert() {
+    let production = Production::ready();
+    let url = production.database.local_url("postgres");
+    let before = (production.count("account"), production.count("item"));
+    let wrote = runtime().block_on(async {
+        let stop = Arc::new(AtomicBool::new(false));
+        let writers: Vec<_> =
+            (0..WRITERS).map(|number| tokio::spawn(writer(url.clone(), number, stop.clone()))).collect();
+        for number in 0..RUNS {
+            production.delta(&format!("R{number}"), 10);
+            let session = Session::open(&production.request(), Access::Write).await.unwrap();
+            let report = run::run(&session, &Silent).await.unwrap_or_else(|error| panic!("run {number}: {error}"));
+            assert_eq!(report.verdict, Verdict::Loaded, "{:?}", report.reasons);
+        }
+        stop.store(true, Ordering::Relaxed);
+        let mut wrote = Vec::new();
+        for writer in writers {
+            wrote.push(writer.await.unwrap());
+        }
+        wrote
+    });
+
+    for (table, rows_of_a_run, there, keys) in [
+        ("account", 10, before.0, wrote.iter().flat_map(|wrote| wrote.accounts.clone()).collect::<Vec<_>>()),
+        ("item", 20, before.1, wrote.iter().flat_map(|wrote| wrote.items.clone()).collect()),
+    ] {
+        let own: BTreeSet<i64> = keys.iter().copied().collect();
+        assert_eq!(own.len(), keys.len(), "{table}: a writer's key was given twice");
+        let blocks = production
+            .database
+            .rows(&format!("SELECT first, last FROM delta.block WHERE table_name = '{table}' ORDER BY first"));
+        assert_eq!(blocks.len(), RUNS);
+        let mut behind = 0;
+        for block in &blocks {
+            let (first, last): (i64, i64) = (block[0].parse().unwrap(), block[1].parse().unwrap());
+            assert!(first > behind && last - first + 1 == rows_of_a_run, "{table}: {blocks:?}");
+            let taken: Vec<_> = own.range(first..=last).collect();
+            assert!(taken.is_empty(), "{table}: a writer was given {taken:?} of the block {block:?}");
+            behind = last;
+        }
+        let mapped = format!(
+            "SELECT count(*) FROM delta.key_map_{table} AS m JOIN {table} USING ({table}_id)
+             JOIN delta.block AS b ON b.table_name = '{table}' AND m.{table}_id BETWEEN b.first AND b.last AND b.run = m.run"
+        );
+        let loaded = rows_of_a_run * RUNS as i64;
+        assert_eq!(production.database.number(&mapped), loaded, "{table}");
+        assert_eq!(production.count(table), there + loaded + keys.len() as i64, "{table}");
+    }
+    let count: usize = wrote.iter().map(|wrote| wrote.accounts.len()).sum();
+    let longest = wrote.iter().map(|wrote| wrote.longest).max().unwrap();
+    eprintln!("{WRITERS} writers, {RUNS} runs: {count} transactions of writers, the longest took {longest:?}");
+    assert!(count > WRITERS);
+}
+
+/// What is planted, what takes it away again, and what the error names: table, constraint and place.
+struct Plant {
+    sql: &'static str,
+    undo: &'static str,
+    table: &'static str,
+    constraint: &'static str,
+    place: &'static str,
+    /// Whether it can be planted when the accounts are inserted and not committed, without waiting for that.
+    late: bool,
+}
+
+const PLANTS: [Plant; 5] = [
+    Plant {
+        sql: "INSERT INTO account (account_no) VALUES ('D-3')",
+        undo: "DELETE FROM account WHERE account_no = 'D-3'",
+        table: "`account`",
+        constraint: "account_account_no_key",
+        place: "account.csv:4",
+        late: false,
+    },
+    Plant {
+        sql: "DELETE FROM region WHERE region_id = 7",
+        undo: "INSERT INTO region VALUES (7, 'region 7')",
+        table: "`item`",
+        constraint: "item_region_id_fkey",
+        place: "item.csv:8",
+        late: false,
+    },
+    // A check of the pipeline file, which no constraint of production keeps true.
+    Plant {
+        sql: "INSERT INTO account (account_no, alias) VALUES ('other', 'D 5')",
+        undo: "DELETE FROM account WHERE account_no = 'other'",
+        table: "`account`",
+        constraint: "unique(alias)",
+        place: "account.csv:6",
+        late: false,
+    },
+    // A reference that no constraint of production keeps true.
+    Plant {
+        sql: "DELETE FROM area WHERE area_id = 2",
+        undo: "INSERT INTO area VALUES (2)",
+        table: "`item`",
+        constraint: "area_id",
+        place: "item.csv:3",
+        late: true,
+    },
+    // A record of an earlier run.
+    Plant {
+        sql: "DELETE FROM account WHERE account_no = 'K-1'",
+        undo: "INSERT INTO account (account_id, account_no, alias) SELECT account_id, legacy_key, 'K 1'
+               FROM delta.key_map_account WHERE legacy_key = 'K-1'",
+        table: "`item`",
+        constraint: "item_account_id_fkey",
+        place: "item.csv:7",
+        late: false,
+    },
+];
+
+/// Plants something when a run is at a point.
+struct Planter<'a> {
+    database: &'a Database,
+    sql: &'a str,
+    point: Point,
+    planted: AtomicUsize,
+    inserting: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Point {
+    Began(Step),
+    /// The rows of the first table are in production, and not committed.
+    Inserted,
+}
+
+impl Listener for Planter<'_> {
+    fn hear(&self, event: &Event) {
+        let is_there = match event {
+            Event::Began(step) => {
+                self.inserting.store(*step == Step::Insert, Ordering::Relaxed);
+                self.point == Point::Began(*step)
+            }
+            Event::Rows { table, .. } => {
+                self.point == Point::Inserted && table == "account" && self.inserting.load(Ordering::Relaxed)
+            }
+            Event::Ended(..) => false,
+        };
+        if is_there {
+            self.database.execute(self.sql);
+            self.planted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Runs with something planted; how the run failed.
+fn run_planted(runtime: &Runtime, session: &Session, database: &Database, sql: &str, point: Point) -> Ran {
+    let planter = Planter { database, sql, point, planted: AtomicUsize::new(0), inserting: AtomicBool::new(false) };
+    let result = runtime.block_on(run::run(session, &planter));
+    assert_eq!(planter.planted.load(Ordering::Relaxed), 1, "{point:?}");
+    match result {
+        Ok(report) => Ran { code: 0, stdout: format!("{:?}", report.verdict), stderr: String::new() },
+        Err(error) => Ran {
+            code: error.kind().exit_code().into(),
+            stdout: String::new(),
+            stderr: format!("{error}\nhint: {}", error.next_step().unwrap_or("none")),
+        },
+    }
+}
+
+/// A production with accounts of an earlier run, and a delta that refers to one of them, and to an area without a constraint.
+fn planted_in(head: &str) -> Production {
+    let sql = format!(
+        "{SQL} CREATE TABLE area (area_id integer PRIMARY KEY); INSERT INTO area VALUES (1), (2), (3);
+        ALTER TABLE item ADD COLUMN area_id integer"
+    );
+    let production = Production::new(Server::shared(), &sql, head);
+    let text = production.place.text("p.yaml") + "      - { column: area_id, from: [area], to: area, by: area_id }\n";
+    production.place.write("p.yaml", text);
+    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.place.write("account.csv", "ref,alias\nK-1,K 1\nK-2,K 2\n");
+    production.place.write("item.csv", "ref,account,region_id,quantity,area\n");
+    production.pipeline(&["run", "p.yaml"]).passes();
+    let accounts: String = (1..=20).map(|n| format!("D-{n},D {n}\n")).collect();
+    production.place.write("account.csv", format!("ref,alias\n{accounts}"));
+    let item = |n: usize| {
+        let account = if n == 6 { "K-1".to_owned() } else { format!("D-{n}") };
+        format!("D-{n},{account},{n},{n},{}\n", if n == 2 { "2" } else { "1" })
+    };
+    let items: String = (1..=20).map(item).collect();
+    production.place.write("item.csv", format!("ref,account,region_id,quantity,area\n{items}"));
+    production
+}
+
+/// Half of the 200 tries.
+fn plant_a_hundred_times(foreign_keys: &str) {
+    let production = planted_in(&format!("load: {{ foreign_keys: {foreign_keys} }}\n"));
+    let (before, files) = (production.kept(), production.place.files());
+    let runtime = runtime();
+    let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
+    let points = [Step::Keys, Step::Stage, Step::Insert].map(Point::Began);
+    for number in 0..100 {
+        let plant = &PLANTS[number % PLANTS.len()];
+        let turn = number / PLANTS.len();
+        let point = if plant.late && turn % 4 == 3 { Point::Inserted } else { points[turn % points.len()] };
+        let ran = run_planted(&runtime, &session, &production.database, plant.sql, point);
+        ran.fails(i32::from(Kind::Data.exit_code()), &[plant.table, plant.constraint, plant.place, "hint: "]);
+        production.database.execute(plant.undo);
+        assert_same(&production.kept(), &before);
+        assert_eq!(production.place.files(), files);
+    }
+    production.pipeline(&["run", "p.yaml"]).passes();
+    assert_eq!(production.count("account"), 5 + 2 + 20);
+}
+
+#[test]
+fn what_is_planted_between_check_and_insertion_is_caught_every_time_by_triggers() {
+    plant_a_hundred_times("triggers");
+}
+
+#[test]
+fn what_is_planted_between_check_and_insertion_is_caught_every_time_by_sets() {
+    plant_a_hundred_times("set_based");
+}
+
+#[test]
+fn what_the_server_checks_by_triggers_of_its_own_holds_under_set_based_as_well() {
+    let production = planted_in("load: { foreign_keys: set_based }\n");
+    let database = &production.database;
+    database.execute(
+        "ALTER TABLE account DROP CONSTRAINT account_account_no_key;
+         ALTER TABLE account ADD CONSTRAINT deferred UNIQUE (account_no) DEFERRABLE INITIALLY DEFERRED",
+    );
+    let before = production.kept();
+    production.pipeline(&["run", "p.yaml"]).fails(78, &["set_based", "`deferred` of `account`", "hint: "]);
+    assert_same(&production.kept(), &before);
+    database.execute("ALTER TABLE account DROP CONSTRAINT deferred; ALTER TABLE account ADD UNIQUE (account_no)");
+
+    // A reference that the delta does not fill, and a default does.
+    database.execute(
+        "ALTER TABLE item ADD COLUMN zone integer REFERENCES region; ALTER TABLE item ALTER zone SET DEFAULT 999",
+    );
+    let before = production.kept();
+    production.pipeline(&["run", "p.yaml"]).fails(78, &["set_based", "`zone` of `item`", "hint: "]);
+    assert_same(&production.kept(), &before);
+    database.execute("ALTER TABLE item ALTER zone DROP DEFAULT");
+    production.pipeline(&["run", "p.yaml"]).passes();
+    assert_eq!(database.number("SELECT count(*) FROM item WHERE zone IS NULL"), 25);
+}
