@@ -124,11 +124,16 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     drop(step);
 
     let step = journal.step(Step::Verify);
-    for (at, destination) in destinations.iter().enumerate() {
-        verify::after_commit(session.target.as_ref(), destination, &keys, at).await?;
-    }
+    let read_back = async {
+        for (at, destination) in destinations.iter().enumerate() {
+            verify::after_commit(session.target.as_ref(), destination, &keys, at).await?;
+        }
+        Ok(())
+    };
+    let (read_back, analyzed): (Result<()>, _) = futures::join!(read_back, session.target.analyze(&destinations));
+    read_back?;
     // The rows are there: statistics that fail to follow are no reason to say otherwise.
-    if let Err(error) = session.target.analyze(&destinations).await {
+    if let Err(error) = analyzed {
         report.warnings.push(error.to_string());
     }
     drop(step);

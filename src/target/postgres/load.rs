@@ -184,7 +184,9 @@ impl Load for PgLoad {
         let table = self.names.staging(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
         let count = into.copy(&self.others, rows).await?;
-        self.side().batch_execute(&format!("ANALYZE {table}")).await.map_err(self.fault("cannot stage rows"))?;
+        // Enough to plan joins by.
+        let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
+        self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage rows"))?;
         Ok(count)
     }
 

@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
+use tokio_postgres::SimpleQueryMessage;
 
 use super::catalog::PgTable;
 use super::copy::{Destined, Wire, receive};
@@ -98,6 +99,10 @@ impl PostgresTarget {
                 .send(&session, &keys)
                 .await?;
             session.batch_execute(READY).await.map_err(fault)?;
+            let plan = session.simple_query(&format!("EXPLAIN (COSTS off) {}", question.join)).await.map_err(fault)?;
+            if plan.iter().any(reads_whole) {
+                session.batch_execute(NO_INDEX).await.map_err(fault)?;
+            }
             receive(&self.connector, &session, &question.join, &question.given).await
         };
         let answer = answer.await;
@@ -154,8 +159,22 @@ impl PostgresTarget {
     }
 }
 
-/// Statistics for the join, and no table of production read whole where an index answers.
-const READY: &str = "ANALYZE pg_temp.asked; SET LOCAL enable_seqscan = off";
+/// Statistics for the join, and each key is looked up by an index of production: the cost follows the keys.
+const READY: &str = "SET LOCAL default_statistics_target = 10; ANALYZE pg_temp.asked;
+    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+
+/// Where no index answers, the table is read whole once, and not once a key.
+const NO_INDEX: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
+
+/// Whether a line of a plan reads a table of production whole.
+fn reads_whole(line: &SimpleQueryMessage) -> bool {
+    match line {
+        SimpleQueryMessage::Row(row) => {
+            row.get(0).is_some_and(|line| line.contains("Seq Scan on ") && !line.contains("Seq Scan on asked "))
+        }
+        _ => false,
+    }
+}
 
 /// The rows without those that ask for a text with NUL: the server has none and takes none.
 fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {

@@ -319,7 +319,8 @@ impl Target for PostgresTarget {
     }
 
     async fn analyze(&self, destinations: &[Destination]) -> Result<()> {
-        let session = self.session.lock().await;
+        // A session of its own: rows may be read back at the same time.
+        let session = begin_session(&self.connector, "cannot bring statistics up to date").await?;
         for destination in destinations {
             let analyzed = session.execute("SELECT delta.analyze($1)", &[&destination.table.name]).await;
             analyzed.map_err(self.fault("cannot bring statistics up to date"))?;

@@ -149,7 +149,7 @@ $function$;
 -- refer to none of them, nor to a row that is staged in the tables of the same load.
 CREATE OR REPLACE FUNCTION delta.hold_references(of_table text, of_load text[])
 RETURNS TABLE (reference text, referenced text, staged_row integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     known delta.loaded_table;
     staged regclass;
@@ -160,10 +160,12 @@ BEGIN
     staged := delta.staged(of_table);
     FOR foreign_key IN
         SELECT f.conname::text AS name, f.confrelid, max(r.relname) AS parent,
-            string_agg('%1$s.' || replace(format('%I = s.%I::%s', there.attname, here.attname, format_type(here.atttypid, -1)), '%', '%%'),
-                ' AND ' ORDER BY pair.place) AS same,
+            string_agg('%1$s.' || replace(format('%I = k.c%s', there.attname, pair.place), '%', '%%'), ' AND ' ORDER BY pair.place) AS same,
+            string_agg(format('h.c%1$s = k.c%1$s', pair.place), ' AND ') AS held,
             string_agg(format('s.%I IS NOT NULL', here.attname), ' AND ') AS filled,
-            string_agg(format('p.%I', there.attname), ', ') AS keys
+            string_agg(format('s.%I::%s AS c%s', here.attname, format_type(here.atttypid, -1), pair.place), ', ' ORDER BY pair.place) AS keys,
+            string_agg(format('p.%I AS c%s', there.attname, pair.place), ', ') AS held_keys,
+            string_agg(format('s.%I::%s = k.c%s', here.attname, format_type(here.atttypid, -1), pair.place), ' AND ') AS back
         FROM pg_constraint AS f
         CROSS JOIN LATERAL unnest(f.conkey, f.confkey) WITH ORDINALITY AS pair (here, there, place)
         JOIN pg_class AS r ON r.oid = f.confrelid
@@ -177,16 +179,20 @@ BEGIN
         SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
             WHERE loaded.table_name = ANY (of_load)
                 AND format('%I.%I', loaded.schema_name, loaded.table_name)::regclass = foreign_key.confrelid;
-        -- One statement, so that what is found is what is held; counting has it all held.
+        -- One statement, so that what is found is what is held; counting has it all held. The keys are few where the rows are many, and
+        -- each is looked up by the index that a referenced key has.
         RETURN QUERY EXECUTE format(
-            'WITH held AS MATERIALIZED (
-                 SELECT %s FROM %s AS p WHERE EXISTS (SELECT FROM %s AS s WHERE %s) FOR KEY SHARE OF p)
-             SELECT %L::text, %L::text, s._row FROM %s AS s
-             WHERE %s AND (SELECT count(*) FROM held) >= 0 AND NOT EXISTS (SELECT FROM held AS h WHERE %s)%s ORDER BY 3 LIMIT 1000',
-            foreign_key.keys, foreign_key.confrelid::regclass, staged, format(foreign_key.same, 'p'),
-            foreign_key.name, foreign_key.parent, staged, foreign_key.filled, format(foreign_key.same, 'h'),
+            'WITH k AS MATERIALIZED (SELECT * FROM (SELECT DISTINCT %1$s FROM %2$s AS s WHERE %3$s) AS k%8$s),
+                 h AS MATERIALIZED (
+                     SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %4$s FROM %5$s AS p WHERE %6$s FOR KEY SHARE OF p) AS p),
+                 lost AS MATERIALIZED (
+                     SELECT * FROM k WHERE (SELECT count(*) FROM h) >= 0 AND NOT EXISTS (SELECT FROM h WHERE %7$s))
+             SELECT %9$L::text, %10$L::text, s._row FROM %2$s AS s JOIN lost AS k ON %11$s ORDER BY 3 LIMIT 1000',
+            foreign_key.keys, staged, foreign_key.filled, foreign_key.held_keys, foreign_key.confrelid::regclass,
+            format(foreign_key.same, 'p'), foreign_key.held,
             CASE WHEN parent IS NULL THEN ''
-                 ELSE format(' AND NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END);
+                 ELSE format(' WHERE NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END,
+            foreign_key.name, foreign_key.parent, foreign_key.back);
     END LOOP;
 END
 $function$;

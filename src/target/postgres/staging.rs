@@ -147,20 +147,24 @@ pub(super) async fn compare(connector: &Connector, client: &Client, staged: &Sta
         .map(pair)
         .map(|(there, meant)| format!(" OR {there} IS DISTINCT FROM {meant}"))
         .collect();
-    let shown: Vec<_> =
-        columns.iter().map(pair).map(|(there, meant)| format!(", {there}::text, {meant}::text")).collect();
     let Some(key) = staged.destination.key.first() else { return Ok(None) };
-    let sql = format!(
-        "SELECT p.{} IS NULL{} FROM {} AS s LEFT JOIN {} AS p ON {}{range} WHERE p.{} IS NULL{} LIMIT 1",
-        ident(key),
-        shown.concat(),
+    let of = format!(
+        "FROM {} AS s LEFT JOIN {} AS p ON {}{range} WHERE p.{} IS NULL{}",
         staged.rows(),
         staged.live(),
         staged.same_key(),
         ident(key),
         differ.concat()
     );
-    let Some(row) = client.query_opt(&sql, &[]).await.map_err(fault)? else { return Ok(None) };
+    // Counted, so that the server plans for all rows and not for the first of many.
+    let count: i64 = client.query_one(&format!("SELECT count(*) {of}"), &[]).await.map_err(fault)?.get(0);
+    if count == 0 {
+        return Ok(None);
+    }
+    let shown: Vec<_> =
+        columns.iter().map(pair).map(|(there, meant)| format!(", {there}::text, {meant}::text")).collect();
+    let sql = format!("SELECT p.{} IS NULL{} {of} ORDER BY s._row LIMIT 1", ident(key), shown.concat());
+    let row = client.query_one(&sql, &[]).await.map_err(fault)?;
     if row.get(0) {
         return Ok(Some("rows are missing".to_owned()));
     }
