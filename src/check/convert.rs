@@ -351,8 +351,7 @@ mod tests {
     fn a_wide_decimal_loses_no_digit() {
         let wide = DataType::Decimal256(76, 38);
         let many = format!("0.{}", "1".repeat(39));
-        let found =
-            convert(&texts(&[Some("12.50"), Some(&many), Some("1e-39"), Some("x")]), &wide, None).unwrap();
+        let found = convert(&texts(&[Some("12.50"), Some(&many), Some("1e-39"), Some("x")]), &wide, None).unwrap();
         assert_eq!((found.too_precise, found.no_value), (vec![1, 2], vec![3]));
     }
 

@@ -14,7 +14,7 @@ use crate::target::{CatalogColumn, Form, bytes};
 pub(super) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converted> {
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if column.form == Form::Bytes && from_text {
-        return from_hexadecimal(&super::convert::text(values)?);
+        return Ok(from_hexadecimal(&super::convert::text(values)?));
     }
     let mut converted = convert(values, &column.data_type, column.significant_digits)?;
     let values = &converted.values;
@@ -73,7 +73,7 @@ fn canonical<'a>(form: &Form, text: &'a str) -> Result<std::borrow::Cow<'a, str>
     Ok(canonical)
 }
 
-fn from_hexadecimal(values: &ArrayRef) -> Result<Converted> {
+fn from_hexadecimal(values: &ArrayRef) -> Converted {
     let texts = values.as_string::<i32>();
     let mut no_value = Vec::new();
     let found: Vec<_> = (0..texts.len())
@@ -85,7 +85,7 @@ fn from_hexadecimal(values: &ArrayRef) -> Result<Converted> {
             found
         })
         .collect();
-    Ok(Converted { values: Arc::new(BinaryArray::from_iter(found)), no_value, too_precise: Vec::new() })
+    Converted { values: Arc::new(BinaryArray::from_iter(found)), no_value, too_precise: Vec::new() }
 }
 
 fn present(values: &ArrayRef) -> impl Iterator<Item = usize> + '_ {

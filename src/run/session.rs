@@ -187,7 +187,7 @@ impl Session {
         for row in refusal.rows.iter().take(TOLD) {
             let (file, line) = examined[at].places.place(*row);
             let name = self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
-            lines += &format!("\n  {name}:{line}");
+            lines.extend(["\n  ", name, ":", &line.to_string()]);
         }
         if refusal.rows.len() > TOLD {
             lines += "\n  and more";
@@ -264,7 +264,7 @@ fn without_defaults(text: &str) -> String {
     for part in parts {
         let (inside, rest) = part.split_once('}').unwrap_or((part, ""));
         let name = inside.split_once(':').map_or(inside, |(name, _)| name);
-        shown += &format!("${{{name}}}{rest}");
+        shown.extend(["${", name, "}", rest]);
     }
     shown
 }

@@ -405,7 +405,7 @@ fn the_loading_role_gets_no_code_of_its_own_run_by_the_owner() {
             match loader.run("SELECT delta.hold_references('item', '{item}')") {
                 Ok(()) => assert!(taken, "{what} is taken, run by {by}"),
                 Err((_, said)) => {
-                    assert!(!taken && said.contains("is no staging table"), "{what}, run by {by}: {said}")
+                    assert!(!taken && said.contains("is no staging table"), "{what}, run by {by}: {said}");
                 }
             }
             assert_same(&tables(&production.database, "public"), &before);
@@ -717,7 +717,7 @@ fn a_commit_whose_answer_is_lost_is_found_to_have_been_made() {
 
 /// Passes on what the client says; the session that notes the run is cut when its COMMIT has been done, and before that is told.
 fn forward(mut client: TcpStream, mut server: TcpStream, database: &Database, cut: &AtomicBool) {
-    let (mut buffer, mut notes) = ([0; 1 << 16], false);
+    let (mut buffer, mut notes) = (vec![0; 1 << 16], false);
     while let Ok(count @ 1..) = client.read(&mut buffer) {
         let said = &buffer[..count];
         notes |= said.windows(21).any(|window| window == b"INSERT INTO delta.run");

@@ -1,6 +1,7 @@
 //! A small production in PostgreSQL, a delta for it, and what is needed to meddle with both at a known point of a run.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use delta_pipeline::run::Request;
@@ -75,9 +76,9 @@ impl Production {
     pub fn delta(&self, prefix: &str, accounts: usize) {
         let (mut parents, mut children) = ("ref,alias\n".to_owned(), "ref,account,region_id,quantity\n".to_owned());
         for n in 1..=accounts {
-            parents += &format!("{prefix}-{n},{prefix} {n}\n");
+            writeln!(parents, "{prefix}-{n},{prefix} {n}").unwrap();
             for region in [2 * n - 1, 2 * n] {
-                children += &format!("{prefix}-{n}-{region},{prefix}-{n},{region},{n}\n");
+                writeln!(children, "{prefix}-{n}-{region},{prefix}-{n},{region},{n}").unwrap();
             }
         }
         self.place.write("account.csv", parents);
@@ -156,7 +157,7 @@ pub fn tables(database: &Database, schema: &str) -> Tables {
 pub fn until(database: &Database, sql: &str) {
     let begun = Instant::now();
     while database.text(sql) != "t" {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it never becomes true: {sql}");
+        assert!(begun.elapsed() < Duration::from_mins(1), "it never becomes true: {sql}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -6,7 +6,7 @@ use super::connect::Connector;
 use crate::error::{Error, Result};
 
 /// How long the server is asked.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction.
 ///

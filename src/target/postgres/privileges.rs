@@ -98,7 +98,7 @@ impl PostgresTarget {
         match may {
             None => reasons.push(format!("the schema `{}` for staging is missing", self.names.staging)),
             Some(false) => {
-                reasons.push(format!("this user may not make tables in the schema `{}`", self.names.staging))
+                reasons.push(format!("this user may not make tables in the schema `{}`", self.names.staging));
             }
             Some(true) => {}
         }

@@ -130,7 +130,7 @@ impl Refusals<'_> {
             let mut condition = self.orphan(&key.columns, &key.to, &key.to_columns);
             if let Some(parent) = self.all.iter().find(|parent| parent.table.name == key.to) {
                 let parent = Staged { destination: parent, ..self.staged };
-                condition += &format!(" AND {}", self.nowhere(&parent.rows(), &key.to_columns, &key.columns));
+                condition = format!("{condition} AND {}", self.nowhere(&parent.rows(), &key.to_columns, &key.columns));
             }
             rows.extend(self.rows(&condition).await?);
         }

@@ -295,14 +295,14 @@ async fn legacy_keys_that_another_run_has_converted(on: On) {
     assert_eq!(target.runs().await.unwrap().len(), 3);
 }
 
-async fn set_based(on: On, sql: &str) -> Live {
+fn set_based(on: On, sql: &str) -> Live {
     let mut live = Live::new(on, sql);
     live.load.foreign_keys = ForeignKeys::SetBased;
     live
 }
 
 async fn references_checked_as_sets(on: On) {
-    let live = set_based(on, SQL).await;
+    let live = set_based(on, SQL);
     let (owner, item) = (
         live.destination("owner", &["id", "name"]).await,
         live.destination("item", &["id", "name", "a", "b", "must", "owner_id", "price"]).await,
@@ -320,7 +320,7 @@ async fn references_checked_as_sets(on: On) {
 }
 
 async fn a_reference_to_nothing_among_references_checked_as_sets(on: On) {
-    let live = set_based(on, SQL).await;
+    let live = set_based(on, SQL);
     let item = live.ready("item").await;
     let refusal = refusal(&live, "DELETE FROM owner WHERE id = 2", &[rows(&item, vec![])]).await;
     is(&refusal, "item", on.choose("FOREIGN KEY (owner_id) REFERENCES owner", "item_owner_id_fkey"), &[1, 3]);
@@ -342,7 +342,7 @@ const COMPOSITE: &str = "
     INSERT INTO place VALUES (1, 'DE', '1'), (2, 'DE', '2'), (3, 'FR', '1');";
 
 async fn a_reference_of_several_columns_to_nothing(on: On) {
-    for mut live in [Live::new(on, COMPOSITE), set_based(on, COMPOSITE).await] {
+    for mut live in [Live::new(on, COMPOSITE), set_based(on, COMPOSITE)] {
         let item = live.ready("item").await;
         let columns = |zips: [Option<&str>; 5]| {
             vec![
@@ -365,7 +365,7 @@ const TREE: &str = "
     INSERT INTO node VALUES (1, NULL);";
 
 async fn rows_of_one_table_that_refer_to_each_other(on: On) {
-    for live in [Live::new(on, TREE), set_based(on, TREE).await] {
+    for live in [Live::new(on, TREE), set_based(on, TREE)] {
         let mut node = live.destination("node", &["id", "parent"]).await;
         node.levelled = true;
         live.set_up(&[&node]).await;
