@@ -129,7 +129,11 @@ impl Ours {
             None | Some("verify-full") => (SslMode::Require, Verify::Full),
             Some(mode) => {
                 let known = UNCHECKED.iter().find(|(name, ..)| *name == mode);
-                let (_, ssl, verify, lacks) = known.ok_or_else(|| format!("has an unknown `sslmode={mode}`"))?;
+                let (_, ssl, verify, lacks) = known.ok_or_else(|| {
+                    format!(
+                        "has an unknown `sslmode={mode}`: there are verify-full, verify-ca, require, prefer, allow and disable"
+                    )
+                })?;
                 // As in libpq: who gives roots wants them used.
                 let verify = if *ssl == SslMode::Require && self.roots.is_some() { Verify::Authority } else { *verify };
                 let lacks = if verify == Verify::Authority { UNCHECKED[0].3 } else { lacks };
