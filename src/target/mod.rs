@@ -139,6 +139,28 @@ pub struct KeyRequest {
     pub largest: i64,
 }
 
+impl KeyRequest {
+    /// The block that begins at a number.
+    ///
+    /// # Errors
+    /// Where the column does not hold its last key.
+    fn block(&self, first: i128) -> Result<Block> {
+        let last = first + i128::from(self.count) - 1;
+        if self.count > 0 && last > i128::from(self.largest) {
+            let message = format!(
+                "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
+                self.table, self.count, self.column, self.largest
+            );
+            return Err(Error::refused(message)
+                .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
+        }
+        // An empty block may begin behind the last number of all.
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
+        let last = if self.count == 0 { first.saturating_sub(1) } else { last as i64 };
+        Ok(Block { table: self.table.clone(), first, last })
+    }
+}
+
 /// A key that is text of a fixed width: a prefix and a number padded with zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextKey {
@@ -170,6 +192,15 @@ pub struct Block {
     pub first: i64,
     /// The last number; `first - 1` for an empty block.
     pub last: i64,
+}
+
+impl Block {
+    /// What is said of keys that somebody has.
+    fn taken(&self, why: &str) -> Error {
+        let Self { table, first, last } = self;
+        Error::refused(format!("the keys {first} to {last} of `{table}` are not free: {why}"))
+            .hint("set `start_row_number: auto`, or a number above all keys; nothing was written")
+    }
 }
 
 /// A table that rows are loaded into.

@@ -50,7 +50,7 @@ impl Keys<'_> {
             },
             (StartRowNumber::Auto, None) => i128::from(self.largest().await?) + 1,
         };
-        let block = self.block(first)?;
+        let block = self.request.block(first)?;
         if self.request.start != StartRowNumber::Auto && self.request.count > 0 {
             self.refuse_taken(&block).await?;
         }
@@ -62,7 +62,7 @@ impl Keys<'_> {
         let start = match self.request.start {
             StartRowNumber::Auto => None,
             StartRowNumber::At(first) => {
-                self.refuse_taken(&self.block(first.into())?).await?;
+                self.refuse_taken(&self.request.block(first.into())?).await?;
                 Some(first)
             }
         };
@@ -82,7 +82,7 @@ impl Keys<'_> {
                         _ => None,
                     });
                     let first: i64 = first.ok_or_else(|| Error::internal("`delta.reserve` gave no key"))?;
-                    return self.block(first.into());
+                    return self.request.block(first.into());
                 }
                 Err(error) => {
                     self.client.batch_execute("ROLLBACK").await.map_err(|error| self.fault(&error))?;
@@ -115,23 +115,6 @@ impl Keys<'_> {
             }
             _ => self.connector.explain("cannot read the keys", error),
         }
-    }
-
-    fn block(&self, first: i128) -> Result<Block> {
-        let request = self.request;
-        let last = first + i128::from(request.count) - 1;
-        if request.count > 0 && last > i128::from(request.largest) {
-            let message = format!(
-                "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
-                request.table, request.count, request.column, request.largest
-            );
-            return Err(Error::refused(message)
-                .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
-        }
-        // An empty block may begin behind the last number of all.
-        let first = i64::try_from(first).unwrap_or(i64::MAX);
-        let last = if request.count == 0 { first.saturating_sub(1) } else { last as i64 };
-        Ok(Block { table: request.table.clone(), first, last })
     }
 
     /// What a sequence gives next; None where this user may not look.
@@ -209,10 +192,10 @@ impl Keys<'_> {
 
     /// Refuses a block that is not free.
     async fn refuse_taken(&self, block: &Block) -> Result<()> {
-        let Some(why) = self.taken(block).await? else { return Ok(()) };
-        let Block { table, first, last } = block;
-        Err(Error::refused(format!("the keys {first} to {last} of `{table}` are not free: {why}"))
-            .hint("set `start_row_number: auto`, or a number above all keys; nothing was written"))
+        match self.taken(block).await? {
+            Some(why) => Err(block.taken(&why)),
+            None => Ok(()),
+        }
     }
 
     async fn taken(&self, block: &Block) -> Result<Option<String>> {

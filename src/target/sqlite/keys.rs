@@ -19,25 +19,12 @@ pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &
         StartRowNumber::At(first) => i128::from(first),
         StartRowNumber::Auto => i128::from(free.largest().map_err(|error| fault(names, &error))?) + 1,
     };
-    let last = first + i128::from(request.count) - 1;
-    if request.count > 0 && last > i128::from(request.largest) {
-        let message = format!(
-            "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
-            request.table, request.count, request.column, request.largest
-        );
-        return Err(Error::refused(message)
-            .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
-    }
-    // An empty block may begin behind the last number of all.
-    let first = i64::try_from(first).unwrap_or(i64::MAX);
-    let last = if request.count == 0 { first.saturating_sub(1) } else { last as i64 };
-    let block = Block { table: request.table.clone(), first, last };
+    let block = request.block(first)?;
     if request.count > 0
         && request.start != StartRowNumber::Auto
         && let Some(why) = free.taken(&block).map_err(|error| fault(names, &error))?
     {
-        return Err(Error::refused(format!("the keys {first} to {last} of `{}` are not free: {why}", request.table))
-            .hint("set `start_row_number: auto`, or a number above all keys; nothing was written"));
+        return Err(block.taken(&why));
     }
     Ok(block)
 }
