@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 use arrow::array::AsArray;
 use arrow::datatypes::{DataType, Schema};
@@ -371,30 +370,6 @@ async fn any_schema_name_is_read_as_it_is() {
     assert!(catalog::read(&client, "it's", false).await.is_err());
     client.batch_execute("ROLLBACK").await.unwrap();
     assert!(catalog::read(&client, "gone", false).await.unwrap().catalog.tables.is_empty());
-}
-
-/// Prints how long thousands of tables take; asserts no time.
-#[tokio::test]
-#[ignore = "makes thousands of tables"]
-async fn thousands_of_tables_are_read() {
-    let client = database().await;
-    client.batch_execute("CREATE SCHEMA big; SET search_path = big; SET synchronous_commit = off").await.unwrap();
-    for number in 0..3000 {
-        let more: String = (0..14).map(|column| format!(", c{column} varchar(20)")).collect();
-        let up = if number == 0 { String::new() } else { format!("REFERENCES t{}", number - 1) };
-        let made = format!(
-            "CREATE TABLE t{number} (id serial PRIMARY KEY, up int {up}, code text UNIQUE, state text CHECK (state IN ('A', 'B')),
-                 n int DEFAULT 0 CHECK (n > 0), d date NOT NULL{more})"
-        );
-        client.batch_execute(&made).await.unwrap();
-    }
-    for analyzed in [false, true] {
-        let start = Instant::now();
-        let found = catalog::read(&client, "big", false).await.unwrap();
-        println!("{} tables in {:?}, analyzed: {analyzed}", found.tables.len(), start.elapsed());
-        assert_eq!(found.tables.len(), 3000);
-        client.batch_execute("ANALYZE").await.unwrap();
-    }
 }
 
 /// Holds what the engine says of many values under each condition that is passed on against what the server says. Only of
