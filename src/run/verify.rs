@@ -34,7 +34,13 @@ pub(super) async fn after_commit(
     keys: &Keys<'_>,
     at: usize,
 ) -> Result<()> {
-    match target.compare(destination, stream::iter(keys.rows(at)?).boxed()).await? {
+    let compared = target.compare(destination, stream::iter(keys.rows(at)?).boxed()).await;
+    // What a target says of a cut connection is meant for a load that is gone with it; this one is not.
+    let unread = |error: Error| {
+        Error::new(error.kind(), format!("the run is committed, and its rows could not be read back: {error}"))
+            .hint("its rows are there: `pipeline runs` lists it, and `pipeline keymap verify` proves its keys")
+    };
+    match compared.map_err(unread)? {
         None => Ok(()),
         Some(how) => Err(Error::internal(format!("`{}` is not what was meant: {how}", destination.table.name))
             .hint("the run is committed; something changed its rows since: look at the table before anything else")),

@@ -300,3 +300,17 @@ fn what_the_server_checks_by_triggers_of_its_own_holds_under_set_based_as_well()
     production.pipeline(&["run", "p.yaml"]).passes();
     assert_eq!(database.number("SELECT count(*) FROM item WHERE zone IS NULL"), 25);
 }
+
+#[test]
+fn a_connection_that_is_cut_after_the_commit_is_not_told_as_nothing_loaded() {
+    let production = planted_in("");
+    let runtime = runtime();
+    let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let ran = run_planted(&runtime, &session, &production.database, cut, Point::Began(Step::Verify));
+    ran.fails(i32::from(Kind::Unreachable.exit_code()), &["the run is committed", "hint: its rows are there"]);
+    assert!(!ran.stderr.contains("nothing was loaded"), "{}", ran.stderr);
+    assert_eq!(production.count("account"), 5 + 2 + 20);
+    production.pipeline(&["run", "p.yaml"]).fails(77, &["loaded already"]);
+}

@@ -326,12 +326,12 @@ impl Load for PgLoad {
     async fn commit(mut self: Box<Self>) -> Result<()> {
         let sql = "SELECT pg_current_xact_id()::text";
         let transaction: String = self.main.query_one(sql, &[]).await.map_err(self.fault("cannot commit"))?.get(0);
-        match self.main.batch_execute("COMMIT").await {
-            Ok(()) => {}
-            Err(error) if error.as_db_error().is_some() && !error.is_closed() => {
-                return Err(self.connector.explain("cannot commit", &error));
-            }
-            Err(_) => return outcome::resolve(&self.connector, &self.run, &transaction).await,
+        if let Err(error) = self.main.batch_execute("COMMIT").await {
+            // Whatever the error is: a server that ends a session may have committed before.
+            return match outcome::committed(&self.connector, &self.run, &transaction).await? {
+                true => Ok(()),
+                false => Err(self.connector.explain("cannot commit", &error)),
+            };
         }
         // The next run need not wait for the server to notice that this session is gone.
         let unlock = format!("SELECT pg_advisory_unlock({LOCK})");

@@ -11,17 +11,14 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction.
 ///
 /// # Errors
-/// Where it was not, and where nobody can tell.
-pub(super) async fn resolve(connector: &Connector, run: &str, transaction: &str) -> Result<()> {
+/// Where nobody can tell.
+pub(super) async fn committed(connector: &Connector, run: &str, transaction: &str) -> Result<bool> {
     let begun = std::time::Instant::now();
     let mut why = Error::internal("nobody was asked");
     while begun.elapsed() < PATIENCE {
         match ask(connector, run, transaction).await {
-            Ok(Outcome::Committed) => return Ok(()),
-            Ok(Outcome::Gone) => {
-                return Err(Error::unreachable("the connection was cut before the commit")
-                    .hint("nothing was loaded; run again"));
-            }
+            Ok(Outcome::Committed) => return Ok(true),
+            Ok(Outcome::Gone) => return Ok(false),
             Ok(Outcome::Open) => {}
             Ok(Outcome::Unknown) => break,
             Err(error) => why = error,
@@ -55,4 +52,38 @@ async fn ask(connector: &Connector, run: &str, transaction: &str) -> Result<Outc
         (None, Some("in progress")) => Outcome::Open,
         _ => Outcome::Unknown,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::spec::LoadSpec;
+    use crate::target::postgres::connect::Session;
+    use crate::target::postgres::server::Server;
+
+    /// Notes a run in a transaction that stays open, and gives its number.
+    async fn noted(session: &Session, run: &str) -> String {
+        session.batch_execute(&format!("BEGIN; INSERT INTO delta.run VALUES ('{run}')")).await.unwrap();
+        session.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0)
+    }
+
+    #[tokio::test]
+    async fn a_commit_whose_answer_is_lost_is_found_out() {
+        let database = Server::shared().database("CREATE SCHEMA delta; CREATE TABLE delta.run (id text PRIMARY KEY)");
+        let connector = Connector::try_new(&database.url(), "test", Path::new(""), &LoadSpec::default()).unwrap();
+        let session = connector.connect("cannot open").await.unwrap();
+        let gone = noted(&session, "gone").await;
+        session.batch_execute("ROLLBACK").await.unwrap();
+        assert!(!committed(&connector, "gone", &gone).await.unwrap());
+        let done = noted(&session, "done").await;
+        session.batch_execute("COMMIT").await.unwrap();
+        assert!(committed(&connector, "done", &done).await.unwrap());
+        // One that is still on its way is waited for.
+        let open = noted(&session, "open").await;
+        let (found, ended) = futures::join!(committed(&connector, "open", &open), session.batch_execute("COMMIT"));
+        ended.unwrap();
+        assert!(found.unwrap());
+    }
 }
