@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 use super::connect::Connector;
 use crate::error::{Error, Result};
 
@@ -43,8 +45,12 @@ async fn ask(connector: &Connector, run: &str, transaction: &str) -> Result<Outc
     let session = super::begin_session(connector, doing).await?;
     let fault = |error| connector.explain(doing, &error);
     // The transaction first: one that ends between the two questions has left its row.
-    let status = session.query_one("SELECT pg_xact_status($1::text::xid8)", &[&transaction]).await.map_err(fault)?;
-    let status: Option<String> = status.get(0);
+    let status = match session.query_one("SELECT pg_xact_status($1::text::xid8)", &[&transaction]).await {
+        Ok(row) => row.get::<_, Option<String>>(0),
+        // A number that lies in the future: the server crashed before anything of the transaction was on its disk.
+        Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Some("aborted".to_owned()),
+        Err(error) => return Err(fault(error)),
+    };
     let there = session.query_opt("SELECT FROM delta.run WHERE id = $1", &[&run]).await.map_err(fault)?;
     Ok(match (there, status.as_deref()) {
         (Some(_), _) => Outcome::Committed,
@@ -77,6 +83,7 @@ mod tests {
         let gone = noted(&session, "gone").await;
         session.batch_execute("ROLLBACK").await.unwrap();
         assert!(!committed(&connector, "gone", &gone).await.unwrap());
+        assert!(!committed(&connector, "lost", "4000000000").await.unwrap());
         let done = noted(&session, "done").await;
         session.batch_execute("COMMIT").await.unwrap();
         assert!(committed(&connector, "done", &done).await.unwrap());
