@@ -9,22 +9,28 @@
 )]
 
 mod bad_input;
+mod chain;
 mod checks;
 mod cli;
+mod damage;
 mod delta;
 mod dirt;
 mod floors;
+mod invariants;
 mod keymap;
 mod live;
 mod postgres;
 mod production;
 mod property;
+mod proxy;
 mod readme;
 mod rejects;
 mod sample;
+mod scene;
 mod secrets;
 #[allow(dead_code, reason = "unit tests use it too")]
 mod server;
 mod support;
 mod target;
 mod usecases;
+mod verdict;

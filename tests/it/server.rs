@@ -178,6 +178,13 @@ impl Database {
         format!("postgres://{user}@{folder}:{}/{}", self.port, self.name)
     }
 
+    /// The same database again under a name of its own; nobody may be connected to this one.
+    pub fn copied(&self) -> Self {
+        let (name, folder, password) = (format!("it_{}", random()), self.folder.clone(), self.password.clone());
+        run(&self.folder, self.port, "postgres", &format!("CREATE DATABASE {name} TEMPLATE {}", self.name)).unwrap();
+        Self { name, folder, port: self.port, password }
+    }
+
     /// Runs statements.
     pub fn execute(&self, sql: &str) {
         self.rows(sql);

@@ -1,6 +1,7 @@
 //! A folder of a test's own, the binary, and what is in a database, as text.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -20,6 +21,7 @@ pub struct Place {
 /// What the binary said.
 #[derive(Debug)]
 pub struct Ran {
+    /// The exit code; less than 0 for the signal that ended it.
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
@@ -43,6 +45,15 @@ impl Place {
     pub fn samples_with_production() -> Self {
         let place = Self::samples();
         place.database("pipelines/customer.db", &place.text("sample-data/production.sql"));
+        place
+    }
+
+    /// A place with these files.
+    pub fn with(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let place = Self::new();
+        for (name, bytes) in files {
+            place.write(name, bytes);
+        }
         place
     }
 
@@ -81,6 +92,11 @@ impl Place {
 
     /// All files of the place by their paths, with the hash of their bytes.
     pub fn files(&self) -> BTreeMap<String, String> {
+        self.contents().into_iter().map(|(name, bytes)| (name, blake3::hash(&bytes).to_string())).collect()
+    }
+
+    /// All files of the place by their paths.
+    pub fn contents(&self) -> BTreeMap<String, Vec<u8>> {
         let mut found = BTreeMap::new();
         let mut folders = vec![self.folder.path().to_owned()];
         while let Some(folder) = folders.pop() {
@@ -90,7 +106,7 @@ impl Place {
                     folders.push(path);
                 } else {
                     let name = path.strip_prefix(self.folder.path()).unwrap().display().to_string();
-                    found.insert(name, blake3::hash(&std::fs::read(&path).unwrap()).to_string());
+                    found.insert(name, std::fs::read(&path).unwrap());
                 }
             }
         }
@@ -114,7 +130,8 @@ impl Place {
         let output = command.current_dir(self.folder.path()).args(arguments).envs(variables.iter().copied()).output();
         let output = output.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
-        Ran { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+        let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap());
+        Ran { code, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 
     /// The report of a command as JSON; the command must exit with a code.

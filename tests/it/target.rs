@@ -23,7 +23,7 @@ macro_rules! contract {
 mod ask;
 mod catalog;
 mod keys;
-mod live;
+pub mod live;
 mod load;
 mod refusal;
 mod rows;
