@@ -37,6 +37,7 @@ ROWS = {
 PIPELINE = """version: 1
 name: bench
 target: {{ url: "${{DATABASE_URL}}" }}
+safeguards: {{ conversion_mode: off }}
 load: {{ foreign_keys: {foreign_keys}, connections: {connections} }}
 tables:
   customer:

@@ -10,6 +10,7 @@
 //! | 3 | [`keys`] | new keys: offset, references, the key map |
 //! | 3 | [`check`] | SQL → violations → the verdict on every row |
 //! | 2 | [`plan`] | pipeline file + catalog → plan: pure data |
+//! | 2 | [`safeguard`] | what must hold before anything is written: conversion mode, window |
 //! | 2 | [`source`] | delta files → batches with file and line |
 //! | 1 | [`engine`] | DataFusion, and the rows of the delta |
 //! | 1 | [`target`] | production, staging and control tables, behind one trait |
@@ -26,6 +27,7 @@ pub mod keys;
 pub mod plan;
 pub mod report;
 pub mod run;
+pub mod safeguard;
 pub mod source;
 pub mod spec;
 pub mod target;

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
 
 use crate::engine::Limits;
 use crate::error::{Error, Result};
@@ -92,6 +93,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeymapCommand,
     },
+    /// Conversion mode: whether anything may be written to a target
+    Mode {
+        #[command(subcommand)]
+        command: ModeCommand,
+    },
     /// Print the JSON Schema of pipeline files, for editors
     Schema,
     /// Print a completion script
@@ -117,6 +123,37 @@ pub(super) enum KeymapCommand {
     },
     /// Prove that every key of the key map is in production
     Verify {
+        /// The pipeline file
+        file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ModeCommand {
+    /// Switch it on for a time: not as who loads, but as who decides
+    On {
+        /// The pipeline file
+        file: PathBuf,
+        /// For how long: `2h`, `90min`; then it ends by itself
+        #[arg(long = "for", value_name = "TIME", value_parser = mode_time)]
+        time: SignedDuration,
+        /// Why: the history keeps it
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Leave it on when a run has ended
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Switch it off
+    Off {
+        /// The pipeline file
+        file: PathBuf,
+        /// Why: the history keeps it
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Tell whether it is on, until when, by whom and why
+    Status {
         /// The pipeline file
         file: PathBuf,
     },
@@ -277,6 +314,15 @@ fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "write a size of at least 64MiB, such as `512MiB`".into())
 }
 
+/// The longest time that conversion mode is on for: it is for a load, not for good.
+const LONGEST_MODE: SignedDuration = SignedDuration::from_hours(31 * 24);
+
+/// A time that conversion mode is on for: `2h`, `90min`, `1h 30min`.
+fn mode_time(text: &str) -> Result<SignedDuration, String> {
+    let time = text.parse().ok().filter(|time| *time >= SignedDuration::from_secs(1) && *time <= LONGEST_MODE);
+    time.ok_or_else(|| "write a time such as `2h` or `90min`, of at most 744 hours".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +340,16 @@ mod tests {
             let error = cli.global.check().unwrap_err();
             assert_eq!(error.to_string(), "number 2 of the `--var` is no `NAME=VALUE`");
             assert_eq!(cli.global.request(Path::new("x")).vars["A"], "b=c");
+        }
+    }
+
+    #[test]
+    fn conversion_mode_is_on_for_seconds_to_a_month() {
+        assert_eq!(mode_time("2h"), Ok(SignedDuration::from_hours(2)));
+        assert_eq!(mode_time("1h 30min"), Ok(SignedDuration::from_mins(90)));
+        assert_eq!(mode_time("744h"), Ok(LONGEST_MODE));
+        for text in ["", "2", "soon", "0s", "-2h", "999ms", "745h", "2d"] {
+            assert!(mode_time(text).is_err(), "{text}");
         }
     }
 

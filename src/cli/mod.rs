@@ -2,6 +2,7 @@
 
 mod args;
 mod explain;
+mod mode;
 mod progress;
 mod tell;
 #[cfg(test)]
@@ -156,6 +157,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
                 verify_keymap(&verified, global.output)
             }
         },
+        Command::Mode { command } => mode::mode(&global, command).await,
         Command::Schema => {
             say(&json(&spec::json_schema())?)?;
             Ok(0)

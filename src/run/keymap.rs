@@ -25,6 +25,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
     opened.target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
+    opened.safeguards.admit(opened.target.as_ref()).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let rows = map::read(mapping, &legacy_key, &destination)?;
@@ -62,6 +63,8 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
         let mut load = opened.target.begin(&run).await?;
         load.clean_staging(std::slice::from_ref(&destination)).await?;
         load.stage_keys(&destination, stream::iter([Ok(new)]).boxed()).await?;
+        let next = "import the mapping again";
+        opened.safeguards.admit_insertion(opened.target.as_ref(), load.as_mut(), next).await?;
         load.open_insertion(std::slice::from_ref(&destination)).await?;
         let appended = load.append_key_map(&destination).await?;
         super::expect(table, "appended to the key map", appended, count)?;

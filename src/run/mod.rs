@@ -38,6 +38,7 @@ pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Repo
 pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let journal = Journal::new(listener);
     let (mut report, _) = examine(session, Command::Plan, &journal).await?;
+    report.notes.extend(session.safeguards.notes(session.target.as_ref()).await?);
     report.steps = journal.timings();
     Ok(report)
 }
@@ -49,6 +50,7 @@ pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> 
 /// Where a file cannot be read, a file was loaded before, keys are not free, or production refuses a row: nothing is loaded then.
 pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let journal = Journal::new(listener);
+    session.safeguards.admit(session.target.as_ref()).await?;
     let (mut report, examined) = examine(session, Command::Run, &journal).await?;
     report.rejects = write_rejects(session, &report.run, &examined)?;
     if report.verdict != Verdict::Passed {
@@ -94,6 +96,8 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
 
     let step = journal.step(Step::Insert);
     let refused = |stopped| session.refused(stopped, &examined);
+    let next = session.safeguards.resume(&report.run);
+    session.safeguards.admit_insertion(session.target.as_ref(), load.as_mut(), &next).await?;
     load.open_insertion(&destinations).await.map_err(refused)?;
     for (at, destination) in destinations.iter().enumerate() {
         let inserted = load.insert(destination).await.map_err(refused)?;
@@ -120,6 +124,7 @@ pub async fn run(session: &Session, listener: &dyn Listener) -> Result<Report> {
     report.verdict = Verdict::Loaded;
     report.steps = journal.timings();
     load.record(&record(&report)?, &loaded_files(session, &report, &examined)).await?;
+    session.safeguards.close(session.target.as_ref(), load.as_mut()).await?;
     load.commit().await?;
     drop(step);
 

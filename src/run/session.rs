@@ -8,6 +8,7 @@ use crate::check::Examined;
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile};
+use crate::safeguard::Safeguards;
 use crate::spec::{self, Document, OrderedMap, PipelineSpec};
 use crate::target::{self, Access, Address, Catalog, LoadedFile, Preflight, Refusal, Stopped, Target};
 
@@ -53,6 +54,8 @@ pub struct Opened {
     pub target: Arc<dyn Target>,
     /// What production's catalog states.
     pub catalog: Catalog,
+    /// What must hold before anything is written.
+    pub safeguards: Safeguards,
     /// The target's name in messages.
     pub shown: String,
 }
@@ -91,8 +94,12 @@ impl Opened {
             Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
             Err(error) => return Err(error),
         };
+        let safeguards = match Safeguards::try_new(&safeguards, &document.path, &shown) {
+            Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
+            safeguards => safeguards?,
+        };
         let catalog = target.catalog().await?;
-        Ok(Self { document, target, catalog, shown })
+        Ok(Self { document, target, catalog, safeguards, shown })
     }
 }
 
@@ -108,6 +115,8 @@ pub struct Session {
     pub engine: Engine,
     /// What the target says of a run before it begins.
     pub preflight: Preflight,
+    /// What must hold before anything is written.
+    pub safeguards: Safeguards,
     /// The folder for rejects and reports.
     pub output: PathBuf,
     /// The target's name in messages.
@@ -120,14 +129,14 @@ impl Session {
     /// # Errors
     /// All problems of the pipeline file at once; or where the target cannot be opened.
     pub async fn open(request: &Request, access: Access) -> Result<Self> {
-        let Opened { document, target, catalog, shown } = Opened::open(request, access).await?;
+        let Opened { document, target, catalog, safeguards, shown } = Opened::open(request, access).await?;
         let engine = Engine::try_new(request.limits)?;
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let preflight =
             target.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
-        Ok(Self { compiled, target, catalog, engine, preflight, output, shown })
+        Ok(Self { compiled, target, catalog, engine, preflight, safeguards, output, shown })
     }
 
     /// By table, the hash of each of its files.

@@ -20,4 +20,4 @@ pub use model::*;
 pub use problem::{Mark, Path, Problem, Problems};
 pub use schema::json_schema;
 pub use secrets::Secrets;
-pub use value::{OrderedMap, Scalar, StartRowNumber, Threshold, Timeout};
+pub use value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, Timeout};
+use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
 
 /// A pipeline: delta files in, production rows out.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -106,6 +106,51 @@ pub struct SafeguardsSpec {
     /// Whether who loads may be able to update or delete in production. A run never does; the server can hold it to that.
     #[serde(default)]
     pub least_privilege: LeastPrivilege,
+    /// Whether somebody must have switched conversion mode on (`pipeline mode on`) before anything is written. Default: `required` on
+    /// PostgreSQL, `off` on SQLite.
+    pub conversion_mode: Option<ConversionMode>,
+    /// When runs may begin and insert; left out, at any time.
+    pub window: Option<WindowSpec>,
+}
+
+/// Whether a target must be in conversion mode before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ConversionMode {
+    /// Nothing is written without it.
+    Required,
+    /// It is not asked for.
+    Off,
+}
+
+/// When runs may begin and insert, by the target's clock. What the clocks of the time zone show decides: an hour that they skip is
+/// missing in the window, and one that they show twice counts twice.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSpec {
+    /// The days on which the window opens: `mon`, `tue`, `wed`, `thu`, `fri`, `sat` and `sun`; left out, all of them. One that opens on
+    /// `sat` at 22:00 and closes at 06:00 is Saturday's to its end.
+    pub days: Option<Vec<Day>>,
+    /// When it opens, such as `"22:00"`.
+    pub from: TimeOfDay,
+    /// When it closes, such as `"06:00"`; a time before `from` is the next day's.
+    pub to: TimeOfDay,
+    /// The time zone by its IANA name, such as `Europe/Berlin`.
+    pub timezone: String,
+}
+
+/// A day of the week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "their names say it")]
+pub enum Day {
+    Mon,
+    Tue,
+    Wed,
+    Thu,
+    Fri,
+    Sat,
+    Sun,
 }
 
 /// Whether who loads may be able to do more than a load needs.

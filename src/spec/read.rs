@@ -183,6 +183,7 @@ impl<'r> Reader<'r> {
             1 => json!({}),
             2 => json!([]),
             3 => json!(1),
+            4 => json!("12:34"),
             _ => {
                 let container = at.split_last()?.1.to_vec();
                 self.broken.push(container.clone());
@@ -271,7 +272,7 @@ fn quoted_after<'m>(message: &'m str, marker: &str) -> Vec<&'m str> {
 }
 
 /// The name that was probably meant.
-fn nearest<'n>(name: &str, valid: &[&'n str]) -> Option<&'n str> {
+pub(super) fn nearest<'n>(name: &str, valid: &[&'n str]) -> Option<&'n str> {
     if name.len() > MAX_SHOWN {
         return None;
     }

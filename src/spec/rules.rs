@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::model::{CheckSpec, CsvSpec, KeySpec, PipelineSpec, TableSpec};
+use super::model::{CheckSpec, CsvSpec, KeySpec, PipelineSpec, TableSpec, WindowSpec};
 use super::problem::{Path, Problems};
-use super::read::short;
+use super::read::{nearest, short};
 use super::value::{Scalar, StartRowNumber};
 use crate::path;
 
@@ -30,6 +30,9 @@ pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
             format_args!("use letters, digits, `-` and `_`, at most {MAX_NAME} of them"),
         );
     }
+    if let Some(window) = &spec.safeguards.window {
+        check_window(&path!["safeguards", "window"], window, problems);
+    }
     if spec.tables.is_empty() {
         problems.add(path!["tables"], "there is no table to load");
     }
@@ -37,6 +40,44 @@ pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
         check_table(&path!["tables", name], table, problems);
     }
     check_cycles(spec, problems);
+}
+
+fn check_window(at: &Path, window: &WindowSpec, problems: &mut Problems) {
+    if let Some(days) = &window.days {
+        if days.is_empty() {
+            problems.add_with_hint(
+                under(at, &["days"]),
+                "a window without days never opens",
+                "name its days, such as `[sat, sun]`, or leave `days` out for all of them",
+            );
+        }
+        let mut seen = HashSet::new();
+        for (index, _) in days.iter().enumerate().filter(|(_, day)| !seen.insert(**day)) {
+            problems.add(under(at, &["days", &index.to_string()]), "this day is named twice");
+        }
+    }
+    if window.from == window.to {
+        problems.add_with_hint(
+            under(at, &["to"]),
+            format_args!("a window from {} to {} never opens", window.from, window.to),
+            "for whole days, leave `window` out; else write another time",
+        );
+    }
+    let zone = window.timezone.as_str();
+    if !jiff::tz::TimeZone::get(zone).is_ok_and(|zone| !zone.is_unknown()) {
+        let known: Vec<_> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let lower: Vec<_> = known.iter().map(|name| name.to_lowercase()).collect();
+        let lower: Vec<_> = lower.iter().map(String::as_str).collect();
+        let near = nearest(zone, &lower).and_then(|near| lower.iter().position(|name| *name == near));
+        problems.add_with_hint(
+            under(at, &["timezone"]),
+            format_args!("unknown time zone `{}`", short(zone)),
+            match near.and_then(|near| known.get(near)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write its IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
+            },
+        );
+    }
 }
 
 fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
@@ -417,6 +458,32 @@ mod tests {
         assert_eq!(places, ["key.prefix", "key.width", "key.start_row_number"]);
         assert_eq!(found[0].1, "`prefix` does not go with `inherited`: such a key is not counted");
         assert_eq!(table(json!({ "key": { "inherited": ["a", "b"] } })), []);
+    }
+
+    #[test]
+    fn a_window_opens_and_its_zone_is_known() {
+        let window = |more: Value| {
+            let mut window = json!({ "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin" });
+            for (name, value) in more.as_object().unwrap() {
+                window[name] = value.clone();
+            }
+            let tables = json!({ "a": { "source": { "path": "a.csv" }, "legacy_key": ["ref"] } });
+            spec(
+                json!({ "version": 1, "name": "demo", "target": { "url": "sqlite:x" }, "safeguards": { "window": window }, "tables": tables }),
+            )
+        };
+        assert_eq!(window(json!({})), []);
+        assert_eq!(window(json!({ "days": ["sat", "sun"], "timezone": "UTC" })), []);
+        let found = window(json!({ "days": [] }));
+        assert_eq!(found, one("safeguards.window.days", "a window without days never opens"));
+        let found = window(json!({ "days": ["sat", "sun", "sat"] }));
+        assert_eq!(found, one("safeguards.window.days.2", "this day is named twice"));
+        let found = window(json!({ "to": "22:00" }));
+        assert_eq!(found, one("safeguards.window.to", "a window from 22:00 to 22:00 never opens"));
+        for zone in ["Europe/Belin", "CEST+2", "", "Etc/Unknown"] {
+            let found = window(json!({ "timezone": zone }));
+            assert_eq!(found, one("safeguards.window.timezone", &format!("unknown time zone `{zone}`")));
+        }
     }
 
     #[test]

@@ -149,6 +149,29 @@ impl fmt::Display for Timeout {
     }
 }
 
+/// A time of day, to the minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOfDay(jiff::civil::Time);
+
+impl TimeOfDay {
+    /// As a time of any day.
+    pub const fn time(self) -> jiff::civil::Time {
+        self.0
+    }
+}
+
+impl fmt::Display for TimeOfDay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02}:{:02}", self.0.hour(), self.0.minute())
+    }
+}
+
+impl Serialize for TimeOfDay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Serialize for Timeout {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -254,6 +277,31 @@ impl<'de> Deserialize<'de> for Timeout {
     }
 }
 
+impl<'de> Deserialize<'de> for TimeOfDay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        scalar(deserializer, "a time of day from `00:00` to `23:59`", |text| {
+            let (hour, minute) = text.split_once(':').filter(|(hour, minute)| hour.len() == 2 && minute.len() == 2)?;
+            let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+            let number = |part: &str| part.parse::<i8>().ok().filter(|_| is_number(part));
+            jiff::civil::Time::new(number(hour)?, number(minute)?, 0, 0).ok().map(Self)
+        })
+    }
+}
+
+impl JsonSchema for TimeOfDay {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TimeOfDay".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A time of day from `00:00` to `23:59`.",
+            "type": "string",
+            "pattern": r"^(([01][0-9]|2[0-3]):[0-5][0-9]|.*\$\{.*\}.*)$"
+        })
+    }
+}
+
 impl JsonSchema for Timeout {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Timeout".into()
@@ -321,6 +369,18 @@ mod tests {
         assert_eq!(threshold("\"101%\""), None);
         assert_eq!(threshold("-1"), None);
         assert_eq!(threshold("\"many\""), None);
+    }
+
+    #[test]
+    fn a_time_of_day_has_two_digits_each_and_ends_before_midnight() {
+        let time = |text: &str| serde_json::from_value::<TimeOfDay>(text.into()).ok().map(|time| time.to_string());
+        for text in ["00:00", "06:05", "23:59"] {
+            assert_eq!(time(text).as_deref(), Some(text));
+        }
+        for text in ["24:00", "12:60", "6:05", "06:5", "0600", "06:05:00", "+6:00", "-1:00", "", "noon", "２２:００"]
+        {
+            assert_eq!(time(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod catalog;
 mod difference;
 mod form;
+mod mode;
 pub mod postgres;
 pub mod sqlite;
 mod table;
@@ -21,6 +22,7 @@ use futures::stream::BoxStream;
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 use difference::different;
 pub use form::{Form, bytes, elements};
+pub use mode::{Ended, Mode, Period, Switch, shown};
 pub use table::ProductionTable;
 
 use crate::error::{Error, Result};
@@ -35,6 +37,8 @@ pub enum Access {
     Write,
     /// Make what the target keeps for loads.
     Setup,
+    /// Decide what loads may do, or take one back: as who may do that, where it is not who loads. Makes no database.
+    Operate,
 }
 
 /// A target as the pipeline file or the command line names it, with every `${…}` filled in.
@@ -360,6 +364,22 @@ pub trait Target: Send + Sync {
     /// The key map's history of a table, in order of its legacy keys; empty where there is none.
     async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>>;
 
+    /// What the target's clock says.
+    async fn now(&self) -> Result<jiff::Timestamp>;
+
+    /// Whether nothing may be written unless conversion mode is on: by the pipeline file, or by the kind of target. What was made now,
+    /// from `create_from`, needs none.
+    fn requires_mode(&self) -> bool;
+
+    /// Conversion mode, by the target's clock.
+    async fn mode(&self) -> Result<Mode>;
+
+    /// Switches conversion mode.
+    ///
+    /// # Errors
+    /// Where this user may not: who loads cannot let himself in.
+    async fn switch_mode(&self, switch: &Switch) -> Result<()>;
+
     /// Begins a load; one at a time.
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>>;
 
@@ -420,6 +440,12 @@ pub trait Load: Send {
 
     /// Bulk-copies the key map into `ck_<table>`; a batch has `_row`, `legacy_key` and the key's columns.
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64>;
+
+    /// Conversion mode as the insertion finds it; from here to the end of its transaction nobody changes it.
+    async fn hold_mode(&mut self) -> Result<Mode>;
+
+    /// Ends conversion mode with this run, if its rows are committed; one that is to be kept stays on.
+    async fn end_mode(&mut self) -> Result<()>;
 
     /// Begins the insertion: from here on nothing that these rows refer to can go away.
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;

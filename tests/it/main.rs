@@ -25,6 +25,7 @@ mod property;
 mod proxy;
 mod readme;
 mod rejects;
+mod safeguards;
 mod sample;
 mod scene;
 mod secrets;

@@ -425,7 +425,7 @@ fn a_login_that_may_do_too_much_is_told_of_or_refused() {
         grant("REVOKE UPDATE, DELETE, TRUNCATE ON account, item FROM LOADER");
         grant(right);
         let before = kept(&production.database);
-        production.write("safeguards: { least_privilege: require }\n");
+        production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
         let refused = production.pipeline_at(url, &["run", "p.yaml"]);
         refused.fails(77, &["update, delete or truncate", "least_privilege", "hint: ", "delta_loader"]);
         assert_same(&kept(&production.database), &before);
@@ -434,7 +434,7 @@ fn a_login_that_may_do_too_much_is_told_of_or_refused() {
         let told = told.passes().stdout.clone() + &told.stderr;
         assert!(told.contains("may update, delete or truncate"), "{right}: {told}");
     }
-    production.write("safeguards: { least_privilege: require }\n");
+    production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
     production.pipeline(&["run", "p.yaml"]).fails(77, &["superuser", "least_privilege"]);
     grant("REVOKE UPDATE, DELETE, TRUNCATE ON account, item FROM LOADER");
     production.pipeline_at(&loader, &["run", "p.yaml"]).passes();

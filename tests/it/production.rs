@@ -66,9 +66,10 @@ impl Production {
         production
     }
 
-    /// Writes the pipeline file anew.
+    /// Writes the pipeline file anew. A head that says nothing of safeguards is about something else than conversion mode.
     pub fn write(&self, head: &str) {
-        let text = format!("version: 1\nname: small\ntarget: {{ url: '${{DATABASE_URL}}' }}\n{head}{TABLES}");
+        let mode = if head.contains("safeguards:") { "" } else { "safeguards: { conversion_mode: off }\n" };
+        let text = format!("version: 1\nname: small\ntarget: {{ url: '${{DATABASE_URL}}' }}\n{mode}{head}{TABLES}");
         self.place.write("p.yaml", text);
     }
 

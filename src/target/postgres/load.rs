@@ -17,13 +17,13 @@ use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
 use super::staging::Staged;
-use super::{begin_session, loaded_files, outcome, privileges};
+use super::{begin_session, loaded_files, mode, outcome, privileges};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Destination, KeyRequest, Load, LoadedFile, Refusal, RunRecord, Stopped, Total, key_map_schema,
-    totals_schema,
+    Batches, Block, Destination, KeyRequest, Load, LoadedFile, Mode, Refusal, RunRecord, Stopped, Total,
+    key_map_schema, totals_schema,
 };
 
 /// The lock that runs into one database take in turns.
@@ -203,6 +203,15 @@ impl Load for PgLoad {
             .collect();
         let table = self.names.staged_keys(&destination.table.name);
         Destined { connector: &self.connector, table: &table, columns: &wires }.copy(&self.others, keys).await
+    }
+
+    async fn hold_mode(&mut self) -> Result<Mode> {
+        self.open().await?;
+        mode::hold(&self.main).await.map_err(self.fault("cannot keep conversion mode on"))
+    }
+
+    async fn end_mode(&mut self) -> Result<()> {
+        mode::end_with(&self.main, &self.run).await.map_err(self.fault("cannot end conversion mode"))
     }
 
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {

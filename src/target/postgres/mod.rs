@@ -20,6 +20,7 @@ mod keys;
 mod known;
 mod load;
 mod lookup;
+mod mode;
 mod names;
 mod numeric;
 mod outcome;
@@ -54,16 +55,16 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup, Preflight,
-    RunRecord, Target,
+    Access, Address, Batches, Block, Catalog, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup, Mode,
+    Preflight, RunRecord, Switch, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::spec::{LeastPrivilege, LoadSpec};
+use crate::spec::{ConversionMode, LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use connect::{Connector, Session};
 use keys::Keys;
-use names::{LOADER, Names};
+use names::{LOADER, Names, ROLLBACK};
 use staging::Staged;
 
 /// What a binary copy begins with.
@@ -84,6 +85,7 @@ pub struct PostgresTarget {
     names: Names,
     load: LoadSpec,
     least_privilege: LeastPrivilege,
+    conversion_mode: ConversionMode,
     /// What questions are put to.
     session: Mutex<Session>,
     known: OnceCell<Arc<PgCatalog>>,
@@ -108,18 +110,25 @@ impl PostgresTarget {
         let session = match access {
             Access::Read | Access::Setup => connector.connect("cannot open").await?,
             Access::Write => begin_session(&connector, "cannot open").await?,
+            Access::Operate => {
+                let session = connector.connect("cannot open").await?;
+                mode::become_operator(&session).await.map_err(|error| connector.explain("cannot open", &error))?;
+                session
+            }
         };
         let mut target = Self {
             connector,
             names,
             load: address.load.clone(),
             least_privilege: address.safeguards.least_privilege,
+            conversion_mode: address.safeguards.conversion_mode.unwrap_or(ConversionMode::Required),
             session: Mutex::new(session),
             known: OnceCell::new(),
             made: false,
             unfinished: false,
         };
-        if let Some(script) = address.spec.create_from.as_ref().and_then(|from| from.postgres()) {
+        let script = address.spec.create_from.as_ref().and_then(|from| from.postgres());
+        if let Some(script) = script.filter(|_| access != Access::Operate) {
             target.create(&address.script_folder.join(script), access).await?;
         }
         Ok(target)
@@ -153,7 +162,7 @@ impl PostgresTarget {
         })?;
         match access {
             Access::Read => self.unfinished = true,
-            Access::Write | Access::Setup => {
+            Access::Write | Access::Setup | Access::Operate => {
                 session.batch_execute("COMMIT").await.map_err(fault)?;
                 self.made = true;
             }
@@ -303,6 +312,31 @@ impl Target for PostgresTarget {
 
     async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
         self.mappings(destination).await
+    }
+
+    async fn now(&self) -> Result<jiff::Timestamp> {
+        mode::now(&*self.session.lock().await).await.map_err(self.fault("cannot ask the server's clock"))
+    }
+
+    fn requires_mode(&self) -> bool {
+        self.conversion_mode == ConversionMode::Required && !self.made && !self.unfinished
+    }
+
+    async fn mode(&self) -> Result<Mode> {
+        mode::read(&*self.session.lock().await).await.map_err(self.fault("cannot read the conversion mode"))
+    }
+
+    async fn switch_mode(&self, switch: &Switch) -> Result<()> {
+        let switched = mode::switch(&*self.session.lock().await, switch).await;
+        switched.map_err(|error| {
+            let told = self.connector.explain("cannot switch conversion mode", &error);
+            if !mode::is_forbidden(&error) {
+                return told;
+            }
+            Error::refused(told).hint(format!(
+                "the owner of the schema `delta` and members of {ROLLBACK} may switch it, and who loads may not"
+            ))
+        })
     }
 
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {

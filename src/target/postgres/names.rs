@@ -8,6 +8,9 @@ pub(super) const CONTROL: &str = "delta";
 /// The role that loads.
 pub(super) const LOADER: &str = "delta_loader";
 
+/// The role that decides what loads may do, and takes them back.
+pub(super) const ROLLBACK: &str = "delta_rollback";
+
 /// The most bytes of a name.
 const LONGEST: usize = 63;
 

@@ -10,7 +10,7 @@ use crate::spec::ForeignKeys;
 use crate::target::Destination;
 
 /// The version of the control schema.
-pub(super) const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 2;
 
 /// The script for these tables.
 pub(super) fn script(

@@ -56,6 +56,47 @@ CREATE TABLE IF NOT EXISTS delta.loaded_table (
     table_name text PRIMARY KEY, schema_name text NOT NULL, staging_schema text NOT NULL, staging_table text NOT NULL,
     key_column text, sequence_schema text, sequence_name text);
 
+-- The times that conversion mode was switched on; the last one counts, until it is ended or its time is up by this server's clock.
+CREATE TABLE IF NOT EXISTS delta.mode (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    since timestamptz NOT NULL, until timestamptz NOT NULL, switched_by text NOT NULL, reason text NOT NULL, keep boolean NOT NULL,
+    ended_at timestamptz, ended_by text, ended_run text, ended_reason text);
+
+-- Switches conversion mode on for a time, or off where that is NULL; tells who, whatever role he took. Not for who loads.
+CREATE OR REPLACE FUNCTION delta.switch_mode(seconds double precision, why text, keep_it boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    moment timestamptz;
+BEGIN
+    -- Those who switch take turns. No lock of the table: a run that has its row will write to it, and does not wait for us.
+    PERFORM pg_advisory_xact_lock(7305516412);
+    moment := clock_timestamp();
+    UPDATE delta.mode SET ended_at = moment, ended_by = session_user,
+            ended_reason = CASE WHEN seconds IS NULL THEN why ELSE 'it was switched on anew' END
+        WHERE ended_at IS NULL AND until > moment;
+    IF seconds IS NOT NULL THEN
+        IF NOT seconds > 0 OR coalesce(why, '') = '' THEN
+            RAISE EXCEPTION 'conversion mode needs a time and a reason' USING ERRCODE = 'DP001';
+        END IF;
+        INSERT INTO delta.mode (since, until, switched_by, reason, keep)
+            VALUES (moment, moment + make_interval(secs => seconds), session_user, why, keep_it);
+    END IF;
+END
+$function$;
+
+-- The last time of conversion mode, kept as it is until the caller's transaction ends.
+CREATE OR REPLACE FUNCTION delta.hold_mode() RETURNS SETOF delta.mode
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT * FROM delta.mode ORDER BY number DESC LIMIT 1 FOR SHARE
+$function$;
+
+-- Ends conversion mode with a run, unless it is to be kept.
+CREATE OR REPLACE FUNCTION delta.end_mode(of_run text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    UPDATE delta.mode SET ended_at = clock_timestamp(), ended_by = session_user, ended_run = of_run
+    WHERE ended_at IS NULL AND until > clock_timestamp() AND NOT keep
+$function$;
+
 -- The staging table of a loaded table, kept as it is until the caller's transaction ends. A plain one without policies, with
 -- types of the server's or of the live table's columns: whatever else the loading role could make there (a view, a policy, a type
 -- with a cast) would run its code as the owner of these functions.
@@ -208,6 +249,9 @@ BEGIN
 END
 $function$;
 
+REVOKE ALL ON FUNCTION delta.switch_mode, delta.hold_mode, delta.end_mode FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION delta.switch_mode, delta.hold_mode TO delta_rollback;
+GRANT EXECUTE ON FUNCTION delta.hold_mode, delta.end_mode TO delta_loader;
 REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold_references, delta.analyze FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze TO delta_loader;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;

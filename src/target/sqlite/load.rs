@@ -7,12 +7,13 @@ use futures::StreamExt;
 
 use super::refusal::Refusals;
 use super::values::Affinity;
-use super::{CONTROL_TABLES, Held, Names, compare, insert_batch, insert_sql, inserted, keys, own, select};
+use super::{CONTROL_TABLES, Held, Names, compare, insert_batch, insert_sql, inserted, keys, mode, own, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::{
-    Batches, Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, RunRecord, Stopped, Total, totals_schema,
+    Batches, Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
+    totals_schema,
 };
 use arrow::datatypes::DataType;
 
@@ -39,9 +40,7 @@ impl SqliteLoad {
     }
 
     fn make_control_tables(&self) -> rusqlite::Result<()> {
-        if !own::own_table_exists(&self.connection, own::CONTROL[0])? {
-            self.connection.execute_batch(own::REGISTER)?;
-        }
+        own::make_register(&self.connection)?;
         self.connection.execute_batch(CONTROL_TABLES)?;
         own::CONTROL.iter().try_for_each(|name| own::register(&self.connection, name))
     }
@@ -134,6 +133,15 @@ impl Load for SqliteLoad {
 
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
         self.copy(self.names.staged_keys(&destination.table.name), destination.key.len() + 2, keys).await
+    }
+
+    async fn hold_mode(&mut self) -> Result<Mode> {
+        // The transaction has the file's write lock.
+        mode::read(&self.connection).map_err(self.fault("cannot read the conversion mode of"))
+    }
+
+    async fn end_mode(&mut self) -> Result<()> {
+        mode::end_with(&self.connection, &self.run).map_err(self.fault("cannot end the conversion mode of"))
     }
 
     async fn open_insertion(&mut self, _: &[Destination]) -> Result<(), Stopped> {

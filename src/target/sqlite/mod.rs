@@ -7,6 +7,7 @@ mod catalog;
 mod check;
 mod keys;
 mod load;
+mod mode;
 mod own;
 mod refusal;
 mod values;
@@ -19,18 +20,18 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use async_trait::async_trait;
 use futures::StreamExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
     Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup,
-    Place, Preflight, RunRecord, Target, Test,
+    Mode, Place, Preflight, RunRecord, Switch, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::spec::{CreateFrom, ForeignKeys};
+use crate::spec::{ConversionMode, CreateFrom, ForeignKeys};
 use catalog::Unreadable;
 use own::{Own, own_table_exists};
 use values::Collector;
@@ -54,6 +55,8 @@ pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
     names: Names,
     foreign_keys: ForeignKeys,
+    /// Whether nothing may be written without conversion mode.
+    requires_mode: bool,
 }
 
 /// What a plan says of references that are checked as a set.
@@ -183,7 +186,9 @@ impl SqliteTarget {
                 .hint("leave `target.production` out, or write `main`"));
         }
         let file = address.folder.join(name);
-        let connection = match (file.exists(), address.spec.create_from.as_ref().and_then(CreateFrom::sqlite)) {
+        let script = address.spec.create_from.as_ref().and_then(CreateFrom::sqlite);
+        let is_there = file.exists();
+        let connection = match (is_there, script.filter(|_| access != Access::Operate)) {
             (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
@@ -191,7 +196,7 @@ impl SqliteTarget {
             }
             (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
         };
-        if access == Access::Write && connection.is_readonly("main").unwrap_or(true) {
+        if matches!(access, Access::Write | Access::Operate) && connection.is_readonly("main").unwrap_or(true) {
             return Err(Error::unreachable(format!("`{}` is read-only", names.shown)).hint(
                 "make the file and its folder writable for this user, or use `pipeline validate`, which writes nothing",
             ));
@@ -205,8 +210,10 @@ impl SqliteTarget {
         };
         match set(&connection) {
             Ok(true) => {
+                // What is made now is no production yet.
+                let requires_mode = is_there && address.safeguards.conversion_mode == Some(ConversionMode::Required);
                 let connection = Arc::new(Mutex::new(connection));
-                Ok(Self { connection, names, foreign_keys: address.load.foreign_keys })
+                Ok(Self { connection, names, foreign_keys: address.load.foreign_keys, requires_mode })
             }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
@@ -490,6 +497,28 @@ impl Target for SqliteTarget {
         let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
         let sql = format!("SELECT {} FROM main.{} ORDER BY legacy_key", columns.join(", "), Names::history(table));
         select(&connection, &sql, &schema, &self.names)
+    }
+
+    async fn now(&self) -> Result<jiff::Timestamp> {
+        Ok(jiff::Timestamp::now())
+    }
+
+    fn requires_mode(&self) -> bool {
+        self.requires_mode
+    }
+
+    async fn mode(&self) -> Result<Mode> {
+        mode::read(&*self.connection.lock().await).map_err(self.fault("cannot read the conversion mode of"))
+    }
+
+    async fn switch_mode(&self, switch: &Switch) -> Result<()> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, &[])?;
+        let mut connection = self.connection.lock().await;
+        let switched = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            mode::switch(&transaction, switch)?;
+            transaction.commit()
+        });
+        switched.map_err(self.fault("cannot switch the conversion mode of"))
     }
 
     async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {

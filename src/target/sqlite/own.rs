@@ -15,6 +15,9 @@ pub(super) const REGISTER: &str = "CREATE TABLE delta_object (name TEXT PRIMARY 
 /// The control tables; their names are fixed.
 pub(super) const CONTROL: [&str; 4] = ["delta_object", "delta_run", "delta_file", "delta_block"];
 
+/// The control table that is made when conversion mode is switched on first.
+pub(super) const MODE: &str = "delta_mode";
+
 /// The names of this program's own tables, in lower case: SQLite does not tell names apart by case.
 #[derive(Debug, Default)]
 pub(super) struct Own(BTreeSet<String>);
@@ -50,6 +53,14 @@ pub(super) fn own_table_exists(connection: &Connection, name: &str) -> rusqlite:
     Ok(Own::read(connection)?.has(name) && table_exists(connection, name)?)
 }
 
+/// Makes the register where there is none.
+pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
+    if !own_table_exists(connection, CONTROL[0])? {
+        connection.execute_batch(REGISTER)?;
+    }
+    Ok(())
+}
+
 /// Registers a table, in the transaction that makes it.
 pub(super) fn register(connection: &Connection, name: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("INSERT OR IGNORE INTO main.delta_object (name) VALUES (?1)")?.execute([name])?;
@@ -69,7 +80,7 @@ struct Wanted {
 /// With all such names at once.
 pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
     let mut wanted: Vec<Wanted> =
-        CONTROL.iter().map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
+        CONTROL.iter().chain([&MODE]).map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
     for table in destinations.iter().map(|destination| &destination.table.name) {
         wanted.push(Wanted { name: names.staging_name(table), staging: true });
         wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });

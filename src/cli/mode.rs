@@ -1,0 +1,74 @@
+//! `pipeline mode`: conversion mode switched and told.
+
+use serde_json::json;
+
+use super::args::{Global, ModeCommand, Output};
+use super::tell::{json, say};
+use crate::error::{Error, Result};
+use crate::run::Opened;
+use crate::safeguard::lasting;
+use crate::target::{Access, Mode, Switch, shown};
+
+/// Switches it where that is wanted, and tells how it stands then.
+pub(super) async fn mode(global: &Global, command: ModeCommand) -> Result<u8> {
+    let (file, switch) = match command {
+        ModeCommand::On { file, time, reason, keep } => (file, Some(Switch::On { time, reason, keep })),
+        ModeCommand::Off { file, reason } => (file, Some(Switch::Off { reason })),
+        ModeCommand::Status { file } => (file, None),
+    };
+    if let Some(Switch::On { reason, .. } | Switch::Off { reason: Some(reason) }) = &switch
+        && reason.trim().is_empty()
+    {
+        return Err(
+            Error::usage("the reason is empty").hint("who reads the history later wants to know: `--reason \"…\"`")
+        );
+    }
+    let access = if switch.is_some() { Access::Operate } else { Access::Read };
+    let opened = Opened::open(&global.request(&file), access).await?;
+    let target = opened.target.as_ref();
+    let told = async {
+        if let Some(switch) = &switch {
+            target.switch_mode(switch).await?;
+        }
+        target.mode().await
+    };
+    let mode = told.await.map_err(|error| error.masked(&opened.document.secrets))?;
+    say(&match global.output {
+        Output::Json => json(&value(&mode, target.requires_mode()))?,
+        Output::Text | Output::Github => text(&mode, &opened.shown, target.requires_mode()),
+    })?;
+    Ok(0)
+}
+
+fn text(mode: &Mode, of: &str, is_required: bool) -> String {
+    let mut text = match (mode.on(), &mode.last) {
+        (Some(on), _) => {
+            let end = if on.keep { "also when a run has ended (--keep)" } else { "or to the end of the next run" };
+            let (until, left) = (shown(on.until), lasting(on.until.duration_since(mode.now)));
+            format!("conversion mode of {of} is on until {until} ({left} left), {end}\n")
+        }
+        (None, _) => format!("conversion mode of {of} is off: {}\n", mode.off()),
+    };
+    if let Some(last) = &mode.last {
+        text += &format!("  {} switched it on {}: {}\n", last.by, shown(last.since), last.reason);
+    }
+    if !is_required {
+        text += "  this pipeline does not ask for it\n";
+    }
+    text
+}
+
+fn value(mode: &Mode, is_required: bool) -> serde_json::Value {
+    let last = mode.last.as_ref().map(|last| {
+        let ended = last.ended.as_ref().map(
+            |ended| json!({ "at": ended.at.to_string(), "by": ended.by, "run": ended.run, "reason": ended.reason }),
+        );
+        json!({
+            "since": last.since.to_string(), "until": last.until.to_string(), "by": last.by, "reason": last.reason,
+            "keep": last.keep, "ended": ended,
+        })
+    });
+    json!({
+        "version": 1, "on": mode.on().is_some(), "required": is_required, "now": mode.now.to_string(), "last": last,
+    })
+}
