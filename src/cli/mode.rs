@@ -50,7 +50,7 @@ fn text(mode: &Mode, of: &str, is_required: bool) -> String {
         (None, _) => format!("conversion mode of {of} is off: {}\n", mode.off()),
     };
     if let Some(last) = &mode.last {
-        text += &format!("  {} switched it on {}: {}\n", last.by, shown(last.since), last.reason);
+        text.extend(["  ", &last.by, " switched it on ", &shown(last.since), ": ", &last.reason, "\n"]);
     }
     if !is_required {
         text += "  this pipeline does not ask for it\n";

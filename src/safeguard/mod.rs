@@ -140,15 +140,15 @@ fn left(mode: &Mode, until: Timestamp) -> String {
     lasting(until.duration_since(mode.now))
 }
 
-/// A time that passes, for people: `3 d 4 h`, `4 h 20 min`, `20 min`.
+/// A time that passes, for people, in minutes that have begun: `3 d 4 h`, `4 h 20 min`, `20 min`.
 pub fn lasting(time: SignedDuration) -> String {
-    let minutes = time.as_mins();
-    let (days, hours, rest) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
-    match (days, hours, rest) {
-        (0, 0, ..1) => "less than a minute".to_owned(),
-        (0, 0, _) => format!("{rest} min"),
-        (0, ..) => format!("{hours} h {rest} min"),
-        _ => format!("{days} d {hours} h"),
+    let minutes = time.as_secs().max(0).unsigned_abs().div_ceil(60);
+    match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, 0) => format!("{hours} h"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, 0, _) => format!("{days} d"),
+        (days, hours, _) => format!("{days} d {hours} h"),
     }
 }
 
@@ -159,27 +159,10 @@ mod tests {
     #[test]
     fn a_time_that_passes_is_told_to_its_two_largest_units() {
         let told = |seconds: i64| lasting(SignedDuration::from_secs(seconds));
+        let day = 86_400;
         assert_eq!(
-            [
-                told(-5),
-                told(59),
-                told(60),
-                told(3599),
-                told(3600),
-                told(86_399),
-                told(86_400),
-                told(3 * 86_400 + 4 * 3600 + 1)
-            ],
-            [
-                "less than a minute",
-                "less than a minute",
-                "1 min",
-                "59 min",
-                "1 h 0 min",
-                "23 h 59 min",
-                "1 d 0 h",
-                "3 d 4 h"
-            ]
+            [-5, 0, 1, 60, 61, 3599, 3660, day - 60, day - 1, 3 * day + 4 * 3600].map(told),
+            ["0 min", "0 min", "1 min", "1 min", "2 min", "1 h", "1 h 1 min", "23 h 59 min", "1 d", "3 d 4 h"]
         );
     }
 }

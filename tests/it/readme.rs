@@ -47,3 +47,29 @@ fn the_outputs_in_the_readme_are_what_its_commands_print() {
     let (_, said) = sessions[1].split_once('\n').unwrap();
     assert_eq!(steady(said), steady(&again.stderr));
 }
+
+#[test]
+fn the_session_with_conversion_mode_is_what_its_commands_print() {
+    let place = Place::new();
+    place.database("live.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)");
+    place.write("item.csv", "id,name\n1,a\n");
+    place.write(
+        "delta.yaml",
+        "version: 1\nname: d\ntarget: { url: 'sqlite:live.db' }\nsafeguards: { conversion_mode: required }\ntables:\n  item:\n    source: { path: item.csv }\n    legacy_key: [id]\n",
+    );
+    let session = &blocks("console")[2];
+    let [_, run, mode] = session.split("$ pipeline ").collect::<Vec<_>>().try_into().unwrap();
+    let refused = place.pipeline(&["run", "delta.yaml"]);
+    assert_eq!(refused.code, 77);
+    assert_eq!(run, format!("run delta.yaml\n{}", refused.stderr));
+    let on = place.pipeline(&["mode", "on", "delta.yaml", "--for", "2h", "--reason", "the village of Lindtal"]);
+    // Without who and when.
+    let plain = |text: &str| {
+        let line = |line: &str| match line.split_once(" switched it on ") {
+            Some((_, rest)) => format!("  eve switched it on {rest}\n"),
+            None => format!("{line}\n"),
+        };
+        text.lines().map(line).collect::<String>().replace(|char: char| char.is_ascii_digit(), "0")
+    };
+    assert_eq!(plain(mode.split_once('\n').unwrap().1), plain(&on.passes().stdout));
+}

@@ -25,6 +25,7 @@ mod catalog;
 mod keys;
 pub mod live;
 mod load;
+mod mode;
 mod refusal;
 mod rows;
 mod types;
