@@ -385,12 +385,12 @@ fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
         let closes = Timestamp::now() + SignedDuration::from_secs(seconds);
         let shown = |moment: Timestamp| -> Time { moment.to_zoned(TimeZone::UTC).time() };
         session.safeguards.window = Some(Window::new(all, shown(closes - 3.hours()), shown(closes), TimeZone::UTC));
-        let closed = || {
+        let wait = || {
             while Timestamp::now() <= closes {
                 std::thread::sleep(Duration::from_millis(50));
             }
         };
-        let error = runtime.block_on(run::run(&session, &At(Step::Stage, closed))).unwrap_err();
+        let error = runtime.block_on(run::run(&session, &At(Step::Stage, wait))).unwrap_err();
         if error.kind() != Kind::Refused {
             let mut text = error.to_string();
             write!(text, "; hint: {}", error.next_step().unwrap_or_default()).unwrap();

@@ -257,7 +257,7 @@ impl Scene {
 
     /// Writes the pipeline file with more at its head.
     pub fn write(&self, head: &str) {
-        self.place.write(FILE, PIPELINE.replace("{head}", head).replace("{safeguards}", ""));
+        self.place.write(FILE, PIPELINE.replace("{head}", head).replace("{safeguards}", ", conversion_mode: off"));
     }
 
     /// Writes a delta's files.

@@ -45,9 +45,9 @@ async fn load(live: &Live, run: &str, commits: bool) -> Mode {
     load.end_mode().await.unwrap();
     load.record(&record(run), &[]).await.unwrap();
     if commits {
-        load.commit().await.unwrap()
+        load.commit().await.unwrap();
     } else {
-        drop(load)
+        drop(load);
     }
     live.quiet().await;
     live.reader().await.mode().await.unwrap()
