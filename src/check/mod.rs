@@ -26,7 +26,7 @@ pub use references::Resolved;
 
 use crate::engine::{Engine, Mask, Rows, RowsTable, Space};
 use crate::error::Result;
-use crate::journal::{Journal, Step};
+use crate::journal::{Step, Steps};
 use crate::plan::{CheckKind, Compiled, Plan};
 use crate::target::{Catalog, ProductionTable, Target};
 
@@ -95,6 +95,21 @@ impl Examined {
         self.filtered + self.findings.kept_out().count() as u64 - self.findings.rejected.count() as u64
     }
 
+    /// The hash of which rows are rejected and which are skipped.
+    pub fn verdicts(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for number in [u64::from(self.malformed.count()), self.filtered] {
+            hasher.update(&number.to_le_bytes());
+        }
+        for mask in [&self.findings.rejected, &self.findings.skipped] {
+            hasher.update(&(mask.count() as u64).to_le_bytes());
+            for row in mask.iter() {
+                hasher.update(&row.to_le_bytes());
+            }
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// How many rows are accepted.
     pub fn accepted(&self) -> u64 {
         self.read() - self.rejected() - self.skipped()
@@ -119,14 +134,14 @@ pub async fn examine(
     compiled: &Compiled,
     catalog: &Catalog,
     target: &Arc<dyn Target>,
-    journal: &Journal<'_>,
+    steps: &Steps<'_>,
 ) -> Result<Vec<Examined>> {
     let plan = &compiled.plan;
     let mut examination = Examination { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
     {
-        let _step = journal.step(Step::Read);
+        let _step = steps.step(Step::Read);
         for (table, source) in plan.tables.iter().zip(&compiled.sources) {
-            let read = read::read(engine, table, source, plan.tables.len(), journal).await?;
+            let read = read::read(engine, table, source, plan.tables.len(), steps).await?;
             let visible = RowsTable::try_new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."))?;
             engine.register(Space::Delta, &table.name, visible)?;
             examination.tables.push(Examined {
@@ -147,10 +162,10 @@ pub async fn examine(
             engine.register(Space::Production, &table.name, Arc::new(ProductionTable::new(target.clone(), table)))?;
         }
     }
-    let _step = journal.step(Step::Check);
+    let _step = steps.step(Step::Check);
     for at in 0..plan.tables.len() {
         examination.table(at).await?;
-        journal.rows(&plan.tables[at].name, u64::from(examination.tables[at].rows.count()));
+        steps.rows(&plan.tables[at].name, u64::from(examination.tables[at].rows.count()));
     }
     for examined in &mut examination.tables {
         examined.findings.sort();

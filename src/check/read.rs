@@ -11,7 +11,7 @@ use super::transform::{Transform, Transformed};
 use super::{Detail, Findings, Places};
 use crate::engine::{Engine, Rows};
 use crate::error::{Error, Result};
-use crate::journal::Journal;
+use crate::journal::Steps;
 use crate::plan::{CheckKind, Table};
 use crate::source::{Batch, Malformed, Source};
 
@@ -44,7 +44,7 @@ pub(super) async fn read(
     table: &Table,
     source: &Source,
     share: usize,
-    journal: &Journal<'_>,
+    steps: &Steps<'_>,
 ) -> Result<Read> {
     let limits = engine.limits();
     let transform = Arc::new(Transform::try_new(engine, table)?);
@@ -96,7 +96,7 @@ pub(super) async fn read(
                 places.extend(batch.file, &lines);
             }
         }
-        journal.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
+        steps.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
         rows.write(typed)?;
     }
     Ok(Read { rows: rows.finish()?, places, malformed: malformed.finish()?, files, filtered, findings })

@@ -29,10 +29,10 @@ const EXIT_CODES: &str = "Exit codes:
   66   an input is missing or cannot be read
   69   the target cannot be reached or written
   70   a fault of this program
-  75   a run was cut off while it wrote, and nothing of it stays: run it again
+  75   a run was cut off: `pipeline resume` goes on with it
   77   a safeguard refused
   78   the pipeline file is wrong, or does not fit the target's schema
-  130  stopped by Ctrl-C, nothing was loaded";
+  130  stopped by Ctrl-C before anything was written";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -64,6 +64,22 @@ pub(super) enum Command {
     Run {
         /// The pipeline file
         file: PathBuf,
+        /// Do all of it, measure it, and take it back: nothing stays in the target
+        #[arg(long)]
+        mock: bool,
+        /// Load files again that were loaded before; the report and the journal say so
+        #[arg(long)]
+        allow_reload: bool,
+        /// Also write the report into files: `json=FILE`
+        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
+        report: Vec<ReportFile>,
+    },
+    /// Go on with a run that was cut off or failed
+    Resume {
+        /// The pipeline file
+        file: PathBuf,
+        /// The run's id; by default the last one that was cut off or failed
+        run: Option<String>,
         /// Also write the report into files: `json=FILE`
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,

@@ -4,6 +4,7 @@ mod args;
 mod explain;
 mod mode;
 mod progress;
+mod runs;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -13,15 +14,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 
-use clap::CommandFactory;
-use comfy_table::{ContentArrangement, Table as Grid, presets};
-
 pub use args::Cli;
+use clap::CommandFactory;
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Listener, Silent};
-use crate::report::{self, Report, Verdict};
-use crate::run::{self, Opened, Request, Session, keymap};
+use crate::report::Verdict;
+use crate::run::{self, Opened, Request, Session, Wish, keymap};
 use crate::spec;
 use crate::target::Access;
 use args::{Command, Global, KeymapCommand, LogFormat, Output};
@@ -45,6 +44,8 @@ pub fn quiet_panics() {
 
 /// Does what the command line says and gives the exit code.
 pub fn main(cli: Cli) -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _points = fail::FailScenario::setup();
     let color = cli.global.color.enabled(&std::io::stderr());
     let result = std::panic::catch_unwind(|| execute(cli)).unwrap_or_else(|_| {
         let what = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
@@ -117,17 +118,30 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let code = tell(&result, global.output, files)?;
             Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
         }
-        Command::Run { file, report } => {
+        Command::Run { file, mock, allow_reload, report } => {
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
             let files = ReportFiles::of(&report)?;
-            let watched = Watched::new(listener(&global), interrupt);
-            let result = run::run(&session, &watched).await;
+            let watched = Watched::new(listener(&global), interrupt, &file);
+            let result = run::run(&session, Wish { mock, allow_reload }, &watched).await;
+            drop(watched);
+            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
+        }
+        Command::Resume { file, run, report } => {
+            let interrupt = Interrupt::watch();
+            let request = global.request(&file);
+            let opened = Opened::open(&request, Access::Write).await?;
+            let unfinished = run::find(&opened, run.as_deref()).await?;
+            let session = Session::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
+            interrupt.removes(session.engine.work_folder());
+            let files = ReportFiles::of(&report)?;
+            let watched = Watched::new(listener(&global), interrupt, &file);
+            let result = run::resume(&session, &unfinished, &watched).await;
             drop(watched);
             tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
         }
         Command::Setup { file, print } => setup(&global.request(&file), print).await,
-        Command::Runs { file, run } => runs(&global.request(&file), run.as_deref(), global.output).await,
+        Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,
         Command::Explain { file } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
             say(&session.compiled.secrets.mask(&explain::text(&session)))?;
@@ -211,52 +225,6 @@ async fn setup(request: &Request, print: bool) -> Result<u8> {
             say(&format!("{} is set up for loads\n", opened.shown))?;
         }
     }
-    Ok(0)
-}
-
-async fn runs(request: &Request, run: Option<&str>, output: Output) -> Result<u8> {
-    let opened = Opened::open(request, Access::Read).await?;
-    let records = opened.target.runs().await?;
-    let mut reports = Vec::new();
-    for record in &records {
-        let report: Report = serde_json::from_str(&record.report).map_err(|error| {
-            Error::internal(format!("run {} cannot be read: {error}", record.id))
-                .hint("a newer version of this program wrote it: use that one")
-        })?;
-        reports.push(report);
-    }
-    if let Some(id) = run {
-        let Some(report) = reports.iter().find(|report| report.run == id) else {
-            let ids: Vec<_> = reports.iter().rev().take(5).map(|report| report.run.as_str()).collect();
-            return Err(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(if ids.is_empty() {
-                "nothing was loaded there yet".to_owned()
-            } else {
-                format!("the last ones are {}", crate::engine::list(&ids))
-            }));
-        };
-        say(&if output == Output::Json { json(report)? } else { report::text(report) })?;
-        return Ok(0);
-    }
-    if output == Output::Json {
-        say(&json(&reports)?)?;
-        return Ok(0);
-    }
-    if reports.is_empty() {
-        say(&format!("nothing was loaded into {} yet\n", opened.shown))?;
-        return Ok(0);
-    }
-    let mut grid = Grid::new();
-    grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    grid.set_header(["run", "pipeline", "command", "began (UTC)", "tables", "rows"]);
-    for report in &reports {
-        let rows: u64 = report.tables.iter().map(|table| table.inserted).sum();
-        let names: Vec<_> = report.tables.iter().map(|table| table.name.as_str()).collect();
-        let command = if report.command == report::Command::Import { "keymap import" } else { "run" };
-        let began = report.started_at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ");
-        grid.add_row([&report.run, &report.pipeline, command, &began, &names.join(", "), &rows.to_string()]);
-    }
-    let lines: Vec<_> = grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
-    say(&lines.concat())?;
     Ok(0)
 }
 

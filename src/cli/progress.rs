@@ -9,7 +9,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::tell::note;
-use crate::journal::{Event, Listener, Step};
+use crate::error::Kind;
+use crate::journal::{Listener, Progress, Step};
 
 /// One line that is redrawn: the step, its table, and the rows so far.
 pub(super) struct Bars {
@@ -29,20 +30,20 @@ impl Bars {
 }
 
 impl Listener for Bars {
-    fn hear(&self, event: &Event) {
+    fn hear(&self, progress: &Progress) {
         let Ok(mut counts) = self.rows.lock() else { return };
-        match event {
-            Event::Began(step) => {
+        match progress {
+            Progress::Began(step) => {
                 counts.clear();
                 self.bar.set_prefix(step.doing());
                 self.bar.set_message("");
             }
-            Event::Rows { table, rows } => {
+            Progress::Rows { table, rows } => {
                 let count = counts.entry(table.clone()).or_default();
                 *count += rows;
                 self.bar.set_message(format!("{table}: {count} rows"));
             }
-            Event::Ended(..) => {}
+            Progress::Ended(..) | Progress::Resumable(_) => {}
         }
     }
 }
@@ -57,31 +58,34 @@ impl Drop for Bars {
 pub(super) struct Lines;
 
 impl Listener for Lines {
-    fn hear(&self, event: &Event) {
-        if let Event::Ended(step, seconds) = event {
+    fn hear(&self, progress: &Progress) {
+        if let Progress::Ended(step, seconds) = progress {
             note(&format!("{:<16} {seconds:.2} s", step.doing()));
         }
     }
 }
 
-/// A JSON object for each event.
+/// A JSON object for each thing that goes on.
 pub(super) struct JsonLines;
 
 impl Listener for JsonLines {
-    fn hear(&self, event: &Event) {
-        let value = match event {
-            Event::Began(step) => serde_json::json!({ "event": "began", "step": step }),
-            Event::Rows { table, rows } => serde_json::json!({ "event": "rows", "table": table, "rows": rows }),
-            Event::Ended(step, seconds) => serde_json::json!({ "event": "ended", "step": step, "seconds": seconds }),
+    fn hear(&self, progress: &Progress) {
+        let value = match progress {
+            Progress::Began(step) => serde_json::json!({ "event": "began", "step": step }),
+            Progress::Rows { table, rows } => serde_json::json!({ "event": "rows", "table": table, "rows": rows }),
+            Progress::Ended(step, seconds) => serde_json::json!({ "event": "ended", "step": step, "seconds": seconds }),
+            Progress::Resumable(run) => serde_json::json!({ "event": "resumable", "run": run }),
         };
         note(&value.to_string());
     }
 }
 
-/// What Ctrl-C has to know: whether the commit has begun, and which folder is to be removed.
+/// What Ctrl-C has to know: whether the commit has begun, how to go on, and which folder is to be removed.
 #[derive(Default)]
 pub(super) struct Interrupt {
     committing: AtomicBool,
+    /// The command that goes on with the run, once there is something to go on with.
+    resume: OnceLock<String>,
     work_folder: OnceLock<PathBuf>,
 }
 
@@ -95,11 +99,20 @@ impl Interrupt {
             while tokio::signal::ctrl_c().await.is_ok() {
                 if watching.committing.load(Ordering::SeqCst) {
                     note("\nthe run is committing: it ends by itself");
-                } else {
-                    note("\nstopped: nothing was loaded");
-                    watching.remove_work_folder();
-                    std::process::exit(130);
+                    continue;
                 }
+                let code = match watching.resume.get() {
+                    Some(command) => {
+                        note(&format!("\nstopped: nothing was loaded\n\nhint: `{command}` goes on with the run"));
+                        Kind::Interrupted.exit_code()
+                    }
+                    None => {
+                        note("\nstopped: nothing was loaded");
+                        STOPPED
+                    }
+                };
+                watching.remove_work_folder();
+                std::process::exit(code.into());
             }
         });
         interrupt
@@ -123,27 +136,37 @@ impl Interrupt {
     }
 }
 
+/// The exit code of Ctrl-C where there is nothing to go on with.
+const STOPPED: u8 = 130;
+
 /// How often removing the work folder is tried: for one second.
 const TRIES: u32 = 50;
 
-/// Passes events on, and tells when the commit begins.
+/// Passes progress on, and tells when the run can be resumed and when its commit begins.
 pub(super) struct Watched {
     listener: Arc<dyn Listener>,
     interrupt: Arc<Interrupt>,
+    file: PathBuf,
 }
 
 impl Watched {
-    pub(super) fn new(listener: Arc<dyn Listener>, interrupt: Arc<Interrupt>) -> Self {
-        Self { listener, interrupt }
+    pub(super) fn new(listener: Arc<dyn Listener>, interrupt: Arc<Interrupt>, file: &Path) -> Self {
+        Self { listener, interrupt, file: file.to_owned() }
     }
 }
 
 impl Listener for Watched {
-    fn hear(&self, event: &Event) {
-        if matches!(event, Event::Began(Step::Commit)) {
-            self.interrupt.committing.store(true, Ordering::SeqCst);
+    fn hear(&self, progress: &Progress) {
+        match progress {
+            Progress::Began(Step::Commit) => self.interrupt.committing.store(true, Ordering::SeqCst),
+            Progress::Resumable(run) => {
+                // A run becomes resumable once.
+                let command = format!("pipeline resume {} {run}", self.file.display());
+                let _is_first = self.interrupt.resume.set(command).is_ok();
+            }
+            _ => {}
         }
-        self.listener.hear(event);
+        self.listener.hear(progress);
     }
 }
 
@@ -168,10 +191,10 @@ mod tests {
     #[test]
     fn from_the_commit_on_the_run_goes_on() {
         let interrupt = Arc::new(Interrupt::default());
-        let watched = Watched::new(Arc::new(crate::journal::Silent), interrupt.clone());
-        watched.hear(&Event::Began(Step::Insert));
+        let watched = Watched::new(Arc::new(crate::journal::Silent), interrupt.clone(), Path::new("p.yaml"));
+        watched.hear(&Progress::Began(Step::Insert));
         assert!(!interrupt.committing.load(Ordering::SeqCst));
-        watched.hear(&Event::Began(Step::Commit));
+        watched.hear(&Progress::Began(Step::Commit));
         assert!(interrupt.committing.load(Ordering::SeqCst));
     }
 }

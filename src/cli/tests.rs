@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::explain;
 use crate::error::Error;
-use crate::run::{self, Request, Session};
+use crate::run::{self, Request, Session, Wish};
 use crate::target::Access;
 
 const PRODUCTION: &str = "\
@@ -85,7 +85,7 @@ async fn corrected_rejects_are_read_with_the_same_settings() {
     let corrected = corrected.unwrap().replace("Muller;-;", "Muller;B;").replace("'semi;colon';-;", "'semi;colon';C;");
     write(folder, "item.csv", &corrected);
     let session = open(folder, &[], Access::Write).await.unwrap();
-    let report = run::run(&session, &crate::journal::Silent).await.unwrap();
+    let report = run::run(&session, Wish::default(), &crate::journal::Silent).await.unwrap();
     assert_eq!((report.tables[0].read, report.tables[0].rejected, report.tables[0].inserted), (3, 0, 3));
 }
 
@@ -156,7 +156,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     write(folder, "canary_source/item.csv", &format!("{clean}b,B,1,x\nc,A,1,z\nd,A,1,y\nbad,A,1,x\n\"cut,\n"));
     let session = open(folder, &CANARIES, Access::Write).await.unwrap();
     assert_silent("explain", session.compiled.secrets.mask(&explain::text(&session)).as_bytes());
-    let report = run::run(&session, &crate::journal::Silent).await.unwrap();
+    let report = run::run(&session, Wish::default(), &crate::journal::Silent).await.unwrap();
     assert_eq!((report.tables[0].inserted, report.tables[0].rejected), (1, 5));
     assert_silent("the report", crate::report::text(&report).as_bytes());
     assert_silent("the report as JSON", serde_json::to_string(&report).unwrap().as_bytes());
@@ -172,7 +172,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     }
 
     // Errors: a file that was loaded before, then problems of every place.
-    let error = run::run(&session, &crate::journal::Silent).await.unwrap_err();
+    let error = run::run(&session, Wish::default(), &crate::journal::Silent).await.unwrap_err();
     assert_silent("an error", text_of(&error.masked(&session.compiled.secrets)).as_bytes());
     for (place, broken) in [
         ("${IN}/item.csv", "${IN}/${SALT}.csv"),

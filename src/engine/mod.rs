@@ -12,7 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::temporal_conversions::as_datetime;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
@@ -83,6 +84,7 @@ pub struct Engine {
     work: TempDir,
     /// Holds the moment that expressions take for now.
     clock: SimplifyContext,
+    moment: jiff::Timestamp,
 }
 
 impl Engine {
@@ -91,6 +93,14 @@ impl Engine {
     /// # Errors
     /// Where the system's temporary folder cannot be written.
     pub fn try_new(limits: Limits) -> Result<Self> {
+        Self::at(limits, jiff::Timestamp::now())
+    }
+
+    /// The same, with the moment that expressions take for now.
+    ///
+    /// # Errors
+    /// As [`Engine::try_new`].
+    pub fn at(limits: Limits, moment: jiff::Timestamp) -> Result<Self> {
         let work = TempDir::with_prefix("pipeline-").map_err(|error| {
             Error::unreachable(format!("cannot make a work folder: {error}"))
                 .hint("set TMPDIR to a folder with room for the delta")
@@ -113,12 +123,19 @@ impl Engine {
                 catalog.register_schema(space.schema(), Arc::new(MemorySchemaProvider::new()))?;
             }
         }
-        Ok(Self { context, limits, work, clock: SimplifyContext::builder().with_current_time().build() })
+        let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
+        let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
+        Ok(Self { context, limits, work, clock, moment })
     }
 
     /// What the engine may use.
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// The moment that expressions take for now.
+    pub fn moment(&self) -> jiff::Timestamp {
+        self.moment
     }
 
     /// The folder for what does not fit into memory. Whoever ends the program without dropping the engine removes it.

@@ -1,134 +1,226 @@
-//! What happens in a run, as events: the one thing that doing and telling share.
+//! What happens in a run: kept as events, and told as progress.
 //!
-//! The steps do their work and tell events; progress bars, the summary and the report are made from them and from nothing
-//! else.
+//! A [`Journal`] is the kept part. Every event is written where the run's rows go, before or together with what it says, and mirrored
+//! in a file beside the reports. What state a run is in is nowhere else: it is folded from its events by [`next`], so whoever finds
+//! the journal of a run that died knows what is left to do.
 
-use std::sync::Mutex;
-use std::time::Instant;
+mod event;
+mod mirror;
+mod progress;
+mod state;
+mod stop;
 
-use serde::{Deserialize, Serialize};
+pub use event::{Entry, Event, Input, Keys, Loading, Record, Started, VERSION, writer};
+pub use mirror::Mirror;
+pub use progress::{Listener, Progress, Running, Silent, Step, Steps, Timing};
+pub use state::{Phase, State, next};
+pub use stop::stop_at;
 
-/// A step of a run, in the order they come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Step {
-    /// The pipeline file, the catalog, the files' hashes: refuse early.
-    Prepare,
-    /// Files are read, values computed and cast, and each row is checked by itself.
-    Read,
-    /// Rows are checked against each other, the key map and production.
-    Check,
-    /// Keys are reserved and assigned.
-    Keys,
-    /// Rows are copied into staging.
-    Stage,
-    /// Staged rows are inserted into production, and the key map is appended.
-    Insert,
-    /// What is in production is held against what was meant, before the commit.
-    Reconcile,
-    /// Everything becomes visible.
-    Commit,
-    /// Every inserted row is read back.
-    Verify,
+use crate::error::{Error, Result};
+
+/// The journal of one run, as far as it is written.
+#[derive(Debug)]
+pub struct Journal {
+    run: String,
+    by: String,
+    entries: Vec<Entry>,
+    chain: String,
+    state: Option<State>,
+    mirror: Option<Mirror>,
 }
 
-impl Step {
-    /// What is being done, for people.
-    pub const fn doing(self) -> &'static str {
-        match self {
-            Self::Prepare => "preparing",
-            Self::Read => "reading",
-            Self::Check => "checking",
-            Self::Keys => "assigning keys",
-            Self::Stage => "staging",
-            Self::Insert => "inserting",
-            Self::Reconcile => "reconciling",
-            Self::Commit => "committing",
-            Self::Verify => "reading back",
+impl Journal {
+    /// The journal of a run that has not happened yet.
+    pub fn new(run: &str) -> Self {
+        Self {
+            run: run.to_owned(),
+            by: event::writer(),
+            entries: Vec::new(),
+            chain: String::new(),
+            state: None,
+            mirror: None,
         }
     }
-}
 
-/// Something that happened.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// A step began.
-    Began(Step),
-    /// Rows of a table went through the step that is running.
-    Rows {
-        /// The table.
-        table: String,
-        /// How many more.
-        rows: u64,
-    },
-    /// A step ended.
-    Ended(Step, f64),
-}
-
-/// How long a step took.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Timing {
-    /// The step.
-    pub step: Step,
-    /// Wall-clock seconds.
-    pub seconds: f64,
-}
-
-/// Who is told.
-pub trait Listener: Send + Sync {
-    /// Is told an event.
-    fn hear(&self, event: &Event);
-}
-
-/// Tells nobody.
-pub struct Silent;
-
-impl Listener for Silent {
-    fn hear(&self, _: &Event) {}
-}
-
-/// The journal of one run: passes events on and keeps the time.
-pub struct Journal<'a> {
-    listener: &'a dyn Listener,
-    timings: Mutex<Vec<Timing>>,
-}
-
-impl<'a> Journal<'a> {
-    /// A journal that tells a listener.
-    pub fn new(listener: &'a dyn Listener) -> Self {
-        Self { listener, timings: Mutex::new(Vec::new()) }
-    }
-
-    /// Begins a step; it ends when the guard is dropped.
-    pub fn step(&self, step: Step) -> Running<'_> {
-        self.listener.hear(&Event::Began(step));
-        Running { journal: self, step, since: Instant::now() }
-    }
-
-    /// Tells that rows of a table went through the running step.
-    pub fn rows(&self, table: &str, rows: u64) {
-        self.listener.hear(&Event::Rows { table: table.to_owned(), rows });
-    }
-
-    /// The steps so far.
-    pub fn timings(&self) -> Vec<Timing> {
-        self.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
-    }
-}
-
-/// A step that is running.
-pub struct Running<'a> {
-    journal: &'a Journal<'a>,
-    step: Step,
-    since: Instant,
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        let seconds = self.since.elapsed().as_secs_f64();
-        if let Ok(mut timings) = self.journal.timings.lock() {
-            timings.push(Timing { step: self.step, seconds });
+    /// The journal of a run as its target kept it.
+    ///
+    /// # Errors
+    /// Where a newer version wrote it, an entry is missing, changed or out of its place, or an event does not fit those before it.
+    pub fn read(run: &str, records: &[Record]) -> Result<Self> {
+        let mut journal = Self::new(run);
+        for record in records {
+            let broken = |what: &str| {
+                Error::internal(format!("entry {} of the journal of run {run} {what}", record.number)).hint(
+                    "somebody changed the journal: compare it with `journal.ndjson` in the run's folder before anything else",
+                )
+            };
+            if record.number as usize != journal.entries.len() + 1 || record.run != run {
+                return Err(broken("is not in its place"));
+            }
+            if record.chain != event::link(&journal.chain, &record.entry) {
+                return Err(broken("is not as it was written"));
+            }
+            let entry = Entry::parse(&record.entry).map_err(|error| error.doing(format!("run {run}")))?;
+            if entry.number != record.number || entry.run != run || entry.event.kind() != record.kind {
+                return Err(broken("is not as it was written"));
+            }
+            journal.state = Some(next(journal.state.take(), &entry)?);
+            journal.chain.clone_from(&record.chain);
+            journal.entries.push(entry);
         }
-        self.journal.listener.hear(&Event::Ended(self.step, seconds));
+        Ok(journal)
+    }
+
+    /// The journals of all runs that are in some records, in their order.
+    ///
+    /// # Errors
+    /// As [`Journal::read`].
+    pub fn read_all(records: &[Record]) -> Result<Vec<Self>> {
+        records
+            .chunk_by(|one, other| one.run == other.run)
+            .map(|records| Self::read(&records[0].run, records))
+            .collect()
+    }
+
+    /// The same journal, mirrored in a file from here on.
+    #[must_use]
+    pub fn mirrored(mut self, mirror: Mirror) -> Self {
+        self.mirror = Some(mirror);
+        self
+    }
+
+    /// The next entry, with an event that happens now: mirrored, and to be written into the target by whoever asks.
+    ///
+    /// # Errors
+    /// Where the event does not fit those before it, or the mirror cannot be written.
+    pub fn record(&mut self, event: Event) -> Result<Record> {
+        let record = self.record_unmirrored(event)?;
+        self.mirror_last()?;
+        Ok(record)
+    }
+
+    /// Writes the last entry into the mirror.
+    ///
+    /// # Errors
+    /// Where that is impossible.
+    pub fn mirror_last(&mut self) -> Result<()> {
+        match (&mut self.mirror, self.entries.last()) {
+            (Some(mirror), Some(entry)) => mirror.write(&entry.text()?),
+            _ => Ok(()),
+        }
+    }
+
+    /// As [`Journal::record`], for an event that is true only once its transaction is committed: [`Journal::mirror_last`] comes then.
+    ///
+    /// # Errors
+    /// Where the event does not fit those before it.
+    pub fn record_unmirrored(&mut self, event: Event) -> Result<Record> {
+        let entry = Entry {
+            version: VERSION,
+            run: self.run.clone(),
+            number: self.entries.len() as u32 + 1,
+            at: jiff::Timestamp::now().to_string(),
+            by: self.by.clone(),
+            event,
+        };
+        let text = entry.text()?;
+        self.state = Some(next(self.state.take(), &entry)?);
+        self.chain = event::link(&self.chain, &text);
+        let record = Record {
+            run: self.run.clone(),
+            number: entry.number,
+            kind: entry.event.kind().to_owned(),
+            entry: text,
+            chain: self.chain.clone(),
+        };
+        self.entries.push(entry);
+        Ok(record)
+    }
+
+    /// The run's id.
+    pub fn run(&self) -> &str {
+        &self.run
+    }
+
+    /// What state the run is in; None before it begins.
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    /// The entries, oldest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    fn started() -> Event {
+        Event::Started(Started {
+            pipeline: "p".into(),
+            plan: "hash".into(),
+            moment: "2026-01-02T03:04:05Z".into(),
+            tables: vec![Loading { table: "t".into(), rows: 2, verdicts: "v".into(), files: Vec::new() }],
+        })
+    }
+
+    /// The whole life of a run.
+    fn life() -> Vec<Event> {
+        let blocks = vec![Keys { table: "t".into(), first: 7, last: 8 }];
+        vec![
+            started(),
+            Event::Reserved { blocks },
+            Event::Staged,
+            Event::Committing { transaction: Some("815".into()) },
+            Event::Committed,
+            Event::Verified,
+            Event::RolledBack { rows: 2 },
+        ]
+    }
+
+    fn written(events: Vec<Event>) -> Vec<Record> {
+        let mut journal = Journal::new("r");
+        events.into_iter().map(|event| journal.record(event).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_journal_that_is_cut_off_after_any_entry_is_read_and_goes_on() {
+        let records = written(life());
+        for cut in 0..records.len() {
+            let mut journal = Journal::read("r", &records[..cut]).unwrap();
+            assert_eq!(journal.entries().len(), cut);
+            for event in life().into_iter().skip(cut) {
+                journal.record(event).unwrap();
+            }
+            assert_eq!(journal.state().unwrap().phase, Phase::RolledBack);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_was_changed_moved_or_taken_away_is_found() {
+        let records = written(life());
+        let damage = |change: &dyn Fn(&mut Vec<Record>)| {
+            let mut records = records.clone();
+            change(&mut records);
+            Journal::read("r", &records).unwrap_err().to_string()
+        };
+        assert!(damage(&|records| records[1].entry = records[1].entry.replace('8', "9")).contains("entry 2"));
+        assert!(damage(&|records| records[2].kind = "verified".into()).contains("not as it was written"));
+        assert!(damage(&|records| records.swap(1, 2)).contains("not in its place"));
+        assert!(damage(&|records| drop(records.remove(0))).contains("not in its place"));
+        assert!(damage(&|records| records[3].chain = records[2].chain.clone()).contains("entry 4"));
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_version_is_refused_and_says_so() {
+        let mut records = written(vec![started()]);
+        records[0].entry = records[0].entry.replacen("\"version\":1", "\"version\":99", 1);
+        records[0].chain = event::link("", &records[0].entry);
+        let error = Journal::read("r", &records).unwrap_err();
+        assert_eq!(error.kind(), Kind::Pipeline);
+        assert!(error.to_string().contains("newer version"), "{error}");
     }
 }

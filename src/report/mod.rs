@@ -2,19 +2,22 @@
 
 mod judge;
 mod sql;
+mod story;
 mod text;
 
 use serde::{Deserialize, Serialize};
 
 pub use judge::judge;
 pub use sql::check_sql;
+pub use story::story;
 pub use text::text;
 
 use crate::check::Examined;
+use crate::error::{Error, Result};
 use crate::journal::Timing;
 use crate::plan::{Compiled, Key, Origin, Table};
 use crate::spec::Severity;
-use crate::target::Block;
+use crate::target::{Block, RunRecord};
 
 /// The version of the JSON report.
 pub const VERSION: u32 = 1;
@@ -61,6 +64,10 @@ pub enum Command {
     Plan,
     /// The load.
     Run,
+    /// The load of a run that was cut off or had failed.
+    Resume,
+    /// The load, taken back at its end.
+    Mock,
     /// Bringing in a key map.
     Import,
 }
@@ -96,6 +103,9 @@ pub struct TableReport {
     pub accepted: u64,
     /// Rows that were inserted.
     pub inserted: u64,
+    /// The hash of which rows are rejected and which are skipped.
+    #[serde(default)]
+    pub verdicts: String,
     /// The new keys, from and to, as production writes them.
     pub keys: Option<(String, String)>,
     /// The checks and how many rows fail each.
@@ -130,6 +140,19 @@ pub struct CheckReport {
     pub violations: u64,
 }
 
+impl Report {
+    /// The report that a run left in its target.
+    ///
+    /// # Errors
+    /// Where a newer version wrote it.
+    pub fn read(record: &RunRecord) -> Result<Self> {
+        serde_json::from_str(&record.report).map_err(|error| {
+            Error::internal(format!("the report of run {} cannot be read: {error}", record.id))
+                .hint("a newer version of this program wrote it: use that one")
+        })
+    }
+}
+
 impl TableReport {
     /// The table as it was examined.
     pub fn new(compiled: &Compiled, at: usize, found: &Examined, hashes: &[String]) -> Self {
@@ -151,6 +174,7 @@ impl TableReport {
             skipped: found.skipped(),
             accepted: found.accepted(),
             inserted: 0,
+            verdicts: found.verdicts(),
             keys: None,
             checks: checks.collect(),
             left_to_production: table.left_to_production.clone(),

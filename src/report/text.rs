@@ -38,6 +38,11 @@ fn verdict(report: &Report) -> String {
             sum(|table| table.inserted),
             if tables == 1 { "" } else { "s" }
         ),
+        Verdict::Passed if report.command == Command::Mock => format!(
+            "mock run: {} rows went into {tables} table{}, and were taken back",
+            sum(|table| table.inserted),
+            if tables == 1 { "" } else { "s" }
+        ),
         Verdict::Passed if report.command == Command::Plan => {
             format!("a run inserts {} rows", sum(|table| table.accepted))
         }
@@ -48,7 +53,7 @@ fn verdict(report: &Report) -> String {
 }
 
 fn tables(report: &Report) -> String {
-    let running = report.command == Command::Run;
+    let running = matches!(report.command, Command::Run | Command::Resume | Command::Mock);
     let mut grid = grid(&[
         "table",
         "read",
@@ -109,7 +114,7 @@ fn align(grid: &mut Grid, column: usize) {
 }
 
 /// A number with its thousands apart.
-fn number(number: u64) -> String {
+pub(super) fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {

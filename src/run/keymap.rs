@@ -9,13 +9,14 @@ use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use futures::StreamExt;
 use futures::stream;
 
+use super::Opened;
+use super::load::record;
 use super::session::run_id;
-use super::{Opened, record};
 use crate::engine::{Mask, list, shown};
 use crate::error::{Error, Result};
 use crate::keys::map;
 use crate::report::{Command, FileReport, Report, TableReport, VERSION, Verdict};
-use crate::target::{Access, Destination, Lookup, Place, Target};
+use crate::target::{Access, Destination, Intent, Lookup, Place, Target};
 
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
 ///
@@ -24,13 +25,14 @@ use crate::target::{Access, Destination, Lookup, Place, Target};
 pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
+    let run = run_id(started);
+    opened.target.claim(&run).await?;
     opened.target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
     opened.safeguards.admit(opened.target.as_ref()).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let rows = map::read(mapping, &legacy_key, &destination)?;
     let new = new_rows(opened.target.as_ref(), &destination, mapping, &rows).await?;
-    let run = run_id(started);
     let (read, count) = (rows.num_rows() as u64, new.num_rows() as u64);
     let report = Report {
         version: VERSION,
@@ -51,6 +53,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
             skipped: read - count,
             accepted: count,
             inserted: count,
+            verdicts: String::new(),
             keys: None,
             checks: Vec::new(),
             left_to_production: Vec::new(),
@@ -60,17 +63,18 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
         rejects: None,
     };
     if count > 0 {
-        let mut load = opened.target.begin(&run).await?;
+        let mut load = opened.target.begin(&run, Intent::Keep).await?;
         load.clean_staging(std::slice::from_ref(&destination)).await?;
         load.stage_keys(&destination, stream::iter([Ok(new)]).boxed()).await?;
         let next = "import the mapping again";
         opened.safeguards.admit_insertion(opened.target.as_ref(), load.as_mut(), next).await?;
         load.open_insertion(std::slice::from_ref(&destination)).await?;
         let appended = load.append_key_map(&destination).await?;
-        super::expect(table, "appended to the key map", appended, count)?;
+        super::load::expect(table, "appended to the key map", appended, count)?;
         load.record(&record(&report)?, &[]).await?;
         load.commit().await?;
     }
+    opened.target.release().await?;
     Ok(report)
 }
 
@@ -163,6 +167,23 @@ async fn not_in_production(target: &dyn Target, destination: &Destination, by_ke
         }
     }
     Ok((0..by_key.num_rows() as u32).filter(|row| !there.contains(*row)).collect())
+}
+
+/// Legacy keys of a run whose new key is not in production.
+///
+/// # Errors
+/// Where the target does not answer.
+pub(super) async fn missing(target: &dyn Target, destination: &Destination, run: &str) -> Result<Vec<String>> {
+    let mut missing = Vec::new();
+    for batch in target.key_map(destination).await? {
+        let of_run = batch.column(batch.num_columns() - 1).as_string::<i32>();
+        let of_run: BooleanArray = of_run.iter().map(|of| Some(of == Some(run))).collect();
+        let batch = filter_record_batch(&batch, &of_run)?;
+        let key: Vec<usize> = (1..=destination.key.len()).collect();
+        let rows = not_in_production(target, destination, &question(&batch, &key)?).await?;
+        missing.extend(rows.iter().map(|row| shown(batch.column(0).as_ref(), *row as usize)));
+    }
+    Ok(missing)
 }
 
 /// What is known of one table's key map.

@@ -129,8 +129,16 @@ impl Session {
     /// # Errors
     /// All problems of the pipeline file at once; or where the target cannot be opened.
     pub async fn open(request: &Request, access: Access) -> Result<Self> {
-        let Opened { document, target, catalog, safeguards, shown } = Opened::open(request, access).await?;
-        let engine = Engine::try_new(request.limits)?;
+        Self::prepare(Opened::open(request, access).await?, request, access, jiff::Timestamp::now()).await
+    }
+
+    /// Compiles the plan of what was opened, with the moment that expressions take for now.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn prepare(opened: Opened, request: &Request, access: Access, moment: jiff::Timestamp) -> Result<Self> {
+        let Opened { document, target, catalog, safeguards, shown } = opened;
+        let engine = Engine::at(request.limits, moment)?;
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let preflight =
@@ -148,9 +156,9 @@ impl Session {
             .collect()
     }
 
-    /// Refuses files whose bytes were loaded before, whatever their name.
-    pub(super) async fn refuse_loaded(&self, hashes: &[Vec<String>]) -> Result<()> {
-        self.refuse_known(hashes, &self.target.loaded_files(&self.asked(hashes)).await?)
+    /// The folder of a run's rejects, journal and reports.
+    pub(super) fn folder(&self, run: &str) -> PathBuf {
+        self.output.join(run)
     }
 
     /// All files by table and hash.
@@ -159,7 +167,7 @@ impl Session {
         tables.flat_map(|(table, hashes)| hashes.iter().map(|hash| (table.name.clone(), hash.clone()))).collect()
     }
 
-    /// Refuses the files that a target knows.
+    /// Refuses the files that a target knows, whatever their names.
     pub(super) fn refuse_known(&self, hashes: &[Vec<String>], loaded: &[LoadedFile]) -> Result<()> {
         if loaded.is_empty() {
             return Ok(());

@@ -3,6 +3,7 @@
 use futures::StreamExt;
 use futures::stream;
 
+use super::{Session, keymap};
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::target::{Destination, Load, Target};
@@ -45,4 +46,21 @@ pub(super) async fn after_commit(
         Some(how) => Err(Error::internal(format!("`{}` is not what was meant: {how}", destination.table.name))
             .hint("the run is committed; something changed its rows since: look at the table before anything else")),
     }
+}
+
+/// Looks for the rows of a run that was cut off behind its commit: they were held against what was meant before it.
+///
+/// # Errors
+/// Where one is missing.
+pub(super) async fn of_run(session: &Session, run: &str) -> Result<()> {
+    for table in &session.compiled.plan.tables {
+        let missing = keymap::missing(session.target.as_ref(), &table.destination(), run).await?;
+        if let Some(first) = missing.first() {
+            let message =
+                format!("{} rows of `{}` are missing, the first has legacy key `{first}`", missing.len(), table.name);
+            return Err(Error::internal(message)
+                .hint("the run is committed; something deleted them since: look at the table before anything else"));
+        }
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! Where rows go: production, its staging area and its control tables, behind one trait.
 //!
-//! A [`Target`] answers questions and writes nothing. What writes is a [`Load`]: one transaction from the first staged
-//! row to the run's own row. One that is dropped is rolled back.
+//! A [`Target`] answers questions, and keeps the journal. What writes rows is a [`Load`]: one transaction from the first row of
+//! production to the run's own row. One that is dropped is rolled back.
 
 mod catalog;
 mod difference;
@@ -26,6 +26,7 @@ pub use mode::{Ended, Mode, Period, Switch, shown};
 pub use table::ProductionTable;
 
 use crate::error::{Error, Result};
+use crate::journal::Record;
 use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 
 /// What a command will do with the target.
@@ -327,6 +328,15 @@ pub struct RunRecord {
     pub report: String,
 }
 
+/// What a load is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// Its rows are to stay.
+    Keep,
+    /// All of it is taken back: nothing is written outside of its transaction, and no key is reserved.
+    TakeBack,
+}
+
 /// A target that is asked.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -380,8 +390,27 @@ pub trait Target: Send + Sync {
     /// Where this user may not: who loads cannot let himself in.
     async fn switch_mode(&self, switch: &Switch) -> Result<()>;
 
-    /// Begins a load; one at a time.
-    async fn begin(&self, run: &str) -> Result<Box<dyn Load>>;
+    /// Takes the lock that all who write to this target take in turns, for a run; it is held until [`Target::release`], or until this
+    /// process ends, however it ends.
+    ///
+    /// # Errors
+    /// Where somebody else has it: who, and since when.
+    async fn claim(&self, run: &str) -> Result<()>;
+
+    /// Gives the lock back.
+    async fn release(&self) -> Result<()>;
+
+    /// The journals, run after run, each in its order: of one run, or of all.
+    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>>;
+
+    /// Adds an entry to a journal, where no load is at work.
+    async fn note(&self, record: &Record) -> Result<()>;
+
+    /// Whether a run was committed whose COMMIT went out and was not answered: `transaction` is what [`Load::transaction`] said.
+    async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool>;
+
+    /// Begins a load, under the lock; takes it where it is not held yet.
+    async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;
 
     /// Holds the rows of the last load against what was meant: the first difference, in words. A target whose staging keeps
     /// every value as it was meant may compare with that and leave `meant` alone.
@@ -426,7 +455,13 @@ pub struct Preflight {
 /// [`Load::open_insertion`] begins at the latest and [`Load::commit`] ends.
 #[async_trait]
 pub trait Load: Send {
-    /// Reserves a block of keys for this run.
+    /// Adds an entry to the journal now, whatever becomes of the insertion where the target can do that.
+    async fn note(&mut self, record: &Record) -> Result<()>;
+
+    /// Whether staging holds what this run staged before it was cut off: so many rows of a table, and as many keys.
+    async fn is_staged(&mut self, destination: &Destination, rows: u64) -> Result<bool>;
+
+    /// Reserves a block of keys for this run; one that it has already is given again.
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block>;
 
     /// Which of these files, by table and hash, were loaded: by another run, while this one waited for its turn.
@@ -469,8 +504,17 @@ pub trait Load: Send {
     /// Notes the run and its files.
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()>;
 
+    /// Adds an entry to the journal that is there if the rows are.
+    async fn note_with_rows(&mut self, record: &Record) -> Result<()>;
+
+    /// The number of the transaction that inserts, where the target can be asked later what became of it.
+    async fn transaction(&mut self) -> Result<Option<String>>;
+
     /// Makes it all visible, at once.
     async fn commit(self: Box<Self>) -> Result<()>;
+
+    /// Takes everything back.
+    async fn roll_back(self: Box<Self>) -> Result<()>;
 }
 
 /// Refuses to switch production's own check of each row off where tables have triggers, which would be off with it, and where a

@@ -200,9 +200,9 @@ fn little_memory_gives_the_same_database() {
 struct Rewrite(std::path::PathBuf);
 
 impl delta_pipeline::journal::Listener for Rewrite {
-    fn hear(&self, event: &delta_pipeline::journal::Event) {
-        use delta_pipeline::journal::{Event, Step};
-        if matches!(event, Event::Began(Step::Read)) {
+    fn hear(&self, event: &delta_pipeline::journal::Progress) {
+        use delta_pipeline::journal::{Progress, Step};
+        if matches!(event, Progress::Began(Step::Read)) {
             std::fs::write(&self.0, "ref,n\nB,2\n").unwrap();
         }
     }
@@ -210,14 +210,14 @@ impl delta_pipeline::journal::Listener for Rewrite {
 
 #[test]
 fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
-    use delta_pipeline::run::{Request, Session, run};
+    use delta_pipeline::run::{Request, Session, Wish, run};
     let place =
         place("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);", "ref,n\nA,1\n", "    key: { column: id }\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     let error = runtime.block_on(async {
         let request = Request::new(place.path("p.yaml"));
         let session = Session::open(&request, delta_pipeline::target::Access::Write).await.unwrap();
-        run(&session, &Rewrite(place.path("t.csv"))).await.unwrap_err()
+        run(&session, Wish::default(), &Rewrite(place.path("t.csv"))).await.unwrap_err()
     });
     assert_eq!(error.to_string(), "`t.csv` was changed while it was read");
     assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);

@@ -53,7 +53,8 @@ fn runs_tells_one_run_by_its_id_and_refuses_an_unknown_one() {
     let one = place.pipeline(&["runs", READS, id]);
     assert!(one.passes().stdout.starts_with("meter-reads: loaded 985 rows into 1 table\n"), "{}", one.stdout);
     let json = place.report(&["runs", READS, id], 0);
-    assert_eq!((&json["run"], &json["tables"]), (&report["run"], &report["tables"]));
+    assert_eq!((&json["run"], &json["report"]["tables"]), (&report["run"], &report["tables"]));
+    assert_eq!(json["journal"].as_array().unwrap().last().unwrap()["event"], "verified");
     assert_eq!(place.report(&["runs", READS], 0).as_array().unwrap().len(), 1);
     place.pipeline(&["runs", READS, "20200101T000000-0000"]).fails(64, &["`20200101T000000-0000`", id, "hint: "]);
 }

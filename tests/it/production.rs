@@ -127,11 +127,12 @@ impl Production {
     }
 }
 
-/// The rows of production and of what is remembered.
+/// The rows of production and of what is remembered: but not the journal, which keeps what failed as well.
 pub fn kept(database: &Database) -> Tables {
     let mut kept = tables(database, "public");
     kept.extend(tables(database, "delta"));
     kept.remove("delta.block");
+    kept.remove("delta.event");
     kept
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use delta_pipeline::engine::Limits;
 use delta_pipeline::journal::Silent;
 use delta_pipeline::report::Report;
-use delta_pipeline::run::{self, Request, Session};
+use delta_pipeline::run::{self, Request, Session, Wish};
 use delta_pipeline::target::Access;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -186,7 +186,7 @@ fn load(delta: &Delta, batch_rows: usize, threads: usize) -> (Place, Report) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let report = runtime.block_on(async {
         let session = Session::open(&request, Access::Write).await.unwrap();
-        run::run(&session, &Silent).await.unwrap()
+        run::run(&session, Wish::default(), &Silent).await.unwrap()
     });
     (place, report)
 }

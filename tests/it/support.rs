@@ -85,9 +85,12 @@ impl Place {
         tables(&self.open(name), is_production)
     }
 
-    /// All tables of a database, those of this program too.
+    /// All tables of a database, those of this program too: but not the journal, which keeps what failed as well, and not what
+    /// came into being with it and is empty.
     pub fn everything(&self, name: &str) -> Tables {
-        tables(&self.open(name), |_| true)
+        let mut all = tables(&self.open(name), |name| !["delta_event", "delta_object"].contains(&name));
+        all.retain(|name, rows| is_production(name) || !rows.is_empty());
+        all
     }
 
     /// All files of the place by their paths, with the hash of their bytes.

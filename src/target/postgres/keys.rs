@@ -57,6 +57,15 @@ impl Keys<'_> {
         Ok(block)
     }
 
+    /// The block that a run has already: it was cut off, and goes on.
+    pub(super) async fn reserved(&self, run: &str) -> Result<Option<Block>> {
+        let sql = "SELECT first, last FROM delta.block WHERE table_name = $1 AND run = $2";
+        let found = self.client.query_opt(sql, &[&self.request.table, &run]).await;
+        let block =
+            found.map_err(|error| self.fault(&error))?.map(|row| self.request.block(row.get::<_, i64>(0).into()));
+        block.transpose()
+    }
+
     /// Reserves a block out of the table's sequence, in a transaction of its own.
     pub(super) async fn reserve(&self, run: &str) -> Result<Block> {
         let start = match self.request.start {

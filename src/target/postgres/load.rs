@@ -17,17 +17,15 @@ use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
 use super::staging::Staged;
-use super::{begin_session, loaded_files, mode, outcome, privileges};
+use super::{Claimed, begin_session, loaded_files, mode, outcome, privileges};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
+use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Destination, KeyRequest, Load, LoadedFile, Mode, Refusal, RunRecord, Stopped, Total,
+    Batches, Block, Destination, Intent, KeyRequest, Load, LoadedFile, Mode, Refusal, RunRecord, Stopped, Total,
     key_map_schema, totals_schema,
 };
-
-/// The lock that runs into one database take in turns.
-const LOCK: &str = "7305516410";
 
 /// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
 const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
@@ -40,8 +38,10 @@ pub(super) struct PgLoad {
     spec: LoadSpec,
     run: String,
     main: Arc<Session>,
-    /// For what is committed on the way: keys, and staging.
+    /// For what is committed on the way: keys, and staging. None where nothing is to stay: all is in the one transaction then.
     others: Vec<Arc<Session>>,
+    /// Where the session with the lock goes back to.
+    claimed: Claimed,
     /// Whether the main connection is inside its transaction.
     open: bool,
     /// The tables that are inserted.
@@ -49,54 +49,26 @@ pub(super) struct PgLoad {
 }
 
 impl PgLoad {
+    /// Begins on the session that holds the lock; one whose rows are taken back uses no other.
     pub(super) async fn begin(
         connector: Arc<Connector>,
         known: Arc<PgCatalog>,
         names: Names,
         spec: LoadSpec,
         run: &str,
+        claimed: Claimed,
+        intent: Intent,
     ) -> Result<Self> {
-        let main = Arc::new(begin_session(&connector, "cannot begin to write").await?);
-        super::connect::refuse_pooling(&main, &connector).await?;
-        let mut load = Self {
-            connector,
-            known,
-            names,
-            spec,
-            run: run.to_owned(),
-            main,
-            others: Vec::new(),
-            open: false,
-            all: Vec::new(),
-        };
-        load.lock().await?;
-        for _ in 0..load.spec.connections.max(1) {
-            load.others.push(Arc::new(begin_session(&load.connector, "cannot begin to write").await?));
+        let main = claimed.lock().ok().and_then(|mut claimed| claimed.take());
+        let main = main.ok_or_else(|| Error::internal("a load without the lock"))?;
+        let mut others = Vec::new();
+        if intent == Intent::Keep {
+            for _ in 0..spec.connections.max(1) {
+                others.push(Arc::new(begin_session(&connector, "cannot begin to write").await?));
+            }
         }
-        Ok(load)
-    }
-
-    /// Takes the lock of all runs into this database, or says who has it.
-    async fn lock(&self) -> Result<()> {
-        let fault = self.fault("cannot begin to write");
-        let name = format!("SET application_name = {}", literal(&format!("pipeline run {}", self.run)));
-        self.main.batch_execute(&name).await.map_err(&fault)?;
-        let sql = format!("SELECT pg_try_advisory_lock({LOCK})");
-        if self.main.query_one(&sql, &[]).await.map_err(&fault)?.get(0) {
-            return Ok(());
-        }
-        let sql = format!(
-            "SELECT a.pid, a.application_name FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
-             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-               AND (l.classid::bigint << 32) | l.objid::bigint = {LOCK}"
-        );
-        let holder = self.main.query_opt(&sql, &[]).await.map_err(&fault)?;
-        let holder = holder.map_or("another run".to_owned(), |row| {
-            let (pid, name): (i32, String) = (row.get(0), row.get(1));
-            format!("`{name}` (server process {pid})")
-        });
-        Err(Error::unreachable(format!("{holder} is loading into `{}` now", self.names.shown))
-            .hint("run again when it is done; a run's id begins with its start in UTC"))
+        let run = run.to_owned();
+        Ok(Self { connector, known, names, spec, run, main, others, claimed, open: false, all: Vec::new() })
     }
 
     fn fault(&self, doing: &str) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
@@ -104,8 +76,30 @@ impl PgLoad {
         move |error| connector.explain(&doing, &error)
     }
 
+    /// The session for what stays whatever becomes of the insertion.
     fn side(&self) -> &Arc<Session> {
         self.others.first().unwrap_or(&self.main)
+    }
+
+    /// The sessions that fill staging.
+    fn staging(&self) -> &[Arc<Session>] {
+        if self.others.is_empty() { std::slice::from_ref(&self.main) } else { &self.others }
+    }
+
+    /// Whether everything happens inside the one transaction, and is taken back.
+    fn takes_back(&self) -> bool {
+        self.others.is_empty()
+    }
+
+    async fn write(&self, session: &Session, record: &Record) -> Result<()> {
+        super::journal::write(session, record).await.map_err(self.fault("cannot write the journal"))
+    }
+
+    /// Gives the session back to the target, with the lock.
+    fn hand_back(&self) {
+        if let Ok(mut claimed) = self.claimed.lock() {
+            *claimed = Some(self.main.clone());
+        }
     }
 
     fn staged<'a>(&'a self, destination: &'a Destination) -> Staged<'a> {
@@ -140,7 +134,19 @@ impl PgLoad {
 
 #[async_trait]
 impl Load for PgLoad {
+    async fn note(&mut self, record: &Record) -> Result<()> {
+        self.write(self.side(), record).await
+    }
+
+    async fn is_staged(&mut self, destination: &Destination, rows: u64) -> Result<bool> {
+        let counts = self.staged(destination).counts(self.side(), &self.run).await;
+        Ok(counts.map_err(self.fault("cannot look at what is staged"))? == Some((rows, rows)))
+    }
+
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
+        if self.takes_back() {
+            self.open().await?;
+        }
         let side = self.side().clone();
         let (connector, known) = (self.connector.clone(), self.known.clone());
         let keys = |client| Keys { connector: &connector, client, known: &known, request, control: true };
@@ -148,8 +154,11 @@ impl Load for PgLoad {
         if request.count == 0 {
             return apart.next().await;
         }
+        if let Some(block) = apart.reserved(&self.run).await? {
+            return Ok(block);
+        }
         if apart.sequence().is_some() {
-            return apart.reserve(&self.run).await;
+            return if self.takes_back() { apart.next().await } else { apart.reserve(&self.run).await };
         }
         if request.start != StartRowNumber::Auto {
             let block = apart.next().await?;
@@ -171,10 +180,15 @@ impl Load for PgLoad {
     }
 
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
+        if self.takes_back() {
+            self.open().await?;
+        }
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {
             privileges::refuse_taken(self.side(), &self.names, destination).await.map_err(&fault)??;
-            self.side().batch_execute(&self.staged(destination).make()).await.map_err(&fault)?;
+            let sql = self.staged(destination).make(&self.run);
+            let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
+            self.side().batch_execute(&sql).await.map_err(&fault)?;
         }
         Ok(())
     }
@@ -183,7 +197,7 @@ impl Load for PgLoad {
         let staged = self.staged(destination);
         let table = self.names.staging(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
-        let count = into.copy(&self.others, rows).await?;
+        let count = into.copy(self.staging(), rows).await?;
         // Enough to plan joins by.
         let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
         self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage rows"))?;
@@ -202,7 +216,7 @@ impl Load for PgLoad {
             })
             .collect();
         let table = self.names.staged_keys(&destination.table.name);
-        Destined { connector: &self.connector, table: &table, columns: &wires }.copy(&self.others, keys).await
+        Destined { connector: &self.connector, table: &table, columns: &wires }.copy(self.staging(), keys).await
     }
 
     async fn hold_mode(&mut self) -> Result<Mode> {
@@ -332,19 +346,33 @@ impl Load for PgLoad {
         Ok(())
     }
 
+    async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
+        self.write(&self.main, record).await
+    }
+
+    async fn transaction(&mut self) -> Result<Option<String>> {
+        let asked = self.main.query_one("SELECT pg_current_xact_id()::text", &[]).await;
+        Ok(Some(asked.map_err(self.fault("cannot commit"))?.get(0)))
+    }
+
     async fn commit(mut self: Box<Self>) -> Result<()> {
-        let sql = "SELECT pg_current_xact_id()::text";
-        let transaction: String = self.main.query_one(sql, &[]).await.map_err(self.fault("cannot commit"))?.get(0);
+        let transaction = self.transaction().await?;
         if let Err(error) = self.main.batch_execute("COMMIT").await {
             // Whatever the error is: a server that ends a session may have committed before.
-            return match outcome::committed(&self.connector, &self.run, &transaction).await? {
+            return match outcome::committed(&self.connector, &self.run, transaction.as_deref()).await? {
                 true => Ok(()),
                 false => Err(self.connector.explain("cannot commit", &error)),
             };
         }
-        // The next run need not wait for the server to notice that this session is gone.
-        let unlock = format!("SELECT pg_advisory_unlock({LOCK})");
-        self.main.batch_execute(&unlock).await.ok();
+        self.hand_back();
+        Ok(())
+    }
+
+    async fn roll_back(mut self: Box<Self>) -> Result<()> {
+        if self.open {
+            self.main.batch_execute("ROLLBACK").await.map_err(self.fault("cannot take back what was written"))?;
+        }
+        self.hand_back();
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ mod catalog;
 #[cfg(test)]
 mod catalog_tests;
 mod check;
+mod claim;
 #[cfg(test)]
 mod codec_tests;
 mod connect;
@@ -16,6 +17,7 @@ mod decode;
 mod domains;
 mod encode;
 mod fault;
+mod journal;
 mod keys;
 mod known;
 mod load;
@@ -50,16 +52,17 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup, Mode,
+    Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
     Preflight, RunRecord, Switch, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
+use crate::journal::Record;
 use crate::spec::{ConversionMode, LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use connect::{Connector, Session};
@@ -79,6 +82,9 @@ const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 /// How often a setup is tried when others set up at the same moment.
 const SETUP_TRIES: u32 = 5;
 
+/// The session with the lock of those who write; None while a load has it, or nobody here.
+type Claimed = Arc<std::sync::Mutex<Option<Arc<Session>>>>;
+
 /// A PostgreSQL database.
 pub struct PostgresTarget {
     connector: Arc<Connector>,
@@ -88,6 +94,8 @@ pub struct PostgresTarget {
     conversion_mode: ConversionMode,
     /// What questions are put to.
     session: Mutex<Session>,
+    /// The session with the lock of those who write, while it is held and no load is at work.
+    claimed: Claimed,
     known: OnceCell<Arc<PgCatalog>>,
     /// Whether the database was made now, from `create_from`.
     made: bool,
@@ -123,6 +131,7 @@ impl PostgresTarget {
             least_privilege: address.safeguards.least_privilege,
             conversion_mode: address.safeguards.conversion_mode.unwrap_or(ConversionMode::Required),
             session: Mutex::new(session),
+            claimed: Claimed::default(),
             known: OnceCell::new(),
             made: false,
             unfinished: false,
@@ -170,6 +179,15 @@ impl PostgresTarget {
         Ok(())
     }
 
+    /// The session that questions are put to, made anew where it was cut: what became of a run is noted behind whatever ended it.
+    async fn living(&self) -> Result<MutexGuard<'_, Session>> {
+        let mut session = self.session.lock().await;
+        if session.is_closed() {
+            *session = begin_session(&self.connector, "cannot write the journal").await?;
+        }
+        Ok(session)
+    }
+
     async fn known(&self) -> Result<Arc<PgCatalog>> {
         let read = async {
             let session = self.session.lock().await;
@@ -211,16 +229,17 @@ fn raced(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Which of these files, by table and hash, were loaded.
+/// Which of these files, by table and hash, were loaded by a run that was not rolled back.
 async fn loaded_files(client: &Client, files: &[(String, String)]) -> Result<Vec<LoadedFile>, tokio_postgres::Error> {
-    if !readable(client, "delta.file").await? {
+    if !readable(client, "delta.file").await? || !readable(client, "delta.event").await? {
         return Ok(Vec::new());
     }
     let (tables, hashes): (Vec<&str>, Vec<&str>) =
         files.iter().map(|(table, hash)| (table.as_str(), hash.as_str())).unzip();
-    let sql = "SELECT f.hash, f.table_name, f.name, f.run FROM delta.file AS f
+    let sql = "SELECT DISTINCT ON (a.place) f.hash, f.table_name, f.name, f.run FROM delta.file AS f
                JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (table_name, hash, place)
-                 ON f.table_name = a.table_name AND f.hash = a.hash ORDER BY a.place";
+                 ON f.table_name = a.table_name AND f.hash = a.hash
+               WHERE NOT EXISTS (SELECT FROM delta.event AS e WHERE e.run = f.run AND e.kind = 'rolled_back') ORDER BY a.place, f.run DESC";
     let found = client.query(sql, &[&tables, &hashes]).await?;
     Ok(found
         .iter()
@@ -339,10 +358,41 @@ impl Target for PostgresTarget {
         })
     }
 
-    async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
+    async fn claim(&self, run: &str) -> Result<()> {
+        let session = claim::take(&self.connector, &self.names, run).await?;
+        if let Ok(mut claimed) = self.claimed.lock() {
+            *claimed = Some(session);
+        }
+        Ok(())
+    }
+
+    async fn release(&self) -> Result<()> {
+        let claimed = self.claimed.lock().ok().and_then(|mut claimed| claimed.take());
+        if let Some(session) = claimed {
+            claim::release(&session).await;
+        }
+        Ok(())
+    }
+
+    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>> {
+        journal::read(&*self.living().await?, run).await.map_err(self.fault("cannot read the journal"))
+    }
+
+    async fn note(&self, record: &Record) -> Result<()> {
+        journal::write(&*self.living().await?, record).await.map_err(self.fault("cannot write the journal"))
+    }
+
+    async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool> {
+        outcome::committed(&self.connector, run, transaction).await
+    }
+
+    async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>> {
+        if self.claimed.lock().is_ok_and(|claimed| claimed.is_none()) {
+            self.claim(run).await?;
+        }
         let known = self.known().await?;
-        let load =
-            load::PgLoad::begin(self.connector.clone(), known, self.names.clone(), self.load.clone(), run).await?;
+        let (connector, names, spec) = (self.connector.clone(), self.names.clone(), self.load.clone());
+        let load = load::PgLoad::begin(connector, known, names, spec, run, self.claimed.clone(), intent).await?;
         Ok(Box::new(load))
     }
 

@@ -10,11 +10,12 @@ use crate::error::{Error, Result};
 /// How long the server is asked.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction.
+/// Whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction. Without a
+/// transaction to ask for, it has ended for sure: whoever asks holds the lock that its session had.
 ///
 /// # Errors
 /// Where nobody can tell.
-pub(super) async fn committed(connector: &Connector, run: &str, transaction: &str) -> Result<bool> {
+pub(super) async fn committed(connector: &Connector, run: &str, transaction: Option<&str>) -> Result<bool> {
     let begun = std::time::Instant::now();
     let mut why = Error::internal("nobody was asked");
     while begun.elapsed() < PATIENCE {
@@ -30,7 +31,7 @@ pub(super) async fn committed(connector: &Connector, run: &str, transaction: &st
     Err(Error::interrupted(format!(
         "the connection was cut during the commit, and whether run {run} was loaded is not known: {why}"
     ))
-    .hint(format!("when the server answers again, `pipeline runs` lists run {run} if it was loaded")))
+    .hint(format!("when the server answers again, `pipeline resume FILE {run}` finds out, and goes on where it was not loaded")))
 }
 
 enum Outcome {
@@ -40,7 +41,7 @@ enum Outcome {
     Unknown,
 }
 
-async fn ask(connector: &Connector, run: &str, transaction: &str) -> Result<Outcome> {
+async fn ask(connector: &Connector, run: &str, transaction: Option<&str>) -> Result<Outcome> {
     let doing = "cannot ask whether the run was committed";
     let session = super::begin_session(connector, doing).await?;
     let fault = |error| connector.explain(doing, &error);
@@ -55,6 +56,7 @@ async fn ask(connector: &Connector, run: &str, transaction: &str) -> Result<Outc
     Ok(match (there, status.as_deref()) {
         (Some(_), _) => Outcome::Committed,
         (None, Some("aborted")) => Outcome::Gone,
+        (None, None) if transaction.is_none() => Outcome::Gone,
         (None, Some("in progress")) => Outcome::Open,
         _ => Outcome::Unknown,
     })
@@ -82,14 +84,15 @@ mod tests {
         let session = connector.connect("cannot open").await.unwrap();
         let gone = noted(&session, "gone").await;
         session.batch_execute("ROLLBACK").await.unwrap();
-        assert!(!committed(&connector, "gone", &gone).await.unwrap());
-        assert!(!committed(&connector, "lost", "4000000000").await.unwrap());
+        assert!(!committed(&connector, "gone", Some(&gone)).await.unwrap());
+        assert!(!committed(&connector, "lost", Some("4000000000")).await.unwrap());
         let done = noted(&session, "done").await;
         session.batch_execute("COMMIT").await.unwrap();
-        assert!(committed(&connector, "done", &done).await.unwrap());
+        assert!(committed(&connector, "done", Some(&done)).await.unwrap());
         // One that is still on its way is waited for.
         let open = noted(&session, "open").await;
-        let (found, ended) = futures::join!(committed(&connector, "open", &open), session.batch_execute("COMMIT"));
+        let (found, ended) =
+            futures::join!(committed(&connector, "open", Some(&open)), session.batch_execute("COMMIT"));
         ended.unwrap();
         assert!(found.unwrap());
     }

@@ -257,7 +257,7 @@ async fn may_replicate(client: &Client) -> Asked<bool> {
 async fn taken(client: &Client, names: &Names, destination: &Destination) -> Asked<Option<String>> {
     for name in Names::staging_names(&destination.table.name) {
         let sql = "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                   WHERE n.nspname = $1 AND c.relname = $2 AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM $3";
+                   WHERE n.nspname = $1 AND c.relname = $2 AND NOT starts_with(coalesce(obj_description(c.oid, 'pg_class'), ''), $3)";
         if client.query_opt(sql, &[&names.staging, &name, &MARK]).await?.is_some() {
             return Ok(Some(format!(
                 "`{}.{name}` is a table of its own: choose another `target.staging`",

@@ -46,10 +46,24 @@ CREATE TABLE IF NOT EXISTS delta.run (
     id text COLLATE "C" PRIMARY KEY, pipeline text NOT NULL, started_at text NOT NULL, report text NOT NULL);
 CREATE TABLE IF NOT EXISTS delta.file (
     hash text COLLATE "C" NOT NULL, table_name text NOT NULL, name text NOT NULL,
-    run text NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, table_name));
+    run text NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, table_name, run));
 CREATE TABLE IF NOT EXISTS delta.block (
     table_name text NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text NOT NULL,
     reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_name, first));
+
+-- The journals of the runs. An entry is written before, or together with, what it says.
+CREATE TABLE IF NOT EXISTS delta.event (
+    run text COLLATE "C" NOT NULL, number integer NOT NULL, kind text NOT NULL, entry text NOT NULL, chain text NOT NULL,
+    PRIMARY KEY (run, number));
+-- Since version 2 the same file may be loaded by several runs: after a rollback, or where that was asked for.
+DO $setup$
+BEGIN
+    IF (SELECT cardinality(conkey) FROM pg_catalog.pg_constraint
+        WHERE conrelid = 'delta.file'::pg_catalog.regclass AND contype = 'p') = 2 THEN
+        ALTER TABLE delta.file DROP CONSTRAINT file_pkey, ADD PRIMARY KEY (hash, table_name, run);
+    END IF;
+END
+$setup$;
 
 -- The tables that are loaded. The functions below act on these and on no other.
 CREATE TABLE IF NOT EXISTS delta.loaded_table (
@@ -256,7 +270,7 @@ REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold
 GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze TO delta_loader;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT SELECT ON ALL TABLES IN SCHEMA delta TO delta_loader, delta_rollback;
-GRANT INSERT ON delta.run, delta.file, delta.block TO delta_loader;
+GRANT INSERT ON delta.run, delta.event, delta.file, delta.block TO delta_loader;
 
 -- Where rows are proven before they go live.
 CREATE SCHEMA IF NOT EXISTS {staging};

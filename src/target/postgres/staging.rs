@@ -11,7 +11,7 @@ use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{Destination, different};
 
-/// What the staging tables of this program carry, so that no other table is taken for one.
+/// What the staging tables of this program carry, so that no other table is taken for one; the run that filled them stands behind it.
 pub(super) const MARK: &str = "staging of the delta pipeline";
 
 /// A destination and how its staging is called.
@@ -56,22 +56,35 @@ impl Staged<'_> {
         wires
     }
 
-    /// SQL that makes both tables anew.
-    pub(super) fn make(&self) -> String {
+    /// SQL that makes both tables anew, for a run.
+    pub(super) fn make(&self, run: &str) -> String {
         let (rows, keys) = (self.rows(), self.names.staged_keys(self.table()));
         let typed = |name: &String| format!("{} {}", ident(name), self.known.staged_as(self.table(), name).1);
         let level = if self.destination.levelled { "_level integer NOT NULL, " } else { "" };
         let columns: String = self.destination.columns.iter().map(|name| format!(", {}", typed(name))).collect();
         let key: String = self.destination.key.iter().map(|name| format!(", {}", typed(name))).collect();
         format!(
-            "BEGIN; DROP TABLE IF EXISTS {rows}, {keys};
+            "DROP TABLE IF EXISTS {rows}, {keys};
              CREATE UNLOGGED TABLE {rows} ({level}_row integer NOT NULL{columns}) WITH (autovacuum_enabled = off);
              CREATE UNLOGGED TABLE {keys} (_row integer NOT NULL, legacy_key text COLLATE \"C\" NOT NULL{key}) WITH (autovacuum_enabled = off);
              COMMENT ON TABLE {rows} IS {mark}; COMMENT ON TABLE {keys} IS {mark};
-             {readable}; COMMIT",
-            mark = literal(MARK),
+             {readable}",
+            mark = literal(&mark(run)),
             readable = readable(&rows)
         )
+    }
+
+    /// How many rows and keys a run has staged; None where the tables are gone, or another run's.
+    pub(super) async fn counts(&self, client: &Client, run: &str) -> Result<Option<(u64, u64)>, tokio_postgres::Error> {
+        let (rows, keys) = (self.rows(), self.names.staged_keys(self.table()));
+        let sql = "SELECT count(*) = 2 FROM unnest($1::text[]) AS t (name)
+                   WHERE obj_description(to_regclass(t.name), 'pg_class') = $2";
+        if !client.query_one(sql, &[&[&rows, &keys].as_slice(), &mark(run)]).await?.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        let sql = format!("SELECT (SELECT count(*) FROM {rows}), (SELECT count(*) FROM {keys})");
+        let row = client.query_one(&sql, &[]).await?;
+        Ok(Some((row.get::<_, i64>(0).cast_unsigned(), row.get::<_, i64>(1).cast_unsigned())))
     }
 
     /// A staged value as production's column takes it.
@@ -119,6 +132,10 @@ impl Staged<'_> {
         let range = self.range(connector, client).await?;
         Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.live(), self.same_key()))
     }
+}
+
+fn mark(run: &str) -> String {
+    format!("{MARK}, run {run}")
 }
 
 /// SQL that lets the owner of the control functions, who need not be a superuser, read a staging table.

@@ -1,5 +1,5 @@
 //! One load into SQLite: a single transaction that begins with the write lock, so that no key, no reference and no row can
-//! be overtaken between reserving keys and committing.
+//! be overtaken between reserving keys and committing. Only what the journal says before that stands outside of it.
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -7,9 +7,10 @@ use futures::StreamExt;
 
 use super::refusal::Refusals;
 use super::values::Affinity;
-use super::{CONTROL_TABLES, Held, Names, compare, insert_batch, insert_sql, inserted, keys, mode, own, select};
+use super::{Held, Names, compare, control, insert_batch, insert_sql, inserted, keys, mode, own, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
+use crate::journal::Record;
 use crate::spec::ForeignKeys;
 use crate::target::{
     Batches, Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
@@ -31,18 +32,17 @@ impl SqliteLoad {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
         // Inside a transaction the switch does nothing.
         connection.pragma_update(None, "foreign_keys", foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
-        let mut load = Self { connection, names, run: run.to_owned(), foreign_keys, open: false };
-        load.connection.execute_batch("BEGIN IMMEDIATE").map_err(load.fault("cannot begin to write to"))?;
-        load.open = true;
-        own::refuse_taken(&load.connection, &load.names, &[])?;
-        load.make_control_tables().map_err(load.fault("cannot make the control tables in"))?;
-        Ok(load)
+        Ok(Self { connection, names, run: run.to_owned(), foreign_keys, open: false })
     }
 
-    fn make_control_tables(&self) -> rusqlite::Result<()> {
-        own::make_register(&self.connection)?;
-        self.connection.execute_batch(CONTROL_TABLES)?;
-        own::CONTROL.iter().try_for_each(|name| own::register(&self.connection, name))
+    /// Begins the transaction where it has not begun.
+    fn open(&mut self) -> Result<()> {
+        if !self.open {
+            self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.fault("cannot begin to write to"))?;
+            self.open = true;
+            control::make(&self.connection, &self.names)?;
+        }
+        Ok(())
     }
 
     fn make_staging_tables(&self, destination: &Destination) -> rusqlite::Result<()> {
@@ -97,7 +97,21 @@ fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator
 
 #[async_trait]
 impl Load for SqliteLoad {
+    async fn note(&mut self, record: &Record) -> Result<()> {
+        if self.open {
+            control::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+        } else {
+            control::note_alone(&self.connection, &self.names, record)
+        }
+    }
+
+    async fn is_staged(&mut self, _: &Destination, _: u64) -> Result<bool> {
+        // Staging is inside the transaction: what was cut off has left nothing.
+        Ok(false)
+    }
+
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
+        self.open()?;
         let block = keys::next_block(&self.connection, request, &self.names)?;
         if request.count > 0 {
             self.connection
@@ -111,10 +125,12 @@ impl Load for SqliteLoad {
     }
 
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        super::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
+        self.open()?;
+        control::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
+        self.open()?;
         own::refuse_taken(&self.connection, &self.names, destinations)?;
         destinations
             .iter()
@@ -145,6 +161,7 @@ impl Load for SqliteLoad {
     }
 
     async fn open_insertion(&mut self, _: &[Destination]) -> Result<(), Stopped> {
+        self.open()?;
         Ok(())
     }
 
@@ -237,9 +254,26 @@ impl Load for SqliteLoad {
         Ok(())
     }
 
+    async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
+        control::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+    }
+
+    async fn transaction(&mut self) -> Result<Option<String>> {
+        // Nobody else answers a COMMIT of SQLite's: it is in the file or it is not.
+        Ok(None)
+    }
+
     async fn commit(mut self: Box<Self>) -> Result<()> {
         self.connection.execute_batch("COMMIT").map_err(self.fault("cannot commit to"))?;
         self.open = false;
+        Ok(())
+    }
+
+    async fn roll_back(mut self: Box<Self>) -> Result<()> {
+        if self.open {
+            self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot take back what was written to"))?;
+            self.open = false;
+        }
         Ok(())
     }
 }

@@ -5,6 +5,8 @@
 
 mod catalog;
 mod check;
+mod claim;
+mod control;
 mod keys;
 mod load;
 mod mode;
@@ -20,39 +22,34 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use async_trait::async_trait;
 use futures::StreamExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, KeyRequest, Load, LoadedFile, Lookup,
-    Mode, Place, Preflight, RunRecord, Switch, Target, Test,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Intent, KeyRequest, Load, LoadedFile,
+    Lookup, Mode, Place, Preflight, RunRecord, Switch, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
+use crate::journal::Record;
 use crate::spec::{ConversionMode, CreateFrom, ForeignKeys};
 use catalog::Unreadable;
+use claim::Claim;
 use own::{Own, own_table_exists};
 use values::Collector;
 
 /// How long a statement waits for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Made where they are missing, in the transaction of the first run.
-const CONTROL_TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS delta_run (
-        id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, started_at TEXT NOT NULL, report TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS delta_file (
-        hash TEXT NOT NULL, table_name TEXT NOT NULL, name TEXT NOT NULL, run TEXT NOT NULL REFERENCES delta_run (id),
-        PRIMARY KEY (hash, table_name));
-    CREATE TABLE IF NOT EXISTS delta_block (
-        table_name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, run TEXT NOT NULL,
-        PRIMARY KEY (table_name, first));";
-
 /// A SQLite file.
 pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
+    /// The file; None for a database in memory.
+    file: Option<PathBuf>,
+    /// The lock of those who write, while it is held.
+    claim: Mutex<Option<Claim>>,
     names: Names,
     foreign_keys: ForeignKeys,
     /// Whether nothing may be written without conversion mode.
@@ -213,7 +210,9 @@ impl SqliteTarget {
                 // What is made now is no production yet.
                 let requires_mode = is_there && address.safeguards.conversion_mode == Some(ConversionMode::Required);
                 let connection = Arc::new(Mutex::new(connection));
-                Ok(Self { connection, names, foreign_keys: address.load.foreign_keys, requires_mode })
+                let file = file.exists().then_some(file);
+                let foreign_keys = address.load.foreign_keys;
+                Ok(Self { connection, file, claim: Mutex::default(), names, foreign_keys, requires_mode })
             }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
@@ -329,23 +328,6 @@ fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
         .exists([name])
 }
 
-/// Which of these files, by table and hash, were loaded.
-fn loaded_files(connection: &Connection, files: &[(String, String)]) -> rusqlite::Result<Vec<LoadedFile>> {
-    if !own_table_exists(connection, "delta_file")? {
-        return Ok(Vec::new());
-    }
-    let mut statement = connection
-        .prepare("SELECT hash, table_name, name, run FROM main.delta_file WHERE table_name = ?1 AND hash = ?2")?;
-    let mut found = Vec::new();
-    for file in files {
-        let file = statement.query_row([&file.0, &file.1], |row| {
-            Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
-        });
-        found.extend(file.optional()?);
-    }
-    Ok(found)
-}
-
 #[async_trait]
 impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
@@ -457,7 +439,7 @@ impl Target for SqliteTarget {
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        loaded_files(&*self.connection.lock().await, files).map_err(self.fault("cannot read the runs of"))
+        control::loaded_files(&*self.connection.lock().await, files).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
@@ -521,7 +503,33 @@ impl Target for SqliteTarget {
         switched.map_err(self.fault("cannot switch the conversion mode of"))
     }
 
-    async fn begin(&self, run: &str) -> Result<Box<dyn Load>> {
+    async fn claim(&self, run: &str) -> Result<()> {
+        let mut claim = self.claim.lock().await;
+        if let (None, Some(file)) = (claim.as_ref(), &self.file) {
+            *claim = Some(Claim::take(file, run, &self.names)?);
+        }
+        Ok(())
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.claim.lock().await.take();
+        Ok(())
+    }
+
+    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>> {
+        control::journal(&*self.connection.lock().await, run).map_err(self.fault("cannot read the journal in"))
+    }
+
+    async fn note(&self, record: &Record) -> Result<()> {
+        control::note_alone(&*self.connection.lock().await, &self.names, record)
+    }
+
+    async fn committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
+        control::committed(&*self.connection.lock().await, run).map_err(self.fault("cannot read the runs of"))
+    }
+
+    async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {
+        self.claim(run).await?;
         let connection = self.connection.clone().lock_owned().await;
         Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.foreign_keys)?))
     }

@@ -13,7 +13,7 @@ use crate::target::Destination;
 pub(super) const REGISTER: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
 /// The control tables; their names are fixed.
-pub(super) const CONTROL: [&str; 4] = ["delta_object", "delta_run", "delta_file", "delta_block"];
+pub(super) const CONTROL: [&str; 5] = ["delta_object", "delta_run", "delta_event", "delta_file", "delta_block"];
 
 /// The control table that is made when conversion mode is switched on first.
 pub(super) const MODE: &str = "delta_mode";

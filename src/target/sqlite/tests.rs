@@ -68,7 +68,7 @@ impl Place {
     /// Loads rows of a table: a key (the first column) and a text.
     async fn load(&self, run: &str, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
         let target = self.open(Access::Write)?;
-        let mut load = target.begin(run).await?;
+        let mut load = target.begin(run, Intent::Keep).await?;
         stage(load.as_mut(), destination, rows).await?;
         load.insert(destination).await?;
         load.append_key_map(destination).await?;
@@ -215,7 +215,7 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let place = Place::new("CREATE TABLE item (id STRING PRIMARY KEY, name UUID)");
     let item = place.destination("item", &["id", "name"]).await;
     let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r").await.unwrap();
+    let mut load = target.begin("r", Intent::Keep).await.unwrap();
     load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
     let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
     let row: ArrayRef = Arc::new(UInt32Array::from(vec![0]));
@@ -293,7 +293,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let value = 123_456_789_012_345_i128;
     let decimals = arrow::array::Decimal128Array::from(vec![value]).with_precision_and_scale(38, 18).unwrap();
     let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r").await.unwrap();
+    let mut load = target.begin("r", Intent::Keep).await.unwrap();
     load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
     let (row, key): (ArrayRef, ArrayRef) = (Arc::new(UInt32Array::from(vec![0])), Arc::new(Int64Array::from(vec![7])));
     let legacy: ArrayRef = Arc::new(StringArray::from(vec!["L"]));

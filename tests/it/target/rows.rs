@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
-use delta_pipeline::target::{Destination, Load, Refusal, RunRecord, Stopped, Target};
+use delta_pipeline::target::{Destination, Intent, Load, Refusal, RunRecord, Stopped, Target};
 use futures::{StreamExt, stream};
 
 /// A table and the rows that go into it: its columns by name.
@@ -104,7 +104,7 @@ fn all(parts: &[Part<'_>]) -> Vec<Destination> {
 
 /// Begins a load and stages everything.
 pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn Load>> {
-    let mut load = target.begin(run).await?;
+    let mut load = target.begin(run, Intent::Keep).await?;
     load.clean_staging(&all(parts)).await?;
     for part in parts {
         stage(load.as_mut(), part).await?;
@@ -129,7 +129,8 @@ pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<
     let mut load = begin(target, run, parts).await?;
     insert(load.as_mut(), parts).await.map_err(Error::from)?;
     load.record(&record(run), &[]).await?;
-    load.commit().await
+    load.commit().await?;
+    target.release().await
 }
 
 pub fn record(run: &str) -> RunRecord {

@@ -1,0 +1,146 @@
+//! How far a run is: what its steps tell while they work, for bars, lines and timings. Nothing of it is kept.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// A step of a run, in the order they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// The pipeline file, the catalog, the files' hashes: refuse early.
+    Prepare,
+    /// Files are read, values computed and cast, and each row is checked by itself.
+    Read,
+    /// Rows are checked against each other, the key map and production.
+    Check,
+    /// Keys are reserved and assigned.
+    Keys,
+    /// Rows are copied into staging.
+    Stage,
+    /// Staged rows are inserted into production, and the key map is appended.
+    Insert,
+    /// What is in production is held against what was meant, before the commit.
+    Reconcile,
+    /// Everything becomes visible.
+    Commit,
+    /// Every inserted row is read back.
+    Verify,
+}
+
+impl Step {
+    /// What is being done, for people.
+    pub const fn doing(self) -> &'static str {
+        match self {
+            Self::Prepare => "preparing",
+            Self::Read => "reading",
+            Self::Check => "checking",
+            Self::Keys => "assigning keys",
+            Self::Stage => "staging",
+            Self::Insert => "inserting",
+            Self::Reconcile => "reconciling",
+            Self::Commit => "committing",
+            Self::Verify => "reading back",
+        }
+    }
+}
+
+/// Something that goes on.
+#[derive(Debug, Clone)]
+pub enum Progress {
+    /// A step began.
+    Began(Step),
+    /// Rows of a table went through the step that is running.
+    Rows {
+        /// The table.
+        table: String,
+        /// How many more.
+        rows: u64,
+    },
+    /// A step ended.
+    Ended(Step, f64),
+    /// From here on the run of this id can be resumed.
+    Resumable(String),
+}
+
+/// How long a step took.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Timing {
+    /// The step.
+    pub step: Step,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+}
+
+/// Who is told.
+pub trait Listener: Send + Sync {
+    /// Is told what goes on.
+    fn hear(&self, progress: &Progress);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Listener for Silent {
+    fn hear(&self, _: &Progress) {}
+}
+
+/// The steps of one command: tells a listener, and keeps the time.
+pub struct Steps<'a> {
+    listener: &'a dyn Listener,
+    timings: Mutex<Vec<Timing>>,
+    resumable: AtomicBool,
+}
+
+impl<'a> Steps<'a> {
+    /// Steps that a listener is told of.
+    pub fn new(listener: &'a dyn Listener) -> Self {
+        Self { listener, timings: Mutex::new(Vec::new()), resumable: AtomicBool::new(false) }
+    }
+
+    /// Begins a step; it ends when the guard is dropped.
+    pub fn step(&self, step: Step) -> Running<'_> {
+        self.listener.hear(&Progress::Began(step));
+        Running { steps: self, step, since: Instant::now() }
+    }
+
+    /// Tells that rows of a table went through the running step.
+    pub fn rows(&self, table: &str, rows: u64) {
+        self.listener.hear(&Progress::Rows { table: table.to_owned(), rows });
+    }
+
+    /// Tells that the run can be resumed from here on.
+    pub fn resumable(&self, run: &str) {
+        self.resumable.store(true, Ordering::Relaxed);
+        self.listener.hear(&Progress::Resumable(run.to_owned()));
+    }
+
+    /// Whether the run can be resumed.
+    pub fn is_resumable(&self) -> bool {
+        self.resumable.load(Ordering::Relaxed)
+    }
+
+    /// The steps so far.
+    pub fn timings(&self) -> Vec<Timing> {
+        self.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
+    }
+}
+
+/// A step that is running.
+pub struct Running<'a> {
+    steps: &'a Steps<'a>,
+    step: Step,
+    since: Instant,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        if let Ok(mut timings) = self.steps.timings.lock() {
+            timings.push(Timing { step: self.step, seconds });
+        }
+        self.steps.listener.hear(&Progress::Ended(self.step, seconds));
+    }
+}

@@ -1,0 +1,199 @@
+//! What state a run is in: a fold over its journal.
+
+use super::event::{Entry, Event, Keys, Started};
+use crate::error::{Error, Result};
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// It is decided what is loaded; nothing is written.
+    Started,
+    /// Keys are reserved.
+    Reserved,
+    /// All rows are in staging.
+    Staged,
+    /// The commit may have happened: the target knows.
+    Committing,
+    /// The rows are in production.
+    Committed,
+    /// The rows are in production and were read back.
+    Verified,
+    /// It was given up, and nothing of it is in production.
+    Abandoned,
+    /// Its rows were taken out of production again.
+    RolledBack,
+}
+
+/// What is known of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// What the run is.
+    pub started: Started,
+    /// When it began, in UTC (RFC 3339).
+    pub since: String,
+    /// Who has it: whoever started it, or resumed it last.
+    pub by: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// The keys that it has.
+    pub blocks: Vec<Keys>,
+    /// The transaction that inserts, once its commit is on its way.
+    pub transaction: Option<String>,
+    /// The error that ended it, until somebody resumes it.
+    pub failed: Option<String>,
+}
+
+impl State {
+    /// Whether nothing of the run is in production, and it may still get there.
+    pub fn is_unfinished(&self) -> bool {
+        self.phase < Phase::Committed
+    }
+
+    /// Whether the run was cut off on its way: nothing tells how it ended.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_unfinished() && self.failed.is_none()
+    }
+
+    /// How a run ended, or where it is, in a few words.
+    pub const fn told(&self) -> &'static str {
+        match (self.phase, &self.failed) {
+            (Phase::Abandoned, _) => "given up",
+            (Phase::RolledBack, _) => "rolled back",
+            (Phase::Committed, _) => "loaded, not read back",
+            (Phase::Verified, _) => "loaded",
+            (_, Some(_)) => "failed",
+            (Phase::Started, None) => "cut off before keys",
+            (Phase::Reserved, None) => "cut off while staging",
+            (Phase::Staged, None) => "cut off while inserting",
+            (Phase::Committing, None) => "cut off while committing",
+        }
+    }
+}
+
+/// The state after one more entry.
+///
+/// # Errors
+/// Where the event does not fit the state.
+pub fn next(state: Option<State>, entry: &Entry) -> Result<State> {
+    let misfit = |state: Option<&State>| {
+        let told = state.map_or("not begun", State::told);
+        Error::internal(format!(
+            "entry {} of the journal of run {}, `{}`, does not fit a run that is {told}",
+            entry.number,
+            entry.run,
+            entry.event.kind()
+        ))
+        .hint("look at `journal.ndjson` in the run's folder, and report it")
+    };
+    let Some(mut state) = state else {
+        let Event::Started(started) = &entry.event else { return Err(misfit(None)) };
+        return Ok(State {
+            started: started.clone(),
+            since: entry.at.clone(),
+            by: entry.by.clone(),
+            phase: Phase::Started,
+            blocks: Vec::new(),
+            transaction: None,
+            failed: None,
+        });
+    };
+    let open = state.is_cut_off();
+    match (&entry.event, state.phase) {
+        (Event::BackedUp { .. }, _) if open => {}
+        (Event::Reserved { blocks }, Phase::Started | Phase::Reserved | Phase::Staged) if open => {
+            state.phase = Phase::Reserved;
+            state.blocks.clone_from(blocks);
+        }
+        (Event::Staged, Phase::Reserved) if open => state.phase = Phase::Staged,
+        (Event::Committing { transaction }, Phase::Staged) if open => {
+            state.phase = Phase::Committing;
+            state.transaction.clone_from(transaction);
+        }
+        (Event::Committed, Phase::Committing) if open => state.phase = Phase::Committed,
+        (Event::Verified, Phase::Committed) => state.phase = Phase::Verified,
+        (Event::Failed { reason }, _) if open => state.failed = Some(reason.clone()),
+        (Event::Resumed, phase) if phase <= Phase::Committed => {
+            // Whoever resumes has asked what became of the commit, and it did not happen.
+            state.phase = if phase == Phase::Committing { Phase::Staged } else { phase };
+            state.transaction = state.transaction.filter(|_| phase == Phase::Committed);
+            state.failed = None;
+            state.by.clone_from(&entry.by);
+            state.since.clone_from(&entry.at);
+        }
+        (Event::Abandoned, _) if state.is_unfinished() => state.phase = Phase::Abandoned,
+        (Event::RolledBack { .. }, Phase::Committed | Phase::Verified) => state.phase = Phase::RolledBack,
+        _ => return Err(misfit(Some(&state))),
+    }
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(event: Event) -> Entry {
+        Entry { version: 1, run: "r".into(), number: 1, at: "t".into(), by: "b".into(), event }
+    }
+
+    fn fold(events: &[Event]) -> Result<State> {
+        let mut state = None;
+        for event in events {
+            state = Some(next(state, &entry(event.clone()))?);
+        }
+        Ok(state.unwrap())
+    }
+
+    fn started() -> Event {
+        let (pipeline, plan, moment) = ("p".into(), "h".into(), "m".into());
+        Event::Started(Started { pipeline, plan, moment, tables: Vec::new() })
+    }
+
+    fn all() -> Vec<Event> {
+        vec![
+            started(),
+            Event::BackedUp { store: "s".into(), segments: 1, mappings: 2 },
+            Event::Reserved { blocks: Vec::new() },
+            Event::Staged,
+            Event::Committing { transaction: None },
+            Event::Committed,
+            Event::Verified,
+            Event::RolledBack { rows: 1 },
+        ]
+    }
+
+    #[test]
+    fn a_run_goes_from_step_to_step_and_no_step_is_left_out_or_repeated() {
+        assert_eq!(fold(&all()).unwrap().phase, Phase::RolledBack);
+        for left_out in [0, 2, 3, 4, 5] {
+            let mut events = all();
+            events.remove(left_out);
+            assert!(fold(&events).is_err(), "without event {left_out}");
+        }
+        for repeated in [0, 3, 4, 5, 6, 7] {
+            let mut events = all();
+            events.insert(repeated, events[repeated].clone());
+            assert!(fold(&events).is_err(), "with event {repeated} twice");
+        }
+    }
+
+    #[test]
+    fn what_was_cut_off_anywhere_is_resumed_or_given_up_and_what_is_committed_is_neither() {
+        for cut in 1..=5 {
+            let mut events = all();
+            events.truncate(cut);
+            assert!(fold(&events).unwrap().is_cut_off());
+            events.push(Event::Failed { reason: "why".into() });
+            assert!(!fold(&events).unwrap().is_cut_off());
+            assert!(fold(&[events.clone(), vec![Event::Staged]].concat()).is_err(), "a failed run goes on by itself");
+            let given_up = fold(&[events.clone(), vec![Event::Abandoned]].concat()).unwrap();
+            assert_eq!(given_up.phase, Phase::Abandoned);
+            assert!(fold(&[events.clone(), vec![Event::Abandoned, Event::Resumed]].concat()).is_err());
+            let resumed = fold(&[events, vec![Event::Resumed]].concat()).unwrap();
+            assert!(resumed.is_cut_off() && resumed.phase <= Phase::Staged);
+        }
+        assert!(fold(&[&all()[..6], &[Event::Abandoned]].concat()).is_err());
+        assert_eq!(fold(&[&all()[..6], &[Event::Resumed]].concat()).unwrap().phase, Phase::Committed);
+        assert!(fold(&[&all()[..7], &[Event::Resumed]].concat()).is_err());
+        assert!(fold(&[&all()[..5], &[Event::RolledBack { rows: 0 }]].concat()).is_err());
+    }
+}

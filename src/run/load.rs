@@ -1,0 +1,338 @@
+//! The route of a load, on one screen: keys, staging, insertion, reconciliation, commit, reading back; and the journal beside it, so that
+//! it can be gone on with from wherever it was cut off.
+
+use futures::StreamExt;
+use futures::stream;
+
+use super::resume::{self, Unfinished};
+use super::{Asked, Found, Session, examine, mock, session, verify, write_rejects};
+use crate::check::Examined;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps, stop_at};
+use crate::keys::{self, Keys};
+use crate::report::{Command, Report, Verdict};
+use crate::run::totals::Totals;
+use crate::target::{Block, Destination, Intent, Load, LoadedFile, RunRecord};
+
+/// What is wished of a run beside what the pipeline file says.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Do all of it and take it back: a mock run.
+    pub mock: bool,
+    /// Load files again that were loaded before.
+    pub allow_reload: bool,
+}
+
+/// Runs a pipeline: read, check, assign keys, stage, insert, reconcile, commit, verify. Production is written in one transaction: all
+/// tables and their key map, or nothing.
+///
+/// # Errors
+/// Where a file cannot be read, a file was loaded before, keys are not free, or production refuses a row: nothing is loaded then.
+pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Result<Report> {
+    let steps = Steps::new(listener);
+    let command = if wish.mock { Command::Mock } else { Command::Run };
+    let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(command) };
+    session.target.claim(&asked.run).await?;
+    let run = async {
+        if !wish.mock {
+            session.safeguards.admit(session.target.as_ref()).await?;
+            resume::refuse_cut_off(session).await?;
+        }
+        let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
+        report.rejects = write_rejects(session, &report.run, &examined)?;
+        if report.verdict != Verdict::Passed {
+            report.steps = steps.timings();
+            return Ok(report);
+        }
+        let mut journal = Journal::new(&report.run);
+        if !wish.mock {
+            mock::compare(session, &mut report)?;
+            journal = journal.mirrored(Mirror::open(&session.folder(&report.run))?);
+        }
+        let loading = Loading { session, examined, known, wish, steps: &steps, journal };
+        loading.go(report).await
+    };
+    let result = run.await;
+    end(session, &asked.run, &steps, result).await
+}
+
+/// Goes on with a run that was cut off or failed: it must be the same run still, and what it has finished is not done again.
+///
+/// # Errors
+/// As [`run`], and where the files, the pipeline or the verdicts on the rows are others than they were.
+pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn Listener) -> Result<Report> {
+    let steps = Steps::new(listener);
+    let run = unfinished.run();
+    session.target.claim(run).await?;
+    let resumed = async {
+        let (journal, state) = unfinished.again(session).await?;
+        let mut journal = journal.mirrored(Mirror::open(&session.folder(run))?);
+        if state.phase == Phase::Committed {
+            return resume::read_back(session, &mut journal, &steps).await;
+        }
+        session.safeguards.admit(session.target.as_ref()).await?;
+        let started_at = unfinished.started_at()?;
+        let asked = Asked { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
+        let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
+        resume::refuse_other(session, &state.started, &report, &examined, &known)?;
+        report.rejects = write_rejects(session, &report.run, &examined)?;
+        let loading = Loading { session, examined, known, wish: Wish::default(), steps: &steps, journal };
+        loading.go(report).await
+    };
+    let result = resumed.await;
+    end(session, run, &steps, result).await
+}
+
+/// Notes how a run failed, and gives the lock back. A run whose end cannot be noted counts as cut off.
+async fn end(session: &Session, run: &str, steps: &Steps<'_>, result: Result<Report>) -> Result<Report> {
+    let mut result = result;
+    if let Err(error) = &result
+        && error.kind() != Kind::Interrupted
+        && steps.is_resumable()
+        && let Err(unnoted) = resume::note_failure(session, run, error).await
+    {
+        let cut_off = Error::interrupted(format!("run {run} was cut off: {error}"));
+        result = Err(match unnoted.kind() {
+            Kind::Unreachable => cut_off.hint(format!(
+                "what is not committed is not in production; when the target answers again, `pipeline resume FILE {run}` goes on"
+            )),
+            _ => cut_off.and(&format!("; and its journal cannot be written: {unnoted}")),
+        });
+    }
+    let released = session.target.release().await;
+    result.and_then(|report| released.map(|()| report))
+}
+
+/// A load on its way.
+struct Loading<'a> {
+    session: &'a Session,
+    examined: Vec<Examined>,
+    known: Vec<LoadedFile>,
+    wish: Wish,
+    steps: &'a Steps<'a>,
+    journal: Journal,
+}
+
+impl Loading<'_> {
+    async fn go(mut self, mut report: Report) -> Result<Report> {
+        let (session, steps) = (self.session, self.steps);
+        let plan = &session.compiled.plan;
+        let destinations: Vec<_> = plan.tables.iter().map(crate::plan::Table::destination).collect();
+
+        let intent = if self.wish.mock { Intent::TakeBack } else { Intent::Keep };
+        let mut load = session.target.begin(&report.run, intent).await?;
+        stop_at("locked");
+        let before = self.journal.state().cloned();
+        let first = match before {
+            None => Event::Started(resume::started(session, &report, &self.examined, &self.known)),
+            Some(_) => Event::Resumed,
+        };
+        self.note(load.as_mut(), first).await?;
+        steps.resumable(&report.run);
+        stop_at("started");
+        // A run of the same files may have come in between where the lock does not reach.
+        let hashes: Vec<Vec<String>> =
+            report.tables.iter().map(|table| table.files.iter().map(|file| file.hash.clone()).collect()).collect();
+        let known = load.loaded_files(&session.asked(&hashes)).await?;
+        if known != self.known {
+            session.refuse_known(&hashes, &known)?;
+        }
+
+        let step = steps.step(Step::Keys);
+        let mut blocks: Vec<Option<Block>> = Vec::new();
+        for (at, table) in plan.tables.iter().enumerate() {
+            blocks.push(match keys::request(table, self.examined[at].accepted()) {
+                Some(request) => Some(load.reserve(&request).await?),
+                None => None,
+            });
+            report.tables[at].set_keys(table, blocks[at].as_ref());
+            stop_at("reserving");
+        }
+        let reserved = reserved(&blocks);
+        let mut staged = before.is_some_and(|state| state.phase >= Phase::Staged && state.blocks == reserved);
+        for (at, destination) in destinations.iter().enumerate() {
+            staged = staged && load.is_staged(destination, self.examined[at].accepted()).await?;
+        }
+        if !staged {
+            self.note(load.as_mut(), Event::Reserved { blocks: reserved }).await?;
+        }
+        let examined = std::mem::take(&mut self.examined);
+        let keys = Keys::assign(plan, &examined, &blocks)?;
+        drop(step);
+        stop_at("reserved");
+
+        let step = steps.step(Step::Stage);
+        let mut meant: Vec<Totals> = plan.tables.iter().map(Totals::new).collect();
+        if staged {
+            for (at, meant) in meant.iter_mut().enumerate() {
+                keys.rows(at)?.try_for_each(|batch| meant.add(&batch?))?;
+            }
+        } else {
+            load.clean_staging(&destinations).await?;
+            stop_at("cleaned");
+            for (at, destination) in destinations.iter().enumerate() {
+                let rows = keys.rows(at)?.map(|batch| {
+                    let batch = batch?;
+                    meant[at].add(&batch)?;
+                    steps.rows(&destination.table.name, batch.num_rows() as u64);
+                    stop_at("copying");
+                    keys.staged(at, batch)
+                });
+                let staged = load.stage(destination, stream::iter(rows).boxed()).await?;
+                let mapped = load.stage_keys(destination, stream::iter(keys.map(at)?).boxed()).await?;
+                expect(&destination.table.name, "staged", staged, examined[at].accepted())?;
+                expect(&destination.table.name, "mapped", mapped, staged)?;
+            }
+            self.note(load.as_mut(), Event::Staged).await?;
+        }
+        drop(step);
+        stop_at("staged");
+
+        let step = steps.step(Step::Insert);
+        let refused = |stopped| session.refused(stopped, &examined);
+        if !self.wish.mock {
+            let next = session.safeguards.resume(&report.run);
+            session.safeguards.admit_insertion(session.target.as_ref(), load.as_mut(), &next).await?;
+        }
+        load.open_insertion(&destinations).await.map_err(refused)?;
+        stop_at("insertion opened");
+        for (at, destination) in destinations.iter().enumerate() {
+            let inserted = load.insert(destination).await.map_err(refused)?;
+            expect(&destination.table.name, "inserted", inserted, examined[at].accepted())?;
+            let appended = load.append_key_map(destination).await.map_err(refused)?;
+            expect(&destination.table.name, "appended to the key map", appended, inserted)?;
+            report.tables[at].inserted = inserted;
+            steps.rows(&destination.table.name, inserted);
+            stop_at("inserting");
+        }
+        load.settle(&destinations).await.map_err(refused)?;
+        drop(step);
+
+        let step = steps.step(Step::Reconcile);
+        for (at, table) in plan.tables.iter().enumerate() {
+            meant[at].compare(table, load.as_mut()).await?;
+            // Nothing but a trigger can change a row between here and there, so where there is one, every row is looked at. A mock run
+            // has no later moment to do it.
+            if self.wish.mock || !table.catalog.triggers.is_empty() {
+                verify::before_commit(load.as_mut(), &destinations[at], &keys, at).await?;
+            }
+        }
+        drop(step);
+        stop_at("reconciled");
+
+        let step = steps.step(Step::Commit);
+        let transaction = load.transaction().await?;
+        self.note(load.as_mut(), Event::Committing { transaction }).await?;
+        if !self.wish.mock {
+            report.verdict = Verdict::Loaded;
+        }
+        report.steps = steps.timings();
+        load.record(&record(&report)?, &loaded_files(session, &report, &examined)).await?;
+        if self.wish.mock {
+            load.roll_back().await?;
+            drop(step);
+            report.steps = steps.timings();
+            mock::keep(session, &report)?;
+            return Ok(report);
+        }
+        session.safeguards.close(session.target.as_ref(), load.as_mut()).await?;
+        load.note_with_rows(&self.journal.record_unmirrored(Event::Committed)?).await?;
+        stop_at("recorded");
+        load.commit().await?;
+        stop_at("committed");
+        drop(step);
+        // From here on the rows are there, and what fails is no reason to say otherwise.
+        if let Err(error) = self.journal.mirror_last() {
+            report.warnings.push(error.to_string());
+        }
+        self.read_back(report, &destinations, &keys).await
+    }
+
+    /// Reads back what was committed, and brings statistics up to date meanwhile.
+    async fn read_back(mut self, mut report: Report, destinations: &[Destination], keys: &Keys<'_>) -> Result<Report> {
+        let (session, steps) = (self.session, self.steps);
+        let step = steps.step(Step::Verify);
+        let read_back = async {
+            for (at, destination) in destinations.iter().enumerate() {
+                verify::after_commit(session.target.as_ref(), destination, keys, at).await?;
+            }
+            Ok(())
+        };
+        let (read_back, analyzed): (Result<()>, _) = futures::join!(read_back, session.target.analyze(destinations));
+        read_back?;
+        stop_at("read back");
+        let noted = match self.journal.record(Event::Verified) {
+            Ok(record) => session.target.note(&record).await,
+            Err(error) => Err(error),
+        };
+        report.warnings.extend([analyzed, noted].into_iter().filter_map(Result::err).map(|error| error.to_string()));
+        drop(step);
+        report.steps = steps.timings();
+        Ok(report)
+    }
+
+    /// Adds an event to the journal; a mock run has none.
+    async fn note(&mut self, load: &mut dyn Load, event: Event) -> Result<()> {
+        if self.wish.mock {
+            return Ok(());
+        }
+        load.note(&self.journal.record(event)?).await
+    }
+}
+
+/// The blocks as the journal keeps them.
+fn reserved(blocks: &[Option<Block>]) -> Vec<journal::Keys> {
+    let blocks = blocks.iter().flatten().filter(|block| block.first <= block.last);
+    blocks.map(|block| journal::Keys { table: block.table.clone(), first: block.first, last: block.last }).collect()
+}
+
+pub(super) fn record(report: &Report) -> Result<RunRecord> {
+    let text = serde_json::to_string(report).map_err(|error| Error::internal(format!("the report: {error}")))?;
+    Ok(RunRecord {
+        id: report.run.clone(),
+        pipeline: report.pipeline.clone(),
+        started_at: report.started_at.clone(),
+        report: text,
+    })
+}
+
+/// The files to remember, so that they are not loaded again; one without rows may come again.
+fn loaded_files(session: &Session, report: &Report, examined: &[Examined]) -> Vec<LoadedFile> {
+    let mut files = Vec::new();
+    for (at, table) in report.tables.iter().enumerate() {
+        for (number, file) in table.files.iter().enumerate() {
+            if session::has_rows(&examined[at], number) {
+                let table = session.compiled.plan.tables[at].name.clone();
+                files.push(LoadedFile {
+                    hash: file.hash.clone(),
+                    table,
+                    name: file.name.clone(),
+                    run: report.run.clone(),
+                });
+            }
+        }
+    }
+    files
+}
+
+pub(super) fn expect(table: &str, what: &str, found: u64, meant: u64) -> Result<()> {
+    if found == meant {
+        return Ok(());
+    }
+    Err(Error::pipeline(format!("{found} rows of `{table}` were {what}, and {meant} were meant"))
+        .hint("nothing was loaded; a trigger of production that adds or drops rows looks like this"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::expect;
+    use crate::error::Kind;
+
+    #[test]
+    fn rows_that_a_trigger_drops_are_the_schemas_fault() {
+        assert!(expect("item", "inserted", 2, 2).is_ok());
+        let error = expect("item", "inserted", 1, 2).unwrap_err();
+        assert_eq!(error.kind(), Kind::Pipeline);
+        assert!(error.next_step().unwrap().contains("trigger"));
+    }
+}

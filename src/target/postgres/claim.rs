@@ -1,0 +1,46 @@
+//! The lock that those who write to a database take in turns: an advisory lock of the session that later inserts, so that it is
+//! gone when that session is, and nobody else can insert for the run that had it.
+
+use std::sync::Arc;
+
+use super::connect::{Connector, Session, refuse_pooling};
+use super::names::Names;
+use crate::engine::literal;
+use crate::error::{Error, Result};
+
+/// The number of the lock.
+const LOCK: &str = "7305516410";
+
+/// Takes the lock for a run, on a new session.
+///
+/// # Errors
+/// Where another session has it: whose, and since when.
+pub(super) async fn take(connector: &Connector, names: &Names, run: &str) -> Result<Arc<Session>> {
+    let doing = "cannot begin to write";
+    let session = super::begin_session(connector, doing).await?;
+    refuse_pooling(&session, connector).await?;
+    let fault = |error| connector.explain(doing, &error);
+    // All that another session is shown of this one; the server keeps 63 bytes of it.
+    let name = format!("run {run}, since {:.0}", jiff::Timestamp::now());
+    session.batch_execute(&format!("SET application_name = {}", literal(&name))).await.map_err(fault)?;
+    let sql = format!("SELECT pg_try_advisory_lock({LOCK})");
+    if session.query_one(&sql, &[]).await.map_err(fault)?.get(0) {
+        return Ok(Arc::new(session));
+    }
+    let sql = format!(
+        "SELECT a.pid, a.application_name, a.usename FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (l.classid::bigint << 32) | l.objid::bigint = {LOCK}"
+    );
+    let holder = session.query_opt(&sql, &[]).await.map_err(fault)?;
+    let holder = holder.map_or("another run".to_owned(), |row| {
+        let (pid, name, login): (i32, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
+        format!("{name}, by the login `{}` (server process {pid})", login.unwrap_or_default())
+    });
+    Err(Error::unreachable(format!("{holder} is loading into `{}` now", names.shown)).hint("run again when it is done"))
+}
+
+/// Gives the lock back: the next run need not wait for the server to notice that the session is gone.
+pub(super) async fn release(session: &Session) {
+    session.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await.ok();
+}

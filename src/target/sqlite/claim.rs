@@ -1,0 +1,78 @@
+//! The lock that those who write to a file take in turns: the operating system's, on a file beside the database, so that it is gone
+//! with the process that has it, however that ends. SQLite's own locks come later and say neither who nor since when.
+
+use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::Names;
+use crate::error::{Error, Result};
+
+/// The lock, while it is held. Its file stays, empty: to remove it would let two processes lock two files of one name.
+#[derive(Debug)]
+pub(super) struct Claim {
+    file: File,
+}
+
+impl Claim {
+    /// Takes the lock of a database for a run.
+    ///
+    /// # Errors
+    /// Where somebody else has it.
+    pub(super) fn take(database: &Path, run: &str, names: &Names) -> Result<Self> {
+        let path = PathBuf::from(format!("{}.delta-lock", database.display()));
+        let fault = |error: std::io::Error| {
+            Error::unreachable(format!("cannot lock `{}` for writing: {error}", names.shown))
+                .hint(format!("make the folder of the database and `{}` writable for this user", path.display()))
+        };
+        let mut file =
+            File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(fault)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(fault(error)),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Who has it may be writing its name at this moment.
+                if file.read_to_string(&mut holder).is_err() || holder.is_empty() {
+                    "another run".clone_into(&mut holder);
+                }
+                return Err(Error::unreachable(format!("{holder} is loading into `{}` now", names.shown))
+                    .hint("run again when it is done"));
+            }
+        }
+        let mut claim = Self { file };
+        let holder = format!("run {run}, since {:.0}, by {}", jiff::Timestamp::now(), crate::journal::writer());
+        claim.say(&holder).map_err(fault)?;
+        Ok(claim)
+    }
+
+    fn say(&mut self, text: &str) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Who comes next writes its own name; what is left there says nothing while nobody has the lock.
+        self.say("").ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_writer_is_told_who_has_the_lock_and_since_when_and_gets_it_when_that_one_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("p.db");
+        let names = Names { shown: "sqlite:p.db".into(), staging: "staging".into() };
+        let first = Claim::take(&database, "r1", &names).unwrap();
+        let error = Claim::take(&database, "r2", &names).unwrap_err().to_string();
+        assert!(error.contains("run r1, since 20") && error.contains("(process "), "{error}");
+        drop(first);
+        Claim::take(&database, "r2", &names).unwrap();
+    }
+}
