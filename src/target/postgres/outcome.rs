@@ -31,7 +31,9 @@ pub(super) async fn committed(connector: &Connector, run: &str, transaction: Opt
     Err(Error::interrupted(format!(
         "the connection was cut during the commit, and whether run {run} was loaded is not known: {why}"
     ))
-    .hint(format!("when the server answers again, `pipeline resume FILE {run}` finds out, and goes on where it was not loaded")))
+    .hint(format!(
+        "when the server answers again, `pipeline resume FILE {run}` finds out, and goes on where it was not loaded"
+    )))
 }
 
 enum Outcome {
