@@ -32,10 +32,12 @@ pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Resu
     let steps = Steps::new(listener);
     let command = if wish.mock { Command::Mock } else { Command::Run };
     let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(command) };
+    if !wish.mock {
+        session.safeguards.admit(session.target.as_ref()).await?;
+    }
     session.target.claim(&asked.run).await?;
     let run = async {
         if !wish.mock {
-            session.safeguards.admit(session.target.as_ref()).await?;
             resume::refuse_cut_off(session).await?;
         }
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::journal::{Event, Listener, Step};
-use delta_pipeline::run::{self, Request, Session};
+use delta_pipeline::journal::{Listener, Progress, Step};
+use delta_pipeline::run::{self, Request, Session, Wish};
 use delta_pipeline::safeguard::Window;
 use delta_pipeline::target::Access;
 use jiff::civil::{Time, Weekday};
@@ -356,8 +356,8 @@ fn a_window_that_cannot_be_is_a_problem_of_the_file_with_its_line() {
 struct At<F>(Step, F);
 
 impl<F: Fn() + Send + Sync> Listener for At<F> {
-    fn hear(&self, event: &Event) {
-        if matches!(event, Event::Began(step) if *step == self.0) {
+    fn hear(&self, event: &Progress) {
+        if matches!(event, Progress::Began(step) if *step == self.0) {
             self.1();
         }
     }
@@ -390,7 +390,7 @@ fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
                 std::thread::sleep(Duration::from_millis(50));
             }
         };
-        let error = runtime.block_on(run::run(&session, &At(Step::Stage, wait))).unwrap_err();
+        let error = runtime.block_on(run::run(&session, Wish::default(), &At(Step::Stage, wait))).unwrap_err();
         if error.kind() != Kind::Refused {
             let mut text = error.to_string();
             write!(text, "; hint: {}", error.next_step().unwrap_or_default()).unwrap();
@@ -420,15 +420,14 @@ fn a_run_that_reaches_the_end_of_its_window_stops_before_the_insertion() {
             "{said}"
         );
     }
-    // A file whose run was stopped is not remembered as loaded.
-    place.pipeline(&["run", "p.yaml"]).passes();
-    production.pipeline(&["run", "p.yaml"]).passes();
+    place.pipeline(&["resume", "p.yaml"]).passes();
+    production.pipeline(&["resume", "p.yaml"]).passes();
 }
 
 fn run_with(request: &Request, step: Step, does: impl Fn() + Send + Sync) -> Result<(), (Kind, String)> {
     let runtime = runtime();
     let session = runtime.block_on(Session::open(request, Access::Write)).unwrap();
-    let ran = runtime.block_on(run::run(&session, &At(step, does)));
+    let ran = runtime.block_on(run::run(&session, Wish::default(), &At(step, does)));
     ran.map(drop).map_err(|error| (error.kind(), format!("{error}; {}", error.next_step().unwrap_or_default())))
 }
 

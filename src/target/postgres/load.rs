@@ -225,6 +225,7 @@ impl Load for PgLoad {
     }
 
     async fn end_mode(&mut self) -> Result<()> {
+        self.open().await?;
         mode::end_with(&self.main, &self.run).await.map_err(self.fault("cannot end conversion mode"))
     }
 
@@ -336,6 +337,7 @@ impl Load for PgLoad {
     }
 
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
+        self.open().await?;
         let fault = self.fault("cannot note the run");
         let sql = "INSERT INTO delta.run (id, pipeline, started_at, report) VALUES ($1, $2, $3, $4)";
         self.main.execute(sql, &[&run.id, &run.pipeline, &run.started_at, &run.report]).await.map_err(&fault)?;
@@ -347,6 +349,7 @@ impl Load for PgLoad {
     }
 
     async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
+        self.open().await?;
         self.write(&self.main, record).await
     }
 

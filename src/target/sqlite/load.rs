@@ -152,11 +152,13 @@ impl Load for SqliteLoad {
     }
 
     async fn hold_mode(&mut self) -> Result<Mode> {
+        self.open()?;
         // The transaction has the file's write lock.
         mode::read(&self.connection).map_err(self.fault("cannot read the conversion mode of"))
     }
 
     async fn end_mode(&mut self) -> Result<()> {
+        self.open()?;
         mode::end_with(&self.connection, &self.run).map_err(self.fault("cannot end the conversion mode of"))
     }
 
@@ -236,6 +238,7 @@ impl Load for SqliteLoad {
     }
 
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
+        self.open()?;
         let fault = self.fault("cannot note the run in");
         self.connection
             .execute(
@@ -255,6 +258,7 @@ impl Load for SqliteLoad {
     }
 
     async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
+        self.open()?;
         control::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
     }
 

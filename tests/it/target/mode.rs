@@ -1,7 +1,7 @@
 //! Conversion mode: on for its time, ended by the load that it let in, and told for ever.
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::target::{Access, Mode, Switch};
+use delta_pipeline::target::{Access, Intent, Mode, Switch};
 use jiff::{SignedDuration, Timestamp};
 
 use super::live::{Live, On};
@@ -39,13 +39,14 @@ async fn switch(live: &Live, switch: &Switch) -> Mode {
 /// A load that does nothing but end the mode: committed, or dropped.
 async fn load(live: &Live, run: &str, commits: bool) -> Mode {
     let target = live.writer().await;
-    let mut load = target.begin(run).await.unwrap();
+    let mut load = target.begin(run, Intent::Keep).await.unwrap();
     let held = load.hold_mode().await.unwrap();
     assert!(held.on().is_some(), "{held:?}");
     load.end_mode().await.unwrap();
     load.record(&record(run), &[]).await.unwrap();
     if commits {
         load.commit().await.unwrap();
+        target.release().await.unwrap();
     } else {
         drop(load);
     }
