@@ -26,9 +26,9 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
     let run = run_id(started);
-    opened.target.claim(&run).await?;
     opened.target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
     opened.safeguards.admit(opened.target.as_ref()).await?;
+    opened.target.claim(&run).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let rows = map::read(mapping, &legacy_key, &destination)?;

@@ -338,6 +338,24 @@ fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
 }
 
 #[test]
+fn a_mock_run_is_bound_by_neither_and_ends_no_mode() {
+    let closed = window(2, 3);
+    let place = guarded_file(&format!("{{ conversion_mode: required, window: {closed} }}"));
+    let before = place.everything("p.db");
+    place.pipeline(&["run", "p.yaml", "--mock"]).passes();
+    assert_same(&place.everything("p.db"), &before);
+    place.pipeline(&["run", "p.yaml"]).fails(77, &["the window is closed", "not in conversion mode"]);
+
+    let production = guarded(&format!("{{ window: {closed} }}"));
+    let before = production.kept();
+    production.pipeline(&["run", "p.yaml", "--mock"]).passes();
+    assert_same(&production.kept(), &before);
+    production.pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "a night"]).passes();
+    production.pipeline(&["run", "p.yaml", "--mock"]).passes();
+    assert_eq!(production.database.number("SELECT count(*) FROM delta.mode WHERE ended_at IS NULL"), 1);
+}
+
+#[test]
 fn a_window_that_cannot_be_is_a_problem_of_the_file_with_its_line() {
     let place = guarded_file("{ window: { days: [sat, so], from: \"24:00\", to: \"06:00\", timezone: Europe/Belin } }");
     let checked = place.pipeline(&["check", "p.yaml"]);
@@ -445,6 +463,12 @@ fn a_mode_that_is_ended_on_the_way_stops_the_run_before_the_insertion() {
         "{said}"
     );
     assert_same(&place.production("p.db"), &before);
+    place.pipeline(&["resume", "p.yaml"]).fails(77, &["not in conversion mode", ": stop"]);
+    place.pipeline(&on).passes();
+    place.pipeline(&["resume", "p.yaml"]).passes();
+    assert_eq!(items(&place), 3);
+    let status = place.pipeline(&["mode", "status", "p.yaml"]).passes().stdout.clone();
+    assert!(status.contains(" is off: run "), "{status}");
 
     let production = guarded("{}");
     production.pipeline(&on).passes();
@@ -461,9 +485,11 @@ fn a_mode_that_is_ended_on_the_way_stops_the_run_before_the_insertion() {
             "{said}"
         );
         assert_same(&kept_but_mode(&production), &before);
+        production.pipeline(&["resume", "p.yaml"]).fails(77, &["not in conversion mode", why]);
         production.pipeline(&on).passes();
     }
-    production.pipeline(&["run", "p.yaml"]).passes();
+    production.pipeline(&["resume", "p.yaml"]).passes();
+    assert_eq!(production.count("account"), 5 + 10);
 }
 
 fn kept_but_mode(production: &Production) -> crate::support::Tables {
