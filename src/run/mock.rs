@@ -19,15 +19,16 @@ pub(super) fn keep(session: &Session, report: &Report) -> Result<()> {
     })
 }
 
-/// Warns of what a run does otherwise than the last mock run of the same files into the same target.
+/// Warns of what a run does otherwise than the last mock run of the same files, be it into this target or into a copy of it.
 pub(super) fn compare(session: &Session, report: &mut Report) -> Result<()> {
     let Some(mock) = last(session, report)? else { return Ok(()) };
     for table in &report.tables {
         let Some(then) = mock.tables.iter().find(|then| then.name == table.name) else { continue };
         let differences = differences(table, then);
         if !differences.is_empty() {
-            let run = &mock.run;
-            let text = format!("`{}`: other than in the mock run {run}: {}", table.name, differences.join(", "));
+            let into = if mock.target == report.target { String::new() } else { format!(" into {}", mock.target) };
+            let (name, run) = (&table.name, &mock.run);
+            let text = format!("`{name}`: other than in the mock run {run}{into}: {}", differences.join(", "));
             report.warnings.push(text);
         }
     }
@@ -44,7 +45,7 @@ fn differences(now: &TableReport, then: &TableReport) -> Vec<String> {
         ("accepted", now.accepted, then.accepted),
     ] {
         if now != then {
-            found.push(format!("{now} rows {what} instead of {then}"));
+            found.push(format!("{now} instead of {then} rows {what}"));
         }
     }
     if found.is_empty() && now.verdicts != then.verdicts {
@@ -59,7 +60,7 @@ fn differences(now: &TableReport, then: &TableReport) -> Vec<String> {
     found
 }
 
-/// The last mock run of the same files, tables and target.
+/// The last mock run of the same files and tables.
 fn last(session: &Session, report: &Report) -> Result<Option<Report>> {
     let Ok(folders) = std::fs::read_dir(&session.output) else { return Ok(None) };
     let mut paths: Vec<PathBuf> = folders.filter_map(|folder| Some(folder.ok()?.path().join(NAME))).collect();
@@ -74,8 +75,7 @@ fn last(session: &Session, report: &Report) -> Result<Option<Report>> {
             one.name == other.name
                 && one.files.iter().map(|file| &file.hash).eq(other.files.iter().map(|file| &file.hash))
         };
-        if mock.target == report.target
-            && mock.tables.len() == report.tables.len()
+        if mock.tables.len() == report.tables.len()
             && mock.tables.iter().zip(&report.tables).all(|(one, other)| same(one, other))
         {
             return Ok(Some(mock));

@@ -1,0 +1,130 @@
+//! Mock runs: all of it is done and taken back, and what they foretell comes true unless production moves.
+
+use serde_json::Value;
+
+use crate::production::{Production, SQL, tables};
+use crate::server::{Database, Server};
+use crate::support::{Place, assert_same};
+
+const CUSTOMER: &str = "pipelines/customer-delta.yaml";
+
+fn foretold(report: &Value) -> Vec<Value> {
+    let tables = report["tables"].as_array().unwrap().iter();
+    tables
+        .map(|table| {
+            let mut table = table.clone();
+            // A table's triggers and files are no promise.
+            table.as_object_mut().unwrap().remove("files");
+            table
+        })
+        .collect()
+}
+
+fn holds(mock: &Value, run: &Value) {
+    assert_eq!(mock["command"], "mock");
+    assert_eq!(mock["verdict"], "passed");
+    assert_eq!(foretold(mock), foretold(run), "keys, counts, verdicts and violations are the run's");
+    let warnings = run["warnings"].as_array().unwrap();
+    assert!(!warnings.iter().any(|warning| warning.as_str().unwrap().contains("mock run")), "{warnings:?}");
+}
+
+#[test]
+fn a_mock_run_leaves_every_byte_of_a_sqlite_file_and_foretells_the_run() {
+    let place = Place::samples_with_production();
+    let before = std::fs::read(place.path("pipelines/customer.db")).unwrap();
+    let mock = place.report(&["run", CUSTOMER, "--mock"], 0);
+    assert!(std::fs::read(place.path("pipelines/customer.db")).unwrap() == before, "the file was changed");
+    assert_eq!(mock["tables"][0]["inserted"], 487);
+    let steps: Vec<_> = mock["steps"].as_array().unwrap().iter().map(|step| step["step"].as_str().unwrap()).collect();
+    for step in ["read", "check", "keys", "stage", "insert", "reconcile"] {
+        assert!(steps.contains(&step), "{step} is measured: {steps:?}");
+    }
+    holds(&mock, &place.report(&["run", CUSTOMER], 0));
+}
+
+#[test]
+fn a_mock_run_into_a_copy_foretells_the_run_as_well_and_the_run_names_the_copy_where_they_differ() {
+    let place = Place::samples_with_production();
+    std::fs::copy(place.path("pipelines/customer.db"), place.path("copy.db")).unwrap();
+    place.pipeline(&["run", CUSTOMER, "--mock", "--target", "sqlite:copy.db"]).passes();
+    let person = "INSERT INTO person (person_id, person_type, last_name) VALUES (102500, 'B', 'Neu')";
+    place.open("pipelines/customer.db").execute_batch(person).unwrap();
+    let said = place.pipeline(&["run", CUSTOMER]);
+    let into = "into sqlite:copy.db: keys 102501 to 102987 instead of 102401 to 102887";
+    assert!(said.passes().stdout.contains(into), "{}", said.stdout);
+    assert_eq!(said.stdout.matches("other than in the mock run").count(), 1, "{}", said.stdout);
+}
+
+/// Everything that is in a database: all rows of all schemas, all relations, and where the sequences are.
+fn everything(database: &Database) -> crate::support::Tables {
+    let mut all = crate::support::Tables::new();
+    for schema in ["public", "delta", "staging"] {
+        all.extend(tables(database, schema));
+    }
+    let lines = |sql: &str| database.rows(sql).into_iter().map(|row| row.join("|")).collect();
+    let sequences = "SELECT schemaname, sequencename, coalesce(last_value::text, '') FROM pg_sequences ORDER BY 1, 2";
+    all.insert("the sequences".into(), lines(sequences));
+    let relations = "SELECT c.oid::text, c.relname, coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class AS c
+                     WHERE c.relnamespace::regnamespace::text IN ('public', 'delta', 'staging') ORDER BY 1, 2";
+    all.insert("the relations".into(), lines(relations));
+    all
+}
+
+#[test]
+fn a_mock_run_leaves_postgresql_as_it_was_with_its_sequences_and_staging_and_foretells_the_run() {
+    let place = Place::samples();
+    let database = Server::shared().database(&place.text("sample-data/production.postgres.sql"));
+    let at = |arguments: &[&str]| place.pipeline_with(arguments, &[("DATABASE_URL", &database.url())]);
+    let report = |arguments: &[&str]| -> Value {
+        let ran = at(&[arguments, &["--output", "json"]].concat());
+        serde_json::from_str(&ran.passes().stdout).unwrap()
+    };
+    at(&["setup", CUSTOMER]).passes();
+    let before = everything(&database);
+    let mock = report(&["run", CUSTOMER, "--mock"]);
+    assert_same(&everything(&database), &before);
+    holds(&mock, &report(&["run", CUSTOMER]));
+    // What the last run left in staging is there after another mock run.
+    place.write("sample-data/customer/meter.csv", "meter_ref,badge_no\n");
+    let staged = everything(&database);
+    at(&["run", CUSTOMER, "--mock", "--allow-reload"]);
+    assert_same(&everything(&database), &staged);
+}
+
+#[test]
+fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved_since() {
+    let production = Production::new(Server::shared(), SQL, "safeguards: { conversion_mode: required }\n");
+    production.pipeline(&["setup", "p.yaml"]).passes();
+    let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
+    let said = &mock.passes().stdout;
+    assert!(said.starts_with("small: mock run: 30 rows went into 2 tables, and were taken back\n"), "{said}");
+    production.pipeline(&["run", "p.yaml"]).fails(77, &["conversion mode"]);
+    production.write("safeguards: { conversion_mode: off }\n");
+    // Somebody takes three numbers, and one of the delta's accounts.
+    production.database.execute("INSERT INTO account (account_no) VALUES ('X-1'), ('X-2'), ('P-3')");
+    production.write("safeguards: { conversion_mode: off, max_rejects: 10% }\n");
+    let ran = production.pipeline(&["run", "p.yaml"]);
+    let said = &ran.passes().stdout;
+    for text in [
+        "`account`: other than in the mock run 2",
+        "1 instead of 0 rows rejected, 9 instead of 10 rows accepted, keys 9 to 17 instead of 6 to 15",
+        "`item`: other than in the mock run 2",
+        "2 instead of 0 rows rejected, 18 instead of 20 rows accepted, keys 6 to 23 instead of 6 to 25",
+    ] {
+        assert!(said.contains(text), "no {text:?} in\n{said}");
+    }
+}
+
+#[test]
+fn a_mock_run_that_production_refuses_says_why_and_leaves_nothing() {
+    let production = Production::ready();
+    production.database.execute(
+        "CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;
+         CREATE TRIGGER no BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION no()",
+    );
+    let before = everything(&production.database);
+    production.pipeline(&["run", "p.yaml", "--mock"]).fails(1, &["not today"]);
+    assert_same(&everything(&production.database), &before);
+    production.database.execute("DROP TRIGGER no ON item");
+    production.loads();
+}

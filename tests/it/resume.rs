@@ -1,0 +1,130 @@
+//! What is left of a run that did not end well, as its user sees it: `runs`, `resume`, Ctrl-C, and files that come again.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::production::{Holder, Production, until};
+use crate::support::{Place, number, strings};
+
+const TABLES: &str =
+    "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, owner INTEGER REFERENCES owner);
+    CREATE TABLE owner (id INTEGER PRIMARY KEY, code TEXT UNIQUE); INSERT INTO owner VALUES (1, 'a');";
+
+const PIPELINE: &str = "version: 1
+name: things
+target: { url: 'sqlite:p.db' }
+safeguards: { max_rejects: 50% }
+tables:
+  item:
+    source: { path: item.csv }
+    legacy_key: [ref]
+    key: { column: id }
+    existing: skip
+    relationships: [{ column: owner, from: [owner], to: owner, by: code }]
+    columns: { name: ref }
+";
+
+fn things() -> Place {
+    let place = Place::new();
+    place.database("p.db", TABLES);
+    place.write("p.yaml", PIPELINE);
+    place.write("item.csv", "ref,owner\nA,a\nB,b\nC,a\n");
+    place
+}
+
+#[test]
+fn a_file_that_was_loaded_is_loaded_again_only_where_that_is_asked_for_and_remembered() {
+    let place = things();
+    place.pipeline(&["run", "p.yaml"]).passes();
+    place.open("p.db").execute_batch("INSERT INTO owner VALUES (2, 'b')").unwrap();
+    place.write("same-bytes.csv", place.text("item.csv"));
+    place.write("p.yaml", PIPELINE.replace("item.csv", "same-bytes.csv"));
+    place.pipeline(&["run", "p.yaml"]).fails(77, &["loaded already", "`same-bytes.csv`", "as `item.csv`"]);
+    let report = place.report(&["run", "p.yaml", "--allow-reload"], 0);
+    assert_eq!((&report["tables"][0]["inserted"], &report["tables"][0]["skipped"]), (&1.into(), &2.into()));
+    assert!(report["warnings"].to_string().contains("loaded again as asked"), "{}", report["warnings"]);
+    let database = place.open("p.db");
+    assert_eq!(strings(&database, "SELECT name FROM item ORDER BY id"), ["A", "C", "B"]);
+    assert_eq!(number(&database, "SELECT count(*) FROM delta_file"), 2, "both runs are remembered for ever");
+    let told = place.pipeline(&["runs", "p.yaml", report["run"].as_str().unwrap()]);
+    assert!(told.passes().stdout.contains("1 of them loaded before"), "{}", told.stdout);
+}
+
+#[test]
+fn a_run_that_ended_is_not_gone_on_with() {
+    let place = things();
+    place.pipeline(&["resume", "p.yaml"]).fails(64, &["no run of `things`", "`pipeline runs FILE`"]);
+    let report = place.report(&["run", "p.yaml"], 0);
+    let run = report["run"].as_str().unwrap();
+    place.pipeline(&["resume", "p.yaml"]).fails(64, &["no run of `things`"]);
+    place.pipeline(&["resume", "p.yaml", run]).fails(77, &[run, "is loaded: there is nothing to go on with"]);
+    place.pipeline(&["resume", "p.yaml", "20200101T000000-0000"]).fails(64, &["there is no run"]);
+}
+
+#[test]
+fn a_run_that_failed_is_told_with_its_reason_and_gone_on_with_when_the_reason_is_gone() {
+    let place = things();
+    let trigger = "CREATE TRIGGER no BEFORE INSERT ON item BEGIN SELECT raise(ABORT, 'not on a Sunday'); END";
+    place.open("p.db").execute_batch(trigger).unwrap();
+    place.pipeline(&["run", "p.yaml"]).fails(1, &["not on a Sunday"]);
+    let told = place.pipeline(&["runs", "p.yaml"]);
+    assert!(told.passes().stdout.trim_end().ends_with(" failed"), "{}", told.stdout);
+    place.open("p.db").execute_batch("DROP TRIGGER no").unwrap();
+    // What the trigger did is part of the catalog that the plan was made of.
+    place
+        .pipeline(&["resume", "p.yaml"])
+        .fails(77, &["the schema of its tables, was changed", "pipeline rollback FILE 2"]);
+    place.open("p.db").execute_batch(trigger).unwrap();
+    place.pipeline(&["resume", "p.yaml"]).fails(1, &["not on a Sunday"]);
+    place.open("p.db").execute_batch("DROP TRIGGER no").unwrap();
+    // A run that failed stands in nobody's way.
+    let report = place.report(&["run", "p.yaml"], 0);
+    let runs = place.report(&["runs", "p.yaml"], 0);
+    let states: Vec<_> = runs.as_array().unwrap().iter().map(|run| run["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["failed", "loaded"]);
+    let failed = runs[0]["run"].as_str().unwrap();
+    let story = place.pipeline(&["runs", "p.yaml", failed]);
+    assert_eq!(story.passes().stdout.matches("failed, nothing was loaded: ").count(), 2, "{}", story.stdout);
+    assert!(story.stdout.contains("  resumed"), "{}", story.stdout);
+    assert_ne!(failed, report["run"].as_str().unwrap());
+    let mirror = place.text(&format!("runs/{failed}/journal.ndjson"));
+    let kinds: Vec<_> = mirror.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()).collect();
+    assert_eq!(
+        kinds.last().unwrap()["event"]["failed"]["reason"].as_str().map(|text| text.contains("Sunday")),
+        Some(true)
+    );
+}
+
+#[test]
+fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_go_on_with() {
+    let production = Production::ready();
+    production.write("load: { lock_timeout: 60s }\nsafeguards: { conversion_mode: off }\n");
+    let holder = Holder::new(&production.database.url());
+    holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
+    let url = production.database.local_url("postgres");
+    let child = Command::new(assert_cmd::cargo::cargo_bin("pipeline"))
+        .args(["run", "p.yaml"])
+        .env("DATABASE_URL", &url)
+        .current_dir(production.place.path(""))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    until(&production.database, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted");
+    let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(stopped.success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains("stopped: nothing was loaded\n\nhint: `pipeline resume p.yaml 2"), "{said}");
+    holder.execute("ROLLBACK");
+    std::thread::sleep(Duration::from_millis(200));
+    production.pipeline(&["run", "p.yaml"]).fails(75, &["was cut off", "pipeline resume FILE 2"]);
+    let before = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
+    production.pipeline(&["resume", "p.yaml"]).passes();
+    assert_eq!((production.count("account"), production.count("item")), (15, 25));
+    let after = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
+    assert_eq!(after, before, "the keys that were reserved are used");
+    let story = production.database.rows("SELECT kind FROM delta.event ORDER BY number").concat().join(" ");
+    assert_eq!(story, "started reserved staged resumed committing committed verified", "staging is not filled twice");
+}
