@@ -5,7 +5,7 @@ use comfy_table::{ContentArrangement, Table as Grid, presets};
 use super::args::Output;
 use super::tell::{json, say};
 use crate::error::{Error, Result};
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, moment};
 use crate::report::{self, Command, Report};
 use crate::run::{Opened, Request};
 use crate::target::Access;
@@ -104,9 +104,4 @@ fn story(run: &Run) -> String {
         told += &report::story(&run.journal);
     }
     told
-}
-
-/// A moment without its fractions.
-fn moment(at: &str) -> String {
-    at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ")
 }

@@ -191,6 +191,11 @@ pub(super) fn link(chain: &str, entry: &str) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// A moment of an entry without its fractions: `2026-11-24 18:14:02`.
+pub fn moment(at: &str) -> String {
+    at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ")
+}
+
 /// Who writes: `user@machine (process 42)`.
 pub fn writer() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".into());

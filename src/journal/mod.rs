@@ -10,7 +10,7 @@ mod progress;
 mod state;
 mod stop;
 
-pub use event::{Entry, Event, Input, Keys, Loading, Record, Started, VERSION, writer};
+pub use event::{Entry, Event, Input, Keys, Loading, Record, Started, VERSION, moment, writer};
 pub use mirror::Mirror;
 pub use progress::{Listener, Progress, Running, Silent, Step, Steps, Timing};
 pub use state::{Phase, State, next};

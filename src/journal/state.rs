@@ -62,7 +62,7 @@ impl State {
             (Phase::Committed, _) => "loaded, not read back",
             (Phase::Verified, _) => "loaded",
             (_, Some(_)) => "failed",
-            (Phase::Started, None) => "cut off before keys",
+            (Phase::Started, None) => "cut off",
             (Phase::Reserved, None) => "cut off while staging",
             (Phase::Staged, None) => "cut off while inserting",
             (Phase::Committing, None) => "cut off while committing",

@@ -1,6 +1,6 @@
 //! The story of a run: its journal, a line an entry.
 
-use crate::journal::{Entry, Event};
+use crate::journal::{Entry, Event, moment};
 
 use super::text::number;
 
@@ -12,8 +12,7 @@ pub fn story(entries: &[Entry]) -> String {
         // Who writes is said where it changes.
         let by = if entry.by == writer { String::new() } else { format!(", by {}", entry.by) };
         writer = &entry.by;
-        let at = entry.at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ");
-        let line = format!("  {at}  {}{by}", event(&entry.event));
+        let line = format!("  {}  {}{by}", moment(&entry.at), event(&entry.event));
         told += &line.replace(|char: char| char.is_control(), "\u{fffd}");
         told.push('\n');
     }

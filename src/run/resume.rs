@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Opened, Session};
 use crate::check::Examined;
 use crate::error::{Error, Result};
-use crate::journal::{Event, Input, Journal, Loading, Mirror, Phase, Started, State, Step, Steps};
+use crate::journal::{Event, Input, Journal, Loading, Mirror, Phase, Started, State, Step, Steps, moment};
 use crate::report::Report;
 use crate::target::{LoadedFile, Target};
 
@@ -116,10 +116,10 @@ pub(super) async fn refuse_cut_off(session: &Session) -> Result<()> {
         {
             let run = journal.run();
             return Err(Error::interrupted(format!(
-                "run {run} of this pipeline was {} on {} by {}",
+                "run {run} of this pipeline was {}; {} began with it on {} (UTC)",
                 state.told(),
-                state.since,
-                state.by
+                state.by,
+                moment(&state.since)
             ))
             .hint(format!(
                 "`pipeline resume FILE {run}` goes on with it, `pipeline rollback FILE {run}` gives it up; nothing of it is in production"
