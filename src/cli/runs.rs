@@ -12,7 +12,7 @@ use crate::target::Access;
 
 /// What is known of one run: its report where it was committed, its journal where it has one.
 #[derive(serde::Serialize)]
-struct Run {
+struct Listed {
     run: String,
     pipeline: String,
     state: &'static str,
@@ -47,7 +47,7 @@ pub(super) async fn tell(request: &Request, wanted: Option<&str>, output: Output
 }
 
 /// All runs, oldest first.
-async fn read(opened: &Opened) -> Result<Vec<Run>> {
+async fn read(opened: &Opened) -> Result<Vec<Listed>> {
     let mut reports = Vec::new();
     for record in &opened.target.runs().await? {
         reports.push(Report::read(record)?);
@@ -56,7 +56,7 @@ async fn read(opened: &Opened) -> Result<Vec<Run>> {
     for journal in Journal::read_all(&opened.target.journal(None).await?)? {
         let Some(state) = journal.state() else { continue };
         let at = reports.iter().position(|report| report.run == journal.run());
-        runs.push(Run {
+        runs.push(Listed {
             run: journal.run().to_owned(),
             pipeline: state.started.pipeline.clone(),
             state: state.told(),
@@ -67,7 +67,7 @@ async fn read(opened: &Opened) -> Result<Vec<Run>> {
         });
     }
     // What has no journal: mappings that were brought in, and runs of a version before there were journals.
-    runs.extend(reports.into_iter().map(|report| Run {
+    runs.extend(reports.into_iter().map(|report| Listed {
         run: report.run.clone(),
         pipeline: report.pipeline.clone(),
         state: "loaded",
@@ -80,7 +80,7 @@ async fn read(opened: &Opened) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-fn list(runs: &[Run]) -> String {
+fn list(runs: &[Listed]) -> String {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     grid.set_header(["run", "pipeline", "command", "began (UTC)", "tables", "rows", "state"]);
@@ -95,7 +95,7 @@ fn list(runs: &[Run]) -> String {
 }
 
 /// The report where there is one, and then what happened, entry by entry.
-fn story(run: &Run) -> String {
+fn story(run: &Listed) -> String {
     let mut told = run.report.as_ref().map(report::text).unwrap_or_default();
     if !run.journal.is_empty() {
         if !told.is_empty() {
