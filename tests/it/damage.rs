@@ -3,6 +3,7 @@
 
 use crate::invariants::{After, Before};
 use crate::scene::{Delta, FILE, On, Scene};
+use crate::support::tell;
 
 /// A damage: what it is, the invariant that it breaks, and how it is done; the constraints that would forbid it are off.
 struct Damage {
@@ -124,6 +125,32 @@ const DAMAGES: &[Damage] = &[
         sql: "DELETE FROM parent WHERE code = 'B-1'",
     },
     Damage {
+        what: "an entry of the journal is changed",
+        invariant: 6,
+        sql: "UPDATE {event} SET entry = replace(entry, '2', '3') WHERE run = '{RUN}' AND kind = 'reserved'",
+    },
+    Damage {
+        what: "an entry of the journal has another kind",
+        invariant: 6,
+        sql: "UPDATE {event} SET kind = 'staged' WHERE run = '{RUN}' AND kind = 'reserved'",
+    },
+    Damage {
+        what: "an entry of the journal is gone",
+        invariant: 6,
+        sql: "DELETE FROM {event} WHERE run = '{RUN}' AND kind = 'staged'",
+    },
+    Damage {
+        what: "the last entry of the journal is gone",
+        invariant: 6,
+        sql: "DELETE FROM {event} WHERE run = '{RUN}' AND kind = 'verified'",
+    },
+    Damage {
+        what: "an entry is put into the journal",
+        invariant: 6,
+        sql: "INSERT INTO {event} SELECT run, number + 1, kind, entry, chain FROM {event} WHERE run = '{RUN}' AND kind = 'verified'",
+    },
+    Damage { what: "the journal is gone", invariant: 6, sql: "DELETE FROM {event} WHERE run = '{RUN}'" },
+    Damage {
         what: "a file of the run is forgotten",
         invariant: 7,
         sql: "DELETE FROM {file} WHERE run = '{RUN}' AND table_name = 'part'",
@@ -172,7 +199,7 @@ fn all_are_found(on: On) {
             missed.push(format!("{} is no violation of invariant {}: {found:#?}", damage.what, damage.invariant));
         }
     }
-    eprintln!("{on:?}: {} damages planted, {} found", DAMAGES.len(), DAMAGES.len() - missed.len());
+    tell(&format!("{on:?}: {} damages planted, {} found", DAMAGES.len(), DAMAGES.len() - missed.len()));
     assert!(missed.is_empty(), "{}", missed.join("\n"));
 }
 

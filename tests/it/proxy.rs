@@ -23,7 +23,7 @@ pub enum Cut {
     AfterCommit,
     /// Nothing moves for some time, and then the last COMMIT is lost with its connection.
     Stalled(Duration),
-    /// After so many bytes of copied rows.
+    /// After so many bytes of rows that are copied into staging.
     Copied(usize),
 }
 
@@ -122,14 +122,17 @@ impl Line {
         let (from, mut to) = (&connection.client, &connection.server);
         let startup = packet(from, Vec::new())?;
         to.write_all(&startup)?;
-        let mut notes_the_run = false;
+        let (mut notes_the_run, mut stages) = (false, false);
         loop {
             let message = message(from)?;
             let text = &message[5..];
             match message[0] {
                 // Simple and prepared statements.
-                b'Q' | b'P' => notes_the_run |= text.windows(22).any(|part| part == b"INSERT INTO delta.run "),
-                b'd' => {
+                b'Q' | b'P' => {
+                    notes_the_run |= has(text, b"INSERT INTO delta.run ");
+                    stages = has(text, b"COPY \"staging\".");
+                }
+                b'd' if stages => {
                     let copied = self.copied.fetch_add(text.len(), Ordering::SeqCst) + text.len();
                     if matches!(self.cut, Cut::Copied(most) if copied >= most) && self.now() {
                         // A message that ends in its middle.
@@ -197,6 +200,10 @@ impl Connection {
             drop(stream.shutdown(Shutdown::Both));
         }
     }
+}
+
+fn has(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|found| found == part)
 }
 
 /// A message with its type.

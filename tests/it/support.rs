@@ -167,6 +167,11 @@ impl Ran {
     }
 }
 
+/// Says something that is seen whether the test passes or not.
+pub fn tell(line: &str) {
+    std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes()).unwrap();
+}
+
 pub fn is_production(table: &str) -> bool {
     !["staging_", "delta_", "sqlite_"].iter().any(|prefix| table.starts_with(prefix))
 }

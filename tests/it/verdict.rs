@@ -9,7 +9,7 @@ use crate::invariants::{After, Before};
 use crate::proxy::{Cut, Proxy};
 use crate::scene::{Delta, FILE, On, Scene};
 use crate::server::Server;
-use crate::support::Ran;
+use crate::support::{Ran, tell};
 
 /// How many cuts there are: 24, or four times as many as `PIPELINE_CRASH_ROUNDS` says.
 fn tries() -> usize {
@@ -78,7 +78,7 @@ fn cutting_the_connection_around_the_commit_always_gives_the_right_verdict() {
     for ((cut, said), count) in &told {
         eprintln!("{cut}: {count} times {said:?}, and so it was");
     }
-    eprintln!("{} cuts, {} right verdicts", tries(), told.values().sum::<usize>());
+    tell(&format!("{} cuts around COMMIT, {} right verdicts", tries(), told.values().sum::<usize>()));
     assert!(told.keys().all(|(_, said)| *said != Said::Unknown), "the server was there to be asked: {told:?}");
 }
 
@@ -108,7 +108,7 @@ fn cut_once(scene: &Scene, cut: Cut, name: &str, before: &str) -> Said {
 #[test]
 fn a_network_that_stalls_or_fails_while_rows_are_copied_leaves_nothing_and_the_run_can_be_repeated() {
     let scene = Scene::new(On::Postgres);
-    for (name, cut) in [("S", Cut::Stalled(Duration::from_secs(2))), ("C", Cut::Copied(1)), ("D", Cut::Copied(1500))] {
+    for (name, cut) in [("S", Cut::Stalled(Duration::from_secs(2))), ("C", Cut::Copied(1)), ("D", Cut::Copied(1000))] {
         assert_eq!(cut_once(&scene, cut, name, "A"), Said::Nothing, "{cut:?}");
         let delta = Delta::new(name, 8, Some("A"));
         let before = Before::of(&scene);

@@ -1,0 +1,188 @@
+//! The program is killed, by SIGKILL, at every point where it leaves something behind, and the run is resumed: all invariants
+//! hold then.
+//!
+//! Each point once: `bash tests/run -- crash`. Fifty times each, with a second kill on the way back:
+//! `PIPELINE_CRASH_ROUNDS=50 bash tests/run -- crash verdict`.
+
+/// Makes two tests of a function of the kind of target.
+macro_rules! on_both {
+    ($($name:ident => $test:ident;)*) => {$(
+        mod $name {
+            #[test]
+            fn sqlite() {
+                super::$test(crate::scene::On::Sqlite);
+            }
+
+            #[test]
+            fn postgres() {
+                super::$test(crate::scene::On::Postgres);
+            }
+        }
+    )*};
+}
+
+mod faults;
+mod resume;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::chain;
+use crate::invariants::{After, Before};
+use crate::scene::{Delta, FILE, On, Scene};
+use crate::support::{Ran, tell};
+
+/// A point at which the program is killed.
+struct Point {
+    /// The failpoint, and what it does the first times that it is come by.
+    at: &'static str,
+    what: &'static str,
+    /// Whether a journal tells of the run already.
+    noted: bool,
+    /// Whether its rows are in production already.
+    loaded: bool,
+}
+
+const fn point(at: &'static str, what: &'static str) -> Point {
+    Point { at, what, noted: true, loaded: false }
+}
+
+const POINTS: &[Point] = &[
+    Point { noted: false, ..point("locked=return", "the lock is held") },
+    point("started=return", "the plan is noted"),
+    point("reserving=return", "the keys of one table are reserved"),
+    point("reserved=return", "all keys are reserved"),
+    point("cleaned=return", "staging is clean"),
+    point("copying=return", "the first rows are copied"),
+    point("copying=2*off->return", "the last table is copied"),
+    point("staged=return", "everything is staged"),
+    point("insertion opened=return", "the last transaction is begun"),
+    point("inserting=return", "one table is inserted"),
+    point("inserting=2*off->return", "all tables are inserted"),
+    point("reconciled=return", "it is reconciled"),
+    point("recorded=return", "the run's row is written, and COMMIT is not sent"),
+    Point { loaded: true, ..point("committed=return", "it is committed, and the journal's copy does not tell") },
+    Point { loaded: true, ..point("read back=return", "it is read back, and no journal tells") },
+];
+
+/// What was done, for the last line of a test.
+#[derive(Default)]
+struct Done {
+    kills: AtomicUsize,
+    resumes: AtomicUsize,
+    runs: AtomicUsize,
+}
+
+impl Done {
+    fn tell(&self, on: On) {
+        let [kills, resumes, runs] = [&self.kills, &self.resumes, &self.runs].map(|count| count.load(Ordering::SeqCst));
+        tell(&format!("crash, {on:?}: {kills} kills, {resumes} resumes, {runs} runs anew; all invariants held"));
+    }
+}
+
+fn rounds() -> usize {
+    std::env::var("PIPELINE_CRASH_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number"))
+}
+
+/// A scene with a delta that is to be loaded, and what was before.
+struct Trial<'a> {
+    scene: Scene,
+    delta: Delta,
+    before: Before,
+    done: &'a Done,
+}
+
+impl<'a> Trial<'a> {
+    fn new(scene: Scene, done: &'a Done) -> Self {
+        let delta = Delta::new("B", 14, Some("A"));
+        scene.give(&delta);
+        let before = Before::of(&scene);
+        Self { scene, delta, before, done }
+    }
+
+    /// Runs a command that is killed on its way; false where it never comes to the point and is done instead.
+    fn is_killed(&self, arguments: &[&str], at: &str) -> bool {
+        let ran = self.scene.pipeline_with(arguments, &[("FAILPOINTS", at)]);
+        assert!(ran.code == -9 || ran.code == 0, "{arguments:?} at {at:?}: {ran:?}");
+        self.done.kills.fetch_add(usize::from(ran.code == -9), Ordering::SeqCst);
+        ran.code == -9
+    }
+
+    fn kill(&self, at: &str) {
+        assert!(self.is_killed(&["run", FILE], at), "it never comes to {at:?}");
+    }
+
+    /// Kills the run; all of it is there then, or nothing. Only the journal's copy may be an entry ahead.
+    fn kill_at(&self, point: &Point) {
+        self.kill(point.at);
+        let mut after = After::of(&self.before, &self.delta, &self.scene, &[], None);
+        after.violations.retain(|violation| violation.invariant != 6);
+        assert_eq!(after.holds(point.what).loaded.is_some(), point.loaded, "{}", point.what);
+    }
+
+    /// The run that the journal tells of beside the earlier ones.
+    fn run(&self) -> String {
+        let kept = chain::kept(&self.scene);
+        let new = kept.iter().rev().find(|entry| !self.before.has_run(&entry.run));
+        new.expect("the journal tells of the run").run.clone()
+    }
+
+    /// Waits until the journal tells of an event of the run.
+    fn until_told(&self, kind: &str) {
+        let begun = Instant::now();
+        let is_told = |entry: &chain::Kept| entry.kind == kind && !self.before.has_run(&entry.run);
+        while !chain::kept(&self.scene).iter().any(is_told) {
+            assert!(begun.elapsed() < Duration::from_mins(1), "{kind} never happens");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Makes the run's journal one of a newer version, with a chain that holds.
+    fn written_by_a_newer_version(&self, run: &str) {
+        let mut chain = String::new();
+        for entry in chain::kept(&self.scene).iter().filter(|entry| entry.run == run) {
+            let text = entry.entry.replacen("\"version\":1", "\"version\":99", 1);
+            chain = chain::link(&chain, &text);
+            self.scene.execute(&format!(
+                "UPDATE {} SET entry = '{}', chain = '{chain}' WHERE run = '{run}' AND number = {}",
+                self.scene.control("event"),
+                text.replace('\'', "''"),
+                entry.number
+            ));
+        }
+    }
+
+    /// Goes on with the run: it is there then, once, and nothing else is changed.
+    fn resume(&self, what: &str) {
+        let ran = self.scene.pipeline(&["resume", FILE]);
+        assert_eq!(ran.code, 0, "resuming after {what}: {ran:?}");
+        self.done.resumes.fetch_add(1, Ordering::SeqCst);
+        self.is_loaded(&format!("resumed after {what}"));
+    }
+
+    fn is_loaded(&self, what: &str) {
+        let again = || self.scene.pipeline(&["run", FILE]);
+        let after = After::of(&self.before, &self.delta, &self.scene, &[], Some(&again));
+        assert!(after.holds(what).loaded.is_some(), "nothing is loaded, {what}");
+    }
+
+    /// The same delta may come again; it gets other keys.
+    fn run_anew(&self, what: &str) {
+        let before = Before::of(&self.scene);
+        self.scene.pipeline(&["run", FILE]).passes();
+        self.done.runs.fetch_add(1, Ordering::SeqCst);
+        let again = || self.scene.pipeline(&["run", FILE]);
+        let after = After::of(&before, &self.delta, &self.scene, &[], Some(&again));
+        assert!(after.holds(&format!("run anew after {what}")).loaded.is_some());
+    }
+}
+
+/// Holds that a command is refused with a code and texts, and changes nothing.
+fn is_refused(scene: &Scene, arguments: &[&str], code: i32, texts: &[&str]) -> Ran {
+    let before = (scene.production(), scene.remembered());
+    let ran = scene.pipeline(arguments);
+    ran.fails(code, texts);
+    assert_eq!(before, (scene.production(), scene.remembered()), "{arguments:?} changed something");
+    ran
+}
