@@ -12,12 +12,14 @@
 //! | 2 | [`plan`] | pipeline file + catalog → plan: pure data |
 //! | 2 | [`safeguard`] | what must hold before anything is written: conversion mode, window |
 //! | 2 | [`source`] | delta files → batches with file and line |
+//! | 2 | [`backup`] | the key map's segments in a store |
 //! | 1 | [`engine`] | DataFusion, and the rows of the delta |
 //! | 1 | [`target`] | production, staging and control tables, behind one trait |
 //! | 0 | [`spec`] | the pipeline file as the user wrote it |
 //! | 0 | [`journal`] | what happens in a run, as events |
 //! | 0 | [`error`] | what can go wrong, by whose fault it is |
 
+pub mod backup;
 pub mod check;
 pub mod cli;
 pub mod engine;

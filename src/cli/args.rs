@@ -137,10 +137,34 @@ pub(super) enum KeymapCommand {
         #[arg(long)]
         table: String,
     },
-    /// Prove that every key of the key map is in production
+    /// Write what the store lacks of the key map, read back and verified
+    Backup {
+        /// The pipeline file
+        file: PathBuf,
+    },
+    /// List what each run mapped, and what of it is in the store
+    List {
+        /// The pipeline file
+        file: PathBuf,
+    },
+    /// Prove that every key of the key map is in production, and that the store has what the key map has
     Verify {
         /// The pipeline file
         file: PathBuf,
+    },
+    /// Put earlier mappings back that the key map lacks: append only, all of them or none
+    Restore {
+        /// The pipeline file
+        file: PathBuf,
+        /// Only what this run had mapped
+        #[arg(long)]
+        run: Option<String>,
+        /// Only the mappings of this table
+        #[arg(long)]
+        table: Option<String>,
+        /// Go on with the store of the target of this id, whose control tables were lost
+        #[arg(long, value_name = "ID")]
+        adopt: Option<String>,
     },
 }
 

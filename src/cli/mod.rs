@@ -2,6 +2,7 @@
 
 mod args;
 mod explain;
+mod keymap;
 mod mode;
 mod progress;
 mod runs;
@@ -20,10 +21,10 @@ use clap::CommandFactory;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Listener, Silent};
 use crate::report::Verdict;
-use crate::run::{self, Opened, Request, Session, Wish, keymap};
+use crate::run::{self, Opened, Request, Session, Wish};
 use crate::spec;
 use crate::target::Access;
-use args::{Command, Global, KeymapCommand, LogFormat, Output};
+use args::{Command, Global, LogFormat, Output};
 use progress::{Interrupt, Watched};
 use tell::{ReportFiles, count, json, print_error, say, tell};
 
@@ -147,30 +148,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             say(&session.compiled.secrets.mask(&explain::text(&session)))?;
             Ok(0)
         }
-        Command::Keymap { command } => match command {
-            KeymapCommand::Import { file, mapping, table } => {
-                let opened = Opened::open(&global.request(&file), Access::Write).await?;
-                let result = keymap::import(&opened, &mapping, &table)
-                    .await
-                    .map_err(|error| error.masked(&opened.document.secrets))?;
-                let found = &result.tables[0];
-                say(&match global.output {
-                    Output::Json => json(&result)?,
-                    _ => format!(
-                        "{table}: {} read, {} there already, {} brought in\n",
-                        count(found.read, "mapping"),
-                        found.skipped,
-                        found.inserted
-                    ),
-                })?;
-                Ok(0)
-            }
-            KeymapCommand::Verify { file } => {
-                let opened = Opened::open(&global.request(&file), Access::Read).await?;
-                let verified = keymap::verify(&opened).await.map_err(|error| error.masked(&opened.document.secrets))?;
-                verify_keymap(&verified, global.output)
-            }
-        },
+        Command::Keymap { command } => keymap::execute(&global, command).await,
         Command::Mode { command } => mode::mode(&global, command).await,
         Command::Schema => {
             say(&json(&spec::json_schema())?)?;
@@ -226,28 +204,4 @@ async fn setup(request: &Request, print: bool) -> Result<u8> {
         }
     }
     Ok(0)
-}
-
-fn verify_keymap(verified: &[keymap::Verified], output: Output) -> Result<u8> {
-    let holds = verified.iter().all(|table| table.missing.is_empty());
-    if output == Output::Json {
-        say(&json(&verified)?)?;
-    } else if verified.is_empty() {
-        say("the key map is empty\n")?;
-    }
-    if output != Output::Json {
-        for table in verified {
-            let verdict = match table.missing.as_slice() {
-                [] => "every key is in production".to_owned(),
-                missing => format!(
-                    "{} not in production: legacy keys {}{}",
-                    if missing.len() == 1 { "1 key is".to_owned() } else { format!("{} keys are", missing.len()) },
-                    missing.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", "),
-                    if missing.len() > 10 { ", …" } else { "" }
-                ),
-            };
-            say(&format!("{}: {}, {verdict}\n", table.table, count(table.mappings, "mapping")))?;
-        }
-    }
-    Ok(if holds { 0 } else { Kind::Data.exit_code() })
 }

@@ -86,8 +86,11 @@ fn list(runs: &[Listed]) -> String {
     grid.set_header(["run", "pipeline", "command", "began (UTC)", "tables", "rows", "state"]);
     for run in runs {
         let rows: u64 = run.report.iter().flat_map(|report| &report.tables).map(|table| table.inserted).sum();
-        let imported = run.report.as_ref().is_some_and(|report| report.command == Command::Import);
-        let command = if imported { "keymap import" } else { "run" };
+        let command = match run.report.as_ref().map(|report| report.command) {
+            Some(Command::Import) => "keymap import",
+            Some(Command::Restore) => "keymap restore",
+            _ => "run",
+        };
         let (began, names, rows) = (moment(&run.began), run.tables.join(", "), rows.to_string());
         grid.add_row([&run.run, &run.pipeline, command, &began, &names, &rows, run.state]);
     }

@@ -16,6 +16,8 @@ pub enum Step {
     Read,
     /// Rows are checked against each other, the key map and production.
     Check,
+    /// What the store lacks of the key map's history goes there.
+    Backup,
     /// Keys are reserved and assigned.
     Keys,
     /// Rows are copied into staging.
@@ -37,6 +39,7 @@ impl Step {
             Self::Prepare => "preparing",
             Self::Read => "reading",
             Self::Check => "checking",
+            Self::Backup => "backing up",
             Self::Keys => "assigning keys",
             Self::Stage => "staging",
             Self::Insert => "inserting",

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::journal::Timing;
 use crate::plan::{Compiled, Key, Origin, Table};
 use crate::spec::Severity;
-use crate::target::{Block, RunRecord};
+use crate::target::{Block, RunRecord, Segment};
 
 /// The version of the JSON report.
 pub const VERSION: u32 = 1;
@@ -48,10 +48,41 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The tables, in the order they are loaded.
     pub tables: Vec<TableReport>,
+    /// What became of the key map; None where nothing is loaded.
+    #[serde(default)]
+    pub key_map: Option<KeyMapReport>,
     /// The steps, with their wall-clock seconds.
     pub steps: Vec<Timing>,
     /// The folder with the reject files, a CSV and a Parquet file a table; None where nothing was rejected.
     pub rejects: Option<String>,
+}
+
+/// The key map of a run: what was backed up of it, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyMapReport {
+    /// The store, without secrets; None where the pipeline file names none.
+    pub store: Option<String>,
+    /// How many segments the store had already.
+    pub there: u64,
+    /// The segments that went there before anything was written.
+    pub backed_up: Vec<Segment>,
+    /// The run's own segments that went there after the commit; empty in the report that the target keeps, which is older.
+    pub own: Vec<Segment>,
+    /// By table of the run, how many mappings there are.
+    pub tables: Vec<MappingsReport>,
+}
+
+/// The mappings of one table, as the key map's ledger has them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappingsReport {
+    /// The table.
+    pub table: String,
+    /// Those of earlier runs, before this one.
+    pub before: u64,
+    /// Those that this run appended.
+    pub appended: u64,
+    /// All that there are now.
+    pub now: u64,
 }
 
 /// What was asked for.
@@ -70,6 +101,8 @@ pub enum Command {
     Mock,
     /// Bringing in a key map.
     Import,
+    /// Putting back a key map.
+    Restore,
 }
 
 /// How it ended.
@@ -150,6 +183,14 @@ impl Report {
             Error::internal(format!("the report of run {} cannot be read: {error}", record.id))
                 .hint("a newer version of this program wrote it: use that one")
         })
+    }
+
+    /// Notes what a run appended to the key map of a table.
+    pub fn append_mappings(&mut self, at: usize, appended: u64) {
+        if let Some(table) = self.key_map.as_mut().and_then(|key_map| key_map.tables.get_mut(at)) {
+            table.appended = appended;
+            table.now = table.before + appended;
+        }
     }
 }
 

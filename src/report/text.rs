@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
-use super::{Command, Report, TableReport, Verdict};
+use super::{Command, KeyMapReport, MappingsReport, Report, TableReport, Verdict};
 use crate::spec::Severity;
+use crate::target::Segment;
 
 /// The report as text. There is no colour in it, so it says the same everywhere.
 pub fn text(report: &Report) -> String {
@@ -18,6 +19,9 @@ pub fn text(report: &Report) -> String {
     let notes = if report.command == Command::Plan { report.notes.as_slice() } else { &[] };
     parts.push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings) + &listed("note: ", notes));
     parts.push(listed("rejects: ", report.rejects.as_slice()));
+    if let Some(told) = report.key_map.as_ref().and_then(|key_map| key_map_told(report, key_map)) {
+        parts.push(told);
+    }
     let steps: Vec<_> =
         report.steps.iter().map(|timing| format!("{} {:.2} s", timing.step.doing(), timing.seconds)).collect();
     let mut last = String::new();
@@ -92,6 +96,39 @@ fn violations(report: &Report) -> Option<String> {
     grid.row(0)?;
     align(&mut grid, 2);
     Some(lines(&grid))
+}
+
+/// What became of the key map, step by step; None where nothing was loaded.
+fn key_map_told(report: &Report, key_map: &KeyMapReport) -> Option<String> {
+    if report.verdict != Verdict::Loaded {
+        return None;
+    }
+    let sum = |count: fn(&MappingsReport) -> u64| key_map.tables.iter().map(count).sum::<u64>();
+    let (before, appended, now) = (sum(|table| table.before), sum(|table| table.appended), sum(|table| table.now));
+    let rows = |segments: &[Segment]| number(segments.iter().map(|segment| segment.rows).sum());
+    let backed_up = match &key_map.store {
+        None => "not backed up (no `safeguards.backup`)".to_owned(),
+        Some(store) if key_map.there == 0 && key_map.backed_up.is_empty() => {
+            format!("backed up in {store}: there was nothing yet")
+        }
+        Some(store) => format!(
+            "backed up in {store}: {} segments were there, {} with {} mappings went there now",
+            number(key_map.there),
+            number(key_map.backed_up.len() as u64),
+            rows(&key_map.backed_up)
+        ),
+    };
+    let own = match key_map.own.as_slice() {
+        [] => String::new(),
+        own => format!(" · {} of them backed up as well", rows(own)),
+    };
+    Some(format!(
+        "  key map: {backed_up}\n           staging emptied · {appended} keys mapped · {} rows loaded · {before} earlier mappings there again, {now} now{own}\n",
+        number(report.tables.iter().map(|table| table.inserted).sum()),
+        appended = number(appended),
+        before = number(before),
+        now = number(now),
+    ))
 }
 
 fn grid(header: &[&str]) -> Grid {

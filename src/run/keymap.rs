@@ -1,5 +1,6 @@
 //! The key map's history: bringing in the mapping of the initial conversion, and proving that what is there holds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,11 +13,12 @@ use futures::stream;
 use super::Opened;
 use super::load::record;
 use super::session::run_id;
+use crate::backup::{self, Store, whole};
 use crate::engine::{Mask, list, shown};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::keys::map;
 use crate::report::{Command, FileReport, Report, TableReport, VERSION, Verdict};
-use crate::target::{Access, Destination, Intent, Lookup, Place, Target};
+use crate::target::{Access, Destination, Intent, Lookup, Place, Segment, Target};
 
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
 ///
@@ -32,37 +34,14 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let rows = map::read(mapping, &legacy_key, &destination)?;
-    let new = new_rows(opened.target.as_ref(), &destination, mapping, &rows).await?;
+    let new = new_rows(opened.target.as_ref(), &destination, &mapping.display().to_string(), &rows).await?;
     let (read, count) = (rows.num_rows() as u64, new.num_rows() as u64);
-    let report = Report {
-        version: VERSION,
-        run: run.clone(),
-        pipeline: opened.document.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default(),
-        command: Command::Import,
-        target: opened.shown.clone(),
-        started_at: started.to_string(),
-        verdict: if count == 0 { Verdict::Empty } else { Verdict::Loaded },
-        reasons: Vec::new(),
-        warnings: Vec::new(),
-        notes: Vec::new(),
-        tables: vec![TableReport {
-            name: table.to_owned(),
-            files: vec![FileReport { name: mapping.display().to_string(), bytes: 0, hash: String::new() }],
-            read,
-            rejected: 0,
-            skipped: read - count,
-            accepted: count,
-            inserted: count,
-            verdicts: String::new(),
-            keys: None,
-            checks: Vec::new(),
-            left_to_production: Vec::new(),
-            triggers: Vec::new(),
-        }],
-        steps: Vec::new(),
-        rejects: None,
-    };
+    let verdict = if count == 0 { Verdict::Empty } else { Verdict::Loaded };
+    let file = FileReport { name: mapping.display().to_string(), bytes: 0, hash: String::new() };
+    let tables = vec![mapped(table, vec![file], read, count)];
+    let mut report = Report { run: run.clone(), ..report(opened, Command::Import, started, verdict, tables) };
     if count > 0 {
+        super::backup::before_import(opened).await?;
         let mut load = opened.target.begin(&run, Intent::Keep).await?;
         load.clean_staging(std::slice::from_ref(&destination)).await?;
         load.stage_keys(&destination, stream::iter([Ok(new)]).boxed()).await?;
@@ -73,12 +52,57 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
         super::load::expect(table, "appended to the key map", appended, count)?;
         load.record(&record(&report)?, &[]).await?;
         load.commit().await?;
+        report.warnings.extend(super::backup::after_import(opened).await);
     }
     opened.target.release().await?;
     Ok(report)
 }
 
-fn destination(opened: &Opened, table: &str) -> Result<Destination> {
+/// The report of a command that brings mappings in.
+pub(super) fn report(
+    opened: &Opened,
+    command: Command,
+    started: jiff::Timestamp,
+    verdict: Verdict,
+    tables: Vec<TableReport>,
+) -> Report {
+    Report {
+        version: VERSION,
+        run: run_id(started),
+        pipeline: opened.document.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default(),
+        command,
+        target: opened.shown.clone(),
+        started_at: started.to_string(),
+        verdict,
+        reasons: Vec::new(),
+        warnings: Vec::new(),
+        notes: Vec::new(),
+        tables,
+        key_map: None,
+        steps: Vec::new(),
+        rejects: None,
+    }
+}
+
+/// A table of such a report.
+pub(super) fn mapped(table: &str, files: Vec<FileReport>, read: u64, count: u64) -> TableReport {
+    TableReport {
+        name: table.to_owned(),
+        files,
+        read,
+        rejected: 0,
+        skipped: read - count,
+        accepted: count,
+        inserted: count,
+        verdicts: String::new(),
+        keys: None,
+        checks: Vec::new(),
+        left_to_production: Vec::new(),
+        triggers: Vec::new(),
+    }
+}
+
+pub(super) fn destination(opened: &Opened, table: &str) -> Result<Destination> {
     let found = opened.catalog.table(table).ok_or_else(|| {
         Error::usage(format!("production has no table `{table}`"))
             .hint(format!("its tables are {}", list(&opened.catalog.names())))
@@ -91,18 +115,18 @@ fn destination(opened: &Opened, table: &str) -> Result<Destination> {
     Ok(destination)
 }
 
-/// The rows of a mapping that the key map does not have yet, held against it and against production.
-async fn new_rows(
+/// The rows of a mapping that the key map does not have yet, held against it and against production; `mapping` is what it is called.
+pub(super) async fn new_rows(
     target: &dyn Target,
     destination: &Destination,
-    mapping: &Path,
+    mapping: &str,
     rows: &RecordBatch,
 ) -> Result<RecordBatch> {
     let table = &destination.table.name;
     let contradiction = |row: u32, what: String| {
         let legacy = shown(rows.column(1).as_ref(), row as usize);
-        Error::data(format!("row {} of `{}` (legacy key `{legacy}`) contradicts {what}", row + 1, mapping.display()))
-            .hint("the key map is append only, nothing was brought in: mend the file, or find out which of the two is right")
+        Error::data(format!("row {} of `{mapping}` (legacy key `{legacy}`) contradicts {what}", row + 1))
+            .hint("the key map is append only, nothing was brought in: find out which of the two is right")
     };
     let key: Vec<usize> = (2..rows.num_columns()).collect();
     let by_key = question(rows, &key)?;
@@ -131,7 +155,7 @@ async fn new_rows(
         }
     }
     let missing = not_in_production(target, destination, &by_key).await?;
-    if let Some(row) = missing.first() {
+    if let Some(row) = missing.iter().find(|row| !known.contains(**row)) {
         return Err(contradiction(*row, format!("production: `{table}` has no row {}", key_of(rows, *row).join(", "))));
     }
     let new: BooleanArray = known.others(0, rows.num_rows());
@@ -197,29 +221,136 @@ pub struct Verified {
     pub missing: Vec<String>,
 }
 
-/// Proves the key map of every table of a pipeline: each new key is in production. That no legacy key and no new key is there twice
-/// is a constraint of the history itself.
+/// What was proven of the key map.
+#[derive(Debug, serde::Serialize)]
+pub struct Verification {
+    /// The version of this format.
+    pub version: u32,
+    /// The tables that have mappings.
+    pub tables: Vec<Verified>,
+    /// Where the history is not what its ledger says.
+    pub differences: Vec<String>,
+    /// The store; None where the pipeline file names none.
+    pub store: Option<StoreVerified>,
+    /// What is no fault, but should be known.
+    pub notes: Vec<String>,
+}
+
+/// What was proven of the store.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct StoreVerified {
+    /// The store.
+    pub store: String,
+    /// How many of its segments the key map has.
+    pub segments: u64,
+    /// How many mappings those have.
+    pub mappings: u64,
+    /// Where it is damaged, or not what the history is.
+    pub differences: Vec<String>,
+}
+
+impl Verification {
+    /// Whether everything is as it should be.
+    pub fn holds(&self) -> bool {
+        let store = self.store.as_ref().is_none_or(|store| store.differences.is_empty());
+        store && self.differences.is_empty() && self.tables.iter().all(|table| table.missing.is_empty())
+    }
+}
+
+/// Proves the key map of every table: each new key is in production, each run's mappings are as many as the ledger says, and the
+/// store has every one of them. That no legacy key and no new key is there twice is a constraint of the history itself.
 ///
 /// # Errors
-/// Where the target does not answer.
-pub async fn verify(opened: &Opened) -> Result<Vec<Verified>> {
-    let names: Vec<String> = opened.catalog.tables.iter().map(|table| table.name.clone()).collect();
-    let mut verified = Vec::new();
-    for name in names {
-        let Ok(destination) = destination(opened, &name) else { continue };
-        let batches = opened.target.key_map(&destination).await?;
-        let mut found = Verified { table: name, mappings: 0, missing: Vec::new() };
-        for batch in &batches {
-            found.mappings += batch.num_rows() as u64;
+/// Where the target or the store does not answer.
+pub async fn verify(opened: &Opened) -> Result<Verification> {
+    let ledger = opened.target.segments().await?;
+    let mut found =
+        Verification { version: 1, tables: Vec::new(), differences: Vec::new(), store: None, notes: Vec::new() };
+    for table in &opened.catalog.tables {
+        let Ok(destination) = destination(opened, &table.name) else { continue };
+        let mut verified = Verified { table: table.name.clone(), mappings: 0, missing: Vec::new() };
+        let mut by_run: BTreeMap<String, u64> = BTreeMap::new();
+        for batch in &opened.target.key_map(&destination).await? {
+            verified.mappings += batch.num_rows() as u64;
             let key: Vec<usize> = (1..=destination.key.len()).collect();
             let by_key = question(batch, &key)?;
             for row in not_in_production(opened.target.as_ref(), &destination, &by_key).await? {
-                found.missing.push(shown(batch.column(0).as_ref(), row as usize));
+                verified.missing.push(shown(batch.column(0).as_ref(), row as usize));
+            }
+            for run in batch.column(batch.num_columns() - 1).as_string::<i32>().iter().flatten() {
+                match by_run.get_mut(run) {
+                    Some(count) => *count += 1,
+                    None => drop(by_run.insert(run.to_owned(), 1)),
+                }
             }
         }
-        if found.mappings > 0 {
-            verified.push(found);
+        for segment in ledger.iter().filter(|segment| segment.table == table.name) {
+            by_run.entry(segment.run.clone()).or_default();
+        }
+        for (run, count) in by_run {
+            let noted = ledger.iter().find(|segment| segment.table == table.name && segment.run == run);
+            let noted = noted.map_or(0, |segment| segment.rows);
+            if noted != count {
+                found.differences.push(format!(
+                    "the key map of `{}` has {count} mappings of run {run}, and its ledger says {noted}",
+                    table.name
+                ));
+            }
+        }
+        if verified.mappings > 0 {
+            found.tables.push(verified);
         }
     }
-    Ok(verified)
+    if let Some(place) = opened.backup() {
+        found.store = Some(verify_store(opened, &place.open(false)?, &ledger, &mut found.notes).await?);
+    }
+    Ok(found)
+}
+
+/// Holds every object of a store against its manifest, and every segment against the history.
+async fn verify_store(
+    opened: &Opened,
+    store: &Store,
+    ledger: &[Segment],
+    notes: &mut Vec<String>,
+) -> Result<StoreVerified> {
+    let mut found = StoreVerified { store: store.shown().to_owned(), ..StoreVerified::default() };
+    let (owner, ids) = (store.owner().await?, opened.target.identity(false).await?);
+    if let Some(owner) = owner.filter(|owner| !ids.contains(&owner.id)) {
+        found.differences.push(super::backup::of_another(store, &owner.target, &owner.id).to_string());
+        return Ok(found);
+    }
+    let (manifests, damaged) = store.manifests(&store.sizes().await?).await?;
+    found.differences.extend(damaged.iter().map(ToString::to_string));
+    let same = |one: &Segment, other: &Segment| (&one.run, &one.table) == (&other.run, &other.table);
+    for manifest in &manifests {
+        let Segment { run, table, .. } = &manifest.segment;
+        let mappings = match store.read(manifest).await {
+            Ok(mappings) => mappings,
+            Err(error) if error.kind() == Kind::Refused => {
+                found.differences.push(error.to_string());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if !ledger.iter().any(|segment| same(segment, &manifest.segment)) {
+            notes.push(format!("the store has mappings of `{table}` by run {run}, which the key map does not have"));
+            continue;
+        }
+        found.segments += 1;
+        found.mappings += manifest.segment.rows;
+        let there = whole(&opened.target.segment(table, run).await?)?;
+        if there.is_none_or(|there| !backup::same(&there, &mappings)) {
+            found.differences.push(format!("the mappings of `{table}` by run {run} are not those in the store"));
+        }
+    }
+    for segment in ledger.iter().filter(|segment| opened.catalog.table(&segment.table).is_some()) {
+        let is_named = damaged.iter().any(|error| error.to_string().contains(&segment.run));
+        if !is_named && !manifests.iter().any(|manifest| same(&manifest.segment, segment)) {
+            found
+                .differences
+                .push(format!("the store lacks the mappings of `{}` by run {}", segment.table, segment.run));
+        }
+    }
+    Ok(found)
 }

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use super::resume::{self, Unfinished};
-use super::{Asked, Found, Session, examine, mock, session, verify, write_rejects};
+use super::{Asked, Found, Session, backup, examine, mock, session, verify, write_rejects};
 use crate::check::Examined;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps, stop_at};
@@ -121,6 +121,14 @@ impl Loading<'_> {
         let plan = &session.compiled.plan;
         let destinations: Vec<_> = plan.tables.iter().map(crate::plan::Table::destination).collect();
 
+        if !self.wish.mock {
+            let step = session.backup.as_ref().map(|_| steps.step(Step::Backup));
+            let (key_map, warnings) = backup::before(session).await?;
+            report.key_map = Some(key_map);
+            report.warnings.extend(warnings);
+            drop(step);
+        }
+
         let intent = if self.wish.mock { Intent::TakeBack } else { Intent::Keep };
         let mut load = session.target.begin(&report.run, intent).await?;
         stop_at("locked");
@@ -131,6 +139,9 @@ impl Loading<'_> {
         };
         self.note(load.as_mut(), first).await?;
         steps.resumable(&report.run);
+        if let Some(backed_up) = report.key_map.as_ref().and_then(backup::event) {
+            self.note(load.as_mut(), backed_up).await?;
+        }
         stop_at("started");
         // A run of the same files may have come in between where the lock does not reach.
         let hashes: Vec<Vec<String>> =
@@ -204,6 +215,7 @@ impl Loading<'_> {
             let appended = load.append_key_map(destination).await.map_err(refused)?;
             expect(&destination.table.name, "appended to the key map", appended, inserted)?;
             report.tables[at].inserted = inserted;
+            report.append_mappings(at, appended);
             steps.rows(&destination.table.name, inserted);
             stop_at("inserting");
         }
@@ -263,6 +275,11 @@ impl Loading<'_> {
         let (read_back, analyzed): (Result<()>, _) = futures::join!(read_back, session.target.analyze(destinations));
         read_back?;
         stop_at("read back");
+        if let Err(error) = backup::after(session, &mut report).await {
+            report.warnings.push(format!(
+                "this run's own mappings are not backed up: {error}; `pipeline keymap backup FILE` does it"
+            ));
+        }
         let noted = match self.journal.record(Event::Verified) {
             Ok(record) => session.target.note(&record).await,
             Err(error) => Err(error),

@@ -1,8 +1,10 @@
 //! A run: the route from delta files to production rows. What comes before anything is written is here, the rest in `load`.
 
+pub mod backup;
 pub mod keymap;
 mod load;
 mod mock;
+pub mod restore;
 mod resume;
 mod session;
 pub mod setup;
@@ -116,6 +118,7 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         warnings,
         notes: session.preflight.notes.clone(),
         tables,
+        key_map: None,
         steps: Vec::new(),
         rejects: None,
     };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::backup::Place;
 use crate::check::Examined;
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
@@ -77,7 +78,9 @@ impl Opened {
         let (settings, load, safeguards) = (spec.target.clone(), spec.load.clone(), spec.safeguards.clone());
         let (url, folder, shown) = match &request.target {
             Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
-            None => (settings.url.clone(), document.folder.clone(), shown_url(&document, &settings.url)),
+            None => {
+                (settings.url.clone(), document.folder.clone(), shown_url(&document, &["target", "url"], &settings.url))
+            }
         };
         let address = Address {
             url: &url,
@@ -101,6 +104,18 @@ impl Opened {
         let catalog = target.catalog().await?;
         Ok(Self { document, target, catalog, safeguards, shown })
     }
+
+    /// Where the key map is backed up, where the pipeline file says so.
+    pub fn backup(&self) -> Option<Place> {
+        let url = self.document.spec.as_ref()?.safeguards.backup.as_ref()?;
+        let mut shown = shown_url(&self.document, &["safeguards", "backup"], url);
+        if !shown.contains("://") && !shown.contains("${") {
+            let parts = self.document.folder.join(&shown);
+            let clean: PathBuf = parts.components().filter(|part| *part != std::path::Component::CurDir).collect();
+            shown = clean.display().to_string();
+        }
+        Some(Place::new(url, &shown, &self.document.folder))
+    }
 }
 
 /// Everything that is decided before a run touches data.
@@ -119,6 +134,8 @@ pub struct Session {
     pub safeguards: Safeguards,
     /// The folder for rejects and reports.
     pub output: PathBuf,
+    /// Where the key map is backed up.
+    pub backup: Option<Place>,
     /// The target's name in messages.
     pub shown: String,
 }
@@ -137,6 +154,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub async fn prepare(opened: Opened, request: &Request, access: Access, moment: jiff::Timestamp) -> Result<Self> {
+        let backup = opened.backup();
         let Opened { document, target, catalog, safeguards, shown } = opened;
         let engine = Engine::at(request.limits, moment)?;
         let compiled = compile(&document, &catalog, &engine).await?;
@@ -144,7 +162,7 @@ impl Session {
         let preflight =
             target.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
-        Ok(Self { compiled, target, catalog, engine, preflight, safeguards, output, shown })
+        Ok(Self { compiled, target, catalog, engine, preflight, safeguards, output, backup, shown })
     }
 
     /// By table, the hash of each of its files.
@@ -263,13 +281,14 @@ fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
     Ok(())
 }
 
-/// The target's URL for messages: as it is written in the file where a part came from the environment, never a password.
-fn shown_url(document: &Document, url: &str) -> String {
+/// A URL of the file for messages: as it is written in the file where a part came from the environment, never a password.
+fn shown_url(document: &Document, path: &[&str], url: &str) -> String {
     let masked = document.secrets.mask(url);
     let shown = if masked == url {
         url.to_owned()
     } else {
-        without_defaults(&document.shown(&["target".into(), "url".into()]).unwrap_or_default())
+        let path: Vec<_> = path.iter().map(ToString::to_string).collect();
+        without_defaults(&document.shown(&path).unwrap_or_default())
     };
     without_password(&shown)
 }

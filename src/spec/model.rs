@@ -103,6 +103,9 @@ pub struct SafeguardsSpec {
     /// How many rows of a table may be rejected, as a number (`20`) or a share of the rows read (`1%`). With more,
     /// nothing is loaded. Default: 0.
     pub max_rejects: Option<Threshold>,
+    /// Where the key map is backed up before anything is written: a folder relative to this file, or the URL of an object store
+    /// (`s3://`, `gs://`, `az://`, `https://`; credentials come from the environment). Left out, it is not backed up.
+    pub backup: Option<String>,
     /// Whether who loads may be able to update or delete in production. A run never does; the server can hold it to that.
     #[serde(default)]
     pub least_privilege: LeastPrivilege,

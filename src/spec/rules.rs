@@ -33,6 +33,9 @@ pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
     if let Some(window) = &spec.safeguards.window {
         check_window(&path!["safeguards", "window"], window, problems);
     }
+    if let Some(backup) = &spec.safeguards.backup {
+        check_backup(backup, problems);
+    }
     if spec.tables.is_empty() {
         problems.add(path!["tables"], "there is no table to load");
     }
@@ -77,6 +80,30 @@ fn check_window(at: &Path, window: &WindowSpec, problems: &mut Problems) {
                 None => "write its IANA name, such as `Europe/Berlin` or `UTC`".to_owned(),
             },
         );
+    }
+}
+
+/// The kinds of stores that a URL may name.
+const STORES: [&str; 10] = ["file", "s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "https", "http"];
+
+/// Never says more of a store's URL than its scheme: there may be a key in it.
+fn check_backup(backup: &str, problems: &mut Problems) {
+    let at = path!["safeguards", "backup"];
+    match backup.split_once("://") {
+        None if backup.trim().is_empty() => {
+            problems.add_with_hint(at, "the place of the backup is empty", "name a folder, for example `./backups`");
+        }
+        Some((scheme, _)) if !STORES.contains(&scheme) => problems.add_with_hint(
+            at,
+            format_args!("`{}://` is no kind of store", short(scheme)),
+            format_args!("name a folder, or a URL that begins with one of {}", STORES.join(", ")),
+        ),
+        Some((scheme, rest)) if scheme != "file" && rest.contains(['@', '?', '#']) => problems.add_with_hint(
+            at,
+            "the URL of a store holds no user, key or query",
+            "credentials come from the environment: AWS_…, GOOGLE_…, AZURE_…",
+        ),
+        _ => {}
     }
 }
 

@@ -11,6 +11,7 @@ pub mod postgres;
 pub mod sqlite;
 mod table;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -337,6 +338,17 @@ pub enum Intent {
     TakeBack,
 }
 
+/// The mappings that one run appended to the key map's history of one table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Segment {
+    /// The run.
+    pub run: String,
+    /// The table.
+    pub table: String,
+    /// How many mappings.
+    pub rows: u64,
+}
+
 /// A target that is asked.
 #[async_trait]
 pub trait Target: Send + Sync {
@@ -408,6 +420,16 @@ pub trait Target: Send + Sync {
 
     /// Whether a run was committed whose COMMIT went out and was not answered: `transaction` is what [`Load::transaction`] said.
     async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool>;
+
+    /// The segments of the key map's history, in order of their runs, as the ledger has them: the history is not read.
+    async fn segments(&self) -> Result<Vec<Segment>>;
+
+    /// The mappings that a run appended: `legacy_key` and the key's columns, in order of the legacy keys' bytes. The cost
+    /// follows the segment, not the history.
+    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>>;
+
+    /// The ids by which this target is told from others, the oldest first; one that has none is given one where `make` says so.
+    async fn identity(&self, make: bool) -> Result<Vec<String>>;
 
     /// Begins a load, under the lock; takes it where it is not held yet.
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;
@@ -488,8 +510,15 @@ pub trait Load: Send {
     /// Inserts the staged rows of a table into production.
     async fn insert(&mut self, destination: &Destination) -> Result<u64, Stopped>;
 
-    /// Appends the staged key map of a table to its history.
+    /// Appends the staged key map of a table to its history, as a segment of this run.
     async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped>;
+
+    /// Puts staged mappings of a table, by their row numbers, back into its history, where an earlier run had appended them.
+    async fn restore_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>)
+    -> Result<u64, Stopped>;
+
+    /// Has the target go by another id too: the store of that one is its own from now on.
+    async fn adopt(&mut self, id: &str) -> Result<()>;
 
     /// Has production decide on everything that it put off until all tables are there.
     async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;

@@ -85,7 +85,8 @@ fn verify_proves_each_key_and_names_those_that_production_lacks() {
     place.pipeline(&["run", PIPELINE]).passes();
     let ran = place.pipeline(&["keymap", "verify", PIPELINE]);
     let lines: Vec<_> = ran.passes().stdout.lines().collect();
-    assert_eq!(lines.len(), 6);
+    assert_eq!(lines.len(), 7);
+    assert_eq!(lines[6], "pipelines/backups: 6 segments with 3155 mappings, as the key map has them");
     assert!(lines.contains(&"account: 501 mappings, every key is in production"), "{lines:?}");
     let before = place.files();
     place.pipeline(&["keymap", "verify", PIPELINE]).passes();

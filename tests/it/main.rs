@@ -8,6 +8,7 @@
     reason = "all of this is test code; clippy.toml allows these in #[test] functions only, not in their helpers"
 )]
 
+mod backup;
 mod bad_input;
 #[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod chain;

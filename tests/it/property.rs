@@ -195,6 +195,7 @@ fn load(delta: &Delta, batch_rows: usize, threads: usize) -> (Place, Report) {
 fn comparable(place: &Place, report: &Report) -> Tables {
     let mut tables = place.everything("p.db");
     tables.remove("delta_run");
+    tables.remove("delta_target");
     for row in tables.values_mut().flatten() {
         *row = row.replace(&report.run, "RUN");
     }

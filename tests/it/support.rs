@@ -85,10 +85,10 @@ impl Place {
         tables(&self.open(name), is_production)
     }
 
-    /// All tables of a database, those of this program too: but not the journal, which keeps what failed as well, and not what
-    /// came into being with it and is empty.
+    /// All tables of a database, those of this program too: but not the journal, which keeps what failed as well, not the
+    /// database's id, and not what came into being with them and is empty.
     pub fn everything(&self, name: &str) -> Tables {
-        let mut all = tables(&self.open(name), |name| !["delta_event", "delta_object"].contains(&name));
+        let mut all = tables(&self.open(name), |name| !["delta_event", "delta_object", "delta_target"].contains(&name));
         all.retain(|name, rows| is_production(name) || !rows.is_empty());
         all
     }
@@ -253,7 +253,7 @@ fn copy(from: &Path, to: &Path) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         // What a tester's own runs left in the checkout is none of a test's business.
-        if name == "runs" || name.contains(".db") {
+        if ["runs", "backups"].contains(&name.as_str()) || name.contains(".db") {
             continue;
         }
         if path.is_dir() {

@@ -4,6 +4,7 @@
 //! one READ COMMITTED transaction on the main connection, which also holds the lock that makes runs wait for each other: where
 //! that connection dies, the transaction and the lock are gone together.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -17,7 +18,7 @@ use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
 use super::staging::Staged;
-use super::{Claimed, begin_session, loaded_files, mode, outcome, privileges};
+use super::{Claimed, begin_session, history, loaded_files, mode, outcome, privileges};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
@@ -119,6 +120,30 @@ impl PgLoad {
             self.open = true;
         }
         Ok(())
+    }
+
+    /// Appends staged mappings to the history as a run's.
+    async fn append(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+        self.open().await?;
+        let table = &destination.table.name;
+        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
+        let key = key.join(", ");
+        let sql = format!(
+            "INSERT INTO {} (legacy_key, {key}, run) SELECT legacy_key, {key}, {} FROM {} WHERE _row >= {} AND _row < {}",
+            Names::history(table),
+            literal(run),
+            self.names.staged_keys(table),
+            rows.start,
+            rows.end
+        );
+        match self.main.execute(&sql, &[]).await {
+            Ok(count) => Ok(count),
+            Err(error) => {
+                let told = self.connector.explain(&format!("cannot append the key map of `{table}`"), &error);
+                self.main.batch_execute(GIVE_UP).await.ok();
+                Err(self.refusals(destination).of_key_map(&error, told).await)
+            }
+        }
     }
 
     /// Why a statement of the insertion failed. Staging is committed: once the transaction is gone, it is held against production.
@@ -265,24 +290,27 @@ impl Load for PgLoad {
     }
 
     async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped> {
+        let appended = self.append(destination, &self.run.clone(), 0..u32::MAX).await?;
+        let noted = history::note(&self.main, &destination.table.name, &self.run, appended).await;
+        noted.map_err(self.fault("cannot note the key map"))?;
+        Ok(appended)
+    }
+
+    async fn restore_key_map(
+        &mut self,
+        destination: &Destination,
+        run: &str,
+        rows: Range<u32>,
+    ) -> Result<u64, Stopped> {
+        let appended = self.append(destination, run, rows).await?;
+        let noted = history::note_counted(&self.main, &destination.table.name, run).await;
+        noted.map_err(self.fault("cannot note the key map"))?;
+        Ok(appended)
+    }
+
+    async fn adopt(&mut self, id: &str) -> Result<()> {
         self.open().await?;
-        let table = &destination.table.name;
-        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let key = key.join(", ");
-        let sql = format!(
-            "INSERT INTO {} (legacy_key, {key}, run) SELECT legacy_key, {key}, {} FROM {}",
-            Names::history(table),
-            literal(&self.run),
-            self.names.staged_keys(table)
-        );
-        match self.main.execute(&sql, &[]).await {
-            Ok(count) => Ok(count),
-            Err(error) => {
-                let told = self.connector.explain(&format!("cannot append the key map of `{table}`"), &error);
-                self.main.batch_execute(GIVE_UP).await.ok();
-                Err(self.refusals(destination).of_key_map(&error, told).await)
-            }
-        }
+        history::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
     }
 
     async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {

@@ -17,6 +17,7 @@ mod decode;
 mod domains;
 mod encode;
 mod fault;
+mod history;
 mod journal;
 mod keys;
 mod known;
@@ -58,7 +59,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
-    Preflight, RunRecord, Switch, Target,
+    Preflight, RunRecord, Segment, Switch, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
@@ -384,6 +385,19 @@ impl Target for PostgresTarget {
 
     async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool> {
         outcome::committed(&self.connector, run, transaction).await
+    }
+
+    async fn segments(&self) -> Result<Vec<Segment>> {
+        history::segments(&*self.living().await?).await.map_err(self.fault("cannot read the key map"))
+    }
+
+    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
+        self.mappings_of(table, run).await
+    }
+
+    async fn identity(&self, _: bool) -> Result<Vec<String>> {
+        // Setup gives it one.
+        history::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
     }
 
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>> {

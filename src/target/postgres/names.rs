@@ -43,6 +43,11 @@ impl Names {
     pub(super) fn history_name(table: &str) -> String {
         own("key_map_", table)
     }
+
+    /// The index of a history by which the mappings of one run are found.
+    pub(super) fn by_run_name(table: &str) -> String {
+        own("segment_", table)
+    }
 }
 
 /// `"schema"."name"`.

@@ -4,7 +4,7 @@ use tokio_postgres::Client;
 
 use super::PostgresTarget;
 use super::catalog::PgCatalog;
-use super::names::{LOADER, Names, qualified};
+use super::names::{CONTROL, LOADER, Names, qualified};
 use super::setup::VERSION;
 use super::staging::MARK;
 use crate::engine::list;
@@ -156,7 +156,7 @@ impl PostgresTarget {
         let sequence = known.sequence(destination);
         let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND schema_name = $2 AND staging_schema = $3
                               AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5),
-                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT'),
+                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($8) IS NOT NULL,
                           has_table_privilege($7::text::regclass, 'SELECT'), has_table_privilege($7::text::regclass, 'INSERT')";
         let row = client
             .query_one(
@@ -169,6 +169,7 @@ impl PostgresTarget {
                     &sequence.map(|sequence| &sequence.name),
                     &Names::history(name),
                     &live,
+                    &qualified(CONTROL, &Names::by_run_name(name)),
                 ],
             )
             .await?;

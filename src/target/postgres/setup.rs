@@ -12,6 +12,9 @@ use crate::target::Destination;
 /// The version of the control schema.
 pub(super) const VERSION: i32 = 2;
 
+/// How the mappings of one run are found in a history. No BRIN: what was just appended is in none of its summaries, and that is what is read.
+const BY_RUN: &str = "(run)";
+
 /// The script for these tables.
 pub(super) fn script(
     names: &Names,
@@ -21,6 +24,7 @@ pub(super) fn script(
 ) -> String {
     let mut sql = include_str!("setup.sql")
         .replace("{version}", &VERSION.to_string())
+        .replace("{by_run}", BY_RUN)
         .replace("{staging}", &ident(&names.staging))
         .replace("{production}", &ident(&names.production));
     for destination in destinations {
@@ -53,11 +57,15 @@ fn table(sql: &mut String, names: &Names, known: &PgCatalog, destination: &Desti
         sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name;
 CREATE TABLE IF NOT EXISTS {history} (
     legacy_key text COLLATE \"C\" PRIMARY KEY, {typed}, run text NOT NULL, UNIQUE ({keys}));
+CREATE INDEX IF NOT EXISTS {by_run} ON {history} {BY_RUN};
+INSERT INTO delta.segment SELECT {name}, run, count(*) FROM {history}
+    WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = {name}) GROUP BY run;
 GRANT SELECT ON {history} TO delta_loader, delta_rollback;
 GRANT INSERT ON {history} TO delta_loader;
 GRANT INSERT ON {live} TO delta_loader;
 ",
         name = literal(name),
+        by_run = ident(&Names::by_run_name(name)),
         schema = literal(&found.schema),
         staging = literal(&names.staging),
         staged = literal(&staged),

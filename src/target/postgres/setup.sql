@@ -65,6 +65,14 @@ BEGIN
 END
 $setup$;
 
+-- What each run appended to the key map of a table, so that nobody has to count; and by what this database is told from others
+-- where its key map is backed up.
+CREATE TABLE IF NOT EXISTS delta.segment (
+    table_name text NOT NULL, run text COLLATE "C" NOT NULL, rows bigint NOT NULL, PRIMARY KEY (table_name, run));
+CREATE TABLE IF NOT EXISTS delta.target (id text PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
+INSERT INTO delta.target (id)
+    SELECT pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', '') WHERE NOT EXISTS (SELECT FROM delta.target);
+
 -- The tables that are loaded. The functions below act on these and on no other.
 CREATE TABLE IF NOT EXISTS delta.loaded_table (
     table_name text PRIMARY KEY, schema_name text NOT NULL, staging_schema text NOT NULL, staging_table text NOT NULL,
@@ -270,7 +278,23 @@ REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold
 GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze TO delta_loader;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT SELECT ON ALL TABLES IN SCHEMA delta TO delta_loader, delta_rollback;
-GRANT INSERT ON delta.run, delta.event, delta.file, delta.block TO delta_loader;
+GRANT INSERT ON delta.run, delta.event, delta.file, delta.block, delta.segment, delta.target TO delta_loader;
+
+-- Histories that version 1 made, of whatever pipeline.
+DO $setup$
+DECLARE
+    known text;
+    history text;
+BEGIN
+    FOR known IN SELECT table_name FROM delta.loaded_table LOOP
+        history := format('delta.%I', 'key_map_' || known);
+        CONTINUE WHEN octet_length('key_map_' || known) > 63 OR to_regclass(history) IS NULL;
+        EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s {by_run}', 'segment_' || known, history);
+        EXECUTE format('INSERT INTO delta.segment SELECT %L, run, count(*) FROM %s
+            WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = %1$L) GROUP BY run', known, history);
+    END LOOP;
+END
+$setup$;
 
 -- Where rows are proven before they go live.
 CREATE SCHEMA IF NOT EXISTS {staging};

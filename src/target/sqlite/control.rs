@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::Names;
 use super::own::{self, own_table_exists};
+use super::{Names, history};
 use crate::error::Result;
 use crate::journal::Record;
 use crate::target::LoadedFile;
@@ -28,9 +28,19 @@ pub(super) fn make(connection: &Connection, names: &Names) -> Result<()> {
     let made = || -> rusqlite::Result<()> {
         own::make_register(connection)?;
         connection.execute_batch(TABLES)?;
+        history::make(connection)?;
         own::CONTROL.iter().try_for_each(|name| own::register(connection, name))
     };
     made().map_err(|error| names.error("cannot make the control tables in", &error))
+}
+
+/// The same in a transaction of its own.
+pub(super) fn make_alone(connection: &Connection, names: &Names) -> Result<()> {
+    let fault = |error: rusqlite::Error| names.error("cannot make the control tables in", &error);
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
+    let made = make(connection, names);
+    let ended = connection.execute_batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fault);
+    made.and(ended)
 }
 
 /// Adds an entry to a journal.

@@ -1,13 +1,11 @@
 //! One load into SQLite: a single transaction that begins with the write lock, so that no key, no reference and no row can
 //! be overtaken between reserving keys and committing. Only what the journal says before that stands outside of it.
 
-use arrow::array::RecordBatch;
-use async_trait::async_trait;
-use futures::StreamExt;
+use std::ops::Range;
 
 use super::refusal::Refusals;
 use super::values::Affinity;
-use super::{Held, Names, compare, control, insert_batch, insert_sql, inserted, keys, mode, own, select};
+use super::{Held, Names, compare, control, history, insert_batch, insert_sql, inserted, keys, mode, own, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
@@ -16,7 +14,10 @@ use crate::target::{
     Batches, Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
     totals_schema,
 };
+use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
+use async_trait::async_trait;
+use futures::StreamExt;
 
 /// A transaction that is rolled back unless it is committed.
 pub(super) struct SqliteLoad {
@@ -58,14 +59,31 @@ impl SqliteLoad {
             "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
              CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{columns});
              CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {key});
-             CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({key}));",
+             CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({key}));
+             CREATE INDEX IF NOT EXISTS main.{} ON {history} (run);",
             typed.join(", "),
+            ident(&Names::by_run_name(table)),
         );
         self.connection.execute_batch(&sql)?;
-        for name in [self.names.staging_name(table), self.names.staged_keys_name(table), Names::history_name(table)] {
-            own::register(&self.connection, &name)?;
-        }
-        Ok(())
+        let made = [self.names.staging_name(table), self.names.staged_keys_name(table)];
+        let kept = [Names::history_name(table), Names::by_run_name(table)];
+        made.iter().chain(&kept).try_for_each(|name| own::register(&self.connection, name))
+    }
+
+    /// Appends staged mappings to the history as a run's.
+    fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
+        let key = key.join(", ");
+        let table = &destination.table.name;
+        let sql = format!(
+            "INSERT INTO main.{} (legacy_key, {key}, run) SELECT legacy_key, {key}, ?1 FROM main.{}
+             WHERE _row >= ?2 AND _row < ?3 ORDER BY _row",
+            Names::history(table),
+            self.names.staged_keys(table)
+        );
+        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
+        let appended = self.connection.execute(&sql, (run, rows.start, rows.end));
+        Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
 
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
@@ -185,17 +203,26 @@ impl Load for SqliteLoad {
     }
 
     async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped> {
-        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let key = key.join(", ");
-        let table = &destination.table.name;
-        let sql = format!(
-            "INSERT INTO main.{} (legacy_key, {key}, run) SELECT legacy_key, {key}, ?1 FROM main.{} ORDER BY _row",
-            Names::history(table),
-            self.names.staged_keys(table)
-        );
-        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
-        let appended = self.connection.execute(&sql, [&self.run]).map_err(|error| refusals.of_key_map(&error))?;
-        Ok(appended as u64)
+        let appended = self.append(destination, &self.run, 0..u32::MAX)?;
+        history::note(&self.connection, &destination.table.name, &self.run, appended)
+            .map_err(self.fault("cannot note the key map in"))?;
+        Ok(appended)
+    }
+
+    async fn restore_key_map(
+        &mut self,
+        destination: &Destination,
+        run: &str,
+        rows: Range<u32>,
+    ) -> Result<u64, Stopped> {
+        let appended = self.append(destination, run, rows)?;
+        history::note_counted(&self.connection, &destination.table.name, run)
+            .map_err(self.fault("cannot note the key map in"))?;
+        Ok(appended)
+    }
+
+    async fn adopt(&mut self, id: &str) -> Result<()> {
+        history::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
     }
 
     async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {

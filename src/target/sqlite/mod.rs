@@ -7,6 +7,7 @@ mod catalog;
 mod check;
 mod claim;
 mod control;
+mod history;
 mod keys;
 mod load;
 mod mode;
@@ -29,7 +30,7 @@ use super::difference::difference;
 use super::refuse_set_based;
 use super::{
     Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Intent, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Place, Preflight, RunRecord, Switch, Target, Test,
+    Lookup, Mode, Place, Preflight, RunRecord, Segment, Switch, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -90,6 +91,11 @@ impl Names {
 
     fn history_name(table: &str) -> String {
         format!("delta_key_map_{table}")
+    }
+
+    /// The index of a history by which the mappings of one run are found.
+    fn by_run_name(table: &str) -> String {
+        format!("delta_segment_{table}")
     }
 
     /// An error of SQLite in the user's words.
@@ -526,6 +532,22 @@ impl Target for SqliteTarget {
 
     async fn committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
         control::committed(&*self.connection.lock().await, run).map_err(self.fault("cannot read the runs of"))
+    }
+
+    async fn segments(&self) -> Result<Vec<Segment>> {
+        history::segments(&*self.connection.lock().await).map_err(self.fault("cannot read the key map of"))
+    }
+
+    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
+        history::segment(&*self.connection.lock().await, table, run, &self.names)
+    }
+
+    async fn identity(&self, make: bool) -> Result<Vec<String>> {
+        let connection = self.connection.lock().await;
+        if make {
+            control::make_alone(&connection, &self.names)?;
+        }
+        history::identity(&connection).map_err(self.fault("cannot read the id of"))
     }
 
     async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {

@@ -13,7 +13,8 @@ use crate::target::Destination;
 pub(super) const REGISTER: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
 /// The control tables; their names are fixed.
-pub(super) const CONTROL: [&str; 5] = ["delta_object", "delta_run", "delta_event", "delta_file", "delta_block"];
+pub(super) const CONTROL: [&str; 7] =
+    ["delta_object", "delta_run", "delta_event", "delta_file", "delta_block", "delta_segment", "delta_target"];
 
 /// The control table that is made when conversion mode is switched on first.
 pub(super) const MODE: &str = "delta_mode";
@@ -85,6 +86,7 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
         wanted.push(Wanted { name: names.staging_name(table), staging: true });
         wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
         wanted.push(Wanted { name: Names::history_name(table), staging: false });
+        wanted.push(Wanted { name: Names::by_run_name(table), staging: false });
     }
     let mut lines = Vec::new();
     let prefix = format!("{}_", names.staging.to_ascii_lowercase());

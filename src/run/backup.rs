@@ -1,0 +1,276 @@
+//! The key map's backup: in a run before anything is written and after the commit, and by itself.
+
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::session::run_id;
+use super::{Opened, Session};
+use crate::backup::{Manifest, Place, Sizes, Store, whole};
+use crate::engine::list;
+use crate::error::{Error, Result};
+use crate::journal::Event;
+use crate::report::{KeyMapReport, MappingsReport, Report};
+use crate::target::{Access, Catalog, Segment, Target};
+
+/// How many manifests are read at the same time.
+const AT_ONCE: usize = 16;
+
+/// A store that is this target's own, opened to be written.
+struct Backup<'a> {
+    store: Store,
+    id: String,
+    target: &'a dyn Target,
+    catalog: &'a Catalog,
+}
+
+/// What a backup did.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct BackedUp {
+    /// The version of this format.
+    pub version: u32,
+    /// The store.
+    pub store: String,
+    /// How many segments it had already.
+    pub there: u64,
+    /// The segments that were written.
+    pub written: Vec<Segment>,
+    /// Tables whose history is not backed up: production no longer has them.
+    pub left_out: Vec<String>,
+}
+
+impl<'a> Backup<'a> {
+    /// Opens a store, makes an empty one this target's, and refuses another's.
+    async fn open(place: &Place, target: &'a dyn Target, catalog: &'a Catalog, shown: &str) -> Result<Self> {
+        let store = place.open(true)?;
+        let owner = store.owner().await?;
+        let ids = target.identity(true).await?;
+        let id = match (owner, ids.last()) {
+            (_, None) => return Err(Error::internal("the target has no id")),
+            (None, Some(id)) => {
+                store.take(id, shown).await?;
+                id.clone()
+            }
+            (Some(owner), Some(_)) if ids.contains(&owner.id) => owner.id,
+            (Some(owner), Some(_)) => return Err(of_another(&store, &owner.target, &owner.id)),
+        };
+        Ok(Self { store, id, target, catalog })
+    }
+
+    /// Writes the segments that the store lacks; of the others the manifests are read and the sizes looked at.
+    async fn complete(&self, segments: &[Segment]) -> Result<BackedUp> {
+        let sizes = self.store.sizes().await?;
+        let mut done = BackedUp { version: 1, store: self.store.shown().to_owned(), ..BackedUp::default() };
+        let manifests: Vec<Option<Manifest>> = stream::iter(segments)
+            .map(|segment| self.store.manifest(segment, &sizes))
+            .buffered(AT_ONCE)
+            .try_collect()
+            .await?;
+        for (segment, manifest) in segments.iter().zip(manifests) {
+            if manifest.is_some() {
+                done.there += 1;
+            } else if self.catalog.table(&segment.table).is_none() {
+                if !done.left_out.contains(&segment.table) {
+                    done.left_out.push(segment.table.clone());
+                }
+            } else {
+                self.write(segment).await?;
+                done.written.push(segment.clone());
+            }
+        }
+        Ok(done)
+    }
+
+    async fn write(&self, segment: &Segment) -> Result<()> {
+        let found = whole(&self.target.segment(&segment.table, &segment.run).await?)?;
+        let mappings = found.ok_or_else(|| {
+            Error::refused(format!(
+                "the key map of `{}` has no mapping of run {}, and its ledger says {}",
+                segment.table, segment.run, segment.rows
+            ))
+            .hint("`pipeline keymap restore FILE` puts back what a store has; `pipeline keymap verify FILE` lists what differs")
+        })?;
+        self.store.write(segment, &self.id, &mappings).await.map(|_| ())
+    }
+}
+
+/// A store that belongs to another target.
+pub(super) fn of_another(store: &Store, target: &str, id: &str) -> Error {
+    Error::refused(format!("the store `{}` is of another target: `{target}`, id {id}", store.shown())).hint(format!(
+        "name another place in `safeguards.backup`; where that target is this one, and only its control tables were lost, \
+         `pipeline keymap restore FILE --adopt {id}` goes on with it; nothing was written"
+    ))
+}
+
+/// Brings the store up to date before a run writes anything.
+///
+/// # Errors
+/// Where the store is away, is another target's, or is damaged: the run must not begin.
+pub(super) async fn before(session: &Session) -> Result<(KeyMapReport, Vec<String>)> {
+    let target = session.target.as_ref();
+    let (mut backed_up, mut warnings) = (None, Vec::new());
+    let mut segments = target.segments().await?;
+    if let Some(place) = &session.backup {
+        let backup = Backup::open(place, target, &session.catalog, &session.shown)
+            .await
+            .map_err(|error| error.doing("the key map is not backed up"))?;
+        segments = target.segments().await?;
+        let done = backup.complete(&segments).await.map_err(|error| error.doing("the key map is not backed up"))?;
+        if !done.left_out.is_empty() {
+            warnings.push(left_out(&done.left_out));
+        }
+        backed_up = Some(done);
+    }
+    let tables = session.compiled.plan.tables.iter().map(|table| {
+        let before = mappings(&segments, &table.name);
+        MappingsReport { table: table.name.clone(), before, appended: 0, now: before }
+    });
+    let report = KeyMapReport {
+        store: backed_up.as_ref().map(|done| done.store.clone()),
+        there: backed_up.as_ref().map_or(0, |done| done.there),
+        backed_up: backed_up.map_or_else(Vec::new, |done| done.written),
+        own: Vec::new(),
+        tables: tables.collect(),
+    };
+    Ok((report, warnings))
+}
+
+/// What a run's journal says of its backup; None where there is none.
+pub(super) fn event(report: &KeyMapReport) -> Option<Event> {
+    let store = report.store.clone()?;
+    let mappings = report.backed_up.iter().map(|segment| segment.rows).sum();
+    Some(Event::BackedUp { store, segments: report.backed_up.len() as u64, mappings })
+}
+
+/// Backs up what a run has mapped itself, now that it is committed.
+///
+/// # Errors
+/// As [`before`]; the rows are there, so that it is no more than a warning.
+pub(super) async fn after(session: &Session, report: &mut Report) -> Result<()> {
+    let Some(key_map) = &mut report.key_map else { return Ok(()) };
+    let segments = session.target.segments().await?;
+    for table in &mut key_map.tables {
+        table.now = mappings(&segments, &table.table);
+    }
+    let Some(place) = &session.backup else { return Ok(()) };
+    let own: Vec<_> = segments.into_iter().filter(|segment| segment.run == report.run).collect();
+    let backup = Backup::open(place, session.target.as_ref(), &session.catalog, &session.shown).await?;
+    key_map.own = backup.complete(&own).await?.written;
+    Ok(())
+}
+
+fn mappings(segments: &[Segment], table: &str) -> u64 {
+    segments.iter().filter(|segment| segment.table == table).map(|segment| segment.rows).sum()
+}
+
+fn left_out(tables: &[String]) -> String {
+    format!("the key map of {} is not backed up: production no longer has such a table", list(tables))
+}
+
+/// The place of the backup.
+///
+/// # Errors
+/// Where the pipeline file names none.
+pub(super) fn place(opened: &Opened) -> Result<Place> {
+    opened.backup().ok_or_else(|| {
+        Error::pipeline("the pipeline file does not say where the key map is backed up")
+            .hint("add `safeguards: { backup: ./backups }`: a folder, or an object store's URL")
+    })
+}
+
+/// Backs the key map up now.
+///
+/// # Errors
+/// As before a run.
+pub async fn backup(opened: &Opened) -> Result<BackedUp> {
+    let target = opened.target.as_ref();
+    target.preflight(&[], Access::Write).await?;
+    target.claim(&run_id(jiff::Timestamp::now())).await?;
+    let done = backup_claimed(opened).await?;
+    target.release().await?;
+    Ok(done)
+}
+
+/// The same where the target is claimed already.
+async fn backup_claimed(opened: &Opened) -> Result<BackedUp> {
+    let target = opened.target.as_ref();
+    let backup = Backup::open(&place(opened)?, target, &opened.catalog, &opened.shown).await?;
+    backup.complete(&target.segments().await?).await
+}
+
+/// Backs the key map up for a command that appends to it, before it writes, where the pipeline file says so.
+///
+/// # Errors
+/// As before a run.
+pub(super) async fn before_import(opened: &Opened) -> Result<()> {
+    if opened.backup().is_some() {
+        backup_claimed(opened).await.map_err(|error| error.doing("the key map is not backed up"))?;
+    }
+    Ok(())
+}
+
+/// The same after its commit; what is wrong is a warning, since the mappings are there.
+pub(super) async fn after_import(opened: &Opened) -> Option<String> {
+    opened.backup()?;
+    let error = backup_claimed(opened).await.err()?;
+    Some(format!("what was brought in is not backed up: {error}; `pipeline keymap backup FILE` does it"))
+}
+
+/// A segment of the key map, and where it is.
+#[derive(Debug, serde::Serialize)]
+pub struct Listed {
+    /// The segment.
+    #[serde(flatten)]
+    pub segment: Segment,
+    /// Whether the key map's ledger has it.
+    pub in_target: bool,
+    /// Its manifest, where the store has it.
+    pub stored: Option<Manifest>,
+}
+
+/// The segments of the key map and of its store.
+#[derive(Debug, serde::Serialize)]
+pub struct Listing {
+    /// The version of this format.
+    pub version: u32,
+    /// The store; None where the pipeline file names none.
+    pub store: Option<String>,
+    /// The segments, in order of their runs.
+    pub segments: Vec<Listed>,
+    /// What is wrong with the store.
+    pub problems: Vec<String>,
+}
+
+/// Lists the segments of the key map and of its store; reads no mapping.
+///
+/// # Errors
+/// Where the target or the store does not answer.
+pub async fn segments(opened: &Opened) -> Result<Listing> {
+    let ledger = opened.target.segments().await?;
+    let mut listing = Listing { version: 1, store: None, segments: Vec::new(), problems: Vec::new() };
+    let mut manifests = Vec::new();
+    if let Some(place) = opened.backup() {
+        listing.store = Some(place.shown().to_owned());
+        let store = place.open(false)?;
+        let (owner, ids) = (store.owner().await?, opened.target.identity(false).await?);
+        if let Some(owner) = owner.filter(|owner| !ids.contains(&owner.id)) {
+            listing.problems.push(of_another(&store, &owner.target, &owner.id).to_string());
+        }
+        let sizes: Sizes = store.sizes().await?;
+        let (found, damaged) = store.manifests(&sizes).await?;
+        listing.problems.extend(damaged.iter().map(ToString::to_string));
+        manifests = found;
+    }
+    let same = |segment: &Segment, manifest: &Manifest| {
+        (&segment.run, &segment.table) == (&manifest.segment.run, &manifest.segment.table)
+    };
+    for segment in ledger {
+        let stored = manifests.iter().position(|manifest| same(&segment, manifest)).map(|at| manifests.remove(at));
+        listing.segments.push(Listed { segment, in_target: true, stored });
+    }
+    listing.segments.extend(manifests.into_iter().map(|manifest| Listed {
+        segment: manifest.segment.clone(),
+        in_target: false,
+        stored: Some(manifest),
+    }));
+    listing.segments.sort_by(|one, other| one.segment.cmp(&other.segment));
+    Ok(listing)
+}
