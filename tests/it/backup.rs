@@ -64,6 +64,7 @@ on_both!(
     verify_names_whatever_differs_between_history_ledger_and_store,
     a_store_belongs_to_one_target_and_can_be_adopted_by_its_id,
     a_run_that_the_target_does_not_know_is_left_out,
+    what_is_killed_in_the_middle_is_done_by_doing_it_again,
     without_a_place_the_report_says_that_nothing_is_backed_up,
 );
 
@@ -104,6 +105,22 @@ impl Home {
         match &self.database {
             None => self.place.pipeline(arguments),
             Some(database) => self.place.pipeline_with(arguments, &[("DATABASE_URL", &database.local_url("postgres"))]),
+        }
+    }
+
+    /// A command that is killed at a point.
+    #[cfg(feature = "failpoints")]
+    fn killed(&self, point: &str, arguments: &[&str]) {
+        let stop = format!("{point}=return");
+        let mut variables = vec![("FAILPOINTS", stop.as_str())];
+        let url = self.database.as_ref().map(|database| database.local_url("postgres"));
+        variables.extend(url.as_deref().map(|url| ("DATABASE_URL", url)));
+        assert_eq!(self.place.pipeline_with(arguments, &variables).code, -9, "killed at {point}");
+        // The server notices a moment later that its client is gone.
+        let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'
+                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while self.database.as_ref().is_some_and(|database| database.number(held) > 0) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
     }
 
@@ -420,6 +437,30 @@ fn a_run_that_the_target_does_not_know_is_left_out(home: &Home) {
     home.pipeline(&["keymap", "restore", "p.yaml", "--run", &run]).passes();
     assert_eq!(home.rows("SELECT legacy_key FROM delta.key_map_account").len(), 3);
     assert_eq!(home.rows("SELECT table_name || rows FROM delta.segment ORDER BY 1"), ["account3", "item6"]);
+}
+
+#[cfg(not(feature = "failpoints"))]
+fn what_is_killed_in_the_middle_is_done_by_doing_it_again(_: &Home) {}
+
+#[cfg(feature = "failpoints")]
+fn what_is_killed_in_the_middle_is_done_by_doing_it_again(home: &Home) {
+    home.run();
+    std::fs::remove_dir_all(home.place.path("backups")).unwrap();
+    home.delta("B", "");
+    let before = home.seen();
+    home.killed("mid-backup", &["run", "p.yaml"]);
+    assert_eq!(home.seen(), before, "the run had not begun");
+    assert_eq!(home.store().keys().filter(|name| name.ends_with(".parquet")).count(), 1, "its manifest is not there");
+    assert_eq!(home.run()["key_map"]["backed_up"].as_array().unwrap().len(), 2);
+    let whole = home.seen();
+    home.empty_history();
+    let before = home.seen();
+    home.killed("mid-restore", &["keymap", "restore", "p.yaml"]);
+    assert_eq!(home.seen(), before, "all of it or nothing");
+    home.pipeline(&["keymap", "restore", "p.yaml"]).passes();
+    let runs = whole.iter().position(|line| line.contains("FROM delta.run")).unwrap();
+    assert_eq!(home.seen()[..runs], whole[..runs]);
+    home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }
 
 fn without_a_place_the_report_says_that_nothing_is_backed_up(home: &Home) {

@@ -22,6 +22,7 @@ macro_rules! contract {
 
 mod ask;
 mod catalog;
+mod history;
 mod keys;
 pub mod live;
 mod load;

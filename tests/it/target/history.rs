@@ -1,0 +1,100 @@
+//! The key map's history in segments: what a load appended, and what is put back.
+
+use delta_pipeline::target::{Destination, Intent, Segment};
+use futures::{StreamExt, stream};
+
+use super::live::{Live, On};
+use super::rows::{Part, lines, load, mapped, numbers, texts};
+
+contract!(
+    a_segment_is_what_one_load_appended_and_is_noted_with_it,
+    segments_are_read_in_the_order_of_bytes_and_by_themselves,
+    mappings_are_put_back_as_what_their_run_had_mapped,
+    a_target_has_one_id_until_it_adopts_another,
+);
+
+const SQL: &str = "CREATE TABLE item (id {serial}, name VARCHAR(20))";
+
+fn part(item: &Destination, first: i64) -> Part<'_> {
+    (item, vec![("id", numbers([first, first + 1])), ("name", texts(["a", "b"]))])
+}
+
+fn segment(run: &str, rows: u64) -> Segment {
+    Segment { run: run.into(), table: "item".into(), rows }
+}
+
+async fn a_segment_is_what_one_load_appended_and_is_noted_with_it(on: On) {
+    let live = Live::new(on, SQL);
+    let item = live.ready("item").await;
+    let target = live.writer().await;
+    assert_eq!(target.segments().await.unwrap(), []);
+    assert!(target.segment("item", "r1").await.unwrap().iter().all(|batch| batch.num_rows() == 0));
+    load(target.as_ref(), "r1", &[part(&item, 1)]).await.unwrap();
+    load(target.as_ref(), "r2", &[part(&item, 3)]).await.unwrap();
+    for target in [target, live.reader().await] {
+        assert_eq!(target.segments().await.unwrap(), [segment("r1", 2), segment("r2", 2)]);
+        assert_eq!(lines(&target.segment("item", "r1").await.unwrap()), ["L1|1", "L2|2"]);
+        assert_eq!(lines(&target.segment("item", "r2").await.unwrap()), ["L3|3", "L4|4"]);
+    }
+}
+
+async fn segments_are_read_in_the_order_of_bytes_and_by_themselves(on: On) {
+    let live = Live::new(on, "CREATE TABLE item (id VARCHAR(12) PRIMARY KEY)");
+    let item = live.ready("item").await;
+    let target = live.writer().await;
+    load(target.as_ref(), "r1", &[(&item, vec![("id", texts(["b", "ä", "a", "B"]))])]).await.unwrap();
+    load(target.as_ref(), "r2", &[(&item, vec![("id", texts(["A"]))])]).await.unwrap();
+    let found = target.segment("item", "r1").await.unwrap();
+    let keys: Vec<_> = found.iter().flat_map(|batch| lines(&[batch.project(&[1]).unwrap()])).collect();
+    assert_eq!(keys, ["B", "a", "b", "ä"]);
+    let first = found[0].column(0);
+    assert_eq!(super::rows::shown(first, 0), "LB", "in the order of the legacy keys' bytes");
+}
+
+async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
+    let live = Live::new(on, SQL);
+    let item = live.ready("item").await;
+    let target = live.writer().await;
+    load(target.as_ref(), "r1", &[part(&item, 1)]).await.unwrap();
+    load(target.as_ref(), "r2", &[part(&item, 3)]).await.unwrap();
+    let before = lines(&target.key_map(&item).await.unwrap());
+    live.execute(on.choose("DELETE FROM delta_key_map_item", "DELETE FROM delta.key_map_item"));
+    let all = (&item, vec![("id", numbers([1, 2, 3, 4])), ("name", texts(["", "", "", ""]))]);
+    let put_back = |run: &'static str| {
+        let (target, item, rows) = (target.clone(), item.clone(), mapped(&all));
+        async move {
+            let mut load = target.begin(run, Intent::Keep).await.unwrap();
+            load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+            load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
+            load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
+            assert_eq!(load.restore_key_map(&item, "r1", 0..2).await.unwrap(), 2);
+            assert_eq!(load.restore_key_map(&item, "r2", 2..4).await.unwrap(), 2);
+            load
+        }
+    };
+    drop(put_back("dropped").await);
+    live.quiet().await;
+    target.release().await.unwrap();
+    assert!(lines(&target.key_map(&item).await.unwrap()).is_empty());
+    put_back("restore").await.commit().await.unwrap();
+    assert_eq!(lines(&target.key_map(&item).await.unwrap()), before);
+    assert_eq!(target.segments().await.unwrap(), [segment("r1", 2), segment("r2", 2)], "noted once");
+}
+
+async fn a_target_has_one_id_until_it_adopts_another(on: On) {
+    let live = Live::new(on, SQL);
+    live.ready("item").await;
+    let target = live.writer().await;
+    let id = target.identity(true).await.unwrap();
+    assert_eq!((id.len(), id[0].len()), (1, 32));
+    assert_eq!(live.reader().await.identity(false).await.unwrap(), id);
+    let mut load = target.begin("r1", Intent::Keep).await.unwrap();
+    load.clean_staging(&[]).await.unwrap();
+    load.adopt("another").await.unwrap();
+    load.adopt(&id[0]).await.unwrap();
+    load.commit().await.unwrap();
+    assert_eq!(target.identity(true).await.unwrap(), [id[0].as_str(), "another"]);
+    let other = Live::new(on, SQL);
+    other.ready("item").await;
+    assert_ne!(other.writer().await.identity(true).await.unwrap(), id);
+}
