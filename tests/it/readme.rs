@@ -73,3 +73,21 @@ fn the_session_with_conversion_mode_is_what_its_commands_print() {
     };
     assert_eq!(plain(mode.split_once('\n').unwrap().1), plain(&on.passes().stdout));
 }
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn the_session_with_a_run_that_was_cut_off_is_what_its_command_prints() {
+    let place = Place::samples();
+    let run = ["run", "pipelines/customer-delta.yaml"];
+    assert_eq!(place.pipeline_with(&run, &[("FAILPOINTS", "inserting=return")]).code, -1, "it is killed");
+    let sessions = blocks("console");
+    let session = sessions.iter().find(|session| session.contains("was cut off")).unwrap();
+    let refused = place.pipeline(&run);
+    assert_eq!(refused.code, 75);
+    // Without which run it is, who began with it, and when.
+    let plain = |text: &str| -> String {
+        let who = text.split("; ").nth(1).unwrap().split(" began").next().unwrap();
+        text.replace(who, "somebody").replace(|char: char| char.is_ascii_hexdigit(), "0")
+    };
+    assert_eq!(plain(session.split_once('\n').unwrap().1), plain(refused.stderr.trim_end()));
+}
