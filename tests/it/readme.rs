@@ -79,7 +79,7 @@ fn the_session_with_conversion_mode_is_what_its_commands_print() {
 fn the_session_with_a_run_that_was_cut_off_is_what_its_command_prints() {
     let place = Place::samples();
     let run = ["run", "pipelines/customer-delta.yaml"];
-    assert_eq!(place.pipeline_with(&run, &[("FAILPOINTS", "inserting=return")]).code, -1, "it is killed");
+    assert_eq!(place.pipeline_with(&run, &[("FAILPOINTS", "inserting=return")]).code, -9, "it is killed");
     let sessions = blocks("console");
     let session = sessions.iter().find(|session| session.contains("was cut off")).unwrap();
     let refused = place.pipeline(&run);
