@@ -21,6 +21,7 @@ macro_rules! on_both {
     )*};
 }
 
+mod backup;
 mod faults;
 mod resume;
 
