@@ -84,6 +84,16 @@ pub(super) enum Command {
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
     },
+    /// Take a run back: its rows and their key map leave production, or nothing does
+    Rollback {
+        /// The pipeline file
+        file: PathBuf,
+        /// The run's id
+        run: String,
+        /// Only tell what would go, and what is in the way
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Make what the target keeps for loads: control schema, roles and grants; for whoever owns production
     Setup {
         /// The pipeline file

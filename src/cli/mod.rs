@@ -5,6 +5,7 @@ mod explain;
 mod keymap;
 mod mode;
 mod progress;
+mod rollback;
 mod runs;
 mod tell;
 #[cfg(test)]
@@ -140,6 +141,9 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let result = run::resume(&session, &unfinished, &watched).await;
             drop(watched);
             tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
+        }
+        Command::Rollback { file, run, dry_run } => {
+            rollback::rollback(&global.request(&file), &run, dry_run, global.output).await
         }
         Command::Setup { file, print } => setup(&global.request(&file), print).await,
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,

@@ -1,6 +1,7 @@
 //! What a run tells: one value that is folded from what happened, and shown as text or JSON.
 
 mod judge;
+mod rollback;
 mod sql;
 mod story;
 mod text;
@@ -8,6 +9,7 @@ mod text;
 use serde::{Deserialize, Serialize};
 
 pub use judge::judge;
+pub use rollback::{Outcome, Rollback, RollbackTable};
 pub use sql::check_sql;
 pub use story::story;
 pub use text::text;

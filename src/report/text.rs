@@ -131,20 +131,20 @@ fn key_map_told(report: &Report, key_map: &KeyMapReport) -> Option<String> {
     ))
 }
 
-fn grid(header: &[&str]) -> Grid {
+pub(super) fn grid(header: &[&str]) -> Grid {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     grid
 }
 
 /// The grid without spaces at the end of its lines, and without control characters that the data brought.
-fn lines(grid: &Grid) -> String {
+pub(super) fn lines(grid: &Grid) -> String {
     grid.lines()
         .map(|line| format!(" {}\n", line.trim_end().replace(|char: char| char.is_control(), "\u{fffd}")))
         .collect()
 }
 
-fn align(grid: &mut Grid, column: usize) {
+pub(super) fn align(grid: &mut Grid, column: usize) {
     if let Some(column) = grid.column_mut(column) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -193,23 +193,6 @@ async fn not_in_production(target: &dyn Target, destination: &Destination, by_ke
     Ok((0..by_key.num_rows() as u32).filter(|row| !there.contains(*row)).collect())
 }
 
-/// Legacy keys of a run whose new key is not in production.
-///
-/// # Errors
-/// Where the target does not answer.
-pub(super) async fn missing(target: &dyn Target, destination: &Destination, run: &str) -> Result<Vec<String>> {
-    let mut missing = Vec::new();
-    for batch in target.key_map(destination).await? {
-        let of_run = batch.column(batch.num_columns() - 1).as_string::<i32>();
-        let of_run: BooleanArray = of_run.iter().map(|of| Some(of == Some(run))).collect();
-        let batch = filter_record_batch(&batch, &of_run)?;
-        let key: Vec<usize> = (1..=destination.key.len()).collect();
-        let rows = not_in_production(target, destination, &question(&batch, &key)?).await?;
-        missing.extend(rows.iter().map(|row| shown(batch.column(0).as_ref(), *row as usize)));
-    }
-    Ok(missing)
-}
-
 /// What is known of one table's key map.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Verified {

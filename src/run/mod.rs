@@ -6,6 +6,7 @@ mod load;
 mod mock;
 pub mod restore;
 mod resume;
+mod rollback;
 mod session;
 pub mod setup;
 mod totals;
@@ -13,6 +14,7 @@ mod verify;
 
 pub use load::{Wish, resume, run};
 pub use resume::{Unfinished, find};
+pub use rollback::rollback;
 pub use session::{Opened, Request, Session};
 
 use crate::check::{self, Examined, rejects};

@@ -116,6 +116,11 @@ impl Opened {
         }
         Some(Place::new(url, &shown, &self.document.folder))
     }
+
+    /// The folder with the folders of runs.
+    pub(super) fn output(&self) -> Option<PathBuf> {
+        self.document.spec.as_ref().map(|spec| self.document.folder.join(&spec.output))
+    }
 }
 
 /// Everything that is decided before a run touches data.

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::stream;
 
-use super::{Session, keymap};
+use super::Session;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::target::{Destination, Load, Target};
@@ -54,7 +54,7 @@ pub(super) async fn after_commit(
 /// Where one is missing.
 pub(super) async fn of_run(session: &Session, run: &str) -> Result<()> {
     for table in &session.compiled.plan.tables {
-        let missing = keymap::missing(session.target.as_ref(), &table.destination(), run).await?;
+        let missing = session.target.gone(&table.destination(), run).await?;
         if let Some(first) = missing.first() {
             let message =
                 format!("{} rows of `{}` are missing, the first has legacy key `{first}`", missing.len(), table.name);

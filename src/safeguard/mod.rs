@@ -48,17 +48,35 @@ impl Safeguards {
                 hints.push(format!("`safeguards.window` is {window}"));
             }
         }
-        if target.requires_mode() {
-            let mode = target.mode().await?;
-            if mode.on().is_none() {
-                reasons.push(format!("`{}` is not in conversion mode: {}", self.shown, mode.off()));
-                hints.push(self.switch_on());
-            }
+        if let Some(reason) = self.not_in_mode(target).await? {
+            reasons.push(reason);
+            hints.push(self.switch_on());
         }
         if reasons.is_empty() {
             return Ok(());
         }
         Err(Error::refused(reasons.join("; and ")).hint(format!("{}; nothing was written", hints.join("; "))))
+    }
+
+    /// Refuses to take a run back where conversion mode is off. The window is not asked: an emergency does not wait for it.
+    ///
+    /// # Errors
+    /// A refusal; or where the target does not answer.
+    pub async fn admit_rollback(&self, target: &dyn Target) -> Result<()> {
+        match self.not_in_mode(target).await? {
+            None => Ok(()),
+            Some(reason) => Err(Error::refused(reason).hint(format!("{}; nothing was changed", self.switch_on()))),
+        }
+    }
+
+    /// That conversion mode is off where it must be on.
+    async fn not_in_mode(&self, target: &dyn Target) -> Result<Option<String>> {
+        if !target.requires_mode() {
+            return Ok(None);
+        }
+        let mode = target.mode().await?;
+        let off = || format!("`{}` is not in conversion mode: {}", self.shown, mode.off());
+        Ok(mode.on().is_none().then(off))
     }
 
     /// Stops what is about to insert where the window has closed or conversion mode has ended since it began; `next` says how it goes

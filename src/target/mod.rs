@@ -8,6 +8,7 @@ mod difference;
 mod form;
 mod mode;
 pub mod postgres;
+mod rollback;
 pub mod sqlite;
 mod table;
 
@@ -24,6 +25,7 @@ pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Conditi
 use difference::different;
 pub use form::{Form, bytes, elements};
 pub use mode::{Ended, Mode, Period, Switch, shown};
+pub use rollback::{Holding, Obstacle, Survey, TakenBack};
 pub use table::ProductionTable;
 
 use crate::error::{Error, Result};
@@ -430,6 +432,20 @@ pub trait Target: Send + Sync {
 
     /// The ids by which this target is told from others, the oldest first; one that has none is given one where `make` says so.
     async fn identity(&self, make: bool) -> Result<Vec<String>>;
+
+    /// The legacy keys of the rows that a run inserted into a table and that are gone from production; the cost follows the run.
+    async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>>;
+
+    /// What a committed run holds, and what is in the way of taking it back: rows that were changed since or are gone, and rows that
+    /// refer to its own and are not. Writes nothing.
+    async fn survey(&self, run: &str) -> Result<Survey>;
+
+    /// Takes a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
+    /// transaction; conversion mode ends with it where that is asked for.
+    ///
+    /// # Errors
+    /// Where anything is in the way, or something else than the run's rows would go: nothing is changed then.
+    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>>;
 
     /// Begins a load, under the lock; takes it where it is not held yet.
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;

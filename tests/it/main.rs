@@ -32,6 +32,7 @@ mod proxy;
 mod readme;
 mod rejects;
 mod resume;
+mod rollback;
 mod safeguards;
 mod sample;
 #[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]

@@ -14,6 +14,7 @@ use super::fault::{Whom, explain};
 use super::url::ServerUrl;
 use crate::error::{Error, Result};
 use crate::spec::LoadSpec;
+use crate::target::Access;
 
 /// The oldest server that is supported.
 const OLDEST: u32 = 13;
@@ -58,6 +59,7 @@ pub(super) struct Connector {
     shown: String,
     places: String,
     warnings: Vec<String>,
+    operates: bool,
 }
 
 /// One session; when it is dropped, so is what it was doing.
@@ -81,7 +83,25 @@ impl Connector {
             load.statement_timeout.as_millis()
         );
         let (places, tls) = (url.places(), url.tls.connector()?);
-        Ok(Self { config: url.config, tls, settings, shown: shown.to_owned(), places, warnings: url.warnings })
+        Ok(Self {
+            config: url.config,
+            tls,
+            settings,
+            shown: shown.to_owned(),
+            places,
+            warnings: url.warnings,
+            operates: false,
+        })
+    }
+
+    /// The same, for sessions of who decides what loads may do.
+    pub(super) fn acting(self, access: Access) -> Self {
+        Self { operates: access == Access::Operate, ..self }
+    }
+
+    /// Whether sessions that write are not those of who loads.
+    pub(super) fn operates(&self) -> bool {
+        self.operates
     }
 
     /// What to look at, though it stops nothing.

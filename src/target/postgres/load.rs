@@ -367,7 +367,8 @@ impl Load for PgLoad {
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open().await?;
         let fault = self.fault("cannot note the run");
-        let sql = "INSERT INTO delta.run (id, pipeline, started_at, report) VALUES ($1, $2, $3, $4)";
+        let sql = "INSERT INTO delta.run (id, pipeline, started_at, report, transaction)
+                   VALUES ($1, $2, $3, $4, pg_current_xact_id()::text)";
         self.main.execute(sql, &[&run.id, &run.pipeline, &run.started_at, &run.report]).await.map_err(&fault)?;
         for file in files {
             let sql = "INSERT INTO delta.file (hash, table_name, name, run) VALUES ($1, $2, $3, $4)";

@@ -30,6 +30,7 @@ mod outcome;
 mod privileges;
 mod refusal;
 mod regex;
+mod rollback;
 mod setup;
 mod staging;
 mod tls;
@@ -59,7 +60,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
-    Preflight, RunRecord, Segment, Switch, Target,
+    Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
@@ -110,7 +111,8 @@ impl PostgresTarget {
     /// # Errors
     /// Where the URL is wrong, or the server does not let this user in.
     pub async fn open(address: &Address<'_>, access: Access) -> Result<Self> {
-        let connector = Arc::new(Connector::try_new(address.url, address.shown, address.folder, address.load)?);
+        let connector =
+            Arc::new(Connector::try_new(address.url, address.shown, address.folder, address.load)?.acting(access));
         let names = Names {
             shown: address.shown.to_owned(),
             production: address.spec.production.clone().unwrap_or_else(|| "public".into()),
@@ -118,12 +120,7 @@ impl PostgresTarget {
         };
         let session = match access {
             Access::Read | Access::Setup => connector.connect("cannot open").await?,
-            Access::Write => begin_session(&connector, "cannot open").await?,
-            Access::Operate => {
-                let session = connector.connect("cannot open").await?;
-                mode::become_operator(&session).await.map_err(|error| connector.explain("cannot open", &error))?;
-                session
-            }
+            Access::Write | Access::Operate => begin_session(&connector, "cannot open").await?,
         };
         let mut target = Self {
             connector,
@@ -204,10 +201,14 @@ impl PostgresTarget {
     }
 }
 
-/// A session that writes: as the loading role where the login is a member, so that the server itself refuses anything else.
+/// A session that writes: as the loading role, or the one that takes loads back, where the login is a member, so that the server itself
+/// refuses anything else.
 async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
     let session = connector.connect(doing).await?;
-    become_loader(&session).await.map_err(|error| connector.explain(doing, &error))?;
+    let become_it = async {
+        if connector.operates() { mode::become_operator(&session).await } else { become_loader(&session).await }
+    };
+    become_it.await.map_err(|error| connector.explain(doing, &error))?;
     Ok(session)
 }
 
@@ -398,6 +399,22 @@ impl Target for PostgresTarget {
     async fn identity(&self, _: bool) -> Result<Vec<String>> {
         // Setup gives it one.
         history::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
+    }
+
+    async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
+        let known = self.known().await?;
+        let gone = rollback::gone(&*self.session.lock().await, &known, destination, run).await;
+        gone.map_err(self.fault("cannot look for the rows of the run"))
+    }
+
+    async fn survey(&self, run: &str) -> Result<Survey> {
+        rollback::survey(&self.connector, &*self.session.lock().await, run).await
+    }
+
+    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
+        let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
+        let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
+        rollback::take_back(&self.connector, &session, record, end_mode).await
     }
 
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>> {

@@ -51,10 +51,12 @@ fn table(sql: &mut String, names: &Names, known: &PgCatalog, destination: &Desti
     let history = Names::history(name);
     write!(
         sql,
-        "\nINSERT INTO delta.loaded_table VALUES ({name}, {schema}, {staging}, {staged}, {key}, {sequence_schema}, {sequence_name})
+        "\nINSERT INTO delta.loaded_table VALUES ({name}, {schema}, {staging}, {staged}, {key}, {sequence_schema}, {sequence_name},
+        {history_name}, ARRAY[{key_names}]::text[])
     ON CONFLICT (table_name) DO UPDATE SET schema_name = excluded.schema_name, staging_schema = excluded.staging_schema,
         staging_table = excluded.staging_table, key_column = excluded.key_column,
-        sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name;
+        sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name,
+        history = excluded.history, key_columns = excluded.key_columns;
 CREATE TABLE IF NOT EXISTS {history} (
     legacy_key text COLLATE \"C\" PRIMARY KEY, {typed}, run text NOT NULL, UNIQUE ({keys}));
 CREATE INDEX IF NOT EXISTS {by_run} ON {history} {BY_RUN};
@@ -72,6 +74,8 @@ GRANT INSERT ON {live} TO delta_loader;
         key = text(key),
         sequence_schema = text(sequence.map(|sequence| &sequence.schema)),
         sequence_name = text(sequence.map(|sequence| &sequence.name)),
+        history_name = literal(&Names::history_name(name)),
+        key_names = destination.key.iter().map(|key| literal(key)).collect::<Vec<_>>().join(", "),
         typed = typed.join(", "),
         keys = keys.join(", "),
         live = qualified(&found.schema, &found.name),

@@ -4,8 +4,9 @@
 use std::ops::Range;
 
 use super::refusal::Refusals;
+use super::rollback::CONTENT;
 use super::values::Affinity;
-use super::{Held, Names, compare, control, history, insert_batch, insert_sql, inserted, keys, mode, own, select};
+use super::{Held, Names, compare, control, history, insert_batch, insert_sql, inserted, keys, mode, own, rollback, select};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
@@ -59,12 +60,13 @@ impl SqliteLoad {
             "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
              CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{columns});
              CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {key});
-             CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, UNIQUE ({key}));
+             CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, {CONTENT} INTEGER, UNIQUE ({key}));
              CREATE INDEX IF NOT EXISTS main.{} ON {history} (run);",
             typed.join(", "),
             ident(&Names::by_run_name(table)),
         );
         self.connection.execute_batch(&sql)?;
+        rollback::make_column(&self.connection, &Names::history_name(table))?;
         let made = [self.names.staging_name(table), self.names.staged_keys_name(table)];
         let kept = [Names::history_name(table), Names::by_run_name(table)];
         made.iter().chain(&kept).try_for_each(|name| own::register(&self.connection, name))
@@ -230,6 +232,11 @@ impl Load for SqliteLoad {
             for destination in destinations {
                 Refusals { connection: &self.connection, names: &self.names, destination }.foreign_keys()?;
             }
+        }
+        // Not before: a trigger of a later table may have changed rows of an earlier one.
+        for Destination { table, key, .. } in destinations {
+            rollback::keep_content(&self.connection, &table.name, key, &self.run)
+                .map_err(self.fault("cannot note the rows in"))?;
         }
         Ok(())
     }

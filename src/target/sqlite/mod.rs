@@ -13,6 +13,7 @@ mod load;
 mod mode;
 mod own;
 mod refusal;
+mod rollback;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -30,7 +31,7 @@ use super::difference::difference;
 use super::refuse_set_based;
 use super::{
     Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Intent, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Place, Preflight, RunRecord, Segment, Switch, Target, Test,
+    Lookup, Mode, Place, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -205,6 +206,7 @@ impl SqliteTarget {
             ));
         }
         let set = |connection: &Connection| -> rusqlite::Result<bool> {
+            rollback::register(connection)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
@@ -548,6 +550,19 @@ impl Target for SqliteTarget {
             control::make_alone(&connection, &self.names)?;
         }
         history::identity(&connection).map_err(self.fault("cannot read the id of"))
+    }
+
+    async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
+        let gone = rollback::gone(&*self.connection.lock().await, destination, run);
+        gone.map_err(self.fault("cannot look for the rows of the run in"))
+    }
+
+    async fn survey(&self, run: &str) -> Result<Survey> {
+        rollback::survey(&*self.connection.lock().await, &self.names, run)
+    }
+
+    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
+        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode)
     }
 
     async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {

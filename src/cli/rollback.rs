@@ -1,0 +1,27 @@
+//! `rollback`: a run taken back, or told what would become of it.
+
+use super::args::Output;
+use super::tell::{json, say};
+use crate::error::{Error, Kind, Result};
+use crate::report::Outcome;
+use crate::run::{self, Opened, Request};
+use crate::target::Access;
+
+/// Takes a run back and tells what became of it.
+pub(super) async fn rollback(request: &Request, run: &str, dry: bool, output: Output) -> Result<u8> {
+    let opened = Opened::open(request, Access::Operate).await?;
+    let masked = |error: Error| error.masked(&opened.document.secrets);
+    let report = run::rollback(&opened, run, dry).await.map_err(masked)?;
+    let told = match output {
+        Output::Json => json(&report)?,
+        Output::Text | Output::Github => report.text(),
+    };
+    match (say(&told), report.verdict) {
+        (Err(error), Outcome::RolledBack) => {
+            Err(Error::new(error.kind(), format!("run {run} is rolled back, but: {error}")))
+        }
+        (Err(error), _) => Err(error),
+        (Ok(()), Outcome::Impossible) => Ok(Kind::Refused.exit_code()),
+        (Ok(()), _) => Ok(0),
+    }
+}

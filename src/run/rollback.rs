@@ -1,0 +1,111 @@
+//! Taking a run back: one that was cut off or failed is given up, one that is in production leaves it again, all of it or nothing.
+
+use super::{Opened, resume};
+use crate::error::{Error, Result};
+use crate::journal::{Event, Journal, Mirror, Phase, State, stop_at};
+use crate::report::{Command, Report, Rollback};
+
+/// Takes a run back, or gives it up; `dry` tells what would become of it and changes nothing.
+///
+/// # Errors
+/// Where there is no such run, it is taken back already, its rows are in other hands, or this user may not: nothing is changed then.
+pub async fn rollback(opened: &Opened, run: &str, dry: bool) -> Result<Rollback> {
+    if dry {
+        return Undo::find(opened, run).await?.foreseen().await;
+    }
+    opened.safeguards.admit_rollback(opened.target.as_ref()).await?;
+    opened.target.claim(run).await?;
+    let undone = async { Undo::find(opened, run).await?.done().await };
+    let undone = undone.await;
+    let released = opened.target.release().await;
+    undone.and_then(|report| released.map(|()| report))
+}
+
+/// A run that can be taken back, as its journal tells.
+struct Undo<'a> {
+    opened: &'a Opened,
+    journal: Journal,
+    state: State,
+    /// Its report, once it is in production.
+    report: Option<Report>,
+}
+
+impl<'a> Undo<'a> {
+    async fn find(opened: &'a Opened, run: &str) -> Result<Self> {
+        let hint = "`pipeline runs FILE` lists the runs and how they ended; nothing was changed";
+        let records = opened.target.runs().await?;
+        let record = records.iter().find(|record| record.id == run);
+        let report = record.map(Report::read).transpose()?;
+        let journal = resume::journals(opened.target.as_ref(), Some(run)).await?.into_iter().next();
+        let state = journal.as_ref().and_then(Journal::state).cloned();
+        let (Some(journal), Some(state)) = (journal, state) else {
+            return Err(match &report {
+                None => Error::usage(format!("there is no run `{run}` in {}", opened.shown)).hint(hint),
+                Some(report) if report.command == Command::Import => Error::refused(format!(
+                    "run {run} brought mappings in and no rows: the key map keeps them"
+                ))
+                .hint("a rollback takes the rows of a load back; nothing was changed"),
+                Some(_) => Error::refused(format!(
+                    "run {run} has no journal: it inserted no rows, or an older version loaded it, and what it inserted is not known"
+                ))
+                .hint(hint),
+            });
+        };
+        if matches!(state.phase, Phase::Abandoned | Phase::RolledBack) {
+            return Err(Error::refused(format!("run {run} is {} already", state.told())).hint(hint));
+        }
+        if report.is_some() == state.is_unfinished() {
+            let (is, what) =
+                if report.is_some() { ("is", "says nothing of it") } else { ("is not", "says that it is") };
+            let message = format!("run {run} {is} committed in {}, and its journal {what}", opened.shown);
+            return Err(Error::internal(message)
+                .hint("somebody changed the control tables, or another process goes on with the run: look at `pipeline runs FILE RUN`"));
+        }
+        Ok(Self { opened, journal, state, report })
+    }
+
+    fn told(&self) -> (&str, &str, &str) {
+        (self.journal.run(), &self.state.started.pipeline, &self.opened.shown)
+    }
+
+    async fn foreseen(self) -> Result<Rollback> {
+        let (run, pipeline, target) = self.told();
+        if self.state.is_unfinished() {
+            return Ok(Rollback::given_up(run, pipeline, target, true));
+        }
+        let survey = self.opened.target.survey(run).await?;
+        Ok(Rollback::of(run, pipeline, target, survey).of_report(self.report.as_ref()))
+    }
+
+    async fn done(mut self) -> Result<Rollback> {
+        let target = self.opened.target.as_ref();
+        if self.state.is_unfinished() {
+            let record = self.journal.record_unmirrored(Event::Abandoned)?;
+            target.note(&record).await?;
+            let (run, pipeline, target) = self.told();
+            let report = Rollback::given_up(run, pipeline, target, false);
+            return Ok(self.mirrored(report));
+        }
+        let run = self.journal.run().to_owned();
+        let survey = target.survey(&run).await?;
+        if !survey.obstacles.is_empty() {
+            return Err(survey.refusal(&run));
+        }
+        let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
+        let (_, pipeline, shown) = self.told();
+        let report = Rollback::of(&run, pipeline, shown, survey);
+        let taken_back = target.take_back(&record, target.requires_mode()).await?;
+        stop_at("rolled back");
+        let report = report.done(&taken_back).of_report(self.report.as_ref());
+        Ok(self.mirrored(report))
+    }
+
+    /// Writes the last entry beside the run's reports. What is done is done: where that fails, the report says so.
+    fn mirrored(self, mut report: Rollback) -> Rollback {
+        let Some(folder) = self.opened.output() else { return report };
+        let run = self.journal.run().to_owned();
+        let mirrored = Mirror::open(&folder.join(run)).and_then(|mirror| self.journal.mirrored(mirror).mirror_last());
+        report.notes.extend(mirrored.err().map(|error| error.to_string()));
+        report
+    }
+}

@@ -1,0 +1,419 @@
+//! Taking a run back. Its rows are found by the key map's history, which keeps a hash of each as it was when it was inserted: what was
+//! changed since has another one.
+
+use std::collections::BTreeMap;
+
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::own::{Own, own_table_exists};
+use super::{Names, control, mode, table_exists};
+use crate::engine::{ident, literal};
+use crate::error::{Error, Result};
+use crate::journal::{Record, stop_at};
+use crate::target::rollback::TOLD;
+use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
+
+/// The column of a history with the hash of the row.
+pub(super) const CONTENT: &str = "_content";
+
+/// Columns that one call of the hash is given: SQLite allows 127 in old versions.
+const AT_ONCE: usize = 100;
+
+/// Lets SQL hash a row: `delta_content(a, b, …)`.
+pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_scalar_function("delta_content", -1, flags, |context| {
+        let mut hasher = blake3::Hasher::new();
+        for at in 0..context.len() {
+            hash(&mut hasher, context.get_raw(at));
+        }
+        let mut first = [0; 8];
+        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+        Ok(i64::from_le_bytes(first))
+    })
+}
+
+/// A value with its type and length, so that no two rows read the same. What is stored depends on this: it must never change.
+fn hash(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
+    let mut add = |kind: u8, bytes: &[u8]| {
+        hasher.update(&[kind]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    match value {
+        ValueRef::Null => add(0, &[]),
+        ValueRef::Integer(number) => add(1, &number.to_le_bytes()),
+        ValueRef::Real(number) => add(2, &number.to_bits().to_le_bytes()),
+        ValueRef::Text(text) => add(3, text),
+        ValueRef::Blob(bytes) => add(4, bytes),
+    }
+}
+
+/// SQL: the hash of the row `p` of a table, all columns in their order but those that are computed.
+fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
+    let columns: Vec<_> = columns(connection, table)?.iter().map(|name| format!("p.{}", ident(name))).collect();
+    Ok(columns.chunks(AT_ONCE).fold(String::new(), |before, columns| {
+        let before = if before.is_empty() { before } else { before + ", " };
+        format!("delta_content({before}{})", columns.join(", "))
+    }))
+}
+
+fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached("SELECT name FROM pragma_table_info(?1, 'main') ORDER BY cid")?;
+    let names = statement.query_map([table], |row| row.get(0))?;
+    names.collect()
+}
+
+/// Adds the column of the hash to a history of an older version.
+pub(super) fn make_column(connection: &Connection, history: &str) -> rusqlite::Result<()> {
+    if columns(connection, history)?.iter().any(|name| name == CONTENT) {
+        return Ok(());
+    }
+    connection.execute_batch(&format!("ALTER TABLE main.{} ADD COLUMN {CONTENT} INTEGER", ident(history)))
+}
+
+/// Keeps what a run's rows of a table are, once nothing changes them any more.
+pub(super) fn keep_content(connection: &Connection, table: &str, key: &[String], run: &str) -> rusqlite::Result<()> {
+    let content = content(connection, table)?;
+    let (history, table) = (Names::history(table), ident(table));
+    let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
+    let sql = format!(
+        "UPDATE main.{history} AS h SET {CONTENT} = (SELECT {content} FROM main.{table} AS p WHERE {}) WHERE h.run = ?1",
+        same.join(" AND ")
+    );
+    connection.execute(&sql, [run]).map(|_| ())
+}
+
+/// The legacy keys of a run's rows that are gone.
+pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
+    let table = &destination.table.name;
+    if !own_table_exists(connection, &Names::history_name(table))? {
+        return Ok(Vec::new());
+    }
+    let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
+    let sql = format!(
+        "SELECT h.legacy_key FROM main.{} AS h WHERE h.run = ?1 AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
+        Names::history(table),
+        ident(table),
+        same.join(" AND ")
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let keys = statement.query_map([run], |row| row.get(0))?;
+    keys.collect()
+}
+
+/// A table that a run has mappings of.
+struct OfRun {
+    table: String,
+    history: String,
+    /// The key's columns.
+    columns: Vec<String>,
+    /// SQL: a row `p` is that of a mapping `h`.
+    same: String,
+    /// SQL: the key of a mapping `h`, in parts and as text.
+    key: Vec<String>,
+    text: String,
+    /// SQL: what a mapping `h` says of its row's content.
+    kept: String,
+}
+
+fn as_text(of: &str, columns: &[String]) -> String {
+    let parts: Vec<_> = columns.iter().map(|name| format!("{of}.{}", ident(name))).collect();
+    if parts.is_empty() { format!("{of}.rowid") } else { parts.join(" || '|' || ") }
+}
+
+/// The tables of a run, by name.
+fn of_run(connection: &Connection, run: &str) -> rusqlite::Result<Vec<OfRun>> {
+    let own = Own::read(connection)?;
+    let tables: Vec<String> = {
+        let mut statement =
+            connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name")?;
+        let names = statement.query_map([], |row| row.get(0))?;
+        names.collect::<rusqlite::Result<_>>()?
+    };
+    let mut found = Vec::new();
+    for table in tables.iter().filter(|table| !own.has(table)) {
+        let name = Names::history_name(table);
+        if !own.has(&name) || !table_exists(connection, &name)? {
+            continue;
+        }
+        let history = Names::history(table);
+        let sql = format!("SELECT 1 FROM main.{history} WHERE run = ?1");
+        if !connection.prepare(&sql)?.exists([run])? {
+            continue;
+        }
+        let columns = columns(connection, &name)?;
+        let is_kept = columns.iter().any(|name| name == CONTENT);
+        let key: Vec<_> =
+            columns.into_iter().filter(|name| !["legacy_key", "run", CONTENT].contains(&name.as_str())).collect();
+        let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
+        let parts: Vec<_> = key.iter().map(|name| format!("h.{}", ident(name))).collect();
+        found.push(OfRun {
+            table: table.clone(),
+            history,
+            same: same.join(" AND "),
+            key: parts,
+            text: as_text("h", &key),
+            columns: key,
+            kept: if is_kept { format!("h.{CONTENT}") } else { "NULL".to_owned() },
+        });
+    }
+    Ok(found)
+}
+
+/// What a run holds, and what is in the way.
+pub(super) fn survey(connection: &Connection, names: &Names, run: &str) -> Result<Survey> {
+    let read = || -> rusqlite::Result<Survey> {
+        let tables = of_run(connection, run)?;
+        let mut survey = Survey::default();
+        for table in &tables {
+            survey.tables.push(holding(connection, table, run)?);
+            survey.obstacles.extend(changed(connection, table, run)?);
+            survey.obstacles.extend(referenced(connection, table, &tables, run)?);
+        }
+        Ok(survey)
+    };
+    read().map_err(|error| names.error("cannot look at the run in", &error))
+}
+
+fn count(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
+    connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
+}
+
+fn holding(connection: &Connection, table: &OfRun, run: &str) -> rusqlite::Result<Holding> {
+    let OfRun { table: name, history, key, text, .. } = table;
+    let end = |down: &str| {
+        let order: Vec<_> = key.iter().map(|part| format!("{part}{down}")).collect();
+        let sql = format!(
+            "SELECT CAST({text} AS TEXT) FROM main.{history} AS h WHERE h.run = ?1 ORDER BY {} LIMIT 1",
+            order.join(", ")
+        );
+        connection.query_row(&sql, [run], |row| row.get::<_, String>(0))
+    };
+    let rows = format!("SELECT count(*) FROM main.{history} WHERE run = {}", literal(run));
+    Ok(Holding {
+        table: name.clone(),
+        rows: count(connection, &rows)?,
+        keys: (end("")?, end(" DESC")?),
+        production: count(connection, &format!("SELECT count(*) FROM main.{}", ident(name)))?,
+        triggers: triggers(connection, name)?,
+    })
+}
+
+/// The triggers that a deletion fires, by what their SQL says before their body.
+fn triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found: Vec<(String, String)> = found.collect::<rusqlite::Result<_>>()?;
+    let on_deletion = |sql: &str| {
+        let words: Vec<_> = sql.split_whitespace().map(str::to_ascii_uppercase).collect();
+        words.windows(2).any(|pair| pair[0] == "DELETE" && pair[1] == "ON")
+    };
+    Ok(found.into_iter().filter(|(_, sql)| on_deletion(sql)).map(|(name, _)| name).collect())
+}
+
+/// The rows of a run that are not as it inserted them.
+fn changed(connection: &Connection, table: &OfRun, run: &str) -> rusqlite::Result<Vec<Obstacle>> {
+    let OfRun { table: name, history, same, key, text, kept, .. } = table;
+    let key = key.join(", ");
+    let content = content(connection, name)?;
+    // A row that is there has a hash.
+    let sql = format!(
+        "SELECT CASE WHEN now IS NULL THEN 'gone from production' WHEN kept IS NULL
+                     THEN 'loaded by an older version, which did not keep what they were: nobody can tell whether they were changed since'
+                     ELSE 'changed since' END AS what, CAST(told AS TEXT)
+         FROM (SELECT {text} AS told, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
+               FROM main.{history} AS h WHERE h.run = ?1 ORDER BY {key})
+         WHERE now IS NOT kept OR now IS NULL",
+        ident(name)
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([run])?;
+    let mut found: BTreeMap<String, Obstacle> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let what: String = row.get(0)?;
+        let obstacle = found.entry(what.clone()).or_insert_with(|| Obstacle {
+            table: name.clone(),
+            what,
+            count: 0,
+            told: Vec::new(),
+        });
+        obstacle.count += 1;
+        if obstacle.told.len() < TOLD {
+            obstacle.told.push(row.get(1)?);
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// A reference from a table to another: the columns here and there.
+struct Reference {
+    from: Vec<String>,
+    to: Vec<String>,
+}
+
+/// The references of a table to another one.
+fn references(connection: &Connection, child: &str, parent: &str) -> rusqlite::Result<Vec<Reference>> {
+    let sql = "SELECT id, \"from\", \"to\" FROM pragma_foreign_key_list(?1, 'main') WHERE \"table\" = ?2 COLLATE NOCASE ORDER BY id, seq";
+    let mut statement = connection.prepare_cached(sql)?;
+    let parts = statement.query_map([child, parent], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let mut found: BTreeMap<i64, Reference> = BTreeMap::new();
+    for part in parts {
+        let (id, from, to): (i64, String, Option<String>) = part?;
+        let reference = found.entry(id).or_insert_with(|| Reference { from: Vec::new(), to: Vec::new() });
+        reference.from.push(from);
+        reference.to.extend(to);
+    }
+    let key = primary_key(connection, parent)?;
+    // One that names no columns means the primary key.
+    for reference in found.values_mut().filter(|reference| reference.to.is_empty()) {
+        reference.to.clone_from(&key);
+    }
+    Ok(found.into_values().collect())
+}
+
+fn primary_key(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT name FROM pragma_table_info(?1, 'main') WHERE pk > 0 ORDER BY pk";
+    let mut statement = connection.prepare_cached(sql)?;
+    let names = statement.query_map([table], |row| row.get(0))?;
+    names.collect()
+}
+
+/// The rows that refer to a run's rows of a table and are not the run's, whatever their foreign key would do about it.
+fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun], run: &str) -> rusqlite::Result<Vec<Obstacle>> {
+    let OfRun { table: name, history, same, key, text, .. } = table;
+    let key = key.join(", ");
+    let mut statement =
+        connection.prepare_cached("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name")?;
+    let tables: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut obstacles = Vec::new();
+    for child in &tables {
+        for Reference { from, to } in references(connection, child, name)? {
+            // The parent's collation counts, which is that of the left.
+            let refers: Vec<_> =
+                to.iter().zip(&from).map(|(to, from)| format!("p.{} = c.{}", ident(to), ident(from))).collect();
+            let own = all.iter().find(|own| own.table == *child).map_or(String::new(), |own| {
+                let same: Vec<_> = own.columns.iter().map(|name| format!("c.{0} = o.{0}", ident(name))).collect();
+                let same = same.join(" AND ");
+                format!("AND NOT EXISTS (SELECT 1 FROM main.{} AS o WHERE o.run = ?1 AND {same})", own.history)
+            });
+            let rest = format!(
+                "FROM main.{history} AS h CROSS JOIN main.{} AS p ON {same} CROSS JOIN main.{} AS c ON {}
+                 WHERE h.run = ?1 {own}",
+                ident(name),
+                ident(child),
+                refers.join(" AND ")
+            );
+            let count: i64 = connection.query_row(&format!("SELECT count(*) {rest}"), [run], |row| row.get(0))?;
+            if count == 0 {
+                continue;
+            }
+            let by = as_text("c", &primary_key(connection, child)?);
+            let mut told =
+                connection.prepare(&format!("SELECT {text} || ' by ' || {by} {rest} ORDER BY {key} LIMIT {TOLD}"))?;
+            let told = told.query_map([run], |row| row.get(0))?;
+            obstacles.push(Obstacle {
+                table: name.clone(),
+                what: format!("referenced by rows of `{child}` that are not the run's ({})", from.join(", ")),
+                count: count.unsigned_abs(),
+                told: told.collect::<rusqlite::Result<_>>()?,
+            });
+        }
+    }
+    Ok(obstacles)
+}
+
+/// Takes a run back.
+pub(super) fn take_back(
+    connection: &Connection,
+    names: &Names,
+    record: &Record,
+    end_mode: bool,
+) -> Result<Vec<TakenBack>> {
+    let fault = |error: rusqlite::Error| names.error("cannot take a run back in", &error);
+    // Nobody else writes from here on, so what is looked at holds to the end, and no foreign key has anything to do: without it none
+    // deletes or changes a row.
+    connection.pragma_update(None, "foreign_keys", false).map_err(fault)?;
+    let taken_back = connection.execute_batch("BEGIN IMMEDIATE").map_err(fault).and_then(|()| {
+        let taken_back = inside(connection, names, record, end_mode);
+        if taken_back.is_ok() {
+            stop_at("rolling back");
+        }
+        let end = if taken_back.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = connection.execute_batch(end).map_err(fault);
+        let taken_back = taken_back?;
+        ended.map(|()| taken_back)
+    });
+    if taken_back.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(fault)?;
+    }
+    connection.pragma_update(None, "foreign_keys", true).map_err(fault)?;
+    taken_back
+}
+
+fn inside(connection: &Connection, names: &Names, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
+    let fault = |error: rusqlite::Error| names.error("cannot take a run back in", &error);
+    let run = &record.run;
+    refuse_other_state(connection, record).map_err(fault)??;
+    let survey = survey(connection, names, run)?;
+    if !survey.obstacles.is_empty() {
+        return Err(survey.refusal(run));
+    }
+    let tables = of_run(connection, run).map_err(fault)?;
+    for OfRun { table, history, columns, .. } in &tables {
+        let key = columns.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
+        let sql = format!(
+            "DELETE FROM main.{} WHERE ({key}) IN (SELECT {key} FROM main.{history} WHERE run = ?1)",
+            ident(table)
+        );
+        connection.execute(&sql, [run]).map_err(fault)?;
+    }
+    let mut taken_back = Vec::new();
+    for (OfRun { table, history, same, .. }, was) in tables.iter().zip(&survey.tables) {
+        let sql = format!(
+            "SELECT count(*) FROM main.{history} AS h CROSS JOIN main.{} AS p ON {same} WHERE h.run = {}",
+            ident(table),
+            literal(run)
+        );
+        let left = count(connection, &sql).map_err(fault)?;
+        let after = count(connection, &format!("SELECT count(*) FROM main.{}", ident(table))).map_err(fault)?;
+        let sql = format!("DELETE FROM main.{history} WHERE run = ?1");
+        let mappings = connection.execute(&sql, [run]).map_err(fault)? as u64;
+        if left > 0 || after + was.rows != was.production {
+            return Err(Error::refused(format!(
+                "with the run's {} rows of `{table}` others would go, or some would stay ({left} of them)",
+                was.rows
+            ))
+            .hint("a trigger of production does that: nothing was changed"));
+        }
+        let (table, before) = (table.clone(), was.production);
+        taken_back.push(TakenBack { table, deleted: before - after, mappings, before, after });
+    }
+    let last = || -> rusqlite::Result<()> {
+        if own_table_exists(connection, "delta_segment")? {
+            connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
+        }
+        control::note(connection, record)?;
+        if end_mode { mode::end_with(connection, run) } else { Ok(()) }
+    };
+    last().map_err(fault)?;
+    Ok(taken_back)
+}
+
+/// Refuses a run that is not in production, or whose journal has gone on.
+fn refuse_other_state(connection: &Connection, record: &Record) -> rusqlite::Result<Result<()>> {
+    let sql = "SELECT kind, number FROM main.delta_event WHERE run = ?1 ORDER BY number DESC LIMIT 1";
+    let last: Option<(String, u32)> =
+        connection.query_row(sql, [&record.run], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let is_there = last.is_some_and(|(kind, number)| {
+        ["committed", "verified"].contains(&kind.as_str()) && number + 1 == record.number
+    });
+    let run = &record.run;
+    Ok(if is_there && control::committed(connection, run)? {
+        Ok(())
+    } else {
+        Err(Error::refused(format!("run {run} is not in production, or its journal has gone on"))
+            .hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"))
+    })
+}
