@@ -91,3 +91,13 @@ fn the_session_with_a_run_that_was_cut_off_is_what_its_command_prints() {
     };
     assert_eq!(plain(session.split_once('\n').unwrap().1), plain(refused.stderr.trim_end()));
 }
+
+#[test]
+fn a_run_is_taken_back_as_the_readme_tells() {
+    let place = Place::samples();
+    let run = place.report(&["run", "pipelines/customer-delta.yaml"], 0)["run"].as_str().unwrap().to_owned();
+    let session = blocks("console").into_iter().find(|block| block.starts_with("$ pipeline rollback")).unwrap();
+    let (_, meant) = session.split_once('\n').unwrap();
+    let told = place.pipeline(&["rollback", "pipelines/customer-delta.yaml", &run]);
+    assert_eq!(steady(meant), steady(&told.passes().stdout));
+}

@@ -28,5 +28,6 @@ pub mod live;
 mod load;
 mod mode;
 mod refusal;
+mod rollback;
 mod rows;
 mod types;

@@ -1,5 +1,6 @@
 //! Taking a run back: all of it is done by functions of the control schema, which look for themselves what is the run's.
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error as PgError};
 
 use super::catalog::PgCatalog;
@@ -111,6 +112,11 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 Some(hint) => error.hint(hint),
                 None => error.hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"),
             }
+        }
+        Some(refused) if refused.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
+            let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+            Error::refused(format!("production does not let the rows go: {}{detail}", refused.message()))
+                .hint("a trigger of production that keeps rows looks like this; nothing was changed")
         }
         Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot take a run back", error))
             .hint(format!("the owner of the schema `delta` and members of {ROLLBACK} may, and who loads may not")),

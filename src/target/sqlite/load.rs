@@ -6,7 +6,9 @@ use std::ops::Range;
 use super::refusal::Refusals;
 use super::rollback::CONTENT;
 use super::values::Affinity;
-use super::{Held, Names, compare, control, history, insert_batch, insert_sql, inserted, keys, mode, own, rollback, select};
+use super::{
+    Held, Names, compare, control, history, insert_batch, insert_sql, inserted, keys, mode, own, rollback, select,
+};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
