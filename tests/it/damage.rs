@@ -64,7 +64,7 @@ const DAMAGES: &[Damage] = &[
         invariant: 2,
         sql: "CREATE TABLE {spare} AS SELECT * FROM {key_map_child}; DROP TABLE {key_map_child};
             ALTER TABLE {spare} RENAME TO {key_map_child:bare};
-            INSERT INTO {key_map_child} SELECT 'BC2-9', child_id, run FROM {key_map_child} WHERE legacy_key = 'BC2-1'",
+            INSERT INTO {key_map_child} (legacy_key, child_id, run) SELECT 'BC2-9', child_id, run FROM {key_map_child} WHERE legacy_key = 'BC2-1'",
     },
     Damage {
         what: "the key map has the row of another run",

@@ -221,7 +221,7 @@ fn changed(connection: &Connection, table: &OfRun, run: &str) -> rusqlite::Resul
     // A row that is there has a hash.
     let sql = format!(
         "SELECT CASE WHEN now IS NULL THEN 'gone from production' WHEN kept IS NULL
-                     THEN 'loaded by an older version, which did not keep what they were: nobody can tell whether they were changed since'
+                     THEN 'without what they were, since an older version loaded them or their mapping was restored: nobody can tell whether they were changed since'
                      ELSE 'changed since' END AS what, CAST(told AS TEXT)
          FROM (SELECT {text} AS told, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
                FROM main.{history} AS h WHERE h.run = ?1 ORDER BY {key})
