@@ -48,7 +48,9 @@ fn restored(on: On) {
     let maps = TABLES.iter().map(|table| trial.scene.control(&format!("key_map_{}", table.name))).collect::<Vec<_>>();
     // What a row was when it was inserted is no part of the mapping, and not in the store.
     if on == On::Sqlite {
-        maps.iter().for_each(|map| trial.scene.execute(&format!("UPDATE {map} SET _content = NULL")));
+        for map in &maps {
+            trial.scene.execute(&format!("UPDATE {map} SET _content = NULL"));
+        }
     }
     let mapped = || -> Vec<_> {
         maps.iter().map(|map| trial.scene.rows(&format!("SELECT * FROM {map} ORDER BY legacy_key"))).collect()
