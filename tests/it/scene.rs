@@ -288,6 +288,16 @@ impl Scene {
         self.place.pipeline_with(arguments, &[&[("DATABASE_URL", url.as_str())], variables].concat())
     }
 
+    /// All rows of production as a dump of the database has them.
+    pub fn dump(&self) -> String {
+        let Some(database) = &self.database else {
+            let tables = self.production().into_iter();
+            let rows = tables.flat_map(|(name, rows)| rows.into_iter().map(move |row| format!("{name}|{row}")));
+            return rows.collect::<Vec<_>>().join("\n");
+        };
+        database.dump()
+    }
+
     /// A control table's name: `delta.run` or `delta_run`.
     pub fn control(&self, name: &str) -> String {
         self.on.choose("delta_", "delta.").to_owned() + name

@@ -185,6 +185,19 @@ impl Database {
         Self { name, folder, port: self.port, password }
     }
 
+    /// All rows of production as `pg_dump` writes them, sorted.
+    pub fn dump(&self) -> String {
+        let mut dump = Command::new(programs().join("pg_dump"));
+        dump.args(["--data-only", "--inserts", "--schema=public", "--username=postgres"]).arg("-h").arg(&self.folder);
+        let output = dump.args(["-p", &self.port.to_string(), &self.name]).output().expect("pg_dump runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // Not where sequences are: a key that was given is never given again.
+        let mut rows: Vec<_> = text.lines().filter(|line| line.starts_with("INSERT INTO")).collect();
+        rows.sort_unstable();
+        rows.join("\n")
+    }
+
     /// Runs statements.
     pub fn execute(&self, sql: &str) {
         self.rows(sql);

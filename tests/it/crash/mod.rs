@@ -1,5 +1,5 @@
-//! The program is killed, by SIGKILL, at every point where it leaves something behind, and the run is resumed: all invariants
-//! hold then.
+//! The program is killed, by SIGKILL, at every point where it leaves something behind, and the run is resumed or rolled back: all
+//! invariants hold then, and after a rollback production is as before, byte for byte.
 //!
 //! Each point once: `bash tests/run -- crash`. Fifty times each, with a second kill on the way back:
 //! `PIPELINE_CRASH_ROUNDS=50 bash tests/run -- crash verdict`.
@@ -24,6 +24,7 @@ macro_rules! on_both {
 mod backup;
 mod faults;
 mod resume;
+mod rollback;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 use crate::chain;
 use crate::invariants::{After, Before};
 use crate::scene::{Delta, FILE, On, Scene};
-use crate::support::{Ran, tell};
+use crate::support::{Ran, Tables, tell};
 
 /// A point at which the program is killed.
 struct Point {
@@ -72,13 +73,17 @@ const POINTS: &[Point] = &[
 struct Done {
     kills: AtomicUsize,
     resumes: AtomicUsize,
+    rollbacks: AtomicUsize,
     runs: AtomicUsize,
 }
 
 impl Done {
     fn tell(&self, on: On) {
-        let [kills, resumes, runs] = [&self.kills, &self.resumes, &self.runs].map(|count| count.load(Ordering::SeqCst));
-        tell(&format!("crash, {on:?}: {kills} kills, {resumes} resumes, {runs} runs anew; all invariants held"));
+        let [kills, resumes, rollbacks, runs] =
+            [&self.kills, &self.resumes, &self.rollbacks, &self.runs].map(|count| count.load(Ordering::SeqCst));
+        tell(&format!(
+            "crash, {on:?}: {kills} kills, {resumes} resumes, {rollbacks} rollbacks, {runs} runs anew; all invariants held"
+        ));
     }
 }
 
@@ -91,6 +96,8 @@ struct Trial<'a> {
     scene: Scene,
     delta: Delta,
     before: Before,
+    production: Tables,
+    dump: String,
     done: &'a Done,
 }
 
@@ -98,8 +105,8 @@ impl<'a> Trial<'a> {
     fn new(scene: Scene, done: &'a Done) -> Self {
         let delta = Delta::new("B", 14, Some("A"));
         scene.give(&delta);
-        let before = Before::of(&scene);
-        Self { scene, delta, before, done }
+        let (before, production, dump) = (Before::of(&scene), scene.production(), scene.dump());
+        Self { scene, delta, before, production, dump, done }
     }
 
     /// Runs a command that is killed on its way; false where it never comes to the point and is done instead.
@@ -166,6 +173,21 @@ impl<'a> Trial<'a> {
         let again = || self.scene.pipeline(&["run", FILE]);
         let after = After::of(&self.before, &self.delta, &self.scene, &[], Some(&again));
         assert!(after.holds(what).loaded.is_some(), "nothing is loaded, {what}");
+    }
+
+    /// Takes the run back: production is as before, to the byte.
+    fn roll_back(&self, what: &str) {
+        let run = self.run();
+        let ran = self.scene.pipeline(&["rollback", FILE, &run]);
+        assert_eq!(ran.code, 0, "rolling back after {what}: {ran:?}");
+        self.done.rollbacks.fetch_add(1, Ordering::SeqCst);
+        self.is_taken_back(what);
+    }
+
+    fn is_taken_back(&self, what: &str) {
+        After::of_taken_back(&self.before, &self.scene).holds(&format!("rolled back after {what}"));
+        assert_eq!(self.scene.dump(), self.dump, "rolled back after {what}");
+        assert_eq!(self.scene.production(), self.production, "rolled back after {what}");
     }
 
     /// The same delta may come again; it gets other keys.
