@@ -71,7 +71,10 @@ fn assert_alike(place: &Place, database: &Database) {
         compare(name, &columns, name, &format!("public.{name}"));
     }
     for map in names.iter().filter_map(|name| name.strip_prefix("delta_")).filter(|name| name.starts_with("key_map_")) {
-        let columns = strings(&here, &format!("SELECT name FROM pragma_table_info('delta_{map}') WHERE name NOT IN ('run', '_content')"));
+        let columns = strings(
+            &here,
+            &format!("SELECT name FROM pragma_table_info('delta_{map}') WHERE name NOT IN ('run', '_content')"),
+        );
         compare(map, &columns.join(", "), &format!("delta_{map}"), &format!("delta.{map}"));
     }
     assert!(found.len() > 8, "{:?}", found.keys());
