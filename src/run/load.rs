@@ -87,22 +87,32 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
 
 /// Notes how a run failed, and gives the lock back. A run whose end cannot be noted counts as cut off.
 async fn end(session: &Session, run: &str, steps: &Steps<'_>, result: Result<Report>) -> Result<Report> {
-    let mut result = result;
-    if let Err(error) = &result
-        && error.kind() != Kind::Interrupted
-        && steps.is_resumable()
-        && let Err(unnoted) = resume::note_failure(session, run, error).await
-    {
-        let cut_off = Error::interrupted(format!("run {run} was cut off: {error}"));
-        result = Err(match unnoted.kind() {
-            Kind::Unreachable => cut_off.hint(format!(
-                "what is not committed is not in production; when the target answers again, `pipeline resume FILE {run}` goes on"
-            )),
-            _ => cut_off.and(&format!("; and its journal cannot be written: {unnoted}")),
-        });
-    }
+    let result = match result {
+        Err(error) if steps.is_resumable() && error.kind() != Kind::Interrupted => {
+            Err(failed(session, run, error).await)
+        }
+        result => result,
+    };
     let released = session.target.release().await;
     result.and_then(|report| released.map(|()| report))
+}
+
+/// Notes why a run failed, and says how it goes on: where the target was the reason, as it is.
+async fn failed(session: &Session, run: &str, error: Error) -> Error {
+    let Err(unnoted) = resume::note_failure(session, run, &error).await else {
+        if error.kind() != Kind::Unreachable {
+            return error;
+        }
+        let hint = error.next_step().map_or(String::new(), |hint| format!("{hint}; "));
+        return error.hint(format!("{hint}`pipeline resume FILE {run}` goes on with what is done already"));
+    };
+    let cut_off = Error::interrupted(format!("run {run} was cut off: {error}"));
+    match unnoted.kind() {
+        Kind::Unreachable => cut_off.hint(format!(
+            "what is not committed is not in production; when the target answers again, `pipeline resume FILE {run}` goes on"
+        )),
+        _ => cut_off.and(&format!("; and its journal cannot be written: {unnoted}")),
+    }
 }
 
 /// A load on its way.

@@ -665,7 +665,7 @@ fn cut(server: &Server, stop: &str, act: impl Fn(&Database)) {
         // Where the server was there to be told, the run has failed; else it was cut off, as far as anybody knows.
         match ran.code {
             75 => ran.fails(75, &["was cut off", "hint: what is not committed", "`pipeline resume FILE 2"]),
-            _ => ran.fails(69, &["hint: nothing was loaded"]),
+            _ => ran.fails(69, &["hint: nothing was loaded", "`pipeline resume FILE 2"]),
         }
         ran.code
     });
