@@ -108,7 +108,7 @@ impl Names {
         let message = format!("{doing} `{}`: {text}", self.shown);
         if cut_off(error) {
             return Error::interrupted(format!("a run was cut off while it wrote to `{}`", self.shown)).hint(
-                "nothing of it stays: run `pipeline run` again, or open the file once with a program that may write it",
+                "nothing of it stays: `pipeline resume FILE` puts the file in order and goes on with the run; `pipeline run FILE` tells which run it was",
             );
         }
         if let Some(missing) = missing(error, &text) {
