@@ -4,6 +4,7 @@
 //! references, and takes the children of rejected rows along. What it gives is the verdict on every row.
 
 mod convert;
+mod evidence;
 mod findings;
 mod form;
 mod places;
@@ -20,6 +21,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::UInt32Type;
 
+pub use evidence::{Count, Evidence, Example, Shown, Spread, evidence};
 pub use findings::{Detail, Findings, Violation};
 pub use places::Places;
 pub use references::Resolved;

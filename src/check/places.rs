@@ -1,5 +1,7 @@
 //! Where each row stands in the delta's files.
 
+use std::collections::BTreeMap;
+
 /// File and line of every row, kept as stretches of consecutive lines: a few bytes for a file without gaps.
 #[derive(Debug, Default)]
 pub struct Places {
@@ -33,6 +35,18 @@ impl Places {
         self.stretches.iter().any(|stretch| stretch.file == file)
     }
 
+    /// By file, how many rows of it are here and the line of the last one.
+    pub fn extents(&self) -> BTreeMap<usize, (u64, u64)> {
+        let mut extents = BTreeMap::new();
+        for (at, stretch) in self.stretches.iter().enumerate() {
+            let rows =
+                u64::from(self.stretches.get(at + 1).map_or(self.count, |next| next.first_row) - stretch.first_row);
+            let extent = extents.entry(stretch.file).or_insert((0, 0));
+            *extent = (extent.0 + rows, extent.1.max((stretch.first_line + rows).saturating_sub(1)));
+        }
+        extents
+    }
+
     /// The file's number and the line of a row.
     pub fn place(&self, row: u32) -> (usize, u64) {
         let after = self.stretches.partition_point(|stretch| stretch.first_row <= row);
@@ -45,7 +59,7 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use super::Places;
+    use super::*;
 
     #[test]
     fn a_row_is_found_in_its_file_and_line() {
@@ -56,5 +70,6 @@ mod tests {
         let found: Vec<_> = (0..6).map(|row| places.place(row)).collect();
         assert_eq!(found, [(0, 2), (0, 3), (0, 7), (0, 8), (0, 9), (1, 2)]);
         assert_eq!(places.stretches.len(), 3);
+        assert_eq!(places.extents(), BTreeMap::from([(0, (5, 9)), (1, (1, 2))]));
     }
 }

@@ -50,18 +50,16 @@ impl Reject {
     }
 }
 
-/// Writes the reject files of all tables that have rejects into a folder; gives their paths.
+/// Writes the reject files of all tables that have rejects into a folder; gives their paths, by table.
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut paths = Vec::new();
-    for at in 0..examined.len() {
-        if examined[at].rejected() > 0 {
-            paths.extend(write_table(compiled, examined, at, folder)?);
-        }
-    }
-    Ok(paths)
+pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
+    let write = |at: usize| match examined[at].rejected() {
+        0 => Ok(Vec::new()),
+        _ => write_table(compiled, examined, at, folder).map(Vec::from),
+    };
+    (0..examined.len()).map(write).collect()
 }
 
 fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &Path) -> Result<[PathBuf; 2]> {
@@ -257,6 +255,7 @@ fn refused<'a>(
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
     let mut cursors = vec![0_usize; table.checks.len()];
+    let columns: Vec<_> = table.checks.iter().map(|check| explain.columns(check)).collect();
     Ok(found.rows.batches()?.filter_map(move |batch| {
         let (first, batch) = match batch {
             Ok(batch) => batch,
@@ -264,13 +263,14 @@ fn refused<'a>(
         };
         let rejected: Vec<u32> =
             (first..first + batch.num_rows() as u32).filter(|row| found.findings.rejected.contains(*row)).collect();
-        (!rejected.is_empty()).then(|| refused_of(&explain, &mut cursors, first, &batch, &rejected))
+        (!rejected.is_empty()).then(|| refused_of(&explain, &columns, &mut cursors, first, &batch, &rejected))
     }))
 }
 
-/// The rows of one batch that fail a check; `cursors` are how far each check's violations are told.
+/// The rows of one batch that fail a check. By check, `columns` are those it is about, `cursors` how far its violations are told.
 fn refused_of(
     explain: &Explain<'_>,
+    columns: &[Option<Vec<String>>],
     cursors: &mut [usize],
     first: u32,
     batch: &RecordBatch,
@@ -298,7 +298,8 @@ fn refused_of(
             if !check.columns.is_empty() {
                 reject.columns.push(check.columns.join(", "));
             }
-            reject.values.extend(explain.value(check, &kept, place));
+            let value = columns[number].as_ref().and_then(|columns| explain.value(columns, &kept, place));
+            reject.values.extend(value);
             reject.reasons.push(explain.reason(check, violation.detail));
         }
     }
@@ -336,22 +337,26 @@ fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
 }
 
 /// Puts findings into words.
-struct Explain<'a> {
-    compiled: &'a Compiled,
-    examined: &'a [Examined],
-    at: usize,
+pub(super) struct Explain<'a> {
+    pub(super) compiled: &'a Compiled,
+    pub(super) examined: &'a [Examined],
+    pub(super) at: usize,
 }
 
 impl Explain<'_> {
-    /// The value that a check is about, as text.
-    fn value(&self, check: &Check, kept: &RecordBatch, row: usize) -> Option<String> {
+    /// The kept columns that a check is about; None where it is about the whole record.
+    pub(super) fn columns(&self, check: &Check) -> Option<Vec<String>> {
         let table = &self.compiled.plan.tables[self.at];
-        let columns: Vec<String> = match &check.kind {
-            CheckKind::Parse | CheckKind::Query { .. } => return None,
-            CheckKind::LegacyKey | CheckKind::KeyMap => vec!["_key".into()],
-            CheckKind::Cast { column } | CheckKind::Precision { column } => self.made_from(column),
-            _ => check.columns.iter().map(|name| table.kept_column(name)).collect(),
-        };
+        match &check.kind {
+            CheckKind::Parse | CheckKind::Query { .. } => None,
+            CheckKind::LegacyKey | CheckKind::KeyMap => Some(vec!["_key".into()]),
+            CheckKind::Cast { column } | CheckKind::Precision { column } => Some(self.made_from(column)),
+            _ => Some(check.columns.iter().map(|name| table.kept_column(name)).collect()),
+        }
+    }
+
+    /// The values in some columns, as text.
+    pub(super) fn value(&self, columns: &[String], kept: &RecordBatch, row: usize) -> Option<String> {
         let values: Vec<_> = columns
             .iter()
             .filter_map(|name| kept.column_by_name(name))
@@ -369,7 +374,7 @@ impl Explain<'_> {
         crate::plan::source_columns(sql, &table.source).iter().map(|name| source_column(name)).collect()
     }
 
-    fn reason(&self, check: &Check, detail: Detail) -> String {
+    pub(super) fn reason(&self, check: &Check, detail: Detail) -> String {
         match detail {
             Detail::Row { table, row } => {
                 let (table, row) = (table as usize, row);

@@ -45,7 +45,7 @@ pub(super) enum Command {
     Validate {
         /// The pipeline file
         file: PathBuf,
-        /// Also write the report into files: `json=FILE`
+        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
     },
@@ -56,6 +56,9 @@ pub(super) enum Command {
         /// Also write the plan as JSON into this file
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
+        /// Also write the plan into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
+        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
+        report: Vec<ReportFile>,
         /// Exit with 2 where there is something to load
         #[arg(long)]
         detailed_exitcode: bool,
@@ -70,7 +73,7 @@ pub(super) enum Command {
         /// Load files again that were loaded before; the report and the journal say so
         #[arg(long)]
         allow_reload: bool,
-        /// Also write the report into files: `json=FILE`
+        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
     },
@@ -80,7 +83,7 @@ pub(super) enum Command {
         file: PathBuf,
         /// The run's id; by default the last one that was cut off or failed
         run: Option<String>,
-        /// Also write the report into files: `json=FILE`
+        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
     },
@@ -109,6 +112,16 @@ pub(super) enum Command {
         /// The run's id
         run: Option<String>,
     },
+    /// Tell a run's report again, any time later, from what the target and the folder of runs keep
+    Report {
+        /// The pipeline file
+        file: PathBuf,
+        /// The run's id; by default the last one that read a delta, also one that only validated it
+        run: Option<String>,
+        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
+        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
+        report: Vec<ReportFile>,
+    },
     /// Show every transform, check and insert as the SQL that runs
     Explain {
         /// The pipeline file
@@ -124,8 +137,12 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ModeCommand,
     },
-    /// Print the JSON Schema of pipeline files, for editors
-    Schema,
+    /// Print a JSON Schema: that of pipeline files, for editors, or that of JSON reports
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value_t)]
+        of: SchemaOf,
+    },
     /// Print a completion script
     Completions {
         /// The shell
@@ -322,9 +339,29 @@ impl Color {
     }
 }
 
+/// What a JSON Schema is of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum SchemaOf {
+    /// A pipeline file
+    #[default]
+    Pipeline,
+    /// A JSON report
+    Report,
+}
+
+/// The format of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Html,
+    Json,
+    Junit,
+    Markdown,
+}
+
 /// A file that a report is written into.
 #[derive(Debug, Clone)]
 pub(super) struct ReportFile {
+    pub(super) format: Format,
     pub(super) path: PathBuf,
 }
 
@@ -332,10 +369,16 @@ impl std::str::FromStr for ReportFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.split_once('=') {
-            Some(("json", path)) if !path.is_empty() => Ok(Self { path: path.into() }),
-            _ => Err("write `json=FILE`".into()),
-        }
+        let wanted = "write `html=FILE`, `json=FILE`, `junit=FILE` or `md=FILE`";
+        let (format, path) = text.split_once('=').filter(|(_, path)| !path.is_empty()).ok_or(wanted)?;
+        let format = match format {
+            "html" => Format::Html,
+            "json" => Format::Json,
+            "junit" => Format::Junit,
+            "md" => Format::Markdown,
+            _ => return Err(wanted.into()),
+        };
+        Ok(Self { format, path: path.into() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod explain;
+mod files;
 mod keymap;
 mod mode;
 mod progress;
@@ -21,13 +22,14 @@ use clap::CommandFactory;
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Listener, Silent};
-use crate::report::Verdict;
+use crate::report::{self, Verdict};
 use crate::run::{self, Opened, Request, Session, Wish};
 use crate::spec;
 use crate::target::Access;
-use args::{Command, Global, LogFormat, Output};
+use args::{Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
+use files::ReportFiles;
 use progress::{Interrupt, Watched};
-use tell::{ReportFiles, count, json, print_error, say, tell};
+use tell::{count, json, print_error, say, tell};
 
 /// A plan that has work to do, with `--detailed-exitcode`.
 const HAS_WORK: u8 = 2;
@@ -107,27 +109,31 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Validate { file, report } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
-            let files = ReportFiles::of(&report)?;
+            let files = ReportFiles::create(&report)?;
             let result = run::validate(&session, listener(&global).as_ref()).await;
-            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
+            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, None, global.output, files)
         }
-        Command::Plan { file, out, detailed_exitcode } => {
+        Command::Plan { file, out, detailed_exitcode, mut report } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
-            let files = ReportFiles::create(out.as_deref())?;
+            report.extend(out.map(|path| ReportFile { format: Format::Json, path }));
+            let files = ReportFiles::create(&report)?;
             let result = run::plan(&session, listener(&global).as_ref())
                 .await
                 .map_err(|error| error.masked(&session.compiled.secrets))?;
-            let code = tell(&result, global.output, files)?;
+            let code = tell(&result, None, global.output, files)?;
             Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
         }
         Command::Run { file, mock, allow_reload, report } => {
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
-            let files = ReportFiles::of(&report)?;
+            let files = ReportFiles::create(&report)?;
             let watched = Watched::new(listener(&global), interrupt, &file);
             let result = run::run(&session, Wish { mock, allow_reload }, &watched).await;
             drop(watched);
-            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
+            let report = result.map_err(|error| error.masked(&session.compiled.secrets))?;
+            // Without its journal a report is one still.
+            let journal = run::story(session.target.as_ref(), &report.run).await.unwrap_or_default();
+            tell(&report, journal.as_ref(), global.output, files)
         }
         Command::Resume { file, run, report } => {
             let interrupt = Interrupt::watch();
@@ -136,17 +142,28 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let unfinished = run::find(&opened, run.as_deref()).await?;
             let session = Session::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
             interrupt.removes(session.engine.work_folder());
-            let files = ReportFiles::of(&report)?;
+            let files = ReportFiles::create(&report)?;
             let watched = Watched::new(listener(&global), interrupt, &file);
             let result = run::resume(&session, &unfinished, &watched).await;
             drop(watched);
-            tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, global.output, files)
+            let report = result.map_err(|error| error.masked(&session.compiled.secrets))?;
+            // Without its journal a report is one still.
+            let journal = run::story(session.target.as_ref(), &report.run).await.unwrap_or_default();
+            tell(&report, journal.as_ref(), global.output, files)
         }
         Command::Rollback { file, run, dry_run } => {
             rollback::rollback(&global.request(&file), &run, dry_run, global.output).await
         }
         Command::Setup { file, print } => setup(&global.request(&file), print).await,
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,
+        Command::Report { file, run, report } => {
+            let opened = Opened::open(&global.request(&file), Access::Read).await?;
+            let files = ReportFiles::create(&report)?;
+            let kept =
+                run::kept(&opened, run.as_deref()).await.map_err(|error| error.masked(&opened.document.secrets))?;
+            tell(&kept.report, kept.journal.as_ref(), global.output, files)?;
+            Ok(0)
+        }
         Command::Explain { file } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
             say(&session.compiled.secrets.mask(&explain::text(&session)))?;
@@ -154,8 +171,11 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Keymap { command } => keymap::execute(&global, command).await,
         Command::Mode { command } => mode::mode(&global, command).await,
-        Command::Schema => {
-            say(&json(&spec::json_schema())?)?;
+        Command::Schema { of } => {
+            say(&match of {
+                SchemaOf::Pipeline => json(&spec::json_schema())?,
+                SchemaOf::Report => json(&report::json_schema())?,
+            })?;
             Ok(0)
         }
         Command::Completions { shell } => {

@@ -5,7 +5,7 @@ use comfy_table::{ContentArrangement, Table as Grid, presets};
 use super::args::Output;
 use super::tell::{json, say};
 use crate::error::{Error, Result};
-use crate::journal::{Entry, Journal, moment};
+use crate::journal::{Entry, Journal, State, moment};
 use crate::report::{self, Command, Report};
 use crate::run::{Opened, Request};
 use crate::target::Access;
@@ -20,6 +20,8 @@ struct Listed {
     tables: Vec<String>,
     report: Option<Report>,
     journal: Vec<Entry>,
+    #[serde(skip)]
+    folded: Option<State>,
 }
 
 /// Lists the runs, or tells the story of one.
@@ -64,6 +66,7 @@ async fn read(opened: &Opened) -> Result<Vec<Listed>> {
             tables: state.started.tables.iter().map(|table| table.table.clone()).collect(),
             report: at.map(|at| reports.remove(at)),
             journal: journal.entries().to_vec(),
+            folded: Some(state.clone()),
         });
     }
     // What has no journal: mappings that were brought in, and runs of a version before there were journals.
@@ -75,6 +78,7 @@ async fn read(opened: &Opened) -> Result<Vec<Listed>> {
         tables: report.tables.iter().map(|table| table.name.clone()).collect(),
         report: Some(report),
         journal: Vec::new(),
+        folded: None,
     }));
     runs.sort_by(|one, other| (&one.began, &one.run).cmp(&(&other.began, &other.run)));
     Ok(runs)
@@ -99,7 +103,7 @@ fn list(runs: &[Listed]) -> String {
 
 /// The report where there is one, and then what happened, entry by entry.
 fn story(run: &Listed) -> String {
-    let mut told = run.report.as_ref().map(report::text).unwrap_or_default();
+    let mut told = run.report.as_ref().map(|report| report::text(report, run.folded.as_ref())).unwrap_or_default();
     if !run.journal.is_empty() {
         if !told.is_empty() {
             told.push('\n');

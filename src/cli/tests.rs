@@ -158,7 +158,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     assert_silent("explain", session.compiled.secrets.mask(&explain::text(&session)).as_bytes());
     let report = run::run(&session, Wish::default(), &crate::journal::Silent).await.unwrap();
     assert_eq!((report.tables[0].inserted, report.tables[0].rejected), (1, 5));
-    assert_silent("the report", crate::report::text(&report).as_bytes());
+    assert_silent("the report", crate::report::text(&report, None).as_bytes());
     assert_silent("the report as JSON", serde_json::to_string(&report).unwrap().as_bytes());
     let records = session.target.runs().await.unwrap();
     assert_silent("the run's row", format!("{records:?}").as_bytes());

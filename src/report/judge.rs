@@ -5,11 +5,21 @@ use crate::engine::list;
 use crate::plan::Compiled;
 use crate::spec::{Severity, Threshold};
 
+/// What the thresholds say.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    /// By table, the reasons to load nothing.
+    pub reasons: Vec<Vec<String>>,
+    /// What to look at, though it stops nothing.
+    pub warnings: Vec<String>,
+}
+
 /// The reasons to load nothing, and the warnings.
-pub fn judge(compiled: &Compiled, examined: &[Examined]) -> (Vec<String>, Vec<String>) {
-    let (mut reasons, mut warnings) = (Vec::new(), Vec::new());
+pub fn judge(compiled: &Compiled, examined: &[Examined]) -> Judgement {
+    let (mut all, mut warnings) = (Vec::new(), Vec::new());
     for (table, found) in compiled.plan.tables.iter().zip(examined) {
         let read = found.read();
+        let mut reasons = Vec::new();
         if table.max_rejects.is_exceeded_by(found.rejected(), read) {
             reasons.push(format!(
                 "`{}`: {} of {read} rows are rejected, and `max_rejects` is {}",
@@ -45,6 +55,7 @@ pub fn judge(compiled: &Compiled, examined: &[Examined]) -> (Vec<String>, Vec<St
         if read == 0 {
             warnings.push(format!("`{}`: its files have no rows", table.name));
         }
+        all.push(reasons);
     }
-    (reasons, warnings)
+    Judgement { reasons: all, warnings }
 }

@@ -1,31 +1,48 @@
-//! What a run tells: one value that is folded from what happened, and shown as text or JSON.
+//! What a run tells: one value that is folded from what happened, and shown as text, JSON, HTML, JUnit, Markdown or annotations.
 
+mod escape;
+mod github;
+mod html;
 mod judge;
+mod junit;
+mod markdown;
+mod picture;
+mod policy;
 mod rollback;
 mod sql;
 mod story;
 mod text;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use judge::judge;
+pub use escape::visible;
+pub use github::{github, property, value};
+pub use html::{Links, html, url_segment};
+pub use judge::{Judgement, judge};
+pub use junit::junit;
+pub use markdown::{BEGINNING as MARKDOWN_BEGINNING, markdown};
 pub use rollback::{Outcome, Rollback, RollbackTable};
 pub use sql::check_sql;
 pub use story::story;
 pub use text::text;
 
-use crate::check::Examined;
+use crate::check::{Evidence, Examined, Spread, evidence};
 use crate::error::{Error, Result};
 use crate::journal::Timing;
+use crate::path;
 use crate::plan::{Compiled, Key, Origin, Table};
-use crate::spec::Severity;
+use crate::spec::{LineNumbers, Severity};
 use crate::target::{Block, RunRecord, Segment};
 
 /// The version of the JSON report.
 pub const VERSION: u32 = 1;
 
+/// The version of this program.
+pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
+
 /// The report of one command over a delta.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The version of this format.
     pub version: u32,
@@ -33,6 +50,9 @@ pub struct Report {
     pub run: String,
     /// The pipeline's name.
     pub pipeline: String,
+    /// The pipeline file, as it was named on the command line.
+    #[serde(default)]
+    pub file: String,
     /// What was asked for.
     pub command: Command,
     /// The target, without secrets.
@@ -57,10 +77,13 @@ pub struct Report {
     pub steps: Vec<Timing>,
     /// The folder with the reject files, a CSV and a Parquet file a table; None where nothing was rejected.
     pub rejects: Option<String>,
+    /// The version of the program that made it.
+    #[serde(default)]
+    pub program: String,
 }
 
 /// The key map of a run: what was backed up of it, and what is in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyMapReport {
     /// The store, without secrets; None where the pipeline file names none.
     pub store: Option<String>,
@@ -75,7 +98,7 @@ pub struct KeyMapReport {
 }
 
 /// The mappings of one table, as the key map's ledger has them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MappingsReport {
     /// The table.
     pub table: String,
@@ -88,7 +111,7 @@ pub struct MappingsReport {
 }
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
     /// All checks, no load.
@@ -108,7 +131,7 @@ pub enum Command {
 }
 
 /// How it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// The data passes: a run would load it.
@@ -122,10 +145,13 @@ pub enum Verdict {
 }
 
 /// One table of a report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableReport {
     /// Its name.
     pub name: String,
+    /// Where it begins in the pipeline file.
+    #[serde(default)]
+    pub line: Option<u64>,
     /// Its files.
     pub files: Vec<FileReport>,
     /// Rows that the files have.
@@ -149,10 +175,19 @@ pub struct TableReport {
     pub left_to_production: Vec<String>,
     /// The table's triggers, which fire for every row.
     pub triggers: Vec<String>,
+    /// Why nothing is loaded, as far as this table is the reason: one sentence each.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// Where in the files the rejected rows are.
+    #[serde(default)]
+    pub places: Vec<Spread>,
+    /// The names of its reject files in the report's folder of them.
+    #[serde(default)]
+    pub rejects: Vec<String>,
 }
 
 /// One file of a report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileReport {
     /// Its name.
     pub name: String,
@@ -160,10 +195,16 @@ pub struct FileReport {
     pub bytes: u64,
     /// The BLAKE3 hash of its bytes.
     pub hash: String,
+    /// How many records it has that the pipeline's own WHERE does not leave out.
+    #[serde(default)]
+    pub records: u64,
+    /// The line of the last of them.
+    #[serde(default)]
+    pub last_line: u64,
 }
 
 /// One check of a report.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckReport {
     /// Its name.
     pub name: String,
@@ -173,6 +214,18 @@ pub struct CheckReport {
     pub origin: String,
     /// How many rows fail it.
     pub violations: u64,
+    /// The columns that it is about.
+    #[serde(default)]
+    pub columns: Vec<String>,
+    /// What is wrong with a row that fails it.
+    #[serde(default)]
+    pub reason: String,
+    /// The line of the pipeline file that says it; None where production or this program does.
+    #[serde(default)]
+    pub line: Option<u64>,
+    /// What is shown of the rows that fail it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 impl Report {
@@ -198,31 +251,57 @@ impl Report {
 
 impl TableReport {
     /// The table as it was examined.
-    pub fn new(compiled: &Compiled, at: usize, found: &Examined, hashes: &[String]) -> Self {
-        let table = &compiled.plan.tables[at];
-        let files = compiled.sources[at].files().iter().zip(hashes);
-        let files =
-            files.map(|(file, hash)| FileReport { name: file.name.clone(), bytes: file.bytes, hash: hash.clone() });
-        let checks = table.checks.iter().enumerate().map(|(number, check)| CheckReport {
-            name: check.name.clone(),
-            severity: check.severity,
-            origin: origin(&check.origin),
-            violations: found.findings.of(number).len() as u64,
+    ///
+    /// # Errors
+    /// Where the work folder cannot be read.
+    pub fn new(
+        compiled: &Compiled,
+        at: usize,
+        examined: &[Examined],
+        hashes: &[String],
+        lines: &LineNumbers,
+    ) -> Result<Self> {
+        let (table, found) = (&compiled.plan.tables[at], &examined[at]);
+        let shown = evidence(compiled, examined, at)?;
+        let files = compiled.sources[at].files().iter().zip(hashes).zip(shown.extents);
+        let files = files.map(|((file, hash), (records, last_line))| FileReport {
+            name: file.name.clone(),
+            bytes: file.bytes,
+            hash: hash.clone(),
+            records,
+            last_line,
         });
-        Self {
+        let checks = table.checks.iter().zip(shown.checks).enumerate().map(|(number, (check, evidence))| {
+            let violations = found.findings.of(number).len() as u64;
+            CheckReport {
+                name: check.name.clone(),
+                severity: check.severity,
+                origin: origin(&check.origin),
+                violations,
+                columns: check.columns.clone(),
+                reason: compiled.secrets.mask(&check.reason).into_owned(),
+                line: match &check.origin {
+                    Origin::File(path) => lines.line(path),
+                    Origin::Always | Origin::Catalog(_) => None,
+                },
+                evidence: (violations > 0).then_some(evidence),
+            }
+        });
+        Ok(Self {
             name: table.name.clone(),
+            line: lines.line(&path!["tables", table.name]),
             files: files.collect(),
             read: found.read(),
             rejected: found.rejected(),
             skipped: found.skipped(),
             accepted: found.accepted(),
-            inserted: 0,
             verdicts: found.verdicts(),
-            keys: None,
             checks: checks.collect(),
             left_to_production: table.left_to_production.clone(),
             triggers: table.catalog.triggers.clone(),
-        }
+            places: shown.rejected,
+            ..Self::default()
+        })
     }
 
     /// Notes the keys of a block.
@@ -233,6 +312,11 @@ impl TableReport {
             self.keys = Some((written(block.first), written(block.last)));
         }
     }
+}
+
+/// The JSON Schema of the JSON report.
+pub fn json_schema() -> schemars::Schema {
+    schemars::generate::SchemaSettings::draft07().into_generator().into_root_schema_for::<Report>()
 }
 
 /// Where a check comes from, in words.

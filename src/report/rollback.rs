@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::escape::visible;
 use super::text::{align, grid, lines, number};
 use super::{Report, VERSION};
 use crate::target::{Obstacle, Survey, TakenBack};
@@ -160,13 +161,13 @@ impl Rollback {
             told.extend(texts.iter().map(|text| format!("  {what}: {text}\n")));
         }
         let obstacles: String = self.obstacles.iter().map(|obstacle| format!("  in the way: {obstacle}\n")).collect();
-        parts.push(obstacles.replace(|char: char| char.is_control() && char != '\n', "\u{fffd}"));
+        parts.push(obstacles);
         parts.push(told);
         let mut last = String::new();
         let _infallible = writeln!(last, "  run {} · {}", self.run, self.target);
         parts.push(last);
         parts.retain(|part| !part.is_empty());
-        parts.join("\n")
+        visible(&parts.join("\n")).into_owned()
     }
 
     fn verdict(&self) -> String {

@@ -2,6 +2,7 @@
 
 use crate::journal::{Entry, Event, moment};
 
+use super::escape;
 use super::text::number;
 
 /// The entries as text, oldest first.
@@ -13,13 +14,14 @@ pub fn story(entries: &[Entry]) -> String {
         let by = if entry.by == writer { String::new() } else { format!(", by {}", entry.by) };
         writer = &entry.by;
         let line = format!("  {}  {}{by}", moment(&entry.at), event(&entry.event));
-        told += &line.replace(|char: char| char.is_control(), "\u{fffd}");
+        told += &escape::line(&line);
         told.push('\n');
     }
     told
 }
 
-fn event(event: &Event) -> String {
+/// What happened, in words.
+pub(super) fn event(event: &Event) -> String {
     match event {
         Event::Started(started) => {
             let rows = started.tables.iter().map(|table| table.rows).sum();

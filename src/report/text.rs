@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
+use super::escape::visible;
 use super::{Command, KeyMapReport, MappingsReport, Report, TableReport, Verdict};
+use crate::journal::{Phase, State};
 use crate::spec::Severity;
 use crate::target::Segment;
 
-/// The report as text. There is no colour in it, so it says the same everywhere.
-pub fn text(report: &Report) -> String {
-    let mut parts = vec![format!("{}: {}\n", report.pipeline, verdict(report)), tables(report)];
+/// The report as text, with what became of its run where that is known. There is no colour in it, so it says the same everywhere.
+pub fn text(report: &Report, state: Option<&State>) -> String {
+    let mut parts = vec![format!("{}: {}\n", report.pipeline, headline(report, state)), tables(report)];
     if let Some(violations) = violations(report) {
         parts.push(violations);
     }
@@ -30,7 +32,27 @@ pub fn text(report: &Report) -> String {
         writeln!(last, "  {}\n  run {} · {} · {total:.2} s", steps.join(" · "), report.run, report.target);
     parts.push(last);
     parts.retain(|part| !part.is_empty());
-    parts.join("\n")
+    visible(&parts.join("\n")).into_owned()
+}
+
+/// How it ended, in a sentence.
+pub(super) fn headline(report: &Report, state: Option<&State>) -> String {
+    let nothing = "nothing of it is in production";
+    match state {
+        Some(state) if state.phase == Phase::RolledBack => {
+            format!("{}, and rolled back since: {nothing} any more", verdict(report))
+        }
+        Some(state) if state.is_unfinished() || state.phase == Phase::Abandoned => {
+            format!("the run was {}: {nothing}", state.told()).replace("was failed", "failed")
+        }
+        _ => verdict(report),
+    }
+}
+
+/// Whether rows were inserted, if only to be taken back.
+pub(super) fn running(report: &Report) -> bool {
+    let mocked = report.command == Command::Mock && report.tables.iter().any(|table| table.inserted > 0);
+    report.verdict == Verdict::Loaded || mocked
 }
 
 fn verdict(report: &Report) -> String {
@@ -137,11 +159,9 @@ pub(super) fn grid(header: &[&str]) -> Grid {
     grid
 }
 
-/// The grid without spaces at the end of its lines, and without control characters that the data brought.
+/// The grid without spaces at the end of its lines.
 pub(super) fn lines(grid: &Grid) -> String {
-    grid.lines()
-        .map(|line| format!(" {}\n", line.trim_end().replace(|char: char| char.is_control(), "\u{fffd}")))
-        .collect()
+    grid.lines().map(|line| format!(" {}\n", line.trim_end())).collect()
 }
 
 pub(super) fn align(grid: &mut Grid, column: usize) {

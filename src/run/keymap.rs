@@ -17,7 +17,7 @@ use crate::backup::{self, Store, whole};
 use crate::engine::{Mask, list, shown};
 use crate::error::{Error, Kind, Result};
 use crate::keys::map;
-use crate::report::{Command, FileReport, Report, TableReport, VERSION, Verdict};
+use crate::report::{Command, FileReport, PROGRAM, Report, TableReport, VERSION, Verdict};
 use crate::target::{Access, Destination, Intent, Lookup, Place, Segment, Target};
 
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
@@ -37,7 +37,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
     let new = new_rows(opened.target.as_ref(), &destination, &mapping.display().to_string(), &rows).await?;
     let (read, count) = (rows.num_rows() as u64, new.num_rows() as u64);
     let verdict = if count == 0 { Verdict::Empty } else { Verdict::Loaded };
-    let file = FileReport { name: mapping.display().to_string(), bytes: 0, hash: String::new() };
+    let file = FileReport { name: mapping.display().to_string(), ..FileReport::default() };
     let tables = vec![mapped(table, vec![file], read, count)];
     let mut report = Report { run: run.clone(), ..report(opened, Command::Import, started, verdict, tables) };
     if count > 0 {
@@ -70,6 +70,7 @@ pub(super) fn report(
         version: VERSION,
         run: run_id(started),
         pipeline: opened.document.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default(),
+        file: opened.document.path.display().to_string(),
         command,
         target: opened.shown.clone(),
         started_at: started.to_string(),
@@ -81,6 +82,7 @@ pub(super) fn report(
         key_map: None,
         steps: Vec::new(),
         rejects: None,
+        program: PROGRAM.to_owned(),
     }
 }
 
@@ -90,15 +92,10 @@ pub(super) fn mapped(table: &str, files: Vec<FileReport>, read: u64, count: u64)
         name: table.to_owned(),
         files,
         read,
-        rejected: 0,
         skipped: read - count,
         accepted: count,
         inserted: count,
-        verdicts: String::new(),
-        keys: None,
-        checks: Vec::new(),
-        left_to_production: Vec::new(),
-        triggers: Vec::new(),
+        ..TableReport::default()
     }
 }
 

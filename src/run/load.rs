@@ -5,7 +5,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use super::resume::{self, Unfinished};
-use super::{Asked, Found, Session, backup, examine, mock, session, verify, write_rejects};
+use super::{Asked, Found, Session, backup, examine, kept, mock, session, verify, write_rejects};
 use crate::check::Examined;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps, stop_at};
@@ -41,9 +41,11 @@ pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Resu
             resume::refuse_cut_off(session).await?;
         }
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
-        report.rejects = write_rejects(session, &report.run, &examined)?;
+        write_rejects(session, &mut report, &examined)?;
+        report.steps = steps.timings();
+        // Kept now as well: one that is cut off has told what its checks found.
+        kept::keep(session, &mut report);
         if report.verdict != Verdict::Passed {
-            report.steps = steps.timings();
             return Ok(report);
         }
         let mut journal = Journal::new(&report.run);
@@ -70,14 +72,16 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
         let (journal, state) = unfinished.again(session).await?;
         let mut journal = journal.mirrored(Mirror::open(&session.folder(run))?);
         if state.phase == Phase::Committed {
-            return resume::read_back(session, &mut journal, &steps).await;
+            let mut report = resume::read_back(session, &mut journal, &steps).await?;
+            kept::keep(session, &mut report);
+            return Ok(report);
         }
         session.safeguards.admit(session.target.as_ref()).await?;
         let started_at = unfinished.started_at()?;
         let asked = Asked { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
         resume::refuse_other(session, &state.started, &report, &examined, &known)?;
-        report.rejects = write_rejects(session, &report.run, &examined)?;
+        write_rejects(session, &mut report, &examined)?;
         let loading = Loading { session, examined, known, wish: Wish::default(), steps: &steps, journal };
         loading.go(report).await
     };
@@ -256,7 +260,7 @@ impl Loading<'_> {
             load.roll_back().await?;
             drop(step);
             report.steps = steps.timings();
-            mock::keep(session, &report)?;
+            kept::keep(session, &mut report);
             return Ok(report);
         }
         session.safeguards.close(session.target.as_ref(), load.as_mut()).await?;
@@ -297,6 +301,7 @@ impl Loading<'_> {
         report.warnings.extend([analyzed, noted].into_iter().filter_map(Result::err).map(|error| error.to_string()));
         drop(step);
         report.steps = steps.timings();
+        kept::keep(session, &mut report);
         Ok(report)
     }
 

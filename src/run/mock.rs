@@ -1,23 +1,8 @@
-//! A mock run's report, kept beside the others: the real run says what differs from it.
+//! A mock run's report is kept as all are: the real run says what differs from it.
 
-use std::path::PathBuf;
-
-use super::Session;
-use crate::error::{Error, Result};
-use crate::report::{Report, TableReport};
-
-const NAME: &str = "mock.json";
-
-/// Keeps the report of a mock run.
-pub(super) fn keep(session: &Session, report: &Report) -> Result<()> {
-    let path = session.folder(&report.run).join(NAME);
-    let text = serde_json::to_string_pretty(report).map_err(|error| Error::internal(format!("the report: {error}")))?;
-    let folder = session.folder(&report.run);
-    std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&path, text)).map_err(|error| {
-        Error::unreachable(format!("cannot write `{}`: {error}", path.display()))
-            .hint("the folder `output` of the pipeline file must be writable; nothing of the mock run is in the target")
-    })
-}
+use super::{Session, kept};
+use crate::error::Result;
+use crate::report::{Command, Report, TableReport, Verdict};
 
 /// Warns of what a run does otherwise than the last mock run of the same files, be it into this target or into a copy of it.
 pub(super) fn compare(session: &Session, report: &mut Report) -> Result<()> {
@@ -62,20 +47,18 @@ fn differences(now: &TableReport, then: &TableReport) -> Vec<String> {
 
 /// The last mock run of the same files and tables.
 fn last(session: &Session, report: &Report) -> Result<Option<Report>> {
-    let Ok(folders) = std::fs::read_dir(&session.output) else { return Ok(None) };
-    let mut paths: Vec<PathBuf> = folders.filter_map(|folder| Some(folder.ok()?.path().join(NAME))).collect();
-    // A run's id begins with its time.
-    paths.sort();
-    for path in paths.iter().rev() {
+    let same = |one: &TableReport, other: &TableReport| {
+        one.name == other.name && one.files.iter().map(|file| &file.hash).eq(other.files.iter().map(|file| &file.hash))
+    };
+    for path in kept::paths(&session.output).iter().rev() {
         let Ok(text) = std::fs::read_to_string(path) else { continue };
-        let mock: Report = serde_json::from_str(&text).map_err(|error| {
-            Error::input(format!("`{}` is no report of a mock run: {error}", path.display())).hint("remove the file")
-        })?;
-        let same = |one: &TableReport, other: &TableReport| {
-            one.name == other.name
-                && one.files.iter().map(|file| &file.hash).eq(other.files.iter().map(|file| &file.hash))
-        };
-        if mock.tables.len() == report.tables.len()
+        if !text.contains("\"command\": \"mock\"") {
+            continue;
+        }
+        let mock = kept::parse(&text, path)?;
+        if mock.command == Command::Mock
+            && mock.verdict == Verdict::Passed
+            && mock.tables.len() == report.tables.len()
             && mock.tables.iter().zip(&report.tables).all(|(one, other)| same(one, other))
         {
             return Ok(Some(mock));

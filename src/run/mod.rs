@@ -1,6 +1,7 @@
 //! A run: the route from delta files to production rows. What comes before anything is written is here, the rest in `load`.
 
 pub mod backup;
+mod kept;
 pub mod keymap;
 mod load;
 mod mock;
@@ -12,6 +13,7 @@ pub mod setup;
 mod totals;
 mod verify;
 
+pub use kept::{Kept, kept, story};
 pub use load::{Wish, resume, run};
 pub use resume::{Unfinished, find};
 pub use rollback::rollback;
@@ -21,10 +23,10 @@ use crate::check::{self, Examined, rejects};
 use crate::error::Result;
 use crate::journal::{Listener, Step, Steps};
 use crate::keys;
-use crate::report::{Command, Report, TableReport, VERSION, Verdict, judge};
+use crate::report::{Command, Judgement, PROGRAM, Report, TableReport, VERSION, Verdict, judge};
 use crate::target::LoadedFile;
 
-/// Validates a delta: every check on all data, and the report that a run would make. Writes reject files, and nothing else.
+/// Validates a delta: every check on all data, and the report that a run would make. Writes reject files and the report, and nothing else.
 ///
 /// # Errors
 /// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
@@ -32,8 +34,9 @@ pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Repo
     let steps = Steps::new(listener);
     let asked = Asked::now(Command::Validate);
     let Found { mut report, examined, .. } = examine(session, &asked, &steps).await?;
-    report.rejects = write_rejects(session, &report.run, &examined)?;
+    write_rejects(session, &mut report, &examined)?;
     report.steps = steps.timings();
+    kept::keep(session, &mut report);
     Ok(report)
 }
 
@@ -85,20 +88,21 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
     let examined = check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, steps).await?;
     session.refuse_changed(&hashes)?;
     session.refuse_twice(&hashes, &examined)?;
-    let (reasons, mut warnings) = judge(&session.compiled, &examined);
+    let Judgement { reasons, mut warnings } = judge(&session.compiled, &examined);
     warnings.splice(0..0, session.preflight.warnings.iter().cloned());
     warnings.extend(known.iter().map(|file| {
         format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
     }));
     let accepted: u64 = examined.iter().map(Examined::accepted).sum();
-    let verdict = match (reasons.is_empty(), accepted) {
+    let verdict = match (reasons.iter().all(Vec::is_empty), accepted) {
         (false, _) => Verdict::Failed,
         (true, 0) => Verdict::Empty,
         (true, _) => Verdict::Passed,
     };
     let mut tables = Vec::new();
     for (at, table) in session.compiled.plan.tables.iter().enumerate() {
-        let mut told = TableReport::new(&session.compiled, at, &examined[at], &hashes[at]);
+        let mut told = TableReport::new(&session.compiled, at, &examined, &hashes[at], &session.lines)?;
+        told.reasons.clone_from(&reasons[at]);
         // Keys that are not free are refused here, before anything is written; which ones a run gets is decided when it reserves them.
         // One that goes on may have them already.
         if let Some(request) = keys::request(table, examined[at].accepted())
@@ -112,23 +116,33 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         version: VERSION,
         run: asked.run.clone(),
         pipeline: session.compiled.plan.name.clone(),
+        file: session.compiled.secrets.mask(&session.file.display().to_string()).into_owned(),
         command: asked.command,
         target: session.shown.clone(),
         started_at: asked.started_at.to_string(),
         verdict,
-        reasons,
+        reasons: reasons.concat(),
         warnings,
         notes: session.preflight.notes.clone(),
         tables,
         key_map: None,
         steps: Vec::new(),
         rejects: None,
+        program: PROGRAM.to_owned(),
     };
     Ok(Found { report, examined, known })
 }
 
-fn write_rejects(session: &Session, run: &str, examined: &[Examined]) -> Result<Option<String>> {
-    let folder = session.output.join(run).join("rejects");
+/// Writes the reject files, and notes in the report where they are.
+fn write_rejects(session: &Session, report: &mut Report, examined: &[Examined]) -> Result<()> {
+    let folder = session.folder(&report.run).join("rejects");
     let written = rejects::write(&session.compiled, examined, &folder)?;
-    Ok((!written.is_empty()).then(|| session.compiled.secrets.mask(&format!("{}/", folder.display())).into_owned()))
+    for (table, files) in report.tables.iter_mut().zip(&written) {
+        let names = files.iter().filter_map(|path| path.file_name());
+        table.rejects = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    }
+    if written.iter().any(|files| !files.is_empty()) {
+        report.rejects = Some(session.compiled.secrets.mask(&format!("{}/", folder.display())).into_owned());
+    }
+    Ok(())
 }

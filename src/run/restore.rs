@@ -113,6 +113,7 @@ async fn restore_claimed(opened: &Opened, wanted: &Wanted, started: jiff::Timest
             name: format!("{table}, run {}", manifest.segment.run),
             bytes: manifest.bytes,
             hash: manifest.hash.clone(),
+            ..FileReport::default()
         };
         let read = lacking.segments.iter().map(|(manifest, _)| manifest.segment.rows).sum();
         let count = lacking.segments.iter().map(|(_, rows)| rows.num_rows() as u64).sum();

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile};
 use crate::safeguard::Safeguards;
-use crate::spec::{self, Document, OrderedMap, PipelineSpec};
+use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec};
 use crate::target::{self, Access, Address, Catalog, LoadedFile, Preflight, Refusal, Stopped, Target};
 
 /// Rows that an error names at most.
@@ -143,6 +143,10 @@ pub struct Session {
     pub backup: Option<Place>,
     /// The target's name in messages.
     pub shown: String,
+    /// The pipeline file, as it was named.
+    pub file: PathBuf,
+    /// Where in the pipeline file everything is said.
+    pub lines: LineNumbers,
 }
 
 impl Session {
@@ -167,7 +171,8 @@ impl Session {
         let preflight =
             target.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
-        Ok(Self { compiled, target, catalog, engine, preflight, safeguards, output, backup, shown })
+        let (lines, file) = (LineNumbers::of(&document.text), document.path);
+        Ok(Self { compiled, target, catalog, engine, preflight, safeguards, output, backup, shown, file, lines })
     }
 
     /// By table, the hash of each of its files.

@@ -5,6 +5,7 @@
 
 mod document;
 mod interpolate;
+mod lines;
 mod locate;
 mod model;
 mod problem;
@@ -15,6 +16,7 @@ mod secrets;
 mod value;
 
 pub use document::{Document, load, parse};
+pub use lines::LineNumbers;
 pub use locate::Locations;
 pub use model::*;
 pub use problem::{Mark, Path, Problem, Problems};

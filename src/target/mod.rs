@@ -341,7 +341,7 @@ pub enum Intent {
 }
 
 /// The mappings that one run appended to the key map's history of one table.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Segment {
     /// The run.
     pub run: String,

@@ -31,6 +31,7 @@ mod property;
 mod proxy;
 mod readme;
 mod rejects;
+mod reports;
 mod resume;
 mod rollback;
 mod safeguards;

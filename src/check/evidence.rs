@@ -1,0 +1,326 @@
+//! What is shown of the rows that fail the checks: examples, the values that they have, and where in the files they are.
+//!
+//! A report has to open at once and is kept in the target, so all of it is bounded, however many rows fail: the rows themselves
+//! are in the reject files.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arrow::array::AsArray;
+use arrow::datatypes::{UInt32Type, UInt64Type};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Examined;
+use super::rejects::Explain;
+use crate::error::Result;
+use crate::plan::{CheckKind, Compiled};
+
+/// Rows that are shown of one check.
+const EXAMPLES: usize = 5;
+/// Values that are shown of one check.
+const VALUES: usize = 8;
+/// Rows of one check whose values are looked at; of more, every nth one is.
+const COUNTED: usize = 20_000;
+/// Different values that are kept while they are counted.
+const KEPT: usize = 2_000;
+/// Files that are shown of one check, those with the most rows.
+const FILES: usize = 6;
+/// Files of one table whose rejected rows are shown by line.
+const PICTURED: usize = 60;
+/// Parts into which the lines of a file are divided, and for one check.
+const PARTS: u64 = 80;
+const PARTS_OF_CHECK: u64 = 40;
+/// Characters of a value or a reason that are shown.
+const LONGEST_VALUE: usize = 80;
+const LONGEST_REASON: usize = 240;
+
+/// What is shown of the rows that fail one check.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Evidence {
+    /// The first rows, in the order of files and lines.
+    pub examples: Vec<Example>,
+    /// The most frequent values in the columns that the check is about, most frequent first.
+    pub values: Vec<Count>,
+    /// Of how many rows the values were counted: of all, or of every nth one where there are very many.
+    pub counted: u64,
+    /// Where in the files the rows are: the files with the most of them.
+    pub files: Vec<Spread>,
+}
+
+/// A row that fails a check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Example {
+    /// The file.
+    pub file: String,
+    /// The line, or the number of the row in a Parquet or Arrow file.
+    pub line: u64,
+    /// The value in the columns that the check is about, shortened where it is long; None where it is about the whole record.
+    pub value: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// A value, and how many of the counted rows have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Count {
+    /// The value, shortened where it is long.
+    pub value: String,
+    /// How many rows.
+    pub rows: u64,
+}
+
+/// How rows are spread over the lines of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Spread {
+    /// The file's number among the table's.
+    pub file: u64,
+    /// How many rows.
+    pub rows: u64,
+    /// The first of their lines.
+    pub first: u64,
+    /// The last of their lines.
+    pub last: u64,
+    /// The file's lines in equal parts, from its first to its last: how many rows are in each.
+    pub parts: Vec<u64>,
+}
+
+/// What is shown of one table.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// By check.
+    pub checks: Vec<Evidence>,
+    /// Where the rejected rows are.
+    pub rejected: Vec<Spread>,
+    /// By file, how many records it has and the line of the last one.
+    pub extents: Vec<(u64, u64)>,
+}
+
+/// Looks through what was found in a table of the plan.
+///
+/// # Errors
+/// Where the work folder cannot be read.
+pub fn evidence(compiled: &Compiled, examined: &[Examined], at: usize) -> Result<Shown> {
+    let (table, found) = (&compiled.plan.tables[at], &examined[at]);
+    let unread = unread(found)?;
+    let mut extents = vec![(0, 0); compiled.sources[at].files().len()];
+    let unread_extents = unread.places.iter().map(|(file, line)| (*file, (1, *line)));
+    for (file, (rows, last)) in found.places.extents().into_iter().chain(unread_extents) {
+        if let Some(extent) = extents.get_mut(file) {
+            *extent = (extent.0 + rows, extent.1.max(last));
+        }
+    }
+    let spread = |places: &mut dyn Iterator<Item = (usize, u64)>, parts, most| {
+        let mut files: BTreeMap<usize, Spread> = BTreeMap::new();
+        for (file, line) in places {
+            let last = extents.get(file).map_or(line, |extent| extent.1);
+            files.entry(file).or_insert_with(|| Spread::new(file, parts)).add(line, last);
+        }
+        let mut files: Vec<_> = files.into_values().collect();
+        files.sort_by_key(|spread| (std::cmp::Reverse(spread.rows), spread.file));
+        files.truncate(most);
+        files.sort_by_key(|spread| spread.file);
+        files
+    };
+    let rows = found.findings.rejected.iter().map(|row| found.places.place(row));
+    let rejected = spread(&mut rows.chain(unread.places.iter().copied()), PARTS, PICTURED);
+    let mut checks = values(compiled, examined, at)?;
+    for (number, evidence) in checks.iter_mut().enumerate() {
+        if table.checks[number].kind == CheckKind::Parse {
+            evidence.files = spread(&mut unread.places.iter().copied(), PARTS_OF_CHECK, FILES);
+            evidence.examples = unread.examples(compiled, at);
+        } else {
+            let mut places = found.findings.of(number).iter().map(|violation| found.places.place(violation.row));
+            evidence.files = spread(&mut places, PARTS_OF_CHECK, FILES);
+        }
+    }
+    Ok(Shown { checks, rejected, extents })
+}
+
+impl Spread {
+    fn new(file: usize, parts: u64) -> Self {
+        Self { file: file as u64, parts: vec![0; parts as usize], ..Self::default() }
+    }
+
+    /// Adds the row on a line of a file whose last record is on line `end`.
+    fn add(&mut self, line: u64, end: u64) {
+        self.first = if self.rows == 0 { line } else { self.first.min(line) };
+        self.last = self.last.max(line);
+        self.rows += 1;
+        let parts = self.parts.len() as u64;
+        let part = (line.saturating_sub(1).saturating_mul(parts) / end.max(1)).min(parts - 1);
+        self.parts[part as usize] += 1;
+    }
+}
+
+/// The records that could not be read.
+#[derive(Default)]
+struct Unread {
+    places: Vec<(usize, u64)>,
+    /// The reasons of the first ones.
+    reasons: Vec<String>,
+}
+
+fn unread(found: &Examined) -> Result<Unread> {
+    let mut unread = Unread::default();
+    for batch in found.malformed.batches()? {
+        let (_, batch) = batch?;
+        let files = batch.column(0).as_primitive::<UInt32Type>();
+        let lines = batch.column(1).as_primitive::<UInt64Type>();
+        let reasons = batch.column(2).as_string::<i32>();
+        for row in 0..batch.num_rows() {
+            unread.places.push((files.value(row) as usize, lines.value(row)));
+            if unread.reasons.len() < EXAMPLES {
+                unread.reasons.push(short(reasons.value(row), LONGEST_REASON));
+            }
+        }
+    }
+    Ok(unread)
+}
+
+impl Unread {
+    fn examples(&self, compiled: &Compiled, at: usize) -> Vec<Example> {
+        let places = self.places.iter().zip(&self.reasons);
+        let example = |((file, line), reason): (&(usize, u64), &String)| Example {
+            file: file_name(compiled, at, *file),
+            line: *line,
+            value: None,
+            reason: compiled.secrets.mask(reason).into_owned(),
+        };
+        places.map(example).collect()
+    }
+}
+
+fn file_name(compiled: &Compiled, at: usize, file: usize) -> String {
+    compiled.sources[at].files().get(file).map_or_else(String::new, |file| file.name.clone())
+}
+
+/// How far the rows of one check are looked at.
+struct Cursor {
+    next: usize,
+    every: usize,
+    columns: Option<Vec<String>>,
+    tally: Tally,
+}
+
+/// By check, its examples and values: one pass over the rows, which ends with the last one that fails a check.
+fn values(compiled: &Compiled, examined: &[Examined], at: usize) -> Result<Vec<Evidence>> {
+    let (table, found) = (&compiled.plan.tables[at], &examined[at]);
+    let explain = Explain { compiled, examined, at };
+    let mut evidence = vec![Evidence::default(); table.checks.len()];
+    let mut cursors: Vec<(usize, Cursor)> = Vec::new();
+    for (number, check) in table.checks.iter().enumerate() {
+        let violations = found.findings.of(number).len();
+        if violations > 0 && check.kind != CheckKind::Parse {
+            let (every, columns) = (violations.div_ceil(COUNTED), explain.columns(check));
+            cursors.push((number, Cursor { next: 0, every, columns, tally: Tally::default() }));
+        }
+    }
+    let mut batches = found.rows.batches()?;
+    while cursors.iter().any(|(number, cursor)| cursor.next < found.findings.of(*number).len()) {
+        let Some(batch) = batches.next() else { break };
+        let (first, batch) = batch?;
+        let end = first + batch.num_rows() as u32;
+        for (number, cursor) in &mut cursors {
+            let (check, violations) = (&table.checks[*number], found.findings.of(*number));
+            let evidence = &mut evidence[*number];
+            while let Some(violation) = violations.get(cursor.next).filter(|violation| violation.row < end) {
+                let row = (violation.row - first) as usize;
+                let is_example = cursor.next < EXAMPLES;
+                let is_counted = cursor.next.is_multiple_of(cursor.every);
+                cursor.next += if is_example { 1 } else { cursor.every - cursor.next % cursor.every };
+                let value = cursor.columns.as_ref().and_then(|columns| explain.value(columns, &batch, row));
+                let value = value.map(|value| short(&value, LONGEST_VALUE));
+                if let Some(value) = value.as_deref().filter(|_| is_counted) {
+                    cursor.tally.add(value);
+                }
+                if is_example {
+                    let (file, line) = found.places.place(violation.row);
+                    let file = file_name(compiled, at, file);
+                    let reason = short(&explain.reason(check, violation.detail), LONGEST_REASON);
+                    evidence.examples.push(Example { file, line, value, reason });
+                }
+            }
+        }
+    }
+    for (number, cursor) in cursors {
+        (evidence[number].values, evidence[number].counted) = cursor.tally.most_frequent();
+    }
+    Ok(evidence)
+}
+
+/// Counts values in bounded memory: where there are too many different ones, the rarest are forgotten again and again.
+#[derive(Default)]
+struct Tally {
+    counts: HashMap<String, u64>,
+    counted: u64,
+}
+
+impl Tally {
+    fn add(&mut self, value: &str) {
+        self.counted += 1;
+        if let Some(count) = self.counts.get_mut(value) {
+            *count += 1;
+            return;
+        }
+        let mut rare = 0;
+        while self.counts.len() >= KEPT {
+            rare += 1;
+            self.counts.retain(|_, count| *count > rare);
+        }
+        self.counts.insert(value.to_owned(), 1);
+    }
+
+    fn most_frequent(self) -> (Vec<Count>, u64) {
+        let mut counts: Vec<_> = self.counts.into_iter().map(|(value, rows)| Count { value, rows }).collect();
+        counts.sort_by(|one, other| other.rows.cmp(&one.rows).then_with(|| one.value.cmp(&other.value)));
+        counts.truncate(VALUES);
+        (counts, self.counted)
+    }
+}
+
+/// A text of no more than so many characters.
+fn short(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frequent_values_are_counted_among_any_number_of_rare_ones() {
+        let mut tally = Tally::default();
+        for number in 0..50_000 {
+            tally.add(&format!("rare {number}"));
+            if number % 10 == 0 {
+                tally.add("often");
+            }
+            assert!(tally.counts.len() <= KEPT);
+        }
+        let (values, counted) = tally.most_frequent();
+        assert_eq!((values.len(), counted), (VALUES, 55_000));
+        assert_eq!(values[0].value, "often");
+        assert!((4_900..=5_000).contains(&values[0].rows), "{}", values[0].rows);
+    }
+
+    #[test]
+    fn lines_fall_into_the_parts_of_their_file() {
+        let mut spread = Spread::new(0, 4);
+        for line in [1, 2, 25, 26, 99, 100] {
+            spread.add(line, 100);
+        }
+        assert_eq!((spread.parts.as_slice(), spread.first, spread.last, spread.rows), (&[3, 1, 0, 2][..], 1, 100, 6));
+        let mut spread = Spread::new(0, 4);
+        spread.add(7, 0);
+        assert_eq!(spread.parts, [0, 0, 0, 1], "a line beyond what is known of the file is in the last part");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(short("größer", 3), "grö…");
+        assert_eq!(short("größe", 5), "größe");
+    }
+}

@@ -1,0 +1,164 @@
+//! The files that a report is written into, each in the format that is asked for.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::args::{Format, ReportFile};
+use super::tell::json;
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::report::{self, Links, Report};
+
+/// The files that a report is written into. They are made beside their places before the work begins, so that a load does not
+/// end without its report, and take their places when it is written: an older report stays until there is a new one.
+#[derive(Debug, Default)]
+pub(super) struct ReportFiles(Vec<(Format, PathBuf, NamedTempFile)>);
+
+impl Format {
+    /// What a report of this format begins with: nothing else is ever overwritten.
+    fn beginning(self) -> &'static str {
+        match self {
+            Self::Html => "<!doctype html>\n<!-- delta-pipeline report -->",
+            Self::Json => "{\n  \"version\":",
+            Self::Junit => "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites ",
+            Self::Markdown => report::MARKDOWN_BEGINNING,
+        }
+    }
+
+    fn of(self, report: &Report, journal: Option<&Journal>, path: &Path) -> Result<String> {
+        match self {
+            Self::Html => {
+                let rejects = report.rejects.as_ref().and_then(|folder| url(path, Path::new(folder)));
+                report::html(report, journal, &Links { rejects })
+            }
+            Self::Json => json(report),
+            Self::Junit => report::junit(report),
+            Self::Markdown => Ok(report::markdown(report, journal)),
+        }
+    }
+}
+
+impl ReportFiles {
+    /// Makes the files, empty.
+    ///
+    /// # Errors
+    /// Where one cannot be made, or something that is no report of its format is in its place.
+    pub(super) fn create(files: &[ReportFile]) -> Result<Self> {
+        let create = |ReportFile { format, path }: &ReportFile| {
+            refuse_other(*format, path)?;
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let readable = std::fs::Permissions::from_mode(0o666);
+            let file = tempfile::Builder::new().permissions(readable).tempfile_in(folder);
+            Ok((*format, path.clone(), file.map_err(|error| cannot_write(path, &error))?))
+        };
+        files.iter().map(create).collect::<Result<_>>().map(Self)
+    }
+
+    /// Writes the report into all of them.
+    ///
+    /// # Errors
+    /// Where one cannot be written.
+    pub(super) fn write(self, report: &Report, journal: Option<&Journal>) -> Result<()> {
+        for (format, path, mut file) in self.0 {
+            let text = format.of(report, journal, &path)?;
+            file.write_all(text.as_bytes()).map_err(|error| cannot_write(&path, &error))?;
+            file.persist(&path).map_err(|error| cannot_write(&path, &error.error))?;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a place that holds anything but a report: a database, a delta, a pipeline file.
+fn refuse_other(format: Format, path: &Path) -> Result<()> {
+    let Ok(file) = std::fs::File::open(path) else { return Ok(()) };
+    let mut beginning = Vec::new();
+    let read = file.take(format.beginning().len() as u64).read_to_end(&mut beginning);
+    match read {
+        Ok(0) => Ok(()),
+        Ok(_) if beginning == format.beginning().as_bytes() => Ok(()),
+        _ => Err(Error::usage(format!("`{}` is there already, and it is no report", path.display()))
+            .hint("name another file: only an older report is overwritten")),
+    }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
+    Error::unreachable(format!("cannot write `{}`: {error}", path.display()))
+        .hint("name a file in a folder that exists and has room")
+}
+
+/// The way from a file to a folder as a relative URL that ends in `/`; None where there is no such folder.
+fn url(file: &Path, folder: &Path) -> Option<String> {
+    let (folder, here) = (folder.canonicalize().ok()?, file.parent()?);
+    let here = if here.as_os_str().is_empty() { Path::new(".") } else { here }.canonicalize().ok()?;
+    let (there, here): (Vec<_>, Vec<_>) = (folder.components().collect(), here.components().collect());
+    let shared = there.iter().zip(&here).take_while(|(one, other)| one == other).count();
+    let mut url = "../".repeat(here.len() - shared);
+    for component in &there[shared..] {
+        let Component::Normal(name) = component else { return None };
+        url += &report::url_segment(name.to_str()?);
+        url.push('/');
+    }
+    // Never a scheme, and never empty.
+    Some(format!("./{url}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    #[test]
+    fn a_report_file_that_cannot_be_made_is_told_before_the_work() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| ReportFile { format: Format::Json, path: folder.path().join(name) };
+        let error = ReportFiles::create(&[file("r.json"), file("nowhere/r.json")]).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unreachable);
+        assert!(error.to_string().contains("nowhere/r.json"), "{error}");
+    }
+
+    /// A report as the first version of this program left it in a target.
+    const FIRST: &str = r#"{"version":1,"run":"r","pipeline":"p","command":"run","target":"t","started_at":"2026-11-22T10:58:18Z",
+        "verdict":"loaded","reasons":[],"warnings":[],"tables":[{"name":"item","files":[{"name":"a.csv","bytes":9,"hash":"ff"}],
+        "read":3,"rejected":1,"skipped":0,"accepted":2,"inserted":2,"keys":["1","2"],"checks":[{"name":"not_null(a)",
+        "severity":"error","origin":"production: NOT NULL","violations":1}],"left_to_production":[],"triggers":[]}],
+        "steps":[{"step":"read","seconds":0.5}],"rejects":"runs/r/rejects/"}"#;
+
+    #[test]
+    fn only_an_older_report_of_the_format_is_overwritten_and_only_by_a_new_one() {
+        let report: Report = serde_json::from_str(FIRST).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for format in [Format::Html, Format::Json, Format::Junit, Format::Markdown] {
+            let path = folder.path().join(format!("{format:?}"));
+            let files = [ReportFile { format, path: path.clone() }];
+            std::fs::write(&path, "SQLite format 3").unwrap();
+            assert_eq!(ReportFiles::create(&files).unwrap_err().kind(), Kind::Usage);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "SQLite format 3");
+
+            let old = format!("{}the old one", format.beginning());
+            std::fs::write(&path, &old).unwrap();
+            drop(ReportFiles::create(&files).unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "a run that was refused leaves it");
+            ReportFiles::create(&files).unwrap().write(&report, None).unwrap();
+            let new = std::fs::read_to_string(&path).unwrap();
+            assert!(new.contains("item") && !new.contains("the old one"), "{new}");
+            ReportFiles::create(&files).expect("what was written is known as a report");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing stays beside them");
+    }
+
+    #[test]
+    fn a_folder_is_found_from_wherever_the_report_is() {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        std::fs::create_dir_all(path("runs/1 ä%/rejects")).unwrap();
+        std::fs::create_dir_all(path("out/deep")).unwrap();
+        let found = |from: &str| url(&path(from), &path("runs/1 ä%/rejects"));
+        assert_eq!(found("r.html").as_deref(), Some("./runs/1%20%C3%A4%25/rejects/"));
+        assert_eq!(found("out/deep/r.html").as_deref(), Some("./../../runs/1%20%C3%A4%25/rejects/"));
+        assert_eq!(found("runs/1 ä%/rejects/r.html").as_deref(), Some("./"));
+        assert_eq!(url(&path("r.html"), &path("gone")), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! A report as annotations of a GitHub workflow: they stand at the line of the pipeline file that says the check.
+
+use super::escape::visible;
+use super::text::number;
+use super::{CheckReport, Report, TableReport, Verdict};
+use crate::spec::Severity;
+
+/// The report as workflow commands, one a line. GitHub shows only the first ten of a kind: the reasons come first, then what most rows fail.
+pub fn github(report: &Report) -> String {
+    let mut lines = Vec::new();
+    let mut told = Vec::new();
+    for table in &report.tables {
+        for reason in &table.reasons {
+            lines.push(command(
+                "error",
+                &report.file,
+                table.line,
+                &format!("{}: nothing is loaded", table.name),
+                reason,
+            ));
+            told.push(reason);
+        }
+    }
+    let of_run = report.reasons.iter().filter(|reason| !told.contains(reason)).map(|reason| ("error", reason));
+    let plain = of_run.chain(report.warnings.iter().map(|warning| ("warning", warning)));
+    lines.extend(plain.map(|(level, text)| format!("::{level}::{}\n", value(text))));
+    let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
+    for table in &report.tables {
+        failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
+    }
+    failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
+    lines.extend(failing.into_iter().map(|(table, check)| annotation(report, table, check)));
+    lines.concat()
+}
+
+fn annotation(report: &Report, table: &TableReport, check: &CheckReport) -> String {
+    let rejects = check.severity == Severity::Error;
+    let level =
+        if rejects && report.verdict == Verdict::Failed && !table.reasons.is_empty() { "error" } else { "warning" };
+    let (rows, what) = (number(check.violations), if rejects { "rejected" } else { "warned" });
+    let noun = if check.violations == 1 { "row" } else { "rows" };
+    let mut text = format!("{rows} {noun} {what}: {}", check.reason);
+    if let Some(first) = check.evidence.as_ref().and_then(|evidence| evidence.examples.first()) {
+        text += &format!("\nfirst at {}:{}", first.file, first.line);
+        if let Some(value) = &first.value {
+            text += &format!(": {value}");
+        }
+    }
+    // What production or this program says is at the table: there is no line of its own.
+    command(level, &report.file, check.line.or(table.line), &format!("{}: {}", table.name, check.name), &text)
+}
+
+fn command(level: &str, file: &str, line: Option<u64>, title: &str, text: &str) -> String {
+    let line = line.map_or(String::new(), |line| format!(",line={line}"));
+    let place = if file.is_empty() { String::new() } else { format!("file={}{line},", property(file)) };
+    format!("::{level} {place}title={}::{}\n", property(title), value(text))
+}
+
+/// Text for the message of a workflow command.
+pub fn value(text: &str) -> String {
+    visible(&text.replace('\r', "")).replace('%', "%25").replace('\n', "%0A")
+}
+
+/// Text for a property of a workflow command.
+pub fn property(text: &str) -> String {
+    value(text).replace(':', "%3A").replace(',', "%2C")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_text_ends_its_command() {
+        assert_eq!(value("100%\n::error::x\u{1b}"), "100%25%0A::error::x␛");
+        assert_eq!(property("a,b:c\nd"), "a%2Cb%3Ac%0Ad");
+        let line = command("error", "p,1.yaml", Some(3), "t: c", "x");
+        assert_eq!(line, "::error file=p%2C1.yaml,line=3,title=t%3A c::x\n");
+        assert_eq!(command("error", "", None, "t", "x"), "::error title=t::x\n");
+    }
+}

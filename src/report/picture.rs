@@ -1,0 +1,102 @@
+//! The pictures of an HTML report, as numbers and as SVG. Nothing in them comes from data but counts.
+
+use std::fmt::Write as _;
+
+/// The heights of a table's band from what was read to what was inserted, in a picture whose first block is 52 high.
+#[derive(Debug, PartialEq)]
+pub(super) struct Band {
+    /// What is left without the rejected rows.
+    pub(super) kept: String,
+    /// And without the skipped ones.
+    pub(super) last: String,
+    pub(super) rejected: String,
+    pub(super) rejected_from: String,
+    pub(super) rejected_end: String,
+    pub(super) skipped: String,
+    pub(super) skipped_from: String,
+    pub(super) skipped_end: String,
+    pub(super) class: &'static str,
+}
+
+const HEIGHT: f64 = 52.0;
+const GAP: f64 = 5.0;
+/// What is there is seen, however little it is.
+const LEAST: f64 = 2.0;
+
+impl Band {
+    /// The band of a table; None where nothing was read. `failed` where what is left is not loaded either.
+    pub(super) fn of(read: u64, rejected: u64, skipped: u64, failed: bool) -> Option<Self> {
+        if read == 0 {
+            return None;
+        }
+        let high = |rows: u64| match rows {
+            0 => 0.0,
+            rows => (rows as f64 * HEIGHT / read as f64).max(LEAST),
+        };
+        let left = read.saturating_sub(rejected).saturating_sub(skipped);
+        let last = high(left).min(HEIGHT - high(rejected) - high(skipped)).max(if left > 0 { LEAST } else { 0.0 });
+        let kept = last + high(skipped);
+        let text = |number: f64| format!("{number:.1}");
+        Some(Self {
+            kept: text(kept),
+            last: text(last),
+            rejected: text(high(rejected)),
+            rejected_from: text(kept + GAP),
+            rejected_end: text(kept + GAP + high(rejected)),
+            skipped: text(high(skipped)),
+            skipped_from: text(last + GAP),
+            skipped_end: text(last + GAP + high(skipped)),
+            class: if failed { "green would" } else { "green" },
+        })
+    }
+}
+
+/// A strip of bars over the lines of a file whose last record is on line `end`: as high as there are rows in each part.
+pub(super) fn bars(parts: &[u64], end: u64, class: &str) -> String {
+    let count = parts.len().max(1) as u64;
+    let most = parts.iter().copied().max().unwrap_or(0).max(1);
+    let mut svg = format!(
+        "<svg class=\"{class}\" viewBox=\"0 0 {} 26\" preserveAspectRatio=\"none\" role=\"img\"><rect class=\"track\" width=\"{}\" height=\"26\"/>",
+        count * 10,
+        count * 10
+    );
+    let fill = if class.ends_with("warned") { "amber" } else { "red" };
+    for (at, rows) in parts.iter().enumerate().filter(|(_, rows)| **rows > 0) {
+        // The lines l with (l - 1) · count / end = at.
+        let (from, to) = ((at as u64 * end).div_ceil(count) + 1, ((at as u64 + 1) * end).div_ceil(count));
+        let height = (*rows as f64 * 26.0 / most as f64).max(5.0);
+        let lines = if from >= to { format!("line {to}") } else { format!("lines {from} to {to}") };
+        let _infallible = write!(
+            svg,
+            "<rect class=\"{fill}\" x=\"{}\" y=\"{:.1}\" width=\"8\" height=\"{height:.1}\"><title>{lines}: {rows}</title></rect>",
+            at * 10 + 1,
+            26.0 - height
+        );
+    }
+    svg + "</svg>"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_band_shows_little_and_is_never_higher_than_what_was_read() {
+        assert_eq!(Band::of(0, 0, 0, false), None);
+        let band = Band::of(1_000_000, 1, 1, false).unwrap();
+        assert_eq!((band.rejected.as_str(), band.skipped.as_str(), band.last.as_str()), ("2.0", "2.0", "48.0"));
+        let all = Band::of(10, 10, 0, true).unwrap();
+        assert_eq!((all.kept.as_str(), all.last.as_str(), all.rejected.as_str()), ("0.0", "0.0", "52.0"));
+    }
+
+    #[test]
+    fn a_bar_names_the_lines_that_its_part_holds() {
+        let svg = bars(&[1, 0, 2, 0], 10, "");
+        // Of lines 1 to 10 in four parts: 1–3, 4–5, 6–8, 9–10.
+        assert!(
+            svg.contains("<title>lines 1 to 3: 1</title>") && svg.contains("<title>lines 6 to 8: 2</title>"),
+            "{svg}"
+        );
+        assert_eq!(svg.matches("<title>").count(), 2);
+    }
+}

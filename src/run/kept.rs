@@ -1,0 +1,141 @@
+//! The reports that are kept, so that they can be looked at again: in the target those of runs that were committed, with their
+//! journal, and in the folders of runs those of all that examined a delta.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::{Opened, Session};
+use crate::error::{Error, Result};
+use crate::journal::Journal;
+use crate::report::{Command, Report};
+use crate::target::Target;
+
+/// The name of a report in its run's folder.
+const NAME: &str = "report.json";
+
+/// A report that was kept, and what became of its run.
+#[derive(Debug)]
+pub struct Kept {
+    /// The report.
+    pub report: Report,
+    /// The run's journal; None where nothing was to be loaded.
+    pub journal: Option<Journal>,
+}
+
+/// Keeps a report in its run's folder. Where that is impossible the report says so: what it is about has happened.
+pub(super) fn keep(session: &Session, report: &mut Report) {
+    let folder = session.folder(&report.run);
+    let kept = serde_json::to_string_pretty(report).map_err(std::io::Error::other).and_then(|text| {
+        std::fs::create_dir_all(&folder)?;
+        // Whoever reads it meanwhile reads the one before.
+        let readable = std::fs::Permissions::from_mode(0o666);
+        let file = tempfile::Builder::new().prefix(".report-").permissions(readable).tempfile_in(&folder)?;
+        std::fs::write(file.path(), text + "\n")?;
+        file.persist(folder.join(NAME)).map(drop).map_err(|error| error.error)
+    });
+    if let Err(error) = kept {
+        let path = session.compiled.secrets.mask(&folder.display().to_string()).into_owned();
+        let warning = format!("the report is not kept in `{path}`: {error}");
+        if !report.warnings.contains(&warning) {
+            report.warnings.push(warning);
+        }
+    }
+}
+
+/// The reports in the folders of runs, oldest first: a run's id begins with its time.
+pub(super) fn paths(output: &Path) -> Vec<PathBuf> {
+    let Ok(folders) = std::fs::read_dir(output) else { return Vec::new() };
+    let mut paths: Vec<_> = folders.filter_map(|folder| Some(folder.ok()?.path().join(NAME))).collect();
+    paths.sort();
+    paths
+}
+
+/// Reads a report that was kept in a folder.
+pub(super) fn parse(text: &str, path: &Path) -> Result<Report> {
+    serde_json::from_str(text).map_err(|error| {
+        Error::input(format!("`{}` is no report of this program: {error}", path.display())).hint("remove the file")
+    })
+}
+
+/// The journal of a run; None where it has none.
+///
+/// # Errors
+/// Where the target does not answer, or somebody changed the journal.
+pub async fn story(target: &dyn Target, run: &str) -> Result<Option<Journal>> {
+    Ok(Journal::read_all(&target.journal(Some(run)).await?)?.into_iter().next())
+}
+
+/// The report of a run, or of the last one of this pipeline that examined a delta.
+///
+/// # Errors
+/// Where there is none, it cannot be read, or the target does not answer.
+pub async fn kept(opened: &Opened, wanted: Option<&str>) -> Result<Kept> {
+    let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
+    let output = opened.output().unwrap_or_default();
+    let records = opened.target.runs().await?;
+    let mut found = None;
+    let mut runs: Vec<(String, Option<PathBuf>)> = records.iter().map(|record| (record.id.clone(), None)).collect();
+    for path in paths(&output).into_iter().filter(|path| path.is_file()) {
+        let run = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        match runs.iter_mut().find(|(other, _)| *other == run) {
+            Some((_, folder)) => *folder = Some(path),
+            None => runs.push((run, Some(path))),
+        }
+    }
+    runs.sort();
+    for (run, path) in runs.iter().rev().filter(|(run, _)| wanted.is_none_or(|wanted| wanted == run)) {
+        let in_target = records.iter().find(|record| record.id == *run).map(Report::read).transpose()?;
+        let in_folder = match path {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| Error::input(format!("cannot read `{}`: {error}", path.display())))?;
+                Some(parse(&text, path)?)
+            }
+            None => None,
+        };
+        let report = match (in_target, in_folder) {
+            // The folder's knows more, as long as it is the same: what came after the commit.
+            (Some(there), Some(here)) if here.run == there.run && here.tables == there.tables => here,
+            (Some(there), _) => there,
+            (None, Some(here)) => here,
+            (None, None) => continue,
+        };
+        let examines = !matches!(report.command, Command::Import | Command::Restore);
+        if wanted.is_some() || (report.pipeline == pipeline && examines) {
+            found = Some(report);
+            break;
+        }
+    }
+    let Some(mut report) = found else { return Err(nothing(opened, wanted, &runs).await?) };
+    let rejects = output.join(&report.run).join("rejects");
+    if report.rejects.is_some() && rejects.is_dir() {
+        let shown = opened.document.secrets.mask(&format!("{}/", rejects.display())).into_owned();
+        report.rejects = Some(shown);
+    }
+    let journal = story(opened.target.as_ref(), &report.run).await?;
+    Ok(Kept { report, journal })
+}
+
+/// Why there is no report.
+async fn nothing(opened: &Opened, wanted: Option<&str>, runs: &[(String, Option<PathBuf>)]) -> Result<Error> {
+    let Some(wanted) = wanted else {
+        return Ok(Error::usage(format!(
+            "no report of this pipeline is kept, neither in {} nor in its folder of runs",
+            opened.shown
+        ))
+        .hint("`pipeline validate FILE` or `pipeline run FILE` makes one"));
+    };
+    if story(opened.target.as_ref(), wanted).await?.is_some() {
+        return Ok(Error::usage(format!(
+            "run {wanted} left no report: it did not get as far as the commit, and its folder is not here"
+        ))
+        .hint(format!("`pipeline runs FILE {wanted}` tells what its journal has")));
+    }
+    let last: Vec<_> = runs.iter().rev().take(5).map(|(run, _)| run.as_str()).collect();
+    let hint = if last.is_empty() {
+        "none is kept yet".to_owned()
+    } else {
+        format!("the last ones are {}", crate::engine::list(&last))
+    };
+    Ok(Error::usage(format!("there is no report of a run `{wanted}`")).hint(hint))
+}
