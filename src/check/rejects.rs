@@ -1,7 +1,8 @@
 //! The reject files: every row that is kept out, as it was, with its place, its checks and the reasons.
 //!
 //! One file a table as CSV, in the dialect of the source, and one as Parquet. The source's own columns come first, under their own
-//! names, and the columns about the reject begin with `_reject_`: a source leaves those out, so a corrected file is a delta again.
+//! names, and the columns about the reject begin with `_reject_`: a source leaves those out, so a corrected file is a delta again. In the
+//! CSV a value that a spreadsheet would take for a formula has an apostrophe before it, which is not read; in Parquet it is exact.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -20,6 +21,7 @@ use super::{Detail, Examined};
 use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
+use crate::source::guarded;
 use crate::spec::Severity;
 
 /// What is said about a reject, in the order of the columns.
@@ -71,7 +73,7 @@ fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &P
     let parquet_path = folder.join(format!("{name}.parquet"));
     let schema = reject_schema(table);
     let mut csv = source.csv_writer(&csv_path).map_err(|error| cannot_write(&csv_path, &error))?;
-    let names = schema.fields().iter().map(|field| Cow::from(field.name()));
+    let names = schema.fields().iter().map(|field| guarded(Cow::from(field.name())));
     csv.write(names).map_err(|error| cannot_write(&csv_path, &error))?;
     let parquet = File::create(&parquet_path).map_err(|error| cannot_write(&parquet_path, &error))?;
     let properties =
@@ -87,7 +89,7 @@ fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &P
             let fields = batch.columns().iter().enumerate().map(|(number, column)| match column.is_null(row) {
                 true if number < of_source => Cow::from(&null),
                 true => Cow::from(""),
-                false => Cow::from(shown(column.as_ref(), row)),
+                false => guarded(Cow::from(shown(column.as_ref(), row))),
             });
             csv.write(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }

@@ -17,6 +17,8 @@ pub enum Step {
     Read,
     /// Rows are checked against each other, the key map and production.
     Check,
+    /// What the checks found is put together, and rejected rows are written.
+    Report,
     /// What the store lacks of the key map's history goes there.
     Backup,
     /// Keys are reserved and assigned.
@@ -40,6 +42,7 @@ impl Step {
             Self::Prepare => "preparing",
             Self::Read => "reading",
             Self::Check => "checking",
+            Self::Report => "reporting",
             Self::Backup => "backing up",
             Self::Keys => "assigning keys",
             Self::Stage => "staging",
@@ -143,7 +146,10 @@ impl Drop for Running<'_> {
     fn drop(&mut self) {
         let seconds = self.since.elapsed().as_secs_f64();
         if let Ok(mut timings) = self.steps.timings.lock() {
-            timings.push(Timing { step: self.step, seconds });
+            match timings.last_mut().filter(|last| last.step == self.step) {
+                Some(last) => last.seconds += seconds,
+                None => timings.push(Timing { step: self.step, seconds }),
+            }
         }
         self.steps.listener.hear(&Progress::Ended(self.step, seconds));
     }

@@ -22,7 +22,16 @@ pub fn github(report: &Report) -> String {
         }
     }
     let of_run = report.reasons.iter().filter(|reason| !told.contains(reason)).map(|reason| ("error", reason));
-    let plain = of_run.chain(report.warnings.iter().map(|warning| ("warning", warning)));
+    // What is warned of a check is told where the check is.
+    let of_check = |warning: &String| {
+        let starts = |table: &TableReport, check: &CheckReport| {
+            let rows = format!("`{}`: {} of {} rows fail `{}`", table.name, check.violations, table.read, check.name);
+            check.violations > 0 && warning.starts_with(&rows)
+        };
+        report.tables.iter().any(|table| table.checks.iter().any(|check| starts(table, check)))
+    };
+    let warnings = report.warnings.iter().filter(|warning| !of_check(warning));
+    let plain = of_run.chain(warnings.map(|warning| ("warning", warning)));
     lines.extend(plain.map(|(level, text)| format!("::{level}::{}\n", value(text))));
     let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
     for table in &report.tables {

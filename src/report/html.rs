@@ -13,9 +13,12 @@ use crate::error::{Error, Result};
 use crate::journal::{Journal, Phase, State, Step, moment};
 use crate::spec::Severity;
 
-/// Checks that are shown, those with the most rows first. With all that is shown of each, this many are about 1 MiB.
-const CHECKS: usize = 250;
-/// Strips of one table, and of one check.
+/// A report opens at once: it has no more bytes than this.
+const LARGEST: usize = 2 << 20;
+/// Checks that are shown, those with the most rows first: as many of these as there is room for.
+const CHECKS: [usize; 6] = [300, 150, 75, 30, 10, 0];
+/// Strips of all tables together; of one table; and of one check.
+const ALL_STRIPS: usize = 240;
 const STRIPS: usize = 12;
 const STRIPS_OF_CHECK: usize = 4;
 /// Files that are listed.
@@ -45,6 +48,7 @@ struct Page<'a> {
     last_label: &'a str,
     tables: Vec<TableView<'a>>,
     checks: Vec<CheckView<'a>>,
+    has_checks: bool,
     all_checks: String,
     unshown: usize,
     passing: Vec<(&'a str, String)>,
@@ -154,12 +158,24 @@ struct FileView<'a> {
 /// # Errors
 /// Where the page cannot be made.
 pub fn html(report: &Report, journal: Option<&Journal>, links: &Links) -> Result<String> {
+    let mut text = String::new();
+    for most in CHECKS {
+        text = page(report, journal, links, most)?;
+        if text.len() <= LARGEST {
+            break;
+        }
+    }
+    Ok(text)
+}
+
+/// The page with no more than so many checks.
+fn page(report: &Report, journal: Option<&Journal>, links: &Links, most: usize) -> Result<String> {
     let style = include_str!("../../templates/report.css");
     let script = include_str!("../../templates/report.js");
     let state = journal.and_then(Journal::state);
     let (class, sign) = sign(report, state);
     let running = running(report);
-    let (checks, unshown) = checks(report, links);
+    let (checks, unshown) = checks(report, links, most);
     let failing: usize =
         report.tables.iter().flat_map(|table| &table.checks).filter(|check| check.violations > 0).count();
     let all: usize = report.tables.iter().map(|table| table.checks.len()).sum();
@@ -195,6 +211,7 @@ pub fn html(report: &Report, journal: Option<&Journal>, links: &Links) -> Result
         last_label: if running { "inserted" } else { "accepted" },
         tables: report.tables.iter().enumerate().map(|(at, table)| table_view(report, at, table, links)).collect(),
         checks,
+        has_checks: all > 0,
         all_checks: number(all as u64),
         unshown,
         passing: passing.collect(),
@@ -320,8 +337,9 @@ fn table_view<'a>(report: &'a Report, at: usize, table: &'a TableReport, links: 
     let (from, to) = keys.map_or(("", ""), |(from, to)| (from.as_str(), to.as_str()));
     let mut spreads: Vec<&Spread> = table.places.iter().collect();
     spreads.sort_by_key(|spread| std::cmp::Reverse(spread.rows));
-    let more_strips = spreads.len().saturating_sub(STRIPS);
-    spreads.truncate(STRIPS);
+    let strips = (ALL_STRIPS / report.tables.len()).clamp(1, STRIPS);
+    let more_strips = spreads.len().saturating_sub(strips);
+    spreads.truncate(strips);
     spreads.sort_by_key(|spread| spread.file);
     let mappings = report.key_map.as_ref().and_then(|key_map| key_map.tables.get(at));
     let mapped = |count: Option<u64>| count.map_or_else(String::new, number);
@@ -375,28 +393,27 @@ fn strip<'a>(table: &'a TableReport, spread: &Spread, class: &str) -> Strip<'a> 
         }
         (rows, _) => format!("{}, lines {} to {}", number(rows), number(spread.first), number(spread.last)),
     };
-    let end = file.map_or(spread.last, |file| file.last_line.max(spread.last));
-    Strip { file: file.map_or("", |file| &file.name), told, svg: bars(&spread.parts, end, class) }
+    Strip { file: file.map_or("", |file| &file.name), told, svg: bars(&spread.parts, class) }
 }
 
 /// The checks that rows fail, and how many are not shown.
-fn checks<'a>(report: &'a Report, links: &Links) -> (Vec<CheckView<'a>>, usize) {
+fn checks<'a>(report: &'a Report, links: &Links, most: usize) -> (Vec<CheckView<'a>>, usize) {
     let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
     for table in &report.tables {
         failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
     }
-    let most = failing.iter().map(|(_, check)| check.violations).max().unwrap_or(1);
+    let longest = failing.iter().map(|(_, check)| check.violations).max().unwrap_or(1);
     failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
-    let unshown = failing.len().saturating_sub(CHECKS);
-    failing.truncate(CHECKS);
-    (failing.into_iter().map(|(table, check)| check_view(report, table, check, most, links)).collect(), unshown)
+    let unshown = failing.len().saturating_sub(most);
+    failing.truncate(most);
+    (failing.into_iter().map(|(table, check)| check_view(report, table, check, longest, links)).collect(), unshown)
 }
 
 fn check_view<'a>(
     report: &Report,
     table: &'a TableReport,
     check: &'a CheckReport,
-    most: u64,
+    longest: u64,
     links: &Links,
 ) -> CheckView<'a> {
     let rejects_rows = check.severity == Severity::Error;
@@ -413,7 +430,7 @@ fn check_view<'a>(
         violations: check.violations,
         rows: number(check.violations),
         share: percent(check.violations, table.read),
-        bar: format!("{:.1}", (check.violations as f64 * 100.0 / most as f64).max(1.0)),
+        bar: format!("{:.1}", (check.violations as f64 * 100.0 / longest as f64).max(1.0)),
         fill: if rejects_rows { "red" } else { "amber" },
         effect: if rejects_rows { "rejected" } else { "warned" },
         reason: sentence(if check.reason.is_empty() { &check.name } else { &check.reason }),
@@ -543,6 +560,65 @@ mod tests {
         let shares = [(0, 0), (0, 9), (9, 9), (1, 1_000_000), (1, 1_000), (1, 3), (99_999, 100_000)];
         let told = ["0%", "0%", "100%", "less than 0.01%", "0.10%", "33.3%", "99.9%"];
         assert_eq!(shares.map(|(part, whole)| percent(part, whole)), told);
+    }
+
+    #[test]
+    fn a_report_of_any_number_of_checks_and_the_longest_texts_is_no_larger_than_it_may_be() {
+        let long = |text: &str| text.repeat(80);
+        let example = crate::check::Example {
+            file: long("é&"),
+            line: 7,
+            value: Some(long("<\u{202e}")),
+            reason: long("\u{1b}\"<"),
+        };
+        let spread = |file| Spread { file, rows: 80, first: 1, last: 999, parts: (1..=80).collect() };
+        let evidence = crate::check::Evidence {
+            examples: vec![example; 5],
+            values: vec![crate::check::Count { value: long("<"), rows: 3 }; 8],
+            counted: 24,
+            files: (0..6).map(spread).collect(),
+        };
+        let check = CheckReport {
+            name: long("c<"),
+            severity: Severity::Error,
+            origin: "every run".into(),
+            violations: 480,
+            columns: vec![long("x"); 3],
+            reason: long("r&"),
+            line: None,
+            evidence: Some(evidence),
+        };
+        let file = crate::report::FileReport { name: long("f<"), hash: long("0"), ..Default::default() };
+        let table = TableReport {
+            name: "t".into(),
+            read: 1000,
+            rejected: 1000,
+            files: vec![file; 3000],
+            places: (0..60).map(spread).collect(),
+            checks: vec![check; 60],
+            ..Default::default()
+        };
+        let report = Report {
+            version: super::super::VERSION,
+            run: "r".into(),
+            pipeline: "p".into(),
+            file: String::new(),
+            command: Command::Validate,
+            target: "t".into(),
+            started_at: "2026-11-22T10:58:18Z".into(),
+            verdict: Verdict::Failed,
+            reasons: vec![],
+            warnings: vec![],
+            notes: vec![],
+            tables: vec![table; 20],
+            key_map: None,
+            steps: vec![],
+            rejects: None,
+            program: String::new(),
+        };
+        let html = html(&report, None, &Links::default()).unwrap();
+        assert!((1 << 19..=LARGEST).contains(&html.len()), "{} bytes", html.len());
+        assert!(html.contains("checks more are failed by fewer rows"));
     }
 
     #[test]

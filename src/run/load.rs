@@ -41,7 +41,7 @@ pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Resu
             resume::refuse_cut_off(session).await?;
         }
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
-        write_rejects(session, &mut report, &examined)?;
+        write_rejects(session, &mut report, &examined, &steps)?;
         report.steps = steps.timings();
         // Kept now as well: one that is cut off has told what its checks found.
         kept::keep(session, &mut report);
@@ -81,7 +81,7 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
         let asked = Asked { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
         resume::refuse_other(session, &state.started, &report, &examined, &known)?;
-        write_rejects(session, &mut report, &examined)?;
+        write_rejects(session, &mut report, &examined, &steps)?;
         let loading = Loading { session, examined, known, wish: Wish::default(), steps: &steps, journal };
         loading.go(report).await
     };

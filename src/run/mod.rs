@@ -34,7 +34,7 @@ pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Repo
     let steps = Steps::new(listener);
     let asked = Asked::now(Command::Validate);
     let Found { mut report, examined, .. } = examine(session, &asked, &steps).await?;
-    write_rejects(session, &mut report, &examined)?;
+    write_rejects(session, &mut report, &examined, &steps)?;
     report.steps = steps.timings();
     kept::keep(session, &mut report);
     Ok(report)
@@ -99,6 +99,7 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         (true, 0) => Verdict::Empty,
         (true, _) => Verdict::Passed,
     };
+    let step = steps.step(Step::Report);
     let mut tables = Vec::new();
     for (at, table) in session.compiled.plan.tables.iter().enumerate() {
         let mut told = TableReport::new(&session.compiled, at, &examined, &hashes[at], &session.lines)?;
@@ -112,6 +113,7 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         }
         tables.push(told);
     }
+    drop(step);
     let report = Report {
         version: VERSION,
         run: asked.run.clone(),
@@ -134,7 +136,8 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
 }
 
 /// Writes the reject files, and notes in the report where they are.
-fn write_rejects(session: &Session, report: &mut Report, examined: &[Examined]) -> Result<()> {
+fn write_rejects(session: &Session, report: &mut Report, examined: &[Examined], steps: &Steps<'_>) -> Result<()> {
+    let _step = steps.step(Step::Report);
     let folder = session.folder(&report.run).join("rejects");
     let written = rejects::write(&session.compiled, examined, &folder)?;
     for (table, files) in report.tables.iter_mut().zip(&written) {

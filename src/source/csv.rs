@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use super::columns::REJECT_LINE;
 use super::records::{Fault, Record, Records, Span};
 use super::text::Stretch;
-use super::{Batch, Malformed, SourceFile, files};
+use super::{Batch, Malformed, SourceFile, files, formula};
 use crate::error::{Error, Result};
 use crate::spec::{CsvSpec, Encoding};
 
@@ -108,7 +108,11 @@ fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<
         Error::input(format!("the header of `{}` is not UTF-8 (byte 0x{byte:02X})", file.name))
             .hint("`csv: { encoding: latin-1 }` reads Windows-1252")
     })?;
-    Ok(records.fields().iter().map(|span| records.value(text, *span).into_owned()).collect())
+    let names: Vec<_> = records.fields().iter().map(|span| records.value(text, *span).into_owned()).collect();
+    if names.iter().any(|name| name == REJECT_LINE) {
+        return Ok(names.iter().map(|name| formula::unguarded(name).to_owned()).collect());
+    }
+    Ok(names)
 }
 
 /// Whether the first record is the header that a file of rejects has, even where the source's files have none.
@@ -128,6 +132,8 @@ pub(super) struct Rows {
     names: Vec<String>,
     records: Records,
     columns: usize,
+    /// Whether it is a file of rejects, where what could be a formula has an apostrophe before it.
+    guarded: bool,
     stretch: Stretch,
 }
 
@@ -145,11 +151,12 @@ impl Rows {
             return Err(file.changed("it has another header"));
         }
         let columns = schema.fields().len();
-        Ok(Self { file, dialect, names, records, columns, stretch: Stretch::new(index, schema, rows) })
+        let guarded = names.iter().any(|name| name == REJECT_LINE);
+        Ok(Self { file, dialect, names, records, columns, guarded, stretch: Stretch::new(index, schema, rows) })
     }
 
     fn accept(&mut self, record: &Record) {
-        let Self { file, dialect, records, stretch, .. } = self;
+        let Self { file, dialect, records, guarded, stretch, .. } = self;
         let bytes = records.bytes(record);
         let complete = record.fault.is_none() && records.fields().len() == file.columns.len();
         match from_utf8(bytes) {
@@ -157,7 +164,8 @@ impl Rows {
                 for (span, place) in records.fields().iter().zip(&file.columns) {
                     let Some(place) = *place else { continue };
                     let value = records.value(text, *span);
-                    stretch.value(place, Some(&*value).filter(|value| !dialect.is_null(value)));
+                    let value = Some(&*value).filter(|value| !dialect.is_null(value));
+                    stretch.value(place, if *guarded { value.map(formula::unguarded) } else { value });
                 }
                 stretch.end_row(record.line);
             }
@@ -175,7 +183,8 @@ impl Rows {
             .map(|span| {
                 let raw = String::from_utf8_lossy(&bytes[span.start..span.end]);
                 let value = self.records.value(&raw, Span { start: 0, end: raw.len(), ..*span }).into_owned();
-                Some(value).filter(|value| !self.dialect.is_null(value))
+                let value = Some(value).filter(|value| !self.dialect.is_null(value));
+                if self.guarded { value.map(|value| formula::unguarded(&value).to_owned()) } else { value }
             })
             .collect();
         let Some(reason) = self.reason(record) else {

@@ -16,6 +16,7 @@
 mod columns;
 mod csv;
 mod files;
+mod formula;
 mod input;
 mod ipc;
 mod json;
@@ -35,6 +36,7 @@ use arrow::record_batch::RecordBatch;
 use self::columns::Found;
 use self::csv::Dialect;
 use self::files::Compression;
+pub(crate) use self::formula::guarded;
 pub use self::write::CsvWriter;
 use crate::error::{Error, Result};
 use crate::spec::{Format, Secrets, SourceSpec};

@@ -85,6 +85,7 @@ impl CsvWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guarded;
     use super::super::tests::{folder, source};
     use super::*;
     use crate::spec::CsvSpec;
@@ -103,7 +104,9 @@ mod tests {
         let null = writer.null().to_owned();
         writer.write(["a", "_reject_line"].map(Cow::from)).unwrap();
         for record in records {
-            writer.write(record.iter().map(|field| Cow::from(field.unwrap_or(&null)))).unwrap();
+            let field =
+                |field: Option<&str>| field.map_or(Cow::from(null.clone()), |field| guarded(field.to_owned().into()));
+            writer.write(record.iter().map(|value| field(*value))).unwrap();
         }
         writer.finish().unwrap();
         let again = super::super::tests::source(files.path(), &format!("again.{ending}"), &[], spec.clone()).unwrap();
@@ -120,7 +123,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_with_the_same_options() {
-        let values = ["plain", "a;b,c\td'e\"f", "two\nlines\r", "Größe €", " ", "-"];
+        let values =
+            ["plain", "a;b,c\td'e\"f", "two\nlines\r", "Größe €", " ", "-", "=1+1", "'=x", "-5", "+49 171", "@a"];
         let dialects = [
             CsvSpec::default(),
             CsvSpec { delimiter: Some(';'), quote: '\'', encoding: Encoding::Latin1, ..CsvSpec::default() },

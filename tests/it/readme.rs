@@ -101,3 +101,13 @@ fn a_run_is_taken_back_as_the_readme_tells() {
     let told = place.pipeline(&["rollback", "pipelines/customer-delta.yaml", &run]);
     assert_eq!(steady(meant), steady(&told.passes().stdout));
 }
+
+#[test]
+fn annotations_are_those_that_the_readme_tells() {
+    let place = Place::samples();
+    let session = blocks("console").into_iter().find(|block| block.contains("--output github")).unwrap();
+    let (_, meant) = session.split_once('\n').unwrap();
+    let ran = place.pipeline(&["validate", "pipelines/customer-delta.yaml", "--output", "github"]);
+    let first: Vec<_> = ran.passes().stdout.lines().take(4).collect();
+    assert_eq!(meant, first.join("\n"));
+}

@@ -59,13 +59,15 @@ fn a_value_of_the_environment_is_in_no_output_no_reject_file_and_no_row_of_the_d
         &[
             &["check", "p.yaml"],
             &["explain", "p.yaml"],
-            &["validate", "p.yaml"],
+            &["validate", "p.yaml", "--report", "html=v.html,md=v.md,junit=v.xml"],
+            &["validate", "p.yaml", "--output", "github"],
             &["plan", "p.yaml", "--output", "json", "--out", "plan.json"],
             &["run", "p.yaml", "--verbose", "--report", "json=report.json"],
             &["run", "p.yaml"],
             &["run", "p.yaml", "--output", "json"],
             &["runs", "p.yaml"],
             &["runs", "p.yaml", "--output", "json"],
+            &["report", "p.yaml", "--report", "html=r.html,md=r.md,junit=r.xml,json=r.json"],
             &["keymap", "verify", "p.yaml"],
         ],
     );

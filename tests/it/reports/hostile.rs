@@ -107,6 +107,45 @@ fn no_format_lets_a_value_a_file_or_a_name_out_of_its_place() {
 }
 
 #[test]
+fn no_field_of_a_reject_csv_is_a_formula_and_read_again_it_is_what_it_was() {
+    let values = ["=1+1", "+49 171 123", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "-5", "'quoted'"];
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(["ref", "=name"]).unwrap();
+    for (number, value) in values.iter().enumerate() {
+        writer.write_record([&number.to_string(), *value]).unwrap();
+    }
+    let place = Place::new();
+    place.database("live.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, ref TEXT, name TEXT)");
+    place.write("item.csv", writer.into_inner().unwrap());
+    let pipeline = |path: &str, accepted: &str| {
+        format!(
+            "version: 1\nname: formulas\ntarget: {{ url: 'sqlite:live.db' }}\ntables:\n  item:\n    source: {{ path: '{path}' }}\n    legacy_key: [ref]\n    key: {{ column: id }}\n    max_rejects: 100%\n    columns: {{ name: '\"=name\"' }}\n    checks:\n      - expression: name {accepted} 'none of them'\n"
+        )
+    };
+    place.write("p.yaml", pipeline("item.csv", "="));
+    let report = place.report(&["run", "p.yaml"], 0);
+    assert_eq!(report["tables"][0]["rejected"], values.len());
+    let rejects = place.rejects(&report);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_path(rejects.join("item.csv")).unwrap();
+    let fields: Vec<_> =
+        reader.records().flat_map(|record| record.unwrap().iter().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let formulas: Vec<_> =
+        fields.iter().filter(|field| field.starts_with(['=', '+', '-', '@', '\t', '\r', '\n'])).collect();
+    assert!(formulas.iter().all(|field| *field == "-5"), "{formulas:?}");
+    assert!(fields.contains(&"'=name".to_owned()), "{fields:?}");
+
+    // Loaded from the CSV, and from Parquet, where they are exact.
+    for file in ["item.csv", "item.parquet"] {
+        place.write("again.yaml", pipeline(&rejects.join(file).display().to_string(), "<>"));
+        place.pipeline(&["run", "again.yaml"]).passes();
+        let database = place.open("live.db");
+        let loaded = crate::support::strings(&database, "SELECT name FROM item ORDER BY ref");
+        assert_eq!(loaded, values, "{file}");
+        place.database("live.db", "DELETE FROM item; DELETE FROM delta_key_map_item");
+    }
+}
+
+#[test]
 fn reject_files_of_any_name_stay_in_their_folder_and_are_linked() {
     let place = place();
     let report = place.report(&["validate", "p.yaml", "--report", "html=r.html"], 0);

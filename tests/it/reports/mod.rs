@@ -7,6 +7,7 @@ mod large;
 
 use serde_json::Value;
 
+use crate::server::Server;
 use crate::support::{Place, REPOSITORY};
 
 const CUSTOMER: &str = "pipelines/customer-delta.yaml";
@@ -170,6 +171,7 @@ fn annotations_point_at_the_line_that_says_the_check() {
     let of_range = find("title=item%3A range(price)::");
     assert!(of_range.starts_with(&format!("::error file=p.yaml,line={range},")), "{of_range}");
     assert!(of_range.ends_with("%0Afirst at item.csv:4: -3.0"), "{of_range}");
+    assert_eq!(lines.len(), 1 + 3, "the reason and three checks, each once: {lines:?}");
     assert!(find("title=item%3A not_null(ref)::").starts_with(&format!("::error file=p.yaml,line={table},")));
 }
 
@@ -221,5 +223,44 @@ fn the_links_lead_from_the_report_to_the_reject_files() {
     assert!(links.len() > 12, "{links:?}");
     for link in links {
         assert!(place.path("out/deep").join(link).is_file(), "{link}");
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_run_that_was_cut_off_has_a_report_that_says_so_before_anything_else() {
+    let place = Place::samples();
+    let cut = place.pipeline_with(&["run", CUSTOMER], &[("FAILPOINTS", "inserting=return")]);
+    assert_eq!(cut.code, -9, "it is killed");
+    let told = place.pipeline(&["report", CUSTOMER, "--report", "html=r.html"]);
+    let first = told.passes().stdout.lines().next().unwrap();
+    assert!(
+        first.starts_with("customer-delta: the run was cut off") && first.ends_with("nothing of it is in production"),
+        "{first}"
+    );
+    let html = place.text("r.html");
+    assert!(
+        html.contains("The run was cut off")
+            && html.contains("Nothing is loaded, and nothing was written to production.")
+    );
+    assert!(!html.contains("not-ok\">"), "what was read adds up");
+}
+
+#[test]
+fn a_run_into_postgresql_is_told_again_from_the_target_alone() {
+    let (place, database) = (Place::samples(), Server::shared().database(""));
+    let url = database.url();
+    let at = |arguments: &[&str]| place.pipeline_with(arguments, &[("DATABASE_URL", &url)]);
+    at(&["run", CUSTOMER, "--report", "html=1.html"]).passes();
+    std::fs::remove_dir_all(place.path("pipelines/runs")).unwrap();
+    at(&["report", CUSTOMER, "--report", "html=2.html"]).passes();
+    for name in ["1.html", "2.html"] {
+        let html = place.text(name);
+        for told in
+            ["Loaded 3,155 rows into 6 tables", "committing transaction ", "read back: every row is what was meant"]
+        {
+            assert!(html.contains(told), "{name} does not tell {told:?}");
+        }
+        assert!(html.contains("${DATABASE_URL}") && !html.contains(&url));
     }
 }

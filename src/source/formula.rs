@@ -1,0 +1,62 @@
+//! Values that a spreadsheet would take for formulas.
+//!
+//! People open the reject files in one, and a value of theirs must not run there. So it is written with an apostrophe before it, as
+//! [OWASP advises](https://owasp.org/www-community/attacks/CSV_Injection), and a file of rejects that is a delta again is read without it.
+
+use std::borrow::Cow;
+
+/// Whether a value, without the apostrophes that it begins with, could be a formula.
+fn is_formula(value: &str) -> bool {
+    value.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
+}
+
+/// A plain number, which a spreadsheet shows as one.
+fn is_number(value: &str) -> bool {
+    let digits = value.strip_prefix(['+', '-']).unwrap_or(value);
+    digits.split(['.', ',']).all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The value as text that no spreadsheet takes for a formula.
+pub(crate) fn guarded(value: Cow<'_, str>) -> Cow<'_, str> {
+    // One that begins with apostrophes gets another one: what is read again is what was there.
+    if is_formula(value.trim_start_matches('\'')) && !is_number(&value) { format!("'{value}").into() } else { value }
+}
+
+/// The value as it was before [`guarded`].
+pub(super) fn unguarded(value: &str) -> &str {
+    match value.strip_prefix('\'') {
+        Some(rest) if is_formula(rest.trim_start_matches('\'')) => rest,
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_a_formula_is_text_and_is_read_as_it_was() {
+        for (value, written) in [
+            ("=1+1", "'=1+1"),
+            ("+49 171 123", "'+49 171 123"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1)", "'@SUM(A1)"),
+            ("\t=1", "'\t=1"),
+            ("\r=1", "'\r=1"),
+            ("-", "'-"),
+            ("-1.", "'-1."),
+            ("＝1", "'＝1"),
+            ("'=1", "''=1"),
+            ("''-5", "'''-5"),
+            ("'-5", "''-5"),
+            ("-5", "-5"),
+            ("+1,234.50", "+1,234.50"),
+            ("'quoted'", "'quoted'"),
+            ("a=1", "a=1"),
+            ("", ""),
+        ] {
+            assert_eq!(guarded(value.into()), written);
+            assert_eq!(unguarded(written), value);
+        }
+    }
+}
