@@ -230,7 +230,7 @@ fn the_links_lead_from_the_report_to_the_reject_files() {
 #[test]
 fn a_run_that_was_cut_off_has_a_report_that_says_so_before_anything_else() {
     let place = Place::samples();
-    let cut = place.pipeline_with(&["run", CUSTOMER], &[("FAILPOINTS", "inserting=return")]);
+    let cut = place.pipeline_with(&["run", CUSTOMER], &[("FAILPOINTS", "started=return")]);
     assert_eq!(cut.code, -9, "it is killed");
     let told = place.pipeline(&["report", CUSTOMER, "--report", "html=r.html"]);
     let first = told.passes().stdout.lines().next().unwrap();
