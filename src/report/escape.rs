@@ -19,7 +19,7 @@ pub fn visible(text: &str) -> Cow<'_, str> {
             // The pictures that Unicode has for them.
             '\0'..='\u{1f}' if harmful(char) => shown.extend(char::from_u32(0x2400 + u32::from(char))),
             '\u{7f}' => shown.push('\u{2421}'),
-            char if harmful(char) => shown.push_str(&format!("[U+{:04X}]", u32::from(char))),
+            char if harmful(char) => shown.extend(["[U+", &format!("{:04X}", u32::from(char)), "]"]),
             char => shown.push(char),
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn markdown(text: &str) -> String {
         if char.is_ascii_punctuation()
             && !matches!(char, '.' | ',' | ';' | '/' | '%' | '\'' | '"' | '?' | '=' | '-' | '(' | ')')
         {
-            escaped.push_str(&format!("&#{};", u32::from(char)));
+            escaped.extend(["&#", &u32::from(char).to_string(), ";"]);
         } else {
             escaped.push(char);
         }

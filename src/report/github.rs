@@ -50,9 +50,9 @@ fn annotation(report: &Report, table: &TableReport, check: &CheckReport) -> Stri
     let noun = if check.violations == 1 { "row" } else { "rows" };
     let mut text = format!("{rows} {noun} {what}: {}", check.reason);
     if let Some(first) = check.evidence.as_ref().and_then(|evidence| evidence.examples.first()) {
-        text += &format!("\nfirst at {}:{}", first.file, first.line);
+        text.extend(["\nfirst at ", &first.file, ":", &first.line.to_string()]);
         if let Some(value) = &first.value {
-            text += &format!(": {value}");
+            text.extend([": ", value]);
         }
     }
     // What production or this program says is at the table: there is no line of its own.
