@@ -14,7 +14,7 @@ const PROGRAMS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 const FLAGS: &str = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking \
     --disable-component-update --disable-sync --disable-extensions --disable-dev-shm-usage --remote-debugging-pipe";
 /// No answer takes longer on any machine that is not stuck.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The program, where there is one.
 pub fn program() -> Option<PathBuf> {

@@ -76,8 +76,12 @@ fn no_format_lets_a_value_a_file_or_a_name_out_of_its_place() {
     let suites = quick_junit::Report::deserialize_from_str(&xml).unwrap();
     let [suite] = suites.test_suites.as_slice() else { panic!("{xml}") };
     assert_eq!(suite.name.as_str(), TABLE);
-    let told: String =
-        suite.test_cases.iter().filter_map(|case| case.system_out.as_ref()).map(|out| out.as_str()).collect();
+    let told: String = suite
+        .test_cases
+        .iter()
+        .filter_map(|case| case.system_out.as_ref())
+        .map(quick_junit::XmlString::as_str)
+        .collect();
     assert!(told.contains(SCRIPT) && told.contains("]]></failure></testcase>"), "{told}");
 
     let markdown = place.text("r.md");
