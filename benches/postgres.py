@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Whole runs into PostgreSQL beside the COPY of ready rows into the same tables, in one go, as ratios.
+"""Whole runs into PostgreSQL beside others that do the same job, and beside the COPY of ready rows into the same tables, as ratios.
 
     cargo build --release
-    python3 benches/postgres.py [--parents 100000] [--children 500000] [--factor 10] [--rounds 3]
+    python3 benches/postgres.py [--parents 100000] [--children 500000] [--factor 10] [--rounds 3] [--only NAME]...
 
 Starts a server of its own (fsync on), makes a production of --factor times the delta's size, and gives every contender a
-fresh copy of it. Needs PostgreSQL's programs (`initdb`, `postgres`, `psql`) and, as root, `runuser`.
+fresh copy of it, in turns. Needs PostgreSQL's programs (`initdb`, `postgres`, `psql`) and, as root, `runuser`; DuckDB takes part where
+Python has it with its PostgreSQL extension (`pip install duckdb duckdb-extension-postgres-scanner duckdb-extensions`).
 """
 
 import argparse, os, pathlib, shutil, statistics, subprocess, sys, tempfile, threading, time
@@ -38,7 +39,7 @@ PIPELINE = """version: 1
 name: bench
 target: {{ url: "${{DATABASE_URL}}" }}
 safeguards: {{ conversion_mode: off }}
-load: {{ foreign_keys: {foreign_keys}, connections: {connections} }}
+load: {{ foreign_keys: {foreign_keys}, staging: {staging}, connections: {connections} }}
 tables:
   customer:
     source: {{ path: customer.csv }}
@@ -50,6 +51,81 @@ tables:
     key: {{ column: sale_id }}
     relationships:
       - {{ column: customer_id, from: [customer_ref], to: customer }}
+"""
+
+
+# What a careful person writes by hand: staging, checks, keys, mapping, insertion, reconciliation. `{off}` is what switches the server's
+# check of each row off, `{hold}` what keeps the referenced rows instead.
+SCRIPT = """
+SET client_min_messages = warning;
+CREATE SCHEMA IF NOT EXISTS stage;
+CREATE UNLOGGED TABLE stage.customer (n serial, customer_ref text, customer_no text, name text, region_id integer, since date);
+CREATE UNLOGGED TABLE stage.sale (n serial, sale_ref text, customer_ref text, product_id integer, region_id integer,
+    quantity integer, amount numeric(12,2), sold_on date, note text);
+COPY stage.customer (customer_ref, customer_no, name, region_id, since) FROM '{folder}/customer.csv' (FORMAT csv, HEADER);
+COPY stage.sale (sale_ref, customer_ref, product_id, region_id, quantity, amount, sold_on, note) FROM '{folder}/sale.csv' (FORMAT csv, HEADER);
+ANALYZE stage.customer, stage.sale;
+CREATE TABLE IF NOT EXISTS stage.map_customer (legacy text PRIMARY KEY, customer_id bigint NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS stage.map_sale (legacy text PRIMARY KEY, sale_id bigint NOT NULL UNIQUE);
+DO $$ BEGIN
+    ASSERT NOT EXISTS (SELECT FROM stage.customer GROUP BY customer_ref HAVING count(*) > 1), 'customer_ref twice';
+    ASSERT NOT EXISTS (SELECT FROM stage.customer GROUP BY customer_no HAVING count(*) > 1), 'customer_no twice';
+    ASSERT NOT EXISTS (SELECT FROM stage.sale GROUP BY sale_ref HAVING count(*) > 1), 'sale_ref twice';
+    ASSERT NOT EXISTS (SELECT FROM stage.customer s JOIN customer p USING (customer_no)), 'customer_no there';
+    ASSERT NOT EXISTS (SELECT FROM stage.customer s JOIN stage.map_customer m ON m.legacy = s.customer_ref), 'customer mapped';
+    ASSERT NOT EXISTS (SELECT FROM stage.sale s JOIN stage.map_sale m ON m.legacy = s.sale_ref), 'sale mapped';
+    ASSERT NOT EXISTS (SELECT FROM stage.customer WHERE customer_no IS NULL OR name IS NULL OR region_id IS NULL OR since IS NULL
+        OR length(customer_no) > 20 OR length(name) > 60), 'customer';
+    ASSERT NOT EXISTS (SELECT FROM stage.sale WHERE quantity IS NULL OR quantity <= 0 OR amount IS NULL OR sold_on IS NULL OR length(note) > 80), 'sale';
+    ASSERT NOT EXISTS (SELECT FROM stage.customer s LEFT JOIN region r USING (region_id) WHERE r.region_id IS NULL), 'region';
+    ASSERT NOT EXISTS (SELECT FROM stage.sale s LEFT JOIN region r USING (region_id) WHERE r.region_id IS NULL), 'region';
+    ASSERT NOT EXISTS (SELECT FROM stage.sale s LEFT JOIN product r USING (product_id) WHERE r.product_id IS NULL), 'product';
+    ASSERT NOT EXISTS (SELECT FROM stage.sale s LEFT JOIN stage.customer c USING (customer_ref) WHERE c.n IS NULL), 'customer of sale';
+END $$;
+SELECT nextval('customer_customer_id_seq') AS c0, nextval('sale_sale_id_seq') AS s0 \\gset
+SELECT setval('customer_customer_id_seq', :c0 + (SELECT max(n) FROM stage.customer)), setval('sale_sale_id_seq', :s0 + (SELECT max(n) FROM stage.sale));
+BEGIN;
+{hold}
+{off}
+INSERT INTO stage.map_customer SELECT customer_ref, :c0 + n FROM stage.customer;
+INSERT INTO customer OVERRIDING SYSTEM VALUE SELECT :c0 + n, customer_no, name, region_id, since FROM stage.customer;
+ANALYZE stage.map_customer;
+INSERT INTO stage.map_sale SELECT sale_ref, :s0 + n FROM stage.sale;
+INSERT INTO sale OVERRIDING SYSTEM VALUE SELECT :s0 + s.n, m.customer_id, s.product_id, s.region_id, s.quantity, s.amount, s.sold_on, s.note
+    FROM stage.sale s JOIN stage.map_customer m ON m.legacy = s.customer_ref;
+SELECT 1 / (count(*) = (SELECT count(*) FROM stage.sale) AND sum(p.amount) = (SELECT sum(amount) FROM stage.sale))::integer
+    FROM sale p WHERE sale_id > :s0;
+SELECT 1 / (count(*) = (SELECT count(*) FROM stage.customer))::integer FROM customer WHERE customer_id > :c0;
+COMMIT;
+"""
+
+HOLD = """SELECT count(*) FROM (SELECT r.region_id FROM region r WHERE region_id IN (SELECT region_id FROM stage.customer UNION SELECT region_id FROM stage.sale) FOR KEY SHARE) AS held;
+SELECT count(*) FROM (SELECT r.product_id FROM product r WHERE product_id IN (SELECT product_id FROM stage.sale) FOR KEY SHARE) AS held;"""
+
+# The same job by DuckDB: it reads the files, checks, assigns keys, and copies into the server.
+DUCKDB = """
+CREATE TABLE c AS SELECT row_number() OVER () AS n, * FROM read_csv('{folder}/customer.csv', header = true,
+    columns = {{'customer_ref': 'VARCHAR', 'customer_no': 'VARCHAR', 'name': 'VARCHAR', 'region_id': 'INTEGER', 'since': 'DATE'}});
+CREATE TABLE s AS SELECT row_number() OVER () AS n, * FROM read_csv('{folder}/sale.csv', header = true,
+    columns = {{'sale_ref': 'VARCHAR', 'customer_ref': 'VARCHAR', 'product_id': 'INTEGER', 'region_id': 'INTEGER', 'quantity': 'INTEGER',
+    'amount': 'DECIMAL(12,2)', 'sold_on': 'DATE', 'note': 'VARCHAR'}});
+SELECT CASE WHEN (SELECT count(DISTINCT customer_ref) <> count(*) OR count(DISTINCT customer_no) <> count(*) FROM c)
+    OR (SELECT count(DISTINCT sale_ref) <> count(*) FROM s)
+    OR EXISTS (FROM c SEMI JOIN pg.customer USING (customer_no))
+    OR EXISTS (FROM c WHERE customer_no IS NULL OR name IS NULL OR region_id IS NULL OR since IS NULL OR length(customer_no) > 20 OR length(name) > 60)
+    OR EXISTS (FROM s WHERE quantity IS NULL OR quantity <= 0 OR amount IS NULL OR sold_on IS NULL OR length(note) > 80)
+    OR EXISTS (FROM c ANTI JOIN pg.region USING (region_id)) OR EXISTS (FROM s ANTI JOIN pg.region USING (region_id))
+    OR EXISTS (FROM s ANTI JOIN pg.product USING (product_id)) OR EXISTS (FROM s ANTI JOIN c USING (customer_ref))
+    THEN error('the delta fails') END;
+SET VARIABLE c0 = (SELECT max(customer_id) FROM pg.customer);
+SET VARIABLE s0 = (SELECT max(sale_id) FROM pg.sale);
+BEGIN;
+INSERT INTO pg.map_customer SELECT customer_ref, getvariable('c0') + n FROM c;
+INSERT INTO pg.customer SELECT getvariable('c0') + n, customer_no, name, region_id, since FROM c;
+INSERT INTO pg.map_sale SELECT sale_ref, getvariable('s0') + n FROM s;
+INSERT INTO pg.sale SELECT getvariable('s0') + s.n, getvariable('c0') + c.n, product_id, s.region_id, quantity, amount, sold_on, note
+    FROM s JOIN c USING (customer_ref);
+COMMIT;
 """
 
 
@@ -93,7 +169,8 @@ def make(server, options, folder):
     new = {"customer": options.parents, "sale": options.children}
     for table, count in old.items():
         parent = f"(n % {old['customer']} + 1)::bigint"
-        server.sql("production", f"INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(table, 1, count, 0, True, parent)};"
+        # Every parent is there: no need to have the server look.
+        server.sql("production", f"SET session_replication_role = replica; INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(table, 1, count, 0, True, parent)};"
                                  f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), {count})")
     for table, count in new.items():
         first, last = old[table] + 1, old[table] + count
@@ -101,8 +178,10 @@ def make(server, options, folder):
         server.sql("production", f"COPY ({rows(table, first, last, 0, False, f'(chr(67) || {number})')}) TO '{folder}/{table}.csv' (FORMAT csv, HEADER)")
         server.sql("production", f"COPY ({rows(table, first, last, 0, True, number)}) TO '{folder}/{table}.bin' (FORMAT binary)")
     for name in ["triggers", "set_based"]:
-        pathlib.Path(folder, f"{name}.yaml").write_text(PIPELINE.format(foreign_keys=name, connections=options.connections))
-    setup = [options.pipeline, "setup", f"{folder}/set_based.yaml"]
+        for staging in ["always", "when_needed"]:
+            text = PIPELINE.format(foreign_keys=name, connections=options.connections, staging=staging)
+            pathlib.Path(folder, f"{name}-{staging}.yaml").write_text(text)
+    setup = [options.pipeline, "setup", f"{folder}/set_based-always.yaml"]
     subprocess.run(setup, check=True, env={**os.environ, "DATABASE_URL": server.url("production")}, stdout=subprocess.DEVNULL)
     server.sql("production", "VACUUM ANALYZE")
 
@@ -115,6 +194,35 @@ def copy(server, replica):
         copies = "".join(f"COPY {t} ({c}) FROM '{folder}/{t}.bin' (FORMAT binary);" for t, c in columns.items())
         server.sql(database, f"{role} BEGIN; {copies} COMMIT")
         return None
+    return go
+
+
+def script(server, set_wise):
+    off = "SET LOCAL session_replication_role = replica;" if set_wise else ""
+    def go(database, folder):
+        server.sql(database, SCRIPT.format(folder=folder, off=off, hold=HOLD if set_wise else ""))
+        return None
+    return go
+
+
+def duck(server, replica):
+    try:
+        import duckdb
+        from duckdb_extensions import import_extension
+        import_extension("postgres_scanner")
+    except ImportError as error:
+        print(f"LEFT OUT: DuckDB, {error}", file=sys.stderr)
+        return None
+    options = "options='-c session_replication_role=replica'" if replica else ""
+    def go(database, folder):
+        maps = "CREATE TABLE map_{0} (legacy text PRIMARY KEY, {0}_id bigint NOT NULL UNIQUE);"
+        server.sql(database, maps.format("customer") + maps.format("sale"))
+        begun = time.monotonic()
+        connection = duckdb.connect()
+        connection.execute(f"LOAD postgres; ATTACH 'host=127.0.0.1 port={server.port} user=postgres dbname={database} {options}' AS pg (TYPE postgres)")
+        connection.execute(DUCKDB.format(folder=folder))
+        connection.close()
+        return time.monotonic() - begun
     return go
 
 
@@ -150,6 +258,7 @@ def main():
     parser.add_argument("--factor", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=2)
+    parser.add_argument("--only", action="append", help="of the contenders only this one; more than once for more")
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
     parser.add_argument("--pipeline", default=str(pathlib.Path(target, "release", "pipeline")))
     options = parser.parse_args()
@@ -161,8 +270,12 @@ def main():
     try:
         make(server, options, folder)
         contenders = {"COPY of ready rows": copy(server, False), "the same, triggers off": copy(server, True),
-                      "pipeline run, triggers": run(server, options, "triggers"),
-                      "pipeline run, set_based": run(server, options, "set_based")}
+                      "SQL script": script(server, False), "SQL script, set-wise": script(server, True),
+                      "DuckDB": duck(server, False), "DuckDB, triggers off": duck(server, True),
+                      "pipeline run, triggers": run(server, options, "triggers-when_needed"),
+                      "pipeline run, set_based": run(server, options, "set_based-when_needed"),
+                      "the same, staging always": run(server, options, "set_based-always")}
+        contenders = {name: go for name, go in contenders.items() if go and (not options.only or name in options.only)}
         seconds = {name: [] for name in contenders}
         told = {}
         for _ in range(options.rounds):
@@ -171,18 +284,20 @@ def main():
                 server.sql("postgres", "CHECKPOINT")
                 begun = time.monotonic()
                 told[name] = contender("fresh", folder)
-                seconds[name].append(time.monotonic() - begun)
+                taken = time.monotonic() - begun
+                seconds[name].append(told[name] if isinstance(told[name], float) else taken)
                 counted = server.sql("fresh", f"SELECT count(*) FROM customer UNION ALL SELECT count(*) FROM sale").split()
                 meant = [options.parents * (options.factor + 1), options.children * (options.factor + 1)]
                 assert [int(count) for count in counted] == meant, (name, counted)
                 server.sql("postgres", "DROP DATABASE fresh WITH (FORCE)")
-        floor = statistics.median(seconds["COPY of ready rows"])
+        floor = statistics.median(seconds.get("COPY of ready rows") or next(iter(seconds.values())))
         print(f"{options.parents} parents, {options.children} children, production {options.factor} times as large, median of {options.rounds}")
         for name, times in seconds.items():
             middle = statistics.median(times)
-            more = f"  peak {told[name][0]:.0f} MiB" if told[name] else ""
+            is_run = isinstance(told[name], tuple)
+            more = f"  peak {told[name][0]:.0f} MiB" if is_run else ""
             print(f"  {name:26} {middle:7.2f} s  x {middle / floor:.2f}{more}")
-            if told[name]:
+            if is_run:
                 print(f"      {told[name][1]}")
     finally:
         server.stop()

@@ -26,7 +26,7 @@ pub use offset::{offset, written};
 use crate::check::{Examined, rejects::accepted};
 use crate::engine::Mask;
 use crate::error::{Error, Result};
-use crate::plan::{Fill, Key, Plan, Table};
+use crate::plan::{Column, Fill, Key, Plan, Table};
 use crate::target::{Block, KeyRequest, key_map_schema};
 
 /// What a table asks of the target: None where its rows bring their keys.
@@ -148,33 +148,44 @@ impl<'a> Keys<'a> {
         Ok(self.examined[at].rows.batches()?.map(move |batch| {
             let (first, batch) = batch?;
             let legacy = batch.column_by_name("_key").cloned().ok_or_else(|| Error::internal("no column `_key`"))?;
-            let legacy = arrow::compute::filter(&legacy, &self.kept_out[at].others(first, batch.num_rows()))?;
-            let rows = self.finished(at, first, &batch)?;
-            let mut columns = vec![rows.column(0).clone(), legacy];
+            let mut columns = vec![numbers(first, batch.num_rows()), legacy];
             for name in &destination.key {
-                columns.extend(rows.column_by_name(name).cloned());
+                let column = self.plan.tables[at].columns.iter().find(|column| column.name == *name);
+                columns.extend(column.map(|column| self.filled(at, column, first, &batch)).transpose()?);
             }
-            Ok(RecordBatch::try_new(schema.clone(), columns)?)
+            let accepted = self.kept_out[at].others(first, batch.num_rows());
+            let columns = columns.iter().map(|values| arrow::compute::filter(values, &accepted));
+            Ok(RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?)
         }))
     }
 
     fn finished(&self, at: usize, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
         let table = &self.plan.tables[at];
-        let count = batch.num_rows();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
+        let mut columns = vec![numbers(first, batch.num_rows())];
         for column in &table.columns {
-            let values = match &column.fill {
-                Fill::Computed(_) => batch.column_by_name(&column.name).cloned(),
-                Fill::Key => self.assigned[at].as_ref().map(|keys| keys.slice(first as usize, count)),
-                Fill::Reference(which) => {
-                    let keys = self.examined[at].resolved[*which].keys(&self.parents[at][*which], first, count)?;
-                    Some(cast(&keys, &column.data_type)?)
-                }
-            };
-            columns.push(values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))?);
+            columns.push(self.filled(at, column, first, batch)?);
         }
         accepted(&RecordBatch::try_new(schema(table), columns)?, &self.kept_out[at], first)
     }
+
+    /// The values of a column in the rows of a batch.
+    fn filled(&self, at: usize, column: &Column, first: u32, batch: &RecordBatch) -> Result<ArrayRef> {
+        let count = batch.num_rows();
+        let values = match &column.fill {
+            Fill::Computed(_) => batch.column_by_name(&column.name).cloned(),
+            Fill::Key => self.assigned[at].as_ref().map(|keys| keys.slice(first as usize, count)),
+            Fill::Reference(which) => {
+                let keys = self.examined[at].resolved[*which].keys(&self.parents[at][*which], first, count)?;
+                Some(cast(&keys, &column.data_type)?)
+            }
+        };
+        values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))
+    }
+}
+
+/// The numbers of the rows of a batch.
+fn numbers(first: u32, count: usize) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(first..first + count as u32))
 }
 
 /// The columns of [`Keys::rows`].

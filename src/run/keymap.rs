@@ -48,7 +48,7 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
         let next = "import the mapping again";
         opened.safeguards.admit_insertion(opened.target.as_ref(), load.as_mut(), next).await?;
         load.open_insertion(std::slice::from_ref(&destination)).await?;
-        let appended = load.append_key_map(&destination).await?;
+        let appended = load.append_key_map(&destination, &run, 0..u32::MAX).await?;
         super::load::expect(table, "appended to the key map", appended, count)?;
         load.record(&record(&report)?, &[]).await?;
         load.commit().await?;

@@ -12,7 +12,7 @@ use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps,
 use crate::keys::{self, Keys};
 use crate::report::{Command, Report, Verdict};
 use crate::run::totals::Totals;
-use crate::target::{Block, Destination, Intent, Load, LoadedFile, RunRecord};
+use crate::target::{Batches, Block, Delta, Destination, Inserted, Intent, Load, LoadedFile, RunRecord};
 
 /// What is wished of a run beside what the pipeline file says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -176,9 +176,11 @@ impl Loading<'_> {
             stop_at("reserving");
         }
         let reserved = reserved(&blocks);
+        let straight = load.straight(&destinations);
+        let to_stage: Vec<usize> = (0..destinations.len()).filter(|at| !straight[*at]).collect();
         let mut staged = before.is_some_and(|state| state.phase >= Phase::Staged && state.blocks == reserved);
-        for (at, destination) in destinations.iter().enumerate() {
-            staged = staged && load.is_staged(destination, self.examined[at].accepted()).await?;
+        for at in &to_stage {
+            staged = staged && load.is_staged(&destinations[*at], self.examined[*at].accepted()).await?;
         }
         if !staged {
             self.note(load.as_mut(), Event::Reserved { blocks: reserved }).await?;
@@ -191,13 +193,14 @@ impl Loading<'_> {
         let step = steps.step(Step::Stage);
         let mut meant: Vec<Totals> = plan.tables.iter().map(Totals::new).collect();
         if staged {
-            for (at, meant) in meant.iter_mut().enumerate() {
-                keys.rows(at)?.try_for_each(|batch| meant.add(&batch?))?;
+            for at in &to_stage {
+                keys.rows(*at)?.try_for_each(|batch| meant[*at].add(&batch?))?;
             }
         } else {
-            load.clean_staging(&destinations).await?;
+            let cleaned: Vec<_> = to_stage.iter().map(|at| destinations[*at].clone()).collect();
+            load.clean_staging(&cleaned).await?;
             stop_at("cleaned");
-            for (at, destination) in destinations.iter().enumerate() {
+            for (destination, at) in cleaned.iter().zip(to_stage.iter().copied()) {
                 let rows = keys.rows(at)?.map(|batch| {
                     let batch = batch?;
                     meant[at].add(&batch)?;
@@ -223,25 +226,25 @@ impl Loading<'_> {
         }
         load.open_insertion(&destinations).await.map_err(refused)?;
         stop_at("insertion opened");
-        for (at, destination) in destinations.iter().enumerate() {
-            let inserted = load.insert(destination).await.map_err(refused)?;
-            expect(&destination.table.name, "inserted", inserted, examined[at].accepted())?;
-            let appended = load.append_key_map(destination).await.map_err(refused)?;
-            expect(&destination.table.name, "appended to the key map", appended, inserted)?;
-            report.tables[at].inserted = inserted;
-            report.append_mappings(at, appended);
-            steps.rows(&destination.table.name, inserted);
-            stop_at("inserting");
+        let inserted = load.insert(&destinations, &Accepted { keys: &keys, destinations: &destinations, steps }).await.map_err(refused)?;
+        for (at, Inserted { rows, mappings }) in inserted.into_iter().enumerate() {
+            let name = &destinations[at].table.name;
+            expect(name, "inserted", rows, examined[at].accepted())?;
+            expect(name, "appended to the key map", mappings, rows)?;
+            report.tables[at].inserted = rows;
+            report.append_mappings(at, mappings);
         }
         load.settle(&destinations).await.map_err(refused)?;
         drop(step);
 
         let step = steps.step(Step::Reconcile);
         for (at, table) in plan.tables.iter().enumerate() {
-            meant[at].compare(table, load.as_mut()).await?;
-            // Nothing but a trigger can change a row between here and there, so where there is one, every row is looked at. A mock run
-            // has no later moment to do it.
-            if self.wish.mock || !table.catalog.triggers.is_empty() {
+            if !straight[at] {
+                meant[at].compare(table, load.as_mut()).await?;
+            }
+            // Between here and the reading back nothing but a trigger can change a staged row, so where there is one, every row is looked at.
+            // A mock run has no later moment to do it, and what was never staged has nothing else to be held against.
+            if straight[at] || self.wish.mock || !table.catalog.triggers.is_empty() {
                 verify::before_commit(load.as_mut(), &destinations[at], &keys, at).await?;
             }
         }
@@ -273,16 +276,23 @@ impl Loading<'_> {
         if let Err(error) = self.journal.mirror_last() {
             report.warnings.push(error.to_string());
         }
-        self.read_back(report, &destinations, &keys).await
+        let unread: Vec<_> = to_stage.into_iter().map(|at| (at, &destinations[at])).collect();
+        self.read_back(report, &destinations, &unread, &keys).await
     }
 
-    /// Reads back what was committed, and brings statistics up to date meanwhile.
-    async fn read_back(mut self, mut report: Report, destinations: &[Destination], keys: &Keys<'_>) -> Result<Report> {
+    /// Reads back those tables whose rows were not all read before the commit, and brings statistics up to date meanwhile.
+    async fn read_back(
+        mut self,
+        mut report: Report,
+        destinations: &[Destination],
+        unread: &[(usize, &Destination)],
+        keys: &Keys<'_>,
+    ) -> Result<Report> {
         let (session, steps) = (self.session, self.steps);
         let step = steps.step(Step::Verify);
         let read_back = async {
-            for (at, destination) in destinations.iter().enumerate() {
-                verify::after_commit(session.target.as_ref(), destination, keys, at).await?;
+            for (at, destination) in unread {
+                verify::after_commit(session.target.as_ref(), destination, keys, *at).await?;
             }
             Ok(())
         };
@@ -311,6 +321,32 @@ impl Loading<'_> {
             return Ok(());
         }
         load.note(&self.journal.record(event)?).await
+    }
+}
+
+/// The accepted rows as a target takes them.
+struct Accepted<'a> {
+    keys: &'a Keys<'a>,
+    destinations: &'a [Destination],
+    steps: &'a Steps<'a>,
+}
+
+impl Delta for Accepted<'_> {
+    fn rows(&self, at: usize) -> Result<Batches<'_>> {
+        let rows = self.keys.rows(at)?.map(move |batch| {
+            stop_at("copying");
+            self.keys.staged(at, batch?)
+        });
+        Ok(stream::iter(rows).boxed())
+    }
+
+    fn key_map(&self, at: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter(self.keys.map(at)?).boxed())
+    }
+
+    fn inserted(&self, at: usize, rows: u64) {
+        self.steps.rows(&self.destinations[at].table.name, rows);
+        stop_at("inserting");
     }
 }
 

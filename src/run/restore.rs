@@ -142,7 +142,7 @@ async fn restore_claimed(opened: &Opened, wanted: &Wanted, started: jiff::Timest
         let mut first = 0;
         for (manifest, rows) in segments {
             let last = first + rows.num_rows() as u32;
-            let put_back = load.restore_key_map(destination, &manifest.segment.run, first..last).await?;
+            let put_back = load.append_key_map(destination, &manifest.segment.run, first..last).await?;
             expect(&destination.table.name, "put back into the key map", put_back, rows.num_rows() as u64)?;
             first = last;
             stop_at("mid-restore");

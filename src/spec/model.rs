@@ -179,6 +179,8 @@ pub struct LoadSpec {
     pub statement_timeout: Timeout,
     /// How many connections copy rows into staging at the same time; PostgreSQL only.
     pub connections: u8,
+    /// Which rows go through staging; PostgreSQL only.
+    pub staging: Staging,
 }
 
 impl Default for LoadSpec {
@@ -188,8 +190,22 @@ impl Default for LoadSpec {
             lock_timeout: Timeout::from_secs(5),
             statement_timeout: Timeout::from_secs(4 * 60 * 60),
             connections: 2,
+            staging: Staging::default(),
         }
     }
+}
+
+/// Which rows go through staging.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Staging {
+    /// All rows: the last transaction has none of them on its way, only on the server.
+    Always,
+    /// Those of tables that need it. The others are copied straight into production inside the last transaction, which is faster where
+    /// the network is, and read back before it commits. Staging is needed by rows that bring their own key, by columns that the server
+    /// casts or writes in another way (intervals, arrays, jsonb), and by checks that no constraint of production keeps true.
+    #[default]
+    WhenNeeded,
 }
 
 /// How references are held while rows are inserted.

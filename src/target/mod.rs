@@ -480,6 +480,33 @@ impl From<Stopped> for Error {
 /// Rows on their way.
 pub type Batches<'a> = BoxStream<'a, Result<RecordBatch>>;
 
+/// The accepted rows of a run and their key maps, to be read as often as they are needed; tables by their place among the destinations.
+pub trait Delta: Send + Sync {
+    /// The rows of a table as they are staged, see [`Load::stage`].
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn rows(&self, at: usize) -> Result<Batches<'_>>;
+
+    /// Its key map as it is staged, see [`Load::stage_keys`].
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    fn key_map(&self, at: usize) -> Result<Batches<'_>>;
+
+    /// Hears that so many rows of a table went in.
+    fn inserted(&self, _at: usize, _rows: u64) {}
+}
+
+/// What an insertion did to one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inserted {
+    /// The rows that went into production.
+    pub rows: u64,
+    /// The mappings that were appended to its key map.
+    pub mappings: u64,
+}
+
 /// What is known of a run into a target before it begins.
 #[derive(Debug, Clone, Default)]
 pub struct Preflight {
@@ -505,6 +532,12 @@ pub trait Load: Send {
     /// Which of these files, by table and hash, were loaded: by another run, while this one waited for its turn.
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
 
+    /// Which of these tables, whose keys are reserved, have their rows copied straight into production: they are not staged, and what was
+    /// inserted is held against the delta itself.
+    fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
+        vec![false; destinations.len()]
+    }
+
     /// Empties the staging tables and key maps of these tables; touches no table that this program did not make.
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()>;
 
@@ -520,18 +553,16 @@ pub trait Load: Send {
     /// Ends conversion mode with this run, if its rows are committed; one that is to be kept stays on.
     async fn end_mode(&mut self) -> Result<()>;
 
-    /// Begins the insertion: from here on nothing that these rows refer to can go away.
+    /// Begins the insertion: nothing that staged rows refer to can go away from here on.
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
 
-    /// Inserts the staged rows of a table into production.
-    async fn insert(&mut self, destination: &Destination) -> Result<u64, Stopped>;
+    /// Inserts the rows of these tables into production, in their order, and appends their key maps to the history, each as a segment of
+    /// this run: what is staged, and out of `delta` what is not. What they refer to cannot go away any more when it is done.
+    async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped>;
 
-    /// Appends the staged key map of a table to its history, as a segment of this run.
-    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped>;
-
-    /// Puts staged mappings of a table, by their row numbers, back into its history, where an earlier run had appended them.
-    async fn restore_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>)
-    -> Result<u64, Stopped>;
+    /// Appends staged mappings of a table, by their row numbers, to its history as a run's: this one, or an earlier one that had appended
+    /// them.
+    async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped>;
 
     /// Has the target go by another id too: the store of that one is its own from now on.
     async fn adopt(&mut self, id: &str) -> Result<()>;

@@ -398,10 +398,10 @@ fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(home: &Home) {
     home.run();
     let id = home.rows("SELECT id FROM delta.target").remove(0);
     // The control tables are lost, and made anew.
+    home.empty_history();
     home.execute(
         "UPDATE delta.target SET id = 'new'; DELETE FROM delta.segment; DELETE FROM delta.file; DELETE FROM delta.run",
     );
-    home.empty_history();
     home.delta("B", "");
     let before = home.seen();
     let other = format!(
@@ -501,16 +501,20 @@ fn histories_that_version_1_made_get_their_ledger_once() {
     home.run();
     let ledger = home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1");
     home.execute(
-        "DROP TABLE delta.segment, delta.target; DROP INDEX delta.segment_account, delta.segment_item;
-         UPDATE delta.version SET version = 1",
+        "DROP VIEW delta.key_map_account, delta.key_map_item;
+         ALTER TABLE delta.mapping_account RENAME TO key_map_account; ALTER TABLE delta.mapping_item RENAME TO key_map_item;
+         ALTER TABLE delta.key_map_account ADD UNIQUE (account_id); ALTER TABLE delta.key_map_item ADD UNIQUE (account_id, line);
+         DROP TABLE delta.segment, delta.target; DROP INDEX delta.segment_account, delta.segment_item;
+         UPDATE delta.loaded_table SET mappings = NULL; UPDATE delta.version SET version = 1",
     );
     std::fs::remove_dir_all(home.place.path("backups")).unwrap();
     home.delta("B", "");
     home.pipeline(&["run", "p.yaml"])
-        .fails(78, &["the control schema has version 1, and 2 is needed", "pipeline setup"]);
+        .fails(78, &["the control schema has version 1, and 3 is needed", "pipeline setup"]);
     home.pipeline(&["setup", "p.yaml"]).passes();
     home.pipeline(&["setup", "p.yaml"]).passes();
     assert_eq!(home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1"), ledger);
+    assert!(home.rows("SELECT conname FROM pg_constraint WHERE conrelid = 'delta.mapping_item'::regclass AND contype = 'u'").is_empty());
     home.run();
     home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }

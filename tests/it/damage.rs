@@ -62,8 +62,7 @@ const DAMAGES: &[Damage] = &[
     Damage {
         what: "two legacy keys have one key",
         invariant: 2,
-        sql: "CREATE TABLE {spare} AS SELECT * FROM {key_map_child}; DROP TABLE {key_map_child};
-            ALTER TABLE {spare} RENAME TO {key_map_child:bare};
+        sql: "{unbound key_map_child}
             INSERT INTO {key_map_child} (legacy_key, child_id, run) SELECT 'BC2-9', child_id, run FROM {key_map_child} WHERE legacy_key = 'BC2-1'",
     },
     Damage {
@@ -172,12 +171,15 @@ fn finished(on: On) -> (Scene, Before, Delta, String) {
 
 fn plant(scene: &Scene, sql: &str, run: &str) {
     let mut sql = sql.replace("{RUN}", run);
+    let unbound = "CREATE TABLE {spare} AS SELECT * FROM {key_map_child}; DROP TABLE {key_map_child};
+        ALTER TABLE {spare} RENAME TO {key_map_child:bare};";
+    sql = sql.replace("{unbound key_map_child}", scene.on.choose(unbound, ""));
     let key = scene.rows("SELECT max(parent_id) FROM parent").remove(0).remove(0);
     sql = sql.replace("{KEY}", &key);
     for name in ["run", "file", "block", "spare", "key_map_child", "key_map_part", "event"] {
-        let bare = scene.control(name);
-        let bare = scene.on.choose(bare.as_str(), name);
-        sql = sql.replace(&format!("{{{name}:bare}}"), bare).replace(&format!("{{{name}}}"), &scene.control(name));
+        let control = scene.control(&name.replace("key_map_", scene.on.choose("key_map_", "mapping_")));
+        let bare = scene.on.choose(control.as_str(), name);
+        sql = sql.replace(&format!("{{{name}:bare}}"), bare).replace(&format!("{{{name}}}"), &control);
     }
     let unbound = scene.on.choose("PRAGMA foreign_keys = off", "SET session_replication_role = replica");
     scene.execute(&format!("{unbound}; {sql}"));

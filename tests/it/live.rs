@@ -9,6 +9,7 @@ use delta_pipeline::error::Kind;
 use delta_pipeline::journal::{Listener, Progress, Silent, Step};
 use delta_pipeline::report::Verdict;
 use delta_pipeline::run::{self, Session, Wish};
+use delta_pipeline::spec::Staging;
 use delta_pipeline::target::Access;
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
@@ -132,6 +133,8 @@ struct Plant {
     place: &'static str,
     /// Whether it can be planted when the accounts are inserted and not committed, without waiting for that.
     late: bool,
+    /// Whether a constraint of production keeps it from happening, and no check asks again.
+    constrained: bool,
 }
 
 const PLANTS: [Plant; 5] = [
@@ -142,6 +145,7 @@ const PLANTS: [Plant; 5] = [
         constraint: "account_account_no_key",
         place: "account.csv:4",
         late: false,
+        constrained: true,
     },
     Plant {
         sql: "DELETE FROM region WHERE region_id = 7",
@@ -150,6 +154,7 @@ const PLANTS: [Plant; 5] = [
         constraint: "item_region_id_fkey",
         place: "item.csv:8",
         late: false,
+        constrained: true,
     },
     // A check of the pipeline file, which no constraint of production keeps true.
     Plant {
@@ -159,6 +164,7 @@ const PLANTS: [Plant; 5] = [
         constraint: "unique(alias)",
         place: "account.csv:6",
         late: false,
+        constrained: false,
     },
     // A reference that no constraint of production keeps true.
     Plant {
@@ -168,6 +174,7 @@ const PLANTS: [Plant; 5] = [
         constraint: "area_id",
         place: "item.csv:3",
         late: true,
+        constrained: false,
     },
     // A record of an earlier run.
     Plant {
@@ -178,6 +185,7 @@ const PLANTS: [Plant; 5] = [
         constraint: "item_account_id_fkey",
         place: "item.csv:7",
         late: false,
+        constrained: true,
     },
 ];
 
@@ -255,16 +263,34 @@ fn planted_in(head: &str) -> Production {
     production
 }
 
-/// Half of the 200 tries.
-fn plant_a_hundred_times(foreign_keys: &str) {
-    let production = planted_in(&format!("load: {{ foreign_keys: {foreign_keys} }}\n"));
+/// As [`planted_in`], without what only checks keep true: all rows may go straight into production.
+fn constrained_in(head: &str) -> Production {
+    let production = planted_in(head);
+    let text = production.place.text("p.yaml").replace("    checks: [{ unique: [alias] }]\n", "");
+    let text = text.replace("      - { column: area_id, from: [area], to: area, by: area_id }\n", "");
+    production.place.write("p.yaml", text);
+    let items: String = production.place.text("item.csv").lines().filter_map(|line| line.rsplit_once(',')).fold(
+        String::new(),
+        |lines, (line, _)| lines + line + "\n",
+    );
+    production.place.write("item.csv", items);
+    production
+}
+
+/// A hundred tries.
+fn plant_a_hundred_times(foreign_keys: &str, staging: Staging) {
+    let plants: Vec<_> = PLANTS.iter().filter(|plant| staging == Staging::Always || plant.constrained).collect();
+    let production = match staging {
+        Staging::Always => planted_in(&format!("load: {{ foreign_keys: {foreign_keys}, staging: always }}\n")),
+        Staging::WhenNeeded => constrained_in(&format!("load: {{ foreign_keys: {foreign_keys} }}\n")),
+    };
     let (before, files) = (production.kept(), files_but_of_runs(&production));
     let runtime = runtime();
     let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
     let points = [Step::Keys, Step::Stage, Step::Insert].map(Point::Began);
     for number in 0..100 {
-        let plant = &PLANTS[number % PLANTS.len()];
-        let turn = number / PLANTS.len();
+        let plant = plants[number % plants.len()];
+        let turn = number / plants.len();
         let point = if plant.late && turn % 4 == 3 { Point::Inserted } else { points[turn % points.len()] };
         let ran = run_planted(&runtime, &session, &production.database, plant.sql, point);
         ran.fails(i32::from(Kind::Data.exit_code()), &[plant.table, plant.constraint, plant.place, "hint: "]);
@@ -272,18 +298,33 @@ fn plant_a_hundred_times(foreign_keys: &str) {
         assert_same(&production.kept(), &before);
         assert_eq!(files_but_of_runs(&production), files);
     }
+    production.database.execute("DROP TABLE IF EXISTS staging.account, staging.ck_account, staging.item, staging.ck_item");
     production.pipeline(&["run", "p.yaml"]).passes();
     assert_eq!(production.count("account"), 5 + 2 + 20);
+    let sql = "SELECT count(*) FROM pg_tables WHERE schemaname = 'staging' AND tablename IN ('account', 'item')";
+    // Sets are looked at through staging, which has of each row that is referred to one that refers to it.
+    let staged = if staging == Staging::WhenNeeded && foreign_keys == "triggers" { 0 } else { 2 };
+    assert_eq!(production.database.number(sql), staged);
 }
 
 #[test]
 fn what_is_planted_between_check_and_insertion_is_caught_every_time_by_triggers() {
-    plant_a_hundred_times("triggers");
+    plant_a_hundred_times("triggers", Staging::Always);
 }
 
 #[test]
 fn what_is_planted_between_check_and_insertion_is_caught_every_time_by_sets() {
-    plant_a_hundred_times("set_based");
+    plant_a_hundred_times("set_based", Staging::Always);
+}
+
+#[test]
+fn what_is_planted_is_caught_every_time_by_triggers_where_rows_go_straight_into_production() {
+    plant_a_hundred_times("triggers", Staging::WhenNeeded);
+}
+
+#[test]
+fn what_is_planted_is_caught_every_time_by_sets_where_rows_go_straight_into_production() {
+    plant_a_hundred_times("set_based", Staging::WhenNeeded);
 }
 
 #[test]

@@ -633,7 +633,7 @@ const STOPS: &[(&str, &str)] = &[
     ("inserting", "CREATE TRIGGER wait AFTER INSERT ON public.item FOR EACH STATEMENT EXECUTE FUNCTION wait();"),
     (
         "appending the key map",
-        "CREATE TRIGGER wait AFTER INSERT ON delta.key_map_item FOR EACH STATEMENT EXECUTE FUNCTION wait();",
+        "CREATE TRIGGER wait AFTER INSERT ON delta.mapping_item FOR EACH STATEMENT EXECUTE FUNCTION wait();",
     ),
     ("noting the run", "CREATE TRIGGER wait AFTER INSERT ON delta.run FOR EACH STATEMENT EXECUTE FUNCTION wait();"),
     (
@@ -648,7 +648,8 @@ const STOPS: &[(&str, &str)] = &[
 
 /// Stops a run at a point, does something to the server, and holds that nothing of the run is left and that it can be run again.
 fn cut(server: &Server, stop: &str, act: impl Fn(&Database)) {
-    let production = Production::new(server, SQL, "load: { lock_timeout: 60s }\n");
+    let staging = if stop.contains("staging") { ", staging: always" } else { "" };
+    let production = Production::new(server, SQL, &format!("load: {{ lock_timeout: 60s{staging} }}\n"));
     let database = &production.database;
     production.pipeline(&["setup", "p.yaml"]).passes();
     database.execute(WAIT);

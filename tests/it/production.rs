@@ -127,19 +127,23 @@ impl Production {
     }
 }
 
-/// The rows of production and of what is remembered: but not the journal, which keeps what failed as well.
+/// The rows of production and of what is remembered: but not the journal, which keeps what failed as well, and of mappings those that
+/// count.
 pub fn kept(database: &Database) -> Tables {
     let mut kept = tables(database, "public");
     kept.extend(tables(database, "delta"));
+    kept.retain(|name, _| !name.starts_with("delta.mapping_"));
     kept.remove("delta.block");
     kept.remove("delta.event");
     kept
 }
 
-/// The rows of all tables of a schema, as PostgreSQL writes rows, sorted.
+/// The rows of all tables and views of a schema, as PostgreSQL writes rows, sorted.
 pub fn tables(database: &Database, schema: &str) -> Tables {
     let sql = format!(
-        "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = '{schema}' ORDER BY tablename"
+        "SELECT format('%I.%I', schemaname, tablename) FROM (
+             SELECT schemaname, tablename FROM pg_tables UNION ALL SELECT schemaname, viewname FROM pg_views) AS t
+         WHERE schemaname = '{schema}' ORDER BY tablename"
     );
     let mut found: Tables = BTreeMap::new();
     for name in database.rows(&sql).into_iter().flatten() {

@@ -328,7 +328,7 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
 fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     let (production, run) = ran("");
     let holder = Holder::new(&production.login("loader", "IN ROLE delta_loader"));
-    holder.execute(&format!("SET ROLE delta_loader; INSERT INTO delta.key_map_account VALUES ('forged', 1, '{run}')"));
+    holder.execute(&format!("SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"));
     let kept = production.kept();
     production
         .pipeline(&["rollback", "p.yaml", &run])
@@ -337,7 +337,8 @@ fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     // A whole run that was forged: its rows are not of the transaction that says so.
     holder.execute(
         "BEGIN; INSERT INTO delta.run (id, pipeline, started_at, report, transaction) VALUES ('f', 'small', '2026', '{}', pg_current_xact_id()::text);
-         INSERT INTO delta.event VALUES ('f', 1, 'committed', '{}', ''); INSERT INTO delta.key_map_account VALUES ('f-1', 2, 'f'); COMMIT",
+         INSERT INTO delta.event VALUES ('f', 1, 'committed', '{}', ''); INSERT INTO delta.mapping_account VALUES ('f-1', 2, 'f');
+         INSERT INTO delta.segment VALUES ('account', 'f', 1); COMMIT",
     );
     let refused = Holder::new(&production.database.url()).run("SELECT delta.roll_back('f', 2, '{}', '')").unwrap_err();
     assert_eq!(refused.0, "DP003", "{refused:?}");

@@ -351,10 +351,15 @@ impl Scene {
 }
 
 fn written(database: &Database, schema: &str) -> Tables {
-    let sql = format!("SELECT tablename FROM pg_tables WHERE schemaname = '{schema}'");
+    // Of mappings those that count.
+    let sql = format!(
+        "SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' AND tablename NOT LIKE 'mapping!_%' ESCAPE '!'
+         UNION ALL SELECT viewname FROM pg_views WHERE schemaname = '{schema}'"
+    );
     let names: Vec<_> = database.rows(&sql).into_iter().flatten().collect();
     let rows = |name: &String| {
-        let sql = format!("SELECT t.xmin::text, t::text FROM {schema}.\"{name}\" AS t");
+        let written_by = if name.starts_with("key_map_") { "''" } else { "t.xmin::text" };
+        let sql = format!("SELECT {written_by}, t::text FROM {schema}.\"{name}\" AS t");
         let mut rows: Vec<_> = database.rows(&sql).into_iter().map(|row| row.join(":")).collect();
         rows.sort();
         rows

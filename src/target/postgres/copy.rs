@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Schema};
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, Stream, StreamExt, pin_mut, stream};
+use futures::{SinkExt, Stream, StreamExt, TryStreamExt, pin_mut, stream};
 use tokio::sync::{Mutex, mpsc};
 use tokio_postgres::Client;
 
@@ -102,6 +102,16 @@ impl Destined<'_> {
         failed.map_or(Ok(count), Err)
     }
 
+    /// Copies rows over one session, as the server says what became of it; rows that cannot be read are told by themselves.
+    pub(super) async fn stream(&self, client: &Client, rows: Batches<'_>) -> Result<u64, Refused> {
+        let rows = rows.map(|batch| batch.map_err(Cut::Encode));
+        copy(client, &self.sql(), &self.types(), rows).await.map_err(|cut| match cut {
+            Cut::Server(error) => Refused::Server(error),
+            Cut::Encode(error) => Refused::Failed(error),
+            Cut::Short => Refused::Failed(Error::internal("a copy without its end")),
+        })
+    }
+
     /// Copies batches over one session.
     pub(super) async fn send(&self, client: &Client, rows: &[RecordBatch]) -> Result<u64> {
         let rows: Vec<_> = rows.iter().cloned().map(Ok).collect();
@@ -127,6 +137,14 @@ impl Destined<'_> {
             Cut::Short => None,
         }
     }
+}
+
+/// Why a [`Destined::stream`] ended early.
+pub(super) enum Refused {
+    /// The server refused the rows.
+    Server(tokio_postgres::Error),
+    /// The rows failed.
+    Failed(Error),
 }
 
 /// Why a COPY ended early.
@@ -187,19 +205,40 @@ pub(super) async fn receive(
     query: &str,
     columns: &[Wire],
 ) -> Result<Vec<RecordBatch>> {
+    read(connector, client, query, columns).await?.try_collect().await
+}
+
+/// The same, batch by batch.
+pub(super) async fn read<'a>(
+    connector: &'a Connector,
+    client: &Client,
+    query: &str,
+    columns: &[Wire],
+) -> Result<Batches<'a>> {
     let fault = |error| connector.explain("cannot read", &error);
     let fields = columns.iter().map(|column| {
         let nullable = column.data_type != DataType::UInt32;
         arrow::datatypes::Field::new(&column.name, column.data_type.clone(), nullable)
     });
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let mut decoder = Decoder::try_new(schema, columns.iter().map(|column| column.pg.clone()).collect(), ROWS)?;
+    let decoder = Decoder::try_new(schema, columns.iter().map(|column| column.pg.clone()).collect(), ROWS)?;
     let stream = client.copy_out(format!("COPY ({query}) TO STDOUT (FORMAT binary)").as_str()).await.map_err(fault)?;
-    pin_mut!(stream);
-    let mut batches = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        batches.extend(decoder.push(chunk.map_err(fault)?)?);
-    }
-    batches.extend(decoder.finish()?);
-    Ok(batches)
+    // A message is a row: many of them make a batch.
+    let batches = stream::try_unfold((Box::pin(stream), Some(decoder)), move |(mut stream, mut decoder)| async move {
+        while let Some(mut reading) = decoder.take() {
+            let batches = match stream.next().await {
+                Some(chunk) => {
+                    let batches = reading.push(chunk.map_err(|error| connector.explain("cannot read", &error))?)?;
+                    decoder = Some(reading);
+                    batches
+                }
+                None => reading.finish()?.into_iter().collect(),
+            };
+            if !batches.is_empty() {
+                return Ok(Some((stream::iter(batches.into_iter().map(Ok)), (stream, decoder))));
+            }
+        }
+        Ok::<_, Error>(None)
+    });
+    Ok(batches.try_flatten().boxed())
 }

@@ -1,5 +1,8 @@
 //! The key map's history in segments: what one run appended to it for one table. A ledger has them all, so that to know them
 //! is not to read the history, and an index finds the mappings of each.
+//!
+//! The ledger decides: mappings may be there before their run commits, and the history is a view of those whose segment is noted, which
+//! the run's own transaction does. So they are brought on a connection of their own, while the rows go in on another.
 
 use arrow::array::RecordBatch;
 use tokio_postgres::{Client, Error as PgError};
@@ -51,7 +54,7 @@ pub(super) async fn note(client: &Client, table: &str, run: &str, rows: u64) -> 
 
 /// The same of one that may have been there in part.
 pub(super) async fn note_counted(client: &Client, table: &str, run: &str) -> Result<(), PgError> {
-    let sql = format!("SELECT count(*) FROM {} WHERE run = $1", Names::history(table));
+    let sql = format!("SELECT count(*) FROM {} WHERE run = $1", Names::mappings(table));
     let rows: i64 = client.query_one(&sql, &[&run]).await?.get(0);
     note(client, table, run, rows.unsigned_abs()).await
 }
@@ -75,7 +78,7 @@ impl PostgresTarget {
             columns.extend(live.iter().find(|column| column.name == name).cloned());
         }
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
-        // Found first, by the index of the runs, and then sorted: the index of the legacy keys has the whole history.
+        // Found first, by the index of the runs, and then sorted: the index of the legacy keys has all of the key map.
         let query = format!(
             "WITH p AS MATERIALIZED (SELECT * FROM {history} WHERE run = {}) SELECT {} FROM p ORDER BY p.legacy_key",
             literal(run),

@@ -139,14 +139,21 @@ impl Keys<'_> {
         Ok(Some(row.get(0)))
     }
 
-    /// Where keys of the table are, beside the ledger: production itself, and the history.
-    fn places(&self) -> Vec<String> {
+    /// SQL that looks where keys of the table are, beside the ledger: in production itself, and in the key map, run by run, since its index
+    /// has the largest of each. `wanted` makes
+    /// the query out of what stands behind its `FROM`, a condition with it.
+    fn places(&self, wanted: impl Fn(&str) -> String) -> Vec<String> {
         let mut places = Vec::new();
         if let Some(table) = self.known.tables.get(&self.request.table) {
-            places.push(qualified(&table.schema, &table.name));
+            places.push(wanted(&format!("{} WHERE true", qualified(&table.schema, &table.name))));
         }
         if self.control {
-            places.push(Names::history(&self.request.table));
+            let of_run = wanted(&format!("{} AS m WHERE m.run = s.run", Names::mappings(&self.request.table)));
+            places.push(format!(
+                "SELECT found.number FROM delta.segment AS s CROSS JOIN LATERAL ({of_run}) AS found WHERE s.table_name = {}
+                 ORDER BY 1 DESC NULLS LAST LIMIT 1",
+                literal(&self.request.table)
+            ));
         }
         places
     }
@@ -179,15 +186,15 @@ impl Keys<'_> {
         let lowest = if self.request.text.is_some() { 0 } else { i64::MIN };
         let highest = self.request.text.as_ref().map_or(i64::MAX, crate::target::TextKey::largest);
         let (number, is_key) = self.number(lowest, highest);
-        for place in self.places() {
-            let sql = match self.request.text {
-                // A cast would hide the column from its index.
-                None => format!("SELECT max({})::bigint FROM {place}", ident(&self.request.column)),
-                Some(_) => format!(
-                    "SELECT {number} FROM {place} WHERE {is_key} ORDER BY {} DESC LIMIT 1",
-                    ident(&self.request.column)
-                ),
-            };
+        let places = self.places(|from| match self.request.text {
+            // A cast would hide the column from its index.
+            None => format!("SELECT max({})::bigint AS number FROM {from}", ident(&self.request.column)),
+            Some(_) => format!(
+                "SELECT {number} AS number FROM {from} AND {is_key} ORDER BY {} DESC LIMIT 1",
+                ident(&self.request.column)
+            ),
+        });
+        for sql in places {
             let found = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))?;
             largest = largest.max(found.and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or(0));
         }
@@ -209,8 +216,7 @@ impl Keys<'_> {
 
     async fn taken(&self, block: &Block) -> Result<Option<String>> {
         let (number, is_key) = self.number(block.first, block.last);
-        for place in self.places() {
-            let sql = format!("SELECT {number} FROM {place} WHERE {is_key} LIMIT 1");
+        for sql in self.places(|from| format!("SELECT {number} AS number FROM {from} AND {is_key} LIMIT 1")) {
             if let Some(row) = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))? {
                 return Ok(Some(format!("key {} is in production or in the key map already", row.get::<_, i64>(0))));
             }

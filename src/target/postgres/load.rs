@@ -4,28 +4,31 @@
 //! one READ COMMITTED transaction on the main connection, which also holds the lock that makes runs wait for each other: where
 //! that connection dies, the transaction and the lock are gone together.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use async_trait::async_trait;
+use futures::StreamExt;
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
-use super::copy::{Destined, Wire, receive};
+use super::copy::{Destined, Refused, Wire, receive};
 use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
+use super::references::References;
 use super::staging::Staged;
-use super::{Claimed, begin_session, history, loaded_files, mode, outcome, privileges};
+use super::{Claimed, begin_session, history, loaded_files, mode, outcome, privileges, straight};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::{Record, stop_at};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Destination, Intent, KeyRequest, Load, LoadedFile, Mode, Refusal, RunRecord, Stopped, Total,
-    key_map_schema, totals_schema,
+    Batches, Block, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Mode, Refusal, RunRecord,
+    Stopped, Total, totals_schema,
 };
 
 /// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
@@ -43,10 +46,16 @@ pub(super) struct PgLoad {
     others: Vec<Arc<Session>>,
     /// Where the session with the lock goes back to.
     claimed: Claimed,
+    /// The one that appends to the key map while the main one inserts, inside its own transaction. None where nothing is to stay.
+    beside: Option<Arc<Session>>,
     /// Whether the main connection is inside its transaction.
     open: bool,
     /// The tables that are inserted.
     all: Vec<Destination>,
+    /// By table, the first and the last key of its block, as production has them.
+    keys: BTreeMap<String, (String, String)>,
+    /// The tables whose rows are copied straight into production.
+    straight: Vec<String>,
 }
 
 impl PgLoad {
@@ -69,7 +78,21 @@ impl PgLoad {
             }
         }
         let run = run.to_owned();
-        Ok(Self { connector, known, names, spec, run, main, others, claimed, open: false, all: Vec::new() })
+        Ok(Self {
+            connector,
+            known,
+            names,
+            spec,
+            run,
+            main,
+            others,
+            claimed,
+            beside: None,
+            open: false,
+            all: Vec::new(),
+            keys: BTreeMap::new(),
+            straight: Vec::new(),
+        })
     }
 
     fn fault(&self, doing: &str) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
@@ -123,27 +146,36 @@ impl PgLoad {
     }
 
     /// Appends staged mappings to the history as a run's.
-    async fn append(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
-        self.open().await?;
+    async fn append(
+        &self,
+        session: &Session,
+        destination: &Destination,
+        run: &str,
+        rows: Range<u32>,
+    ) -> Result<u64, Stopped> {
         let table = &destination.table.name;
         let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let key = key.join(", ");
         let sql = format!(
             "INSERT INTO {} (legacy_key, {key}, run) SELECT legacy_key, {key}, {} FROM {} WHERE _row >= {} AND _row < {}",
-            Names::history(table),
+            Names::mappings(table),
             literal(run),
             self.names.staged_keys(table),
             rows.start,
             rows.end
         );
-        match self.main.execute(&sql, &[]).await {
+        match session.execute(&sql, &[]).await {
             Ok(count) => Ok(count),
-            Err(error) => {
-                let told = self.connector.explain(&format!("cannot append the key map of `{table}`"), &error);
-                self.main.batch_execute(GIVE_UP).await.ok();
-                Err(self.refusals(destination).of_key_map(&error, told).await)
-            }
+            Err(error) => Err(self.not_appended(destination, error).await),
         }
+    }
+
+    /// Why mappings could not be appended.
+    async fn not_appended(&self, destination: &Destination, error: tokio_postgres::Error) -> Stopped {
+        let doing = format!("cannot append the key map of `{}`", destination.table.name);
+        let told = self.connector.explain(&doing, &error);
+        self.main.batch_execute(GIVE_UP).await.ok();
+        self.refusals(destination).of_key_map(&error, told).await
     }
 
     /// Why a statement of the insertion failed. Staging is committed: once the transaction is gone, it is held against production.
@@ -169,35 +201,17 @@ impl Load for PgLoad {
     }
 
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
-        if self.takes_back() {
-            self.open().await?;
-        }
-        let side = self.side().clone();
-        let (connector, known) = (self.connector.clone(), self.known.clone());
-        let keys = |client| Keys { connector: &connector, client, known: &known, request, control: true };
-        let apart = keys(&side);
-        if request.count == 0 {
-            return apart.next().await;
-        }
-        if let Some(block) = apart.reserved(&self.run).await? {
-            return Ok(block);
-        }
-        if apart.sequence().is_some() {
-            return if self.takes_back() { apart.next().await } else { apart.reserve(&self.run).await };
-        }
-        if request.start != StartRowNumber::Auto {
-            let block = apart.next().await?;
-            apart.note(&block, &self.run).await?;
-            return Ok(block);
-        }
-        // Nobody hands these keys out: from here to the commit nobody else may insert.
-        self.open().await?;
-        let held = self.main.execute("SELECT delta.hold_table($1)", &[&request.table]).await;
-        held.map_err(self.fault(&format!("cannot keep other writers out of `{}`", request.table)))?;
-        let keys = keys(&self.main);
-        let block = keys.next().await?;
-        keys.note(&block, &self.run).await?;
+        let block = self.reserve_block(request).await?;
+        let written = |number: i64| request.text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
+        self.keys.insert(block.table.clone(), (written(block.first), written(block.last)));
         Ok(block)
+    }
+
+    fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
+        let straight = straight::straight(&self.known, &self.spec, destinations, &self.keys);
+        let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
+        self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
+        straight
     }
 
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
@@ -230,16 +244,7 @@ impl Load for PgLoad {
     }
 
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
-        let staged = self.staged(destination);
-        let wires: Vec<_> = key_map_schema(destination)
-            .fields()
-            .iter()
-            .map(|field| match field.name().as_str() {
-                "_row" => Wire::number("_row"),
-                "legacy_key" => Wire::text("legacy_key"),
-                name => staged.wire(name),
-            })
-            .collect();
+        let wires = self.staged(destination).key_wires();
         let table = self.names.staged_keys(&destination.table.name);
         Destined { connector: &self.connector, table: &table, columns: &wires }.copy(self.staging(), keys).await
     }
@@ -258,51 +263,39 @@ impl Load for PgLoad {
         self.open().await?;
         self.all = destinations.to_vec();
         if self.spec.foreign_keys == ForeignKeys::SetBased {
-            let fault = self.fault("cannot keep referenced rows where they are");
-            let names: Vec<_> = destinations.iter().map(|destination| destination.table.name.as_str()).collect();
-            for table in &names {
-                let sql = "SELECT reference, referenced, staged_row FROM delta.hold_references($1, $2)";
-                let orphans = self.main.query(sql, &[table, &names]).await.map_err(&fault)?;
-                if let Some(first) = orphans.first() {
-                    let constraint: String = first.get(0);
-                    let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
-                    let rows = same.map(|row| row.get::<_, i32>(2).unsigned_abs()).collect();
-                    let reason = format!("`{}` has no such row", first.get::<_, &str>(1));
-                    return Err(Refusal { table: (*table).to_owned(), constraint, reason, rows }.into());
-                }
+            // What is not staged is looked at when it is there.
+            for destination in destinations.iter().filter(|destination| !self.is_straight(destination)) {
+                self.hold_references(destination).await?;
             }
+            let fault = self.fault("cannot switch the check of each row off");
             self.main.batch_execute("SET LOCAL session_replication_role = replica").await.map_err(&fault)?;
         }
         Ok(())
     }
 
-    async fn insert(&mut self, destination: &Destination) -> Result<u64, Stopped> {
-        self.refusals(destination).promises(false).await?;
-        let inserted = match self.main.execute(&self.staged(destination).insert(), &[]).await {
-            Ok(inserted) => inserted,
-            Err(error) => {
-                let doing = format!("cannot insert into `{}`", destination.table.name);
-                return Err(self.stopped(Some(destination), &doing, error).await);
+    async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
+        self.open().await?;
+        let straight: Vec<_> =
+            destinations.iter().filter(|destination| self.is_straight(destination)).cloned().collect();
+        if self.spec.foreign_keys == ForeignKeys::SetBased {
+            self.clean_staging(&straight).await?;
+        }
+        let (rows, mappings) = match self.begin_beside().await? {
+            None => (self.insert_all(destinations, delta).await?, self.append_all(&self.main, destinations, delta).await?),
+            Some(beside) => {
+                futures::try_join!(self.insert_all(destinations, delta), self.append_all(&beside, destinations, delta))?
             }
         };
-        self.refusals(destination).promises(true).await?;
-        Ok(inserted)
+        for (destination, mappings) in destinations.iter().zip(&mappings) {
+            let noted = history::note(&self.main, &destination.table.name, &self.run, *mappings).await;
+            noted.map_err(self.fault("cannot note the key map"))?;
+        }
+        Ok(rows.into_iter().zip(mappings).map(|(rows, mappings)| Inserted { rows, mappings }).collect())
     }
 
-    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped> {
-        let appended = self.append(destination, &self.run.clone(), 0..u32::MAX).await?;
-        let noted = history::note(&self.main, &destination.table.name, &self.run, appended).await;
-        noted.map_err(self.fault("cannot note the key map"))?;
-        Ok(appended)
-    }
-
-    async fn restore_key_map(
-        &mut self,
-        destination: &Destination,
-        run: &str,
-        rows: Range<u32>,
-    ) -> Result<u64, Stopped> {
-        let appended = self.append(destination, run, rows).await?;
+    async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+        self.open().await?;
+        let appended = self.append(&self.main, destination, run, rows).await?;
         let noted = history::note_counted(&self.main, &destination.table.name, run).await;
         noted.map_err(self.fault("cannot note the key map"))?;
         Ok(appended)
@@ -360,7 +353,10 @@ impl Load for PgLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, _: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
+        if let Some(keys) = self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination)) {
+            return straight::compare(&self.connector, &self.main, &self.staged(destination), keys, meant).await;
+        }
         super::staging::compare(&self.connector, &self.main, &self.staged(destination)).await
     }
 
@@ -389,6 +385,11 @@ impl Load for PgLoad {
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
         let transaction = self.transaction().await?;
+        if let Some(beside) = &self.beside {
+            // They count when the rows are committed with the ledger, and not before.
+            beside.batch_execute("COMMIT").await.map_err(self.fault("cannot commit the key map"))?;
+            stop_at("key map committed");
+        }
         if let Err(error) = self.main.batch_execute("COMMIT").await {
             // Whatever the error is: a server that ends a session may have committed before.
             return match outcome::committed(&self.connector, &self.run, transaction.as_deref()).await? {
@@ -410,6 +411,220 @@ impl Load for PgLoad {
 }
 
 impl PgLoad {
+    fn is_straight(&self, destination: &Destination) -> bool {
+        self.straight.contains(&destination.table.name)
+    }
+
+    /// Begins the transaction that appends to the key map, on a connection of its own; None where nothing is to stay.
+    async fn begin_beside(&mut self) -> Result<Option<Arc<Session>>> {
+        if self.takes_back() {
+            return Ok(None);
+        }
+        let doing = "cannot append to the key map";
+        let session = Arc::new(begin_session(&self.connector, doing).await?);
+        session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
+        self.beside = Some(session.clone());
+        Ok(Some(session))
+    }
+
+    /// The rows of all tables, in their order.
+    async fn insert_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<u64>, Stopped> {
+        let mut inserted = Vec::with_capacity(destinations.len());
+        for (at, destination) in destinations.iter().enumerate() {
+            let rows = match self.is_straight(destination) {
+                true => self.copy_straight(destination, at, delta).await?,
+                false => self.insert_staged(destination).await?,
+            };
+            delta.inserted(at, rows);
+            inserted.push(rows);
+        }
+        Ok(inserted)
+    }
+
+    async fn insert_staged(&self, destination: &Destination) -> Result<u64, Stopped> {
+        self.refusals(destination).promises(false).await?;
+        let inserted = match self.main.execute(&self.staged(destination).insert(), &[]).await {
+            Ok(inserted) => inserted,
+            Err(error) => {
+                let doing = format!("cannot insert into `{}`", destination.table.name);
+                return Err(self.stopped(Some(destination), &doing, error).await);
+            }
+        };
+        self.refusals(destination).promises(true).await?;
+        Ok(inserted)
+    }
+
+    /// Copies rows straight into production; where no trigger looks at their references, these are held and looked at behind them.
+    async fn copy_straight(&self, destination: &Destination, at: usize, delta: &dyn Delta) -> Result<u64, Stopped> {
+        let staged = self.staged(destination);
+        let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
+        let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
+        let mut references = set_based.then(|| References::try_new(destination, &self.all, &self.keys)).transpose()?;
+        let in_front = 1 + usize::from(destination.levelled);
+        let rows = delta.rows(at)?.map(|batch| {
+            let batch = batch?;
+            if let Some(references) = &mut references {
+                references.add(&batch)?;
+            }
+            Ok(batch.project(&(in_front..batch.num_columns()).collect::<Vec<_>>())?)
+        });
+        let live = staged.live();
+        let into = Destined { connector: &self.connector, table: &live, columns: &columns };
+        let copied = into.stream(&self.main, rows.boxed()).await;
+        let copied = match copied {
+            Ok(copied) => copied,
+            Err(Refused::Failed(error)) => return Err(error.into()),
+            Err(Refused::Server(error)) => {
+                let told = self.connector.explain(&format!("cannot insert into `{}`", destination.table.name), &error);
+                self.stage_to_ask(delta).await;
+                return Err(self.refusals(destination).of(&error, told).await);
+            }
+        };
+        if let Some(references) = references {
+            let table = self.names.staging(&destination.table.name);
+            let columns: Vec<_> = staged.wires();
+            for rows in references.distinct()? {
+                let named = |column: &&Wire| rows.column_by_name(&column.name).is_some();
+                let columns: Vec<_> = columns.iter().filter(named).cloned().collect();
+                let into = Destined { connector: &self.connector, table: &table, columns: &columns };
+                into.send(self.side(), &[rows]).await?;
+            }
+            let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
+            self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage references"))?;
+            if let Err(stopped) = self.hold_references(destination).await {
+                return Err(self.all_orphans(destination, delta, stopped).await);
+            }
+        }
+        Ok(copied)
+    }
+
+    /// Keeps what staged rows refer to where it is, until the transaction ends.
+    async fn hold_references(&self, destination: &Destination) -> Result<(), Stopped> {
+        let names: Vec<_> = self.all.iter().map(|destination| destination.table.name.as_str()).collect();
+        let table = &destination.table.name;
+        let sql = "SELECT reference, referenced, staged_row FROM delta.hold_references($1, $2)";
+        let orphans = self.main.query(sql, &[table, &names]).await;
+        let orphans = orphans.map_err(self.fault("cannot keep referenced rows where they are"))?;
+        let Some(first) = orphans.first() else { return Ok(()) };
+        let constraint: String = first.get(0);
+        let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
+        let rows = same.map(|row| row.get::<_, i32>(2).unsigned_abs()).collect();
+        let reason = format!("`{}` has no such row", first.get::<_, &str>(1));
+        Err(Refusal { table: table.clone(), constraint, reason, rows }.into())
+    }
+
+    /// A refusal that names one row of each reference that leads nowhere, with all of them.
+    async fn all_orphans(&self, destination: &Destination, delta: &dyn Delta, stopped: Stopped) -> Stopped {
+        self.stage_to_ask(delta).await;
+        match self.hold_references(destination).await {
+            Err(Stopped::Refused(refusal)) => refusal.into(),
+            _ => stopped,
+        }
+    }
+
+    /// Takes the insertion back, and stages the rows that were copied straight: what is wrong with them is asked of staging. It is gone
+    /// with the session.
+    async fn stage_to_ask(&self, delta: &dyn Delta) {
+        let staged = async {
+            let fault = self.fault("cannot stage rows");
+            self.main.batch_execute("ROLLBACK; BEGIN").await.map_err(&fault)?;
+            for (at, destination) in self.all.iter().enumerate() {
+                if !self.takes_back() && !self.is_straight(destination) {
+                    continue;
+                }
+                let staged = self.staged(destination);
+                self.main.batch_execute(&staged.make(&self.run)).await.map_err(&fault)?;
+                let (rows, keys) = (self.names.staging(staged.table()), self.names.staged_keys(staged.table()));
+                let into = Destined { connector: &self.connector, table: &rows, columns: &staged.wires() };
+                into.copy(std::slice::from_ref(&self.main), delta.rows(at)?).await?;
+                let into = Destined { table: &keys, columns: &staged.key_wires(), ..into };
+                into.copy(std::slice::from_ref(&self.main), delta.key_map(at)?).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        // Where that fails, the refusal is told without its rows.
+        if staged.await.is_err() {
+            self.main.batch_execute(GIVE_UP).await.ok();
+        }
+    }
+
+    /// The key maps of all tables.
+    async fn append_all(
+        &self,
+        session: &Session,
+        destinations: &[Destination],
+        delta: &dyn Delta,
+    ) -> Result<Vec<u64>, Stopped> {
+        let mut appended = Vec::with_capacity(destinations.len());
+        for (at, destination) in destinations.iter().enumerate() {
+            let table = &destination.table.name;
+            let forgotten = session.execute("SELECT delta.forget($1)", &[table]).await;
+            forgotten.map_err(self.fault("cannot append to the key map"))?;
+            appended.push(match self.is_straight(destination) {
+                true => self.append_straight(session, destination, at, delta).await?,
+                false => self.append(session, destination, &self.run, 0..u32::MAX).await?,
+            });
+        }
+        Ok(appended)
+    }
+
+    async fn append_straight(
+        &self,
+        session: &Session,
+        destination: &Destination,
+        at: usize,
+        delta: &dyn Delta,
+    ) -> Result<u64, Stopped> {
+        let columns: Vec<_> =
+            self.staged(destination).key_wires().into_iter().skip(1).chain([Wire::text("run")]).collect();
+        let rows = delta.key_map(at)?.map(|batch| straight::of_run(&batch?, &self.run));
+        let table = Names::mappings(&destination.table.name);
+        let into = Destined { connector: &self.connector, table: &table, columns: &columns };
+        match into.stream(session, rows.boxed()).await {
+            Ok(appended) => Ok(appended),
+            Err(Refused::Failed(error)) => Err(error.into()),
+            Err(Refused::Server(error)) => {
+                let doing = format!("cannot append the key map of `{}`", destination.table.name);
+                let told = self.connector.explain(&doing, &error);
+                self.stage_to_ask(delta).await;
+                Err(self.refusals(destination).of_key_map(&error, told).await)
+            }
+        }
+    }
+
+    /// Reserves a block, or finds the one that the run has.
+    async fn reserve_block(&mut self, request: &KeyRequest) -> Result<Block> {
+        if self.takes_back() {
+            self.open().await?;
+        }
+        let side = self.side().clone();
+        let (connector, known) = (self.connector.clone(), self.known.clone());
+        let keys = |client| Keys { connector: &connector, client, known: &known, request, control: true };
+        let apart = keys(&side);
+        if request.count == 0 {
+            return apart.next().await;
+        }
+        if let Some(block) = apart.reserved(&self.run).await? {
+            return Ok(block);
+        }
+        if apart.sequence().is_some() {
+            return if self.takes_back() { apart.next().await } else { apart.reserve(&self.run).await };
+        }
+        if request.start != StartRowNumber::Auto {
+            let block = apart.next().await?;
+            apart.note(&block, &self.run).await?;
+            return Ok(block);
+        }
+        // Nobody hands these keys out: from here to the commit nobody else may insert.
+        self.open().await?;
+        let held = self.main.execute("SELECT delta.hold_table($1)", &[&request.table]).await;
+        held.map_err(self.fault(&format!("cannot keep other writers out of `{}`", request.table)))?;
+        let keys = keys(&self.main);
+        let block = keys.next().await?;
+        keys.note(&block, &self.run).await?;
+        Ok(block)
+    }
+
     /// The rows of production that this load inserted.
     async fn inserted(&self, staged: &Staged<'_>) -> Result<String> {
         staged.inserted(&self.connector, &self.main).await

@@ -28,11 +28,13 @@ mod names;
 mod numeric;
 mod outcome;
 mod privileges;
+mod references;
 mod refusal;
 mod regex;
 mod rollback;
 mod setup;
 mod staging;
+mod straight;
 mod tls;
 mod types;
 mod url;
@@ -54,6 +56,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -434,12 +437,14 @@ impl Target for PostgresTarget {
     }
 
     async fn analyze(&self, destinations: &[Destination]) -> Result<()> {
-        // A session of its own: rows may be read back at the same time.
-        let session = begin_session(&self.connector, "cannot bring statistics up to date").await?;
-        for destination in destinations {
-            let analyzed = session.execute("SELECT delta.analyze($1)", &[&destination.table.name]).await;
-            analyzed.map_err(self.fault("cannot bring statistics up to date"))?;
-        }
-        Ok(())
+        // Sessions of their own: rows may be read back at the same time.
+        let doing = "cannot bring statistics up to date";
+        let analyze = async |name: String| {
+            let session = begin_session(&self.connector, doing).await?;
+            let analyzed = session.execute("SELECT delta.analyze($1)", &[&name]).await;
+            analyzed.map(|_| ()).map_err(self.fault(doing))
+        };
+        let tables: Vec<_> = destinations.iter().map(|destination| destination.table.name.clone()).collect();
+        futures::stream::iter(tables).map(Ok).try_for_each_concurrent(usize::from(self.load.connections), analyze).await
     }
 }

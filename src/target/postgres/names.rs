@@ -44,7 +44,16 @@ impl Names {
         own("key_map_", table)
     }
 
-    /// The index of a history by which the mappings of one run are found.
+    /// The mappings behind a history: those of a run that has not committed are among them, and do not count.
+    pub(super) fn mappings(table: &str) -> String {
+        qualified(CONTROL, &Self::mappings_name(table))
+    }
+
+    pub(super) fn mappings_name(table: &str) -> String {
+        own("mapping_", table)
+    }
+
+    /// The index by which the mappings of one run are found.
     pub(super) fn by_run_name(table: &str) -> String {
         own("segment_", table)
     }

@@ -156,7 +156,8 @@ impl PostgresTarget {
         let sequence = known.sequence(destination);
         let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND schema_name = $2 AND staging_schema = $3
                               AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5),
-                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($8) IS NOT NULL,
+                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($8) IS NOT NULL
+                              AND to_regclass($9) IS NOT NULL,
                           has_table_privilege($7::text::regclass, 'SELECT'), has_table_privilege($7::text::regclass, 'INSERT')";
         let row = client
             .query_one(
@@ -167,9 +168,10 @@ impl PostgresTarget {
                     &self.names.staging,
                     &sequence.map(|sequence| &sequence.schema),
                     &sequence.map(|sequence| &sequence.name),
-                    &Names::history(name),
+                    &Names::mappings(name),
                     &live,
                     &qualified(CONTROL, &Names::by_run_name(name)),
+                    &Names::history(name),
                 ],
             )
             .await?;

@@ -4,16 +4,13 @@
 use std::fmt::Write;
 
 use super::catalog::PgCatalog;
-use super::names::{Names, qualified};
+use super::names::{CONTROL, Names, qualified};
 use crate::engine::{ident, literal};
 use crate::spec::ForeignKeys;
 use crate::target::Destination;
 
 /// The version of the control schema.
-pub(super) const VERSION: i32 = 2;
-
-/// How the mappings of one run are found in a history. No BRIN: what was just appended is in none of its summaries, and that is what is read.
-const BY_RUN: &str = "(run)";
+pub(super) const VERSION: i32 = 3;
 
 /// The script for these tables.
 pub(super) fn script(
@@ -24,7 +21,6 @@ pub(super) fn script(
 ) -> String {
     let mut sql = include_str!("setup.sql")
         .replace("{version}", &VERSION.to_string())
-        .replace("{by_run}", BY_RUN)
         .replace("{staging}", &ident(&names.staging))
         .replace("{production}", &ident(&names.production));
     for destination in destinations {
@@ -49,25 +45,52 @@ fn table(sql: &mut String, names: &Names, known: &PgCatalog, destination: &Desti
     let typed: Vec<_> =
         destination.key.iter().map(|key| format!("{} {} NOT NULL", ident(key), known.staged_as(name, key).1)).collect();
     let history = Names::history(name);
+    // The mappings of a run count when the ledger has its segment, which comes with its rows: so they are brought beside the rows. The key
+    // map is what counts. By its index a run's mappings are found, and the largest key of each run.
     write!(
         sql,
-        "\nINSERT INTO delta.loaded_table VALUES ({name}, {schema}, {staging}, {staged}, {key}, {sequence_schema}, {sequence_name},
-        {history_name}, ARRAY[{key_names}]::text[])
+        "
+INSERT INTO delta.loaded_table (table_name, schema_name, staging_schema, staging_table, key_column, sequence_schema, sequence_name,
+        history, key_columns, mappings)
+    VALUES ({name}, {schema}, {staging}, {staged}, {key}, {sequence_schema}, {sequence_name},
+        {history_name}, ARRAY[{key_names}]::text[], {mappings_name})
     ON CONFLICT (table_name) DO UPDATE SET schema_name = excluded.schema_name, staging_schema = excluded.staging_schema,
         staging_table = excluded.staging_table, key_column = excluded.key_column,
         sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name,
-        history = excluded.history, key_columns = excluded.key_columns;
-CREATE TABLE IF NOT EXISTS {history} (
-    legacy_key text COLLATE \"C\" PRIMARY KEY, {typed}, run text NOT NULL, UNIQUE ({keys}));
-CREATE INDEX IF NOT EXISTS {by_run} ON {history} {BY_RUN};
-INSERT INTO delta.segment SELECT {name}, run, count(*) FROM {history}
-    WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = {name}) GROUP BY run;
+        history = excluded.history, key_columns = excluded.key_columns, mappings = excluded.mappings;
+DO $setup$
+BEGIN
+    -- Until version 2 the key map was a table of its own.
+    IF (SELECT relkind FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass({history_text})) = 'r' THEN
+        ALTER TABLE {history} RENAME TO {mappings_ident};
+        ALTER TABLE {mappings} ALTER COLUMN run TYPE text COLLATE \"C\";
+        EXECUTE (SELECT coalesce(pg_catalog.string_agg(pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',
+                conrelid::pg_catalog.regclass, conname), '; '), 'SELECT')
+            FROM pg_catalog.pg_constraint WHERE conrelid = {mappings_text}::pg_catalog.regclass AND contype = 'u');
+        DROP INDEX IF EXISTS {by_run_qualified};
+        INSERT INTO delta.segment SELECT {name}, run, count(*) FROM {mappings}
+            WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = {name}) GROUP BY run;
+    END IF;
+END
+$setup$;
+CREATE TABLE IF NOT EXISTS {mappings} (
+    legacy_key text COLLATE \"C\" PRIMARY KEY, {typed}, run text COLLATE \"C\" NOT NULL);
+CREATE INDEX IF NOT EXISTS {by_run} ON {mappings} (run, {keys});
+CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_keys}, m.run FROM {mappings} AS m
+    WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {name} AND s.run = m.run);
 GRANT SELECT ON {history} TO delta_loader, delta_rollback;
-GRANT INSERT ON {history} TO delta_loader;
+GRANT SELECT, INSERT ON {mappings} TO delta_loader;
 GRANT INSERT ON {live} TO delta_loader;
 ",
         name = literal(name),
         by_run = ident(&Names::by_run_name(name)),
+        by_run_qualified = qualified(CONTROL, &Names::by_run_name(name)),
+        mappings = Names::mappings(name),
+        mappings_ident = ident(&Names::mappings_name(name)),
+        mappings_name = literal(&Names::mappings_name(name)),
+        mappings_text = literal(&Names::mappings(name)),
+        history_text = literal(&history),
+        own_keys = keys.iter().map(|key| format!("m.{key}")).collect::<Vec<_>>().join(", "),
         schema = literal(&found.schema),
         staging = literal(&names.staging),
         staged = literal(&staged),

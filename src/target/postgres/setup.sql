@@ -80,8 +80,9 @@ INSERT INTO delta.target (id)
 CREATE TABLE IF NOT EXISTS delta.loaded_table (
     table_name text PRIMARY KEY, schema_name text NOT NULL, staging_schema text NOT NULL, staging_table text NOT NULL,
     key_column text, sequence_schema text, sequence_name text);
--- Since version 2: where its key map is, and which columns identify a row.
-ALTER TABLE delta.loaded_table ADD COLUMN IF NOT EXISTS history name, ADD COLUMN IF NOT EXISTS key_columns text[];
+-- Since version 2: where its key map is, and which columns identify a row. Since version 3: where its mappings are kept.
+ALTER TABLE delta.loaded_table ADD COLUMN IF NOT EXISTS history name, ADD COLUMN IF NOT EXISTS key_columns text[],
+    ADD COLUMN IF NOT EXISTS mappings name;
 
 -- The times that conversion mode was switched on; the last one counts, until it is ended or its time is up by this server's clock.
 CREATE TABLE IF NOT EXISTS delta.mode (
@@ -273,6 +274,21 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     EXECUTE format('ANALYZE %I.%I', known.schema_name, known.table_name);
+END
+$function$;
+
+-- Mappings that a run brought and that never became part of the key map, since the run did not commit, make room. Of a run whose journal
+-- says otherwise nothing is taken away, whatever became of the ledger.
+CREATE OR REPLACE FUNCTION delta.forget(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    EXECUTE format(
+        'DELETE FROM delta.%I AS m USING (SELECT e.run FROM delta.event AS e GROUP BY e.run HAVING NOT bool_or(e.kind = ''committed'')) AS r
+         WHERE m.run = r.run AND NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = $1 AND s.run = r.run)',
+        known.mappings) USING of_table;
 END
 $function$;
 
@@ -492,8 +508,8 @@ REVOKE ALL ON FUNCTION delta.switch_mode, delta.hold_mode, delta.end_mode FROM P
 GRANT EXECUTE ON FUNCTION delta.switch_mode, delta.hold_mode TO delta_rollback;
 GRANT EXECUTE ON FUNCTION delta.hold_mode, delta.end_mode TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.end_mode TO delta_rollback;
-REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold_references, delta.analyze FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze TO delta_loader;
+REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold_references, delta.analyze, delta.forget FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze, delta.forget TO delta_loader;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT SELECT ON ALL TABLES IN SCHEMA delta TO delta_loader, delta_rollback;
 GRANT INSERT ON delta.run, delta.event, delta.file, delta.block, delta.segment, delta.target TO delta_loader;
@@ -506,10 +522,10 @@ DECLARE
     known text;
     history text;
 BEGIN
-    FOR known IN SELECT table_name FROM delta.loaded_table LOOP
+    FOR known IN SELECT table_name FROM delta.loaded_table WHERE mappings IS NULL LOOP
         history := format('delta.%I', 'key_map_' || known);
         CONTINUE WHEN octet_length('key_map_' || known) > 63 OR to_regclass(history) IS NULL;
-        EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s {by_run}', 'segment_' || known, history);
+        EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (run)', 'segment_' || known, history);
         EXECUTE format('INSERT INTO delta.segment SELECT %L, run, count(*) FROM %s
             WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = %1$L) GROUP BY run', known, history);
     END LOOP;

@@ -56,6 +56,12 @@ impl Staged<'_> {
         wires
     }
 
+    /// The columns of a staged key map.
+    pub(super) fn key_wires(&self) -> Vec<Wire> {
+        let key = self.destination.key.iter().map(|name| self.wire(name));
+        [Wire::number("_row"), Wire::text("legacy_key")].into_iter().chain(key).collect()
+    }
+
     /// SQL that makes both tables anew, for a run.
     pub(super) fn make(&self, run: &str) -> String {
         let (rows, keys) = (self.rows(), self.names.staged_keys(self.table()));

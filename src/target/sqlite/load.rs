@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::ForeignKeys;
 use crate::target::{
-    Batches, Block, CatalogColumn, Destination, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
+    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
     totals_schema,
 };
 use arrow::array::RecordBatch;
@@ -88,6 +88,24 @@ impl SqliteLoad {
         let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
         let appended = self.connection.execute(&sql, (run, rows.start, rows.end));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
+    }
+
+    /// Inserts the staged rows of a table.
+    fn insert_rows(&self, destination: &Destination) -> Result<u64, Stopped> {
+        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
+        refusals.promises(false)?;
+        let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
+        let columns = columns.join(", ");
+        let order = if destination.levelled { "_level, _row" } else { "_row" };
+        // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
+        let sql = format!(
+            "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
+            ident(&destination.table.name),
+            self.names.staging(&destination.table.name)
+        );
+        let inserted = self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))?;
+        refusals.promises(true)?;
+        Ok(inserted as u64)
     }
 
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
@@ -189,36 +207,20 @@ impl Load for SqliteLoad {
         Ok(())
     }
 
-    async fn insert(&mut self, destination: &Destination) -> Result<u64, Stopped> {
-        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
-        refusals.promises(false)?;
-        let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
-        let columns = columns.join(", ");
-        let order = if destination.levelled { "_level, _row" } else { "_row" };
-        // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
-        let sql = format!(
-            "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
-            ident(&destination.table.name),
-            self.names.staging(&destination.table.name)
-        );
-        let inserted = self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))?;
-        refusals.promises(true)?;
-        Ok(inserted as u64)
+    async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
+        let mut all = Vec::with_capacity(destinations.len());
+        for (at, destination) in destinations.iter().enumerate() {
+            let rows = self.insert_rows(destination)?;
+            let mappings = self.append(destination, &self.run, 0..u32::MAX)?;
+            history::note(&self.connection, &destination.table.name, &self.run, mappings)
+                .map_err(self.fault("cannot note the key map in"))?;
+            all.push(Inserted { rows, mappings });
+            delta.inserted(at, rows);
+        }
+        Ok(all)
     }
 
-    async fn append_key_map(&mut self, destination: &Destination) -> Result<u64, Stopped> {
-        let appended = self.append(destination, &self.run, 0..u32::MAX)?;
-        history::note(&self.connection, &destination.table.name, &self.run, appended)
-            .map_err(self.fault("cannot note the key map in"))?;
-        Ok(appended)
-    }
-
-    async fn restore_key_map(
-        &mut self,
-        destination: &Destination,
-        run: &str,
-        rows: Range<u32>,
-    ) -> Result<u64, Stopped> {
+    async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         let appended = self.append(destination, run, rows)?;
         history::note_counted(&self.connection, &destination.table.name, run)
             .map_err(self.fault("cannot note the key map in"))?;

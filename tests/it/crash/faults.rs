@@ -14,6 +14,7 @@ fn staging_that_a_server_crash_emptied_is_staged_again() {
     let done = Done::default();
     for at in ["staged=return", "inserting=return"] {
         let trial = Trial::new(Scene::on_server(&server), &done);
+        trial.scene.write("load: { staging: always }\n");
         trial.kill(at);
         server.restart();
         let staged = trial.scene.rows("SELECT count(*) FROM staging.parent").remove(0).remove(0);

@@ -67,8 +67,8 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
             load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
             load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
             load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-            assert_eq!(load.restore_key_map(&item, "r1", 0..2).await.unwrap(), 2);
-            assert_eq!(load.restore_key_map(&item, "r2", 2..4).await.unwrap(), 2);
+            assert_eq!(load.append_key_map(&item, "r1", 0..2).await.unwrap(), 2);
+            assert_eq!(load.append_key_map(&item, "r2", 2..4).await.unwrap(), 2);
             load
         }
     };

@@ -4,13 +4,13 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, 
 use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
 use delta_pipeline::error::{Error, Kind};
 use delta_pipeline::spec::{StartRowNumber, Timeout};
-use delta_pipeline::target::{Access, Destination, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total};
+use delta_pipeline::target::{Access, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
 use super::rows::{
-    Part, batch, begin, counted, insert, lines, load, mapped, numbers, record, shown, stage, staged, texts,
+    Brought, Part, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown, stage, staged, texts,
 };
 
 contract!(
@@ -134,12 +134,12 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
             2 => stage(load, &item_part(item)).await.unwrap(),
             3 => stage(load, &part_part(part)).await.unwrap(),
             4 => load.open_insertion(&all).await.unwrap(),
-            5 => assert_eq!(load.insert(item).await.unwrap(), 2),
-            6 => assert_eq!(load.append_key_map(item).await.unwrap(), 2),
-            7 => assert_eq!(load.insert(part).await.unwrap(), 3),
-            8 => assert_eq!(load.append_key_map(part).await.unwrap(), 3),
-            9 => load.settle(&all).await.unwrap(),
-            10 => assert_eq!(load.totals(item, &[]).await.unwrap().num_rows(), 1),
+            5 => {
+                let parts = [item_part(item), part_part(part)];
+                assert_eq!(load.insert(&all, &Brought(&parts)).await.unwrap(), [inserted(2), inserted(3)]);
+            }
+            6 => load.settle(&all).await.unwrap(),
+            7 => assert_eq!(load.totals(item, &[]).await.unwrap().num_rows(), 1),
             _ => load.record(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap(),
         }
     }
@@ -156,7 +156,7 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     load.record(&record("r1"), &[file("h3", "item", "r1")]).await.unwrap();
     load.commit().await.unwrap();
     let before = seen(&live, &item, &part).await;
-    for count in 0..=12 {
+    for count in 0..=9 {
         let mut load = target.begin("r2", Intent::Keep).await.unwrap();
         steps(load.as_mut(), count, &item, &part).await;
         drop(load);
@@ -164,7 +164,7 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
         assert_eq!(seen(&live, &item, &part).await, before, "dropped after {count} steps");
     }
     let mut load = target.begin("r2", Intent::Keep).await.unwrap();
-    steps(load.as_mut(), 12, &item, &part).await;
+    steps(load.as_mut(), 9, &item, &part).await;
     load.commit().await.unwrap();
     let after = seen(&live, &item, &part).await;
     assert_eq!(after.len(), before.len() + 2 + 3 + 1 + 2 + 2 + 3);
@@ -217,8 +217,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     });
     assert_eq!(load.stage_keys(&item, keys).await.unwrap(), 4950);
     load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-    assert_eq!(load.insert(&item).await.unwrap(), 4950);
-    assert_eq!(load.append_key_map(&item).await.unwrap(), 4950);
+    assert_eq!(load.insert(std::slice::from_ref(&item), &Brought(&[])).await.unwrap(), [inserted(4950)]);
     load.commit().await.unwrap();
     assert_eq!(live.text("SELECT count(*) FROM item WHERE name = 'many' AND id BETWEEN 10 AND 4959"), "4950");
     let found: usize = target.key_map(&item).await.unwrap().iter().map(RecordBatch::num_rows).sum();
@@ -373,7 +372,8 @@ async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {
     let parts = [item_part(&item)];
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-    assert_eq!(load.insert(&item).await.unwrap(), 1);
+    let found = load.insert(std::slice::from_ref(&item), &Brought(&parts)).await.unwrap();
+    assert_eq!(found, [Inserted { rows: 1, mappings: 2 }]);
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
     assert_eq!(how.as_deref(), Some("rows are missing"));
     let totals = load.totals(&item, &[("id".into(), Total::Sum)]).await.unwrap();

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
-use delta_pipeline::target::{Destination, Intent, Load, Refusal, RunRecord, Stopped, Target};
+use delta_pipeline::target::{Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target};
 use futures::{StreamExt, stream};
 
 /// A table and the rows that go into it: its columns by name.
@@ -112,15 +112,30 @@ pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result
     Ok(load)
 }
 
-/// Inserts what is staged.
+/// What a run brings, once more.
+pub struct Brought<'a>(pub &'a [Part<'a>]);
+
+impl Delta for Brought<'_> {
+    fn rows(&self, at: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter([Ok(staged(&self.0[at]))]).boxed())
+    }
+
+    fn key_map(&self, at: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter([Ok(mapped(&self.0[at]))]).boxed())
+    }
+}
+
+/// What is inserted of so many rows.
+pub fn inserted(rows: u64) -> Inserted {
+    Inserted { rows, mappings: rows }
+}
+
+/// Inserts rows that are staged, or that need not be.
 pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), Stopped> {
     let destinations = all(parts);
     load.open_insertion(&destinations).await?;
-    for (destination, columns) in parts {
-        let rows = columns[0].1.len() as u64;
-        assert_eq!(load.insert(destination).await?, rows);
-        assert_eq!(load.append_key_map(destination).await?, rows);
-    }
+    let meant: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
+    assert_eq!(load.insert(&destinations, &Brought(parts)).await?, meant);
     load.settle(&destinations).await
 }
 

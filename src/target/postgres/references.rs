@@ -1,0 +1,128 @@
+//! What the rows of a load refer to, each row of production once: that is little where the rows are many.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::HashMap;
+
+use crate::error::Result;
+use crate::target::Destination;
+
+/// The values of a table's foreign keys that stand for rows of production, as its rows come by.
+pub(super) struct References {
+    foreign_keys: Vec<Reference>,
+    /// Whether rows of the table are staged with a level.
+    levelled: bool,
+}
+
+/// One foreign key.
+struct Reference {
+    /// Its columns, by their place in a batch.
+    at: Vec<usize>,
+    fields: Vec<Field>,
+    /// The keys of rows that are inserted with these.
+    of_load: Option<RangeInclusive<i64>>,
+    found: Found,
+}
+
+/// The values, each with the first row that has it.
+enum Found {
+    Integers(HashMap<i64, u32>),
+    Rows(RowConverter, HashMap<OwnedRow, u32>),
+}
+
+impl References {
+    /// Those of the foreign keys that the load fills; `keys` are the blocks of all its tables.
+    pub(super) fn try_new(
+        destination: &Destination,
+        all: &[Destination],
+        keys: &BTreeMap<String, (String, String)>,
+    ) -> Result<Self> {
+        let in_front = 1 + usize::from(destination.levelled);
+        let mut foreign_keys = Vec::new();
+        for reference in &destination.table.foreign_keys {
+            let place = |name: &String| destination.columns.iter().position(|column| column == name);
+            let Some(at) = reference.columns.iter().map(place).collect::<Option<Vec<_>>>() else { continue };
+            let fields: Vec<Field> =
+                reference.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()).collect();
+            let of_load = all.iter().any(|parent| parent.table.name == reference.to && parent.key == reference.to_columns);
+            let block = keys.get(&reference.to).filter(|_| of_load);
+            let block = block.and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
+            let found = match fields.as_slice() {
+                [one] if *one.data_type() == DataType::Int64 => Found::Integers(HashMap::default()),
+                _ => {
+                    let types = fields.iter().map(|field| SortField::new(field.data_type().clone()));
+                    Found::Rows(RowConverter::new(types.collect())?, HashMap::default())
+                }
+            };
+            let at = at.into_iter().map(|at| in_front + at).collect();
+            foreign_keys.push(Reference { at, fields, of_load: block, found });
+        }
+        Ok(Self { foreign_keys, levelled: destination.levelled })
+    }
+
+    /// Takes note of a batch as it is staged.
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let numbers = batch.column(0).as_primitive::<UInt32Type>();
+        self.foreign_keys.iter_mut().try_for_each(|reference| reference.add(batch, numbers))
+    }
+
+    /// Staged rows that refer to all of it: for each foreign key its columns, and `_row` (and `_level`) in front.
+    pub(super) fn distinct(self) -> Result<Vec<RecordBatch>> {
+        let levelled = self.levelled;
+        self.foreign_keys.into_iter().map(|reference| reference.distinct(levelled)).collect()
+    }
+}
+
+impl Reference {
+    fn add(&mut self, batch: &RecordBatch, numbers: &UInt32Array) -> Result<()> {
+        let columns: Vec<ArrayRef> = self.at.iter().map(|at| batch.column(*at).clone()).collect();
+        match &mut self.found {
+            Found::Integers(found) => {
+                let values = columns[0].as_primitive::<Int64Type>();
+                for (value, number) in values.iter().zip(numbers.values()) {
+                    let Some(value) = value else { continue };
+                    if !self.of_load.as_ref().is_some_and(|block| block.contains(&value)) {
+                        found.entry(value).or_insert(*number);
+                    }
+                }
+            }
+            Found::Rows(converter, found) => {
+                let rows = converter.convert_columns(&columns)?;
+                for (at, number) in numbers.values().iter().enumerate() {
+                    // One that is NULL in part refers to nothing.
+                    if columns.iter().all(|column| column.is_valid(at)) {
+                        found.entry(rows.row(at).owned()).or_insert(*number);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn distinct(self, levelled: bool) -> Result<RecordBatch> {
+        let (numbers, columns): (Vec<u32>, Vec<ArrayRef>) = match self.found {
+            Found::Integers(found) => {
+                let (values, numbers): (Vec<i64>, _) = found.into_iter().unzip();
+                (numbers, vec![Arc::new(Int64Array::from(values))])
+            }
+            Found::Rows(converter, found) => {
+                let (rows, numbers): (Vec<OwnedRow>, _) = found.into_iter().unzip();
+                (numbers, converter.convert_rows(rows.iter().map(OwnedRow::row))?)
+            }
+        };
+        let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
+        let levels: Option<ArrayRef> = levelled.then(|| Arc::new(UInt32Array::from(vec![0; numbers.len()])) as ArrayRef);
+        if levelled {
+            fields.push(Field::new("_level", DataType::UInt32, false));
+        }
+        fields.extend(self.fields);
+        let numbers: ArrayRef = Arc::new(UInt32Array::from(numbers));
+        let columns = [numbers].into_iter().chain(levels).chain(columns).collect();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+}

@@ -1,0 +1,148 @@
+//! Rows that go straight into production: which tables may have theirs copied without staging them first, and how what is there is held
+//! against what was meant.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema};
+use futures::StreamExt;
+use tokio_postgres::Client;
+
+use super::catalog::PgCatalog;
+use super::connect::Connector;
+use super::copy;
+use super::staging::Staged;
+use crate::engine::{ident, literal};
+use crate::error::Result;
+use crate::spec::{ForeignKeys, LoadSpec, Staging};
+use crate::target::difference::difference;
+use crate::target::{Batches, Destination};
+
+/// Which tables need no staging. Their keys are a block, by which their rows are found again; production takes their values as they are
+/// copied and gives them back the same; and no check asks again what no constraint keeps true.
+///
+/// Where references are looked at as a set, rows of one load refer to each other by blocks as well, so it is all tables or none.
+pub(super) fn straight(
+    known: &PgCatalog,
+    spec: &LoadSpec,
+    destinations: &[Destination],
+    keys: &BTreeMap<String, (String, String)>,
+) -> Vec<bool> {
+    if spec.staging == Staging::Always {
+        return vec![false; destinations.len()];
+    }
+    let may = |destination: &Destination| {
+        let table = &destination.table;
+        let as_copied = |name: &String| {
+            known.staged_as(&table.name, name).0.is_empty()
+                && table.column(name).is_some_and(|column| column.form.is_kept_as_written())
+        };
+        destination.assigned.is_some()
+            && keys.contains_key(&table.name)
+            && destination.promises.is_empty()
+            && destination.columns.iter().all(as_copied)
+    };
+    let straight: Vec<bool> = destinations.iter().map(may).collect();
+    if spec.foreign_keys == ForeignKeys::Triggers {
+        return straight;
+    }
+    let by_key = |destination: &Destination| {
+        destination.table.foreign_keys.iter().all(|reference| {
+            let parent = destinations.iter().find(|parent| parent.table.name == reference.to);
+            parent.is_none_or(|parent| {
+                let key = parent.key.first().and_then(|key| parent.table.column(key));
+                parent.key == reference.to_columns && key.is_some_and(|key| key.data_type == DataType::Int64)
+            })
+        })
+    };
+    vec![straight.into_iter().all(|may| may) && destinations.iter().all(by_key); destinations.len()]
+}
+
+/// A batch of a key map without row numbers, and with the run as its last column.
+pub(super) fn of_run(batch: &RecordBatch, run: &str) -> Result<RecordBatch> {
+    let run: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(run, batch.num_rows())));
+    let schema = batch.schema();
+    let fields = schema.fields().iter().skip(1).cloned().chain([Arc::new(Field::new("run", DataType::Utf8, false))]);
+    let columns = batch.columns().iter().skip(1).cloned().chain([run]);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns.collect())?)
+}
+
+/// Holds the rows of production whose keys are of a block against those that were meant, which come in order of their keys: the first
+/// difference, in words.
+pub(super) async fn compare(
+    connector: &Connector,
+    client: &Client,
+    staged: &Staged<'_>,
+    (first, last): &(String, String),
+    mut meant: Batches<'_>,
+) -> Result<Option<String>> {
+    let destination = staged.destination;
+    let Some(key) = destination.key.first() else { return Ok(None) };
+    let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
+    let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
+    let key = ident(key);
+    let query = format!(
+        "SELECT {} FROM {} AS p WHERE p.{key} BETWEEN {} AND {} ORDER BY p.{key}",
+        wanted.join(", "),
+        staged.live(),
+        literal(first),
+        literal(last)
+    );
+    let mut there = Reading { rows: copy::read(connector, client, &query, &columns).await?, read: VecDeque::new() };
+    while let Some(meant) = meant.next().await {
+        let meant = meant?;
+        let found = there.next(&meant).await?;
+        if let Some(how) = difference(&[found], &meant)? {
+            return Ok(Some(how));
+        }
+    }
+    let more = there.is_more().await?;
+    Ok(more.then(|| "there are more rows".to_owned()))
+}
+
+/// Rows of production, as many at a time as are asked for.
+struct Reading<'a> {
+    rows: Batches<'a>,
+    read: VecDeque<RecordBatch>,
+}
+
+impl Reading<'_> {
+    /// As many rows as were meant, with their numbers; fewer at the end.
+    async fn next(&mut self, meant: &RecordBatch) -> Result<RecordBatch> {
+        let wanted = meant.num_rows();
+        let mut parts = Vec::new();
+        let mut count = 0;
+        while count < wanted {
+            let Some(batch) = self.pull().await? else { break };
+            let taken = batch.num_rows().min(wanted - count);
+            parts.push(batch.slice(0, taken));
+            if taken < batch.num_rows() {
+                self.read.push_front(batch.slice(taken, batch.num_rows() - taken));
+            }
+            count += taken;
+        }
+        let schema = meant.schema();
+        let columns = schema.fields().iter().skip(1).cloned().collect::<Vec<_>>();
+        let rows = concat_batches(&Arc::new(Schema::new(columns)), &parts)?;
+        let numbers = meant.column(0).slice(0, count);
+        Ok(RecordBatch::try_new(schema, [numbers].into_iter().chain(rows.columns().iter().cloned()).collect())?)
+    }
+
+    async fn pull(&mut self) -> Result<Option<RecordBatch>> {
+        match self.read.pop_front() {
+            Some(batch) => Ok(Some(batch)),
+            None => self.rows.next().await.transpose(),
+        }
+    }
+
+    async fn is_more(&mut self) -> Result<bool> {
+        while let Some(batch) = self.pull().await? {
+            if batch.num_rows() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
