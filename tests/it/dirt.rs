@@ -86,7 +86,13 @@ fn differences(pipeline: &str) -> Vec<String> {
 }
 
 fn rejects_of(folder: &Path, table: &str, planted: &[&Planted]) -> Vec<String> {
-    let csv = csv_records(&std::fs::read(folder.join(format!("{table}.csv"))).unwrap());
+    let mut csv = csv_records(&std::fs::read(folder.join(format!("{table}.csv"))).unwrap());
+    for field in csv.iter_mut().flatten() {
+        // A telephone number would be a formula.
+        if let Some(number) = field.strip_prefix("'+") {
+            *field = format!("+{number}");
+        }
+    }
     let mut found = Vec::new();
     let parquet = parquet_records(&folder.join(format!("{table}.parquet")));
     if csv != parquet {
