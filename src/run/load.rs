@@ -226,7 +226,10 @@ impl Loading<'_> {
         }
         load.open_insertion(&destinations).await.map_err(refused)?;
         stop_at("insertion opened");
-        let inserted = load.insert(&destinations, &Accepted { keys: &keys, destinations: &destinations, steps }).await.map_err(refused)?;
+        let inserted = load
+            .insert(&destinations, &Accepted { keys: &keys, destinations: &destinations, steps })
+            .await
+            .map_err(refused)?;
         for (at, Inserted { rows, mappings }) in inserted.into_iter().enumerate() {
             let name = &destinations[at].table.name;
             expect(name, "inserted", rows, examined[at].accepted())?;

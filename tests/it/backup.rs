@@ -514,7 +514,12 @@ fn histories_that_version_1_made_get_their_ledger_once() {
     home.pipeline(&["setup", "p.yaml"]).passes();
     home.pipeline(&["setup", "p.yaml"]).passes();
     assert_eq!(home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1"), ledger);
-    assert!(home.rows("SELECT conname FROM pg_constraint WHERE conrelid = 'delta.mapping_item'::regclass AND contype = 'u'").is_empty());
+    assert!(
+        home.rows(
+            "SELECT conname FROM pg_constraint WHERE conrelid = 'delta.mapping_item'::regclass AND contype = 'u'"
+        )
+        .is_empty()
+    );
     home.run();
     home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }

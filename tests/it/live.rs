@@ -269,10 +269,12 @@ fn constrained_in(head: &str) -> Production {
     let text = production.place.text("p.yaml").replace("    checks: [{ unique: [alias] }]\n", "");
     let text = text.replace("      - { column: area_id, from: [area], to: area, by: area_id }\n", "");
     production.place.write("p.yaml", text);
-    let items: String = production.place.text("item.csv").lines().filter_map(|line| line.rsplit_once(',')).fold(
-        String::new(),
-        |lines, (line, _)| lines + line + "\n",
-    );
+    let items: String = production
+        .place
+        .text("item.csv")
+        .lines()
+        .filter_map(|line| line.rsplit_once(','))
+        .fold(String::new(), |lines, (line, _)| lines + line + "\n");
     production.place.write("item.csv", items);
     production
 }
@@ -298,7 +300,9 @@ fn plant_a_hundred_times(foreign_keys: &str, staging: Staging) {
         assert_same(&production.kept(), &before);
         assert_eq!(files_but_of_runs(&production), files);
     }
-    production.database.execute("DROP TABLE IF EXISTS staging.account, staging.ck_account, staging.item, staging.ck_item");
+    production
+        .database
+        .execute("DROP TABLE IF EXISTS staging.account, staging.ck_account, staging.item, staging.ck_item");
     production.pipeline(&["run", "p.yaml"]).passes();
     assert_eq!(production.count("account"), 5 + 2 + 20);
     let sql = "SELECT count(*) FROM pg_tables WHERE schemaname = 'staging' AND tablename IN ('account', 'item')";

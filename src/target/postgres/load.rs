@@ -18,8 +18,8 @@ use super::connect::{Connector, Session};
 use super::copy::{Destined, Refused, Wire, receive};
 use super::keys::Keys;
 use super::names::Names;
-use super::refusal::Refusals;
 use super::references::References;
+use super::refusal::Refusals;
 use super::staging::Staged;
 use super::{Claimed, begin_session, history, loaded_files, mode, outcome, privileges, straight};
 use crate::engine::{ident, literal};
@@ -202,7 +202,8 @@ impl Load for PgLoad {
 
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
         let block = self.reserve_block(request).await?;
-        let written = |number: i64| request.text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
+        let written =
+            |number: i64| request.text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
         self.keys.insert(block.table.clone(), (written(block.first), written(block.last)));
         Ok(block)
     }
@@ -281,7 +282,9 @@ impl Load for PgLoad {
             self.clean_staging(&straight).await?;
         }
         let (rows, mappings) = match self.begin_beside().await? {
-            None => (self.insert_all(destinations, delta).await?, self.append_all(&self.main, destinations, delta).await?),
+            None => {
+                (self.insert_all(destinations, delta).await?, self.append_all(&self.main, destinations, delta).await?)
+            }
             Some(beside) => {
                 futures::try_join!(self.insert_all(destinations, delta), self.append_all(&beside, destinations, delta))?
             }

@@ -47,9 +47,14 @@ impl References {
         for reference in &destination.table.foreign_keys {
             let place = |name: &String| destination.columns.iter().position(|column| column == name);
             let Some(at) = reference.columns.iter().map(place).collect::<Option<Vec<_>>>() else { continue };
-            let fields: Vec<Field> =
-                reference.columns.iter().filter_map(|name| destination.table.column(name)).map(|column| column.field()).collect();
-            let of_load = all.iter().any(|parent| parent.table.name == reference.to && parent.key == reference.to_columns);
+            let fields: Vec<Field> = reference
+                .columns
+                .iter()
+                .filter_map(|name| destination.table.column(name))
+                .map(|column| column.field())
+                .collect();
+            let of_load =
+                all.iter().any(|parent| parent.table.name == reference.to && parent.key == reference.to_columns);
             let block = keys.get(&reference.to).filter(|_| of_load);
             let block = block.and_then(|(first, last)| Some(first.parse().ok()?..=last.parse().ok()?));
             let found = match fields.as_slice() {
@@ -116,7 +121,8 @@ impl Reference {
             }
         };
         let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
-        let levels: Option<ArrayRef> = levelled.then(|| Arc::new(UInt32Array::from(vec![0; numbers.len()])) as ArrayRef);
+        let levels: Option<ArrayRef> =
+            levelled.then(|| Arc::new(UInt32Array::from(vec![0; numbers.len()])) as ArrayRef);
         if levelled {
             fields.push(Field::new("_level", DataType::UInt32, false));
         }

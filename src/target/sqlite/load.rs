@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::ForeignKeys;
 use crate::target::{
-    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
-    totals_schema,
+    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, RunRecord,
+    Stopped, Total, totals_schema,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;

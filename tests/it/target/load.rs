@@ -4,13 +4,16 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, 
 use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
 use delta_pipeline::error::{Error, Kind};
 use delta_pipeline::spec::{StartRowNumber, Timeout};
-use delta_pipeline::target::{Access, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total};
+use delta_pipeline::target::{
+    Access, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total,
+};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
 use super::rows::{
-    Brought, Part, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown, stage, staged, texts,
+    Brought, Part, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown, stage, staged,
+    texts,
 };
 
 contract!(

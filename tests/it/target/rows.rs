@@ -6,7 +6,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
-use delta_pipeline::target::{Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target};
+use delta_pipeline::target::{
+    Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target,
+};
 use futures::{StreamExt, stream};
 
 /// A table and the rows that go into it: its columns by name.
