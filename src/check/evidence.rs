@@ -162,7 +162,7 @@ struct Unread {
 
 fn unread(found: &Examined) -> Result<Unread> {
     let mut unread = Unread::default();
-    for batch in found.malformed.batches()? {
+    for batch in found.malformed.batches(vec![0, 1, 2]) {
         let (_, batch) = batch?;
         let files = batch.column(0).as_primitive::<UInt32Type>();
         let lines = batch.column(1).as_primitive::<UInt64Type>();
@@ -202,7 +202,7 @@ struct Cursor {
     tally: Tally,
 }
 
-/// By check, its examples and values: one pass over the rows, which ends with the last one that fails a check.
+/// By check, its examples and values: one pass over the batches that have a row to show.
 fn values(compiled: &Compiled, examined: &[Examined], at: usize) -> Result<Vec<Evidence>> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
@@ -215,11 +215,19 @@ fn values(compiled: &Compiled, examined: &[Examined], at: usize) -> Result<Vec<E
             cursors.push((number, Cursor { next: 0, every, columns, tally: Tally::default() }));
         }
     }
-    let mut batches = found.rows.batches()?;
-    while cursors.iter().any(|(number, cursor)| cursor.next < found.findings.of(*number).len()) {
-        let Some(batch) = batches.next() else { break };
-        let (first, batch) = batch?;
-        let end = first + batch.num_rows() as u32;
+    let is_told = |name: &str| {
+        cursors.iter().flat_map(|(_, cursor)| cursor.columns.iter().flatten()).any(|column| column == name)
+    };
+    let columns = found.rows.columns(is_told);
+    for (batch, (first, count)) in found.rows.stretches().enumerate() {
+        let end = first + count as u32;
+        let is_due = |(number, cursor): &(usize, Cursor)| {
+            found.findings.of(*number).get(cursor.next).is_some_and(|violation| violation.row < end)
+        };
+        if !cursors.iter().any(is_due) {
+            continue;
+        }
+        let batch = found.rows.batch(batch, &columns)?;
         for (number, cursor) in &mut cursors {
             let (check, violations) = (&table.checks[*number], found.findings.of(*number));
             let evidence = &mut evidence[*number];

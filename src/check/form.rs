@@ -21,6 +21,7 @@ pub(super) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converte
     let mut no_value = Vec::new();
     let formed: Option<ArrayRef> = match (&column.form, values.data_type()) {
         (Form::Plain | Form::Bytes, _) => None,
+        (Form::Text, DataType::Utf8) if !has_nul(values.as_string::<i32>()) => None,
         (Form::Integer(_), DataType::Int64) => {
             let integers = values.as_primitive::<Int64Type>();
             no_value.extend(present(values).filter(|row| !column.form.takes_integer(integers.value(*row))));
@@ -71,6 +72,12 @@ fn canonical<'a>(form: &Form, text: &'a str) -> Result<std::borrow::Cow<'a, str>
         }
     }
     Ok(canonical)
+}
+
+fn has_nul(texts: &StringArray) -> bool {
+    let offsets = texts.value_offsets();
+    let range = offsets[0] as usize..offsets[texts.len()] as usize;
+    texts.value_data()[range].contains(&0)
 }
 
 fn from_hexadecimal(values: &ArrayRef) -> Converted {

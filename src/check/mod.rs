@@ -7,6 +7,7 @@ mod convert;
 mod evidence;
 mod findings;
 mod form;
+mod named;
 mod places;
 mod read;
 mod references;
@@ -143,8 +144,8 @@ pub async fn examine(
     {
         let _step = steps.step(Step::Read);
         for (table, source) in plan.tables.iter().zip(&compiled.sources) {
-            let read = read::read(engine, table, source, plan.tables.len(), steps).await?;
-            let visible = RowsTable::try_new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."))?;
+            let read = read::read(engine, table, source, steps).await?;
+            let visible = RowsTable::new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."));
             engine.register(Space::Delta, &table.name, visible)?;
             examination.tables.push(Examined {
                 rows: read.rows,

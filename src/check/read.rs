@@ -38,33 +38,34 @@ pub(super) fn malformed_schema(table: &Table) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-/// Reads all files of a table. `share` is how many tables are kept at the same time.
-pub(super) async fn read(
-    engine: &Engine,
-    table: &Table,
-    source: &Source,
-    share: usize,
-    steps: &Steps<'_>,
-) -> Result<Read> {
+/// Reads all files of a table.
+pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps: &Steps<'_>) -> Result<Read> {
     let limits = engine.limits();
     let transform = Arc::new(Transform::try_new(engine, table)?);
     let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no check for parsing"))?;
-    let mut rows = engine.rows(table.kept_schema(), share);
-    let mut malformed = engine.rows(malformed_schema(table), share * 8);
+    let mut rows = engine.rows(table.kept_schema());
+    let mut malformed = engine.rows(malformed_schema(table));
     let (mut places, mut findings) = (Places::default(), Findings::new(table));
     let (mut files, mut filtered) = (BTreeSet::new(), 0);
 
-    let transformed = stream::iter(source.batches(limits.batch_rows)).map(|batch| {
+    let transformed = stream::iter(source.pieces(limits.batch_rows)).map(|piece| {
         let transform = transform.clone();
         async move {
-            let batch = batch?;
-            tokio::task::spawn_blocking(move || transform.apply(&batch.rows).map(|transformed| (batch, transformed)))
-                .await
-                .map_err(|error| Error::internal(format!("a worker died: {error}")))?
+            let piece = piece?;
+            let read = move || -> Result<Vec<_>> {
+                let apply = |batch: Batch| Ok((transform.apply(&batch.rows)?, batch));
+                piece.map(|batch| batch.and_then(apply)).collect()
+            };
+            let read = tokio::task::spawn_blocking(read).await;
+            read.map_err(|error| Error::internal(format!("a worker died: {error}")))?
         }
     });
-    let mut transformed = transformed.buffered(limits.threads);
-    while let Some((batch, Transformed { rows: typed, violations, wanted })) = transformed.try_next().await? {
+    // One more than there are threads, so that none of them waits for this one.
+    let mut transformed = transformed
+        .buffered(limits.threads + 1)
+        .map_ok(|read| stream::iter(read.into_iter().map(Ok::<_, Error>)))
+        .try_flatten();
+    while let Some((Transformed { rows: typed, violations, wanted }, batch)) = transformed.try_next().await? {
         let first = rows.count();
         for (check, row, text) in violations {
             let row = first + row as u32;
@@ -79,7 +80,7 @@ pub(super) async fn read(
                 findings.add_malformed(parse, first + at);
             }
             files.insert(batch.file);
-            malformed.write(malformed_batch(table, &batch)?)?;
+            malformed.write(&malformed_batch(table, &batch)?)?;
         }
         match wanted {
             None => places.extend(batch.file, &batch.lines),
@@ -97,9 +98,9 @@ pub(super) async fn read(
             }
         }
         steps.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
-        rows.write(typed)?;
+        rows.write(&typed)?;
     }
-    Ok(Read { rows: rows.finish()?, places, malformed: malformed.finish()?, files, filtered, findings })
+    Ok(Read { rows: rows.finish(), places, malformed: malformed.finish(), files, filtered, findings })
 }
 
 fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {

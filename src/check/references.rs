@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, new_empty_array};
-use arrow::compute::{concat, filter, take};
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{concat, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 
+use super::named::Named;
 use super::sets::{number, typed};
 use super::{Detail, Examination};
 use crate::engine::{Mask, RowsTable, Space, ident};
@@ -28,9 +30,9 @@ pub struct Resolved {
 }
 
 /// The row refers to nothing: its reference is NULL.
-const NOTHING: u32 = u32::MAX;
+pub(super) const NOTHING: u32 = u32::MAX;
 /// The row refers to something that is nowhere.
-const MISSING: u32 = u32::MAX - 1;
+pub(super) const MISSING: u32 = u32::MAX - 1;
 
 impl Resolved {
     /// The row of the delta that a row refers to.
@@ -38,13 +40,23 @@ impl Resolved {
         Some(self.targets[row as usize]).filter(|target| *target < self.parents)
     }
 
-    /// The keys that `count` rows from `first` on get, given the keys of the delta's own rows.
-    pub fn keys(&self, own: &ArrayRef, first: u32, count: usize) -> Result<ArrayRef> {
-        let range = first as usize..first as usize + count;
-        let indices: UInt32Array =
-            self.targets[range].iter().map(|target| Some(*target).filter(|target| *target < MISSING)).collect();
-        let all = if self.found.is_empty() { own.clone() } else { concat(&[own, &self.found])? };
-        Ok(take(&all, &indices, None)?)
+    /// The keys that `count` rows from `first` on get; `own` gives those of rows of the delta.
+    pub fn keys(
+        &self,
+        first: u32,
+        count: usize,
+        own: impl FnOnce(&UInt32Array) -> Result<ArrayRef>,
+    ) -> Result<ArrayRef> {
+        let parents: UInt32Array = (first..first + count as u32).map(|row| self.parent(row)).collect();
+        if parents.null_count() == count {
+            return self.in_production(first, count);
+        }
+        let own = own(&parents)?;
+        if self.found.is_empty() {
+            return Ok(own);
+        }
+        let in_delta = arrow::compute::is_not_null(&parents)?;
+        Ok(zip(&in_delta, &own, &self.in_production(first, count)?)?)
     }
 
     /// The keys of `count` rows from `first` on that refer to rows in production; NULL for the others.
@@ -102,38 +114,25 @@ impl Examination<'_> {
     /// row: the keys of those are given.
     async fn in_delta(&self, at: usize, which: usize, parent: usize, targets: &mut [u32]) -> Result<ArrayRef> {
         let reference = &self.plan.tables[at].references[which];
-        let (child, text) = (ident(&self.plan.tables[at].name), ident(&reference.text_column()));
         let examined = &self.tables[parent];
-        let table = |without: Mask| RowsTable::try_new(examined.rows.clone(), Arc::new(without), |name| name == "_key");
         // One row a legacy key.
-        self.engine.register(
-            Space::Internal,
-            "parents",
-            table(examined.repeated.union(&examined.findings.skipped))?,
-        )?;
-        let sql =
-            format!("SELECT c._row, p._row AS parent FROM internal.parents p JOIN {child} c ON p._key = c.{text}");
-        self.engine.for_each(&sql, |batch| scatter(batch, targets, 0)).await?;
-        let existing = &examined.existing;
-        if existing.rows.is_empty() {
+        let named = Named { rows: &examined.rows, column: "_key", without: &examined.repeated };
+        named.find(self.engine, &self.tables[at].rows, &reference.text_column(), targets).await?;
+        let (skipped, existing) = (&examined.findings.skipped, &examined.existing);
+        if skipped.is_empty() {
             return Ok(self.no_values(reference));
         }
-        let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..existing.rows.len() as u32));
-        let rows: ArrayRef = Arc::new(UInt32Array::from(existing.rows.clone()));
-        let known = RecordBatch::try_from_iter([("_id", numbers), ("_row", rows)])?;
-        self.engine.register(Space::Internal, "parents", table(examined.repeated.clone())?)?;
-        self.engine.register_batches(Space::Internal, "existing", known.schema(), vec![known])?;
-        let sql = format!(
-            "SELECT c._row, e._id FROM internal.existing e JOIN internal.parents p ON e._row = p._row JOIN {child} c ON p._key = c.{text}"
-        );
-        self.engine.for_each(&sql, |batch| scatter(batch, targets, examined.rows.count())).await?;
-        existing.values(&reference.give)
+        let numbers: HashMap<u32, u32> = existing.rows.iter().copied().zip(examined.rows.count()..).collect();
+        for target in targets.iter_mut().filter(|target| **target < MISSING && skipped.contains(**target)) {
+            *target = numbers.get(target).copied().unwrap_or(MISSING);
+        }
+        if existing.rows.is_empty() { Ok(self.no_values(reference)) } else { existing.values(&reference.give) }
     }
 
     fn nothing_or_missing(&self, at: usize, column: &str) -> Result<Vec<u32>> {
         let rows = &self.tables[at].rows;
         let mut targets = Vec::with_capacity(rows.count() as usize);
-        for batch in rows.batches()? {
+        for batch in rows.batches(rows.columns(|name| name == column)) {
             let (_, batch) = batch?;
             let texts = batch.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
             targets.extend((0..texts.len()).map(|row| if texts.is_null(row) { NOTHING } else { MISSING }));
@@ -145,6 +144,9 @@ impl Examination<'_> {
     async fn find(&self, at: usize, which: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
         let reference = &self.plan.tables[at].references[which];
         let mut unresolved = Unresolved { values: self.no_values(reference), why: HashMap::new() };
+        if !targets.contains(&MISSING) {
+            return Ok(unresolved);
+        }
         let column = reference.text_column();
         let mut resolved = Mask::default();
         for (row, _) in targets.iter().enumerate().filter(|(_, target)| **target != MISSING) {
@@ -154,7 +156,7 @@ impl Examination<'_> {
         self.engine.register(
             Space::Internal,
             "unresolved",
-            RowsTable::try_new(rows, Arc::new(resolved), |name| name == column)?,
+            RowsTable::new(rows, Arc::new(resolved), |name| name == column),
         )?;
         let text = ident(&column);
         let mut texts = Vec::new();
@@ -343,15 +345,15 @@ impl Examination<'_> {
                 known.insert(*id);
             }
         }
-        self.engine.register_batches(Space::Internal, "asked", schema, questions)?;
-        let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(known.iter()));
-        let id_schema = Arc::new(Schema::new(vec![Field::new("_id", DataType::UInt32, false)]));
-        self.engine.register_batches(
-            Space::Internal,
-            "known",
-            id_schema.clone(),
-            vec![RecordBatch::try_new(id_schema, vec![ids])?],
-        )?;
+        if known.count() == next as usize {
+            return Ok(());
+        }
+        let unknown = |question: &RecordBatch| {
+            let ids = question.column(0).as_primitive::<UInt32Type>().values().iter();
+            filter_record_batch(question, &ids.map(|id| Some(!known.contains(*id))).collect())
+        };
+        let unknown = questions.iter().map(unknown).collect::<Result<_, _>>()?;
+        self.engine.register_batches(Space::Internal, "unknown", schema, unknown)?;
         let same = |other: &str, others: &[String]| {
             let pairs: Vec<_> =
                 names.iter().zip(others).map(|(name, theirs)| format!("c.{name} = {other}.{theirs}")).collect();
@@ -365,13 +367,14 @@ impl Examination<'_> {
             self.engine.register(
                 Space::Internal,
                 "parents",
-                RowsTable::try_new(self.tables[parent].rows.clone(), without, wanted)?,
+                RowsTable::new(self.tables[parent].rows.clone(), without, wanted),
             )?;
             let theirs: Vec<_> = to_columns.iter().map(|name| ident(name)).collect();
-            in_delta = Some(format!(" AND NOT EXISTS (SELECT 1 FROM internal.parents d WHERE {})", same("d", &theirs)));
+            in_delta =
+                Some(format!(" WHERE NOT EXISTS (SELECT 1 FROM internal.parents d WHERE {})", same("d", &theirs)));
         }
         let missing = format!(
-            "SELECT c._row FROM internal.asked a JOIN {child} c ON {} WHERE NOT EXISTS (SELECT 1 FROM internal.known k WHERE k._id = a._id){}",
+            "SELECT c._row FROM internal.unknown a JOIN {child} c ON {}{}",
             same("a", &names),
             in_delta.unwrap_or_default()
         );
@@ -463,7 +466,7 @@ fn brings(table: &Table, columns: &[String]) -> bool {
 }
 
 /// Writes what a join found into the array over the rows: row, and the number it refers to.
-fn scatter(batch: &RecordBatch, targets: &mut [u32], offset: u32) -> Result<()> {
+pub(super) fn scatter(batch: &RecordBatch, targets: &mut [u32], offset: u32) -> Result<()> {
     let (rows, numbers) = (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt32Type>());
     for (row, number) in rows.values().iter().zip(numbers.values()) {
         let target = targets.get_mut(*row as usize).ok_or_else(|| Error::internal("a row number beyond the rows"))?;

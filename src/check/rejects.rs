@@ -160,7 +160,7 @@ pub fn each(
 ) -> Result<()> {
     let source = &compiled.sources[at];
     let file = |number: usize| source.files().get(number).map_or_else(String::new, |file| file.name.clone());
-    merge(unread(compiled, examined, at)?, refused(compiled, examined, at)?, |piece| {
+    merge(unread(compiled, examined, at), refused(compiled, examined, at), |piece| {
         let mut rejects = piece.rejects;
         for (reject, (number, _)) in rejects.iter_mut().zip(&piece.places) {
             reject.file = file(*number);
@@ -223,14 +223,16 @@ fn merge(
     }
 }
 
+/// Whether a row is rejected for failing a check. Records that cannot be read are numbered by themselves: their violations are about
+/// no row.
+fn is_told(check: &Check) -> bool {
+    check.severity == Severity::Error && check.kind != CheckKind::Parse
+}
+
 /// The records that could not be read.
-fn unread<'a>(
-    compiled: &'a Compiled,
-    examined: &'a [Examined],
-    at: usize,
-) -> Result<impl Iterator<Item = Result<Piece>> + 'a> {
-    let batches = examined[at].malformed.batches()?;
-    Ok(batches.map(move |batch| {
+fn unread<'a>(compiled: &'a Compiled, examined: &'a [Examined], at: usize) -> impl Iterator<Item = Result<Piece>> + 'a {
+    let malformed = &examined[at].malformed;
+    malformed.batches(malformed.columns(|_| true)).map(move |batch| {
         let (_, batch) = batch?;
         let (files, lines) =
             (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt64Type>());
@@ -245,7 +247,7 @@ fn unread<'a>(
             rejects.push(reject);
         }
         Ok(Piece { rows: unread_rows(&compiled.plan.tables[at], &batch)?, rejects, places })
-    }))
+    })
 }
 
 /// The rows that fail a check.
@@ -253,20 +255,22 @@ fn refused<'a>(
     compiled: &'a Compiled,
     examined: &'a [Examined],
     at: usize,
-) -> Result<impl Iterator<Item = Result<Piece>> + 'a> {
+) -> impl Iterator<Item = Result<Piece>> + 'a {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
     let mut cursors = vec![0_usize; table.checks.len()];
-    let columns: Vec<_> = table.checks.iter().map(|check| explain.columns(check)).collect();
-    Ok(found.rows.batches()?.filter_map(move |batch| {
-        let (first, batch) = match batch {
-            Ok(batch) => batch,
-            Err(error) => return Some(Err(error)),
-        };
-        let rejected: Vec<u32> =
-            (first..first + batch.num_rows() as u32).filter(|row| found.findings.rejected.contains(*row)).collect();
-        (!rejected.is_empty()).then(|| refused_of(&explain, &columns, &mut cursors, first, &batch, &rejected))
-    }))
+    let about: Vec<_> = table.checks.iter().map(|check| explain.columns(check)).collect();
+    let is_told = |name: &str| about.iter().flatten().flatten().any(|other| other == name);
+    let columns = found.rows.columns(|name| name.starts_with(&source_column("")) || is_told(name));
+    found.rows.stretches().enumerate().filter_map(move |(number, (first, count))| {
+        let rejected = &found.findings.rejected;
+        if rejected.count_in(first, count) == 0 {
+            return None;
+        }
+        let rejected: Vec<u32> = (first..first + count as u32).filter(|row| rejected.contains(*row)).collect();
+        let batch = found.rows.batch(number, &columns);
+        Some(batch.and_then(|batch| refused_of(&explain, &about, &mut cursors, first, &batch, &rejected)))
+    })
 }
 
 /// The rows of one batch that fail a check. By check, `columns` are those it is about, `cursors` how far its violations are told.
@@ -283,11 +287,7 @@ fn refused_of(
     let kept = take_record_batch(batch, &indices)?;
     let places: Vec<_> = rejected.iter().map(|row| found.places.place(*row)).collect();
     let mut rejects: Vec<Reject> = places.iter().map(|(_, line)| Reject::at(*line)).collect();
-    for (number, check) in table.checks.iter().enumerate() {
-        // Records that cannot be read are numbered by themselves: their violations are about no row.
-        if check.severity != Severity::Error || check.kind == CheckKind::Parse {
-            continue;
-        }
+    for (number, check) in table.checks.iter().enumerate().filter(|(_, check)| is_told(check)) {
         let violations = found.findings.of(number);
         let cursor = &mut cursors[number];
         while let Some(violation) =

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use futures::StreamExt;
 
 use super::form::kept;
 use super::{Detail, Examination, Resolved};
-use crate::engine::{Mask, RowsTable, Space, ident, shown};
+use crate::engine::{Hashes, Mask, RowsTable, Space, ident, shown};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Fill, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, Existing};
@@ -29,7 +30,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
-        let found = self.groups(&ident(&table.name), &["_key".to_owned()], &[]).await?;
+        let found = self.groups(at, &["_key".to_owned()], &[], &Mask::default()).await?;
         self.tables[at].repeated = self.duplicates(at, check, &found);
         let mut all = Mask::default();
         for (row, _) in &found {
@@ -49,11 +50,8 @@ impl Examination<'_> {
         let Unique { columns, ignore_case, .. } = unique;
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
         let outside = self.outside(at, unique).await?;
-        let examined = &self.tables[at];
-        let wanted = |name: &str| columns.iter().any(|column| column == name);
-        let others = Arc::new(examined.same_record.union(&outside));
-        self.engine.register(Space::Internal, "unique", RowsTable::try_new(examined.rows.clone(), others, wanted)?)?;
-        let found = self.groups("internal.unique", &columns, ignore_case).await?;
+        let others = self.tables[at].same_record.union(&outside);
+        let found = self.groups(at, &columns, ignore_case, &others).await?;
         self.duplicates(at, check, &found);
         Ok(())
     }
@@ -76,8 +74,26 @@ impl Examination<'_> {
         Ok(outside)
     }
 
-    /// The rows of groups that share values, in order: row, and the group's first.
-    async fn groups(&self, table: &str, columns: &[String], ignore_case: &[String]) -> Result<Vec<(u32, u32)>> {
+    /// The rows of groups that share values, in order: row, and the group's first. The rows in `without` take no part.
+    async fn groups(
+        &self,
+        at: usize,
+        columns: &[String],
+        ignore_case: &[String],
+        without: &Mask,
+    ) -> Result<Vec<(u32, u32)>> {
+        let rows = &self.tables[at].rows;
+        let wanted = |name: &str| columns.iter().any(|column| column == name);
+        let places = rows.columns(wanted);
+        let hashes = Hashes::new(rows, &places, without, self.engine.limits()).ignoring_case(ignore_case);
+        let perhaps = hashes.repeated()?;
+        if perhaps.is_empty() {
+            return Ok(Vec::new());
+        }
+        // What has the same hash is few rows as a rule; whether it is the same is for SQL to say.
+        let others = Arc::new(perhaps.inverted(rows.count()));
+        self.engine.register(Space::Internal, "unique", RowsTable::new(rows.clone(), others, wanted))?;
+        let table = "internal.unique";
         let compared = |of: &str| {
             let compared = columns.iter().map(move |name| match ignore_case.contains(name) {
                 true => format!("translate({of}.{}, '{UPPER}', '{LOWER}')", ident(name)),
@@ -146,8 +162,12 @@ impl Examination<'_> {
         let check = number(table, &|kind| *kind == CheckKind::KeyMap)?;
         let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
         let lookup = Lookup::new(Place::KeyMap(table.name.clone()), vec!["legacy_key".into()], give);
-        let sql = format!("SELECT _row AS _id, _key FROM {} WHERE _key IS NOT NULL", ident(&table.name));
-        for answer in self.ask(&sql, &lookup).await? {
+        let rows = &self.tables[at].rows;
+        let questions = rows.batches(rows.columns(|name| name == "_key")).map(|batch| {
+            let (first, batch) = batch?;
+            question(first, vec![("_key", batch.column(0).clone())])
+        });
+        for answer in self.ask(questions, &lookup).await? {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
             let last = answer.num_columns() - 1;
             for row in 0..answer.num_rows() {
@@ -175,31 +195,19 @@ impl Examination<'_> {
             condition: unique.condition.as_ref().map(|condition| condition.own.clone()),
             give: self.wanted_of(at),
         };
-        let mut batches = Vec::new();
-        let mut answers = Vec::new();
-        let mut waiting = 0;
-        for batch in self.tables[at].rows.batches()? {
+        let rows = &self.tables[at].rows;
+        let read = rows.columns(|name| unique.columns.iter().any(|column| column == name));
+        let questions = rows.batches(read).map(|batch| {
             let (first, batch) = batch?;
             let question = production_values(table, &self.tables[at].resolved, first, &batch, &unique.columns)?;
-            let question = match outside.is_empty() {
-                true => question,
-                false => {
-                    let ids = question.column(0).as_primitive::<UInt32Type>();
-                    let about: Vec<_> = ids.values().iter().map(|id| !outside.contains(*id)).collect();
-                    filter_record_batch(&question, &about.into())?
-                }
-            };
-            waiting += question.num_rows();
-            batches.push(question);
-            if waiting >= ROWS_A_QUESTION {
-                answers.extend(self.target.lookup(&lookup, &batches).await?);
-                batches.clear();
-                waiting = 0;
+            if outside.is_empty() {
+                return Ok(question);
             }
-        }
-        if waiting > 0 {
-            answers.extend(self.target.lookup(&lookup, &batches).await?);
-        }
+            let ids = question.column(0).as_primitive::<UInt32Type>();
+            let about: Vec<_> = ids.values().iter().map(|id| !outside.contains(*id)).collect();
+            Ok(filter_record_batch(&question, &about.into())?)
+        });
+        let answers = self.ask(questions, &lookup).await?;
         let keys = table.catalog.primary_key.len();
         for answer in answers {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
@@ -266,14 +274,17 @@ impl Examination<'_> {
         Ok(())
     }
 
-    /// Asks the target about the rows of a query, in pieces.
-    pub(super) async fn ask(&self, sql: &str, lookup: &Lookup) -> Result<Vec<RecordBatch>> {
-        let mut stream = self.engine.query(sql).await?;
+    /// Asks the target, some questions at a time.
+    async fn ask(
+        &self,
+        questions: impl Iterator<Item = Result<RecordBatch>>,
+        lookup: &Lookup,
+    ) -> Result<Vec<RecordBatch>> {
         let (mut batches, mut waiting, mut answers) = (Vec::new(), 0, Vec::new());
-        while let Some(batch) = stream.next().await {
-            let batch = batch?;
-            waiting += batch.num_rows();
-            batches.push(batch);
+        for question in questions {
+            let question = question?;
+            waiting += question.num_rows();
+            batches.push(question);
             if waiting >= ROWS_A_QUESTION {
                 answers.extend(self.target.lookup(lookup, &batches).await?);
                 batches.clear();
@@ -301,9 +312,7 @@ fn production_values(
     columns: &[String],
 ) -> Result<RecordBatch> {
     let count = batch.num_rows();
-    let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
-    let mut values: Vec<arrow::array::ArrayRef> =
-        vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
+    let mut values = Vec::with_capacity(columns.len());
     for name in columns {
         let column = table.columns.iter().find(|column| column.name == *name);
         let column = column.ok_or_else(|| Error::internal(format!("a look-up by `{name}`, which nothing fills")))?;
@@ -311,12 +320,25 @@ fn production_values(
             Fill::Reference(reference) => resolved[*reference].in_production(first, count)?,
             _ => batch.column_by_name(name).cloned().ok_or_else(|| Error::internal(format!("no column `{name}`")))?,
         };
-        fields.push(Field::new(name, array.data_type().clone(), true));
-        values.push(array);
+        values.push((name.as_str(), array));
     }
-    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?;
-    let complete = (0..count).map(|row| Some(batch.columns().iter().all(|column| column.is_valid(row))));
-    Ok(filter_record_batch(&batch, &complete.collect())?)
+    question(first, values)
+}
+
+/// Values with the numbers of their rows in front, as `_id`, without rows that have a NULL.
+fn question(first: u32, values: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+    let count = values.first().map_or(0, |(_, array)| array.len());
+    let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
+    let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
+    fields.extend(values.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)));
+    let nulls =
+        values.iter().fold(None, |nulls, (_, array)| NullBuffer::union(nulls.as_ref(), array.logical_nulls().as_ref()));
+    let columns = std::iter::once(numbers).chain(values.into_iter().map(|(_, array)| array)).collect();
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => Ok(filter_record_batch(&batch, &BooleanArray::new(nulls.into_inner(), None))?),
+        None => Ok(batch),
+    }
 }
 
 /// Whether the columns of a unique check are given a new key in this run, so that production cannot have them.

@@ -4,8 +4,11 @@
 //! no DML, no COPY, no SET.
 
 mod expression;
+mod hashes;
+mod mask;
 mod message;
 mod rows;
+mod spill;
 mod table;
 
 use std::path::Path;
@@ -29,8 +32,10 @@ use futures::StreamExt;
 use tempfile::TempDir;
 
 pub use expression::Expression;
+pub use hashes::{Hashes, SEVERAL, fold};
+pub use mask::{Mask, Ranked};
 pub use message::Mistake;
-pub use rows::{Mask, Rows, RowsWriter};
+pub use rows::{Rows, RowsWriter};
 pub use table::RowsTable;
 
 use crate::error::{Error, Result};
@@ -82,6 +87,7 @@ pub struct Engine {
     context: SessionContext,
     limits: Limits,
     work: TempDir,
+    room: Arc<rows::Room>,
     /// Holds the moment that expressions take for now.
     clock: SimplifyContext,
     moment: jiff::Timestamp,
@@ -105,9 +111,10 @@ impl Engine {
             Error::unreachable(format!("cannot make a work folder: {error}"))
                 .hint("set TMPDIR to a folder with room for the delta")
         })?;
-        // Half of the memory is the rows' (they spill by themselves), half is for joins, sorts and aggregates.
+        // Three eighths of the memory are the rows' (they spill by themselves), two are for joins, sorts and aggregates, one is for
+        // hashes and what they are held against; the rest is for what is on its way.
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory / 2)))
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory / 4)))
             .with_temp_file_path(work.path())
             .build_arc()?;
         let config = SessionConfig::new()
@@ -115,7 +122,6 @@ impl Engine {
             .with_batch_size(limits.batch_rows)
             .with_information_schema(false)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
-            // A hash join does not spill, a merge join does.
             .set_bool("datafusion.optimizer.prefer_hash_join", limits.memory >= TIGHT);
         let context = SessionContext::new_with_config_rt(config, runtime);
         if let Some(catalog) = context.catalog("datafusion") {
@@ -125,7 +131,8 @@ impl Engine {
         }
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
-        Ok(Self { context, limits, work, clock, moment })
+        let room = Arc::new(rows::Room::new(limits.memory / 8 * 3));
+        Ok(Self { context, limits, work, room, clock, moment })
     }
 
     /// What the engine may use.
@@ -144,8 +151,8 @@ impl Engine {
     }
 
     /// A writer for rows that stay in memory while they are few and go to the work folder when they are many.
-    pub fn rows(&self, schema: SchemaRef, share: usize) -> RowsWriter {
-        RowsWriter::new(schema, self.limits.memory / 2 / share.max(1), self.work.path())
+    pub fn rows(&self, schema: SchemaRef) -> RowsWriter {
+        RowsWriter::new(schema, &self.room, self.work.path())
     }
 
     /// Makes a table known under a name; an earlier one of that name goes.
@@ -215,7 +222,12 @@ impl Engine {
     /// # Errors
     /// Where the query does not plan, or is anything but a query.
     pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream> {
-        let frame = self.context.sql_with_options(sql, query_only()).await?;
+        // A hash join does not spill, a merge join does: where the rows went to disk, joins can.
+        let mut state = self.context.state();
+        if self.room.exceeded() {
+            state.config_mut().options_mut().optimizer.prefer_hash_join = false;
+        }
+        let frame = SessionContext::new_with_state(state).sql_with_options(sql, query_only()).await?;
         Ok(frame.execute_stream().await?)
     }
 

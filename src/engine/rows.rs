@@ -1,104 +1,77 @@
-//! Rows of the delta, in the order of files and lines, and sets of them.
+//! Rows of the delta, in the order of files and lines.
 //!
 //! A row's number is its place in that order, from 0: whatever is known about a row (a violation, its new key, the row it
 //! refers to) is kept as an array over these numbers, so that the rows themselves are written once and read as often as
-//! needed, from memory while they are few and from the work folder when they are many.
+//! needed, from memory while they are few and from the work folder when they are many. They are kept column by column, and a
+//! column whose values are another's is kept once, so that who reads one column pays for one:
+//!
+//! ```text
+//!            _key   account_no   opened_on   source.account_ref   source.opened_on
+//! batch 0     ■        = 0           ■              = 0                  ■           in memory
+//! batch 1     □        = 0           □              = 0                  □           in the work folder
+//! ```
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Read};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use arrow::array::{BooleanArray, BooleanBufferBuilder, RecordBatch};
-use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::StreamReader;
-use arrow::ipc::writer::StreamWriter;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Schema, SchemaRef};
 
+use super::spill::{Place, Spill};
 use crate::error::{Error, Result};
-
-/// A set of rows, a bit each.
-#[derive(Debug, Clone, Default)]
-pub struct Mask {
-    bits: Vec<u64>,
-    count: usize,
-}
-
-impl Mask {
-    /// Adds a row; true where it was not in the set.
-    pub fn insert(&mut self, row: u32) -> bool {
-        let (word, bit) = (row as usize / 64, 1 << (row % 64));
-        if word >= self.bits.len() {
-            self.bits.resize(word + 1, 0);
-        }
-        let new = self.bits[word] & bit == 0;
-        self.bits[word] |= bit;
-        self.count += usize::from(new);
-        new
-    }
-
-    /// Whether a row is in the set.
-    pub fn contains(&self, row: u32) -> bool {
-        self.bits.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
-    }
-
-    /// How many rows are in the set.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Whether no row is in the set.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// The rows that are in this set or the other.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        let bits: Vec<u64> = (0..self.bits.len().max(other.bits.len()))
-            .map(|word| self.bits.get(word).unwrap_or(&0) | other.bits.get(word).unwrap_or(&0))
-            .collect();
-        let count = bits.iter().map(|word| word.count_ones() as usize).sum();
-        Self { bits, count }
-    }
-
-    /// The rows of the set, in order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.bits.iter().enumerate().flat_map(|(word, bits)| {
-            let mut left = *bits;
-            std::iter::from_fn(move || {
-                (left != 0).then(|| {
-                    let bit = left.trailing_zeros();
-                    left &= left - 1;
-                    word as u32 * 64 + bit
-                })
-            })
-        })
-    }
-
-    /// One value a row of `start..start + length`: whether the row is in the set.
-    pub fn slice(&self, start: u32, length: usize) -> BooleanBuffer {
-        let mut buffer = BooleanBufferBuilder::new(length);
-        for row in start..start + length as u32 {
-            buffer.append(self.contains(row));
-        }
-        buffer.finish()
-    }
-
-    /// The rows of `start..start + length` that are not in the set, as a filter.
-    pub fn others(&self, start: u32, length: usize) -> BooleanArray {
-        BooleanArray::new(!&self.slice(start, length), None)
-    }
-}
 
 /// The rows of one table of the delta.
 #[derive(Debug)]
 pub struct Rows {
     schema: SchemaRef,
-    memory: Vec<RecordBatch>,
-    spilled: Option<Arc<File>>,
+    batches: Vec<Kept>,
+    spill: Option<Spill>,
     count: u32,
+    room: Arc<Room>,
+    in_memory: usize,
+}
+
+/// How many bytes may be in memory, of all rows of a run together.
+#[derive(Debug)]
+pub(super) struct Room {
+    left: AtomicUsize,
+    exceeded: AtomicBool,
+}
+
+impl Room {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { left: AtomicUsize::new(bytes), exceeded: AtomicBool::new(false) }
+    }
+
+    /// Whether there was not room for all rows.
+    pub(super) fn exceeded(&self) -> bool {
+        self.exceeded.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+        if taken.is_err() {
+            self.exceeded.store(true, Ordering::Relaxed);
+        }
+        taken.is_ok()
+    }
+}
+
+/// One batch of rows.
+#[derive(Debug)]
+struct Kept {
+    first: u32,
+    count: u32,
+    columns: Vec<Column>,
+}
+
+#[derive(Debug)]
+enum Column {
+    Memory(ArrayRef),
+    Spilled(Place),
+    /// The values are those of an earlier column.
+    Same(usize),
 }
 
 impl Rows {
@@ -112,39 +85,64 @@ impl Rows {
         self.count
     }
 
-    /// The rows in order, each batch with the number of its first row.
+    /// The places of the columns that `choose` accepts by name.
+    pub fn columns(&self, choose: impl Fn(&str) -> bool) -> Vec<usize> {
+        let fields = self.schema.fields().iter().enumerate();
+        fields.filter(|(_, field)| choose(field.name())).map(|(at, _)| at).collect()
+    }
+
+    /// By batch, the number of its first row and how many it has.
+    pub fn stretches(&self) -> impl ExactSizeIterator<Item = (u32, usize)> + '_ {
+        self.batches.iter().map(|batch| (batch.first, batch.count as usize))
+    }
+
+    /// Some columns of a batch.
     ///
     /// # Errors
     /// Where the work folder cannot be read.
-    pub fn batches(&self) -> Result<impl Iterator<Item = Result<(u32, RecordBatch)>> + Send + use<>> {
-        let spilled = match &self.spilled {
-            Some(file) => Some(StreamReader::try_new(BufReader::new(FromStart { file: file.clone(), at: 0 }), None)?),
-            None => None,
-        };
-        let batches = self.memory.clone().into_iter().map(Ok).chain(spilled.into_iter().flatten());
-        let mut next = 0;
-        Ok(batches.map(move |batch| {
-            let batch = batch?;
-            let first = next;
-            next += batch.num_rows() as u32;
-            Ok((first, batch))
-        }))
+    pub fn batch(&self, at: usize, columns: &[usize]) -> Result<RecordBatch> {
+        let kept = self.batches.get(at).ok_or_else(|| Error::internal(format!("there is no batch {at}")))?;
+        let fields: Vec<_> = columns.iter().map(|column| self.schema.field(*column).clone()).collect();
+        let arrays = columns.iter().map(|column| self.array(kept, *column)).collect::<Result<_>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(kept.count as usize));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
+    }
+
+    fn array(&self, kept: &Kept, column: usize) -> Result<ArrayRef> {
+        match (&kept.columns[column], &self.spill) {
+            (Column::Memory(array), _) => Ok(array.clone()),
+            (Column::Same(other), _) => self.array(kept, *other),
+            (Column::Spilled(place), Some(spill)) => spill.read(&self.schema.fields()[column], *place),
+            (Column::Spilled(_), None) => Err(Error::internal("rows in a file that is not there")),
+        }
+    }
+
+    /// Some columns of all rows, in order, each batch with the number of its first row.
+    pub fn batches(
+        self: &Arc<Self>,
+        columns: Vec<usize>,
+    ) -> impl Iterator<Item = Result<(u32, RecordBatch)>> + Send + use<> {
+        let rows = self.clone();
+        (0..self.batches.len()).map(move |at| Ok((rows.batches[at].first, rows.batch(at, &columns)?)))
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.room.left.fetch_add(self.in_memory, Ordering::Relaxed);
     }
 }
 
 /// Writes [`Rows`].
 pub struct RowsWriter {
     rows: Rows,
-    in_memory: usize,
-    most_in_memory: usize,
     folder: PathBuf,
-    spill: Option<StreamWriter<BufWriter<File>>>,
 }
 
 impl RowsWriter {
-    pub(super) fn new(schema: SchemaRef, most_in_memory: usize, folder: &Path) -> Self {
-        let rows = Rows { schema, memory: Vec::new(), spilled: None, count: 0 };
-        Self { rows, in_memory: 0, most_in_memory, folder: folder.to_owned(), spill: None }
+    pub(super) fn new(schema: SchemaRef, room: &Arc<Room>, folder: &Path) -> Self {
+        let rows = Rows { schema, batches: Vec::new(), spill: None, count: 0, room: room.clone(), in_memory: 0 };
+        Self { rows, folder: folder.to_owned() }
     }
 
     /// How many rows were written, and so the number of the next one.
@@ -156,96 +154,73 @@ impl RowsWriter {
     ///
     /// # Errors
     /// Where the work folder is full or cannot be written, or a table has more than 2³¹ rows.
-    pub fn write(&mut self, batch: RecordBatch) -> Result<()> {
-        let rows = batch.num_rows();
-        if rows == 0 {
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let count = batch.num_rows();
+        if count == 0 {
             return Ok(());
         }
-        if self.rows.count as usize + rows > i32::MAX as usize {
+        if self.rows.count as usize + count > i32::MAX as usize {
             return Err(Error::input("a delta of one table has more than 2,147,483,647 rows")
                 .hint("split its files over two runs"));
         }
-        self.rows.count += rows as u32;
-        if self.spill.is_none() && self.in_memory + batch.get_array_memory_size() <= self.most_in_memory {
-            self.in_memory += batch.get_array_memory_size();
-            self.rows.memory.push(batch);
-            return Ok(());
+        let data: Vec<_> = batch.columns().iter().map(Array::to_data).collect();
+        let earlier = |at: usize| (0..at).find(|earlier| data[*earlier].ptr_eq(&data[at]));
+        let same: Vec<Option<usize>> = (0..data.len()).map(earlier).collect();
+        let own = || batch.columns().iter().zip(&same).filter(|(_, same)| same.is_none()).map(|(array, _)| array);
+        let bytes: usize = own().map(Array::get_array_memory_size).sum();
+        // What once went to the work folder is followed by all that comes later.
+        let in_memory = self.rows.spill.is_none() && self.rows.room.take(bytes);
+        if in_memory {
+            self.rows.in_memory += bytes;
         }
-        let spill = match &mut self.spill {
-            Some(spill) => spill,
-            None => {
-                // The file has no name: whatever ends this program, nothing of it stays behind.
-                let file = tempfile::tempfile_in(&self.folder).map_err(|error| work_folder(&self.folder, &error))?;
-                self.rows.spilled =
-                    Some(Arc::new(file.try_clone().map_err(|error| work_folder(&self.folder, &error))?));
-                self.spill.insert(StreamWriter::try_new(BufWriter::new(file), &self.rows.schema)?)
-            }
-        };
-        spill.write(&batch).map_err(|error| work_folder(&self.folder, &error))
+        let mut columns = Vec::with_capacity(same.len());
+        for (at, same) in same.into_iter().enumerate() {
+            columns.push(match same {
+                Some(other) => Column::Same(other),
+                None if in_memory => Column::Memory(batch.column(at).clone()),
+                None => {
+                    let spill = match &mut self.rows.spill {
+                        Some(spill) => spill,
+                        none => none.insert(Spill::try_new(&self.folder)?),
+                    };
+                    Column::Spilled(spill.write(&self.rows.schema.fields()[at], batch.column(at))?)
+                }
+            });
+        }
+        self.rows.batches.push(Kept { first: self.rows.count, count: count as u32, columns });
+        self.rows.count += count as u32;
+        Ok(())
     }
 
     /// Ends the writing.
-    pub fn finish(mut self) -> Result<Arc<Rows>> {
-        if let Some(mut spill) = self.spill.take() {
-            spill.finish().map_err(|error| work_folder(&self.folder, &error))?;
-        }
-        Ok(Arc::new(self.rows))
+    pub fn finish(self) -> Arc<Rows> {
+        Arc::new(self.rows)
     }
-}
-
-/// Reads a file from its start, however often it is read at the same time.
-struct FromStart {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Read for FromStart {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.file.read_at(buffer, self.at)?;
-        self.at += read as u64;
-        Ok(read)
-    }
-}
-
-fn work_folder(path: &Path, error: &impl std::fmt::Display) -> Error {
-    Error::unreachable(format!("cannot use the work folder `{}`: {error}", path.display()))
-        .hint("set TMPDIR to a folder with room for the delta")
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::Int64Array;
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{Decimal128Array, Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field};
 
     use super::*;
-
-    #[test]
-    fn a_mask_holds_what_was_put_in_and_counts_it_once() {
-        let mut mask = Mask::default();
-        assert!(mask.insert(3) && mask.insert(200) && !mask.insert(3));
-        assert_eq!(mask.count(), 2);
-        assert_eq!(mask.iter().collect::<Vec<_>>(), [3, 200]);
-        assert_eq!(mask.others(2, 3).iter().collect::<Vec<_>>(), [Some(true), Some(false), Some(true)]);
-        let mut other = Mask::default();
-        other.insert(64);
-        assert_eq!(mask.union(&other).iter().collect::<Vec<_>>(), [3, 64, 200]);
-    }
 
     #[test]
     fn rows_come_back_in_order_whether_they_fit_into_memory_or_not() {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let folder = tempfile::tempdir().unwrap();
         for most_in_memory in [0, 3000, 1 << 20] {
-            let mut writer = RowsWriter::new(schema.clone(), most_in_memory, folder.path());
+            let room = Arc::new(Room::new(most_in_memory));
+            let mut writer = RowsWriter::new(schema.clone(), &room, folder.path());
             for start in (0..1000).step_by(100) {
                 let column = Int64Array::from_iter_values(start..start + 100);
-                writer.write(RecordBatch::try_new(schema.clone(), vec![Arc::new(column)]).unwrap()).unwrap();
+                writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(column)]).unwrap()).unwrap();
             }
-            let rows = writer.finish().unwrap();
+            let rows = writer.finish();
             assert_eq!(rows.count(), 1000);
-            assert_eq!(rows.spilled.is_none(), most_in_memory == 1 << 20);
+            assert_eq!(rows.spill.is_none(), most_in_memory == 1 << 20);
             let mut expected = 0;
-            for batch in rows.batches().unwrap() {
+            for batch in rows.batches(vec![0]) {
                 let (first, batch) = batch.unwrap();
                 assert_eq!(i64::from(first), expected);
                 let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().clone();
@@ -253,6 +228,33 @@ mod tests {
                 expected += 100;
             }
             assert_eq!(expected, 1000);
+            drop(rows);
+            assert_eq!(room.left.load(Ordering::Relaxed), most_in_memory);
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_another_is_kept_once_and_each_can_be_read_by_itself() {
+        let fields = [("a", DataType::Utf8), ("b", DataType::Decimal128(9, 2)), ("c", DataType::Utf8)];
+        let schema = Arc::new(Schema::new(
+            fields.map(|(name, data_type)| Field::new(name, data_type, true)).into_iter().collect::<Vec<_>>(),
+        ));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None, Some("a longer text")]));
+        let numbers = Decimal128Array::from(vec![Some(1), None, Some(3)]).with_precision_and_scale(9, 2).unwrap();
+        // A cast to the same type gives another array over the same values.
+        let again = arrow::compute::cast(&texts, &DataType::Utf8).unwrap();
+        let whole = RecordBatch::try_new(schema.clone(), vec![texts, Arc::new(numbers), again]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for most_in_memory in [0, 1 << 20] {
+            let mut writer = RowsWriter::new(schema.clone(), &Arc::new(Room::new(most_in_memory)), folder.path());
+            writer.write(&whole).unwrap();
+            writer.write(&whole.slice(1, 2)).unwrap();
+            let rows = writer.finish();
+            assert!(rows.batches.iter().all(|batch| matches!(batch.columns[2], Column::Same(0))));
+            assert_eq!(rows.batch(0, &[0, 1, 2]).unwrap(), whole);
+            assert_eq!(rows.batch(1, &[2, 1]).unwrap(), whole.slice(1, 2).project(&[2, 1]).unwrap());
+            assert_eq!(rows.batch(1, &[]).unwrap().num_rows(), 2);
+            assert_eq!(rows.stretches().collect::<Vec<_>>(), [(0, 3), (3, 2)]);
         }
     }
 }

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::catalog::streaming::StreamingTable;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::physical_plan::streaming::PartitionStream;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
 use super::{Mask, Rows};
 use crate::error::Result;
 
-/// Some columns of [`Rows`], with each row's number as `_row` in front, without the rows of a mask.
+/// Some columns of [`Rows`], with each row's number as `_row` in front, without the rows of a mask. Only the columns that a query
+/// reads are read, and only batches that have a row left.
 #[derive(Debug)]
 pub struct RowsTable {
     rows: Arc<Rows>,
@@ -25,55 +29,88 @@ pub struct RowsTable {
 
 impl RowsTable {
     /// A table of the columns that `choose` accepts by name.
-    pub fn try_new(rows: Arc<Rows>, without: Arc<Mask>, choose: impl Fn(&str) -> bool) -> Result<Arc<StreamingTable>> {
-        let columns: Vec<usize> = rows
-            .schema()
-            .fields()
-            .iter()
-            .enumerate()
-            .filter(|(_, field)| choose(field.name()))
-            .map(|(at, _)| at)
-            .collect();
+    pub fn new(rows: Arc<Rows>, without: Arc<Mask>, choose: impl Fn(&str) -> bool) -> Arc<Self> {
+        let columns = rows.columns(choose);
         let mut fields = vec![Arc::new(Field::new("_row", DataType::UInt32, false))];
         fields.extend(columns.iter().map(|at| rows.schema().fields()[*at].clone()));
-        let schema = Arc::new(Schema::new(fields));
-        let partition = Arc::new(Self { rows, without, columns, schema: schema.clone() });
-        Ok(Arc::new(StreamingTable::try_new(schema, vec![partition])?))
+        Arc::new(Self { rows, without, columns, schema: Arc::new(Schema::new(fields)) })
+    }
+}
+
+#[async_trait]
+impl TableProvider for RowsTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.clone()
     }
 
-    fn batch(&self, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
-        let count = batch.num_rows();
-        let mut columns: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..first + count as u32))];
-        columns.extend(self.columns.iter().map(|at| batch.column(*at).clone()));
-        let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
-        Ok(if self.without.is_empty() {
-            batch
-        } else {
-            filter_record_batch(&batch, &self.without.others(first, count))?
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
+        let projection = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let schema = Arc::new(self.schema.project(&projection)?);
+        let batches = self.rows.stretches().len();
+        let parts = session.config().target_partitions().clamp(1, batches.max(1));
+        let part = |number: usize| -> Arc<dyn PartitionStream> {
+            Arc::new(Part {
+                rows: self.rows.clone(),
+                without: self.without.clone(),
+                columns: projection.iter().map(|at| at.checked_sub(1).map(|at| self.columns[at])).collect(),
+                schema: schema.clone(),
+                batches: batches * number / parts..batches * (number + 1) / parts,
+            })
+        };
+        let parts = (0..parts).map(part).collect();
+        Ok(Arc::new(StreamingTableExec::try_new(schema.clone(), parts, None, Vec::new(), false, limit)?))
+    }
+}
+
+/// Some of the batches of a [`RowsTable`], as a query reads them.
+#[derive(Debug, Clone)]
+struct Part {
+    rows: Arc<Rows>,
+    without: Arc<Mask>,
+    /// None is the row's number.
+    columns: Vec<Option<usize>>,
+    schema: SchemaRef,
+    batches: std::ops::Range<usize>,
+}
+
+impl Part {
+    fn batch(&self, at: usize, first: u32, count: usize) -> Result<RecordBatch> {
+        let wanted: Vec<usize> = self.columns.iter().copied().flatten().collect();
+        let mut read = self.rows.batch(at, &wanted)?.columns().to_vec().into_iter();
+        let number = || -> ArrayRef { Arc::new(UInt32Array::from_iter_values(first..first + count as u32)) };
+        let columns = self.columns.iter().filter_map(|column| column.map_or_else(|| Some(number()), |_| read.next()));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns.collect(), &options)?;
+        Ok(match self.without.count_in(first, count) {
+            0 => batch,
+            _ => filter_record_batch(&batch, &self.without.others(first, count))?,
         })
     }
 }
 
-impl PartitionStream for RowsTable {
+impl PartitionStream for Part {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let external = |error: crate::error::Error| DataFusionError::External(Box::new(error));
-        let this = Self {
-            rows: self.rows.clone(),
-            without: self.without.clone(),
-            columns: self.columns.clone(),
-            schema: self.schema.clone(),
-        };
-        let batches: Box<dyn Iterator<Item = Result<RecordBatch, DataFusionError>> + Send> = match self.rows.batches() {
-            Ok(batches) => Box::new(batches.map(move |batch| {
-                let (first, batch) = batch.map_err(external)?;
-                this.batch(first, &batch).map_err(external)
-            })),
-            Err(error) => Box::new(std::iter::once(Err(external(error)))),
-        };
+        let this = self.clone();
+        let stretches: Vec<(u32, usize)> =
+            self.rows.stretches().skip(self.batches.start).take(self.batches.len()).collect();
+        let batches = self.batches.clone().zip(stretches).filter_map(move |(at, (first, count))| {
+            let left = this.without.count_in(first, count) < count;
+            left.then(|| this.batch(at, first, count).map_err(|error| DataFusionError::External(Box::new(error))))
+        });
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::iter(batches)))
     }
 }

@@ -18,13 +18,13 @@ mod offset;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
-use arrow::compute::{cast, concat};
+use arrow::compute::{cast, concat, filter, take};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use offset::{offset, written};
 
 use crate::check::{Examined, rejects::accepted};
-use crate::engine::Mask;
+use crate::engine::Ranked;
 use crate::error::{Error, Result};
 use crate::plan::{Column, Fill, Key, Plan, Table};
 use crate::target::{Block, KeyRequest, key_map_schema};
@@ -45,14 +45,16 @@ pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
 }
 
 /// The new keys of all tables of a run, and through them the rows as production gets them.
+///
+/// An assigned key is a count over the accepted rows, so it is computed where it is needed and kept nowhere.
 pub struct Keys<'a> {
     plan: &'a Plan,
     examined: &'a [Examined],
-    kept_out: Vec<Mask>,
-    /// By table, the assigned keys of all its rows; NULL for those that are kept out.
-    assigned: Vec<Option<ArrayRef>>,
-    /// By table and reference, the parent's keys.
-    parents: Vec<Vec<ArrayRef>>,
+    kept_out: Vec<Ranked>,
+    /// By table, the first number of its block, where its keys are assigned.
+    blocks: Vec<Option<i64>>,
+    /// By table and reference, the values that rows of the delta are referred to by, where these are no assigned keys.
+    given: Vec<Vec<Option<ArrayRef>>>,
     /// By table whose rows refer to each other, the order of insertion.
     levels: Vec<Option<Vec<u32>>>,
 }
@@ -63,33 +65,20 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// Where the work folder cannot be read.
     pub fn assign(plan: &'a Plan, examined: &'a [Examined], blocks: &[Option<Block>]) -> Result<Self> {
-        let kept_out: Vec<Mask> = examined.iter().map(|table| table.findings.kept_out()).collect();
-        let mut assigned = Vec::with_capacity(plan.tables.len());
+        let kept_out = examined.iter().map(|table| table.findings.kept_out().ranked()).collect();
+        let blocks = blocks.iter().map(|block| block.as_ref().map(|block| block.first)).collect();
+        let mut keys = Self { plan, examined, kept_out, blocks, given: Vec::new(), levels: Vec::new() };
         for (at, table) in plan.tables.iter().enumerate() {
-            assigned.push(match (&table.key, &blocks[at]) {
-                (Key::Assigned { column, text, .. }, Some(block)) => {
-                    let data_type =
-                        table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
-                    Some(written(
-                        &offset(&kept_out[at], examined[at].rows.count(), block.first),
-                        text.as_ref(),
-                        &data_type,
-                    )?)
-                }
-                _ => None,
-            });
-        }
-        let mut keys = Self { plan, examined, kept_out, assigned, parents: Vec::new(), levels: Vec::new() };
-        for (at, table) in plan.tables.iter().enumerate() {
-            let mut parents = Vec::new();
-            for (which, reference) in table.references.iter().enumerate() {
-                let data_type = examined[at].resolved[which].found().data_type();
-                parents.push(match reference.parent.filter(|_| reference.by.is_none()) {
-                    Some(parent) => cast(&keys.values(parent, &reference.give)?, data_type)?,
-                    None => new_null_array(data_type, 0),
+            let mut given = Vec::new();
+            for reference in &table.references {
+                given.push(match reference.parent.filter(|_| reference.by.is_none()) {
+                    Some(parent) if !keys.assigns(parent, &reference.give) => {
+                        Some(keys.values(parent, &reference.give)?)
+                    }
+                    _ => None,
                 });
             }
-            keys.parents.push(parents);
+            keys.given.push(given);
             let found = &examined[at];
             let to_itself: Vec<usize> =
                 (0..table.references.len()).filter(|which| table.refers_to_itself(at, *which)).collect();
@@ -106,16 +95,26 @@ impl<'a> Keys<'a> {
         Ok(keys)
     }
 
+    /// Whether a column of a table is the key that its rows are assigned.
+    fn assigns(&self, at: usize, name: &str) -> bool {
+        self.blocks[at].is_some() && matches!(&self.plan.tables[at].key, Key::Assigned { column, .. } if column == name)
+    }
+
+    /// The assigned keys of rows of a table, as production writes them; NULL for those that are kept out.
+    fn assigned(&self, at: usize, rows: &UInt32Array) -> Result<ArrayRef> {
+        let table = &self.plan.tables[at];
+        let (Key::Assigned { column, text, .. }, Some(first)) = (&table.key, self.blocks[at]) else {
+            return Err(Error::internal(format!("`{}` has no assigned keys", table.name)));
+        };
+        let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
+        written(&offset(&self.kept_out[at], rows, first), text.as_ref(), &data_type)
+    }
+
     /// The values of a column that others refer to, for all rows of a table.
     fn values(&self, at: usize, column: &str) -> Result<ArrayRef> {
-        let table = &self.plan.tables[at];
-        if let (Key::Assigned { column: key, .. }, Some(keys)) = (&table.key, &self.assigned[at])
-            && key == column
-        {
-            return Ok(keys.clone());
-        }
+        let rows = &self.examined[at].rows;
         let mut parts = Vec::new();
-        for batch in self.examined[at].rows.batches()? {
+        for batch in rows.batches(rows.columns(|name| name == column)) {
             let (_, batch) = batch?;
             parts.extend(batch.column_by_name(column).cloned());
         }
@@ -127,9 +126,12 @@ impl<'a> Keys<'a> {
 
     /// The accepted rows of a table as production gets them: `_row` and the destination's columns, in order.
     pub fn rows(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
-        Ok(self.examined[at].rows.batches()?.map(move |batch| {
+        let rows = &self.examined[at].rows;
+        let wanted: Vec<_> = self.plan.tables[at].columns.iter().collect();
+        let computed = |name: &str| self.plan.tables[at].computed().any(|(column, _)| column.name == name);
+        Ok(rows.batches(rows.columns(computed)).map(move |batch| {
             let (first, batch) = batch?;
-            self.finished(at, first, &batch)
+            self.finished(at, first, &batch, &wanted)
         }))
     }
 
@@ -145,52 +147,59 @@ impl<'a> Keys<'a> {
     pub fn map(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
         let destination = self.plan.tables[at].destination();
         let schema = key_map_schema(&destination);
-        Ok(self.examined[at].rows.batches()?.map(move |batch| {
+        let columns = &self.plan.tables[at].columns;
+        let of_key = |name: &String| columns.iter().find(|column| column.name == *name);
+        let wanted: Vec<_> = destination.key.iter().filter_map(of_key).collect();
+        let rows = &self.examined[at].rows;
+        let read = rows.columns(|name| name == "_key" || destination.key.iter().any(|column| column == name));
+        Ok(rows.batches(read).map(move |batch| {
             let (first, batch) = batch?;
             let legacy = batch.column_by_name("_key").cloned().ok_or_else(|| Error::internal("no column `_key`"))?;
-            let mut columns = vec![numbers(first, batch.num_rows()), legacy];
-            for name in &destination.key {
-                let column = self.plan.tables[at].columns.iter().find(|column| column.name == *name);
-                columns.extend(column.map(|column| self.filled(at, column, first, &batch)).transpose()?);
-            }
-            let accepted = self.kept_out[at].others(first, batch.num_rows());
-            let columns = columns.iter().map(|values| arrow::compute::filter(values, &accepted));
-            Ok(RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?)
+            let legacy = filter(&legacy, &self.kept_out[at].mask().others(first, batch.num_rows()))?;
+            let mut columns = self.finished(at, first, &batch, &wanted)?.columns().to_vec();
+            columns.insert(1, legacy);
+            Ok(RecordBatch::try_new(schema.clone(), columns)?)
         }))
     }
 
-    fn finished(&self, at: usize, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
-        let table = &self.plan.tables[at];
-        let mut columns = vec![numbers(first, batch.num_rows())];
-        for column in &table.columns {
-            columns.push(self.filled(at, column, first, batch)?);
-        }
-        accepted(&RecordBatch::try_new(schema(table), columns)?, &self.kept_out[at], first)
-    }
-
-    /// The values of a column in the rows of a batch.
-    fn filled(&self, at: usize, column: &Column, first: u32, batch: &RecordBatch) -> Result<ArrayRef> {
+    /// The accepted rows of a batch: `_row` and the wanted columns.
+    fn finished(&self, at: usize, first: u32, batch: &RecordBatch, wanted: &[&Column]) -> Result<RecordBatch> {
         let count = batch.num_rows();
-        let values = match &column.fill {
-            Fill::Computed(_) => batch.column_by_name(&column.name).cloned(),
-            Fill::Key => self.assigned[at].as_ref().map(|keys| keys.slice(first as usize, count)),
-            Fill::Reference(which) => {
-                let keys = self.examined[at].resolved[*which].keys(&self.parents[at][*which], first, count)?;
-                Some(cast(&keys, &column.data_type)?)
-            }
-        };
-        values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))
+        let numbers = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
+        let mut columns: Vec<ArrayRef> = vec![numbers.clone()];
+        for column in wanted {
+            let values = match &column.fill {
+                Fill::Computed(_) => batch.column_by_name(&column.name).cloned(),
+                Fill::Key => Some(self.assigned(at, &numbers)?),
+                Fill::Reference(which) => Some(cast(&self.referred(at, *which, first, count)?, &column.data_type)?),
+            };
+            columns.push(values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))?);
+        }
+        accepted(&RecordBatch::try_new(schema_of(wanted), columns)?, self.kept_out[at].mask(), first)
     }
-}
 
-/// The numbers of the rows of a batch.
-fn numbers(first: u32, count: usize) -> ArrayRef {
-    Arc::new(UInt32Array::from_iter_values(first..first + count as u32))
+    /// The keys that rows of a table refer to by one of its references.
+    fn referred(&self, at: usize, which: usize, first: u32, count: usize) -> Result<ArrayRef> {
+        let resolved = &self.examined[at].resolved[which];
+        let reference = &self.plan.tables[at].references[which];
+        resolved.keys(first, count, |parents| {
+            let keys = match (&self.given[at][which], reference.parent) {
+                (Some(given), _) => take(given, parents, None)?,
+                (None, Some(parent)) => self.assigned(parent, parents)?,
+                (None, None) => return Err(Error::internal("a row of the delta that is of no table")),
+            };
+            Ok(cast(&keys, resolved.found().data_type())?)
+        })
+    }
 }
 
 /// The columns of [`Keys::rows`].
 pub fn schema(table: &Table) -> SchemaRef {
-    let columns = table.columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
+    schema_of(&table.columns.iter().collect::<Vec<_>>())
+}
+
+fn schema_of(columns: &[&Column]) -> SchemaRef {
+    let columns = columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
     Arc::new(Schema::new(
         std::iter::once(Field::new("_row", DataType::UInt32, false)).chain(columns).collect::<Vec<_>>(),
     ))

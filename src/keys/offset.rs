@@ -3,41 +3,31 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringBuilder};
-use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::array::{ArrayRef, Int64Array, StringBuilder, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use crate::engine::Mask;
+use crate::engine::Ranked;
 use crate::error::Result;
 use crate::target::TextKey;
 
-/// The keys of `count` rows: `first`, `first + 1`, … over the rows that are not kept out, NULL for those that are.
+/// The keys of rows: `first`, `first + 1`, … over those that are not kept out, NULL for those that are and where a row is NULL.
 ///
 /// ```
+/// use arrow::array::UInt32Array;
 /// use delta_pipeline::{engine::Mask, keys::offset};
 ///
 /// let mut kept_out = Mask::default();
 /// kept_out.insert(1);
-/// let keys = offset(&kept_out, 4, 1000);
+/// let keys = offset(&kept_out.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000);
 /// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
 /// ```
-pub fn offset(kept_out: &Mask, count: u32, first: i64) -> Int64Array {
-    if kept_out.is_empty() {
-        return Int64Array::from_iter_values((0..i64::from(count)).map(|row| first.wrapping_add(row)));
+pub fn offset(kept_out: &Ranked, rows: &UInt32Array, first: i64) -> Int64Array {
+    if kept_out.mask().is_empty() {
+        return rows.unary(|row| first.wrapping_add(i64::from(row)));
     }
-    let accepted = !&kept_out.slice(0, count as usize);
-    let mut next = first;
-    let keys: Vec<i64> = accepted
-        .iter()
-        .map(|accepted| {
-            let key = next;
-            // Behind the last accepted row the count may leave the numbers; nobody gets that one.
-            next = next.wrapping_add(i64::from(accepted));
-            key
-        })
-        .collect();
-    Int64Array::new(ScalarBuffer::from(keys), Some(NullBuffer::new(accepted)))
+    let key = |row: u32| first.wrapping_add(i64::from(row - kept_out.before(row)));
+    rows.unary_opt(|row| (!kept_out.mask().contains(row)).then(|| key(row)))
 }
 
 /// Keys as production writes them: numbers of the column's type, or text of a fixed width.
@@ -69,6 +59,12 @@ mod tests {
     use arrow::array::{Array, AsArray};
     use proptest::prelude::*;
 
+    use crate::engine::Mask;
+
+    fn numbers(count: u32) -> UInt32Array {
+        UInt32Array::from_iter_values(0..count)
+    }
+
     proptest! {
         #[test]
         fn keys_are_dense_over_the_accepted_rows(rejected in prop::collection::vec(any::<bool>(), 0..300), first in 0_i64..1_000_000) {
@@ -76,7 +72,7 @@ mod tests {
             for (row, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
                 kept_out.insert(row as u32);
             }
-            let keys = offset(&kept_out, rejected.len() as u32, first);
+            let keys = offset(&kept_out.ranked(), &numbers(rejected.len() as u32), first);
             let given: Vec<i64> = keys.iter().flatten().collect();
             let accepted = rejected.iter().filter(|rejected| !**rejected).count() as i64;
             prop_assert!(given.iter().copied().eq(first..first + accepted));
@@ -87,9 +83,12 @@ mod tests {
     #[test]
     fn a_block_may_end_at_the_largest_number() {
         let mut kept_out = Mask::default();
-        assert_eq!(offset(&kept_out, 2, i64::MAX - 1).values()[..], [i64::MAX - 1, i64::MAX]);
+        assert_eq!(
+            offset(&kept_out.clone().ranked(), &numbers(2), i64::MAX - 1).values()[..],
+            [i64::MAX - 1, i64::MAX]
+        );
         kept_out.insert(2);
-        assert_eq!(offset(&kept_out, 3, i64::MAX - 1).iter().flatten().last(), Some(i64::MAX));
+        assert_eq!(offset(&kept_out.ranked(), &numbers(3), i64::MAX - 1).iter().flatten().last(), Some(i64::MAX));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::backup::Place;
 use crate::check::Examined;
-use crate::engine::{Engine, Limits, list};
+use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile};
 use crate::safeguard::Safeguards;
@@ -177,11 +177,24 @@ impl Session {
 
     /// By table, the hash of each of its files.
     pub(super) fn hashes(&self) -> Result<Vec<Vec<String>>> {
-        self.compiled
-            .sources
+        let sources = &self.compiled.sources;
+        let files: Vec<(usize, usize)> = sources
             .iter()
-            .map(|source| (0..source.files().len()).map(|file| source.hash(file)).collect())
-            .collect()
+            .enumerate()
+            .flat_map(|(at, source)| (0..source.files().len()).map(move |file| (at, file)))
+            .collect();
+        let found =
+            fold(self.engine.limits().threads, files.len(), |found: &mut Vec<(usize, usize, String)>, which| {
+                let (at, file) = files[which];
+                found.push((at, file, sources[at].hash(file)?));
+                Ok(())
+            })?;
+        let mut hashes: Vec<Vec<String>> =
+            sources.iter().map(|source| vec![String::new(); source.files().len()]).collect();
+        for (at, file, hash) in found.into_iter().flatten() {
+            hashes[at][file] = hash;
+        }
+        Ok(hashes)
     }
 
     /// The folder of a run's rejects, journal and reports.

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use super::columns::REJECT_LINE;
 use super::records::{Fault, Record, Records, Span};
 use super::text::Stretch;
-use super::{Batch, Malformed, SourceFile, files, formula};
+use super::{Batch, Malformed, Piece, SourceFile, files, formula};
 use crate::error::{Error, Result};
 use crate::spec::{CsvSpec, Encoding};
 
@@ -125,19 +125,26 @@ fn is_of_rejects(records: &mut Records) -> Result<bool> {
     Ok(is_one)
 }
 
-/// The rows of a file.
-pub(super) struct Rows {
-    file: SourceFile,
-    dialect: Arc<Dialect>,
-    names: Vec<String>,
+/// The rows of a file, in blocks of whole records.
+pub(super) struct Blocks {
+    layout: Arc<Layout>,
     records: Records,
-    columns: usize,
-    /// Whether it is a file of rejects, where what could be a formula has an apostrophe before it.
-    guarded: bool,
-    stretch: Stretch,
 }
 
-impl Rows {
+/// What all blocks of a file have in common.
+struct Layout {
+    index: usize,
+    file: SourceFile,
+    schema: SchemaRef,
+    dialect: Arc<Dialect>,
+    names: Vec<String>,
+    /// Whether it is a file of rejects, where what could be a formula has an apostrophe before it.
+    guarded: bool,
+    /// The most rows of a batch.
+    rows: usize,
+}
+
+impl Blocks {
     pub(super) fn try_new(
         index: usize,
         file: SourceFile,
@@ -150,13 +157,36 @@ impl Rows {
         if names.len() != file.columns.len() {
             return Err(file.changed("it has another header"));
         }
-        let columns = schema.fields().len();
         let guarded = names.iter().any(|name| name == REJECT_LINE);
-        Ok(Self { file, dialect, names, records, columns, guarded, stretch: Stretch::new(index, schema, rows) })
+        Ok(Self { layout: Arc::new(Layout { index, file, schema, dialect, names, guarded, rows }), records })
+    }
+}
+
+impl Iterator for Blocks {
+    type Item = Result<Piece>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let records = self.records.take().transpose()?;
+        Some(records.map(|records| Box::new(Rows::new(self.layout.clone(), records)) as Piece))
+    }
+}
+
+/// The rows of a block.
+struct Rows {
+    layout: Arc<Layout>,
+    records: Records,
+    stretch: Stretch,
+}
+
+impl Rows {
+    fn new(layout: Arc<Layout>, records: Records) -> Self {
+        let stretch = Stretch::new(layout.index, Arc::clone(&layout.schema), layout.rows);
+        Self { layout, records, stretch }
     }
 
     fn accept(&mut self, record: &Record) {
-        let Self { file, dialect, records, guarded, stretch, .. } = self;
+        let Self { layout, records, stretch } = self;
+        let Layout { file, dialect, guarded, .. } = layout.as_ref();
         let bytes = records.bytes(record);
         let complete = record.fault.is_none() && records.fields().len() == file.columns.len();
         match from_utf8(bytes) {
@@ -183,12 +213,12 @@ impl Rows {
             .map(|span| {
                 let raw = String::from_utf8_lossy(&bytes[span.start..span.end]);
                 let value = self.records.value(&raw, Span { start: 0, end: raw.len(), ..*span }).into_owned();
-                let value = Some(value).filter(|value| !self.dialect.is_null(value));
-                if self.guarded { value.map(|value| formula::unguarded(&value).to_owned()) } else { value }
+                let value = Some(value).filter(|value| !self.layout.dialect.is_null(value));
+                if self.layout.guarded { value.map(|value| formula::unguarded(&value).to_owned()) } else { value }
             })
             .collect();
         let Some(reason) = self.reason(record) else {
-            for (value, place) in values.iter().zip(&self.file.columns) {
+            for (value, place) in values.iter().zip(&self.layout.file.columns) {
                 if let Some(place) = place {
                     self.stretch.value(*place, value.as_deref());
                 }
@@ -196,11 +226,11 @@ impl Rows {
             self.stretch.end_row(record.line);
             return;
         };
-        let mut fields: Vec<Option<String>> = vec![None; self.columns];
+        let mut fields: Vec<Option<String>> = vec![None; self.layout.schema.fields().len()];
         let mut present = 0;
         let mut surplus = Vec::new();
         for (index, value) in values.into_iter().enumerate() {
-            match self.file.columns.get(index) {
+            match self.layout.file.columns.get(index) {
                 Some(Some(place)) => {
                     fields[*place] = value;
                     present = present.max(place + 1);
@@ -218,7 +248,8 @@ impl Rows {
     /// Why a record cannot be a row, if it cannot.
     fn reason(&self, record: &Record) -> Option<String> {
         let bytes = self.records.bytes(record);
-        let label = |index: usize| match self.names.get(index) {
+        let Layout { file, names, dialect, .. } = self.layout.as_ref();
+        let label = |index: usize| match names.get(index) {
             Some(name) => format!("column \"{name}\""),
             None => format!("field {}", index + 1),
         };
@@ -233,13 +264,13 @@ impl Rows {
             }
             None => {}
         }
-        let (fields, names) = (self.records.fields().len(), self.names.len());
+        let (fields, names) = (self.records.fields().len(), names.len());
         if fields != names {
             let noun = if fields == 1 { "field" } else { "fields" };
-            let of = if self.dialect.header { "the header has" } else { "`names` has" };
+            let of = if dialect.header { "the header has" } else { "`names` has" };
             return Some(format!("{fields} {noun}, {of} {names}"));
         }
-        let loaded = self.records.fields().iter().enumerate().filter(|(index, _)| self.file.columns[*index].is_some());
+        let loaded = self.records.fields().iter().enumerate().filter(|(index, _)| file.columns[*index].is_some());
         for (index, span) in loaded {
             let value = &bytes[span.start..span.end];
             if let Err(error) = from_utf8(value) {

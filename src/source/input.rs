@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::spec::Encoding;
 
 /// The window's size to begin with; in tests so small that most records are cut off.
-const WINDOW: usize = if cfg!(test) { 16 } else { 256 * 1024 };
+const WINDOW: usize = if cfg!(test) { 16 } else { 1024 * 1024 };
 
 /// The longest record. Arrow's text columns hold 2 GiB per batch; a quote that is never closed must not fill the memory.
 const LONGEST_RECORD: usize = 256 * 1024 * 1024;
@@ -76,6 +76,25 @@ impl Input {
         );
         (self.start, self.end, self.at_end) = (0, 0, false);
         self.fill()
+    }
+
+    /// Takes `bytes` of the window off its front, to be read as if they were the whole of the file.
+    pub(super) fn take(&mut self, bytes: usize) -> Self {
+        let rest = self.end - self.start - bytes;
+        let mut buffer = vec![0; self.buffer.len()];
+        buffer[..rest].copy_from_slice(&self.buffer[self.start + bytes..self.end]);
+        let taken = std::mem::replace(&mut self.buffer, buffer);
+        let (start, end) = (self.start, self.start + bytes);
+        (self.start, self.end) = (0, rest);
+        Self {
+            file: self.file.clone(),
+            reader: Box::new(std::io::empty()),
+            buffer: taken,
+            start,
+            end,
+            at_end: true,
+            longest: self.longest,
+        }
     }
 
     /// What is in the window and not consumed.

@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader, read_footer_length};
 use arrow::ipc::{root_as_footer, root_as_message};
 
-use super::{FileBatches, SourceFile, typed};
+use super::{Piece, SourceFile, typed};
 use crate::error::Result;
 
 /// How the file format begins; a stream begins with its schema.
@@ -34,7 +34,7 @@ pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
 }
 
 /// The file's rows.
-pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<FileBatches> {
+pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<Piece> {
     Ok(match open(&file, Some(typed::projection(&file)))? {
         Reader::File(reader) => typed::batches(index, file, schema, rows, None, reader),
         Reader::Stream(reader) => typed::batches(index, file, schema, rows, None, reader),

@@ -154,18 +154,30 @@ impl Source {
 
     /// The rows in the order of files and lines, at most `rows` at a time, fewer where rows are large. A batch never spans two
     /// files. After an error there is nothing more.
-    pub fn batches(&self, rows: usize) -> Batches {
-        Batches { source: self.clone(), rows: rows.max(1), next: 0, current: None }
+    pub fn batches(&self, rows: usize) -> impl Iterator<Item = Result<Batch>> + Send + use<> {
+        let mut failed = false;
+        let batches = self.pieces(rows).flat_map(|piece| match piece {
+            Ok(piece) => piece,
+            Err(error) => Box::new(std::iter::once(Err(error))),
+        });
+        batches.take_while(move |batch| !std::mem::replace(&mut failed, batch.is_err()))
     }
 
-    fn read(&self, index: usize, rows: usize) -> Result<FileBatches> {
+    /// The same rows in pieces, in order; which batches a piece holds is found out on whatever thread asks it. A piece is a few
+    /// megabytes of its file.
+    pub fn pieces(&self, rows: usize) -> Pieces {
+        Pieces { source: self.clone(), rows: rows.max(1), next: 0, current: None }
+    }
+
+    fn read(&self, index: usize, rows: usize) -> Result<FilePieces> {
         let file = self.files[index].clone();
         let schema = Arc::clone(&self.schema);
+        let one = |batch: Result<Batch>| batch.map(|batch| Box::new(std::iter::once(Ok(batch))) as Piece);
         Ok(match file.format {
-            Format::Csv => Box::new(csv::Rows::try_new(index, file, schema, Arc::clone(&self.dialect), rows)?),
-            Format::Json => Box::new(json::Rows::try_new(index, &file, schema, rows)?),
+            Format::Csv => Box::new(csv::Blocks::try_new(index, file, schema, Arc::clone(&self.dialect), rows)?),
+            Format::Json => Box::new(json::Rows::try_new(index, &file, schema, rows)?.map(one)),
             Format::Parquet => parquet::read(index, file, schema, rows)?,
-            Format::Arrow => ipc::read(index, file, schema, rows)?,
+            Format::Arrow => Box::new(ipc::read(index, file, schema, rows)?.map(one)),
         })
     }
 }
@@ -198,29 +210,32 @@ impl SourceFile {
     }
 }
 
-/// The batches of one file.
-type FileBatches = Box<dyn Iterator<Item = Result<Batch>> + Send>;
+/// The batches of a piece of a file.
+pub type Piece = Box<dyn Iterator<Item = Result<Batch>> + Send>;
 
-/// The batches of a [`Source`], made by [`Source::batches`].
-pub struct Batches {
+/// The pieces of one file.
+type FilePieces = Box<dyn Iterator<Item = Result<Piece>> + Send>;
+
+/// The pieces of a [`Source`], made by [`Source::pieces`].
+pub struct Pieces {
     source: Source,
     rows: usize,
     next: usize,
-    current: Option<FileBatches>,
+    current: Option<FilePieces>,
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch>;
+impl Iterator for Pieces {
+    type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.current.as_mut().and_then(Iterator::next) {
-                Some(Ok(batch)) => return Some(Ok(batch)),
+                Some(Ok(piece)) => return Some(Ok(piece)),
                 Some(Err(error)) => return Some(self.stop(error)),
                 None if self.next == self.source.files.len() => return None,
                 None => match self.source.read(self.next, self.rows) {
-                    Ok(batches) => {
-                        self.current = Some(batches);
+                    Ok(pieces) => {
+                        self.current = Some(pieces);
                         self.next += 1;
                     }
                     Err(error) => return Some(self.stop(error)),
@@ -230,17 +245,17 @@ impl Iterator for Batches {
     }
 }
 
-impl Batches {
-    fn stop(&mut self, error: Error) -> Result<Batch> {
+impl Pieces {
+    fn stop(&mut self, error: Error) -> Result<Piece> {
         self.current = None;
         self.next = self.source.files.len();
         Err(error)
     }
 }
 
-impl std::fmt::Debug for Batches {
+impl std::fmt::Debug for Pieces {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batches").field("rows", &self.rows).field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("Pieces").field("rows", &self.rows).field("next", &self.next).finish_non_exhaustive()
     }
 }
 
@@ -306,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_ends_when_it_holds_many_bytes() {
+    fn a_batch_of_large_rows_has_few_of_them() {
         let mut text = "a\n".to_string();
         for _ in 0..40 {
             text.push_str(&"x".repeat(1024 * 1024));
@@ -314,8 +329,9 @@ mod tests {
         }
         let folder = folder(&[("a.csv", text.as_bytes())]);
         let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
-        let sizes: Vec<usize> = source.batches(1000).map(|batch| batch.unwrap().lines.len()).collect();
-        assert_eq!(sizes, [16, 16, 8]);
+        let batches: Vec<Batch> = source.batches(1000).collect::<Result<_>>().unwrap();
+        assert!(batches.iter().all(|batch| batch.lines.len() <= 16));
+        assert!(batches.iter().flat_map(|batch| batch.lines.clone()).eq(2..=41));
     }
 
     #[test]
@@ -342,6 +358,8 @@ mod tests {
     fn batches_can_be_read_on_another_thread() {
         fn is_send<T: Send>(_: &T) {}
         let folder = folder(&[("a.csv", b"a\n1\n")]);
-        is_send(&source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap().batches(1));
+        let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
+        is_send(&source.batches(1));
+        source.pieces(1).for_each(|piece| is_send(&piece.unwrap()));
     }
 }

@@ -1,12 +1,16 @@
 //! Apache Parquet files.
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::file::metadata::ParquetMetaData;
 
 use super::text::BATCH_BYTES;
-use super::{FileBatches, SourceFile, typed};
+use super::{FilePieces, Piece, SourceFile, typed};
 use crate::error::Result;
 
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
@@ -16,20 +20,48 @@ pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
     Ok(open(file)?.schema().clone())
 }
 
-/// The file's rows.
-pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<FileBatches> {
+/// A row group that is decoded in one piece has this many bytes at most.
+const PIECE_BYTES: i64 = 16 * 1024 * 1024;
+
+/// The file's rows: a piece a row group where these are small, so that several are decoded at the same time.
+pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<FilePieces> {
     let builder = open(&file)?;
     if builder.schema().fields().len() != file.columns.len() {
         return Err(file.changed("it has other columns"));
     }
-    let expected = u64::try_from(builder.metadata().file_metadata().num_rows()).ok();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), typed::projection(&file));
-    let step = rows.min(rows_per_batch(builder.metadata()));
-    let reader = typed::guarded(&file, || {
-        let builder = builder.with_projection(mask).with_batch_size(step);
-        builder.build().map_err(|error| typed::damaged(&file, error))
-    })?;
-    Ok(typed::batches(index, file, schema, rows, expected, reader))
+    let metadata = builder.metadata().clone();
+    let expected = u64::try_from(metadata.file_metadata().num_rows()).ok();
+    let groups: Vec<u64> =
+        metadata.row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).collect();
+    if metadata.row_groups().iter().any(|group| group.total_byte_size() > PIECE_BYTES)
+        || expected != groups.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows))
+    {
+        let step = rows.min(rows_per_batch(&metadata));
+        let reader = reader(builder, &file, None, step)?;
+        let batches = typed::batches(index, file, schema, rows, expected, reader);
+        return Ok(Box::new(batches.map(|batch| Ok(Box::new(std::iter::once(Ok(batch?))) as Piece))));
+    }
+    let arrow = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())
+        .map_err(|error| typed::damaged(&file, error))?;
+    let mut before = 0;
+    Ok(Box::new(groups.into_iter().enumerate().map(move |(number, count)| {
+        let builder = Builder::new_with_metadata(file.open()?, arrow.clone());
+        let reader = reader(builder, &file, Some(number), rows)?;
+        let piece = typed::from(before, index, file.clone(), Arc::clone(&schema), rows, Some(count), reader);
+        before += count;
+        Ok(piece)
+    })))
+}
+
+fn reader(builder: Builder, file: &SourceFile, group: Option<usize>, step: usize) -> Result<ParquetRecordBatchReader> {
+    let mask = ProjectionMask::roots(builder.parquet_schema(), typed::projection(file));
+    typed::guarded(file, || {
+        let mut builder = builder.with_projection(mask).with_batch_size(step);
+        if let Some(group) = group {
+            builder = builder.with_row_groups(vec![group]);
+        }
+        builder.build().map_err(|error| typed::damaged(file, error))
+    })
 }
 
 fn open(file: &SourceFile) -> Result<Builder> {

@@ -104,6 +104,40 @@ impl Records {
         }
     }
 
+    /// Takes whole records off the front, as many as the window has: they can be read by themselves, on another thread.
+    pub(super) fn take(&mut self) -> Result<Option<Self>> {
+        loop {
+            self.input.consume(self.done.0);
+            self.line += self.done.1;
+            self.done = (0, 0);
+            let (bytes, at_end) = (self.input.bytes(), self.input.at_end());
+            if bytes.is_empty() && at_end {
+                return Ok(None);
+            }
+            let returns = self.returns.unwrap_or(true);
+            let whole = match at_end {
+                true => bytes.len(),
+                false => whole_records(bytes, self.delimiter, self.quote, returns, &mut self.fields),
+            };
+            if whole == 0 {
+                self.input.grow(self.line)?;
+                continue;
+            }
+            let lines = line_breaks(&bytes[..whole], returns);
+            let taken = Self {
+                input: self.input.take(whole),
+                delimiter: self.delimiter,
+                quote: self.quote,
+                returns: self.returns,
+                fields: Vec::new(),
+                line: self.line,
+                done: (0, 0),
+            };
+            self.line += lines;
+            return Ok(Some(taken));
+        }
+    }
+
     /// Lets [`Self::next`] give the record again that it gave last.
     pub(super) fn back(&mut self) {
         self.done = (0, 0);
@@ -221,6 +255,28 @@ fn split(bytes: &[u8], at_end: bool, delimiter: u8, quote: u8, returns: bool, fi
     }
 }
 
+/// How many bytes the whole records take that `bytes` begin with. Where there is no quote, each line is one; only records with
+/// quotes are split to find their end.
+fn whole_records(bytes: &[u8], delimiter: u8, quote: u8, returns: bool, fields: &mut Vec<Span>) -> usize {
+    let mut whole = 0;
+    loop {
+        let rest = &bytes[whole..];
+        let last_line = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if !returns {
+            // Whether there is one is found faster than where it is.
+            if !rest.contains(&quote) {
+                return whole + last_line(rest);
+            }
+            let quoted = rest.iter().position(|byte| *byte == quote).unwrap_or(rest.len());
+            whole += last_line(&rest[..quoted]);
+        }
+        match split(&bytes[whole..], false, delimiter, quote, returns, fields) {
+            Split::Cut => return whole,
+            Split::Record { next, .. } => whole += next,
+        }
+    }
+}
+
 /// Whether a line ends at a line feed or carriage return.
 enum Ending {
     /// Not known before the next byte is.
@@ -245,7 +301,9 @@ fn line_ending(bytes: &[u8], at: usize, at_end: bool, returns: bool) -> Ending {
 
 /// How many lines end in `bytes`.
 fn line_breaks(bytes: &[u8], returns: bool) -> u64 {
-    let feeds = bytes.split(|byte| *byte == b'\n').count() - 1;
+    // So many at a time that a byte holds their number: this is counted in vectors.
+    let feeds = |part: &[u8]| usize::from(part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
+    let feeds = bytes.chunks(255).map(feeds).sum::<usize>();
     let lone = |index: usize| bytes[index] == b'\r' && bytes.get(index + 1) != Some(&b'\n');
     let returns = if returns { (0..bytes.len()).filter(|index| lone(*index)).count() } else { 0 };
     (feeds + returns) as u64

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringBuilder};
+use arrow::array::{Array, ArrayRef, StringBuilder};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
@@ -63,7 +63,13 @@ impl Stretch {
         }
         self.bytes = 0;
         let lines = std::mem::take(&mut self.lines);
-        let columns = self.columns.iter_mut().map(|column| Arc::new(column.finish()) as ArrayRef).collect();
+        let whole = |column: &mut StringBuilder| -> ArrayRef {
+            let mut array = column.finish();
+            // What a builder grew to is up to twice what is in it, and these are kept.
+            array.shrink_to_fit();
+            Arc::new(array)
+        };
+        let columns = self.columns.iter_mut().map(whole).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
         Ok(Some(Batch { file: self.file, lines, rows, malformed: std::mem::take(&mut self.malformed) }))

@@ -12,7 +12,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::text::BATCH_BYTES;
-use super::{Batch, FileBatches, Malformed, SourceFile};
+use super::{Batch, Malformed, Piece, SourceFile};
 use crate::error::{Error, Result};
 
 /// The type of a column's values, whatever dictionary, view or run-length is around them.
@@ -53,8 +53,21 @@ pub(super) fn batches(
     rows: usize,
     expected: Option<u64>,
     reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
-) -> FileBatches {
-    Box::new(Rows { index, file, schema, limit: rows, expected, reader, read: 0, pending: None })
+) -> Piece {
+    from(0, index, file, schema, rows, expected, reader)
+}
+
+/// The same of a part of the file, which has `before` rows in front of it.
+pub(super) fn from(
+    before: u64,
+    index: usize,
+    file: SourceFile,
+    schema: SchemaRef,
+    rows: usize,
+    expected: Option<u64>,
+    reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+) -> Piece {
+    Box::new(Rows { index, file, schema, limit: rows, expected, reader, before, read: 0, pending: None })
 }
 
 struct Rows<R> {
@@ -65,6 +78,7 @@ struct Rows<R> {
     limit: usize,
     expected: Option<u64>,
     reader: R,
+    before: u64,
     /// How many rows have been handed over.
     read: u64,
     /// What the reader gave and is not handed over yet, and how many rows of it go into one batch.
@@ -135,9 +149,9 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
     }
 
     fn hand_over(&mut self, batch: &RecordBatch) -> Result<Batch> {
-        let first = self.read + 1;
+        let first = self.before + self.read + 1;
         self.read += batch.num_rows() as u64;
-        let lines = first..=self.read;
+        let lines = first..=self.before + self.read;
         let faults = with_nul(batch);
         if faults.is_empty() {
             return Ok(Batch { file: self.index, lines: lines.collect(), rows: batch.clone(), malformed: Vec::new() });

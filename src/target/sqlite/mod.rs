@@ -387,6 +387,10 @@ impl Target for SqliteTarget {
         let schema = Arc::new(Schema::new(fields));
         let asked: Vec<String> = (0..lookup.match_on.len()).map(|at| format!("k{at}")).collect();
         let fault = self.fault("cannot look up in");
+        let empty = format!("SELECT NOT EXISTS (SELECT 1 FROM main.{place})");
+        if connection.query_row(&empty, [], |row| row.get(0)).map_err(&fault)? {
+            return Ok(Vec::new());
+        }
         connection
             .execute_batch(&format!(
                 "DROP TABLE IF EXISTS temp.asked; CREATE TEMP TABLE asked (_id INTEGER, {})",

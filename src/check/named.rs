@@ -1,0 +1,172 @@
+//! Rows that others refer to by a text: which row does each of them mean.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+
+use super::references::{MISSING, scatter};
+use crate::engine::{Engine, Hashes, Mask, Rows, RowsTable, SEVERAL, Space, fold, ident};
+use crate::error::{Error, Result};
+
+/// Rows by the texts of a column. No two of them, beside those in `without`, have the same.
+pub(super) struct Named<'a> {
+    pub(super) rows: &'a Arc<Rows>,
+    pub(super) column: &'a str,
+    pub(super) without: &'a Mask,
+}
+
+impl Named<'_> {
+    /// Writes into `targets`, by row of `from`, the row that its text in `column` names, where there is one. The others stay as they are.
+    ///
+    /// Hashes say which row it could be, the texts whether it is; only what has the same hash without being the same is joined by SQL.
+    pub(super) async fn find(
+        &self,
+        engine: &Engine,
+        from: &Arc<Rows>,
+        column: &str,
+        targets: &mut [u32],
+    ) -> Result<()> {
+        let all = Mask::default();
+        let limits = engine.limits();
+        let (ours, theirs) = (place(self.rows, self.column)?, place(from, column)?);
+        let named = Hashes::new(self.rows, &[ours], self.without, limits);
+        let naming = Hashes::new(from, &[theirs], &all, limits);
+        self.look(engine, &named, &naming, (from, theirs), targets).await
+    }
+
+    async fn look(
+        &self,
+        engine: &Engine,
+        named: &Hashes<'_>,
+        naming: &Hashes<'_>,
+        (from, column): (&Arc<Rows>, usize),
+        targets: &mut [u32],
+    ) -> Result<()> {
+        let mut unsure = Mask::default();
+        naming.partners(named, |row, partner| match partner {
+            SEVERAL => {
+                unsure.insert(row);
+            }
+            partner => targets[row as usize] = partner,
+        })?;
+        for row in self.mistaken(engine, from, column, targets)? {
+            targets[row as usize] = MISSING;
+            unsure.insert(row);
+        }
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        let name = from.schema().field(column).name().clone();
+        let others = Arc::new(unsure.inverted(from.count()));
+        engine.register(Space::Internal, "naming", RowsTable::new(from.clone(), others, |other| other == name))?;
+        let without = Arc::new(self.without.clone());
+        engine.register(
+            Space::Internal,
+            "named",
+            RowsTable::new(self.rows.clone(), without, |name| name == self.column),
+        )?;
+        let sql = format!(
+            "SELECT c._row, p._row AS named FROM internal.naming c JOIN internal.named p ON p.{} = c.{}",
+            ident(self.column),
+            ident(&name)
+        );
+        engine.for_each(&sql, |batch| scatter(batch, targets, 0)).await
+    }
+
+    /// The rows whose text is not that of the row found for them. As many of these rows' texts as an eighth of the memory holds are
+    /// looked at in one pass.
+    fn mistaken(&self, engine: &Engine, from: &Arc<Rows>, column: usize, targets: &[u32]) -> Result<Vec<u32>> {
+        let limits = engine.limits();
+        let own = place(self.rows, self.column)?;
+        let firsts: Vec<u32> = self.rows.stretches().map(|(first, _)| first).collect();
+        let naming: Vec<(u32, usize)> = from.stretches().collect();
+        let mut mistaken = Vec::new();
+        let mut next = 0;
+        while next < firsts.len() {
+            let (begin, mut bytes, mut texts) = (next, 0, Vec::<ArrayRef>::new());
+            while next < firsts.len() && (texts.is_empty() || bytes < limits.memory / 8) {
+                let array = self.rows.batch(next, &[own])?.column(0).clone();
+                bytes += array.get_buffer_memory_size();
+                texts.push(array);
+                next += 1;
+            }
+            let known: Vec<_> = texts.iter().map(AsArray::as_string::<i32>).collect();
+            let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(MISSING));
+            let found = fold(limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
+                let (first, count) = naming[at];
+                let targets = &targets[first as usize..first as usize + count];
+                if !targets.iter().any(|target| (firsts[0]..end).contains(target)) {
+                    return Ok(());
+                }
+                let batch = from.batch(at, &[column])?;
+                let texts = batch.column(0).as_string::<i32>();
+                for (row, target) in targets.iter().enumerate().filter(|(_, target)| (firsts[0]..end).contains(*target))
+                {
+                    let batch = firsts.partition_point(|first| first <= target) - 1;
+                    if texts.value(row) != known[batch].value((target - firsts[batch]) as usize) {
+                        found.push(first + row as u32);
+                    }
+                }
+                Ok(())
+            })?;
+            mistaken.extend(found.into_iter().flatten());
+        }
+        Ok(mistaken)
+    }
+}
+
+fn place(rows: &Rows, column: &str) -> Result<usize> {
+    rows.schema().index_of(column).map_err(|_| Error::internal(format!("no column `{column}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::{RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::super::references::NOTHING;
+    use super::*;
+    use crate::engine::Limits;
+
+    fn rows(engine: &Engine, texts: &[Option<String>]) -> Arc<Rows> {
+        let schema = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8, true)]));
+        let mut writer = engine.rows(schema.clone());
+        for part in texts.chunks(7) {
+            let texts: ArrayRef = Arc::new(StringArray::from_iter(part));
+            writer.write(&RecordBatch::try_new(schema.clone(), vec![texts]).unwrap()).unwrap();
+        }
+        writer.finish()
+    }
+
+    #[tokio::test]
+    async fn each_row_finds_the_row_it_names_whatever_hashes_collide_and_however_little_memory_there_is() {
+        let ours: Vec<_> = (0..300).map(|row| (row % 50 != 3).then(|| format!("k{}", row % 250))).collect();
+        let theirs: Vec<_> = (0..500).map(|row| (row % 9 != 0).then(|| format!("k{}", row * 7 % 400))).collect();
+        let mut repeated = Mask::default();
+        (250..300).for_each(|row| assert!(repeated.insert(row)));
+        let meant: HashMap<&String, u32> = (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
+        let expected: Vec<u32> = theirs
+            .iter()
+            .map(|text| text.as_ref().map_or(NOTHING, |text| meant.get(text).copied().unwrap_or(MISSING)))
+            .collect();
+        for memory in [800, 1 << 30] {
+            for bits in [u64::MAX, 0xC000_0000_0000_0003, 0] {
+                let engine = Engine::try_new(Limits { memory: 1 << 30, threads: 2, batch_rows: 8 }).unwrap();
+                let limits = Limits { memory, ..engine.limits() };
+                let (named, naming) = (rows(&engine, &ours), rows(&engine, &theirs));
+                let mut targets: Vec<u32> =
+                    theirs.iter().map(|text| if text.is_some() { MISSING } else { NOTHING }).collect();
+                let all = Mask::default();
+                let this = Named { rows: &named, column: "t", without: &repeated };
+                let (left, right) = (
+                    Hashes::new(&named, &[0], &repeated, limits).weakened(bits),
+                    Hashes::new(&naming, &[0], &all, limits).weakened(bits),
+                );
+                this.look(&engine, &left, &right, (&naming, 0), &mut targets).await.unwrap();
+                assert_eq!(targets, expected, "{memory} {bits:x}");
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! Which rows could have the same values: those whose values have the same hash.
+//!
+//! A row is eight bytes here, half of them its hash and half its number, in one of 256 buckets that the rest of the hash chooses; so
+//! a bucket fits into a processor's cache when it is sorted, and threads share the work by buckets. Where all buckets together
+//! would take too much memory, the rows are read once for each part of them:
+//!
+//! ```text
+//! rows ──hash──► bucket 0   a3…│row 7   a3…│row 91   e0…│row 4     rows 7 and 91 could be equal, row 4 is like no other
+//!                bucket 1   …
+//! ```
+//!
+//! Rows with equal values always have equal hashes. The other way round is up to whoever asks: to look at the values.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+use datafusion::common::hash_utils::{RandomState, create_hashes};
+
+use super::{Limits, Mask, Rows};
+use crate::error::{Error, Result};
+
+const BUCKETS: usize = 256;
+
+/// What is said of a row that could have several partners.
+pub const SEVERAL: u32 = u32::MAX;
+
+/// Rows to be told apart by some of their columns. Those with a NULL among them take no part.
+#[derive(Debug, Clone)]
+pub struct Hashes<'a> {
+    rows: &'a Rows,
+    /// The columns, and whether the case of ASCII letters counts.
+    columns: Vec<(usize, bool)>,
+    without: &'a Mask,
+    limits: Limits,
+    /// Those bits of the hashes that count.
+    bits: u64,
+}
+
+/// By bucket, the entries that each thread found.
+type Buckets = Vec<Mutex<Vec<Vec<u64>>>>;
+
+impl<'a> Hashes<'a> {
+    /// The rows that are not in `without`, by these columns.
+    pub fn new(rows: &'a Rows, columns: &[usize], without: &'a Mask, limits: Limits) -> Self {
+        let columns = columns.iter().map(|column| (*column, true)).collect();
+        Self { rows, columns, without, limits, bits: u64::MAX }
+    }
+
+    /// The case of ASCII letters does not count in columns of these names.
+    #[must_use]
+    pub fn ignoring_case(mut self, names: &[String]) -> Self {
+        for (column, counts) in &mut self.columns {
+            *counts = !names.contains(self.rows.schema().field(*column).name());
+        }
+        self
+    }
+
+    /// Only these bits of the hashes count.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn weakened(self, bits: u64) -> Self {
+        Self { bits, ..self }
+    }
+
+    /// The rows whose hash another row has.
+    ///
+    /// # Errors
+    /// Where the work folder cannot be read.
+    pub fn repeated(&self) -> Result<Mask> {
+        let mut repeated = Mask::default();
+        for part in parts(self.rows.count() as usize, self.limits) {
+            let buckets = self.collect(part)?;
+            let found = fold(self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
+                let entries = sorted(&buckets[at]);
+                for group in entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1) {
+                    found.extend(group.iter().map(|entry| row(*entry)));
+                }
+                Ok(())
+            })?;
+            for row in found.into_iter().flatten() {
+                repeated.insert(row);
+            }
+        }
+        Ok(repeated)
+    }
+
+    /// Hands each row over that has a partner in `others` by its hash, with the partner; [`SEVERAL`] where it has more than one.
+    ///
+    /// # Errors
+    /// Where the work folder cannot be read.
+    pub fn partners(&self, others: &Self, mut each: impl FnMut(u32, u32)) -> Result<()> {
+        for part in parts(self.rows.count() as usize + others.rows.count() as usize, self.limits) {
+            let (theirs, ours) = (others.collect(part.clone())?, self.collect(part)?);
+            let found = fold(self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
+                let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
+                let mut next = 0;
+                for entry in &mut ours {
+                    while theirs.get(next).is_some_and(|other| hash(*other) < hash(*entry)) {
+                        next += 1;
+                    }
+                    let same = |at: usize| theirs.get(at).filter(|other| hash(**other) == hash(*entry));
+                    *entry = match (same(next), same(next + 1)) {
+                        (None, _) => u64::MAX,
+                        (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
+                        (Some(_), Some(_)) => u64::from(SEVERAL) << 32 | u64::from(row(*entry)),
+                    };
+                }
+                ours.retain(|entry| *entry != u64::MAX);
+                found.push(ours);
+                Ok(())
+            })?;
+            for entry in found.into_iter().flatten().flatten() {
+                each(row(entry), (entry >> 32) as u32);
+            }
+        }
+        Ok(())
+    }
+
+    /// The entries of some buckets.
+    fn collect(&self, part: Range<usize>) -> Result<Buckets> {
+        let columns: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
+        let stretches: Vec<(u32, usize)> = self.rows.stretches().collect();
+        let state = RandomState::default();
+        let threads = fold(self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
+            found.resize(part.len(), Vec::new());
+            let (first, count) = stretches[at];
+            if self.without.count_in(first, count) == count {
+                return Ok(());
+            }
+            let mut arrays = self.rows.batch(at, &columns)?.columns().to_vec();
+            for (array, (_, case_counts)) in arrays.iter_mut().zip(&self.columns) {
+                if !case_counts && *array.data_type() == DataType::Utf8 {
+                    *array = folded(array);
+                }
+            }
+            let mut hashes = vec![0; count];
+            create_hashes(&arrays, &state, &mut hashes)?;
+            let nulls = arrays.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
+            let without = (!self.without.is_empty()).then(|| self.without.slice(first, count));
+            for (at, hash) in hashes.into_iter().enumerate() {
+                let absent = nulls.as_ref().is_some_and(|nulls| nulls.is_null(at))
+                    || without.as_ref().is_some_and(|without| without.value(at));
+                let hash = spread(hash) & self.bits;
+                let bucket = (hash >> 56) as usize;
+                if !absent && part.contains(&bucket) {
+                    found[bucket - part.start].push(hash << 32 | (u64::from(first) + at as u64));
+                }
+            }
+            Ok(())
+        })?;
+        let mut buckets: Vec<Vec<Vec<u64>>> = (0..part.len()).map(|_| Vec::with_capacity(threads.len())).collect();
+        for (bucket, entries) in threads.into_iter().flat_map(|thread| thread.into_iter().enumerate()) {
+            buckets[bucket].push(entries);
+        }
+        Ok(buckets.into_iter().map(Mutex::new).collect())
+    }
+}
+
+/// Which buckets are looked at together, so that `rows` entries take an eighth of the memory at most.
+fn parts(rows: usize, limits: Limits) -> impl Iterator<Item = Range<usize>> {
+    // A vector that grows has room for half as much again, and what is found takes as much once more.
+    let parts = (rows * 8 * 2).div_ceil((limits.memory / 8).max(1)).clamp(1, BUCKETS);
+    (0..parts).map(move |part| BUCKETS * part / parts..BUCKETS * (part + 1) / parts)
+}
+
+/// Takes a bucket's entries, in order.
+fn sorted(bucket: &Mutex<Vec<Vec<u64>>>) -> Vec<u64> {
+    let mut lists = std::mem::take(&mut *bucket.lock().unwrap_or_else(PoisonError::into_inner)).into_iter();
+    let mut entries = lists.next().unwrap_or_default();
+    lists.for_each(|list| entries.extend(list));
+    entries.sort_unstable();
+    entries
+}
+
+fn hash(entry: u64) -> u32 {
+    (entry >> 32) as u32
+}
+
+fn row(entry: u64) -> u32 {
+    entry as u32
+}
+
+/// Lets each bit of a hash depend on all of them: the engine's own are made for speed.
+fn spread(hash: u64) -> u64 {
+    let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash ^ (hash >> 29)
+}
+
+fn folded(texts: &ArrayRef) -> ArrayRef {
+    let texts = texts.as_string::<i32>().iter().map(|text| text.map(str::to_ascii_lowercase));
+    Arc::new(texts.collect::<StringArray>())
+}
+
+/// Shares the numbers below `count` among threads, each with a state of its own: gives the states.
+///
+/// # Errors
+/// The first that `work` gives.
+pub fn fold<S: Default + Send>(
+    threads: usize,
+    count: usize,
+    work: impl Fn(&mut S, usize) -> Result<()> + Sync,
+) -> Result<Vec<S>> {
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut state = S::default();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            if at >= count {
+                return Ok(state);
+            }
+            work(&mut state, at)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(run)).collect();
+        let own = run();
+        let others =
+            others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::internal("a thread died"))));
+        std::iter::once(own).chain(others).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::{Int64Array, RecordBatch};
+    use arrow::datatypes::{Field, Schema};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::Engine;
+
+    fn rows(engine: &Engine, values: &[Option<String>], step: usize) -> Arc<Rows> {
+        let fields = vec![Field::new("t", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
+        let schema = Arc::new(Schema::new(fields));
+        let mut writer = engine.rows(schema.clone());
+        for part in values.chunks(step.max(1)) {
+            let texts: ArrayRef = Arc::new(StringArray::from_iter(part));
+            let lengths = part.iter().map(|text| text.as_ref().map(|text| text.len() as i64));
+            let numbers: ArrayRef = Arc::new(lengths.collect::<Int64Array>());
+            writer.write(&RecordBatch::try_new(schema.clone(), vec![texts, numbers]).unwrap()).unwrap();
+        }
+        writer.finish()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn rows_with_equal_values_are_always_found_whatever_the_hash_and_the_memory(
+            values in prop::collection::vec(prop::option::weighted(0.9, "[abAB]{0,3}"), 0..200),
+            others in prop::collection::vec(prop::option::weighted(0.9, "[abAB]{0,3}"), 0..40),
+            out in prop::collection::vec(any::<bool>(), 200),
+            step in 1_usize..50,
+            bits in prop::sample::select(vec![u64::MAX, 0xFF00_0000_0000_0001, 0]),
+            memory in prop::sample::select(vec![64_usize, 4096, 1 << 30]),
+            threads in 1_usize..4,
+        ) {
+            let engine = Engine::try_new(Limits { memory, threads, batch_rows: 8 }).unwrap();
+            let limits = engine.limits();
+            let (ours, theirs) = (rows(&engine, &values, step), rows(&engine, &others, step));
+            let mut without = Mask::default();
+            (0..values.len()).filter(|row| out[*row]).for_each(|row| { without.insert(row as u32); });
+            let hashes = Hashes::new(&ours, &[0, 1], &without, limits).ignoring_case(&["t".to_owned()]).weakened(bits);
+            let repeated = hashes.repeated().unwrap();
+            let mut groups: HashMap<String, Vec<u32>> = HashMap::new();
+            for (row, value) in values.iter().enumerate().filter(|(row, _)| !out[*row]) {
+                if let Some(value) = value {
+                    groups.entry(value.to_ascii_lowercase()).or_default().push(row as u32);
+                }
+            }
+            let expected: Vec<u32> = groups.values().filter(|rows| rows.len() > 1).flatten().copied().collect();
+            prop_assert!(expected.iter().all(|row| repeated.contains(*row)));
+            prop_assert!(repeated.iter().all(|row| !out[row as usize] && values[row as usize].is_some()));
+            if bits == u64::MAX {
+                prop_assert_eq!(repeated.count(), expected.len());
+            }
+
+            let none = Mask::default();
+            let (ours, theirs) = (Hashes::new(&ours, &[0], &none, limits).weakened(bits), Hashes::new(&theirs, &[0], &none, limits).weakened(bits));
+            let mut found: HashMap<u32, u32> = HashMap::new();
+            ours.partners(&theirs, |row, partner| assert_eq!(found.insert(row, partner), None)).unwrap();
+            for (row, value) in values.iter().enumerate().filter_map(|(row, value)| Some((row as u32, value.as_ref()?))) {
+                let partners: Vec<_> = (0..others.len()).filter(|other| others[*other].as_ref() == Some(value)).collect();
+                match (partners.as_slice(), found.get(&row)) {
+                    ([], _) => {}
+                    ([one], Some(partner)) => prop_assert!(*partner == *one as u32 || *partner == SEVERAL),
+                    (_, partner) => prop_assert_eq!(partner, Some(&SEVERAL)),
+                }
+            }
+        }
+    }
+}
