@@ -9,6 +9,7 @@
 //! | 4 | [`report`] | what a run tells: text and JSON |
 //! | 3 | [`keys`] | new keys: offset, references, the key map |
 //! | 3 | [`check`] | SQL → violations → the verdict on every row |
+//! | 3 | [`draft`] | a live schema and delta files → a pipeline file to start from |
 //! | 2 | [`plan`] | pipeline file + catalog → plan: pure data |
 //! | 2 | [`safeguard`] | what must hold before anything is written: conversion mode, window |
 //! | 2 | [`source`] | delta files → batches with file and line |
@@ -22,6 +23,7 @@
 pub mod backup;
 pub mod check;
 pub mod cli;
+pub mod draft;
 pub mod engine;
 pub mod error;
 pub mod journal;

@@ -50,6 +50,8 @@ pub struct Examined {
     pub findings: Findings,
     /// What each reference resolves to.
     pub resolved: Vec<Resolved>,
+    /// By reference, how many rows refer to something that the delta does not have, where there is no target to ask.
+    pub elsewhere: Vec<u64>,
     /// Rows whose legacy key an earlier row has.
     repeated: Mask,
     /// Rows whose legacy key another row has.
@@ -155,6 +157,7 @@ pub async fn examine(
                 files: read.files,
                 findings: read.findings,
                 resolved: Vec::new(),
+                elsewhere: Vec::new(),
                 repeated: Mask::default(),
                 same_record: Mask::default(),
                 existing: Existing::default(),
@@ -210,6 +213,12 @@ impl Examination<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Says which check the next queries are for.
+    fn about(&self, at: usize, check: usize) {
+        let table = &self.plan.tables[at];
+        self.engine.about(&table.name, table.checks.get(check).map_or("", |check| check.name.as_str()));
     }
 
     /// The unique checks in production, of columns with or without references among them.

@@ -79,14 +79,22 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let reference = &table.references[which];
-        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: which })?;
         let column = reference.text_column();
+        self.about(at, table.check(|kind| *kind == CheckKind::Relationship { reference: which }).unwrap_or(usize::MAX));
         let mut targets = self.nothing_or_missing(at, &column)?;
         let (mut parents, mut found) = (0, self.no_values(reference));
         if let Some(parent) = reference.parent {
             parents = self.tables[parent].rows.count();
             found = self.in_delta(at, which, parent, &mut targets).await?;
         }
+        if self.catalog.guessed {
+            // Whether the key map or production has the others, nobody can tell.
+            let missing = targets.iter_mut().filter(|target| **target == MISSING);
+            self.tables[at].elsewhere.push(missing.map(|target| *target = NOTHING).count() as u64);
+            self.tables[at].resolved.push(Resolved { targets, parents, found });
+            return Ok(());
+        }
+        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: which })?;
         let offset = parents + found.len() as u32;
         let unresolved = self.find(at, which, offset, &mut targets).await?;
         let found = concat(&[&found, &unresolved.values])?;
@@ -320,6 +328,7 @@ impl Examination<'_> {
     ) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
+        self.about(at, check);
         let names: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         let there: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
         let (list, there) = (names.join(", "), there.join(" AND "));

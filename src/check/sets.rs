@@ -30,6 +30,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
+        self.about(at, check);
         let found = self.groups(at, &["_key".to_owned()], &[], &Mask::default()).await?;
         self.tables[at].repeated = self.duplicates(at, check, &found);
         let mut all = Mask::default();
@@ -47,6 +48,7 @@ impl Examination<'_> {
     /// Rows that share the values of a unique constraint; rows of one record were told apart by their legacy key before.
     pub(super) async fn unique(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
         let table = &self.plan.tables[at];
+        self.about(at, check);
         let Unique { columns, ignore_case, .. } = unique;
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
         let outside = self.outside(at, unique).await?;
@@ -159,7 +161,8 @@ impl Examination<'_> {
     pub(super) async fn key_map(&mut self, at: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
-        let check = number(table, &|kind| *kind == CheckKind::KeyMap)?;
+        let Some(check) = table.check(|kind| *kind == CheckKind::KeyMap) else { return Ok(()) };
+        self.about(at, check);
         let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
         let lookup = Lookup::new(Place::KeyMap(table.name.clone()), vec!["legacy_key".into()], give);
         let rows = &self.tables[at].rows;
@@ -185,6 +188,7 @@ impl Examination<'_> {
 
     /// Rows whose values production has already. A row that refers to a new row cannot be one of them.
     pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
+        self.about(at, check);
         let outside = self.outside(at, unique).await?;
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -252,6 +256,7 @@ impl Examination<'_> {
     pub(super) async fn query(&mut self, at: usize, check: usize, sql: &str) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
+        self.about(at, check);
         let mut rows = Mask::default();
         let named = |error: Error| {
             Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))

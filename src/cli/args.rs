@@ -36,6 +36,8 @@ const EXIT_CODES: &str = "Exit codes:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Make a pipeline file to start from, out of a live schema and the delta's files
+    Init(Init),
     /// Check the pipeline file, its SQL and the target's schema; shows every problem at once
     Check {
         /// The pipeline file
@@ -126,6 +128,9 @@ pub(super) enum Command {
     Explain {
         /// The pipeline file
         file: PathBuf,
+        /// Run the checks on the data, and show rows and time of each operator; writes nothing
+        #[arg(long)]
+        analyze: bool,
     },
     /// The key map's history
     Keymap {
@@ -150,6 +155,28 @@ pub(super) enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// The target whose schema is read: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`
+    #[arg(long, value_name = "URL", env = "PIPELINE_FROM", hide_env_values = true)]
+    pub(super) from: Option<String>,
+    /// The tables; by default those that the delta's files fit to, or all
+    #[arg(long, value_name = "TABLE", value_delimiter = ',')]
+    pub(super) tables: Vec<String>,
+    /// The schema of the live tables, where it is not the usual one
+    #[arg(long, value_name = "SCHEMA")]
+    pub(super) schema: Option<String>,
+    /// The folder of the delta's files: they are matched with tables and columns by name
+    #[arg(long, value_name = "DIR")]
+    pub(super) delta: Option<PathBuf>,
+    /// The file to write; by default it is printed
+    #[arg(short, long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+    /// Overwrite the file where it is there
+    #[arg(long)]
+    pub(super) force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -84,7 +84,7 @@ fn refuse_other(format: Format, path: &Path) -> Result<()> {
     }
 }
 
-fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
+pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::unreachable(format!("cannot write `{}`: {error}", path.display()))
         .hint("name a file in a folder that exists and has room")
 }

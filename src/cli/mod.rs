@@ -3,6 +3,7 @@
 mod args;
 mod explain;
 mod files;
+mod init;
 mod keymap;
 mod mode;
 mod progress;
@@ -12,7 +13,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -24,9 +25,9 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Listener, Silent};
 use crate::report::{self, Verdict};
 use crate::run::{self, Opened, Request, Session, Wish};
-use crate::spec;
+use crate::spec::{self, cover};
 use crate::target::Access;
-use args::{Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
+use args::{Color, Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
 use files::ReportFiles;
 use progress::{Interrupt, Watched};
 use tell::{count, json, print_error, say, tell};
@@ -68,7 +69,15 @@ pub fn main(cli: Cli) -> ExitCode {
 /// Tells what is wrong with the command line, or the help that was asked for, and gives the exit code.
 pub fn usage(error: &clap::Error) -> ExitCode {
     // A closed pipe is no reason to fail: there is nobody to tell.
-    let _told = error.print();
+    let text = error.render();
+    let color = match error.use_stderr() {
+        true => Color::Auto.enabled(&std::io::stderr()),
+        false => Color::Auto.enabled(&std::io::stdout()),
+    };
+    let text = if color { text.ansi().to_string() } else { text.to_string() };
+    let text = cover(&text);
+    let _told =
+        if error.use_stderr() { write!(std::io::stderr(), "{text}") } else { write!(std::io::stdout(), "{text}") };
     if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS }
 }
 
@@ -96,19 +105,24 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     let global = cli.global;
     global.check()?;
     match cli.command {
+        Command::Init(wanted) => init::init(wanted, global.target.as_ref()).await,
         Command::Check { file } => {
-            let (session, _) = open(&global, &file, Access::Read).await?;
+            let session = look(&global, &file).await?;
             let checks: usize = session.compiled.plan.tables.iter().map(|table| table.checks.len()).sum();
             let (tables, checks) = (count(session.compiled.plan.tables.len(), "table"), count(checks, "check"));
             say(&match global.output {
                 Output::Json => "{\"version\":1,\"problems\":[]}\n".to_owned(),
                 Output::Github => String::new(),
-                Output::Text => format!("{}: {tables}, {checks}, no problems\n", file.display()),
+                Output::Text => {
+                    let told = explain::checks(&session, global.verbose);
+                    let told = session.compiled.secrets.mask(&told);
+                    format!("{}: {tables}, {checks}, no problems\n\n{told}", file.display())
+                }
             })?;
             Ok(0)
         }
         Command::Validate { file, report } => {
-            let (session, _) = open(&global, &file, Access::Read).await?;
+            let session = look(&global, &file).await?;
             let files = ReportFiles::create(&report)?;
             let result = run::validate(&session, listener(&global).as_ref()).await;
             tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, None, global.output, files)
@@ -164,9 +178,14 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             tell(&kept.report, kept.journal.as_ref(), global.output, files)?;
             Ok(0)
         }
-        Command::Explain { file } => {
-            let (session, _) = open(&global, &file, Access::Read).await?;
-            say(&session.compiled.secrets.mask(&explain::text(&session)))?;
+        Command::Explain { file, analyze } => {
+            let session = look(&global, &file).await?;
+            let analysis = match analyze {
+                true => run::analyze::analyze(&session, listener(&global).as_ref()).await.map(Some),
+                false => Ok(None),
+            };
+            let analysis = analysis.map_err(|error| error.masked(&session.compiled.secrets))?;
+            say(&session.compiled.secrets.mask(&explain::text(&session, analysis.as_ref())))?;
             Ok(0)
         }
         Command::Keymap { command } => keymap::execute(&global, command).await,
@@ -193,6 +212,14 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// Opens a session that does without a target where none is named.
+async fn look(global: &Global, file: &Path) -> Result<Session> {
+    let interrupt = Interrupt::watch();
+    let session = Session::look(&global.request(file)).await?;
+    interrupt.removes(session.engine.work_folder());
+    Ok(session)
 }
 
 /// Opens a session; Ctrl-C ends the program from here on.

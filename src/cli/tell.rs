@@ -7,6 +7,7 @@ use super::files::ReportFiles;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
 use crate::report::{self, Report, Verdict, property, value, visible};
+use crate::spec::cover;
 
 /// Tells a report: on stdout, and into the files that were asked for. The exit code is its verdict.
 ///
@@ -62,15 +63,15 @@ pub(super) fn note(text: &str) {
 
 pub(super) fn print_error(error: &Error, color: bool, output: Output) {
     let said = match output {
-        Output::Github => say(&github_error(error)),
-        Output::Json => say(&json_error(error)),
+        Output::Github => say(&cover(&github_error(error))),
+        Output::Json => say(&cover(&json_error(error))),
         Output::Text => {
-            note(&text_error(error, color));
+            note(&cover(&text_error(error, color)));
             Ok(())
         }
     };
     if said.is_err() {
-        note(&text_error(error, color));
+        note(&cover(&text_error(error, color)));
     }
 }
 

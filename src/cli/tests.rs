@@ -155,7 +155,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     let clean = "ref,status,price,made\na,A,1,x\n";
     write(folder, "canary_source/item.csv", &format!("{clean}b,B,1,x\nc,A,1,z\nd,A,1,y\nbad,A,1,x\n\"cut,\n"));
     let session = open(folder, &CANARIES, Access::Write).await.unwrap();
-    assert_silent("explain", session.compiled.secrets.mask(&explain::text(&session)).as_bytes());
+    assert_silent("explain", session.compiled.secrets.mask(&explain::text(&session, None)).as_bytes());
     let report = run::run(&session, Wish::default(), &crate::journal::Silent).await.unwrap();
     assert_eq!((report.tables[0].inserted, report.tables[0].rejected), (1, 5));
     assert_silent("the report", crate::report::text(&report, None).as_bytes());

@@ -8,6 +8,7 @@ mod hashes;
 mod mask;
 mod message;
 mod rows;
+mod seen;
 mod spill;
 mod table;
 
@@ -36,6 +37,7 @@ pub use hashes::{Hashes, SEVERAL, fold};
 pub use mask::{Mask, Ranked};
 pub use message::Mistake;
 pub use rows::{Rows, RowsWriter};
+pub use seen::{Operator, Seen};
 pub use table::RowsTable;
 
 use crate::error::{Error, Result};
@@ -73,7 +75,8 @@ pub enum Space {
 }
 
 impl Space {
-    const fn schema(self) -> &'static str {
+    /// The name of its schema in SQL.
+    pub const fn schema(self) -> &'static str {
         match self {
             Self::Delta => "public",
             Self::Production => "production",
@@ -91,6 +94,7 @@ pub struct Engine {
     /// Holds the moment that expressions take for now.
     clock: SimplifyContext,
     moment: jiff::Timestamp,
+    notes: seen::Notes,
 }
 
 impl Engine {
@@ -132,7 +136,7 @@ impl Engine {
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
         let room = Arc::new(rows::Room::new(limits.memory / 8 * 3));
-        Ok(Self { context, limits, work, room, clock, moment })
+        Ok(Self { context, limits, work, room, clock, moment, notes: seen::Notes::default() })
     }
 
     /// What the engine may use.
@@ -217,6 +221,21 @@ impl Engine {
         Ok(format!("{}\n\n{physical}", logical.display_indent()))
     }
 
+    /// Notes what the queries from here on do, until [`Engine::noted`].
+    pub fn note(&self) {
+        self.notes.begin();
+    }
+
+    /// Says what the next queries are for.
+    pub fn about(&self, table: &str, check: &str) {
+        self.notes.about(table, check);
+    }
+
+    /// The queries that ran since [`Engine::note`].
+    pub fn noted(&self) -> Vec<Seen> {
+        self.notes.take()
+    }
+
     /// Runs a query; batches come in no particular order unless the query has one.
     ///
     /// # Errors
@@ -228,7 +247,10 @@ impl Engine {
             state.config_mut().options_mut().optimizer.prefer_hash_join = false;
         }
         let frame = SessionContext::new_with_state(state).sql_with_options(sql, query_only()).await?;
-        Ok(frame.execute_stream().await?)
+        let context = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await?;
+        self.notes.add(sql, &plan);
+        Ok(datafusion::physical_plan::execute_stream(plan, context)?)
     }
 
     /// Runs a query and hands each batch of its result to `each`.

@@ -173,7 +173,8 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
         }
         let computable = |condition: &Condition| builder.engine.expression(&condition.sql, known.schema).is_ok();
         if columns.iter().all(|name| known.sql(name).is_some()) && condition.is_none_or(computable) {
-            checks.push(unique(columns, ignore_case, condition, from(what)));
+            let origin = if builder.catalog.guessed { Origin::Always } else { from(what) };
+            checks.push(unique(columns, ignore_case, condition, origin));
         } else {
             let about = condition.map_or(String::new(), |condition| format!(" WHERE {}", condition.own));
             left.push(format!("{what} ({}){about}", columns.join(", ")));

@@ -117,6 +117,7 @@ impl Builder<'_> {
                 self.table.foreign_keys.iter().find(|key| key.to == spec.to && key.columns == [spec.column.clone()]);
             let give = match (declared.map(|key| key.to_columns.as_slice()), to.primary_key.as_slice()) {
                 (Some([column]), _) | (None, [column]) => column.clone(),
+                _ if self.catalog.guessed => spec.column.clone(),
                 _ => {
                     problems.add_with_hint(
                         inside("to"),
@@ -142,7 +143,7 @@ impl Builder<'_> {
 
     pub(super) fn key(&mut self, problems: &mut Problems) -> Key {
         let Some(spec) = &self.spec.key else {
-            if self.table.primary_key.is_empty() {
+            if self.table.primary_key.is_empty() && !self.catalog.guessed {
                 problems.add_with_hint(
                     self.at(vec![]),
                     format!("production's `{}` has no primary key", self.table.name),

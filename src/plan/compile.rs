@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::columns::Builder;
-use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, order, rows_of, select};
+use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, guess, order, rows_of, select};
 use crate::engine::{Engine, Space, list};
 use crate::path;
 use crate::source::Source;
@@ -51,7 +51,10 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     let mut slots: Vec<_> = tables.into_iter().map(Some).collect();
     let (tables, sources): (Vec<_>, Vec<_>) = order.into_iter().filter_map(|at| slots[at].take()).unzip();
     let mut plan = Plan { name: document.secrets.mask(&spec.name).into_owned(), tables };
-    link(&mut plan, spec, &mut problems);
+    link(&mut plan, spec, catalog, &mut problems);
+    if catalog.guessed {
+        plan.tables.iter_mut().for_each(guess::keep_to_the_delta);
+    }
     queries(&plan, catalog, engine, &mut problems).await;
     problems.mask(&document.secrets);
     if problems.is_empty() { Ok(Compiled { plan, sources, secrets: document.secrets.clone() }) } else { Err(problems) }
@@ -163,6 +166,7 @@ fn compile_table(
         references,
         checks: Vec::new(),
         left_to_production: Vec::new(),
+        unasked: Vec::new(),
         unfilled: std::mem::take(&mut builder.unfilled),
         duplicates: table.duplicates,
         existing: table.existing,
@@ -204,7 +208,7 @@ fn no_table(problems: &mut Problems, at: Path, name: &str, catalog: &Catalog) {
 }
 
 /// Connects references with the tables that are loaded in the same run.
-fn link(plan: &mut Plan, spec: &PipelineSpec, problems: &mut Problems) {
+fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut Problems) {
     let positions: BTreeMap<String, usize> =
         plan.tables.iter().enumerate().map(|(at, table)| (table.name.clone(), at)).collect();
     let parents: Vec<(String, Key, Vec<String>, usize)> = plan
@@ -242,7 +246,7 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, problems: &mut Problems) {
             }
             let has_it = matches!(key, Key::Assigned { column, .. } if *column == reference.give)
                 || computed.contains(&reference.give);
-            if !has_it {
+            if !has_it && !catalog.guessed {
                 problems.add_with_hint(
                     at,
                     format!(

@@ -6,6 +6,7 @@
 mod checks;
 mod columns;
 mod compile;
+mod guess;
 mod order;
 mod select;
 
@@ -14,6 +15,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use compile::{Compiled, compile};
+pub use guess::guess;
+pub use order::order;
 
 use crate::spec::{Duplicates, Existing, Path, Severity, StartRowNumber, Threshold};
 use crate::target::{CatalogTable, Condition, Destination, ForeignKey, Promise, Promised, TextKey};
@@ -57,6 +60,8 @@ pub struct Table {
     pub checks: Vec<Check>,
     /// Constraints that no check expresses: production has the last word on them.
     pub left_to_production: Vec<String>,
+    /// Checks that only a target could answer, where there is none.
+    pub unasked: Vec<String>,
     /// Columns of production that nothing fills: they get its default or stay NULL.
     pub unfilled: Vec<String>,
     /// Rows of the delta that are the same.

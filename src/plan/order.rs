@@ -2,7 +2,7 @@
 
 /// Sorts `0..count` so that each comes after all that `needs` gives for it, in the given order otherwise. Items on a cycle keep
 /// their order: that there is none is a rule of the pipeline file.
-pub(super) fn order(count: usize, needs: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+pub fn order(count: usize, needs: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
     let mut done: Vec<usize> = Vec::with_capacity(count);
     while done.len() < count {
         let left = || (0..count).filter(|item| !done.contains(item));

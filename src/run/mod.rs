@@ -1,6 +1,8 @@
 //! A run: the route from delta files to production rows. What comes before anything is written is here, the rest in `load`.
 
+pub mod analyze;
 pub mod backup;
+pub mod init;
 mod kept;
 pub mod keymap;
 mod load;
@@ -20,9 +22,11 @@ pub use rollback::rollback;
 pub use session::{Opened, Request, Session};
 
 use crate::check::{self, Examined, rejects};
+use crate::engine::list;
 use crate::error::Result;
 use crate::journal::{Listener, Step, Steps};
 use crate::keys;
+use crate::plan::Table;
 use crate::report::{Command, Judgement, PROGRAM, Report, TableReport, VERSION, Verdict, judge};
 use crate::target::LoadedFile;
 
@@ -93,6 +97,8 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
     warnings.extend(known.iter().map(|file| {
         format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
     }));
+    warnings
+        .extend(session.compiled.plan.tables.iter().zip(&examined).filter_map(|(table, found)| unasked(table, found)));
     let accepted: u64 = examined.iter().map(Examined::accepted).sum();
     let verdict = match (reasons.iter().all(Vec::is_empty), accepted) {
         (false, _) => Verdict::Failed,
@@ -133,6 +139,19 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         program: PROGRAM.to_owned(),
     };
     Ok(Found { report, examined, known })
+}
+
+/// What of a table was not checked, since there is no target to ask.
+fn unasked(table: &Table, found: &Examined) -> Option<String> {
+    let mut parts = Vec::new();
+    if !table.unasked.is_empty() {
+        parts.push(list(&table.unasked));
+    }
+    for (reference, rows) in table.references.iter().zip(&found.elsewhere).filter(|(_, rows)| **rows > 0) {
+        let rows = if *rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
+        parts.push(format!("`{}` of {rows}, whose `{}` is not in the delta", reference.column, reference.to));
+    }
+    (!parts.is_empty()).then(|| format!("`{}`: not checked without a target: {}", table.name, parts.join("; ")))
 }
 
 /// Writes the reject files, and notes in the report where they are.

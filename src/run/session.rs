@@ -8,10 +8,10 @@ use crate::backup::Place;
 use crate::check::Examined;
 use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
-use crate::plan::{Compiled, compile};
+use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
-use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec};
-use crate::target::{self, Access, Address, Catalog, LoadedFile, Preflight, Refusal, Stopped, Target};
+use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
+use crate::target::{self, Access, Address, Catalog, LoadedFile, Nowhere, Preflight, Refusal, Stopped, Target};
 
 /// Rows that an error names at most.
 const TOLD: usize = 10;
@@ -67,15 +67,35 @@ impl Opened {
     /// # Errors
     /// The problems of the pipeline file where it cannot be understood; or where the target cannot be opened.
     pub async fn open(request: &Request, access: Access) -> Result<Self> {
-        let document = spec::load(&request.file, &request.vars)?;
-        let secrets = document.secrets.clone();
-        Self::open_document(document, request, access).await.map_err(|error| error.masked(&secrets))
+        Self::open_or(request, access, Err(Nowhere::error())).await
     }
 
-    async fn open_document(mut document: Document, request: &Request, access: Access) -> Result<Self> {
+    /// The same, for what can do without a target: where none is named, `otherwise` stands in for it.
+    async fn open_or(request: &Request, access: Access, otherwise: Result<Nowhere>) -> Result<Self> {
+        let mut document = spec::load(&request.file, &request.vars)?;
+        let target = document.spec.as_ref().and_then(|spec| spec.target.as_ref()).map(|target| target.url.clone());
+        for url in request.target.iter().chain(&target) {
+            document.secrets.add_url(url);
+        }
+        let secrets = document.secrets.clone();
+        Self::open_document(document, request, access, otherwise).await.map_err(|error| error.masked(&secrets))
+    }
+
+    async fn open_document(
+        mut document: Document,
+        request: &Request,
+        access: Access,
+        otherwise: Result<Nowhere>,
+    ) -> Result<Self> {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
         let (settings, load, safeguards) = (spec.target.clone(), spec.load.clone(), spec.safeguards.clone());
+        let Some(settings) = settings.or_else(|| request.target.as_ref().map(TargetSpec::at)) else {
+            return match otherwise {
+                Err(_) if !document.problems.is_empty() => Err(document.problems.into()),
+                otherwise => Self::without_target(document, otherwise?).await,
+            };
+        };
         let (url, folder, shown) = match &request.target {
             Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
             None => {
@@ -103,6 +123,13 @@ impl Opened {
         };
         let catalog = target.catalog().await?;
         Ok(Self { document, target, catalog, safeguards, shown })
+    }
+
+    async fn without_target(document: Document, nowhere: Nowhere) -> Result<Self> {
+        let shown = "no target".to_owned();
+        let safeguards = Safeguards::try_new(&SafeguardsSpec::default(), &document.path, &shown)?;
+        let catalog = nowhere.catalog().await?;
+        Ok(Self { document, target: Arc::new(nowhere), catalog, safeguards, shown })
     }
 
     /// Where the key map is backed up, where the pipeline file says so.
@@ -158,6 +185,15 @@ impl Session {
         Self::prepare(Opened::open(request, access).await?, request, access, jiff::Timestamp::now()).await
     }
 
+    /// The same to look at the delta, with the target where one is named, and without where none is.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn look(request: &Request) -> Result<Self> {
+        let opened = Opened::open_or(request, Access::Read, Ok(Nowhere)).await?;
+        Self::prepare(opened, request, Access::Read, jiff::Timestamp::now()).await
+    }
+
     /// Compiles the plan of what was opened, with the moment that expressions take for now.
     ///
     /// # Errors
@@ -166,6 +202,7 @@ impl Session {
         let backup = opened.backup();
         let Opened { document, target, catalog, safeguards, shown } = opened;
         let engine = Engine::at(request.limits, moment)?;
+        let catalog = if catalog.guessed { guess(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let preflight =
@@ -328,7 +365,7 @@ fn without_defaults(text: &str) -> String {
     shown
 }
 
-fn without_password(url: &str) -> String {
+pub(super) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     // The last `@`, since one in the password may have been left unescaped; a query may hold secrets as well.
     let (user, place) = rest.rsplit_once('@').map_or((None, rest), |(user, place)| (Some(user), place));

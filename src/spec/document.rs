@@ -263,7 +263,7 @@ tables:
         let document = read(WHOLE);
         assert_eq!(problems(&document), [""; 0]);
         let spec = document.spec.unwrap();
-        assert_eq!(spec.target.url, "sqlite:demo.db");
+        assert_eq!(spec.target.unwrap().url, "sqlite:demo.db");
         assert_eq!(document.folder, FilePath::new("pipelines"));
         assert_eq!(parse(FilePath::new("d.yaml"), WHOLE.into(), &BTreeMap::new(), |_| None).folder, FilePath::new(""));
     }

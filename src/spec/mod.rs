@@ -21,5 +21,5 @@ pub use locate::Locations;
 pub use model::*;
 pub use problem::{Mark, Path, Problem, Problems};
 pub use schema::json_schema;
-pub use secrets::Secrets;
+pub use secrets::{Secrets, cover};
 pub use value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};

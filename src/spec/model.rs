@@ -19,8 +19,8 @@ pub struct PipelineSpec {
     pub version: u32,
     /// The pipeline's name: letters, digits, `-` and `_`. It names the run in the target and its reports.
     pub name: String,
-    /// Where the rows go.
-    pub target: TargetSpec,
+    /// Where the rows go. Left out, `check`, `validate` and `explain` tell what the delta alone can tell; all else needs it.
+    pub target: Option<TargetSpec>,
     /// What must hold before anything is written.
     #[serde(default)]
     pub safeguards: SafeguardsSpec,
@@ -52,6 +52,13 @@ pub struct TargetSpec {
     /// The schema where rows are proven before they go live; on SQLite a prefix of table names (`staging_account`).
     #[serde(default = "default_staging")]
     pub staging: String,
+}
+
+impl TargetSpec {
+    /// The target of a URL, with nothing else said.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), create_from: None, production: None, staging: default_staging() }
+    }
 }
 
 /// What makes a database: SQL is not the same everywhere.

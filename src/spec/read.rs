@@ -371,14 +371,14 @@ mod tests {
         let (read, problems) = read(&json!({}));
         assert_eq!(
             problems,
-            ["version", "name", "target", "tables"].map(|field| is(
+            ["version", "name", "tables"].map(|field| is(
                 "",
                 &format!("missing field `{field}`"),
                 &format!("add `{field}: …`")
             ))
         );
         assert!(read.spec.is_some());
-        assert!(read.stand_ins.contains(&path!["target"]), "{:?}", read.stand_ins);
+        assert!(read.stand_ins.contains(&path!["tables"]), "{:?}", read.stand_ins);
     }
 
     #[test]

@@ -7,6 +7,60 @@ use std::fmt;
 /// A value shorter than this is not masked: a `1` that came from the environment would make every text unreadable.
 const MIN_CHARS: usize = 4;
 
+/// Settings in a URL that are no secrets.
+const HARMLESS: [&str; 6] =
+    ["application_name", "connect_timeout", "mode", "sslmode", "sslrootcert", "target_session_attrs"];
+
+/// The text with the passwords of its URLs covered, byte by byte: whatever has a length or points to a column stays true.
+pub fn cover(text: &str) -> Cow<'_, str> {
+    let mut covered = String::new();
+    let mut done = 0;
+    for (at, _) in text.match_indices(":/") {
+        let from = at + text[at..].find(|char: char| !matches!(char, ':' | '/')).unwrap_or(text.len() - at);
+        let end = from
+            + text[from..]
+                .find(|char: char| char.is_whitespace() || matches!(char, '"' | '\'' | '`'))
+                .unwrap_or(text.len() - from);
+        let url = &text[from..end];
+        let password =
+            url.rfind('@').and_then(|host| url[..host].find(':').map(|colon| (from + colon + 1, from + host)));
+        let query = url.find('?').map(|query| (from + query + 1, end));
+        for (start, end) in [password, query].into_iter().flatten() {
+            if start < done {
+                continue;
+            }
+            covered.push_str(&text[done..start]);
+            covered.extend(std::iter::repeat_n('*', end - start));
+            done = end;
+        }
+    }
+    if done == 0 {
+        return Cow::Borrowed(text);
+    }
+    covered.push_str(&text[done..]);
+    Cow::Owned(covered)
+}
+
+/// A text with its `%41` as what they stand for.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = after.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
+        match hex.filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// The values that a pipeline file took from the environment or from `--var`.
 #[derive(Clone, Default)]
 pub struct Secrets {
@@ -17,6 +71,24 @@ impl Secrets {
     /// Adds a value; space around it is no part of it.
     pub fn add(&mut self, value: &str) {
         self.values.insert(value.trim().to_ascii_lowercase());
+    }
+
+    /// Adds what is secret in a URL: its password, and what its query holds beside well-known settings.
+    pub fn add_url(&mut self, url: &str) {
+        let Some((_, rest)) = url.split_once("://") else { return };
+        let mut secret = |value: &str| {
+            self.add(value);
+            self.add(&decoded(value));
+        };
+        if let Some((_, password)) = rest.rsplit_once('@').and_then(|(user, _)| user.split_once(':')) {
+            secret(password);
+        }
+        let query = rest.split_once('?').map_or("", |(_, query)| query);
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            if !HARMLESS.contains(&name) {
+                secret(value);
+            }
+        }
     }
 
     /// The text with `***` in place of each value of at least four characters. Values that overlap are masked as one. The case of
@@ -90,6 +162,26 @@ mod tests {
     fn short_values_and_other_texts_stay() {
         assert_eq!(secrets(&["", "1", "abc"]).mask("abc 1"), "abc 1");
         assert!(matches!(secrets(&["secret"]).mask("plain"), Cow::Borrowed("plain")));
+    }
+
+    #[test]
+    fn passwords_in_urls_are_covered_and_nothing_moves() {
+        for (text, meant) in [
+            ("url: postgres://me:secret@host/db # x", "url: postgres://me:******@host/db # x"),
+            ("`s3://key:se@cret@b` and 'postgres:/u:pw@h'", "`s3://key:*******@b` and 'postgres:/u:**@h'"),
+            ("postgres://h:5432/d?password=x", "postgres://h:5432/d?**********"),
+            ("postgres://me@host:5432/db", "postgres://me@host:5432/db"),
+            ("a: b, c://", "a: b, c://"),
+        ] {
+            assert_eq!(cover(text), meant);
+        }
+    }
+
+    #[test]
+    fn what_is_secret_in_a_url_is_masked() {
+        let mut secrets = Secrets::default();
+        secrets.add_url("postgres://me:p%40ssword@h/d?sslmode=require&token=abcdef");
+        assert_eq!(secrets.mask("p%40ssword p@ssword require abcdef me"), "*** *** require *** me");
     }
 
     #[test]

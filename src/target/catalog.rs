@@ -10,6 +10,8 @@ use super::form::Form;
 pub struct Catalog {
     /// The tables, sorted by name.
     pub tables: Vec<Arc<CatalogTable>>,
+    /// Whether nobody stated it: there is no target, and the tables are what the delta itself looks like.
+    pub guessed: bool,
 }
 
 impl Catalog {

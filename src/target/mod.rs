@@ -7,6 +7,7 @@ mod catalog;
 mod difference;
 mod form;
 mod mode;
+mod nowhere;
 pub mod postgres;
 mod rollback;
 pub mod sqlite;
@@ -25,6 +26,7 @@ pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Conditi
 use difference::different;
 pub use form::{Form, bytes, elements};
 pub use mode::{Ended, Mode, Period, Switch, shown};
+pub use nowhere::Nowhere;
 pub use rollback::{Holding, Obstacle, Survey, TakenBack};
 pub use table::ProductionTable;
 
@@ -372,9 +374,15 @@ pub trait Target: Send + Sync {
     /// table, where production has an index.
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
 
-    /// Reads columns of a production table, for user SQL that names it. What the filters leave out may be left out; what they
-    /// keep must come.
-    async fn scan(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>>;
+    /// Reads columns of a production table, for user SQL that names it: all rows, or any so many. What the filters leave out may
+    /// be left out; what they keep must come.
+    async fn scan(
+        &self,
+        table: &str,
+        columns: &[String],
+        filters: &[Filter],
+        limit: Option<usize>,
+    ) -> Result<Vec<RecordBatch>>;
 
     /// Which of these files, by table and hash, were loaded.
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;

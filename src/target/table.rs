@@ -90,7 +90,7 @@ impl TableProvider for ProductionTable {
         _: &dyn Session,
         projection: Option<&Vec<usize>>,
         filters: &[Expr],
-        _: Option<usize>,
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let projection: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema = Arc::new(self.schema.project(&projection)?);
@@ -98,7 +98,7 @@ impl TableProvider for ProductionTable {
         let filters: Vec<Filter> = filters.iter().filter_map(wanted).collect();
         let batches = self
             .target
-            .scan(&self.name, &columns, &filters)
+            .scan(&self.name, &columns, &filters, limit)
             .await
             .map_err(|error| DataFusionError::External(Box::new(error)))?;
         // Without columns only the number of rows counts.

@@ -8,8 +8,10 @@
     reason = "all of this is test code; clippy.toml allows these in #[test] functions only, not in their helpers"
 )]
 
+mod alone;
 mod backup;
 mod bad_input;
+mod canaries;
 #[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod chain;
 mod checks;
@@ -19,12 +21,15 @@ mod crash;
 mod damage;
 mod delta;
 mod dirt;
+mod explain;
 mod floors;
+mod init;
 #[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod invariants;
 mod keymap;
 mod live;
 mod mock;
+mod peer;
 mod postgres;
 mod production;
 mod property;

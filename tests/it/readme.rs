@@ -111,3 +111,17 @@ fn annotations_are_those_that_the_readme_tells() {
     let first: Vec<_> = ran.passes().stdout.lines().take(4).collect();
     assert_eq!(meant, first.join("\n"));
 }
+
+#[test]
+fn the_session_that_makes_a_pipeline_file_is_what_its_commands_print() {
+    let place = Place::samples_with_production();
+    let session = blocks("console").into_iter().find(|block| block.starts_with("$ pipeline init")).unwrap();
+    for part in session.split("$ pipeline ").skip(1) {
+        let (command, meant) = part.split_once('\n').unwrap();
+        let ran = place.pipeline(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(ran.passes().stdout.trim_end(), meant.trim_end(), "{command}");
+    }
+    let yaml = blocks("yaml").into_iter().find(|block| block.starts_with("  meter_read:\n    source:")).unwrap();
+    let made = place.text("pipelines/reads.yaml");
+    assert!(made.trim_end().ends_with(&yaml), "{made}");
+}

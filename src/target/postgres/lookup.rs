@@ -3,14 +3,15 @@
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
-use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::catalog::PgTable;
 use super::copy::{Destined, Wire, receive};
 use super::names::{Names, qualified};
 use super::types::PgType;
 use super::{PostgresTarget, readable};
-use crate::engine::{ident, literal};
+use crate::engine::{ident, literal, shown};
 use crate::error::{Error, Result};
 use crate::target::{Destination, Filter, Lookup, Place, Test};
 
@@ -19,11 +20,11 @@ const ASKED: &str = "pg_temp.asked";
 
 /// What one question is put as.
 pub(super) struct Question {
-    /// Makes the temporary table.
-    pub(super) table: String,
-    /// Its columns.
+    /// The columns of the keys, as SQL declares them.
+    declared: Vec<String>,
+    /// The same as they travel.
     pub(super) asked: Vec<Wire>,
-    /// The join.
+    /// The join with the temporary table of the keys.
     pub(super) join: String,
     /// What it gives.
     pub(super) given: Vec<Wire>,
@@ -80,7 +81,7 @@ impl PostgresTarget {
         // The condition is production's own, about its row alone.
         let place = if only.is_empty() { place } else { format!("(SELECT * FROM {place}{only})") };
         Ok(Some(Question {
-            table: format!("CREATE TEMPORARY TABLE asked ({}) ON COMMIT DROP", declared.join(", ")),
+            declared,
             asked,
             join: format!("SELECT {} FROM {ASKED} AS a JOIN {place} AS p ON {}", wanted.join(", "), on.join(" AND ")),
             given,
@@ -93,22 +94,46 @@ impl PostgresTarget {
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot look up", &error);
         // Inside a transaction that is never committed there is no BEGIN: a table of the last question is in the way.
-        session.batch_execute(&begin(&question, self.unfinished)).await.map_err(fault)?;
+        let begun = session.batch_execute(&begin(&question, self.unfinished)).await;
         let answer = async {
-            Destined { connector: &self.connector, table: ASKED, columns: &question.asked }
-                .send(&session, &keys)
-                .await?;
-            session.batch_execute(READY).await.map_err(fault)?;
-            let plan = session.simple_query(&format!("EXPLAIN (COSTS off) {}", question.join)).await.map_err(fault)?;
-            if plan.iter().any(reads_whole) {
-                session.batch_execute(NO_INDEX).await.map_err(fault)?;
+            match begun {
+                Ok(()) => {
+                    Destined { connector: &self.connector, table: ASKED, columns: &question.asked }
+                        .send(&session, &keys)
+                        .await?;
+                    session.batch_execute(&format!("{READY}; {BY_INDEX}")).await.map_err(fault)?;
+                    self.answer(&session, &question.join, &question.given).await
+                }
+                Err(error) if !self.unfinished && only_reads(&error) => {
+                    session.batch_execute("ROLLBACK").await.map_err(fault)?;
+                    let mut answers = Vec::new();
+                    for values in question.values(&keys) {
+                        // Each in a transaction of its own: whether an index answers is seen anew.
+                        session.batch_execute(&format!("BEGIN READ ONLY; {BY_INDEX}")).await.map_err(fault)?;
+                        let join = question.join.replacen(ASKED, &values, 1);
+                        answers.extend(self.answer(&session, &join, &question.given).await?);
+                        session.batch_execute("COMMIT").await.map_err(fault)?;
+                    }
+                    session.batch_execute("BEGIN").await.map_err(fault)?;
+                    Ok(answers)
+                }
+                Err(error) => Err(fault(error)),
             }
-            receive(&self.connector, &session, &question.join, &question.given).await
         };
         let answer = answer.await;
         let end = if self.unfinished { "" } else { "ROLLBACK" };
         session.batch_execute(end).await.map_err(fault)?;
         answer
+    }
+
+    /// What a join gives: by an index of production, or where there is none, by reading it once.
+    async fn answer(&self, client: &Client, join: &str, given: &[Wire]) -> Result<Vec<RecordBatch>> {
+        let fault = |error| self.connector.explain("cannot look up", &error);
+        let plan = client.simple_query(&format!("EXPLAIN (COSTS off) {join}")).await.map_err(fault)?;
+        if plan.iter().any(reads_whole) {
+            client.batch_execute(NO_INDEX).await.map_err(fault)?;
+        }
+        receive(&self.connector, client, join, given).await
     }
 
     /// Whether a table's key map has any rows: most have none when a delta is the first.
@@ -122,7 +147,13 @@ impl PostgresTarget {
         Ok(session.query_one(&sql, &[]).await.map_err(fault)?.get(0))
     }
 
-    pub(super) async fn read(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn read(
+        &self,
+        table: &str,
+        columns: &[String],
+        filters: &[Filter],
+        limit: Option<usize>,
+    ) -> Result<Vec<RecordBatch>> {
         let known = self.known().await?;
         let table = known.tables.get(table).ok_or_else(|| not_there(table))?;
         let all = wires(table);
@@ -138,7 +169,9 @@ impl PostgresTarget {
         }
         let conditions: Vec<_> = filters.iter().filter_map(|filter| condition(filter, &all)).collect();
         let only = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let query = format!("SELECT {} FROM {} AS p{only}", sql.join(", "), qualified(&table.schema, &table.name));
+        let limit = limit.map_or(String::new(), |rows| format!(" LIMIT {rows}"));
+        let query =
+            format!("SELECT {} FROM {} AS p{only}{limit}", sql.join(", "), qualified(&table.schema, &table.name));
         receive(&self.connector, &*self.session.lock().await, &query, &wanted).await
     }
 
@@ -159,9 +192,12 @@ impl PostgresTarget {
     }
 }
 
-/// Statistics for the join, and each key is looked up by an index of production: the cost follows the keys.
-const READY: &str = "SET LOCAL default_statistics_target = 10; ANALYZE pg_temp.asked;
-    SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+/// Statistics for the join: the cost follows the keys.
+const READY: &str = "SET LOCAL default_statistics_target = 10; ANALYZE pg_temp.asked";
+
+/// Each key is looked up by an index of production.
+const BY_INDEX: &str =
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
 
 /// Where no index answers, the table is read whole once, and not once a key.
 const NO_INDEX: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
@@ -189,7 +225,56 @@ fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {
 
 fn begin(question: &Question, unfinished: bool) -> String {
     let first = if unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "BEGIN" };
-    format!("{first}; {}", question.table)
+    format!("{first}; CREATE TEMPORARY TABLE asked ({}) ON COMMIT DROP", question.declared.join(", "))
+}
+
+/// Whether a session may make no temporary table: it has not the right, or may only read.
+fn only_reads(error: &tokio_postgres::Error) -> bool {
+    let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
+    error.code().is_some_and(|code| codes.contains(code))
+}
+
+/// Keys that go into the text of one question.
+const KEYS_IN_TEXT: usize = 5000;
+
+impl Question {
+    /// The keys as tables of literals, for a session that may make no table.
+    fn values(&self, keys: &[RecordBatch]) -> Vec<String> {
+        let names: Vec<_> = self.asked.iter().map(|column| ident(&column.name)).collect();
+        let typed = self.declared.iter().zip(&names).map(|(declared, name)| {
+            // `k0 text COLLATE "C"`: the name, its type, and how it is compared.
+            let declared = declared.split_once(' ').map_or("", |(_, declared)| declared);
+            let (sql, collation) = match declared.split_once(" COLLATE ") {
+                Some((sql, collation)) => (sql, format!(" COLLATE {collation}")),
+                None => (declared, String::new()),
+            };
+            format!("v.{name}::{sql}{collation} AS {name}")
+        });
+        let typed = typed.collect::<Vec<_>>().join(", ");
+        let pieces = keys.iter().flat_map(|keys| {
+            (0..keys.num_rows())
+                .step_by(KEYS_IN_TEXT)
+                .map(|first| keys.slice(first, KEYS_IN_TEXT.min(keys.num_rows() - first)))
+        });
+        let table = |keys: RecordBatch| {
+            let row = |row: usize| {
+                let values: Vec<_> = keys.columns().iter().map(|column| in_text(column.as_ref(), row)).collect();
+                format!("({})", values.join(", "))
+            };
+            let rows: Vec<_> = (0..keys.num_rows()).map(row).collect();
+            format!("(SELECT {typed} FROM (VALUES {}) AS v ({}))", rows.join(", "), names.join(", "))
+        };
+        pieces.map(table).collect()
+    }
+}
+
+/// A value as a literal that the server reads as the same.
+fn in_text(values: &dyn Array, row: usize) -> String {
+    if values.is_null(row) {
+        return "NULL".to_owned();
+    }
+    let prefix = if *values.data_type() == DataType::Binary { "\\x" } else { "" };
+    literal(&format!("{prefix}{}", shown(values, row)))
 }
 
 /// A text with its ASCII letters in lower case.

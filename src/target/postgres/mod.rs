@@ -304,8 +304,14 @@ impl Target for PostgresTarget {
         self.ask(lookup, keys).await
     }
 
-    async fn scan(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>> {
-        self.read(table, columns, filters).await
+    async fn scan(
+        &self,
+        table: &str,
+        columns: &[String],
+        filters: &[Filter],
+        limit: Option<usize>,
+    ) -> Result<Vec<RecordBatch>> {
+        self.read(table, columns, filters, limit).await
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {

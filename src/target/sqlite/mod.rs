@@ -425,7 +425,13 @@ impl Target for SqliteTarget {
         answer
     }
 
-    async fn scan(&self, table: &str, columns: &[String], filters: &[Filter]) -> Result<Vec<RecordBatch>> {
+    async fn scan(
+        &self,
+        table: &str,
+        columns: &[String],
+        filters: &[Filter],
+        limit: Option<usize>,
+    ) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let known =
@@ -439,12 +445,13 @@ impl Target for SqliteTarget {
         let conditions: Vec<_> = filters.iter().filter_map(condition).collect();
         let condition =
             if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
+        let limit = limit.map_or(String::new(), |rows| format!(" LIMIT {rows}"));
         if columns.is_empty() {
             fields.push(Field::new("_", DataType::Int64, false));
         }
         select(
             &connection,
-            &format!("SELECT {wanted} FROM main.{}{condition}", ident(table)),
+            &format!("SELECT {wanted} FROM main.{}{condition}{limit}", ident(table)),
             &Arc::new(Schema::new(fields)),
             &self.names,
         )

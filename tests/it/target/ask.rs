@@ -207,7 +207,7 @@ async fn the_key_map_is_asked_by_legacy_key_and_by_key(on: On) {
 
 async fn scan(target: &dyn Target, columns: &[&str], filters: &[(&str, Test)]) -> Vec<RecordBatch> {
     let filters = filters.iter().map(|(column, test)| Filter { column: (*column).to_owned(), test: test.clone() });
-    target.scan("item", &names(columns), &filters.collect::<Vec<_>>()).await.unwrap()
+    target.scan("item", &names(columns), &filters.collect::<Vec<_>>(), None).await.unwrap()
 }
 
 async fn a_scan_gives_the_columns_that_are_wanted(on: On) {

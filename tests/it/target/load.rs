@@ -488,7 +488,7 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
     for access in [Access::Read, Access::Write] {
         let target = live.open(access).await.unwrap();
         assert_eq!(target.catalog().await.unwrap().names(), ["item", "part"]);
-        assert_eq!(lines(&target.scan("item", &["id".into()], &[]).await.unwrap()), ["1"]);
+        assert_eq!(lines(&target.scan("item", &["id".into()], &[], None).await.unwrap()), ["1"]);
         let lookup = Lookup::new(Place::Production("item".into()), vec!["id".into()], vec!["name".into()]);
         let asked_ids = batch(vec![("_id", counted(0, 3)), ("k", numbers([1, 2, 3]))]);
         assert_eq!(lines(&target.lookup(&lookup, &[asked_ids]).await.unwrap()), ["0|there"]);
@@ -499,7 +499,7 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
     }
     load.commit().await.unwrap();
     let target = live.reader().await;
-    assert_eq!(lines(&target.scan("item", &["id".into()], &[]).await.unwrap()), ["1", "2", "3"]);
+    assert_eq!(lines(&target.scan("item", &["id".into()], &[], None).await.unwrap()), ["1", "2", "3"]);
     assert_eq!(target.runs().await.unwrap().len(), 1);
 }
 

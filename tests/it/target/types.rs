@@ -66,7 +66,7 @@ async fn values_of_every_type_come_back_as_they_went(on: On) {
     load(target.as_ref(), "r", &parts).await.unwrap();
     let as_meant = stream::iter([Ok(meant(&parts[0]))]).boxed();
     assert_eq!(target.compare(&item, as_meant).await.unwrap(), None);
-    let found = target.scan("item", &item.columns, &[]).await.unwrap();
+    let found = target.scan("item", &item.columns, &[], None).await.unwrap();
     assert_eq!(found[0].schema(), item.table.schema());
     assert_eq!(lines(&found), lines(&[batch(values())]));
     assert_eq!(
@@ -164,7 +164,7 @@ async fn names_may_be_anything(on: On) {
             Filter { column: name("Ä'ö"), test: Test::Text(">=", "b".into()) },
             Filter { column: name("a \"b\""), test: Test::Integer("<", 9) },
         ];
-        let found = target.scan(table, &[name("back\\slash"), name("select")], &filters).await.unwrap();
+        let found = target.scan(table, &[name("back\\slash"), name("select")], &filters, None).await.unwrap();
         assert_eq!(lines(&found), ["'|y"]);
         let lookup = Lookup::new(
             Place::Production(table.into()),

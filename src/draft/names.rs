@@ -1,0 +1,182 @@
+//! Names that mean the same: `ServicePoints`, `service_point` and `SERVICE-POINT_2025.csv`.
+
+/// Words that say what a file is, and nothing of what is in it.
+const FILE_WORDS: [&str; 12] =
+    ["delta", "export", "extract", "dump", "data", "new", "full", "part", "load", "file", "tbl", "table"];
+
+/// Words at the end of a name that make a key of it.
+const KEY_WORDS: [&str; 11] = ["id", "ref", "key", "no", "code", "legacy", "old", "ext", "fk", "uid", "uuid"];
+
+/// A name as its words: in lower case, in the singular, without digits at the end.
+pub(super) fn words(name: &str) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    let mut before = ' ';
+    for char in name.chars() {
+        let begins = !before.is_alphanumeric() || (before.is_lowercase() && char.is_uppercase());
+        if char.is_alphanumeric() {
+            match words.last_mut().filter(|_| !begins) {
+                Some(word) => word.extend(char.to_lowercase()),
+                None => words.push(char.to_lowercase().collect()),
+            }
+        }
+        before = char;
+    }
+    words.iter().map(|word| singular(word)).collect()
+}
+
+/// One word for words that mean the same.
+fn singular(word: &str) -> String {
+    match word {
+        "nr" | "num" | "number" | "numbers" => "no".into(),
+        "reference" | "refs" => "ref".into(),
+        "identifier" | "ids" => "id".into(),
+        "status" | "address" => word.into(),
+        _ => match word.strip_suffix("ies").filter(|stem| stem.chars().count() > 1) {
+            Some(stem) => format!("{stem}y"),
+            None => match word.strip_suffix("es").filter(|stem| stem.ends_with(['s', 'x', 'z', 'h'])) {
+                Some(stem) => stem.to_owned(),
+                None => {
+                    let stem = word.strip_suffix('s').filter(|stem| stem.chars().count() > 2 && !stem.ends_with('s'));
+                    stem.unwrap_or(word).to_owned()
+                }
+            },
+        },
+    }
+}
+
+/// The words of a file's name that tell its table: without its endings, numbers, dates and words such as `export`.
+pub(super) fn file_words(name: &str) -> Vec<String> {
+    let stem = name.split('.').next().unwrap_or_default();
+    let all = words(stem);
+    let mut telling: Vec<String> = all
+        .iter()
+        .map(|word| word.trim_end_matches(|char: char| char.is_ascii_digit()).to_owned())
+        .filter(|word| !word.is_empty() && !FILE_WORDS.contains(&word.as_str()))
+        .collect();
+    if telling.is_empty() {
+        telling = all;
+    }
+    telling
+}
+
+/// A name's words without those that make a key of it; all of them where nothing else is left.
+pub(super) fn stem(name: &str) -> Vec<String> {
+    let all = words(name);
+    let rest: Vec<String> = all.iter().filter(|word| !KEY_WORDS.contains(&word.as_str())).cloned().collect();
+    if rest.is_empty() { all } else { rest }
+}
+
+/// Whether a name ends as keys do.
+pub(super) fn is_key(name: &str) -> bool {
+    words(name).last().is_some_and(|word| KEY_WORDS.contains(&word.as_str()))
+}
+
+/// Whether a list of words is the beginning or the end of another one.
+pub(super) fn part_of(part: &[String], whole: &[String]) -> bool {
+    !part.is_empty() && part.len() < whole.len() && (whole.starts_with(part) || whole.ends_with(part))
+}
+
+/// How sure it is that two columns mean the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Alike {
+    /// They share a word: worth a look.
+    Word,
+    /// One is a part of the other.
+    Part,
+    /// The same words, or the table's name in front of one of them.
+    Words,
+    /// The same name but for case.
+    Case,
+    /// The same name.
+    Same,
+}
+
+/// How much a column of a source is like a column of a table; None where nothing is.
+pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
+    if source == column {
+        return Some(Alike::Same);
+    }
+    if source.eq_ignore_ascii_case(column) {
+        return Some(Alike::Case);
+    }
+    let (table, ours, theirs) = (words(table), words(source), words(column));
+    let without = |words: &[String]| -> Vec<String> {
+        words.strip_prefix(table.as_slice()).filter(|rest| !rest.is_empty()).unwrap_or(words).to_vec()
+    };
+    if ours == theirs || without(&ours) == without(&theirs) || ours.concat() == theirs.concat() {
+        Some(Alike::Words)
+    } else if part_of(&ours, &theirs) || part_of(&theirs, &ours) {
+        Some(Alike::Part)
+    } else {
+        let shares = without(&ours).iter().any(|word| without(&theirs).contains(word));
+        shares.then_some(Alike::Word)
+    }
+}
+
+/// How well a file's name fits a table's: 2 for the same words, 1 for a part of them.
+pub(super) fn fits(file: &[String], table: &str) -> u8 {
+    let table = words(table);
+    if *file == table || file.concat() == table.concat() {
+        2
+    } else if part_of(&table, file) || part_of(file, &table) {
+        1
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_their_words() {
+        for (name, meant) in [
+            ("ServicePoints", "service point"),
+            ("SERVICE_POINT", "service point"),
+            ("service-point", "service point"),
+            ("account_no", "account no"),
+            ("AccountNumber", "account no"),
+            ("companies", "company"),
+            ("addresses", "address"),
+            ("status", "status"),
+            ("bus", "bus"),
+            ("Größe_m2", "größe m2"),
+            ("__", ""),
+        ] {
+            assert_eq!(words(name).join(" "), meant, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_tells_its_table_without_dates_numbers_and_endings() {
+        for (name, meant) in [
+            ("person-1.csv", "person"),
+            ("Export_Accounts_2025-11-30.csv.gz", "account"),
+            ("reads-2025-11.csv", "read"),
+            ("delta.csv", "delta"),
+            ("20251130.csv", "20251130"),
+        ] {
+            assert_eq!(file_words(name).join(" "), meant, "{name}");
+        }
+        assert_eq!(fits(&file_words("accounts.csv"), "account"), 2);
+        assert_eq!(fits(&file_words("reads-1.csv"), "meter_read"), 1);
+        assert_eq!(fits(&file_words("persons.csv"), "account"), 0);
+    }
+
+    #[test]
+    fn columns_are_more_or_less_alike() {
+        for (source, column, meant) in [
+            ("status", "status", Some(Alike::Same)),
+            ("STATUS", "status", Some(Alike::Case)),
+            ("AccountStatus", "status", Some(Alike::Words)),
+            ("account_nr", "account_no", Some(Alike::Words)),
+            ("birthdate", "birth_date", Some(Alike::Words)),
+            ("name", "last_name", Some(Alike::Part)),
+            ("bill_month", "bill_cycle", Some(Alike::Word)),
+            ("title", "person_type", None),
+        ] {
+            assert_eq!(alike(source, column, "account"), meant, "{source} {column}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What queries did, operator by operator: noted where somebody wants to see it.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use datafusion::physical_plan::{ExecutionPlan, displayable};
+
+/// A query that ran.
+#[derive(Debug)]
+pub struct Seen {
+    /// What it was asked for: a table and a check.
+    pub about: (String, String),
+    /// The query.
+    pub sql: String,
+    plan: Arc<dyn ExecutionPlan>,
+}
+
+/// One operator of a query that ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// How many operators are above it.
+    pub depth: usize,
+    /// What it is.
+    pub what: String,
+    /// The rows that came out of it, where it counts them.
+    pub rows: Option<usize>,
+    /// The time that it computed, all threads together, where it measures it.
+    pub time: Option<Duration>,
+}
+
+impl Seen {
+    /// The operators, each above those that it reads from.
+    pub fn operators(&self) -> Vec<Operator> {
+        let mut operators = Vec::new();
+        collect(self.plan.as_ref(), 0, &mut operators);
+        operators
+    }
+}
+
+fn collect(plan: &dyn ExecutionPlan, depth: usize, operators: &mut Vec<Operator>) {
+    let metrics = plan.metrics();
+    operators.push(Operator {
+        depth,
+        what: displayable(plan).one_line().to_string().trim_end().to_owned(),
+        rows: metrics.as_ref().and_then(|metrics| metrics.output_rows()),
+        time: metrics.and_then(|metrics| metrics.elapsed_compute()).map(|nanos| Duration::from_nanos(nanos as u64)),
+    });
+    for child in plan.children() {
+        collect(child.as_ref(), depth + 1, operators);
+    }
+}
+
+/// Where queries are noted: nowhere, unless somebody asked for it.
+#[derive(Debug, Default)]
+pub(super) struct Notes(Mutex<Option<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    about: (String, String),
+    seen: Vec<Seen>,
+}
+
+impl Notes {
+    pub(super) fn begin(&self) {
+        self.with(|noted| *noted = Some(Noted::default()));
+    }
+
+    pub(super) fn about(&self, table: &str, check: &str) {
+        self.with(|noted| {
+            if let Some(noted) = noted {
+                noted.about = (table.to_owned(), check.to_owned());
+            }
+        });
+    }
+
+    pub(super) fn add(&self, sql: &str, plan: &Arc<dyn ExecutionPlan>) {
+        self.with(|noted| {
+            if let Some(noted) = noted {
+                noted.seen.push(Seen { about: noted.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
+            }
+        });
+    }
+
+    pub(super) fn take(&self) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        self.with(|noted| seen = noted.take().map(|noted| noted.seen).unwrap_or_default());
+        seen
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Option<Noted>)) {
+        // Who panicked while it was held is not told by what is noted.
+        if let Ok(mut noted) = self.0.lock() {
+            change(&mut noted);
+        }
+    }
+}

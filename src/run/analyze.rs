@@ -1,0 +1,40 @@
+//! `explain --analyze`: the checks on the real data, and what each query of theirs did. Writes nothing.
+
+use super::Session;
+use crate::check::{self, Examined};
+use crate::engine::{Seen, ident};
+use crate::error::Result;
+use crate::journal::{Listener, Steps, Timing};
+use crate::plan::CheckKind;
+
+/// What was seen of the checks.
+pub struct Analysis {
+    /// The tables as they were examined, in the plan's order.
+    pub examined: Vec<Examined>,
+    /// The queries that ran, each with its table and check.
+    pub queries: Vec<Seen>,
+    /// The steps, with their wall-clock seconds.
+    pub steps: Vec<Timing>,
+}
+
+/// Runs all checks and keeps what the operators of their queries did. Checks of one row are part of the reading, where they are
+/// no queries: each is run once more as one, over the rows that were read.
+///
+/// # Errors
+/// Where a file or the target cannot be read.
+pub async fn analyze(session: &Session, listener: &dyn Listener) -> Result<Analysis> {
+    let steps = Steps::new(listener);
+    let engine = &session.engine;
+    engine.note();
+    let examined = check::examine(engine, &session.compiled, &session.catalog, &session.target, &steps).await?;
+    for table in &session.compiled.plan.tables {
+        for check in &table.checks {
+            let CheckKind::Row { violated } = &check.kind else { continue };
+            engine.about(&table.name, &check.name);
+            let sql = format!("SELECT _row FROM {} WHERE {violated}", ident(&table.name));
+            // An expression that fails on a row fails the query: while reading, such a row is found and told.
+            let _ran_to_its_end = engine.for_each(&sql, |_| Ok(())).await.is_ok();
+        }
+    }
+    Ok(Analysis { examined, queries: engine.noted(), steps: steps.timings() })
+}

@@ -1,0 +1,209 @@
+//! A pipeline file to start from: the schema is read, the file drafted, and what `check` will say of it is said in it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::AsArray;
+use arrow::datatypes::DataType;
+
+use super::session::without_password;
+use crate::draft::{self, Wanted, relative};
+use crate::engine::{Engine, Limits, list};
+use crate::error::{Error, Result};
+use crate::plan::compile;
+use crate::spec::{self, LoadSpec, SafeguardsSpec, Secrets, TargetSpec};
+use crate::target::{self, Access, Address, Catalog, CatalogTable, Target, TextKey};
+
+/// The variable that a drafted file takes the target from.
+const VARIABLE: &str = "DATABASE_URL";
+
+/// Keys of production that are looked at to see how they are written.
+const KEYS: usize = 1000;
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Init {
+    /// The target's URL.
+    pub from: String,
+    /// The schema of the live tables, where it is not the usual one.
+    pub production: Option<String>,
+    /// The tables; none for those that the files fit to, or all.
+    pub tables: Vec<String>,
+    /// The folder of the delta's files.
+    pub delta: Option<PathBuf>,
+    /// The file that will be written; its folder is where paths start.
+    pub file: PathBuf,
+}
+
+/// A pipeline file that was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Its text.
+    pub text: String,
+    /// What `check` says of it.
+    pub problems: Vec<String>,
+    /// What of the delta's folder could not be used.
+    pub notes: Vec<String>,
+}
+
+/// Makes a pipeline file. Writes nothing.
+///
+/// # Errors
+/// Where the target cannot be opened, has no such table, or the delta's folder cannot be listed.
+pub async fn init(wanted: &Init) -> Result<Made> {
+    let mut secrets = Secrets::default();
+    secrets.add_url(&wanted.from);
+    make(wanted).await.map_err(|error| error.masked(&secrets))
+}
+
+async fn make(init: &Init) -> Result<Made> {
+    let shown = without_password(&init.from);
+    let spec = TargetSpec { production: init.production.clone(), ..TargetSpec::at(&init.from) };
+    let (load, safeguards) = (LoadSpec::default(), SafeguardsSpec::default());
+    let nowhere = Path::new("");
+    let address = Address {
+        url: &init.from,
+        shown: &shown,
+        spec: &spec,
+        load: &load,
+        safeguards: &safeguards,
+        folder: nowhere,
+        script_folder: nowhere,
+    };
+    let target = target::open(&address, Access::Read).await?;
+    let catalog = target.catalog().await?;
+    if catalog.tables.is_empty() {
+        let schema = init.production.as_deref().unwrap_or("the usual schema");
+        return Err(Error::pipeline(format!("`{shown}` has no table in {schema}"))
+            .hint("name another one with `--schema`, and check that this user may use it"));
+    }
+    if let Some(unknown) = init.tables.iter().find(|name| catalog.table(name).is_none()) {
+        return Err(Error::usage(format!("production has no table `{unknown}`"))
+            .hint(format!("its tables are {}", list(&catalog.names()))));
+    }
+    let folder = init.file.parent().unwrap_or(nowhere);
+    let wanted = Wanted {
+        name: name(&init.file),
+        url: written_url(&init.from, folder),
+        shown: shown.clone(),
+        production: init.production.clone(),
+        catalog: &catalog,
+        tables: init.tables.clone(),
+        text_keys: text_keys(target.as_ref(), &catalog, &init.tables).await?,
+        delta: init.delta.as_deref(),
+        folder,
+    };
+    let drafted = draft::draft(&wanted)?;
+    let problems = check(&drafted.text(&shown, &[]), init, &catalog).await?;
+    Ok(Made { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
+}
+
+/// What `check` says of a drafted file.
+async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>> {
+    let vars = BTreeMap::from([(VARIABLE.to_owned(), init.from.clone())]);
+    let document = spec::parse(&init.file, text.to_owned(), &vars, |_| None);
+    let engine = Engine::try_new(Limits::default())?;
+    let Err(problems) = compile(&document, catalog, &engine).await else { return Ok(Vec::new()) };
+    let told = |problem: &spec::Problem| {
+        let table = match problem.at.as_slice() {
+            [tables, name, ..] if tables == "tables" => format!("`{name}`: "),
+            _ => String::new(),
+        };
+        // What a folder holds is no part of a file that stays.
+        let hint = problem.hint.as_ref().filter(|_| !problem.input);
+        let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
+        format!("{table}{}{hint}", problem.message)
+    };
+    Ok(problems.list.iter().map(told).collect())
+}
+
+/// A pipeline's name out of its file's.
+fn name(file: &Path) -> String {
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let plain = |char: char| if char.is_ascii_alphanumeric() || matches!(char, '-' | '_') { char } else { '-' };
+    let name: String = stem.chars().map(plain).take(63).collect();
+    if name.is_empty() { "delta".to_owned() } else { name }
+}
+
+/// The target's URL as a file may hold it: by a variable, with a default only where there is nothing secret in it.
+fn written_url(url: &str, folder: &Path) -> String {
+    let variable = format!("${{{VARIABLE}}}");
+    let default = match url.split_once(':') {
+        Some(("sqlite", rest)) => {
+            let file = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or_default();
+            Some(format!("sqlite:{}", relative(folder, Path::new(file))))
+        }
+        // What a server's URL has beside user, host and database may be secret.
+        _ => (without_password(url) == url).then(|| url.to_owned()),
+    };
+    let is_plain = |text: &String| {
+        text.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, ':' | '/' | '.' | '-' | '_' | '@' | '%'))
+    };
+    match default.filter(is_plain) {
+        Some(default) => format!("${{{VARIABLE}:-{default}}}"),
+        None => variable,
+    }
+}
+
+/// How text keys of tables are written.
+async fn text_keys(target: &dyn Target, catalog: &Catalog, tables: &[String]) -> Result<BTreeMap<String, TextKey>> {
+    let wanted = |table: &&Arc<CatalogTable>| tables.is_empty() || tables.contains(&table.name);
+    let mut found = BTreeMap::new();
+    for table in catalog.tables.iter().filter(wanted) {
+        let [key] = table.primary_key.as_slice() else { continue };
+        if table.column(key).is_none_or(|column| column.data_type != DataType::Utf8) {
+            continue;
+        }
+        let batches = target.scan(&table.name, std::slice::from_ref(key), &[], Some(KEYS)).await?;
+        let texts = batches.iter().filter_map(|batch| batch.column(0).as_string_opt::<i32>());
+        let texts: Vec<&str> = texts.flat_map(|column| column.iter().flatten()).collect();
+        found.extend(text_key(&texts).map(|text| (table.name.clone(), text)));
+    }
+    Ok(found)
+}
+
+/// How keys are written that are a prefix and a number of a fixed width: all of them.
+fn text_key(keys: &[&str]) -> Option<TextKey> {
+    let first = keys.first()?;
+    let prefix = first.trim_end_matches(|char: char| char.is_ascii_digit());
+    let width = first.chars().count();
+    let same = |key: &&&str| {
+        let number = key.strip_prefix(prefix);
+        key.chars().count() == width
+            && number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    let all = keys.iter().filter(same).count() == keys.len();
+    (all && keys.len() > 1).then(|| TextKey { prefix: prefix.to_owned(), width })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_of_the_url_is_not_written() {
+        let here = Path::new("");
+        for url in ["postgres://me:secret@h/d", "postgres://h/d?password=secret", "postgres://me:se@cret@h/d"] {
+            assert_eq!(written_url(url, here), "${DATABASE_URL}");
+        }
+        assert_eq!(written_url("postgres://me@h:5432/d", here), "${DATABASE_URL:-postgres://me@h:5432/d}");
+        assert_eq!(written_url("sqlite:a/b.db?mode=ro", Path::new("p")), "${DATABASE_URL:-sqlite:../a/b.db}");
+        assert_eq!(written_url("sqlite:it's }.db", here), "${DATABASE_URL}");
+    }
+
+    #[test]
+    fn text_keys_are_a_prefix_and_a_number_of_one_width() {
+        let found = text_key(&["M000010001", "M000010002"]).unwrap();
+        assert_eq!((found.prefix.as_str(), found.width), ("M", 10));
+        for keys in [&["E-HOME", "E-NIGHT"][..], &["A1", "B2"], &["A1", "A10"], &["A1"], &[], &["ab", "ab"]] {
+            assert!(text_key(keys).is_none(), "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_is_that_of_the_file() {
+        assert_eq!(name(Path::new("p/my delta.yaml")), "my-delta");
+        assert_eq!(name(Path::new("")), "delta");
+    }
+}

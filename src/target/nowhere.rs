@@ -1,0 +1,88 @@
+//! The target of a pipeline file that names none: it knows nothing, and nothing can be done with it.
+
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
+
+use super::{
+    Access, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
+    Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+};
+use crate::error::{Error, Result};
+use crate::journal::Record;
+
+/// No target. Of a delta, it has nothing against it and nothing like it; whatever needs a real one is refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Nowhere;
+
+impl Nowhere {
+    /// What is said where a target is needed.
+    pub fn error() -> Error {
+        Error::pipeline("the pipeline file names no target, and this command needs one")
+            .hint("add `target: { url: … }`, or give `--target URL`; `check`, `validate` and `explain` do without")
+    }
+}
+
+/// What was not done with the delta.
+const UNASKED: &str = "no target is named, so nothing is held against production: its types and lengths, NOT NULL, UNIQUE, \
+                       FOREIGN KEY and CHECK, what it has already, and what was loaded before";
+
+/// Verbs that need a target.
+macro_rules! refused {
+    ($($name:ident($($argument:ty),*) -> $gives:ty;)*) => {
+        #[async_trait]
+        impl Target for Nowhere {
+            async fn catalog(&self) -> Result<Catalog> {
+                Ok(Catalog { tables: Vec::new(), guessed: true })
+            }
+
+            async fn preflight(&self, _: &[Destination], _: Access) -> Result<Preflight> {
+                Ok(Preflight { warnings: vec![UNASKED.to_owned()], notes: Vec::new() })
+            }
+
+            async fn lookup(&self, _: &Lookup, _: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+                Ok(Vec::new())
+            }
+
+            async fn loaded_files(&self, _: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+                Ok(Vec::new())
+            }
+
+            async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
+                Ok(Block { table: request.table.clone(), first: 0, last: -1 })
+            }
+
+            fn requires_mode(&self) -> bool {
+                true
+            }
+
+            $(async fn $name(&self $(, _: $argument)*) -> Result<$gives> {
+                Err(Self::error())
+            })*
+        }
+    };
+}
+
+refused! {
+    setup_script(&[Destination]) -> Option<String>;
+    setup(&[Destination]) -> ();
+    scan(&str, &[String], &[Filter], Option<usize>) -> Vec<RecordBatch>;
+    runs() -> Vec<RunRecord>;
+    key_map(&Destination) -> Vec<RecordBatch>;
+    now() -> jiff::Timestamp;
+    mode() -> Mode;
+    switch_mode(&Switch) -> ();
+    claim(&str) -> ();
+    release() -> ();
+    journal(Option<&str>) -> Vec<Record>;
+    note(&Record) -> ();
+    committed(&str, Option<&str>) -> bool;
+    segments() -> Vec<Segment>;
+    segment(&str, &str) -> Vec<RecordBatch>;
+    identity(bool) -> Vec<String>;
+    gone(&Destination, &str) -> Vec<String>;
+    survey(&str) -> Survey;
+    take_back(&Record, bool) -> Vec<TakenBack>;
+    begin(&str, Intent) -> Box<dyn Load>;
+    compare(&Destination, Batches<'_>) -> Option<String>;
+    analyze(&[Destination]) -> ();
+}
