@@ -527,7 +527,10 @@ fn accepted(table: &CatalogTable, column: &str) -> Vec<String> {
 fn is_reserved(name: &str) -> bool {
     let at = ALL_KEYWORDS.binary_search(&name.to_uppercase().as_str()).ok();
     let word = at.and_then(|at| ALL_KEYWORDS_INDEX.get(at));
-    word.is_some_and(|word| RESERVED_FOR_COLUMN_ALIAS.contains(word) || RESERVED_FOR_TABLE_ALIAS.contains(word))
+    // Words that begin an expression, which the parser takes for names where nothing else fits.
+    let begins = ["ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "INTERVAL", "NOT", "NULL", "TRUE", "FALSE", "TRY_CAST"];
+    begins.contains(&name.to_uppercase().as_str())
+        || word.is_some_and(|word| RESERVED_FOR_COLUMN_ALIAS.contains(word) || RESERVED_FOR_TABLE_ALIAS.contains(word))
 }
 
 /// A column's name in SQL: quoted only where it must be.
