@@ -10,7 +10,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::HashMap;
 
 use crate::error::Result;
-use crate::target::Destination;
+use crate::target::{CatalogColumn, Destination};
 
 /// The values of a table's foreign keys that stand for rows of production, as its rows come by.
 pub(super) struct References {
@@ -51,7 +51,7 @@ impl References {
                 .columns
                 .iter()
                 .filter_map(|name| destination.table.column(name))
-                .map(|column| column.field())
+                .map(CatalogColumn::field)
                 .collect();
             let of_load =
                 all.iter().any(|parent| parent.table.name == reference.to && parent.key == reference.to_columns);
