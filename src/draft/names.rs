@@ -118,10 +118,8 @@ pub(super) fn fits(file: &[String], table: &str) -> u8 {
     let table = words(table);
     if *file == table || file.concat() == table.concat() {
         2
-    } else if part_of(&table, file) || part_of(file, &table) {
-        1
     } else {
-        0
+        u8::from(part_of(&table, file) || part_of(file, &table))
     }
 }
 

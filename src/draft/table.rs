@@ -101,14 +101,14 @@ impl<'a> Draft<'a> {
             remarks: Vec::new(),
         };
         match files {
-            Some(files) => draft.from_files(&files.sample, known),
-            None => draft.from_schema(known),
+            Some(files) => draft.by_files(&files.sample, known),
+            None => draft.by_schema(known),
         }
         draft
     }
 
     /// What the schema alone tells.
-    fn from_schema(&mut self, known: &Known<'_, '_>) {
+    fn by_schema(&mut self, known: &Known<'_, '_>) {
         let uniques: Vec<_> = self.table.uniques.iter().filter(|unique| unique.condition.is_none()).collect();
         let mut choices: Vec<Vec<String>> = uniques.iter().map(|unique| unique.columns.clone()).collect();
         choices.sort_by_key(Vec::len);
@@ -144,7 +144,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What schema, names and values tell together.
-    fn from_files(&mut self, sample: &Sample, known: &Known<'_, '_>) {
+    fn by_files(&mut self, sample: &Sample, known: &Known<'_, '_>) {
         let mut used: BTreeSet<String> = BTreeSet::new();
         self.single_legacy_key(sample);
         self.references(sample, known, &mut used);
@@ -308,11 +308,12 @@ impl<'a> Draft<'a> {
             // A column of its own name is used in any case; another one once.
             let is_key = |name: &str| level != Alike::Part && self.legacy_key.iter().any(|key| key == name);
             let free = |name: &&str| level == Alike::Same || !used.contains(*name) || is_key(name);
-            let likes = |column: &CatalogColumn| -> Vec<&str> {
+            let candidates = |column: &CatalogColumn| -> Vec<&str> {
                 let like = |name: &&str| alike(name, &column.name, &self.table.name) == Some(level);
                 names.iter().copied().filter(|name| free(name)).filter(like).collect()
             };
-            let wanted: Vec<(&CatalogColumn, Vec<&str>)> = open.iter().map(|column| (*column, likes(column))).collect();
+            let wanted: Vec<(&CatalogColumn, Vec<&str>)> =
+                open.iter().map(|column| (*column, candidates(column))).collect();
             for (column, candidates) in &wanted {
                 let [name] = candidates.as_slice() else { continue };
                 if wanted.iter().filter(|(_, others)| others.contains(name)).count() > 1 {

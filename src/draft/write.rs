@@ -180,7 +180,7 @@ fn key_line(out: &mut String, draft: &Draft<'_>) {
             note(out, &format!("Rows bring their key ({key}); `key: {{ column: … }}` would have a new one made"));
         }
         Key::None => {
-            note(out, "CHOOSE: production has no primary key here; name a unique column in `key: { column: … }`")
+            note(out, "CHOOSE: production has no primary key here; name a unique column in `key: { column: … }`");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 
 /// A query that ran.
@@ -42,7 +43,7 @@ fn collect(plan: &dyn ExecutionPlan, depth: usize, operators: &mut Vec<Operator>
     operators.push(Operator {
         depth,
         what: displayable(plan).one_line().to_string().trim_end().to_owned(),
-        rows: metrics.as_ref().and_then(|metrics| metrics.output_rows()),
+        rows: metrics.as_ref().and_then(MetricsSet::output_rows),
         time: metrics.and_then(|metrics| metrics.elapsed_compute()).map(|nanos| Duration::from_nanos(nanos as u64)),
     });
     for child in plan.children() {

@@ -120,10 +120,10 @@ fn no_canary_in_a_url_a_variable_or_a_file_of_passwords_is_ever_told_or_written(
     let (password6, password8) = (canary(6), canary(8));
     let env6 = [("DATABASE_URL", bare.as_str()), ("PGPASSWORD", &password6), without[0], without[1]];
     assert_eq!(search.run(&place, &["check", "p.yaml"], &env6), 69);
-    let passwords = place.path("passwords");
+    let passfile = place.path("passwords");
     place.write("passwords", format!("*:*:*:*:{}\n", canary(7)));
-    set_private(&passwords);
-    let file = passwords.display().to_string();
+    set_private(&passfile);
+    let file = passfile.display().to_string();
     let env7 = [("DATABASE_URL", bare.as_str()), ("PGPASSFILE", &file), without[0], without[1]];
     assert_eq!(search.run(&place, &["check", "p.yaml"], &env7), 69);
     let code = search.run(&place, &["init", "--from", &format!("{bare}?password={password8}")], &[]);

@@ -124,12 +124,12 @@ const UGLY: &str = r#"
     CREATE TABLE ring_b (id INTEGER PRIMARY KEY, a INTEGER REFERENCES ring_a (id));"#;
 
 /// What only a server has.
-const UGLY_TYPES: &str = r#"
+const UGLY_TYPES: &str = r"
     ALTER TABLE ring_a ADD FOREIGN KEY (b) REFERENCES ring_b (id);
     CREATE TYPE mood AS ENUM ('HAPPY', 'SAD');
     CREATE DOMAIN positive AS INTEGER CHECK (VALUE > 0);
     CREATE TABLE typed (id UUID PRIMARY KEY, mood mood NOT NULL, size positive, total NUMERIC(60, 20), day DATE, at TIMESTAMPTZ,
-        raw BYTEA, tags TEXT[], made INTEGER GENERATED ALWAYS AS (1 + 1) STORED);"#;
+        raw BYTEA, tags TEXT[], made INTEGER GENERATED ALWAYS AS (1 + 1) STORED);";
 
 /// Files for it: names in other cases and forms, and two that fit one table.
 fn ugly_delta(place: &Place) {
