@@ -213,7 +213,7 @@ def duck(server, replica):
     except ImportError as error:
         print(f"LEFT OUT: DuckDB, {error}", file=sys.stderr)
         return None
-    options = "options='-c session_replication_role=replica'" if replica else ""
+    options = "options=''-c session_replication_role=replica''" if replica else ""
     def go(database, folder):
         maps = "CREATE TABLE map_{0} (legacy text PRIMARY KEY, {0}_id bigint NOT NULL UNIQUE);"
         server.sql(database, maps.format("customer") + maps.format("sale"))
