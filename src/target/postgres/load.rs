@@ -1,8 +1,9 @@
 //! One load into PostgreSQL.
 //!
-//! Staging is filled over several connections and stays there; production, the key map and the run's own row are written in
-//! one READ COMMITTED transaction on the main connection, which also holds the lock that makes runs wait for each other: where
-//! that connection dies, the transaction and the lock are gone together.
+//! What is staged is staged over several connections and stays there. Production, the ledger and the run's own row are written in one
+//! READ COMMITTED transaction on the main connection, which also holds the lock that makes runs wait for each other: where that
+//! connection dies, the transaction and the lock are gone together. Mappings are brought on a connection beside it and committed
+//! before it, and count when the ledger has their segment.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
