@@ -2,16 +2,23 @@
 """Whole runs into PostgreSQL beside others that do the same job, and beside the COPY of ready rows into the same tables, as ratios.
 
     cargo build --release
-    python3 benches/postgres.py [--parents 100000] [--children 500000] [--factor 10] [--rounds 3] [--only NAME]...
+    python3 benches/postgres.py [--parents 100000] [--children 500000] [--factor 10] [--rounds 3] [--only NAME]... [--memory-limit 512MiB]
 
 Starts a server of its own (fsync on), makes a production of --factor times the delta's size, and gives every contender a
-fresh copy of it, in turns. Needs PostgreSQL's programs (`initdb`, `postgres`, `psql`) and, as root, `runuser`; DuckDB takes part where
+fresh copy of it, in turns. The base, 1.00, is the binary COPY of ready, keyed rows into the constrained tables. Needs PostgreSQL's programs
+(`initdb`, `postgres`, `psql`) and, as root, `runuser`; DuckDB takes part where
 Python has it with its PostgreSQL extension (`pip install duckdb duckdb-extension-postgres-scanner duckdb-extensions`).
+
+About two minutes a round with all contenders on two cores, and one before the first.
 """
 
-import argparse, os, pathlib, shutil, statistics, subprocess, sys, tempfile, threading, time
+import importlib.metadata, json, os, pathlib, subprocess, sys, time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import draw, measure
+from server import started
+
+BASE = "COPY of ready rows"
 
 PRODUCTION = """
 CREATE TABLE region (region_id integer PRIMARY KEY, name text NOT NULL);
@@ -129,54 +136,25 @@ COMMIT;
 """
 
 
-class Server:
-    def __init__(self, folder):
-        self.bin = pathlib.Path(subprocess.check_output(["pg_config", "--bindir"], text=True).strip()
-                                if shutil.which("pg_config") else sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))[-1])
-        self.folder, self.port = folder, 54321
-        self.as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-        if self.as_user:
-            shutil.chown(folder, "postgres")
-        self.do("initdb", "-A", "trust", "-U", "postgres", "-D", f"{folder}/data")
-        options = (f"-p {self.port} -k {folder} -c listen_addresses=127.0.0.1 -c shared_buffers=1GB -c max_wal_size=16GB "
-                   "-c checkpoint_timeout=1h -c maintenance_work_mem=512MB -c autovacuum=off")
-        self.do("pg_ctl", "-D", f"{folder}/data", "-l", f"{folder}/log", "-w", "-o", options, "start")
-
-    def do(self, program, *arguments):
-        subprocess.run([*self.as_user, self.bin / program, *arguments], check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-    def sql(self, database, sql, **kwargs):
-        command = ["psql", "-qAtX", "-v", "ON_ERROR_STOP=1", "-h", str(self.folder), "-p", str(self.port), "-U", "postgres", database]
-        return subprocess.run(command, input=sql, check=True, text=True, stdout=subprocess.PIPE, **kwargs).stdout
-
-    def url(self, database):
-        return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
-
-    def stop(self):
-        self.do("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "stop")
-
-
-def rows(table, first, last, parents, keyed, parent):
+def rows(table, first, last, keyed, parent):
     key = f"n::bigint AS {table}_id, " if keyed else f"'{table[0].upper()}' || n AS {table}_ref, "
     return ROWS[table].format(key=key, first=first, last=last, parent=parent,
                               parent_name="customer_id" if keyed else "customer_ref")
 
 
-def make(server, options, folder):
+def make(server, options, new, old, folder):
     server.sql("postgres", "CREATE DATABASE production")
     server.sql("production", PRODUCTION)
-    old = {"customer": options.parents * options.factor, "sale": options.children * options.factor}
-    new = {"customer": options.parents, "sale": options.children}
     for table, count in old.items():
         parent = f"(n % {old['customer']} + 1)::bigint"
         # Every parent is there: no need to have the server look.
-        server.sql("production", f"SET session_replication_role = replica; INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(table, 1, count, 0, True, parent)};"
+        server.sql("production", f"SET session_replication_role = replica; INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(table, 1, count, True, parent)};"
                                  f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), {count})")
     for table, count in new.items():
         first, last = old[table] + 1, old[table] + count
         number = f"(n % {new['customer']} + {old['customer'] + 1})::bigint"
-        server.sql("production", f"COPY ({rows(table, first, last, 0, False, f'(chr(67) || {number})')}) TO '{folder}/{table}.csv' (FORMAT csv, HEADER)")
-        server.sql("production", f"COPY ({rows(table, first, last, 0, True, number)}) TO '{folder}/{table}.bin' (FORMAT binary)")
+        server.sql("production", f"COPY ({rows(table, first, last, False, f'(chr(67) || {number})')}) TO '{folder}/{table}.csv' (FORMAT csv, HEADER)")
+        server.sql("production", f"COPY ({rows(table, first, last, True, number)}) TO '{folder}/{table}.bin' (FORMAT binary)")
     for name in ["triggers", "set_based"]:
         for staging in ["always", "when_needed"]:
             text = PIPELINE.format(foreign_keys=name, connections=options.connections, staging=staging)
@@ -186,123 +164,97 @@ def make(server, options, folder):
     server.sql("production", "VACUUM ANALYZE")
 
 
-def copy(server, replica):
+def copy(server, folder, replica):
     columns = {"customer": "customer_id, customer_no, name, region_id, since",
                "sale": "sale_id, customer_id, product_id, region_id, quantity, amount, sold_on, note"}
     role = "SET session_replication_role = replica;" if replica else ""
-    def go(database, folder):
-        copies = "".join(f"COPY {t} ({c}) FROM '{folder}/{t}.bin' (FORMAT binary);" for t, c in columns.items())
-        server.sql(database, f"{role} BEGIN; {copies} COMMIT")
-        return None
-    return go
+    copies = "".join(f"COPY {t} ({c}) FROM '{folder}/{t}.bin' (FORMAT binary);" for t, c in columns.items())
+    return lambda: psql(server, f"{role} BEGIN; {copies} COMMIT")
 
 
-def script(server, set_wise):
+def script(server, folder, set_wise):
     off = "SET LOCAL session_replication_role = replica;" if set_wise else ""
-    def go(database, folder):
-        server.sql(database, SCRIPT.format(folder=folder, off=off, hold=HOLD if set_wise else ""))
-        return None
-    return go
+    return lambda: psql(server, SCRIPT.format(folder=folder, off=off, hold=HOLD if set_wise else ""))
 
 
-def duck(server, replica):
-    try:
-        import duckdb
-        from duckdb_extensions import import_extension
-        import_extension("postgres_scanner")
-    except ImportError as error:
-        print(f"LEFT OUT: DuckDB, {error}", file=sys.stderr)
-        return None
-    options = "options=''-c session_replication_role=replica''" if replica else ""
-    def go(database, folder):
+def psql(server, sql):
+    """The memory of these is the server's, so none is told."""
+    begun = time.monotonic()
+    server.sql("fresh", sql)
+    return measure.Ran(time.monotonic() - begun)
+
+
+def duck(server, folder, replica):
+    def go():
         maps = "CREATE TABLE map_{0} (legacy text PRIMARY KEY, {0}_id bigint NOT NULL UNIQUE);"
-        server.sql(database, maps.format("customer") + maps.format("sale"))
-        begun = time.monotonic()
-        connection = duckdb.connect()
-        connection.execute(f"LOAD postgres; ATTACH 'host=127.0.0.1 port={server.port} user=postgres dbname={database} {options}' AS pg (TYPE postgres)")
-        connection.execute(DUCKDB.format(folder=folder))
-        connection.close()
-        return time.monotonic() - begun
+        server.sql("fresh", maps.format("customer") + maps.format("sale"))
+        return measure.by_hand(__file__, "--by-hand", server.port, folder, "replica" if replica else "origin")
     return go
 
 
-def run(server, options, name):
-    def go(database, folder):
-        process = subprocess.Popen([options.pipeline, "run", f"{folder}/{name}.yaml", "-q"], stdout=subprocess.PIPE, text=True,
-                                   env={**os.environ, "DATABASE_URL": server.url(database)})
-        peak = [0]
-        def watch():
-            while process.poll() is None:
-                try:
-                    for line in open(f"/proc/{process.pid}/status"):
-                        if line.startswith("VmHWM"):
-                            peak[0] = max(peak[0], int(line.split()[1]))
-                except OSError:
-                    pass
-                time.sleep(0.02)
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        said = process.communicate()[0]
-        watcher.join()
-        if process.returncode != 0:
-            sys.exit(said)
-        steps = [line.strip() for line in said.splitlines() if "reading" in line]
-        return peak[0] / 1024, steps[0] if steps else ""
-    return go
+def by_hand(port, folder, role):
+    """What runs in a process of its own: DuckDB, and how long it took, as JSON."""
+    import duckdb
+    from duckdb_extensions import import_extension
+    import_extension("postgres_scanner")
+    options = "options=''-c session_replication_role=replica''" if role == "replica" else ""
+    begun = time.monotonic()
+    connection = duckdb.connect()
+    connection.execute(f"LOAD postgres; ATTACH 'host=127.0.0.1 port={port} user=postgres dbname=fresh {options}' AS pg (TYPE postgres)")
+    connection.execute(DUCKDB.format(folder=folder))
+    connection.close()
+    print(json.dumps({"seconds": time.monotonic() - begun}))
+
+
+def has_duckdb():
+    try:
+        importlib.metadata.version("duckdb-extensions"), importlib.metadata.version("duckdb-extension-postgres-scanner")
+        return importlib.metadata.version("duckdb")
+    except importlib.metadata.PackageNotFoundError as error:
+        print(f"LEFT OUT: DuckDB, {error}", file=sys.stderr)
+
+
+def run(server, options, folder, name):
+    return lambda: measure.pipeline(options, "run", f"{folder}/{name}.yaml", env={**os.environ, "DATABASE_URL": server.url("fresh")})
+
+
+def bench(options, new, old, name="postgres"):
+    """One cell: a delta of `new` rows of each table into a production of `old` rows, and every contender's result."""
+    # Production and its copy; the delta in files, in production, in staging and the key map, and what the server writes ahead.
+    need = 350 * sum(old.values()) + 2500 * sum(new.values())
+    with measure.scratch(need) as folder, started(folder) as server:
+        duckdb = has_duckdb()
+        contenders = {BASE: copy(server, folder, False), f"{BASE}, triggers off": copy(server, folder, True),
+                      "SQL script": script(server, folder, False), "SQL script, set-wise": script(server, folder, True),
+                      "DuckDB": duckdb and duck(server, folder, False), "DuckDB, triggers off": duckdb and duck(server, folder, True),
+                      "pipeline run, triggers": run(server, options, folder, "triggers-when_needed"),
+                      "pipeline run, set_based": run(server, options, folder, "set_based-when_needed"),
+                      "pipeline run, set_based, staging always": run(server, options, folder, "set_based-always")}
+        contenders = measure.chosen({name: go for name, go in contenders.items() if go}, options.only)
+        about = {"machine": measure.machine(), "versions": measure.versions(options, postgres=server.version, duckdb=duckdb)}
+        make(server, options, new, old, folder)
+
+        def check(name):
+            counted = server.sql("fresh", "SELECT count(*) FROM customer UNION ALL SELECT count(*) FROM sale").split()
+            assert [int(count) for count in counted] == [old[table] + new[table] for table in new], (name, counted)
+        took = measure.turns(contenders, options.rounds, lambda: server.copy("production", "fresh"), check)
+        cell = {"target": "PostgreSQL", "delta": sum(new.values()), "production": sum(old.values())}
+        return measure.results(options, name, cell, took, BASE, about)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parents", type=int, default=100_000)
-    parser.add_argument("--children", type=int, default=500_000)
+    parser = measure.arguments(__doc__)
+    parser.add_argument("--parents", type=measure.number, default=100_000)
+    parser.add_argument("--children", type=measure.number, default=500_000)
     parser.add_argument("--factor", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=2)
-    parser.add_argument("--only", action="append", help="of the contenders only this one; more than once for more")
-    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    parser.add_argument("--pipeline", default=str(pathlib.Path(target, "release", "pipeline")))
     options = parser.parse_args()
-    folder = tempfile.mkdtemp(prefix="bench-")
-    os.chmod(folder, 0o777)
-    data = pathlib.Path(folder, "server")
-    data.mkdir()
-    server = Server(str(data))
-    try:
-        make(server, options, folder)
-        contenders = {"COPY of ready rows": copy(server, False), "the same, triggers off": copy(server, True),
-                      "SQL script": script(server, False), "SQL script, set-wise": script(server, True),
-                      "DuckDB": duck(server, False), "DuckDB, triggers off": duck(server, True),
-                      "pipeline run, triggers": run(server, options, "triggers-when_needed"),
-                      "pipeline run, set_based": run(server, options, "set_based-when_needed"),
-                      "the same, staging always": run(server, options, "set_based-always")}
-        contenders = {name: go for name, go in contenders.items() if go and (not options.only or name in options.only)}
-        seconds = {name: [] for name in contenders}
-        told = {}
-        for _ in range(options.rounds):
-            for name, contender in contenders.items():
-                server.sql("postgres", "CREATE DATABASE fresh TEMPLATE production")
-                server.sql("postgres", "CHECKPOINT")
-                begun = time.monotonic()
-                told[name] = contender("fresh", folder)
-                taken = time.monotonic() - begun
-                seconds[name].append(told[name] if isinstance(told[name], float) else taken)
-                counted = server.sql("fresh", f"SELECT count(*) FROM customer UNION ALL SELECT count(*) FROM sale").split()
-                meant = [options.parents * (options.factor + 1), options.children * (options.factor + 1)]
-                assert [int(count) for count in counted] == meant, (name, counted)
-                server.sql("postgres", "DROP DATABASE fresh WITH (FORCE)")
-        floor = statistics.median(seconds.get("COPY of ready rows") or next(iter(seconds.values())))
-        print(f"{options.parents} parents, {options.children} children, production {options.factor} times as large, median of {options.rounds}")
-        for name, times in seconds.items():
-            middle = statistics.median(times)
-            is_run = isinstance(told[name], tuple)
-            more = f"  peak {told[name][0]:.0f} MiB" if is_run else ""
-            print(f"  {name:26} {middle:7.2f} s  x {middle / floor:.2f}{more}")
-            if is_run:
-                print(f"      {told[name][1]}")
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    new = {"customer": options.parents, "sale": options.children}
+    print(draw.tables(bench(options, new, {table: count * options.factor for table, count in new.items()})))
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--by-hand"]:
+        by_hand(*sys.argv[2:])
+    else:
+        main()

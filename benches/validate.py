@@ -2,20 +2,20 @@
 """`pipeline validate` beside the same checks written by hand in DuckDB, over the same files, in one go, as ratios.
 
     cargo build --release && pip install duckdb
-    python3 benches/validate.py [--rows 5000000] [--dirt 0.001] [--rounds 5] [--format csv parquet] [--memory-limit 1G]
+    python3 benches/validate.py [--rows 5000000] [--dirt 0.001] [--rounds 5] [--format csv parquet] [--only NAME]... [--memory-limit 1GiB]
 
 Ten checks of columns, one relationship and two uniqueness checks, and the legacy keys of both tables, which are unique in every
 pipeline. DuckDB counts the rows that fail each check; the pipeline also tells which rows those are and writes the reject files.
 Both must count the same. DuckDB is asked in two ways, each query over the files or all over tables that are made of them first, and the
-faster one is taken. Contenders take turns; peak memory is the kernel's (VmHWM).
+faster one is taken: the base, 1.00. Contenders take turns; peak memory is the kernel's.
+
+About a quarter of a minute a round and format on two cores, and as long before the first; Parquet somewhat longer.
 """
 
-import argparse, json, os, pathlib, shutil, sqlite3, statistics, subprocess, sys, tempfile, time
+import importlib.metadata, json, os, pathlib, shutil, sqlite3, subprocess, sys, time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import generate
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+import draw, measure
 
 PRODUCTION = """
 CREATE TABLE customer (
@@ -76,7 +76,7 @@ ORPHANS = "SELECT count(*) FROM sale s WHERE customer_ref IS NOT NULL AND NOT EX
 
 
 def by_hand(folder, form, threads, way):
-    """What runs in a process of its own: DuckDB's counts, seconds and peak memory, as JSON."""
+    """What runs in a process of its own: DuckDB's counts and seconds, as JSON."""
     import duckdb
     begun = time.monotonic()
     connection = duckdb.connect()
@@ -93,84 +93,49 @@ def by_hand(folder, form, threads, way):
             groups = f"SELECT count(*) AS n FROM {table} WHERE {column} IS NOT NULL GROUP BY {column} HAVING count(*) > 1"
             counts[f"{table}.{name}"] = int(connection.execute(f"SELECT coalesce(sum(n), 0) FROM ({groups})").fetchone()[0])
     counts["sale.relationship(customer_id)"] = connection.execute(ORPHANS).fetchone()[0]
-    seconds = time.monotonic() - begun
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-    print(json.dumps({"counts": counts, "seconds": seconds, "peak": peak / 1024}))
+    print(json.dumps({"counts": counts, "seconds": time.monotonic() - begun}))
 
 
-def duckdb_run(folder, form, options, way):
-    command = [sys.executable, __file__, "--by-hand", str(folder), form, str(options.threads), way]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-
-
-def watched(command):
-    """Runs a command; gives its exit code, output, seconds and peak memory in MiB."""
-    begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    output = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    return os.waitstatus_to_exitcode(status), output, time.monotonic() - begun, usage.ru_maxrss / 1024
-
-
-def pipeline_run(folder, form, options):
-    command = [options.pipeline, "validate", f"{folder}/{form}.yaml", "--output", "json", "-q", "--threads", str(options.threads)]
-    command += ["--memory-limit", options.memory_limit] if options.memory_limit else []
-    code, output, seconds, peak = watched(command)
-    if code not in (0, 1):
-        sys.exit(f"{' '.join(command)}: exit code {code}")
-    report = json.loads(output)
-    counts = {f"{table['name']}.{check['name']}": check["violations"] for table in report["tables"] for check in table["checks"]}
-    shutil.rmtree(folder / "runs", ignore_errors=True)
-    return {"counts": counts, "seconds": seconds, "peak": peak, "steps": report["steps"]}
+def bench(options, folder, form):
+    """One form of the files, and every contender's result."""
+    if not (folder / "counts.json").exists():
+        # In a process of its own, or its memory would be taken for that of what is measured.
+        command = [sys.executable, measure.ROOT / "benches" / "generate.py", folder, "--rows", str(options.rows), "--dirt", str(options.dirt), "--format", form]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (folder / "production.db").unlink(missing_ok=True)
+    with sqlite3.connect(folder / "production.db") as production:
+        production.executescript(PRODUCTION)
+    production.close()
+    (folder / f"{form}.yaml").write_text(PIPELINE.format(format=form))
+    hand = lambda way: lambda: measure.by_hand(__file__, "--by-hand", folder, form, options.threads, way)
+    contenders = {"DuckDB, tables": hand("TABLE"), "DuckDB, files": hand("VIEW"),
+                  "pipeline validate": lambda: measure.pipeline(options, "validate", folder / f"{form}.yaml", accept=(0, 1))}
+    about = {"machine": measure.machine(), "versions": measure.versions(options, duckdb=importlib.metadata.version("duckdb"))}
+    took = measure.turns(measure.chosen(contenders, options.only), options.rounds, lambda: shutil.rmtree(folder / "runs", ignore_errors=True))
+    ours = took.get("pipeline validate", [measure.Ran(0, counts={})])[-1].counts
+    for name, runs in took.items():
+        differ = {check: (count, ours.get(check)) for ran in runs for check, count in ran.counts.items() if ours and ours.get(check) != count}
+        assert name == "pipeline validate" or not differ, (name, differ)
+    seconds = {name: measure.middle(runs) for name, runs in took.items() if name.startswith("DuckDB")}
+    base = min(seconds, key=seconds.get) if len(seconds) == 2 else None
+    return measure.results(options, "validate", {"target": "validate", "format": form, "delta": options.rows, "production": None}, took, base, about)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser = measure.arguments(__doc__, rounds=5)
+    parser.add_argument("--rows", type=measure.number, default=5_000_000)
     parser.add_argument("--dirt", type=float, default=0.001)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--format", nargs="+", choices=["csv", "parquet"], default=["csv", "parquet"])
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--memory-limit")
     parser.add_argument("--folder", help="where the delta is kept, to be used again; by default a folder that is removed")
-    target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-    parser.add_argument("--pipeline", default=str(pathlib.Path(target, "release", "pipeline")))
     options = parser.parse_args()
+    options.threads = options.threads or len(os.sched_getaffinity(0))
     try:
-        import duckdb
-    except ImportError:
+        importlib.metadata.version("duckdb")
+    except importlib.metadata.PackageNotFoundError:
         sys.exit("SKIPPED: there is no DuckDB to compare with; `pip install duckdb` gets it")
-    place = pathlib.Path(options.folder or tempfile.mkdtemp(prefix="bench-"))
-    try:
-        for form in options.format:
-            folder = place / f"{form}-{options.rows}"
-            if not (folder / "counts.json").exists():
-                generate.make(folder, options.rows, dirt=options.dirt, format=form)
-            (folder / "production.db").unlink(missing_ok=True)
-            with sqlite3.connect(folder / "production.db") as production:
-                production.executescript(PRODUCTION)
-            (folder / f"{form}.yaml").write_text(PIPELINE.format(format=form))
-            contenders = {"DuckDB, tables": lambda: duckdb_run(folder, form, options, "TABLE"),
-                          "DuckDB, files": lambda: duckdb_run(folder, form, options, "VIEW"),
-                          "pipeline validate": lambda: pipeline_run(folder, form, options)}
-            runs = {name: [] for name in contenders}
-            for _ in range(options.rounds):
-                for name, contender in contenders.items():
-                    runs[name].append(contender())
-            ours = runs["pipeline validate"][-1]["counts"]
-            for name, found in runs.items():
-                for run in found:
-                    differ = {check: (count, ours.get(check)) for check, count in run["counts"].items() if ours.get(check) != count}
-                    assert name == "pipeline validate" or not differ, (name, differ)
-            seconds = {name: statistics.median(run["seconds"] for run in found) for name, found in runs.items()}
-            floor = min(taken for name, taken in seconds.items() if name.startswith("DuckDB"))
-            print(f"{options.rows} rows of {form}, {options.threads} threads, DuckDB {duckdb.__version__}, median of {options.rounds}; all counts are the same")
-            for name, taken in seconds.items():
-                print(f"  {name:18} {taken:7.2f} s  x {taken / floor:.2f}  peak {max(run['peak'] for run in runs[name]):.0f} MiB")
-            print("      " + ", ".join(f"{step['step']} {step['seconds']:.2f}" for step in runs["pipeline validate"][-1]["steps"]))
-    finally:
-        if not options.folder:
-            shutil.rmtree(place, ignore_errors=True)
+    with measure.scratch(300 * options.rows) as scratch:
+        place = pathlib.Path(options.folder or scratch)
+        print(draw.tables([result for form in options.format for result in bench(options, place / f"{form}-{options.rows}", form)]))
 
 
 if __name__ == "__main__":
