@@ -1,12 +1,9 @@
-#!/usr/bin/env python3
-"""Tables (Markdown) and a plot (SVG) of the results that the benches keep.
-
-    python3 benches/draw.py [docs/performance.jsonl] [docs/performance.svg]
+"""Tables (Markdown) and a plot (SVG) of the results that the benches keep: `python3 benches/all.py --draw`.
 
 Of each contender in each cell the latest result counts. The plot has the cells of `scaling.py`, seconds over rows, both logarithmic.
 """
 
-import html, json, math, pathlib, statistics, sys
+import html, json, math, pathlib, statistics
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS, PLOT = ROOT / "docs" / "performance.jsonl", ROOT / "docs" / "performance.svg"
@@ -54,12 +51,13 @@ def tables(found):
 
 def rounds(of_cell):
     least, most = min(len(result["seconds"]) for result in of_cell), max(len(result["seconds"]) for result in of_cell)
-    return f"medians of {most}" if least == most > 1 else f"medians of {least} to {most}" if most > 1 else "one run each"
+    return f"medians of {most} rounds" if least == most > 1 else f"medians of {least} to {most} rounds" if most > 1 else "one run each"
 
 
 def cell(of_cell):
     first = of_cell[0]
-    what = f"{first['target']}: {first['delta']:,} rows into {first['production']:,}" if first["production"] is not None else f"{first['target']}, {first['format']}: {first['delta']:,} rows"
+    where = f", {first['format']}" if first.get("format") else ""
+    what = f"{first['target']}{where}: {first['delta']:,} rows" + (f" into {first['production']:,}" if first["production"] is not None else "")
     lines = [[result["contender"], f"{middle(result):.2f}", f"{result['ratio']:.2f}" if result["ratio"] is not None else "",
               f"{result['peak_mib']} MiB" if result["peak_mib"] else ""] for result in of_cell]
     more = "".join(f"\n{result['contender']}: " + ", ".join(f"{step} {seconds:.2f}" for step, seconds in result["steps"].items()) + "\n"
@@ -79,15 +77,21 @@ def scaling(of_target):
     def entry(result):
         if not result:
             return ""
-        parts = [f"{middle(result):.2f} s", f"× {result['ratio']:.2f}" if result["ratio"] is not None else "", f"{result['peak_mib']} MiB" if result["peak_mib"] else ""]
+        parts = [f"{middle(result):.2f} s", f"× {result['ratio']:.2f}" if result["ratio"] is not None else "",
+                 f"{result['peak_mib']} MiB" if result["peak_mib"] else ""]
         return " · ".join(part for part in parts if part)
     lines = [[name, *(entry(by.get((name, *place))) for place in cells)] for name in names]
     text = f"**{first['target']}: rows of the delta into rows of production**; {rounds(of_target)}{limits(first)}\n\n"
     text += table(["contender", *(f"{delta:,} into {production:,}" for delta, production in cells)], lines)
-    pairs = [(f"{few[0]:,} instead of {many[0]:,} rows into {few[1]:,}", few, many) for few in cells for many in cells if few[1] == many[1] and few[0] < many[0]]
-    pairs += [(f"{few[0]:,} rows into {many[1]:,} instead of {few[1]:,}", many, few) for few in cells for many in cells if few[0] == many[0] and few[1] < many[1]]
-    lines = [[name, *(f"× {middle(by[(name, *this)]) / middle(by[(name, *that)]):.2f}" if (name, *this) in by and (name, *that) in by else "" for _, this, that in pairs)]
-             for name in names]
+    pairs = [(f"{few[0]:,} instead of {many[0]:,} rows into {few[1]:,}", few, many)
+             for few in cells for many in cells if few[1] == many[1] and few[0] < many[0]]
+    pairs += [(f"{few[0]:,} rows into {many[1]:,} instead of {few[1]:,}", many, few)
+              for few in cells for many in cells if few[0] == many[0] and few[1] < many[1]]
+
+    def growth(name, this, that):
+        this, that = by.get((name, *this)), by.get((name, *that))
+        return f"× {middle(this) / middle(that):.2f}" if this and that else ""
+    lines = [[name, *(growth(name, this, that) for _, this, that in pairs)] for name in names]
     return text + ("\n" + table(["seconds of", *(title for title, _, _ in pairs)], lines) if pairs else "")
 
 
@@ -115,17 +119,21 @@ STYLE = """
   }
 """
 
-WIDTH, HEIGHT, TOP, BOTTOM, PANEL, LEFT, LABELS = 980, 430, 66, 70, 490, 58, 150
+WIDTH, HEIGHT, TOP, BOTTOM, PANEL, LEFT, LABELS = 1000, 430, 66, 70, 500, 58, 162
+
+
+def plain(found):
+    """What is drawn."""
+    return [result for result in found if result["bench"] == "scaling" and not result["memory_limit"] and result["contender"] in LINES]
 
 
 def series(found):
     """Points of each target and contender: (rows of the delta, seconds); of several productions the smallest. And production by delta."""
-    plain = [result for result in found if result["bench"] == "scaling" and not result["memory_limit"] and result["contender"] in LINES]
     production = {}
-    for result in plain:
+    for result in plain(found):
         production[result["delta"]] = min(result["production"], production.get(result["delta"], result["production"]))
     lines = {}
-    for (target, contender), results in grouped(plain, "target", "contender").items():
+    for (target, contender), results in grouped(plain(found), "target", "contender").items():
         points = sorted((result["delta"], middle(result)) for result in results if result["production"] == production[result["delta"]])
         if points:
             lines.setdefault(target, {})[contender] = points
@@ -150,7 +158,8 @@ def plot(found):
     """The SVG; legible on light and dark pages, since it brings its own ground."""
     lines, production = series(found)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" role="img">',
-           "<title>Seconds that a load takes, by rows of the delta</title>", f"<style>{STYLE}</style>", f'<rect class="card" width="{WIDTH}" height="{HEIGHT}" rx="8"/>']
+           "<title>Seconds that a load takes, by rows of the delta</title>", f"<style>{STYLE}</style>",
+           f'<rect class="card" width="{WIDTH}" height="{HEIGHT}" rx="8"/>']
 
     def text(x, y, words, kind=""):
         out.append(f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}">{html.escape(words)}</text>')
@@ -185,19 +194,9 @@ def plot(found):
             out.extend(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="{3.5 if colour == "ours" else 2.5}"/>' for x, y in points)
             out.append(f'<line class="lead" x1="{points[-1][0] + 5:.1f}" y1="{points[-1][1]:.1f}" x2="{right + 12}" y2="{heights[at]:.1f}"/>')
             text(right + 16, heights[at] + 4, label, colour)
-    newest = max((result for result in found if result["bench"] == "scaling"), key=lambda result: result["date"])
+    drawn = plain(found)
+    newest = max(drawn, key=lambda result: result["date"])
     machine = newest["machine"]
-    text(LEFT, HEIGHT - 12, f"Medians on {machine['cores']} cores of {machine['cpu']}, {newest['date']}. Dashed: references are looked at as a set, or not at all.")
+    text(LEFT, HEIGHT - 12, f"{rounds(drawn).capitalize()}, {machine['cores']} cores of {machine['cpu']}, {newest['date']}. "
+         "Dashed: references are looked at as a set, or not at all.")
     return "\n".join([*out, "</svg>", ""])
-
-
-def main():
-    if "-h" in sys.argv or "--help" in sys.argv:
-        sys.exit(__doc__)
-    results = read(sys.argv[1] if len(sys.argv) > 1 else RESULTS)
-    print(tables(results))
-    pathlib.Path(sys.argv[2] if len(sys.argv) > 2 else PLOT).write_text(plot(results))
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ fresh copy of it, in turns. The base, 1.00, is the binary COPY of ready, keyed r
 (`initdb`, `postgres`, `psql`) and, as root, `runuser`; DuckDB takes part where
 Python has it with its PostgreSQL extension (`pip install duckdb duckdb-extension-postgres-scanner duckdb-extensions`).
 
-About two minutes a round with all contenders on two cores, and one before the first.
+About two minutes a round with all contenders on two cores, and one before the first round; `scaling.py` has other sizes.
 """
 
 import importlib.metadata, json, os, pathlib, subprocess, sys, time

@@ -33,7 +33,8 @@ class Server:
     def copy(self, source, to):
         """A database as a copy of another, of its files where the server can, which writes no WAL, and all of it on disk."""
         strategy = "STRATEGY FILE_COPY" if int(self.version.split(".")[0]) >= 15 else ""
-        self.sql("postgres", f"SET client_min_messages = warning; DROP DATABASE IF EXISTS {to} WITH (FORCE); CREATE DATABASE {to} TEMPLATE {source} {strategy}; CHECKPOINT")
+        self.sql("postgres", f"SET client_min_messages = warning; DROP DATABASE IF EXISTS {to} WITH (FORCE); "
+                             f"CREATE DATABASE {to} TEMPLATE {source} {strategy}; CHECKPOINT")
 
     def url(self, database):
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"

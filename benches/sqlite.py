@@ -13,7 +13,7 @@ one, else by Python), checks, assigns keys, keeps the mapping in production, ins
 All have the pragmas that the program sets: `synchronous = FULL`, `temp_store = MEMORY`; the journal (DELETE) and the cache are SQLite's
 defaults. The program has an SQLite of its own, the others have Python's and the shell's. Nothing but Python is needed.
 
-About a minute a round with all contenders on two cores, and half a one before the first.
+Estimated for two cores: a minute a round with all contenders, and half a one before the first; `scaling.py` has other sizes.
 """
 
 import csv, json, pathlib, shutil, sqlite3, subprocess, sys, time
