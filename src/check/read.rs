@@ -100,6 +100,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
         steps.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
         rows.write(&typed)?;
     }
+    steps.bytes(source.files().iter().map(|file| file.bytes).sum());
     Ok(Read { rows: rows.finish(), places, malformed: malformed.finish(), files, filtered, findings })
 }
 

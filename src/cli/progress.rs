@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::tell::note;
 use crate::error::Kind;
-use crate::journal::{Listener, Progress, Step};
+use crate::journal::{Listener, Progress, Step, Timing};
+use crate::report;
 
 /// One line that is redrawn: the step, its table, and the rows so far.
 pub(super) struct Bars {
@@ -43,7 +44,7 @@ impl Listener for Bars {
                 *count += rows;
                 self.bar.set_message(format!("{table}: {count} rows"));
             }
-            Progress::Ended(..) | Progress::Resumable(_) => {}
+            Progress::Ended(_) | Progress::Resumable(_) => {}
         }
     }
 }
@@ -59,8 +60,8 @@ pub(super) struct Lines;
 
 impl Listener for Lines {
     fn hear(&self, progress: &Progress) {
-        if let Progress::Ended(step, seconds) = progress {
-            note(&format!("{:<16} {seconds:.2} s", step.doing()));
+        if let Progress::Ended(timing) = progress {
+            note(&report::step(timing));
         }
     }
 }
@@ -73,7 +74,9 @@ impl Listener for JsonLines {
         let value = match progress {
             Progress::Began(step) => serde_json::json!({ "event": "began", "step": step }),
             Progress::Rows { table, rows } => serde_json::json!({ "event": "rows", "table": table, "rows": rows }),
-            Progress::Ended(step, seconds) => serde_json::json!({ "event": "ended", "step": step, "seconds": seconds }),
+            Progress::Ended(Timing { step, seconds, rows, bytes }) => {
+                serde_json::json!({ "event": "ended", "step": step, "seconds": seconds, "rows": rows, "bytes": bytes })
+            }
             Progress::Resumable(run) => serde_json::json!({ "event": "resumable", "run": run }),
         };
         note(&value.to_string());

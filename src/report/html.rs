@@ -6,7 +6,7 @@ use super::escape::{line, visible};
 use super::picture::{Band, bars};
 use super::policy::policy;
 use super::story::event;
-use super::text::{headline, number, running};
+use super::text::{headline, number, running, size, some};
 use super::{CheckReport, Command, Report, TableReport, Verdict};
 use crate::check::Spread;
 use crate::error::{Error, Result};
@@ -142,6 +142,8 @@ struct StepView {
     doing: &'static str,
     from: String,
     width: String,
+    rows: String,
+    bytes: String,
     seconds: String,
 }
 
@@ -528,6 +530,8 @@ fn steps(report: &Report) -> Vec<StepView> {
             doing: timing.step.doing(),
             from: format!("{:.2}", start.min(100.0 - width).max(0.0)),
             width: format!("{width:.2}"),
+            rows: some(timing.rows, |rows| format!("{} rows", number(rows))),
+            bytes: some(timing.bytes, size),
             seconds: duration(timing.seconds),
         });
     }

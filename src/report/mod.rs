@@ -25,7 +25,7 @@ pub use markdown::{BEGINNING as MARKDOWN_BEGINNING, markdown};
 pub use rollback::{Outcome, Rollback, RollbackTable};
 pub use sql::check_sql;
 pub use story::story;
-pub use text::text;
+pub use text::{step, text};
 
 use crate::check::{Evidence, Examined, Spread, evidence};
 use crate::error::{Error, Result};
@@ -73,7 +73,7 @@ pub struct Report {
     /// What became of the key map; None where nothing is loaded.
     #[serde(default)]
     pub key_map: Option<KeyMapReport>,
-    /// The steps, with their wall-clock seconds.
+    /// The steps, with their wall-clock seconds and what went through them.
     pub steps: Vec<Timing>,
     /// The folder with the reject files, a CSV and a Parquet file a table; None where nothing was rejected.
     pub rejects: Option<String>,

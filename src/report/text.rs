@@ -1,12 +1,10 @@
 //! A report as text for a terminal: what was loaded, table by table, what was rejected by which check, and where the time went.
 
-use std::fmt::Write as _;
-
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
 use super::escape::visible;
 use super::{Command, KeyMapReport, MappingsReport, Report, TableReport, Verdict};
-use crate::journal::{Phase, State};
+use crate::journal::{Phase, State, Timing};
 use crate::spec::Severity;
 use crate::target::Segment;
 
@@ -24,13 +22,9 @@ pub fn text(report: &Report, state: Option<&State>) -> String {
     if let Some(told) = report.key_map.as_ref().and_then(|key_map| key_map_told(report, key_map)) {
         parts.push(told);
     }
-    let steps: Vec<_> =
-        report.steps.iter().map(|timing| format!("{} {:.2} s", timing.step.doing(), timing.seconds)).collect();
-    let mut last = String::new();
+    parts.push(steps(&report.steps));
     let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
-    let _infallible =
-        writeln!(last, "  {}\n  run {} · {} · {total:.2} s", steps.join(" · "), report.run, report.target);
-    parts.push(last);
+    parts.push(format!("  run {} · {} · {total:.2} s\n", report.run, report.target));
     parts.retain(|part| !part.is_empty());
     visible(&parts.join("\n")).into_owned()
 }
@@ -153,6 +147,46 @@ fn key_map_told(report: &Report, key_map: &KeyMapReport) -> Option<String> {
     ))
 }
 
+/// How long each step took, and what went through it.
+fn steps(timings: &[Timing]) -> String {
+    if timings.is_empty() {
+        return String::new();
+    }
+    let mut grid = grid(&["step", "time", "rows", "bytes"]);
+    for timing in timings {
+        let seconds = format!("{:.2} s", timing.seconds);
+        grid.add_row([timing.step.doing().to_owned(), seconds, some(timing.rows, number), some(timing.bytes, size)]);
+    }
+    (1..=3).for_each(|column| align(&mut grid, column));
+    lines(&grid)
+}
+
+/// One step that ended, in a line.
+pub fn step(timing: &Timing) -> String {
+    let rows = some(timing.rows, |rows| format!("  {} rows", number(rows)));
+    let bytes = some(timing.bytes, |bytes| format!("  {}", size(bytes)));
+    format!("{:<16} {:.2} s{rows}{bytes}", timing.step.doing(), timing.seconds)
+}
+
+/// A count that is told; nothing where there is none.
+pub(super) fn some(count: u64, told: impl Fn(u64) -> String) -> String {
+    if count == 0 { String::new() } else { told(count) }
+}
+
+/// A number of bytes, in three digits.
+pub(super) fn size(bytes: u64) -> String {
+    let mut size = bytes as f64;
+    for unit in ["B", "kB", "MB", "GB"] {
+        // What would be rounded to a thousand is one of the next unit.
+        if size < 999.5 {
+            let decimals = usize::from(unit != "B" && size < 9.95);
+            return format!("{size:.decimals$} {unit}");
+        }
+        size /= 1000.0;
+    }
+    format!("{size:.1} TB")
+}
+
 pub(super) fn grid(header: &[&str]) -> Grid {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
@@ -188,5 +222,13 @@ mod tests {
     #[test]
     fn thousands_are_apart() {
         assert_eq!([0, 999, 1000, 1_234_567].map(super::number), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn sizes_have_two_or_three_digits() {
+        let told = [1, 999, 1000, 9_949, 9_950, 413_125, 999_499, 999_500, 41_000_000, 2_345_678_901, 7 << 40];
+        let sizes =
+            ["1 B", "999 B", "1.0 kB", "9.9 kB", "10 kB", "413 kB", "999 kB", "1.0 MB", "41 MB", "2.3 GB", "7.7 TB"];
+        assert_eq!(told.map(super::size), sizes);
     }
 }

@@ -13,7 +13,7 @@ pub struct Analysis {
     pub examined: Vec<Examined>,
     /// The queries that ran, each with its table and check.
     pub queries: Vec<Seen>,
-    /// The steps, with their wall-clock seconds.
+    /// The steps, with their wall-clock seconds and what went through them.
     pub steps: Vec<Timing>,
 }
 

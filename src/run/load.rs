@@ -1,6 +1,7 @@
 //! The route of a load, on one screen: keys, staging, insertion, reconciliation, commit, reading back; and the journal beside it, so that
 //! it can be gone on with from wherever it was cut off.
 
+use arrow::array::{Array, RecordBatch};
 use futures::StreamExt;
 use futures::stream;
 
@@ -205,6 +206,7 @@ impl Loading<'_> {
                     let batch = batch?;
                     meant[at].add(&batch)?;
                     steps.rows(&destination.table.name, batch.num_rows() as u64);
+                    steps.bytes(held(&batch));
                     stop_at("copying");
                     keys.staged(at, batch)
                 });
@@ -249,6 +251,7 @@ impl Loading<'_> {
             // A mock run has no later moment to do it, and what was never staged has nothing else to be held against.
             if straight[at] || self.wish.mock || !table.catalog.triggers.is_empty() {
                 verify::before_commit(load.as_mut(), &destinations[at], &keys, at).await?;
+                steps.rows(&table.name, report.tables[at].inserted);
             }
         }
         drop(step);
@@ -296,6 +299,7 @@ impl Loading<'_> {
         let read_back = async {
             for (at, destination) in unread {
                 verify::after_commit(session.target.as_ref(), destination, keys, *at).await?;
+                steps.rows(&destination.table.name, report.tables[*at].inserted);
             }
             Ok(())
         };
@@ -337,8 +341,10 @@ struct Accepted<'a> {
 impl Delta for Accepted<'_> {
     fn rows(&self, at: usize) -> Result<Batches<'_>> {
         let rows = self.keys.rows(at)?.map(move |batch| {
+            let batch = batch?;
+            self.steps.bytes(held(&batch));
             stop_at("copying");
-            self.keys.staged(at, batch?)
+            self.keys.staged(at, batch)
         });
         Ok(stream::iter(rows).boxed())
     }
@@ -351,6 +357,12 @@ impl Delta for Accepted<'_> {
         self.steps.rows(&self.destinations[at].table.name, rows);
         stop_at("inserting");
     }
+}
+
+/// The bytes of a batch's rows, as Arrow holds them, without their numbers.
+fn held(batch: &RecordBatch) -> u64 {
+    let columns = batch.columns().iter().skip(1);
+    columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default() as u64).sum()
 }
 
 /// The blocks as the journal keeps them.

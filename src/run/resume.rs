@@ -222,6 +222,7 @@ pub(super) async fn read_back(session: &Session, journal: &mut Journal, steps: &
     let record = record.ok_or_else(|| Error::internal(format!("the report of run {run} is gone")))?;
     let mut report = Report::read(record)?;
     super::verify::of_run(session, &run).await?;
+    report.tables.iter().for_each(|table| steps.rows(&table.name, table.inserted));
     session.target.note(&journal.record(Event::Verified)?).await?;
     drop(step);
     report.steps.extend(steps.timings());

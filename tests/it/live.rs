@@ -215,7 +215,7 @@ impl Listener for Planter<'_> {
             Progress::Rows { table, .. } => {
                 self.point == Point::Inserted && table == "account" && self.inserting.load(Ordering::Relaxed)
             }
-            Progress::Ended(..) | Progress::Resumable(_) => false,
+            Progress::Ended(_) | Progress::Resumable(_) => false,
         };
         if is_there {
             self.database.execute(self.sql);

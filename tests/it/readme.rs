@@ -11,15 +11,18 @@ fn blocks(kind: &str) -> Vec<String> {
 
 /// Without what differs from run to run: the run's id and the seconds.
 fn steady(output: &str) -> String {
+    let digit = |char: char| char.is_ascii_digit();
     let plain = |line: &str| match line {
-        _ if line.starts_with("  preparing")
-            || line.starts_with("  run 2")
-            || line.contains(" by run ")
-            || line.starts_with("  rejects:") =>
-        {
+        _ if line.starts_with("  run 2") || line.contains(" by run ") || line.starts_with("  rejects:") => {
             line.chars().filter(|char| !char.is_ascii_hexdigit()).collect()
         }
-        line => line.to_owned(),
+        // The time of a step, and not what went through it.
+        _ => match line.rsplit_once(" s") {
+            Some((before, rest)) if before.ends_with(digit) && (rest.is_empty() || rest.starts_with(' ')) => {
+                format!("{} s{rest}", before.trim_end_matches(|char| digit(char) || char == '.').trim_end())
+            }
+            _ => line.to_owned(),
+        },
     };
     output.trim_end().lines().map(|line| plain(line) + "\n").collect()
 }
