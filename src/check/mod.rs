@@ -21,6 +21,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::concat;
 use arrow::datatypes::UInt32Type;
+use tracing::Span;
 
 pub use evidence::{Count, Evidence, Example, Shown, Spread, evidence};
 pub use findings::{Detail, Findings, Violation};
@@ -31,7 +32,7 @@ use crate::engine::{Engine, Mask, Rows, RowsTable, Space};
 use crate::error::Result;
 use crate::journal::{Step, Steps};
 use crate::plan::{CheckKind, Compiled, Plan};
-use crate::target::{Catalog, ProductionTable, Target};
+use crate::target::{Catalog, Lookup, Place, ProductionTable, Target};
 
 /// One table of the delta, with the verdict on each of its rows.
 #[derive(Debug)]
@@ -215,10 +216,22 @@ impl Examination<'_> {
         }
     }
 
-    /// Says which check the next queries are for.
-    fn about(&self, at: usize, check: usize) {
+    /// Says which check the next queries are for; it is the check that goes on as long as the span is held.
+    #[must_use]
+    fn about(&self, at: usize, check: usize) -> Span {
         let table = &self.plan.tables[at];
-        self.engine.about(&table.name, table.checks.get(check).map_or("", |check| check.name.as_str()));
+        let check = table.checks.get(check).map_or("", |check| check.name.as_str());
+        self.engine.about(&table.name, check);
+        tracing::info_span!("check", of = check, table = table.name)
+    }
+
+    /// Asks the target.
+    async fn lookup(&self, lookup: &Lookup, questions: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
+        let rows: usize = questions.iter().map(RecordBatch::num_rows).sum();
+        let (Place::Production(table) | Place::KeyMap(table)) = &lookup.place;
+        let in_key_map = matches!(lookup.place, Place::KeyMap(_));
+        let _asking = tracing::info_span!("look up", of = table, in_key_map, rows);
+        self.target.lookup(lookup, questions).await
     }
 
     /// The unique checks in production, of columns with or without references among them.

@@ -92,7 +92,7 @@ impl Named<'_> {
             }
             let known: Vec<_> = texts.iter().map(AsArray::as_string::<i32>).collect();
             let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(MISSING));
-            let found = fold(limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
+            let found = fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
                 let (first, count) = naming[at];
                 let targets = &targets[first as usize..first as usize + count];
                 if !targets.iter().any(|target| (firsts[0]..end).contains(target)) {

@@ -50,11 +50,17 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
 
     let transformed = stream::iter(source.pieces(limits.batch_rows)).map(|piece| {
         let transform = transform.clone();
+        let name = table.name.clone();
         async move {
-            let piece = piece?;
+            let mut piece = piece?;
             let read = move || -> Result<Vec<_>> {
-                let apply = |batch: Batch| Ok((transform.apply(&batch.rows)?, batch));
-                piece.map(|batch| batch.and_then(apply)).collect()
+                let _piece = tracing::info_span!("piece", of = name).entered();
+                let parse = || tracing::info_span!("parse").in_scope(|| piece.next());
+                let apply = |batch: Batch| {
+                    let _check = tracing::info_span!("check rows", rows = batch.lines.len()).entered();
+                    Ok((transform.apply(&batch.rows)?, batch))
+                };
+                std::iter::from_fn(parse).map(|batch| batch.and_then(apply)).collect()
             };
             let read = tokio::task::spawn_blocking(read).await;
             read.map_err(|error| Error::internal(format!("a worker died: {error}")))?
@@ -98,7 +104,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
             }
         }
         steps.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
-        rows.write(&typed)?;
+        tracing::info_span!("keep rows", of = table.name).in_scope(|| rows.write(&typed))?;
     }
     steps.bytes(source.files().iter().map(|file| file.bytes).sum());
     Ok(Read { rows: rows.finish(), places, malformed: malformed.finish(), files, filtered, findings })

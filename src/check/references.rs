@@ -80,7 +80,8 @@ impl Examination<'_> {
         let table = &plan.tables[at];
         let reference = &table.references[which];
         let column = reference.text_column();
-        self.about(at, table.check(|kind| *kind == CheckKind::Relationship { reference: which }).unwrap_or(usize::MAX));
+        let _check = self
+            .about(at, table.check(|kind| *kind == CheckKind::Relationship { reference: which }).unwrap_or(usize::MAX));
         let mut targets = self.nothing_or_missing(at, &column)?;
         let (mut parents, mut found) = (0, self.no_values(reference));
         if let Some(parent) = reference.parent {
@@ -228,7 +229,7 @@ impl Examination<'_> {
                     None => question,
                 };
                 let lookup = Lookup::new(production, vec![by.clone()], give);
-                Answers::new(&self.target.lookup(&lookup, &[question]).await?, self.no_values(reference))?
+                Answers::new(&self.lookup(&lookup, &[question]).await?, self.no_values(reference))?
             }
             None => {
                 let key = match reference.parent {
@@ -236,9 +237,9 @@ impl Examination<'_> {
                     None => to.map(|to| to.primary_key.clone()).unwrap_or_default(),
                 };
                 let history = Lookup::new(Place::KeyMap(reference.to.clone()), vec!["legacy_key".into()], key.clone());
-                let mapped = self.target.lookup(&history, &[question]).await?;
+                let mapped = self.lookup(&history, &[question]).await?;
                 let live = Lookup::new(production, key, give);
-                let live = if mapped.is_empty() { Vec::new() } else { self.target.lookup(&live, &mapped).await? };
+                let live = if mapped.is_empty() { Vec::new() } else { self.lookup(&live, &mapped).await? };
                 let answers = Answers::new(&live, self.no_values(reference))?;
                 for batch in &mapped {
                     let gone = batch
@@ -328,7 +329,7 @@ impl Examination<'_> {
     ) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
-        self.about(at, check);
+        let _check = self.about(at, check);
         let names: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         let there: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
         let (list, there) = (names.join(", "), there.join(" AND "));
@@ -349,7 +350,7 @@ impl Examination<'_> {
         let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(()) };
         let lookup = Lookup::new(Place::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
         let mut known = Mask::default();
-        for answer in self.target.lookup(&lookup, &questions).await? {
+        for answer in self.lookup(&lookup, &questions).await? {
             for id in answer.column(0).as_primitive::<UInt32Type>().values() {
                 known.insert(*id);
             }

@@ -66,6 +66,7 @@ pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path) -> Resul
 
 fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &Path) -> Result<[PathBuf; 2]> {
     let table = &compiled.plan.tables[at];
+    let _write = tracing::info_span!("write rejects", of = table.name).entered();
     std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
     let source = &compiled.sources[at];
     let name = file_name(&table.name);

@@ -30,7 +30,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
-        self.about(at, check);
+        let _check = self.about(at, check);
         let found = self.groups(at, &["_key".to_owned()], &[], &Mask::default()).await?;
         self.tables[at].repeated = self.duplicates(at, check, &found);
         let mut all = Mask::default();
@@ -48,7 +48,7 @@ impl Examination<'_> {
     /// Rows that share the values of a unique constraint; rows of one record were told apart by their legacy key before.
     pub(super) async fn unique(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
         let table = &self.plan.tables[at];
-        self.about(at, check);
+        let _check = self.about(at, check);
         let Unique { columns, ignore_case, .. } = unique;
         let columns: Vec<_> = columns.iter().map(|name| table.kept_column(name)).collect();
         let outside = self.outside(at, unique).await?;
@@ -162,7 +162,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let Some(check) = table.check(|kind| *kind == CheckKind::KeyMap) else { return Ok(()) };
-        self.about(at, check);
+        let _check = self.about(at, check);
         let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
         let lookup = Lookup::new(Place::KeyMap(table.name.clone()), vec!["legacy_key".into()], give);
         let rows = &self.tables[at].rows;
@@ -188,7 +188,7 @@ impl Examination<'_> {
 
     /// Rows whose values production has already. A row that refers to a new row cannot be one of them.
     pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
-        self.about(at, check);
+        let _check = self.about(at, check);
         let outside = self.outside(at, unique).await?;
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -256,7 +256,7 @@ impl Examination<'_> {
     pub(super) async fn query(&mut self, at: usize, check: usize, sql: &str) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
-        self.about(at, check);
+        let _check = self.about(at, check);
         let mut rows = Mask::default();
         let named = |error: Error| {
             Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
@@ -291,13 +291,13 @@ impl Examination<'_> {
             waiting += question.num_rows();
             batches.push(question);
             if waiting >= ROWS_A_QUESTION {
-                answers.extend(self.target.lookup(lookup, &batches).await?);
+                answers.extend(self.lookup(lookup, &batches).await?);
                 batches.clear();
                 waiting = 0;
             }
         }
         if waiting > 0 {
-            answers.extend(self.target.lookup(lookup, &batches).await?);
+            answers.extend(self.lookup(lookup, &batches).await?);
         }
         Ok(answers)
     }

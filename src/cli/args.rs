@@ -50,6 +50,9 @@ pub(super) enum Command {
         /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
+        /// Also write a profile into this file: what ran in parallel with what, for `ui.perfetto.dev` and `chrome://tracing`
+        #[arg(long, value_name = "FILE", env = "PIPELINE_PROFILE")]
+        profile: Option<PathBuf>,
     },
     /// Show what a run will do, table by table, with the keys it would get now
     Plan {
@@ -78,6 +81,9 @@ pub(super) enum Command {
         /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
+        /// Also write a profile into this file: what ran in parallel with what, for `ui.perfetto.dev` and `chrome://tracing`
+        #[arg(long, value_name = "FILE", env = "PIPELINE_PROFILE")]
+        profile: Option<PathBuf>,
     },
     /// Go on with a run that was cut off or failed
     Resume {
@@ -88,6 +94,9 @@ pub(super) enum Command {
         /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
         #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
         report: Vec<ReportFile>,
+        /// Also write a profile into this file: what ran in parallel with what, for `ui.perfetto.dev` and `chrome://tracing`
+        #[arg(long, value_name = "FILE", env = "PIPELINE_PROFILE")]
+        profile: Option<PathBuf>,
     },
     /// Take a run back: its rows and their key map leave production, or nothing does
     Rollback {

@@ -48,7 +48,7 @@ impl ReportFiles {
     /// Where one cannot be made, or something that is no report of its format is in its place.
     pub(super) fn create(files: &[ReportFile]) -> Result<Self> {
         let create = |ReportFile { format, path }: &ReportFile| {
-            refuse_other(*format, path)?;
+            refuse_other(path, format.beginning(), "report")?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             let readable = std::fs::Permissions::from_mode(0o666);
             let file = tempfile::Builder::new().permissions(readable).tempfile_in(folder);
@@ -71,16 +71,16 @@ impl ReportFiles {
     }
 }
 
-/// Refuses a place that holds anything but a report: a database, a delta, a pipeline file.
-fn refuse_other(format: Format, path: &Path) -> Result<()> {
+/// Refuses a place that holds anything but what begins so: a database, a delta, a pipeline file.
+pub(super) fn refuse_other(path: &Path, beginning: &str, what: &str) -> Result<()> {
     let Ok(file) = std::fs::File::open(path) else { return Ok(()) };
-    let mut beginning = Vec::new();
-    let read = file.take(format.beginning().len() as u64).read_to_end(&mut beginning);
+    let mut found = Vec::new();
+    let read = file.take(beginning.len() as u64).read_to_end(&mut found);
     match read {
         Ok(0) => Ok(()),
-        Ok(_) if beginning == format.beginning().as_bytes() => Ok(()),
-        _ => Err(Error::usage(format!("`{}` is there already, and it is no report", path.display()))
-            .hint("name another file: only an older report is overwritten")),
+        Ok(_) if found == beginning.as_bytes() => Ok(()),
+        _ => Err(Error::usage(format!("`{}` is there already, and it is no {what}", path.display()))
+            .hint(format!("name another file: only an older {what} is overwritten"))),
     }
 }
 

@@ -6,12 +6,14 @@ mod files;
 mod init;
 mod keymap;
 mod mode;
+mod profile;
 mod progress;
 mod rollback;
 mod runs;
 mod tell;
 #[cfg(test)]
 mod tests;
+mod tracks;
 
 use std::io::{IsTerminal, Write as _};
 use std::path::Path;
@@ -57,6 +59,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Err(Error::internal(format!("this program failed: {what}"))
             .hint("nothing that was not committed is kept; please report it"))
     });
+    profile::end();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -121,7 +124,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             })?;
             Ok(0)
         }
-        Command::Validate { file, report } => {
+        Command::Validate { file, report, profile } => {
+            profile::begin(profile.as_deref())?;
             let session = look(&global, &file).await?;
             let files = ReportFiles::create(&report)?;
             let result = run::validate(&session, listener(&global).as_ref()).await;
@@ -137,7 +141,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let code = tell(&result, None, global.output, files)?;
             Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
         }
-        Command::Run { file, mock, allow_reload, report } => {
+        Command::Run { file, mock, allow_reload, report, profile } => {
+            profile::begin(profile.as_deref())?;
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
             let files = ReportFiles::create(&report)?;
@@ -149,13 +154,15 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let journal = run::story(session.target.as_ref(), &report.run).await.unwrap_or_default();
             tell(&report, journal.as_ref(), global.output, files)
         }
-        Command::Resume { file, run, report } => {
+        Command::Resume { file, run, report, profile } => {
+            profile::begin(profile.as_deref())?;
             let interrupt = Interrupt::watch();
             let request = global.request(&file);
             let opened = Opened::open(&request, Access::Write).await?;
             let unfinished = run::find(&opened, run.as_deref()).await?;
             let session = Session::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
             interrupt.removes(session.engine.work_folder());
+            profile::mask(&session.compiled.secrets);
             let files = ReportFiles::create(&report)?;
             let watched = Watched::new(listener(&global), interrupt, &file);
             let result = run::resume(&session, &unfinished, &watched).await;
@@ -219,6 +226,7 @@ async fn look(global: &Global, file: &Path) -> Result<Session> {
     let interrupt = Interrupt::watch();
     let session = Session::look(&global.request(file)).await?;
     interrupt.removes(session.engine.work_folder());
+    profile::mask(&session.compiled.secrets);
     Ok(session)
 }
 
@@ -227,6 +235,7 @@ async fn open(global: &Global, file: &Path, access: Access) -> Result<(Session, 
     let interrupt = Interrupt::watch();
     let session = Session::open(&global.request(file), access).await?;
     interrupt.removes(session.engine.work_folder());
+    profile::mask(&session.compiled.secrets);
     Ok((session, interrupt))
 }
 

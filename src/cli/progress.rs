@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::profile;
 use super::tell::note;
 use crate::error::Kind;
 use crate::journal::{Listener, Progress, Step, Timing};
@@ -114,6 +115,7 @@ impl Interrupt {
                         STOPPED
                     }
                 };
+                profile::end();
                 watching.remove_work_folder();
                 std::process::exit(code.into());
             }

@@ -75,7 +75,7 @@ impl<'a> Hashes<'a> {
         let mut repeated = Mask::default();
         for part in parts(self.rows.count() as usize, self.limits) {
             let buckets = self.collect(part)?;
-            let found = fold(self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
+            let found = fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
                 let entries = sorted(&buckets[at]);
                 for group in entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1) {
                     found.extend(group.iter().map(|entry| row(*entry)));
@@ -96,7 +96,7 @@ impl<'a> Hashes<'a> {
     pub fn partners(&self, others: &Self, mut each: impl FnMut(u32, u32)) -> Result<()> {
         for part in parts(self.rows.count() as usize + others.rows.count() as usize, self.limits) {
             let (theirs, ours) = (others.collect(part.clone())?, self.collect(part)?);
-            let found = fold(self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
+            let found = fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
                 let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
                 let mut next = 0;
                 for entry in &mut ours {
@@ -126,7 +126,7 @@ impl<'a> Hashes<'a> {
         let columns: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
         let stretches: Vec<(u32, usize)> = self.rows.stretches().collect();
         let state = RandomState::default();
-        let threads = fold(self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
+        let threads = fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
             found.resize(part.len(), Vec::new());
             let (first, count) = stretches[at];
             if self.without.count_in(first, count) == count {
@@ -196,17 +196,19 @@ fn folded(texts: &ArrayRef) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-/// Shares the numbers below `count` among threads, each with a state of its own: gives the states.
+/// Shares the numbers below `count` among threads, each with a state of its own: gives the states. A profile calls it `what`.
 ///
 /// # Errors
 /// The first that `work` gives.
 pub fn fold<S: Default + Send>(
+    what: &'static str,
     threads: usize,
     count: usize,
     work: impl Fn(&mut S, usize) -> Result<()> + Sync,
 ) -> Result<Vec<S>> {
     let next = AtomicUsize::new(0);
     let run = || {
+        let _share = tracing::info_span!("share", name = what).entered();
         let mut state = S::default();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);

@@ -255,6 +255,7 @@ impl Engine {
 
     /// Runs a query and hands each batch of its result to `each`.
     pub async fn for_each(&self, sql: &str, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        let _query = tracing::info_span!("query");
         let mut stream = self.query(sql).await?;
         while let Some(batch) = stream.next().await {
             each(&batch?)?;

@@ -129,7 +129,8 @@ impl<'a> Steps<'a> {
     /// Begins a step; it ends when the guard is dropped.
     pub fn step(&self, step: Step) -> Running<'_> {
         self.listener.hear(&Progress::Began(step));
-        Running { steps: self, step, since: Instant::now() }
+        let span = tracing::info_span!("step", name = step.doing());
+        Running { steps: self, step, since: Instant::now(), _span: span }
     }
 
     /// Tells that rows of a table went through the running step.
@@ -165,6 +166,7 @@ pub struct Running<'a> {
     steps: &'a Steps<'a>,
     step: Step,
     since: Instant,
+    _span: tracing::Span,
 }
 
 impl Drop for Running<'_> {

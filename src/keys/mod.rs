@@ -165,6 +165,7 @@ impl<'a> Keys<'a> {
     /// The accepted rows of a batch: `_row` and the wanted columns.
     fn finished(&self, at: usize, first: u32, batch: &RecordBatch, wanted: &[&Column]) -> Result<RecordBatch> {
         let count = batch.num_rows();
+        let _keys = tracing::info_span!("put keys in", of = self.plan.tables[at].name, rows = count).entered();
         let numbers = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
         let mut columns: Vec<ArrayRef> = vec![numbers.clone()];
         for column in wanted {

@@ -220,12 +220,16 @@ impl Session {
             .enumerate()
             .flat_map(|(at, source)| (0..source.files().len()).map(move |file| (at, file)))
             .collect();
-        let found =
-            fold(self.engine.limits().threads, files.len(), |found: &mut Vec<(usize, usize, String)>, which| {
+        let found = fold(
+            "hash files",
+            self.engine.limits().threads,
+            files.len(),
+            |found: &mut Vec<(usize, usize, String)>, which| {
                 let (at, file) = files[which];
                 found.push((at, file, sources[at].hash(file)?));
                 Ok(())
-            })?;
+            },
+        )?;
         let mut hashes: Vec<Vec<String>> =
             sources.iter().map(|source| vec![String::new(); source.files().len()]).collect();
         for (at, file, hash) in found.into_iter().flatten() {

@@ -18,6 +18,7 @@ pub(super) async fn before_commit(
     keys: &Keys<'_>,
     at: usize,
 ) -> Result<()> {
+    let _compare = tracing::info_span!("compare", of = destination.table.name);
     match load.compare(destination, stream::iter(keys.rows(at)?).boxed()).await? {
         None => Ok(()),
         Some(how) => Err(Error::pipeline(format!("`{}` is not what was meant: {how}", destination.table.name))
@@ -35,6 +36,7 @@ pub(super) async fn after_commit(
     keys: &Keys<'_>,
     at: usize,
 ) -> Result<()> {
+    let _compare = tracing::info_span!("compare", of = destination.table.name);
     let compared = target.compare(destination, stream::iter(keys.rows(at)?).boxed()).await;
     // What a target says of a cut connection is meant for a load that is gone with it; this one is not.
     let unread = |error: Error| {

@@ -132,6 +132,7 @@ impl Input {
     }
 
     fn fill(&mut self) -> Result<()> {
+        let _read = tracing::info_span!("read", of = self.file.name).entered();
         while self.end < self.buffer.len() && !self.at_end {
             match self.reader.read(&mut self.buffer[self.end..]) {
                 Ok(0) => self.at_end = true,

@@ -147,6 +147,7 @@ impl Source {
     /// [`Input`](crate::error::Kind::Input) if the file cannot be read.
     pub fn hash(&self, file: usize) -> Result<String> {
         let file = self.files.get(file).ok_or_else(|| Error::internal(format!("there is no source file {file}")))?;
+        let _hash = tracing::info_span!("hash", of = file.name, bytes = file.bytes).entered();
         let mut hasher = blake3::Hasher::new();
         hasher.update_reader(file.open()?).map_err(|error| file.unreadable(error))?;
         Ok(hasher.finalize().to_hex().to_string())

@@ -32,6 +32,7 @@ mod mock;
 mod peer;
 mod postgres;
 mod production;
+mod profile;
 mod property;
 mod proxy;
 mod readme;

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::production::{Holder, Production, until};
+use crate::profile::Profile;
 use crate::support::{Place, number, strings};
 
 const TABLES: &str =
@@ -103,7 +104,7 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
     holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
     let url = production.database.local_url("postgres");
     let child = Command::new(assert_cmd::cargo::cargo_bin("pipeline"))
-        .args(["run", "p.yaml"])
+        .args(["run", "p.yaml", "--profile", "p.json"])
         .env("DATABASE_URL", &url)
         .current_dir(production.place.path(""))
         .stdout(Stdio::piped())
@@ -117,6 +118,8 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(75), "{said}");
     assert!(said.contains("stopped: nothing was loaded\n\nhint: `pipeline resume p.yaml 2"), "{said}");
+    let profile = Profile::read(&production.place, "p.json");
+    assert!(profile.is_cut_off("inserting") && !profile.is_cut_off("reading"), "it shows what was going on");
     holder.execute("ROLLBACK");
     std::thread::sleep(Duration::from_millis(200));
     production.pipeline(&["run", "p.yaml"]).fails(75, &["was cut off", "pipeline resume FILE 2"]);

@@ -182,19 +182,24 @@ async fn copy(
     rows: impl Stream<Item = Result<RecordBatch, Cut>> + Send,
 ) -> Result<u64, Cut> {
     let encoder = Encoder::try_new(types).map_err(Cut::Encode)?;
+    let copying = tracing::info_span!("COPY", of = sql.trim_start_matches("COPY ").split(" (").next());
     // A sink that is dropped unfinished tells the server to forget the rows.
     let sink = client.copy_in::<_, Bytes>(sql).await.map_err(Cut::Server)?;
     pin_mut!(sink, rows);
     let mut out = BytesMut::with_capacity(2 * MESSAGE);
     Encoder::header(&mut out);
     while let Some(batch) = rows.next().await {
-        encoder.encode(&batch?, &mut out).map_err(Cut::Encode)?;
+        let batch = batch?;
+        let encode = tracing::info_span!("encode", rows = batch.num_rows());
+        encode.in_scope(|| encoder.encode(&batch, &mut out)).map_err(Cut::Encode)?;
         if out.len() >= MESSAGE {
+            let _send = tracing::info_span!(parent: &copying, "send", bytes = out.len());
             sink.send(out.split().freeze()).await.map_err(Cut::Server)?;
         }
     }
     Encoder::trailer(&mut out);
     sink.send(out.freeze()).await.map_err(Cut::Server)?;
+    let _wait = tracing::info_span!(parent: &copying, "wait for the server");
     sink.finish().await.map_err(Cut::Server)
 }
 

@@ -389,6 +389,7 @@ impl Load for PgLoad {
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
         let transaction = self.transaction().await?;
+        let _commit = tracing::info_span!("COMMIT");
         if let Some(beside) = &self.beside {
             // They count when the rows are committed with the ledger, and not before.
             beside.batch_execute("COMMIT").await.map_err(self.fault("cannot commit the key map"))?;
@@ -435,6 +436,7 @@ impl PgLoad {
     async fn insert_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<u64>, Stopped> {
         let mut inserted = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
+            let _insert = tracing::info_span!("insert", of = destination.table.name);
             let rows = match self.is_straight(destination) {
                 true => self.copy_straight(destination, at, delta).await?,
                 false => self.insert_staged(destination).await?,
@@ -504,6 +506,7 @@ impl PgLoad {
 
     /// Keeps what staged rows refer to where it is, until the transaction ends.
     async fn hold_references(&self, destination: &Destination) -> Result<(), Stopped> {
+        let _hold = tracing::info_span!("hold references", of = destination.table.name);
         let names: Vec<_> = self.all.iter().map(|destination| destination.table.name.as_str()).collect();
         let table = &destination.table.name;
         let sql = "SELECT reference, referenced, staged_row FROM delta.hold_references($1, $2)";
@@ -562,6 +565,7 @@ impl PgLoad {
         let mut appended = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
             let table = &destination.table.name;
+            let _append = tracing::info_span!("append key map", of = table);
             let forgotten = session.execute("SELECT delta.forget($1)", &[table]).await;
             forgotten.map_err(self.fault("cannot append to the key map"))?;
             appended.push(match self.is_straight(destination) {

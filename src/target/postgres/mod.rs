@@ -446,6 +446,7 @@ impl Target for PostgresTarget {
         // Sessions of their own: rows may be read back at the same time.
         let doing = "cannot bring statistics up to date";
         let analyze = async |name: String| {
+            let _statistics = tracing::info_span!("statistics", of = name);
             let session = begin_session(&self.connector, doing).await?;
             let analyzed = session.execute("SELECT delta.analyze($1)", &[&name]).await;
             analyzed.map(|_| ()).map_err(self.fault(doing))

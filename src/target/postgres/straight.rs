@@ -94,7 +94,8 @@ pub(super) async fn compare(
     while let Some(meant) = meant.next().await {
         let meant = meant?;
         let found = there.next(&meant).await?;
-        if let Some(how) = difference(&[found], &meant)? {
+        let compare = tracing::info_span!("compare rows", rows = meant.num_rows());
+        if let Some(how) = compare.in_scope(|| difference(&[found], &meant))? {
             return Ok(Some(how));
         }
     }

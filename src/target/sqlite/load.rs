@@ -76,6 +76,7 @@ impl SqliteLoad {
 
     /// Appends staged mappings to the history as a run's.
     fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+        let _append = tracing::info_span!("append key map", of = destination.table.name).entered();
         let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let key = key.join(", ");
         let table = &destination.table.name;
@@ -92,6 +93,7 @@ impl SqliteLoad {
 
     /// Inserts the staged rows of a table.
     fn insert_rows(&self, destination: &Destination) -> Result<u64, Stopped> {
+        let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
         refusals.promises(false)?;
         let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
@@ -306,6 +308,7 @@ impl Load for SqliteLoad {
     }
 
     async fn commit(mut self: Box<Self>) -> Result<()> {
+        let _commit = tracing::info_span!("COMMIT").entered();
         self.connection.execute_batch("COMMIT").map_err(self.fault("cannot commit to"))?;
         self.open = false;
         Ok(())

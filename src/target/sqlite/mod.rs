@@ -315,6 +315,7 @@ fn insert_batch(
     batch: &RecordBatch,
     fault: &dyn Fn(rusqlite::Error) -> Error,
 ) -> Result<()> {
+    let _insert = tracing::info_span!("insert batch", rows = batch.num_rows()).entered();
     let mut statement = connection.prepare_cached(sql).map_err(fault)?;
     for row in 0..batch.num_rows() {
         for (at, column) in batch.columns().iter().enumerate() {
@@ -605,6 +606,7 @@ fn compare(
     meant: &RecordBatch,
     names: &Names,
 ) -> Result<Option<String>> {
+    let _compare = tracing::info_span!("compare rows", rows = meant.num_rows()).entered();
     let numbers = meant.column(0).as_primitive::<UInt32Type>().values();
     let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(None) };
     let columns = columns_of_p(&destination.columns);
