@@ -7,6 +7,8 @@ mod convert;
 mod evidence;
 mod findings;
 mod form;
+#[doc(hidden)]
+pub mod kernels;
 mod named;
 mod places;
 mod read;

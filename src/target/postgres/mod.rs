@@ -19,6 +19,8 @@ mod encode;
 mod fault;
 mod history;
 mod journal;
+#[doc(hidden)]
+pub mod kernels;
 mod keys;
 mod known;
 mod load;
