@@ -21,9 +21,14 @@ pub(super) async fn before_commit(
     let _compare = tracing::info_span!("compare", of = destination.table.name);
     match load.compare(destination, stream::iter(keys.rows(at)?).boxed()).await? {
         None => Ok(()),
-        Some(how) => Err(Error::pipeline(format!("`{}` is not what was meant: {how}", destination.table.name))
-            .hint("nothing was loaded; a trigger of production that changes rows looks like this")),
+        Some(how) => Err(differs(&destination.table.name, &how)),
     }
+}
+
+/// What is said of a table whose rows are not what was meant, before the commit.
+pub(super) fn differs(table: &str, how: &str) -> Error {
+    Error::pipeline(format!("`{table}` is not what was meant: {how}"))
+        .hint("nothing was loaded; a trigger of production that changes rows looks like this")
 }
 
 /// Compares the rows of a table after the commit.

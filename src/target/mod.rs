@@ -9,6 +9,7 @@ mod form;
 mod mode;
 mod nowhere;
 pub mod postgres;
+mod references;
 mod rollback;
 pub mod sqlite;
 mod table;
@@ -228,6 +229,20 @@ pub struct Destination {
     pub levelled: bool,
     /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
     pub promises: Vec<Promise>,
+}
+
+impl Destination {
+    /// A staged batch without the level of its rows.
+    fn without_level(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let wanted = (0..batch.num_columns()).filter(|at| !self.levelled || *at != 1);
+        Ok(batch.project(&wanted.collect::<Vec<_>>())?)
+    }
+
+    /// A staged batch with the destination's columns alone.
+    fn columns_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
+        let in_front = 1 + usize::from(self.levelled);
+        Ok(batch.project(&(in_front..batch.num_columns()).collect::<Vec<_>>())?)
+    }
 }
 
 /// Something that was true of production when the checks ran, and that another program may have made untrue since.
@@ -504,6 +519,9 @@ pub trait Delta: Send + Sync {
 
     /// Hears that so many rows of a table went in.
     fn inserted(&self, _at: usize, _rows: u64) {}
+
+    /// What is said of a table whose rows in production are not those of the delta: how they differ, in words.
+    fn differs(&self, at: usize, how: &str) -> Error;
 }
 
 /// What an insertion did to one table.
@@ -513,6 +531,8 @@ pub struct Inserted {
     pub rows: u64,
     /// The mappings that were appended to its key map.
     pub mappings: u64,
+    /// Whether all rows were held against the delta, and nothing changes them between here and the commit.
+    pub compared: bool,
 }
 
 /// What is known of a run into a target before it begins.

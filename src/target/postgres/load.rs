@@ -19,7 +19,6 @@ use super::connect::{Connector, Session};
 use super::copy::{Destined, Refused, Wire, receive};
 use super::keys::Keys;
 use super::names::Names;
-use super::references::References;
 use super::refusal::Refusals;
 use super::staging::Staged;
 use super::{Claimed, begin_session, history, loaded_files, mode, outcome, privileges, straight};
@@ -27,6 +26,7 @@ use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
+use crate::target::references::{Distinct, References};
 use crate::target::{
     Batches, Block, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Mode, Refusal, RunRecord,
     Stopped, Total, totals_schema,
@@ -282,19 +282,34 @@ impl Load for PgLoad {
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             self.clean_staging(&straight).await?;
         }
+        let compared =
+            !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
         let (rows, mappings) = match self.begin_beside().await? {
             None => {
                 (self.insert_all(destinations, delta).await?, self.append_all(&self.main, destinations, delta).await?)
             }
             Some(beside) => {
-                futures::try_join!(self.insert_all(destinations, delta), self.append_all(&beside, destinations, delta))?
+                // What was copied is read back while mappings are still brought, unless a trigger may change it later.
+                let inserting = async {
+                    let rows = self.insert_all(destinations, delta).await?;
+                    if compared {
+                        self.compare_all(destinations, delta).await?;
+                    }
+                    Ok(rows)
+                };
+                futures::try_join!(inserting, self.append_all(&beside, destinations, delta))?
             }
         };
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let noted = history::note(&self.main, &destination.table.name, &self.run, *mappings).await;
             noted.map_err(self.fault("cannot note the key map"))?;
         }
-        Ok(rows.into_iter().zip(mappings).map(|(rows, mappings)| Inserted { rows, mappings }).collect())
+        let inserted = destinations.iter().zip(rows).zip(mappings);
+        let inserted = inserted.map(|((destination, rows), mappings)| {
+            let compared = compared && self.is_straight(destination);
+            Inserted { rows, mappings, compared }
+        });
+        Ok(inserted.collect())
     }
 
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
@@ -447,6 +462,21 @@ impl PgLoad {
         Ok(inserted)
     }
 
+    /// Holds the rows that were copied straight against the delta.
+    async fn compare_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+        for (at, destination) in
+            destinations.iter().enumerate().filter(|(_, destination)| self.is_straight(destination))
+        {
+            let Some(keys) = self.keys.get(&destination.table.name) else { continue };
+            let staged = self.staged(destination);
+            let meant = delta.rows(at)?.map(|batch| destination.without_level(&batch?)).boxed();
+            if let Some(how) = straight::compare(&self.connector, &self.main, &staged, keys, meant).await? {
+                return Err(delta.differs(at, &how).into());
+            }
+        }
+        Ok(())
+    }
+
     async fn insert_staged(&self, destination: &Destination) -> Result<u64, Stopped> {
         self.refusals(destination).promises(false).await?;
         let inserted = match self.main.execute(&self.staged(destination).insert(), &[]).await {
@@ -466,13 +496,12 @@ impl PgLoad {
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
         let mut references = set_based.then(|| References::try_new(destination, &self.all, &self.keys)).transpose()?;
-        let in_front = 1 + usize::from(destination.levelled);
         let rows = delta.rows(at)?.map(|batch| {
             let batch = batch?;
             if let Some(references) = &mut references {
                 references.add(&batch)?;
             }
-            Ok(batch.project(&(in_front..batch.num_columns()).collect::<Vec<_>>())?)
+            destination.columns_alone(&batch)
         });
         let live = staged.live();
         let into = Destined { connector: &self.connector, table: &live, columns: &columns };
@@ -489,7 +518,7 @@ impl PgLoad {
         if let Some(references) = references {
             let table = self.names.staging(&destination.table.name);
             let columns: Vec<_> = staged.wires();
-            for rows in references.distinct()? {
+            for Distinct { rows, .. } in references.distinct()? {
                 let named = |column: &&Wire| rows.column_by_name(&column.name).is_some();
                 let columns: Vec<_> = columns.iter().filter(named).cloned().collect();
                 let into = Destined { connector: &self.connector, table: &table, columns: &columns };

@@ -30,7 +30,6 @@ mod names;
 mod numeric;
 mod outcome;
 mod privileges;
-mod references;
 mod refusal;
 mod regex;
 mod rollback;

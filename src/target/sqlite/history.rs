@@ -8,7 +8,8 @@ use arrow::datatypes::Schema;
 use rusqlite::Connection;
 
 use super::own::{self, own_table_exists};
-use super::{Names, catalog, select};
+use super::rollback::CONTENT;
+use super::{Names, catalog, rollback, select};
 use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{CatalogColumn, Segment};
@@ -26,17 +27,35 @@ pub(super) fn make(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(TABLES)?;
     if is_new {
         for (table, history) in histories(connection)? {
-            let by_run = Names::by_run_name(&table);
-            connection.execute_batch(&format!(
-                "CREATE INDEX IF NOT EXISTS main.{} ON {} (run); INSERT INTO delta_segment {}",
-                ident(&by_run),
-                ident(&history),
-                counted(&table, &history)
-            ))?;
-            own::register(connection, &by_run)?;
+            let columns = own::columns(connection, &history)?;
+            let key = columns.into_iter().filter(|name| !["legacy_key", "run", CONTENT].contains(&name.as_str()));
+            make_index(connection, &table, &key.map(|name| ident(&name)).collect::<Vec<_>>().join(", "))?;
+            connection.execute_batch(&format!("INSERT INTO delta_segment {}", counted(&table, &history)))?;
         }
     }
     Ok(())
+}
+
+/// Makes the history of a table where it is missing: `key` names the key's columns, `typed` declares them.
+pub(super) fn make_table(connection: &Connection, table: &str, typed: &str, key: &str) -> rusqlite::Result<()> {
+    let history = Names::history(table);
+    connection.execute_batch(&format!(
+        "CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {typed}, run TEXT NOT NULL, {CONTENT} INTEGER) WITHOUT ROWID"
+    ))?;
+    rollback::make_column(connection, &Names::history_name(table))?;
+    make_index(connection, table, key)?;
+    own::register(connection, &Names::history_name(table))
+}
+
+/// Makes the index by which the mappings of a run are found, and the largest key of each run; in place of one of the runs alone.
+fn make_index(connection: &Connection, table: &str, key: &str) -> rusqlite::Result<()> {
+    let (name, history) = (Names::by_run_name(table), Names::history(table));
+    let sql = "SELECT count(*) = 1 FROM pragma_index_info(?1, 'main')";
+    let is_old: bool = connection.query_row(sql, [&name], |row| row.get(0))?;
+    let index = ident(&name);
+    let away = if is_old { format!("DROP INDEX main.{index};") } else { String::new() };
+    connection.execute_batch(&format!("{away} CREATE INDEX IF NOT EXISTS main.{index} ON {history} (run, {key})"))?;
+    own::register(connection, &name)
 }
 
 /// The tables that have a history, and how that is called.

@@ -34,18 +34,29 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
 }
 
 /// Where keys of the table are, beside the ledger: production itself, and the history.
-fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<String>> {
-    let mut places = vec![format!("main.{}", ident(&request.table))];
+fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<Place>> {
+    let mut places = vec![Place::Production(format!("main.{}", ident(&request.table)))];
     if own_table_exists(connection, &Names::history_name(&request.table))? {
-        places.push(format!("main.{}", Names::history(&request.table)));
+        let history = format!("main.{}", Names::history(&request.table));
+        let has_ledger = own_table_exists(connection, "delta_segment")?;
+        places.push(if has_ledger { Place::History(history) } else { Place::HistoryAlone(history) });
     }
     Ok(places)
+}
+
+/// A place where keys are, in SQL.
+enum Place {
+    Production(String),
+    /// The history, whose runs are in the ledger.
+    History(String),
+    /// One that is older than the ledger.
+    HistoryAlone(String),
 }
 
 struct Free<'a> {
     connection: &'a Connection,
     request: &'a KeyRequest,
-    places: Vec<String>,
+    places: Vec<Place>,
 }
 
 impl Free<'_> {
@@ -73,14 +84,24 @@ impl Free<'_> {
     /// The largest number that was ever a key; the column's own order finds it, since text keys have one width.
     fn largest(&self) -> rusqlite::Result<i64> {
         let (number, is_key) = self.sql();
+        let column = ident(&self.request.column);
+        let first = |place: &str, condition: &str| {
+            format!("SELECT {number} FROM {place} WHERE {condition}{is_key} ORDER BY {column} DESC LIMIT 1")
+        };
         let mut largest = 0_i64;
         for place in &self.places {
-            let sql = format!(
-                "SELECT {number} FROM {place} WHERE {is_key} ORDER BY {} DESC LIMIT 1",
-                ident(&self.request.column)
-            );
-            let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
-            largest = largest.max(found.unwrap_or(0));
+            // The mappings are in order of their keys in each run.
+            let sql = match place {
+                Place::Production(table) => first(table, ""),
+                Place::History(history) => format!(
+                    "SELECT max(({})) FROM main.delta_segment AS s WHERE s.table_name = {}",
+                    first(history, "run = s.run AND "),
+                    literal(&self.request.table)
+                ),
+                Place::HistoryAlone(history) => first(history, ""),
+            };
+            let found: Option<Option<i64>> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
+            largest = largest.max(found.flatten().unwrap_or(0));
         }
         for (there, sql) in [
             (
@@ -113,7 +134,16 @@ impl Free<'_> {
             ),
         };
         for place in &self.places {
-            let sql = format!("SELECT {number} FROM {place} WHERE {between} AND {is_key} LIMIT 1");
+            let sql = match place {
+                Place::Production(table) | Place::HistoryAlone(table) => {
+                    format!("SELECT {number} FROM {table} WHERE {between} AND {is_key} LIMIT 1")
+                }
+                Place::History(history) => format!(
+                    "SELECT (SELECT {number} FROM {history} WHERE run = s.run AND {between} AND {is_key} LIMIT 1) AS k
+                     FROM main.delta_segment AS s WHERE s.table_name = {} AND k IS NOT NULL LIMIT 1",
+                    literal(&self.request.table)
+                ),
+            };
             let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
             if let Some(key) = found {
                 return Ok(Some(format!("key {key} is in production or in the key map already")));

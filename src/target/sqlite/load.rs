@@ -1,21 +1,21 @@
 //! One load into SQLite: a single transaction that begins with the write lock, so that no key, no reference and no row can
 //! be overtaken between reserving keys and committing. Only what the journal says before that stands outside of it.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::refusal::Refusals;
-use super::rollback::CONTENT;
+use super::straight::{Straight, ahead};
 use super::values::Affinity;
-use super::{
-    Held, Names, compare, control, history, insert_batch, insert_sql, inserted, keys, mode, own, rollback, select,
-};
+use super::{Held, Inserting, Names, compare, control, history, inserted, keys, mode, own, rollback, select, straight};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::spec::ForeignKeys;
+use crate::spec::{ForeignKeys, LoadSpec};
+use crate::target::references::References;
 use crate::target::{
-    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, RunRecord,
-    Stopped, Total, totals_schema,
+    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Refusal,
+    RunRecord, Stopped, Total, totals_schema,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
@@ -27,16 +27,21 @@ pub(super) struct SqliteLoad {
     connection: Held,
     names: Names,
     run: String,
-    foreign_keys: ForeignKeys,
+    spec: LoadSpec,
     open: bool,
+    /// By table, the first and the last key of its block, where they are integers.
+    keys: BTreeMap<String, (String, String)>,
+    /// The tables whose rows go straight into production.
+    straight: Vec<String>,
 }
 
 impl SqliteLoad {
-    pub(super) fn begin(connection: Held, names: Names, run: &str, foreign_keys: ForeignKeys) -> Result<Self> {
+    pub(super) fn begin(connection: Held, names: Names, run: &str, spec: LoadSpec) -> Result<Self> {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
         // Inside a transaction the switch does nothing.
-        connection.pragma_update(None, "foreign_keys", foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
-        Ok(Self { connection, names, run: run.to_owned(), foreign_keys, open: false })
+        connection.pragma_update(None, "foreign_keys", spec.foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
+        let (keys, straight) = (BTreeMap::new(), Vec::new());
+        Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, straight })
     }
 
     /// Begins the transaction where it has not begun.
@@ -51,34 +56,32 @@ impl SqliteLoad {
 
     fn make_staging_tables(&self, destination: &Destination) -> rusqlite::Result<()> {
         let table = &destination.table.name;
-        let (rows, keys, history) = (self.names.staging(table), self.names.staged_keys(table), Names::history(table));
-        let plain = |names: &[String]| names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
-        let columns = plain(&destination.columns);
-        let key = plain(&destination.key);
-        let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
+        let (rows, keys) = (self.names.staging(table), self.names.staged_keys(table));
+        let columns = idents(&destination.columns);
+        let key = idents(&destination.key);
         let level = if destination.levelled { "_level, " } else { "" };
         // A column without a type keeps every value as it is; production's own types come in at the insertion.
         let sql = format!(
             "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
              CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{columns});
-             CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {key});
-             CREATE TABLE IF NOT EXISTS main.{history} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL, {CONTENT} INTEGER, UNIQUE ({key}));
-             CREATE INDEX IF NOT EXISTS main.{} ON {history} (run);",
-            typed.join(", "),
-            ident(&Names::by_run_name(table)),
+             CREATE TABLE main.{keys} (_row INTEGER PRIMARY KEY, legacy_key TEXT NOT NULL UNIQUE, {key});"
         );
         self.connection.execute_batch(&sql)?;
-        rollback::make_column(&self.connection, &Names::history_name(table))?;
         let made = [self.names.staging_name(table), self.names.staged_keys_name(table)];
-        let kept = [Names::history_name(table), Names::by_run_name(table)];
-        made.iter().chain(&kept).try_for_each(|name| own::register(&self.connection, name))
+        made.iter().try_for_each(|name| own::register(&self.connection, name))?;
+        self.make_history(destination)
+    }
+
+    fn make_history(&self, destination: &Destination) -> rusqlite::Result<()> {
+        let table = &destination.table.name;
+        let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
+        history::make_table(&self.connection, table, &typed.join(", "), &idents(&destination.key))
     }
 
     /// Appends staged mappings to the history as a run's.
     fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         let _append = tracing::info_span!("append key map", of = destination.table.name).entered();
-        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let key = key.join(", ");
+        let key = idents(&destination.key);
         let table = &destination.table.name;
         let sql = format!(
             "INSERT INTO main.{} (legacy_key, {key}, run) SELECT legacy_key, {key}, ?1 FROM main.{}
@@ -86,7 +89,7 @@ impl SqliteLoad {
             Names::history(table),
             self.names.staged_keys(table)
         );
-        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
+        let refusals = self.refusals(destination);
         let appended = self.connection.execute(&sql, (run, rows.start, rows.end));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
@@ -94,10 +97,9 @@ impl SqliteLoad {
     /// Inserts the staged rows of a table.
     fn insert_rows(&self, destination: &Destination) -> Result<u64, Stopped> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
-        let refusals = Refusals { connection: &self.connection, names: &self.names, destination };
+        let refusals = self.refusals(destination);
         refusals.promises(false)?;
-        let columns: Vec<_> = destination.columns.iter().map(|name| ident(name)).collect();
-        let columns = columns.join(", ");
+        let columns = idents(&destination.columns);
         let order = if destination.levelled { "_level, _row" } else { "_row" };
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
         let sql = format!(
@@ -115,16 +117,100 @@ impl SqliteLoad {
         move |error| names.error(&doing, &error)
     }
 
-    async fn copy(&mut self, table: String, columns: usize, mut rows: Batches<'_>) -> Result<u64> {
-        let sql = insert_sql(&table, columns);
+    fn copy(&self, table: &str, columns: usize, rows: Batches<'_>) -> Result<u64> {
+        let inserting = Inserting::new(&format!("INTO main.{table}"), columns, "");
         let mut count = 0;
-        while let Some(batch) = rows.next().await {
+        ahead(rows, |batch| {
             let batch = batch?;
-            insert_batch(&self.connection, &sql, &batch, &self.fault(&format!("cannot stage into {table} of")))?;
+            let fault = |error: &rusqlite::Error| self.names.error(&format!("cannot stage into {table} of"), error);
+            inserting.insert(&self.connection, &batch, fault)?;
             count += batch.num_rows() as u64;
-        }
+            Ok::<_, Error>(())
+        })?;
         Ok(count)
     }
+
+    fn refusals<'a>(&'a self, destination: &'a Destination) -> Refusals<'a> {
+        Refusals { connection: &self.connection, names: &self.names, destination }
+    }
+
+    fn is_straight(&self, destination: &Destination) -> bool {
+        self.straight.contains(&destination.table.name)
+    }
+
+    fn straight_of<'a>(&'a self, destination: &'a Destination) -> Option<Straight<'a>> {
+        let keys = self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination))?;
+        Some(Straight { connection: &self.connection, names: &self.names, destination, keys })
+    }
+
+    /// Inserts all tables, and appends their key maps.
+    fn insert_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
+        let mut rows = Vec::with_capacity(destinations.len());
+        let mut referred = Vec::new();
+        for (at, destination) in destinations.iter().enumerate() {
+            rows.push(match self.straight_of(destination) {
+                None => self.insert_rows(destination)?,
+                Some(straight) => {
+                    let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
+                    let references = || References::try_new(destination, destinations, &self.keys);
+                    let mut references = set_based.then(references).transpose()?;
+                    let refused = |error: &rusqlite::Error| self.refusals(destination).at_once(error);
+                    let inserted = straight.insert(delta.rows(at)?, &mut references, &refused)?;
+                    referred.extend(references.map(|references| (destination, references)));
+                    inserted
+                }
+            });
+            delta.inserted(at, rows[at]);
+        }
+        for (destination, references) in referred {
+            if let Some(straight) = self.straight_of(destination)
+                && !straight.answered(references)?
+            {
+                return Err(Refusal {
+                    table: destination.table.name.clone(),
+                    constraint: "FOREIGN KEY".to_owned(),
+                    reason: "a row that its rows refer to is not there".to_owned(),
+                    rows: Vec::new(),
+                }
+                .into());
+            }
+        }
+        let mut all = Vec::with_capacity(destinations.len());
+        for (at, destination) in destinations.iter().enumerate() {
+            let table = &destination.table.name;
+            let straight = self.straight_of(destination);
+            let mappings = match &straight {
+                None => self.append(destination, &self.run, 0..u32::MAX)?,
+                Some(straight) => {
+                    let refused = |error: &rusqlite::Error| self.refusals(destination).of_key_map_at_once(error);
+                    straight.map(&self.run, at, delta, &refused)?
+                }
+            };
+            history::note(&self.connection, table, &self.run, mappings)
+                .map_err(self.fault("cannot note the key map in"))?;
+            all.push(Inserted { rows: rows[at], mappings, compared: straight.is_some() });
+        }
+        Ok(all)
+    }
+
+    /// Takes the insertion back and does it once more by way of staging, which tells the rows that are refused. Nothing of it stays.
+    async fn ask(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+        self.straight.clear();
+        self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot take back what was written to"))?;
+        self.open = false;
+        self.clean_staging(destinations).await?;
+        for (at, destination) in destinations.iter().enumerate() {
+            self.stage(destination, delta.rows(at)?).await?;
+            self.stage_keys(destination, delta.key_map(at)?).await?;
+        }
+        self.insert_all(destinations, delta)?;
+        self.settle(destinations).await
+    }
+}
+
+/// Names in SQL, one behind the other.
+fn idents(names: &[String]) -> String {
+    names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }
 
 /// A key column of the history, with a type that is read as production's; text stays text, whatever production calls it.
@@ -163,7 +249,17 @@ impl Load for SqliteLoad {
                 )
                 .map_err(self.fault("cannot reserve keys in"))?;
         }
+        if request.text.is_none() {
+            self.keys.insert(block.table.clone(), (block.first.to_string(), block.last.to_string()));
+        }
         Ok(block)
+    }
+
+    fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
+        let straight = straight::straight(&self.spec, destinations, &self.keys);
+        let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
+        self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
+        straight
     }
 
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
@@ -181,16 +277,12 @@ impl Load for SqliteLoad {
     }
 
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
-        self.copy(
-            self.names.staging(&destination.table.name),
-            destination.columns.len() + 1 + usize::from(destination.levelled),
-            rows,
-        )
-        .await
+        let columns = destination.columns.len() + 1 + usize::from(destination.levelled);
+        self.copy(&self.names.staging(&destination.table.name), columns, rows)
     }
 
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
-        self.copy(self.names.staged_keys(&destination.table.name), destination.key.len() + 2, keys).await
+        self.copy(&self.names.staged_keys(&destination.table.name), destination.key.len() + 2, keys)
     }
 
     async fn hold_mode(&mut self) -> Result<Mode> {
@@ -210,16 +302,16 @@ impl Load for SqliteLoad {
     }
 
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
-        let mut all = Vec::with_capacity(destinations.len());
-        for (at, destination) in destinations.iter().enumerate() {
-            let rows = self.insert_rows(destination)?;
-            let mappings = self.append(destination, &self.run, 0..u32::MAX)?;
-            history::note(&self.connection, &destination.table.name, &self.run, mappings)
-                .map_err(self.fault("cannot note the key map in"))?;
-            all.push(Inserted { rows, mappings });
-            delta.inserted(at, rows);
+        let straight: Vec<_> = destinations.iter().filter(|destination| self.is_straight(destination)).collect();
+        own::refuse_taken(&self.connection, &self.names, destinations)?;
+        let made = straight.iter().try_for_each(|destination| self.make_history(destination));
+        made.map_err(self.fault("cannot make the key map in"))?;
+        match self.insert_all(destinations, delta) {
+            Err(Stopped::Refused(refusal)) if refusal.rows.is_empty() && !self.straight.is_empty() => {
+                Err(self.ask(destinations, delta).await.err().unwrap_or(refusal.into()))
+            }
+            inserted => inserted,
         }
-        Ok(all)
     }
 
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
@@ -234,13 +326,12 @@ impl Load for SqliteLoad {
     }
 
     async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
-        if self.foreign_keys == ForeignKeys::SetBased {
-            for destination in destinations {
-                Refusals { connection: &self.connection, names: &self.names, destination }.foreign_keys()?;
-            }
+        let staged = || destinations.iter().filter(|destination| !self.is_straight(destination));
+        if self.spec.foreign_keys == ForeignKeys::SetBased {
+            staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;
         }
         // Not before: a trigger of a later table may have changed rows of an earlier one.
-        for Destination { table, key, .. } in destinations {
+        for Destination { table, key, .. } in staged() {
             rollback::keep_content(&self.connection, &table.name, key, &self.run)
                 .map_err(self.fault("cannot note the rows in"))?;
         }

@@ -14,6 +14,7 @@ mod mode;
 mod own;
 mod refusal;
 mod rollback;
+mod straight;
 mod values;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +37,7 @@ use super::{
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::spec::{ConversionMode, CreateFrom, ForeignKeys};
+use crate::spec::{ConversionMode, CreateFrom, ForeignKeys, LoadSpec};
 use catalog::Unreadable;
 use claim::Claim;
 use own::{Own, own_table_exists};
@@ -44,6 +45,9 @@ use values::Collector;
 
 /// How long a statement waits for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages of the file that are kept in memory, in KiB: enough that keys in no order do not have them read again and again.
+const CACHE: i64 = 32 << 10;
 
 /// A SQLite file.
 pub struct SqliteTarget {
@@ -53,7 +57,7 @@ pub struct SqliteTarget {
     /// The lock of those who write, while it is held.
     claim: Mutex<Option<Claim>>,
     names: Names,
-    foreign_keys: ForeignKeys,
+    load: LoadSpec,
     /// Whether nothing may be written without conversion mode.
     requires_mode: bool,
 }
@@ -210,7 +214,7 @@ impl SqliteTarget {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_update(None, "cache_size", -CACHE)?;
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
         };
         match set(&connection) {
@@ -219,8 +223,8 @@ impl SqliteTarget {
                 let requires_mode = is_there && address.safeguards.conversion_mode == Some(ConversionMode::Required);
                 let connection = Arc::new(Mutex::new(connection));
                 let file = file.exists().then_some(file);
-                let foreign_keys = address.load.foreign_keys;
-                Ok(Self { connection, file, claim: Mutex::default(), names, foreign_keys, requires_mode })
+                let load = address.load.clone();
+                Ok(Self { connection, file, claim: Mutex::default(), names, load, requires_mode })
             }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
@@ -290,13 +294,8 @@ fn select(connection: &Connection, sql: &str, schema: &SchemaRef, names: &Names)
     let mut count = 0;
     while let Some(row) = rows.next().map_err(fault)? {
         for (at, field) in schema.fields().iter().enumerate() {
-            collector.push(at, row.get_ref(at).map_err(fault)?).map_err(|problem| {
-                Error::data(format!(
-                    "production holds a value that is not of its column's type: column `{}`: {problem}",
-                    field.name()
-                ))
-                .hint("mend the value in production, or declare the column's type as it is used")
-            })?;
+            let value = row.get_ref(at).map_err(fault)?;
+            collector.push(at, value).map_err(|problem| unlike_its_column(field.name(), &problem))?;
         }
         count += 1;
         if count % ROWS == 0 {
@@ -308,27 +307,63 @@ fn select(connection: &Connection, sql: &str, schema: &SchemaRef, names: &Names)
     Ok(batches)
 }
 
-/// Inserts the rows of a batch by a prepared statement.
-fn insert_batch(
-    connection: &Connection,
-    sql: &str,
-    batch: &RecordBatch,
-    fault: &dyn Fn(rusqlite::Error) -> Error,
-) -> Result<()> {
-    let _insert = tracing::info_span!("insert batch", rows = batch.num_rows()).entered();
-    let mut statement = connection.prepare_cached(sql).map_err(fault)?;
-    for row in 0..batch.num_rows() {
-        for (at, column) in batch.columns().iter().enumerate() {
-            statement.raw_bind_parameter(at + 1, values::cell(column.as_ref(), row)?).map_err(fault)?;
-        }
-        statement.raw_execute().map_err(fault)?;
-    }
-    Ok(())
+/// What is said of a value that SQLite keeps though its column's type means another.
+fn unlike_its_column(column: &str, problem: &str) -> Error {
+    Error::data(format!("production holds a value that is not of its column's type: column `{column}`: {problem}"))
+        .hint("mend the value in production, or declare the column's type as it is used")
 }
 
-/// `INSERT INTO table VALUES (?, ?, …)` with as many places as the schema has columns.
-fn insert_sql(table: &str, columns: usize) -> String {
-    format!("INSERT INTO {table} VALUES ({})", vec!["?"; columns].join(", "))
+/// Insertion of batches by prepared statements of many rows each: to run one costs as much as a row or two.
+struct Inserting {
+    many: String,
+    one: String,
+    /// Rows of a statement of many.
+    rows: usize,
+}
+
+impl Inserting {
+    /// Values of a statement at most.
+    const VALUES: usize = 512;
+
+    /// Insertion into a table, and the columns of it that a batch has, with more values for each row behind these, as SQL.
+    fn new(into: &str, columns: usize, more: &str) -> Self {
+        let row = vec!["?"; columns].into_iter().chain(Some(more).filter(|more| !more.is_empty()));
+        let row = format!("({})", row.collect::<Vec<_>>().join(", "));
+        let rows = (Self::VALUES / columns.max(1)).clamp(1, 64);
+        let insert = |rows: usize| format!("INSERT {into} VALUES {}", vec![row.as_str(); rows].join(", "));
+        Self { many: insert(rows), one: insert(1), rows }
+    }
+
+    fn insert<E: From<Error>>(
+        &self,
+        connection: &Connection,
+        batch: &RecordBatch,
+        fault: impl Fn(&rusqlite::Error) -> E,
+    ) -> std::result::Result<(), E> {
+        let _insert = tracing::info_span!("insert batch", rows = batch.num_rows()).entered();
+        let mut first = 0;
+        while first < batch.num_rows() {
+            let is_full = batch.num_rows() - first >= self.rows;
+            let (sql, rows) = if is_full { (&self.many, self.rows) } else { (&self.one, 1) };
+            let mut statement = connection.prepare_cached(sql).map_err(|error| fault(&error))?;
+            while batch.num_rows() - first >= rows {
+                let mut place = 0;
+                for row in first..first + rows {
+                    for column in batch.columns() {
+                        place += 1;
+                        let value = values::cell(column.as_ref(), row)?;
+                        statement.raw_bind_parameter(place, value).map_err(|error| fault(&error))?;
+                    }
+                }
+                statement.raw_execute().map_err(|error| fault(&error))?;
+                first += rows;
+                if first == batch.num_rows() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
@@ -348,7 +383,7 @@ impl Target for SqliteTarget {
     async fn preflight(&self, destinations: &[Destination], _: Access) -> Result<Preflight> {
         own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
         let mut preflight = Preflight::default();
-        if self.foreign_keys == ForeignKeys::SetBased {
+        if self.load.foreign_keys == ForeignKeys::SetBased {
             refuse_set_based(destinations)?;
             preflight.notes.push(SET_BASED.to_owned());
         }
@@ -399,9 +434,9 @@ impl Target for SqliteTarget {
             ))
             .map_err(&fault)?;
         connection.execute_batch("SAVEPOINT asking").map_err(&fault)?;
-        let sql = insert_sql("temp.asked", asked.len() + 1);
+        let inserting = Inserting::new("INTO temp.asked", asked.len() + 1, "");
         for batch in keys {
-            insert_batch(&connection, &sql, batch, &fault)?;
+            inserting.insert(&connection, batch, |error| self.names.error("cannot look up in", error))?;
         }
         connection.execute_batch("RELEASE asking").map_err(&fault)?;
         let on: Vec<_> = lookup
@@ -580,7 +615,7 @@ impl Target for SqliteTarget {
     async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {
         self.claim(run).await?;
         let connection = self.connection.clone().lock_owned().await;
-        Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.foreign_keys)?))
+        Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.load.clone())?))
     }
 
     async fn compare(&self, destination: &Destination, mut meant: Batches<'_>) -> Result<Option<String>> {

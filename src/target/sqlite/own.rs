@@ -54,6 +54,13 @@ pub(super) fn own_table_exists(connection: &Connection, name: &str) -> rusqlite:
     Ok(Own::read(connection)?.has(name) && table_exists(connection, name)?)
 }
 
+/// The columns of a table in their order, without those that are computed.
+pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare_cached("SELECT name FROM pragma_table_info(?1, 'main') ORDER BY cid")?;
+    let names = statement.query_map([table], |row| row.get(0))?;
+    names.collect()
+}
+
 /// Makes the register where there is none.
 pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
     if !own_table_exists(connection, CONTROL[0])? {

@@ -10,6 +10,9 @@ use crate::target::{Destination, ForeignKey, Promised, Refusal, Stopped};
 /// Rows that are told at most; more say nothing new.
 const MOST: usize = 1000;
 
+/// What is said of legacy keys that are mapped already.
+const KEY_MAP: (&str, &str) = ("key_map", "another run has converted them meanwhile");
+
 /// The questions about one table, inside a load's transaction.
 pub(super) struct Refusals<'a> {
     pub(super) connection: &'a Connection,
@@ -18,6 +21,24 @@ pub(super) struct Refusals<'a> {
 }
 
 impl Refusals<'_> {
+    /// An error of the insertion, where nobody asks which rows it is about.
+    pub(super) fn at_once(&self, error: &rusqlite::Error) -> Stopped {
+        self.without_rows(error, "cannot insert into", &text(error), "")
+    }
+
+    /// The same of appending the key map.
+    pub(super) fn of_key_map_at_once(&self, error: &rusqlite::Error) -> Stopped {
+        self.without_rows(error, "cannot append the key map of", KEY_MAP.0, KEY_MAP.1)
+    }
+
+    fn without_rows(&self, error: &rusqlite::Error, doing: &str, constraint: &str, reason: &str) -> Stopped {
+        let table = self.destination.table.name.clone();
+        if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
+            return self.names.error(&format!("{doing} `{table}` in"), error).into();
+        }
+        Refusal { table, constraint: constraint.to_owned(), reason: reason.to_owned(), rows: Vec::new() }.into()
+    }
+
     /// What an error of the insertion is about.
     pub(super) fn of(&self, error: &rusqlite::Error) -> Stopped {
         let table = &self.destination.table;
@@ -58,13 +79,9 @@ impl Refusals<'_> {
             Names::history(table)
         );
         match self.rows(&sql) {
-            Ok(rows) => Refusal {
-                table: table.clone(),
-                constraint: "key_map".into(),
-                reason: "another run has converted them meanwhile".into(),
-                rows,
+            Ok(rows) => {
+                Refusal { table: table.clone(), constraint: KEY_MAP.0.into(), reason: KEY_MAP.1.into(), rows }.into()
             }
-            .into(),
             Err(_) => failed.into(),
         }
     }

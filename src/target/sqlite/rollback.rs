@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::own::{Own, own_table_exists};
+use super::own::{Own, columns, own_table_exists};
 use super::{Names, control, mode, table_exists};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -25,20 +25,18 @@ const AT_ONCE: usize = 100;
 pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function("delta_content", -1, flags, |context| {
-        let mut hasher = blake3::Hasher::new();
-        for at in 0..context.len() {
-            hash(&mut hasher, context.get_raw(at));
-        }
-        let mut first = [0; 8];
-        first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-        Ok(i64::from_le_bytes(first))
+        let mut bytes = Vec::new();
+        (0..context.len()).for_each(|at| add(&mut bytes, context.get_raw(at)));
+        Ok(hash(&bytes))
     })
 }
 
-/// A value with its type and length, so that no two rows read the same. What is stored depends on this: it must never change.
-fn hash(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
-    let mut add = |kind: u8, bytes: &[u8]| {
-        hasher.update(&[kind]).update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+/// Adds a value with its type and length, so that no two rows read the same. What is stored depends on this: it must never change.
+fn add(bytes: &mut Vec<u8>, value: ValueRef<'_>) {
+    let mut add = |kind: u8, value: &[u8]| {
+        bytes.push(kind);
+        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(value);
     };
     match value {
         ValueRef::Null => add(0, &[]),
@@ -49,6 +47,51 @@ fn hash(hasher: &mut blake3::Hasher, value: ValueRef<'_>) {
     }
 }
 
+fn hash(bytes: &[u8]) -> i64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+    i64::from_le_bytes(first)
+}
+
+/// The hash of rows that are read anyway, the same as SQL's.
+pub(super) struct Content {
+    /// The table's columns that are not among those that are read.
+    others: Vec<String>,
+    /// The place of each column of the table in a row of a constant, what is read, and the others.
+    places: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Content {
+    /// That of a table of which these columns are read.
+    pub(super) fn of(connection: &Connection, table: &str, read: &[String]) -> rusqlite::Result<Self> {
+        let columns = columns(connection, table)?;
+        let others: Vec<_> = columns.iter().filter(|name| !read.contains(name)).cloned().collect();
+        let place = |name: &String| read.iter().chain(&others).position(|read| read == name);
+        let places = columns.iter().filter_map(place).map(|at| at + 1).collect();
+        Ok(Self { others, places, bytes: Vec::new() })
+    }
+
+    /// What must be read as well.
+    pub(super) fn others(&self) -> &[String] {
+        &self.others
+    }
+
+    /// What a row is.
+    pub(super) fn hash(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+        let mut before = None;
+        for places in self.places.chunks(AT_ONCE) {
+            self.bytes.clear();
+            before.into_iter().for_each(|before| add(&mut self.bytes, ValueRef::Integer(before)));
+            for place in places {
+                add(&mut self.bytes, row.get_ref(*place)?);
+            }
+            before = Some(hash(&self.bytes));
+        }
+        Ok(before.unwrap_or_default())
+    }
+}
+
 /// SQL: the hash of the row `p` of a table, all columns in their order but those that are computed.
 fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
     let columns: Vec<_> = columns(connection, table)?.iter().map(|name| format!("p.{}", ident(name))).collect();
@@ -56,12 +99,6 @@ fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
         let before = if before.is_empty() { before } else { before + ", " };
         format!("delta_content({before}{})", columns.join(", "))
     }))
-}
-
-fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
-    let mut statement = connection.prepare_cached("SELECT name FROM pragma_table_info(?1, 'main') ORDER BY cid")?;
-    let names = statement.query_map([table], |row| row.get(0))?;
-    names.collect()
 }
 
 /// Adds the column of the hash to a history of an older version.

@@ -87,6 +87,10 @@ impl Delta for Staged {
     fn key_map(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }
+
+    fn differs(&self, _: usize, how: &str) -> Error {
+        Error::internal(how)
+    }
 }
 
 fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {

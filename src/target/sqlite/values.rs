@@ -161,15 +161,15 @@ pub(super) fn cell(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>> {
         }
         DataType::Date32 => {
             let date = date32_to_datetime(array.as_primitive::<Date32Type>().value(row));
-            owned(date.map(|date| date.format("%Y-%m-%d").to_string()), array, row)?
+            owned(date.map(|date| date.date().to_string()), array, row)?
         }
         DataType::Time64(TimeUnit::Microsecond) => {
             let time = time64us_to_time(array.as_primitive::<Time64MicrosecondType>().value(row));
-            owned(time.map(|time| time.format("%H:%M:%S%.f").to_string()), array, row)?
+            owned(time.map(|time| time.to_string()), array, row)?
         }
         DataType::Timestamp(TimeUnit::Microsecond, None) => {
             let time = timestamp_us_to_datetime(array.as_primitive::<TimestampMicrosecondType>().value(row));
-            owned(time.map(|time| time.format("%Y-%m-%d %H:%M:%S%.f").to_string()), array, row)?
+            owned(time.map(|time| time.to_string()), array, row)?
         }
         other => return Err(Error::internal(format!("a value of type {other} on its way to SQLite"))),
     })
@@ -182,11 +182,28 @@ fn owned<'a>(text: Option<String>, array: &dyn Array, row: usize) -> Result<ToSq
 
 /// A decimal as an integer where it is one, else as the nearest real.
 fn decimal(unscaled: i128, scale: i8) -> Value {
+    let few_digits = i64::try_from(unscaled).ok().filter(|number| number.abs() < 10_i64.pow(DIGITS));
+    if let (Some(number), Some(unit)) = (few_digits, unit(scale)) {
+        return match number % unit {
+            0 => Value::Integer(number / unit),
+            // Both are exact, so their quotient is the real that is nearest to it.
+            _ => Value::Real(number as f64 / unit as f64),
+        };
+    }
     let unit = 10_i128.pow(scale.max(0).unsigned_abs().into());
     match i64::try_from(unscaled / unit) {
         Ok(whole) if unscaled % unit == 0 => Value::Integer(whole),
         _ => Value::Real(decimal_text(unscaled, scale).parse().unwrap_or(f64::NAN)),
     }
+}
+
+/// Digits of which any number is a real exactly, and any real of so many digits another number.
+const DIGITS: u32 = 15;
+
+/// The units of a decimal in its smallest one, where a real is that exactly.
+fn unit(scale: i8) -> Option<i64> {
+    let scale = u32::from(scale.max(0).unsigned_abs());
+    (scale <= DIGITS).then(|| 10_i64.pow(scale))
 }
 
 /// A decimal as text: 12345 with scale 2 is `123.45`.
@@ -207,6 +224,13 @@ fn decimal_text(unscaled: i128, scale: i8) -> String {
 
 /// A real as a decimal: its shortest text is the number that was written; digits that the scale does not have are rounded.
 fn unscaled(number: f64, scale: i8) -> Option<i128> {
+    if let Some(unit) = unit(scale) {
+        let nearest = (number * unit as f64).round();
+        // No other number of so few digits is this real, so it is what the text says too.
+        if nearest.abs() < 1e15 && nearest / unit as f64 == number {
+            return Some(nearest as i128);
+        }
+    }
     let scale = usize::from(scale.max(0).unsigned_abs());
     let text = number.to_string();
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));

@@ -376,7 +376,7 @@ async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
     let found = load.insert(std::slice::from_ref(&item), &Brought(&parts)).await.unwrap();
-    assert_eq!(found, [Inserted { rows: 1, mappings: 2 }]);
+    assert_eq!(found, [Inserted { rows: 1, mappings: 2, compared: false }]);
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
     assert_eq!(how.as_deref(), Some("rows are missing"));
     let totals = load.totals(&item, &[("id".into(), Total::Sum)]).await.unwrap();

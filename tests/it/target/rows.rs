@@ -125,11 +125,15 @@ impl Delta for Brought<'_> {
     fn key_map(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(mapped(&self.0[at]))]).boxed())
     }
+
+    fn differs(&self, _: usize, how: &str) -> Error {
+        Error::internal(how)
+    }
 }
 
 /// What is inserted of so many rows.
 pub fn inserted(rows: u64) -> Inserted {
-    Inserted { rows, mappings: rows }
+    Inserted { rows, mappings: rows, compared: false }
 }
 
 /// Inserts rows that are staged, or that need not be.

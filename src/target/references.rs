@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::HashMap;
 
+use super::{CatalogColumn, Destination};
 use crate::error::Result;
-use crate::target::{CatalogColumn, Destination};
 
 /// The values of a table's foreign keys that stand for rows of production, as its rows come by.
 pub(super) struct References {
@@ -19,8 +19,17 @@ pub(super) struct References {
     levelled: bool,
 }
 
+/// The values of one foreign key.
+pub(super) struct Distinct {
+    /// Which of the table's foreign keys it is.
+    pub(super) foreign_key: usize,
+    /// `_row` (and `_level`), the first row that has the values, and the key's columns.
+    pub(super) rows: RecordBatch,
+}
+
 /// One foreign key.
 struct Reference {
+    foreign_key: usize,
     /// Its columns, by their place in a batch.
     at: Vec<usize>,
     fields: Vec<Field>,
@@ -44,7 +53,7 @@ impl References {
     ) -> Result<Self> {
         let in_front = 1 + usize::from(destination.levelled);
         let mut foreign_keys = Vec::new();
-        for reference in &destination.table.foreign_keys {
+        for (foreign_key, reference) in destination.table.foreign_keys.iter().enumerate() {
             let place = |name: &String| destination.columns.iter().position(|column| column == name);
             let Some(at) = reference.columns.iter().map(place).collect::<Option<Vec<_>>>() else { continue };
             let fields: Vec<Field> = reference
@@ -65,7 +74,7 @@ impl References {
                 }
             };
             let at = at.into_iter().map(|at| in_front + at).collect();
-            foreign_keys.push(Reference { at, fields, of_load: block, found });
+            foreign_keys.push(Reference { foreign_key, at, fields, of_load: block, found });
         }
         Ok(Self { foreign_keys, levelled: destination.levelled })
     }
@@ -76,10 +85,13 @@ impl References {
         self.foreign_keys.iter_mut().try_for_each(|reference| reference.add(batch, numbers))
     }
 
-    /// Staged rows that refer to all of it: for each foreign key its columns, and `_row` (and `_level`) in front.
-    pub(super) fn distinct(self) -> Result<Vec<RecordBatch>> {
+    /// Rows that refer to all of it.
+    pub(super) fn distinct(self) -> Result<Vec<Distinct>> {
         let levelled = self.levelled;
-        self.foreign_keys.into_iter().map(|reference| reference.distinct(levelled)).collect()
+        let distinct = |reference: Reference| {
+            Ok(Distinct { foreign_key: reference.foreign_key, rows: reference.distinct(levelled)? })
+        };
+        self.foreign_keys.into_iter().map(distinct).collect()
     }
 }
 
