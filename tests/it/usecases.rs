@@ -32,7 +32,12 @@ fn load(pipeline: &str, loaded: u64) {
     for (table, map) in &maps {
         let meant: Vec<String> = map.iter().map(|(legacy, key)| format!("{legacy}|{key}")).collect();
         let key = if *table == "agreement_rate" { "agreement_id || '|' || seq_no" } else { key_column(table) };
-        let in_order = format!("SELECT legacy_key || '|' || {key} FROM staging_ck_{table} ORDER BY _row");
+        let is_staged = number(&database, &format!("SELECT count(*) FROM pragma_table_info('staging_{table}')")) > 0;
+        assert_eq!(is_staged, ["account", "agreement_rate"].contains(table), "{table} is staged only where it must be");
+        let in_order = match is_staged {
+            true => format!("SELECT legacy_key || '|' || {key} FROM staging_ck_{table} ORDER BY _row"),
+            false => format!("SELECT legacy_key || '|' || {key} FROM delta_key_map_{table} ORDER BY {key}"),
+        };
         // The legacy key of two parts is written with the same bar between them.
         assert_eq!(
             strings(&database, &in_order),
@@ -46,6 +51,9 @@ fn load(pipeline: &str, loaded: u64) {
         is_bijection(&database, table, key);
         let new: Vec<_> =
             after[*table].iter().filter(|row| before[*table].binary_search(row).is_err()).cloned().collect();
+        if !is_staged {
+            continue;
+        }
         let columns: Vec<_> = strings(&database, &format!("SELECT name FROM pragma_table_info('{table}')"));
         let staged = rows(&database, &format!("SELECT {} FROM staging_{table}", columns.join(", ")));
         assert_eq!(staged, new, "what was staged of {table} is what is new in production");
@@ -87,10 +95,10 @@ fn a_reference_that_is_null_stays_null_and_one_to_a_later_row_of_the_same_table_
     place.pipeline(&["run", "pipelines/customer-delta.yaml"]).passes();
     let database = place.open(DATABASE);
     let count = |what: &str| number(&database, &format!("SELECT count(*) FROM {what}"));
-    let new = "account JOIN staging_ck_account USING (account_id)";
+    let new = "account JOIN delta_key_map_account USING (account_id)";
     assert!(count(&format!("{new} WHERE parent_account_id IS NULL")) > 400);
     assert_eq!(count(&format!("{new} WHERE parent_account_id > account_id")), 1, "line 4 refers to line 7");
-    assert!(count("meter JOIN staging_ck_meter USING (meter_id) WHERE service_point_id IS NULL") > 0);
+    assert!(count("meter JOIN delta_key_map_meter USING (meter_id) WHERE service_point_id IS NULL") > 0);
 }
 
 #[test]
