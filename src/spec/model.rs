@@ -208,9 +208,10 @@ impl Default for LoadSpec {
 pub enum Staging {
     /// All rows: the last transaction has none of them on its way, only on the server.
     Always,
-    /// Those of tables that need it. The others are copied straight into production inside the last transaction, which is faster where
-    /// the network is, and read back before it commits. Staging is needed by rows that bring their own key, by columns that the server
-    /// casts or writes in another way (intervals, arrays, jsonb), and by checks that no constraint of production keeps true.
+    /// Those of tables that need it. The others are brought straight into production inside the last transaction, which is faster where
+    /// the network is, and read back before it commits. Staging is needed by rows that bring their own key, and by checks that no
+    /// constraint of production keeps true; on PostgreSQL by columns that the server casts or writes in another way (intervals, arrays,
+    /// jsonb); on SQLite by keys that are texts, by triggers, and by references to rows of the same table that are looked at row by row.
     #[default]
     WhenNeeded,
 }
