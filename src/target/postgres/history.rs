@@ -5,15 +5,16 @@
 //! the run's own transaction does. So they are brought on a connection of their own, while the rows go in on another.
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::DataType;
 use tokio_postgres::{Client, Error as PgError};
 
 use super::copy::{Wire, receive};
 use super::lookup::wires;
 use super::names::Names;
 use super::{PostgresTarget, readable};
-use crate::engine::literal;
+use crate::engine::{ident, literal};
 use crate::error::Result;
-use crate::target::Segment;
+use crate::target::{Destination, Segment};
 
 /// All segments.
 pub(super) async fn segments(client: &Client) -> Result<Vec<Segment>, PgError> {
@@ -43,20 +44,39 @@ pub(super) async fn adopt(client: &Client, id: &str) -> Result<(), PgError> {
     client.execute("INSERT INTO delta.target (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await.map(|_| ())
 }
 
-/// Notes a segment; one without mappings is none, and one that is noted stays as it is.
-pub(super) async fn note(client: &Client, table: &str, run: &str, rows: u64) -> Result<(), PgError> {
+/// Notes a segment, with the first and the last of its keys' numbers where they are known; one without mappings is none, and one that is
+/// noted stays as it is.
+pub(super) async fn note(
+    client: &Client,
+    table: &str,
+    run: &str,
+    rows: u64,
+    (first, last): (Option<i64>, Option<i64>),
+) -> Result<(), PgError> {
     if rows > 0 {
-        let sql = "INSERT INTO delta.segment (table_name, run, rows) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        client.execute(sql, &[&table, &run, &(rows as i64)]).await?;
+        let sql = "INSERT INTO delta.segment (table_name, run, rows, first_key, last_key) VALUES ($1, $2, $3, $4, $5)
+                   ON CONFLICT DO NOTHING";
+        client.execute(sql, &[&table, &run, &(rows as i64), &first, &last]).await?;
     }
     Ok(())
 }
 
 /// The same of one that may have been there in part.
-pub(super) async fn note_counted(client: &Client, table: &str, run: &str) -> Result<(), PgError> {
-    let sql = format!("SELECT count(*) FROM {} WHERE run = $1", Names::mappings(table));
-    let rows: i64 = client.query_one(&sql, &[&run]).await?.get(0);
-    note(client, table, run, rows.unsigned_abs()).await
+pub(super) async fn note_counted(client: &Client, destination: &Destination, run: &str) -> Result<(), PgError> {
+    let table = &destination.table.name;
+    let ends = match integer_key(destination) {
+        Some(key) => format!("min({0})::bigint, max({0})::bigint", ident(key)),
+        None => "NULL::bigint, NULL::bigint".to_owned(),
+    };
+    let sql = format!("SELECT count(*), {ends} FROM {} WHERE run = $1", Names::mappings(table));
+    let found = client.query_one(&sql, &[&run]).await?;
+    note(client, table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
+}
+
+/// The column that is a table's whole key, where it is of integers.
+pub(super) fn integer_key(destination: &Destination) -> Option<&String> {
+    let [key] = destination.key.as_slice() else { return None };
+    destination.table.column(key).is_some_and(|column| column.data_type == DataType::Int64).then_some(key)
 }
 
 impl PostgresTarget {

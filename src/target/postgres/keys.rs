@@ -139,23 +139,15 @@ impl Keys<'_> {
         Ok(Some(row.get(0)))
     }
 
-    /// SQL that looks where keys of the table are, beside the ledger: in production itself, and in the key map, run by run, since its index
-    /// has the largest of each. `wanted` makes
-    /// the query out of what stands behind its `FROM`, a condition with it.
-    fn places(&self, wanted: impl Fn(&str) -> String) -> Vec<String> {
-        let mut places = Vec::new();
-        if let Some(table) = self.known.tables.get(&self.request.table) {
-            places.push(wanted(&format!("{} WHERE true", qualified(&table.schema, &table.name))));
-        }
-        if self.control {
-            let of_run = wanted(&format!("{} AS m WHERE m.run = s.run", Names::mappings(&self.request.table)));
-            places.push(format!(
-                "SELECT found.number FROM delta.segment AS s CROSS JOIN LATERAL ({of_run}) AS found WHERE s.table_name = {}
-                 ORDER BY 1 DESC NULLS LAST LIMIT 1",
-                literal(&self.request.table)
-            ));
-        }
-        places
+    /// Where keys of the table are in production, to be asked with a condition behind it.
+    fn production(&self) -> Option<String> {
+        let table = self.known.tables.get(&self.request.table)?;
+        Some(format!("{} WHERE true", qualified(&table.schema, &table.name)))
+    }
+
+    /// Where they are in the segment `s` of the key map.
+    fn segment(&self) -> String {
+        format!("{} AS m WHERE m.run = s.run", Names::mappings(&self.request.table))
     }
 
     /// SQL: a key's number, and which values between two numbers are keys; an index answers both.
@@ -186,14 +178,23 @@ impl Keys<'_> {
         let lowest = if self.request.text.is_some() { 0 } else { i64::MIN };
         let highest = self.request.text.as_ref().map_or(i64::MAX, crate::target::TextKey::largest);
         let (number, is_key) = self.number(lowest, highest);
-        let places = self.places(|from| match self.request.text {
+        let largest_of = |from: &str| match self.request.text {
             // A cast would hide the column from its index.
             None => format!("SELECT max({})::bigint AS number FROM {from}", ident(&self.request.column)),
             Some(_) => format!(
                 "SELECT {number} AS number FROM {from} AND {is_key} ORDER BY {} DESC LIMIT 1",
                 ident(&self.request.column)
             ),
-        });
+        };
+        let mut places: Vec<_> = self.production().iter().map(|from| largest_of(from)).collect();
+        if self.control {
+            // Where the ledger does not know it, the segment does.
+            places.push(format!(
+                "SELECT max(coalesce(s.last_key, ({}))) FROM delta.segment AS s WHERE s.table_name = {}",
+                largest_of(&self.segment()),
+                literal(&self.request.table)
+            ));
+        }
         for sql in places {
             let found = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))?;
             largest = largest.max(found.and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or(0));
@@ -216,7 +217,19 @@ impl Keys<'_> {
 
     async fn taken(&self, block: &Block) -> Result<Option<String>> {
         let (number, is_key) = self.number(block.first, block.last);
-        for sql in self.places(|from| format!("SELECT {number} AS number FROM {from} AND {is_key} LIMIT 1")) {
+        let key_of = |from: &str| format!("SELECT {number} AS number FROM {from} AND {is_key} LIMIT 1");
+        let mut places: Vec<_> = self.production().iter().map(|from| key_of(from)).collect();
+        if self.control {
+            places.push(format!(
+                "SELECT found.number FROM delta.segment AS s CROSS JOIN LATERAL ({}) AS found
+                 WHERE s.table_name = {} AND coalesce(s.first_key <= {} AND s.last_key >= {}, true) LIMIT 1",
+                key_of(&self.segment()),
+                literal(&self.request.table),
+                block.last,
+                block.first
+            ));
+        }
+        for sql in places {
             if let Some(row) = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))? {
                 return Ok(Some(format!("key {} is in production or in the key map already", row.get::<_, i64>(0))));
             }

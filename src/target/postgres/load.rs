@@ -55,6 +55,8 @@ pub(super) struct PgLoad {
     all: Vec<Destination>,
     /// By table, the first and the last key of its block, as production has them.
     keys: BTreeMap<String, (String, String)>,
+    /// By table, its block.
+    blocks: BTreeMap<String, Block>,
     /// The tables whose rows are copied straight into production.
     straight: Vec<String>,
 }
@@ -92,6 +94,7 @@ impl PgLoad {
             open: false,
             all: Vec::new(),
             keys: BTreeMap::new(),
+            blocks: BTreeMap::new(),
             straight: Vec::new(),
         })
     }
@@ -206,6 +209,7 @@ impl Load for PgLoad {
         let written =
             |number: i64| request.text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
         self.keys.insert(block.table.clone(), (written(block.first), written(block.last)));
+        self.blocks.insert(block.table.clone(), block.clone());
         Ok(block)
     }
 
@@ -301,7 +305,9 @@ impl Load for PgLoad {
             }
         };
         for (destination, mappings) in destinations.iter().zip(&mappings) {
-            let noted = history::note(&self.main, &destination.table.name, &self.run, *mappings).await;
+            let table = &destination.table.name;
+            let ends = self.blocks.get(table).map(|block| (block.first, block.last)).unzip();
+            let noted = history::note(&self.main, table, &self.run, *mappings, ends).await;
             noted.map_err(self.fault("cannot note the key map"))?;
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
@@ -315,7 +321,7 @@ impl Load for PgLoad {
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         self.open().await?;
         let appended = self.append(&self.main, destination, run, rows).await?;
-        let noted = history::note_counted(&self.main, &destination.table.name, run).await;
+        let noted = history::note_counted(&self.main, destination, run).await;
         noted.map_err(self.fault("cannot note the key map"))?;
         Ok(appended)
     }

@@ -4,13 +4,14 @@
 use std::fmt::Write;
 
 use super::catalog::PgCatalog;
+use super::history::integer_key;
 use super::names::{CONTROL, Names, qualified};
 use crate::engine::{ident, literal};
 use crate::spec::ForeignKeys;
 use crate::target::Destination;
 
 /// The version of the control schema.
-pub(super) const VERSION: i32 = 3;
+pub(super) const VERSION: i32 = 4;
 
 /// The script for these tables.
 pub(super) fn script(
@@ -46,7 +47,7 @@ fn table(sql: &mut String, names: &Names, known: &PgCatalog, destination: &Desti
         destination.key.iter().map(|key| format!("{} {} NOT NULL", ident(key), known.staged_as(name, key).1)).collect();
     let history = Names::history(name);
     // The mappings of a run count when the ledger has its segment, which comes with its rows: so they are brought beside the rows. The key
-    // map is what counts. By its index a run's mappings are found, and the largest key of each run.
+    // map is what counts. Mappings of a run lie side by side, so that an index of where each run's are costs next to nothing.
     write!(
         sql,
         "
@@ -71,11 +72,16 @@ BEGIN
         INSERT INTO delta.segment SELECT {name}, run, count(*) FROM {mappings}
             WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = {name}) GROUP BY run;
     END IF;
+    -- Until version 3 the index had the keys, and the ledger did not know them.
+    IF (SELECT m.amname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
+        WHERE c.oid = pg_catalog.to_regclass({by_run_text})) = 'btree' THEN
+        {ends}DROP INDEX {by_run_qualified};
+    END IF;
 END
 $setup$;
 CREATE TABLE IF NOT EXISTS {mappings} (
     legacy_key text COLLATE \"C\" PRIMARY KEY, {typed}, run text COLLATE \"C\" NOT NULL);
-CREATE INDEX IF NOT EXISTS {by_run} ON {mappings} (run, {keys});
+CREATE INDEX IF NOT EXISTS {by_run} ON {mappings} USING brin (run);
 CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_keys}, m.run FROM {mappings} AS m
     WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {name} AND s.run = m.run);
 GRANT SELECT ON {history} TO delta_loader, delta_rollback;
@@ -85,6 +91,8 @@ GRANT INSERT ON {live} TO delta_loader;
         name = literal(name),
         by_run = ident(&Names::by_run_name(name)),
         by_run_qualified = qualified(CONTROL, &Names::by_run_name(name)),
+        by_run_text = literal(&qualified(CONTROL, &Names::by_run_name(name))),
+        ends = ends(destination),
         mappings = Names::mappings(name),
         mappings_ident = ident(&Names::mappings_name(name)),
         mappings_name = literal(&Names::mappings_name(name)),
@@ -100,11 +108,24 @@ GRANT INSERT ON {live} TO delta_loader;
         history_name = literal(&Names::history_name(name)),
         key_names = destination.key.iter().map(|key| literal(key)).collect::<Vec<_>>().join(", "),
         typed = typed.join(", "),
-        keys = keys.join(", "),
         live = qualified(&found.schema, &found.name),
     )?;
     if let Some(sequence) = sequence {
         writeln!(sql, "GRANT SELECT ON SEQUENCE {} TO delta_loader;", qualified(&sequence.schema, &sequence.name))?;
     }
     Ok(())
+}
+
+/// SQL that notes in the ledger the ends of the keys of segments that are older than its columns for them.
+fn ends(destination: &Destination) -> String {
+    let name = &destination.table.name;
+    let Some(key) = integer_key(destination).map(|key| ident(key)) else { return String::new() };
+    format!(
+        "UPDATE delta.segment AS s SET first_key = m.first, last_key = m.last
+            FROM (SELECT run, min({key}) AS first, max({key}) AS last FROM {} GROUP BY run) AS m
+            WHERE s.table_name = {} AND s.run = m.run AND s.last_key IS NULL;
+        ",
+        Names::mappings(name),
+        literal(name)
+    )
 }

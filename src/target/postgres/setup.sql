@@ -72,6 +72,8 @@ $setup$;
 -- where its key map is backed up.
 CREATE TABLE IF NOT EXISTS delta.segment (
     table_name text NOT NULL, run text COLLATE "C" NOT NULL, rows bigint NOT NULL, PRIMARY KEY (table_name, run));
+-- Since version 4: the numbers of its first and its last key, where they are known, so that nobody has to look for the largest key.
+ALTER TABLE delta.segment ADD COLUMN IF NOT EXISTS first_key bigint, ADD COLUMN IF NOT EXISTS last_key bigint;
 CREATE TABLE IF NOT EXISTS delta.target (id text PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
 INSERT INTO delta.target (id)
     SELECT pg_catalog.replace(pg_catalog.gen_random_uuid()::text, '-', '') WHERE NOT EXISTS (SELECT FROM delta.target);
@@ -274,6 +276,9 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     EXECUTE format('ANALYZE %I.%I', known.schema_name, known.table_name);
+    -- Where the last run's mappings are.
+    PERFORM brin_summarize_new_values(c.oid) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
+        WHERE i.indrelid = to_regclass(format('delta.%I', known.mappings)) AND m.amname = 'brin';
 END
 $function$;
 
@@ -283,12 +288,15 @@ CREATE OR REPLACE FUNCTION delta.forget(of_table text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
+    cut_off text;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    EXECUTE format(
-        'DELETE FROM delta.%I AS m USING (SELECT e.run FROM delta.event AS e GROUP BY e.run HAVING NOT bool_or(e.kind = ''committed'')) AS r
-         WHERE m.run = r.run AND NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = $1 AND s.run = r.run)',
-        known.mappings) USING of_table;
+    FOR cut_off IN
+        SELECT e.run FROM delta.event AS e WHERE NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = of_table AND s.run = e.run)
+        GROUP BY e.run HAVING NOT bool_or(e.kind = 'committed')
+    LOOP
+        EXECUTE format('DELETE FROM delta.%I WHERE run = $1', known.mappings) USING cut_off;
+    END LOOP;
 END
 $function$;
 
