@@ -350,6 +350,10 @@ impl Delta for Accepted<'_> {
         Ok(stream::iter(rows).boxed())
     }
 
+    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter(self.keys.rows(at)?).boxed())
+    }
+
     fn key_map(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter(self.keys.map(at)?).boxed())
     }

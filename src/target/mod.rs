@@ -232,12 +232,6 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// A staged batch without the level of its rows.
-    fn without_level(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let wanted = (0..batch.num_columns()).filter(|at| !self.levelled || *at != 1);
-        Ok(batch.project(&wanted.collect::<Vec<_>>())?)
-    }
-
     /// A staged batch with the destination's columns alone.
     fn columns_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let in_front = 1 + usize::from(self.levelled);
@@ -510,6 +504,12 @@ pub trait Delta: Send + Sync {
     /// # Errors
     /// Where they cannot be read.
     fn rows(&self, at: usize) -> Result<Batches<'_>>;
+
+    /// The same rows as they are compared, see [`Load::compare`].
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    fn meant(&self, at: usize) -> Result<Batches<'_>>;
 
     /// Its key map as it is staged, see [`Load::stage_keys`].
     ///

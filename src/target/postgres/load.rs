@@ -475,8 +475,8 @@ impl PgLoad {
         {
             let Some(keys) = self.keys.get(&destination.table.name) else { continue };
             let staged = self.staged(destination);
-            let meant = delta.rows(at)?.map(|batch| destination.without_level(&batch?)).boxed();
-            if let Some(how) = straight::compare(&self.connector, &self.main, &staged, keys, meant).await? {
+            let compared = straight::compare(&self.connector, &self.main, &staged, keys, delta.meant(at)?).await?;
+            if let Some(how) = compared {
                 return Err(delta.differs(at, &how).into());
             }
         }

@@ -114,9 +114,8 @@ impl Straight<'_> {
         let into = format!("INTO main.{} (legacy_key, {}, {CONTENT}, run)", Names::history(table), keys.join(", "));
         let inserting = Inserting::new(&into, keys.len() + 2, &literal(run));
         let mut count = 0;
-        ahead(delta.rows(at)?.zip(delta.key_map(at)?), |(meant, mappings)| {
+        ahead(delta.meant(at)?.zip(delta.key_map(at)?), |(meant, mappings)| {
             let (meant, mappings) = (meant?, mappings?);
-            let meant = destination.without_level(&meant)?;
             let (found, contents) = there.next(&meant)?;
             if let Some(how) = difference(&[found], &meant)? {
                 return Err(delta.differs(at, &how).into());

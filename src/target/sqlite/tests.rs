@@ -84,6 +84,10 @@ impl Delta for Staged {
         Ok(stream::empty().boxed())
     }
 
+    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+        self.rows(at)
+    }
+
     fn key_map(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }

@@ -44,10 +44,12 @@ struct Point {
     noted: bool,
     /// Whether its rows are in production already.
     loaded: bool,
+    /// Whether SQLite comes by, which has one COMMIT.
+    on_sqlite: bool,
 }
 
 const fn point(at: &'static str, what: &'static str) -> Point {
-    Point { at, what, noted: true, loaded: false }
+    Point { at, what, noted: true, loaded: false, on_sqlite: true }
 }
 
 const POINTS: &[Point] = &[
@@ -64,9 +66,15 @@ const POINTS: &[Point] = &[
     point("inserting=2*off->return", "all tables are inserted"),
     point("reconciled=return", "it is reconciled"),
     point("recorded=return", "the run's row is written, and COMMIT is not sent"),
+    Point { on_sqlite: false, ..point("key map committed=return", "the mappings are committed, and the rows are not") },
     Point { loaded: true, ..point("committed=return", "it is committed, and the journal's copy does not tell") },
     Point { loaded: true, ..point("read back=return", "it is read back, and no journal tells") },
 ];
+
+/// Those that a target comes by.
+fn points(on: On) -> impl Iterator<Item = &'static Point> {
+    POINTS.iter().filter(move |point| on == On::Postgres || point.on_sqlite)
+}
 
 /// What was done, for the last line of a test.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::{Done, POINTS, Point, Trial, is_refused, rounds};
+use super::{Done, Point, Trial, is_refused, points, rounds};
 use crate::scene::{FILE, On, Scene};
 
 on_both! {
@@ -21,7 +21,7 @@ fn second(round: usize) -> &'static str {
 fn resumed(on: On) {
     let done = Done::default();
     for round in 0..rounds() {
-        for point @ Point { what, noted, .. } in POINTS {
+        for point @ Point { what, noted, .. } in points(on) {
             let trial = Trial::new(Scene::new(on), &done);
             trial.kill_at(point);
             if *noted {

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use super::{Done, POINTS, Point, Trial, is_refused, rounds};
+use super::{Done, Point, Trial, is_refused, points, rounds};
 use crate::chain;
 use crate::invariants::{After, Before};
 use crate::scene::{Delta, FILE, On, Scene};
@@ -17,7 +17,7 @@ on_both! {
 fn rolled_back(on: On) {
     let done = Done::default();
     for _ in 0..rounds() {
-        for point @ Point { what, noted, .. } in POINTS {
+        for point @ Point { what, noted, .. } in points(on) {
             let trial = Trial::new(Scene::new(on), &done);
             trial.kill_at(point);
             if *noted {

@@ -122,6 +122,10 @@ impl Delta for Brought<'_> {
         Ok(stream::iter([Ok(staged(&self.0[at]))]).boxed())
     }
 
+    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+        self.rows(at)
+    }
+
     fn key_map(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(mapped(&self.0[at]))]).boxed())
     }
