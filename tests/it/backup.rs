@@ -494,7 +494,7 @@ fn histories_that_version_1_made_get_their_ledger_once() {
     assert_eq!(list["segments"].as_array().unwrap().len(), 2, "counted, where the file is only read");
     home.pipeline(&["keymap", "backup", "p.yaml"]).passes();
     assert_eq!(home.rows("SELECT table_name || run || rows FROM delta_segment ORDER BY 1"), ledger);
-    let plan = home.rows("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql LIKE '%(run)' ORDER BY 1");
+    let plan = home.rows("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql LIKE '%(run, %' ORDER BY 1");
     assert_eq!(plan, ["delta_segment_account", "delta_segment_item"]);
 
     let home = Home::postgres();
@@ -510,7 +510,7 @@ fn histories_that_version_1_made_get_their_ledger_once() {
     std::fs::remove_dir_all(home.place.path("backups")).unwrap();
     home.delta("B", "");
     home.pipeline(&["run", "p.yaml"])
-        .fails(78, &["the control schema has version 1, and 3 is needed", "pipeline setup"]);
+        .fails(78, &["the control schema has version 1, and 4 is needed", "pipeline setup"]);
     home.pipeline(&["setup", "p.yaml"]).passes();
     home.pipeline(&["setup", "p.yaml"]).passes();
     assert_eq!(home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1"), ledger);
@@ -520,6 +520,11 @@ fn histories_that_version_1_made_get_their_ledger_once() {
         )
         .is_empty()
     );
+    let indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'delta' AND indexname LIKE 'segment%' ORDER BY 1";
+    let indexes = home.rows(indexes);
+    assert!(indexes.len() == 2 && indexes.iter().all(|index| index.ends_with("USING brin (run)")), "{indexes:?}");
+    let known = "SELECT (last_key = (SELECT max(account_id) FROM delta.key_map_account))::text FROM delta.segment WHERE table_name = 'account'";
+    assert_eq!(home.rows(known), ["true"]);
     home.run();
     home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }

@@ -72,17 +72,17 @@ BEGIN
         INSERT INTO delta.segment SELECT {name}, run, count(*) FROM {mappings}
             WHERE NOT EXISTS (SELECT FROM delta.segment WHERE table_name = {name}) GROUP BY run;
     END IF;
-    -- Until version 3 the index had the keys, and the ledger did not know them.
+    -- Until version 3 the index had the keys.
     IF (SELECT m.amname FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_am AS m ON m.oid = c.relam
         WHERE c.oid = pg_catalog.to_regclass({by_run_text})) = 'btree' THEN
-        {ends}DROP INDEX {by_run_qualified};
+        DROP INDEX {by_run_qualified};
     END IF;
 END
 $setup$;
 CREATE TABLE IF NOT EXISTS {mappings} (
     legacy_key text COLLATE \"C\" PRIMARY KEY, {typed}, run text COLLATE \"C\" NOT NULL);
 CREATE INDEX IF NOT EXISTS {by_run} ON {mappings} USING brin (run);
-CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_keys}, m.run FROM {mappings} AS m
+{ends}CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_keys}, m.run FROM {mappings} AS m
     WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {name} AND s.run = m.run);
 GRANT SELECT ON {history} TO delta_loader, delta_rollback;
 GRANT SELECT, INSERT ON {mappings} TO delta_loader;
@@ -116,16 +116,21 @@ GRANT INSERT ON {live} TO delta_loader;
     Ok(())
 }
 
-/// SQL that notes in the ledger the ends of the keys of segments that are older than its columns for them.
+/// SQL that notes the ends of the keys of segments that are older than the ledger's columns for them.
 fn ends(destination: &Destination) -> String {
-    let name = &destination.table.name;
+    let name = literal(&destination.table.name);
     let Some(key) = integer_key(destination).map(|key| ident(key)) else { return String::new() };
     format!(
-        "UPDATE delta.segment AS s SET first_key = m.first, last_key = m.last
+        "DO $setup$
+BEGIN
+    IF EXISTS (SELECT FROM delta.segment WHERE table_name = {name} AND last_key IS NULL) THEN
+        UPDATE delta.segment AS s SET first_key = m.first, last_key = m.last
             FROM (SELECT run, min({key}) AS first, max({key}) AS last FROM {} GROUP BY run) AS m
-            WHERE s.table_name = {} AND s.run = m.run AND s.last_key IS NULL;
-        ",
-        Names::mappings(name),
-        literal(name)
+            WHERE s.table_name = {name} AND s.run = m.run AND s.last_key IS NULL;
+    END IF;
+END
+$setup$;
+",
+        Names::mappings(&destination.table.name)
     )
 }

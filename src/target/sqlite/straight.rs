@@ -33,8 +33,10 @@ pub(super) fn straight(
 ) -> Vec<bool> {
     let none_fires = destinations.iter().all(|destination| destination.table.triggers.is_empty());
     let may = |destination: &Destination| {
-        let in_order = !destination.levelled || spec.foreign_keys == ForeignKeys::SetBased;
-        keys.contains_key(&destination.table.name) && destination.promises.is_empty() && in_order
+        let Destination { table, key, levelled, promises, .. } = destination;
+        let in_order = !levelled || spec.foreign_keys == ForeignKeys::SetBased;
+        let is_indexed = table.primary_key == *key || table.uniques.iter().any(|unique| unique.columns == *key);
+        keys.contains_key(&table.name) && promises.is_empty() && in_order && is_indexed
     };
     let wanted = spec.staging == Staging::WhenNeeded && none_fires;
     destinations.iter().map(|destination| wanted && may(destination)).collect()
