@@ -10,7 +10,7 @@ constraints, into the constrained tables with foreign keys on, in one transactio
 what a careful person writes: it stages the CSV files in a file that is attached and not synced (by `.import` of the `sqlite3` shell where there is
 one, else by Python), checks, assigns keys, keeps the mapping in production, inserts with foreign keys on, and reconciles before it commits.
 
-All have the pragmas that the program sets: `synchronous = FULL` and a cache of 32 MiB; the journal (DELETE) is SQLite's default. The program has an SQLite of its own, the others have Python's and the shell's. Nothing but Python is needed.
+All have what the program sets, `synchronous = FULL`; the journal (DELETE) and the cache are SQLite's defaults. The program has an SQLite of its own, the others have Python's and the shell's. Nothing but Python is needed.
 
 Estimated for two cores: a minute a round with all contenders, and half a one before the first; `scaling.py` has other sizes.
 """
@@ -21,7 +21,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import draw, measure
 
 BASE = "INSERT of ready rows"
-PRAGMAS = "PRAGMA synchronous = FULL; PRAGMA cache_size = -32768;"
+PRAGMAS = "PRAGMA synchronous = FULL;"
 SCRATCH = "PRAGMA {0}journal_mode = OFF; PRAGMA {0}synchronous = OFF;"
 
 PRODUCTION = """

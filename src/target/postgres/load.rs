@@ -474,6 +474,7 @@ impl PgLoad {
             destinations.iter().enumerate().filter(|(_, destination)| self.is_straight(destination))
         {
             let Some(keys) = self.keys.get(&destination.table.name) else { continue };
+            let _compare = tracing::info_span!("compare", of = destination.table.name);
             let staged = self.staged(destination);
             let compared = straight::compare(&self.connector, &self.main, &staged, keys, delta.meant(at)?).await?;
             if let Some(how) = compared {

@@ -46,9 +46,6 @@ use values::Collector;
 /// How long a statement waits for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages of the file that are kept in memory, in KiB: enough that keys in no order do not have them read again and again.
-const CACHE: i64 = 32 << 10;
-
 /// A SQLite file.
 pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
@@ -214,7 +211,6 @@ impl SqliteTarget {
             connection.busy_timeout(BUSY_TIMEOUT)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
-            connection.pragma_update(None, "cache_size", -CACHE)?;
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
         };
         match set(&connection) {

@@ -71,6 +71,7 @@ impl Straight<'_> {
         references: &mut Option<References>,
         refused: &dyn Fn(&rusqlite::Error) -> Stopped,
     ) -> Result<u64, Stopped> {
+        let _insert = tracing::info_span!("insert", of = self.destination.table.name).entered();
         let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
         let into = format!("OR ABORT INTO main.{} ({})", ident(&self.destination.table.name), columns.join(", "));
@@ -100,6 +101,7 @@ impl Straight<'_> {
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
         let destination = self.destination;
         let table = &destination.table.name;
+        let _map = tracing::info_span!("compare and append key map", of = table).entered();
         let content = Content::of(self.connection, table, &destination.columns).map_err(fault)?;
         let key = destination.key.first().map(|key| ident(key)).unwrap_or_default();
         let sql = format!(
@@ -178,6 +180,7 @@ struct There<'a> {
 impl There<'_> {
     /// The next rows, as many as were meant and with their numbers, and what each one is; fewer at the end.
     fn next(&mut self, meant: &RecordBatch) -> Result<(RecordBatch, Int64Array)> {
+        let _read = tracing::info_span!("read back batch", rows = meant.num_rows()).entered();
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
         let schema = meant.schema();
         let columns: Vec<usize> = (1..meant.num_columns()).collect();
