@@ -65,7 +65,15 @@ const CUSTOMER: &str = "pipelines/customer-delta.yaml";
 fn a_profile_has_the_steps_and_what_was_done_in_them() {
     let place = Place::samples();
     let read = ["preparing", "reading", "checking", "reporting", "piece person", "parse", "check rows", "hash rows"];
-    let written = ["staging", "inserting", "insert batch", "insert person", "append key map person", "compare person"];
+    let written = [
+        "staging",
+        "inserting",
+        "insert batch",
+        "insert person",
+        "append key map person",
+        "read back batch",
+        "compare account",
+    ];
     place.pipeline(&["validate", CUSTOMER, "--profile", "p.json"]).passes();
     Profile::read(&place, "p.json").has(&read);
     place.pipeline(&["run", CUSTOMER, "--mock", "--profile", "p.json"]).passes();

@@ -101,7 +101,7 @@ impl Straight<'_> {
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
         let destination = self.destination;
         let table = &destination.table.name;
-        let _map = tracing::info_span!("compare and append key map", of = table).entered();
+        let _map = tracing::info_span!("append key map", of = table).entered();
         let content = Content::of(self.connection, table, &destination.columns).map_err(fault)?;
         let key = destination.key.first().map(|key| ident(key)).unwrap_or_default();
         let sql = format!(
