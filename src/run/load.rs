@@ -304,7 +304,9 @@ impl Loading<'_> {
             }
             Ok(())
         };
-        let (read_back, analyzed): (Result<()>, _) = futures::join!(read_back, session.target.analyze(destinations));
+        let inserted: Vec<u64> = report.tables.iter().map(|table| table.inserted).collect();
+        let (read_back, analyzed): (Result<()>, _) =
+            futures::join!(read_back, session.target.analyze(destinations, &inserted));
         read_back?;
         stop_at("read back");
         if let Err(error) = backup::after(session, &mut report).await {

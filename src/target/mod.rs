@@ -471,8 +471,8 @@ pub trait Target: Send + Sync {
     /// every value as it was meant may compare with that and leave `meant` alone.
     async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
 
-    /// Brings the statistics of these tables up to date, now that they have grown.
-    async fn analyze(&self, destinations: &[Destination]) -> Result<()>;
+    /// Brings the statistics of these tables up to date where so many new rows make a difference to them.
+    async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()>;
 }
 
 impl std::fmt::Display for Refusal {

@@ -84,5 +84,5 @@ refused! {
     take_back(&Record, bool) -> Vec<TakenBack>;
     begin(&str, Intent) -> Box<dyn Load>;
     compare(&Destination, Batches<'_>) -> Option<String>;
-    analyze(&[Destination]) -> ();
+    analyze(&[Destination], &[u64]) -> ();
 }

@@ -47,6 +47,7 @@ mod scene;
 mod secrets;
 #[allow(dead_code, reason = "unit tests use it too")]
 mod server;
+mod straight;
 mod support;
 mod target;
 mod usecases;

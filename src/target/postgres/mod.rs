@@ -443,16 +443,17 @@ impl Target for PostgresTarget {
         staging::compare(&self.connector, &session, &Staged { known: &known, names: &self.names, destination }).await
     }
 
-    async fn analyze(&self, destinations: &[Destination]) -> Result<()> {
+    async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()> {
         // Sessions of their own: rows may be read back at the same time.
         let doing = "cannot bring statistics up to date";
-        let analyze = async |name: String| {
+        let analyze = async |(name, rows): (String, i64)| {
             let _statistics = tracing::info_span!("statistics", of = name);
             let session = begin_session(&self.connector, doing).await?;
-            let analyzed = session.execute("SELECT delta.analyze($1)", &[&name]).await;
+            let analyzed = session.execute("SELECT delta.analyze($1, $2)", &[&name, &rows]).await;
             analyzed.map(|_| ()).map_err(self.fault(doing))
         };
-        let tables: Vec<_> = destinations.iter().map(|destination| destination.table.name.clone()).collect();
+        let names = destinations.iter().map(|destination| destination.table.name.clone());
+        let tables: Vec<_> = names.zip(inserted.iter().map(|rows| *rows as i64)).collect();
         futures::stream::iter(tables).map(Ok).try_for_each_concurrent(usize::from(self.load.connections), analyze).await
     }
 }

@@ -7,9 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::Schema;
 use rusqlite::Connection;
 
+use super::batches::select;
 use super::own::{self, own_table_exists};
 use super::rollback::CONTENT;
-use super::{Names, catalog, rollback, select};
+use super::{Names, catalog, rollback};
 use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{CatalogColumn, Segment};

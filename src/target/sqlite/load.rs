@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::batches::{Inserting, select};
 use super::refusal::Refusals;
 use super::straight::{Straight, ahead};
 use super::values::Affinity;
-use super::{Held, Inserting, Names, compare, control, history, inserted, keys, mode, own, rollback, select, straight};
+use super::{Held, Names, compare, control, history, inserted, keys, mode, own, rollback, straight};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;

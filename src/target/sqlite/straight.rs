@@ -11,9 +11,10 @@ use futures::executor::block_on_stream;
 use futures::{Stream, StreamExt};
 use rusqlite::{Connection, Statement};
 
+use super::batches::{Inserting, unlike_its_column};
 use super::rollback::{CONTENT, Content};
 use super::values::{self, Collector};
-use super::{Inserting, Names, columns_of_p, unlike_its_column};
+use super::{Names, columns_of_p};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, Staging};

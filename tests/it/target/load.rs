@@ -84,7 +84,7 @@ async fn a_load_is_all_there_when_it_commits(on: On) {
     run.report = r#"{"said": "it's \"ä\" \\ done"}"#.into();
     load.record(&run, &files).await.unwrap();
     load.commit().await.unwrap();
-    target.analyze(&[item.clone(), part.clone()]).await.unwrap();
+    target.analyze(&[item.clone(), part.clone()], &[1_000_000, 0]).await.unwrap();
 
     assert_eq!(live.rows("SELECT id, name FROM item ORDER BY 1"), ["1|there", "2|a", "3|NULL"]);
     assert_eq!(

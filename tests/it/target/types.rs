@@ -157,7 +157,7 @@ async fn names_may_be_anything(on: On) {
         load.commit().await.unwrap();
         let as_meant = || stream::iter([Ok(meant(&parts[0]))]).boxed();
         assert_eq!(target.compare(&order, as_meant()).await.unwrap(), None);
-        target.analyze(std::slice::from_ref(&order)).await.unwrap();
+        target.analyze(std::slice::from_ref(&order), &[1_000_000]).await.unwrap();
         assert_eq!(lines(&target.key_map(&order).await.unwrap()), ["L10|10|r", "L11|11|r"]);
 
         let filters = [

@@ -1,0 +1,97 @@
+//! Batches out of SQLite's rows, and rows out of batches.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use rusqlite::Connection;
+
+use super::Names;
+use super::values::{self, Collector};
+use crate::error::{Error, Result};
+
+/// Runs a query and collects its rows under a schema.
+pub(super) fn select(
+    connection: &Connection,
+    sql: &str,
+    schema: &SchemaRef,
+    names: &Names,
+) -> Result<Vec<RecordBatch>> {
+    const ROWS: usize = 8192;
+    let fault = |error: rusqlite::Error| names.error("cannot read", &error);
+    let mut statement = connection.prepare(sql).map_err(fault)?;
+    let mut rows = statement.query([]).map_err(fault)?;
+    let mut batches = Vec::new();
+    let mut collector = Collector::try_new(schema.clone())?;
+    let mut count = 0;
+    while let Some(row) = rows.next().map_err(fault)? {
+        for (at, field) in schema.fields().iter().enumerate() {
+            let value = row.get_ref(at).map_err(fault)?;
+            collector.push(at, value).map_err(|problem| unlike_its_column(field.name(), &problem))?;
+        }
+        count += 1;
+        if count % ROWS == 0 {
+            batches.push(std::mem::replace(&mut collector, Collector::try_new(schema.clone())?).finish()?);
+        }
+    }
+    batches.push(collector.finish()?);
+    batches.retain(|batch| batch.num_rows() > 0);
+    Ok(batches)
+}
+
+/// What is said of a value that SQLite keeps though its column's type means another.
+pub(super) fn unlike_its_column(column: &str, problem: &str) -> Error {
+    Error::data(format!("production holds a value that is not of its column's type: column `{column}`: {problem}"))
+        .hint("mend the value in production, or declare the column's type as it is used")
+}
+
+/// Insertion of batches by prepared statements of many rows each: to run one costs as much as a row or two.
+pub(super) struct Inserting {
+    many: String,
+    one: String,
+    /// Rows of a statement of many.
+    rows: usize,
+}
+
+impl Inserting {
+    /// Values of a statement at most.
+    const VALUES: usize = 512;
+
+    /// Insertion into a table, and the columns of it that a batch has, with more values for each row behind these, as SQL.
+    pub(super) fn new(into: &str, columns: usize, more: &str) -> Self {
+        let row = vec!["?"; columns].into_iter().chain(Some(more).filter(|more| !more.is_empty()));
+        let row = format!("({})", row.collect::<Vec<_>>().join(", "));
+        let rows = (Self::VALUES / columns.max(1)).clamp(1, 64);
+        let insert = |rows: usize| format!("INSERT {into} VALUES {}", vec![row.as_str(); rows].join(", "));
+        Self { many: insert(rows), one: insert(1), rows }
+    }
+
+    pub(super) fn insert<E: From<Error>>(
+        &self,
+        connection: &Connection,
+        batch: &RecordBatch,
+        fault: impl Fn(&rusqlite::Error) -> E,
+    ) -> std::result::Result<(), E> {
+        let _insert = tracing::info_span!("insert batch", rows = batch.num_rows()).entered();
+        let mut first = 0;
+        while first < batch.num_rows() {
+            let is_full = batch.num_rows() - first >= self.rows;
+            let (sql, rows) = if is_full { (&self.many, self.rows) } else { (&self.one, 1) };
+            let mut statement = connection.prepare_cached(sql).map_err(|error| fault(&error))?;
+            while batch.num_rows() - first >= rows {
+                let mut place = 0;
+                for row in first..first + rows {
+                    for column in batch.columns() {
+                        place += 1;
+                        let value = values::cell(column.as_ref(), row)?;
+                        statement.raw_bind_parameter(place, value).map_err(|error| fault(&error))?;
+                    }
+                }
+                statement.raw_execute().map_err(|error| fault(&error))?;
+                first += rows;
+                if first == batch.num_rows() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
