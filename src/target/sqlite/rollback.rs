@@ -82,7 +82,9 @@ impl Content {
         let mut before = None;
         for places in self.places.chunks(AT_ONCE) {
             self.bytes.clear();
-            before.into_iter().for_each(|before| add(&mut self.bytes, ValueRef::Integer(before)));
+            if let Some(before) = before {
+                add(&mut self.bytes, ValueRef::Integer(before));
+            }
             for place in places {
                 add(&mut self.bytes, row.get_ref(*place)?);
             }

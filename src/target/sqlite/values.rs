@@ -227,7 +227,7 @@ fn unscaled(number: f64, scale: i8) -> Option<i128> {
     if let Some(unit) = unit(scale) {
         let nearest = (number * unit as f64).round();
         // No other number of so few digits is this real, so it is what the text says too.
-        if nearest.abs() < 1e15 && nearest / unit as f64 == number {
+        if nearest.abs() < 1e15 && (nearest / unit as f64).to_bits() == number.to_bits() {
             return Some(nearest as i128);
         }
     }
