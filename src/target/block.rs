@@ -1,0 +1,85 @@
+//! Keys that a run asks for, and the block that it gets.
+
+use crate::error::{Error, Result};
+use crate::spec::StartRowNumber;
+
+/// A request for keys of one table.
+#[derive(Debug, Clone)]
+pub struct KeyRequest {
+    /// The table.
+    pub table: String,
+    /// Its key column.
+    pub column: String,
+    /// Where keys start.
+    pub start: StartRowNumber,
+    /// How many are needed.
+    pub count: u64,
+    /// How a text key is written; None for integers.
+    pub text: Option<TextKey>,
+    /// The largest number that the column can hold.
+    pub largest: i64,
+}
+
+impl KeyRequest {
+    /// The block that begins at a number.
+    ///
+    /// # Errors
+    /// Where the column does not hold its last key.
+    pub(super) fn block(&self, first: i128) -> Result<Block> {
+        let last = first + i128::from(self.count) - 1;
+        if self.count > 0 && last > i128::from(self.largest) {
+            let message = format!(
+                "the keys of `{}` overflow: {} rows from {first} on need {last}, and column `{}` holds at most {}",
+                self.table, self.count, self.column, self.largest
+            );
+            return Err(Error::refused(message)
+                .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
+        }
+        // An empty block may begin behind the last number of all.
+        let first = i64::try_from(first).unwrap_or(i64::MAX);
+        let last = if self.count == 0 { first.saturating_sub(1) } else { last as i64 };
+        Ok(Block { table: self.table.clone(), first, last })
+    }
+}
+
+/// A key that is text of a fixed width: a prefix and a number padded with zeros.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextKey {
+    /// What it begins with.
+    pub prefix: String,
+    /// All its characters.
+    pub width: usize,
+}
+
+impl TextKey {
+    /// The largest number that fits.
+    pub fn largest(&self) -> i64 {
+        let digits = self.width.saturating_sub(self.prefix.chars().count()).min(18) as u32;
+        10_i64.pow(digits) - 1
+    }
+
+    /// The key of a number.
+    pub fn format(&self, number: i64) -> String {
+        format!("{}{number:0digits$}", self.prefix, digits = self.width.saturating_sub(self.prefix.chars().count()))
+    }
+}
+
+/// Keys of one table that belong to one run: `first` to `last`, both included.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Block {
+    /// The table.
+    pub table: String,
+    /// The first number.
+    pub first: i64,
+    /// The last number; `first - 1` for an empty block.
+    pub last: i64,
+}
+
+impl Block {
+    /// What is said of keys that somebody has.
+    pub(super) fn taken(&self, why: &str) -> Error {
+        let Self { table, first, last } = self;
+        Error::refused(format!("the keys {first} to {last} of `{table}` are not free: {why}"))
+            .hint("set `start_row_number: auto`, or a number above all keys; nothing was written")
+    }
+}
