@@ -63,12 +63,12 @@ const DAMAGES: &[Damage] = &[
         what: "two legacy keys have one key",
         invariant: 2,
         sql: "{unbound key_map_child}
-            INSERT INTO {key_map_child} (legacy_key, child_id, run) SELECT 'BC2-9', child_id, run FROM {key_map_child} WHERE legacy_key = 'BC2-1'",
+            INSERT INTO {key_map_child} (legacy_key, child_id, {of}) SELECT 'BC2-9', child_id, {of} FROM {key_map_child} WHERE legacy_key = 'BC2-1'",
     },
     Damage {
         what: "the key map has the row of another run",
         invariant: 2,
-        sql: "UPDATE {key_map_part} SET run = 'nobody' WHERE legacy_key = 'BC2-1|2'",
+        sql: "UPDATE {key_map_part} SET {of} = {nobody} WHERE legacy_key = 'BC2-1|2'",
     },
     Damage {
         what: "a key is outside of the run's block",
@@ -171,13 +171,14 @@ fn finished(on: On) -> (Scene, Before, Delta, String) {
 
 fn plant(scene: &Scene, sql: &str, run: &str) {
     let mut sql = sql.replace("{RUN}", run);
-    let unbound = "CREATE TABLE {spare} AS SELECT * FROM {key_map_child}; DROP TABLE {key_map_child};
-        ALTER TABLE {spare} RENAME TO {key_map_child:bare};";
+    let unbound = "PRAGMA legacy_alter_table = on; CREATE TABLE {spare} AS SELECT * FROM {key_map_child};
+        DROP TABLE {key_map_child}; ALTER TABLE {spare} RENAME TO {key_map_child:bare};";
     sql = sql.replace("{unbound key_map_child}", scene.on.choose(unbound, ""));
     let key = scene.rows("SELECT max(parent_id) FROM parent").remove(0).remove(0);
     sql = sql.replace("{KEY}", &key);
+    sql = sql.replace("{of}", scene.on.choose("segment", "run")).replace("{nobody}", scene.on.choose("0", "'nobody'"));
     for name in ["run", "file", "block", "spare", "key_map_child", "key_map_part", "event"] {
-        let control = scene.control(&name.replace("key_map_", scene.on.choose("key_map_", "mapping_")));
+        let control = scene.control(&name.replace("key_map_", "mapping_"));
         let bare = scene.on.choose(control.as_str(), name);
         sql = sql.replace(&format!("{{{name}:bare}}"), bare).replace(&format!("{{{name}}}"), &control);
     }

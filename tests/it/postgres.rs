@@ -55,7 +55,7 @@ fn of_postgres(database: &Database, sql: &str) -> Vec<String> {
 /// Holds both productions, and both key maps, against each other.
 fn assert_alike(place: &Place, database: &Database) {
     let here = place.open("pipelines/customer.db");
-    let names = strings(&here, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name");
+    let names = strings(&here, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name");
     let (mut found, mut meant) = (Tables::new(), Tables::new());
     let mut compare = |name: &str, columns: &str, in_sqlite: &str, in_postgres: &str| {
         let sorted = |mut rows: Vec<String>| {

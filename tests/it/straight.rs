@@ -121,7 +121,7 @@ fn what_production_refuses_of_them_is_told_by_its_rows_as_if_they_were_staged() 
         // The parents ask for it first.
         ("DELETE FROM region WHERE region_id = 2", "FOREIGN KEY", "parent.csv:2"),
         (
-            "INSERT INTO delta_key_map_child (legacy_key, child_id, run) VALUES ('K7', 1, 'other')",
+            "INSERT INTO delta_mapping_child (legacy_key, child_id, segment) VALUES ('K7', 1, 99)",
             "key_map",
             "child.csv:8",
         ),

@@ -178,7 +178,7 @@ pub fn is_production(table: &str) -> bool {
 
 /// The rows of the wanted tables of a database.
 pub fn tables(connection: &Connection, wanted: impl Fn(&str) -> bool) -> Tables {
-    let names = strings(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'");
+    let names = strings(connection, "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')");
     let names = names.into_iter().filter(|name| wanted(name) && !name.starts_with("sqlite_stat"));
     names.map(|name| (name.clone(), rows(connection, &format!("SELECT * FROM \"{name}\"")))).collect()
 }

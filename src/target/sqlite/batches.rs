@@ -3,9 +3,11 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use rusqlite::Connection;
+use rusqlite::types::ToSqlOutput;
 
 use super::Names;
-use super::values::{self, Collector};
+use super::stored::Stored;
+use super::values::Collector;
 use crate::error::{Error, Result};
 
 /// Runs a query and collects its rows under a schema.
@@ -64,30 +66,30 @@ impl Inserting {
         Self { many: insert(rows), one: insert(1), rows }
     }
 
-    pub(super) fn insert<E: From<Error>>(
+    pub(super) fn insert<E>(
         &self,
         connection: &Connection,
-        batch: &RecordBatch,
+        batch: &Stored,
         fault: impl Fn(&rusqlite::Error) -> E,
     ) -> std::result::Result<(), E> {
-        let _insert = tracing::info_span!("insert batch", rows = batch.num_rows()).entered();
+        let _insert = tracing::info_span!("insert batch", rows = batch.rows()).entered();
         let mut first = 0;
-        while first < batch.num_rows() {
-            let is_full = batch.num_rows() - first >= self.rows;
+        while first < batch.rows() {
+            let is_full = batch.rows() - first >= self.rows;
             let (sql, rows) = if is_full { (&self.many, self.rows) } else { (&self.one, 1) };
             let mut statement = connection.prepare_cached(sql).map_err(|error| fault(&error))?;
-            while batch.num_rows() - first >= rows {
+            while batch.rows() - first >= rows {
                 let mut place = 0;
                 for row in first..first + rows {
-                    for column in batch.columns() {
+                    for column in 0..batch.columns() {
                         place += 1;
-                        let value = values::cell(column.as_ref(), row)?;
+                        let value = ToSqlOutput::Borrowed(batch.value(column, row));
                         statement.raw_bind_parameter(place, value).map_err(|error| fault(&error))?;
                     }
                 }
                 statement.raw_execute().map_err(|error| fault(&error))?;
                 first += rows;
-                if first == batch.num_rows() {
+                if first == batch.rows() {
                     break;
                 }
             }

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::history::History;
 use super::own::own_table_exists;
 use super::{Names, table_exists};
 use crate::engine::{ident, literal};
@@ -36,10 +37,9 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
 /// Where keys of the table are, beside the ledger: production itself, and the history.
 fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<Place>> {
     let mut places = vec![Place::Production(format!("main.{}", ident(&request.table)))];
-    if own_table_exists(connection, &Names::history_name(&request.table))? {
-        let history = format!("main.{}", Names::history(&request.table));
-        let has_ledger = own_table_exists(connection, "delta_segment")?;
-        places.push(if has_ledger { Place::History(history) } else { Place::HistoryAlone(history) });
+    if let Some(history) = History::of(connection, &request.table)? {
+        let place = history.place();
+        places.push(if history.is_old { Place::HistoryAlone(place) } else { Place::History(place) });
     }
     Ok(places)
 }
@@ -49,7 +49,7 @@ enum Place {
     Production(String),
     /// The history, whose runs are in the ledger.
     History(String),
-    /// One that is older than the ledger.
+    /// One that an older version made.
     HistoryAlone(String),
 }
 
@@ -95,7 +95,7 @@ impl Free<'_> {
                 Place::Production(table) => first(table, ""),
                 Place::History(history) => format!(
                     "SELECT max(({})) FROM main.delta_segment AS s WHERE s.table_name = {}",
-                    first(history, "run = s.run AND "),
+                    first(history, "segment = s.number AND "),
                     literal(&self.request.table)
                 ),
                 Place::HistoryAlone(history) => first(history, ""),
@@ -139,7 +139,7 @@ impl Free<'_> {
                     format!("SELECT {number} FROM {table} WHERE {between} AND {is_key} LIMIT 1")
                 }
                 Place::History(history) => format!(
-                    "SELECT (SELECT {number} FROM {history} WHERE run = s.run AND {between} AND {is_key} LIMIT 1) AS k
+                    "SELECT (SELECT {number} FROM {history} WHERE segment = s.number AND {between} AND {is_key} LIMIT 1) AS k
                      FROM main.delta_segment AS s WHERE s.table_name = {} AND k IS NOT NULL LIMIT 1",
                     literal(&self.request.table)
                 ),

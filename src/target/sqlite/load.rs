@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::batches::{Inserting, select};
 use super::refusal::Refusals;
+use super::stored::Stored;
 use super::straight::{Straight, ahead};
 use super::values::Affinity;
 use super::{Held, Names, compare, control, history, inserted, keys, mode, own, rollback, straight};
@@ -76,7 +77,7 @@ impl SqliteLoad {
     fn make_history(&self, destination: &Destination) -> rusqlite::Result<()> {
         let table = &destination.table.name;
         let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
-        history::make_table(&self.connection, table, &typed.join(", "), &idents(&destination.key))
+        history::make_table(&self.connection, table, &typed.join(", "), &destination.key)
     }
 
     /// Appends staged mappings to the history as a run's.
@@ -85,13 +86,14 @@ impl SqliteLoad {
         let key = idents(&destination.key);
         let table = &destination.table.name;
         let sql = format!(
-            "INSERT INTO main.{} (legacy_key, {key}, run) SELECT legacy_key, {key}, ?1 FROM main.{}
+            "INSERT INTO main.{} (legacy_key, {key}, segment) SELECT legacy_key, {key}, ?1 FROM main.{}
              WHERE _row >= ?2 AND _row < ?3 ORDER BY _row",
-            Names::history(table),
+            Names::mappings(table),
             self.names.staged_keys(table)
         );
         let refusals = self.refusals(destination);
-        let appended = self.connection.execute(&sql, (run, rows.start, rows.end));
+        let number = history::number(&self.connection, table, run).map_err(self.fault("cannot read the key map of"))?;
+        let appended = self.connection.execute(&sql, (number, rows.start, rows.end));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
 
@@ -121,11 +123,11 @@ impl SqliteLoad {
     fn copy(&self, table: &str, columns: usize, rows: Batches<'_>) -> Result<u64> {
         let inserting = Inserting::new(&format!("INTO main.{table}"), columns, "");
         let mut count = 0;
-        ahead(rows, |batch| {
-            let batch = batch?;
+        ahead(rows.map(|batch| Stored::of_batch(&batch?)), |stored| {
+            let stored = stored?;
             let fault = |error: &rusqlite::Error| self.names.error(&format!("cannot stage into {table} of"), error);
-            inserting.insert(&self.connection, &batch, fault)?;
-            count += batch.num_rows() as u64;
+            inserting.insert(&self.connection, &stored, fault)?;
+            count += stored.rows() as u64;
             Ok::<_, Error>(())
         })?;
         Ok(count)

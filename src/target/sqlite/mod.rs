@@ -15,6 +15,7 @@ mod mode;
 mod own;
 mod refusal;
 mod rollback;
+mod stored;
 mod straight;
 mod values;
 
@@ -42,7 +43,9 @@ use crate::spec::{ConversionMode, CreateFrom, ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use catalog::Unreadable;
 use claim::Claim;
+use history::History;
 use own::{Own, own_table_exists};
+use stored::Stored;
 
 /// How long a statement waits for another program's lock.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -94,6 +97,15 @@ impl Names {
 
     fn history_name(table: &str) -> String {
         format!("delta_key_map_{table}")
+    }
+
+    /// Where a history's mappings are, each with the number of its segment.
+    fn mappings(table: &str) -> String {
+        ident(&Self::mappings_name(table))
+    }
+
+    fn mappings_name(table: &str) -> String {
+        format!("delta_mapping_{table}")
     }
 
     /// The index of a history by which the mappings of one run are found.
@@ -320,13 +332,10 @@ impl Target for SqliteTarget {
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
             Place::KeyMap(table) => {
-                if !own_table_exists(&connection, &Names::history_name(table))
-                    .map_err(self.fault("cannot read the key map of"))?
-                {
-                    return Ok(Vec::new());
-                }
+                let history = History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?;
+                let Some(history) = history else { return Ok(Vec::new()) };
                 let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (Names::history(table), known.table(&Names::history_name(table)).map(|table| table.schema()))
+                (Names::history(table), known.table(&history.name).map(|there| history.schema(there)))
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
@@ -350,7 +359,8 @@ impl Target for SqliteTarget {
         connection.execute_batch("SAVEPOINT asking").map_err(&fault)?;
         let inserting = Inserting::new("INTO temp.asked", asked.len() + 1, "");
         for batch in keys {
-            inserting.insert(&connection, batch, |error| self.names.error("cannot look up in", error))?;
+            inserting
+                .insert(&connection, &Stored::of_batch(batch)?, |error| self.names.error("cannot look up in", error))?;
         }
         connection.execute_batch("RELEASE asking").map_err(&fault)?;
         let on: Vec<_> = lookup
@@ -435,9 +445,7 @@ impl Target for SqliteTarget {
     async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let table = &destination.table.name;
-        if !own_table_exists(&connection, &Names::history_name(table))
-            .map_err(self.fault("cannot read the key map of"))?
-        {
+        if History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
             return Ok(Vec::new());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];

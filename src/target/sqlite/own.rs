@@ -92,8 +92,9 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
     for table in destinations.iter().map(|destination| &destination.table.name) {
         wanted.push(Wanted { name: names.staging_name(table), staging: true });
         wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
-        wanted.push(Wanted { name: Names::history_name(table), staging: false });
-        wanted.push(Wanted { name: Names::by_run_name(table), staging: false });
+        for name in [Names::history_name(table), Names::mappings_name(table), Names::by_run_name(table)] {
+            wanted.push(Wanted { name, staging: false });
+        }
     }
     let mut lines = Vec::new();
     let prefix = format!("{}_", names.staging.to_ascii_lowercase());

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 
+use super::history::{self, History};
 use super::own::{Own, columns, own_table_exists};
-use super::{Names, control, mode, table_exists};
+use super::{Names, control, mode};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -53,7 +54,8 @@ fn hash(bytes: &[u8]) -> i64 {
     i64::from_le_bytes(first)
 }
 
-/// The hash of rows that are read anyway, the same as SQL's.
+/// The hash of rows that are at hand anyway, the same as SQL's.
+#[derive(Clone)]
 pub(super) struct Content {
     /// The table's columns that are not among those that are read.
     others: Vec<String>,
@@ -77,8 +79,8 @@ impl Content {
         &self.others
     }
 
-    /// What a row is.
-    pub(super) fn hash(&mut self, row: &Row<'_>) -> rusqlite::Result<i64> {
+    /// What a row is whose values are at those places.
+    pub(super) fn hash<'a, E>(&mut self, value: impl Fn(usize) -> Result<ValueRef<'a>, E>) -> Result<i64, E> {
         let mut before = None;
         for places in self.places.chunks(AT_ONCE) {
             self.bytes.clear();
@@ -86,7 +88,7 @@ impl Content {
                 add(&mut self.bytes, ValueRef::Integer(before));
             }
             for place in places {
-                add(&mut self.bytes, row.get_ref(*place)?);
+                add(&mut self.bytes, value(*place)?);
             }
             before = Some(hash(&self.bytes));
         }
@@ -103,36 +105,28 @@ fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
     }))
 }
 
-/// Adds the column of the hash to a history of an older version.
-pub(super) fn make_column(connection: &Connection, history: &str) -> rusqlite::Result<()> {
-    if columns(connection, history)?.iter().any(|name| name == CONTENT) {
-        return Ok(());
-    }
-    connection.execute_batch(&format!("ALTER TABLE main.{} ADD COLUMN {CONTENT} INTEGER", ident(history)))
-}
-
 /// Keeps what a run's rows of a table are, once nothing changes them any more.
 pub(super) fn keep_content(connection: &Connection, table: &str, key: &[String], run: &str) -> rusqlite::Result<()> {
     let content = content(connection, table)?;
-    let (history, table) = (Names::history(table), ident(table));
     let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
-        "UPDATE main.{history} AS h SET {CONTENT} = (SELECT {content} FROM main.{table} AS p WHERE {}) WHERE h.run = ?1",
+        "UPDATE main.{} AS h SET {CONTENT} = (SELECT {content} FROM main.{} AS p WHERE {}) WHERE h.segment = ?1",
+        Names::mappings(table),
+        ident(table),
         same.join(" AND ")
     );
-    connection.execute(&sql, [run]).map(|_| ())
+    connection.execute(&sql, [history::number(connection, table, run)?]).map(|_| ())
 }
 
 /// The legacy keys of a run's rows that are gone.
 pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
-    if !own_table_exists(connection, &Names::history_name(table))? {
-        return Ok(Vec::new());
-    }
+    let Some(history) = History::of(connection, table)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
-        "SELECT h.legacy_key FROM main.{} AS h WHERE h.run = ?1 AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
-        Names::history(table),
+        "SELECT h.legacy_key FROM {} AS h WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
+        history.place(),
+        history.of_run("?1"),
         ident(table),
         same.join(" AND ")
     );
@@ -144,7 +138,9 @@ pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str
 /// A table that a run has mappings of.
 struct OfRun {
     table: String,
+    /// SQL: where its mappings are, and that a mapping `h` is of the run.
     history: String,
+    mine: String,
     /// The key's columns.
     columns: Vec<String>,
     /// SQL: a row `p` is that of a mapping `h`.
@@ -172,24 +168,19 @@ fn of_run(connection: &Connection, run: &str) -> rusqlite::Result<Vec<OfRun>> {
     };
     let mut found = Vec::new();
     for table in tables.iter().filter(|table| !own.has(table)) {
-        let name = Names::history_name(table);
-        if !own.has(&name) || !table_exists(connection, &name)? {
+        let Some(known) = History::of(connection, table)? else { continue };
+        let (history, mine) = (known.place(), known.of_run(&literal(run)));
+        if !connection.prepare(&format!("SELECT 1 FROM {history} AS h WHERE {mine}"))?.exists([])? {
             continue;
         }
-        let history = Names::history(table);
-        let sql = format!("SELECT 1 FROM main.{history} WHERE run = ?1");
-        if !connection.prepare(&sql)?.exists([run])? {
-            continue;
-        }
-        let columns = columns(connection, &name)?;
-        let is_kept = columns.iter().any(|name| name == CONTENT);
-        let key: Vec<_> =
-            columns.into_iter().filter(|name| !["legacy_key", "run", CONTENT].contains(&name.as_str())).collect();
+        let is_kept = columns(connection, &known.name)?.iter().any(|name| name == CONTENT);
+        let key = known.key(connection)?;
         let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
         let parts: Vec<_> = key.iter().map(|name| format!("h.{}", ident(name))).collect();
         found.push(OfRun {
             table: table.clone(),
             history,
+            mine,
             same: same.join(" AND "),
             key: parts,
             text: as_text("h", &key),
@@ -206,9 +197,9 @@ pub(super) fn survey(connection: &Connection, names: &Names, run: &str) -> Resul
         let tables = of_run(connection, run)?;
         let mut survey = Survey::default();
         for table in &tables {
-            survey.tables.push(holding(connection, table, run)?);
-            survey.obstacles.extend(changed(connection, table, run)?);
-            survey.obstacles.extend(referenced(connection, table, &tables, run)?);
+            survey.tables.push(holding(connection, table)?);
+            survey.obstacles.extend(changed(connection, table)?);
+            survey.obstacles.extend(referenced(connection, table, &tables)?);
         }
         Ok(survey)
     };
@@ -219,17 +210,17 @@ fn count(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-fn holding(connection: &Connection, table: &OfRun, run: &str) -> rusqlite::Result<Holding> {
-    let OfRun { table: name, history, key, text, .. } = table;
+fn holding(connection: &Connection, table: &OfRun) -> rusqlite::Result<Holding> {
+    let OfRun { table: name, history, mine, key, text, .. } = table;
     let end = |down: &str| {
         let order: Vec<_> = key.iter().map(|part| format!("{part}{down}")).collect();
         let sql = format!(
-            "SELECT CAST({text} AS TEXT) FROM main.{history} AS h WHERE h.run = ?1 ORDER BY {} LIMIT 1",
+            "SELECT CAST({text} AS TEXT) FROM {history} AS h WHERE {mine} ORDER BY {} LIMIT 1",
             order.join(", ")
         );
-        connection.query_row(&sql, [run], |row| row.get::<_, String>(0))
+        connection.query_row(&sql, [], |row| row.get::<_, String>(0))
     };
-    let rows = format!("SELECT count(*) FROM main.{history} WHERE run = {}", literal(run));
+    let rows = format!("SELECT count(*) FROM {history} AS h WHERE {mine}");
     Ok(Holding {
         table: name.clone(),
         rows: count(connection, &rows)?,
@@ -253,8 +244,8 @@ fn triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String
 }
 
 /// The rows of a run that are not as it inserted them.
-fn changed(connection: &Connection, table: &OfRun, run: &str) -> rusqlite::Result<Vec<Obstacle>> {
-    let OfRun { table: name, history, same, key, text, kept, .. } = table;
+fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Obstacle>> {
+    let OfRun { table: name, history, mine, same, key, text, kept, .. } = table;
     let key = key.join(", ");
     let content = content(connection, name)?;
     // A row that is there has a hash.
@@ -263,12 +254,12 @@ fn changed(connection: &Connection, table: &OfRun, run: &str) -> rusqlite::Resul
                      THEN 'without what they were, since an older version loaded them or their mapping was restored: nobody can tell whether they were changed since'
                      ELSE 'changed since' END AS what, CAST(told AS TEXT)
          FROM (SELECT {text} AS told, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
-               FROM main.{history} AS h WHERE h.run = ?1 ORDER BY {key})
+               FROM {history} AS h WHERE {mine} ORDER BY {key})
          WHERE now IS NOT kept OR now IS NULL",
         ident(name)
     );
     let mut statement = connection.prepare(&sql)?;
-    let mut rows = statement.query([run])?;
+    let mut rows = statement.query([])?;
     let mut found: BTreeMap<String, Obstacle> = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let what: String = row.get(0)?;
@@ -320,8 +311,8 @@ fn primary_key(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Str
 }
 
 /// The rows that refer to a run's rows of a table and are not the run's, whatever their foreign key would do about it.
-fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun], run: &str) -> rusqlite::Result<Vec<Obstacle>> {
-    let OfRun { table: name, history, same, key, text, .. } = table;
+fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite::Result<Vec<Obstacle>> {
+    let OfRun { table: name, history, mine, same, key, text, .. } = table;
     let key = key.join(", ");
     let mut statement =
         connection.prepare_cached("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name")?;
@@ -333,25 +324,25 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun], run: &str) 
             let refers: Vec<_> =
                 to.iter().zip(&from).map(|(to, from)| format!("p.{} = c.{}", ident(to), ident(from))).collect();
             let own = all.iter().find(|own| own.table == *child).map_or(String::new(), |own| {
-                let same: Vec<_> = own.columns.iter().map(|name| format!("c.{0} = o.{0}", ident(name))).collect();
+                let same: Vec<_> = own.columns.iter().map(|name| format!("c.{0} = h.{0}", ident(name))).collect();
                 let same = same.join(" AND ");
-                format!("AND NOT EXISTS (SELECT 1 FROM main.{} AS o WHERE o.run = ?1 AND {same})", own.history)
+                format!("AND NOT EXISTS (SELECT 1 FROM {} AS h WHERE {} AND {same})", own.history, own.mine)
             });
             let rest = format!(
-                "FROM main.{history} AS h CROSS JOIN main.{} AS p ON {same} CROSS JOIN main.{} AS c ON {}
-                 WHERE h.run = ?1 {own}",
+                "FROM {history} AS h CROSS JOIN main.{} AS p ON {same} CROSS JOIN main.{} AS c ON {}
+                 WHERE {mine} {own}",
                 ident(name),
                 ident(child),
                 refers.join(" AND ")
             );
-            let count: i64 = connection.query_row(&format!("SELECT count(*) {rest}"), [run], |row| row.get(0))?;
+            let count: i64 = connection.query_row(&format!("SELECT count(*) {rest}"), [], |row| row.get(0))?;
             if count == 0 {
                 continue;
             }
             let by = as_text("c", &primary_key(connection, child)?);
             let mut told =
                 connection.prepare(&format!("SELECT {text} || ' by ' || {by} {rest} ORDER BY {key} LIMIT {TOLD}"))?;
-            let told = told.query_map([run], |row| row.get(0))?;
+            let told = told.query_map([], |row| row.get(0))?;
             obstacles.push(Obstacle {
                 table: name.clone(),
                 what: format!("referenced by rows of `{child}` that are not the run's ({})", from.join(", ")),
@@ -400,25 +391,22 @@ fn inside(connection: &Connection, names: &Names, record: &Record, end_mode: boo
         return Err(survey.refusal(run));
     }
     let tables = of_run(connection, run).map_err(fault)?;
-    for OfRun { table, history, columns, .. } in &tables {
+    for OfRun { table, history, mine, columns, .. } in &tables {
         let key = columns.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
         let sql = format!(
-            "DELETE FROM main.{} WHERE ({key}) IN (SELECT {key} FROM main.{history} WHERE run = ?1)",
+            "DELETE FROM main.{} WHERE ({key}) IN (SELECT {key} FROM {history} AS h WHERE {mine})",
             ident(table)
         );
-        connection.execute(&sql, [run]).map_err(fault)?;
+        connection.execute(&sql, []).map_err(fault)?;
     }
     let mut taken_back = Vec::new();
-    for (OfRun { table, history, same, .. }, was) in tables.iter().zip(&survey.tables) {
-        let sql = format!(
-            "SELECT count(*) FROM main.{history} AS h CROSS JOIN main.{} AS p ON {same} WHERE h.run = {}",
-            ident(table),
-            literal(run)
-        );
+    for (OfRun { table, history, mine, same, .. }, was) in tables.iter().zip(&survey.tables) {
+        let sql =
+            format!("SELECT count(*) FROM {history} AS h CROSS JOIN main.{} AS p ON {same} WHERE {mine}", ident(table));
         let left = count(connection, &sql).map_err(fault)?;
         let after = count(connection, &format!("SELECT count(*) FROM main.{}", ident(table))).map_err(fault)?;
-        let sql = format!("DELETE FROM main.{history} WHERE run = ?1");
-        let mappings = connection.execute(&sql, [run]).map_err(fault)? as u64;
+        let sql = format!("DELETE FROM {history} AS h WHERE {mine}");
+        let mappings = connection.execute(&sql, []).map_err(fault)? as u64;
         if left > 0 || after + was.rows != was.production {
             return Err(Error::refused(format!(
                 "with the run's {} rows of `{table}` others would go, or some would stay ({left} of them)",

@@ -5,17 +5,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use futures::executor::block_on_stream;
 use futures::{Stream, StreamExt};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement};
 
 use super::batches::{Inserting, unlike_its_column};
 use super::rollback::{CONTENT, Content};
-use super::values::{self, Collector};
-use super::{Names, columns_of_p};
-use crate::engine::{ident, literal};
+use super::stored::Stored;
+use super::values::Collector;
+use super::{Names, columns_of_p, history};
+use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::difference::difference;
@@ -77,14 +79,18 @@ impl Straight<'_> {
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
         let into = format!("OR ABORT INTO main.{} ({})", ident(&self.destination.table.name), columns.join(", "));
         let inserting = Inserting::new(&into, columns.len(), "");
-        let mut count = 0;
-        ahead(rows, |batch| {
+        let stored = rows.map(|batch| {
             let batch = batch?;
-            if let Some(references) = references {
+            if let Some(references) = references.as_mut() {
                 references.add(&batch)?;
             }
-            inserting.insert(self.connection, &self.destination.columns_alone(&batch)?, refused)?;
-            count += batch.num_rows() as u64;
+            Stored::of_batch(&self.destination.columns_alone(&batch)?)
+        });
+        let mut count = 0;
+        ahead(stored, |stored| {
+            let stored = stored?;
+            inserting.insert(self.connection, &stored, refused)?;
+            count += stored.rows() as u64;
             Ok::<_, Stopped>(())
         })?;
         Ok(count)
@@ -115,23 +121,21 @@ impl Straight<'_> {
         );
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
         let mut there = There { rows: statement.raw_query(), names: self.names, content };
+        let mut content = there.content.clone();
         let keys: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let into = format!("INTO main.{} (legacy_key, {}, {CONTENT}, run)", Names::history(table), keys.join(", "));
-        let inserting = Inserting::new(&into, keys.len() + 2, &literal(run));
+        let into =
+            format!("INTO main.{} (legacy_key, {}, {CONTENT}, segment)", Names::mappings(table), keys.join(", "));
+        let number = history::number(self.connection, table, run).map_err(fault)?;
+        let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
+        let meant = delta.meant(at)?.zip(delta.key_map(at)?);
+        let meant = meant.map(|(meant, mappings)| Meant::try_new(meant?, &mappings?, &mut content));
         let mut count = 0;
-        ahead(delta.meant(at)?.zip(delta.key_map(at)?), |(meant, mappings)| {
-            let (meant, mappings) = (meant?, mappings?);
-            let (found, contents) = there.next(&meant)?;
-            if let Some(how) = difference(&[found], &meant)? {
-                return Err(delta.differs(at, &how).into());
-            }
-            let mut fields: Vec<_> = mappings.schema().fields().iter().skip(1).cloned().collect();
-            fields.push(Arc::new(Field::new(CONTENT, DataType::Int64, false)));
-            let columns = mappings.columns().iter().skip(1).cloned().chain([Arc::new(contents) as ArrayRef]);
-            let mappings =
-                RecordBatch::try_new(Arc::new(Schema::new(fields)), columns.collect()).map_err(Error::from)?;
-            inserting.insert(self.connection, &mappings, refused)?;
-            count += mappings.num_rows() as u64;
+        ahead(meant, |meant| {
+            let mut meant = meant?;
+            let contents = there.next(&meant)?.map_err(|how| delta.differs(at, &how))?;
+            meant.mappings.push(contents);
+            inserting.insert(self.connection, &meant.mappings, refused)?;
+            count += meant.mappings.rows() as u64;
             Ok::<_, Stopped>(())
         })?;
         if there.rows.next().map_err(fault)?.is_some() {
@@ -148,9 +152,9 @@ impl Straight<'_> {
             let same: Vec<_> = reference.to_columns.iter().map(|name| format!("{} = ?", ident(name))).collect();
             let sql = format!("SELECT 1 FROM main.{} WHERE {}", ident(&reference.to), same.join(" AND "));
             let mut statement = self.connection.prepare(&sql).map_err(fault)?;
-            let columns = &rows.columns()[rows.num_columns() - reference.columns.len()..];
-            for row in 0..rows.num_rows() {
-                if !is_there(&mut statement, columns, row, &fault)? {
+            let stored = Stored::of(&rows.columns()[rows.num_columns() - reference.columns.len()..])?;
+            for row in 0..stored.rows() {
+                if !is_there(&mut statement, &stored, row).map_err(fault)? {
                     return Ok(false);
                 }
             }
@@ -159,16 +163,30 @@ impl Straight<'_> {
     }
 }
 
-fn is_there(
-    statement: &mut Statement<'_>,
-    columns: &[ArrayRef],
-    row: usize,
-    fault: &dyn Fn(rusqlite::Error) -> Error,
-) -> Result<bool> {
-    for (at, column) in columns.iter().enumerate() {
-        statement.raw_bind_parameter(at + 1, values::cell(column.as_ref(), row)?).map_err(fault)?;
+fn is_there(statement: &mut Statement<'_>, keys: &Stored, row: usize) -> rusqlite::Result<bool> {
+    for column in 0..keys.columns() {
+        statement.raw_bind_parameter(column + 1, ToSqlOutput::Borrowed(keys.value(column, row)))?;
     }
-    Ok(statement.raw_query().next().map_err(fault)?.is_some())
+    Ok(statement.raw_query().next()?.is_some())
+}
+
+/// Rows that were inserted, with their mappings.
+struct Meant {
+    rows: RecordBatch,
+    stored: Stored,
+    mappings: Stored,
+    /// What each row is, where the delta gives all columns of it.
+    contents: Option<Vec<i64>>,
+}
+
+impl Meant {
+    fn try_new(rows: RecordBatch, mappings: &RecordBatch, content: &mut Content) -> Result<Self> {
+        let stored = Stored::of(&rows.columns()[1..])?;
+        let is_all = content.others().is_empty();
+        let hash = |row| content.hash(|place| Ok::<_, Error>(stored.value(place - 1, row)));
+        let contents = is_all.then(|| (0..stored.rows()).map(hash).collect::<Result<_>>()).transpose()?;
+        Ok(Self { mappings: Stored::of(&mappings.columns()[1..])?, rows, stored, contents })
+    }
 }
 
 /// Rows of production as they are read back.
@@ -179,27 +197,63 @@ struct There<'a> {
 }
 
 impl There<'_> {
-    /// The next rows, as many as were meant and with their numbers, and what each one is; fewer at the end.
-    fn next(&mut self, meant: &RecordBatch) -> Result<(RecordBatch, Int64Array)> {
-        let _read = tracing::info_span!("read back batch", rows = meant.num_rows()).entered();
+    /// What the next rows are, as many as were meant; where they are other rows, in words how. A value that is kept in another way than it
+    /// was written is read as its column's type.
+    fn next(&mut self, meant: &Meant) -> Result<Result<Int64Array, String>> {
+        let _read = tracing::info_span!("read back batch", rows = meant.stored.rows()).entered();
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
-        let schema = meant.schema();
-        let columns: Vec<usize> = (1..meant.num_columns()).collect();
-        let mut collector = Collector::try_new(Arc::new(schema.project(&columns)?))?;
-        let mut contents = Vec::with_capacity(meant.num_rows());
-        while contents.len() < meant.num_rows()
-            && let Some(row) = self.rows.next().map_err(fault)?
-        {
-            for at in &columns {
-                let value = row.get_ref(*at).map_err(fault)?;
-                collector
-                    .push(at - 1, value)
-                    .map_err(|problem| unlike_its_column(schema.field(*at).name(), &problem))?;
+        let columns = meant.stored.columns();
+        let mut contents = Vec::with_capacity(meant.stored.rows());
+        let mut others = Others::default();
+        for row in 0..meant.stored.rows() {
+            let Some(there) = self.rows.next().map_err(fault)? else { return Ok(Err("rows are missing".to_owned())) };
+            let mut as_written = true;
+            for column in 0..columns {
+                as_written = as_written && meant.stored.is(column, row, there.get_ref(column + 1).map_err(fault)?);
             }
-            contents.push(self.content.hash(row).map_err(fault)?);
+            let content = meant.contents.as_ref().filter(|_| as_written).map(|contents| contents[row]);
+            contents.push(match content {
+                Some(content) => content,
+                None => self.content.hash(|place| there.get_ref(place)).map_err(fault)?,
+            });
+            if !as_written {
+                others.push(meant, row, |column| there.get_ref(column + 1).map_err(fault))?;
+            }
         }
-        let numbers = meant.column(0).slice(0, contents.len());
-        let found = std::iter::once(numbers).chain(collector.finish()?.columns().iter().cloned()).collect();
-        Ok((RecordBatch::try_new(schema, found)?, Int64Array::from(contents)))
+        Ok(others.difference(meant)?.map_or_else(|| Ok(Int64Array::from(contents)), Err))
+    }
+}
+
+/// Rows that are not there bit for bit as they were written.
+#[derive(Default)]
+struct Others {
+    numbers: Vec<u32>,
+    found: Option<Collector>,
+}
+
+impl Others {
+    fn push<'a>(&mut self, meant: &Meant, row: usize, value: impl Fn(usize) -> Result<ValueRef<'a>>) -> Result<()> {
+        let schema = meant.rows.schema();
+        let columns: Vec<usize> = (1..schema.fields().len()).collect();
+        let collector = match &mut self.found {
+            Some(collector) => collector,
+            None => self.found.insert(Collector::try_new(Arc::new(schema.project(&columns)?))?),
+        };
+        for column in columns {
+            collector
+                .push(column - 1, value(column - 1)?)
+                .map_err(|problem| unlike_its_column(schema.field(column).name(), &problem))?;
+        }
+        self.numbers.push(row as u32);
+        Ok(())
+    }
+
+    /// How they differ from what was meant.
+    fn difference(self, meant: &Meant) -> Result<Option<String>> {
+        let Some(found) = self.found else { return Ok(None) };
+        let meant = take_record_batch(&meant.rows, &UInt32Array::from(self.numbers))?;
+        let found = found.finish()?;
+        let columns = std::iter::once(meant.column(0).clone()).chain(found.columns().iter().cloned());
+        difference(&[RecordBatch::try_new(meant.schema(), columns.collect())?], &meant)
     }
 }

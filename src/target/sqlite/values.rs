@@ -7,16 +7,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder,
-    Int64Builder, RecordBatch, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, UInt32Builder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
+    RecordBatch, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, UInt32Builder,
 };
 use arrow::compute::kernels::cast_utils::Parser;
-use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Float64Type, Int64Type, SchemaRef, Time64MicrosecondType, TimeUnit,
-    TimestampMicrosecondType, UInt32Type,
-};
-use arrow::temporal_conversions::{date32_to_datetime, time64us_to_time, timestamp_us_to_datetime};
-use rusqlite::types::{ToSqlOutput, Value, ValueRef};
+use arrow::datatypes::{DataType, Date32Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType};
+use rusqlite::types::ValueRef;
 
 use crate::error::{Error, Result};
 
@@ -142,58 +138,20 @@ fn arguments(declared: &str) -> Vec<u32> {
     inside.split(',').filter_map(|number| number.trim().parse().ok()).collect()
 }
 
-/// One value of an array as SQLite stores it.
-pub(super) fn cell(array: &dyn Array, row: usize) -> Result<ToSqlOutput<'_>> {
-    if array.is_null(row) {
-        return Ok(ToSqlOutput::Borrowed(ValueRef::Null));
-    }
-    Ok(match array.data_type() {
-        DataType::Int64 => ToSqlOutput::Borrowed(ValueRef::Integer(array.as_primitive::<Int64Type>().value(row))),
-        DataType::UInt32 => {
-            ToSqlOutput::Borrowed(ValueRef::Integer(array.as_primitive::<UInt32Type>().value(row).into()))
-        }
-        DataType::Float64 => ToSqlOutput::Borrowed(ValueRef::Real(array.as_primitive::<Float64Type>().value(row))),
-        DataType::Boolean => ToSqlOutput::Borrowed(ValueRef::Integer(array.as_boolean().value(row).into())),
-        DataType::Utf8 => ToSqlOutput::Borrowed(ValueRef::Text(array.as_string::<i32>().value(row).as_bytes())),
-        DataType::Binary => ToSqlOutput::Borrowed(ValueRef::Blob(array.as_binary::<i32>().value(row))),
-        DataType::Decimal128(_, scale) => {
-            ToSqlOutput::Owned(decimal(array.as_primitive::<Decimal128Type>().value(row), *scale))
-        }
-        DataType::Date32 => {
-            let date = date32_to_datetime(array.as_primitive::<Date32Type>().value(row));
-            owned(date.map(|date| date.date().to_string()), array, row)?
-        }
-        DataType::Time64(TimeUnit::Microsecond) => {
-            let time = time64us_to_time(array.as_primitive::<Time64MicrosecondType>().value(row));
-            owned(time.map(|time| time.to_string()), array, row)?
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, None) => {
-            let time = timestamp_us_to_datetime(array.as_primitive::<TimestampMicrosecondType>().value(row));
-            owned(time.map(|time| time.to_string()), array, row)?
-        }
-        other => return Err(Error::internal(format!("a value of type {other} on its way to SQLite"))),
-    })
-}
-
-fn owned<'a>(text: Option<String>, array: &dyn Array, row: usize) -> Result<ToSqlOutput<'a>> {
-    let text = text.ok_or_else(|| Error::internal(format!("row {row} holds no valid {}", array.data_type())))?;
-    Ok(ToSqlOutput::Owned(Value::Text(text)))
-}
-
 /// A decimal as an integer where it is one, else as the nearest real.
-fn decimal(unscaled: i128, scale: i8) -> Value {
+pub(super) fn decimal(unscaled: i128, scale: i8) -> ValueRef<'static> {
     let few_digits = i64::try_from(unscaled).ok().filter(|number| number.abs() < 10_i64.pow(DIGITS));
     if let (Some(number), Some(unit)) = (few_digits, unit(scale)) {
         return match number % unit {
-            0 => Value::Integer(number / unit),
+            0 => ValueRef::Integer(number / unit),
             // Both are exact, so their quotient is the real that is nearest to it.
-            _ => Value::Real(number as f64 / unit as f64),
+            _ => ValueRef::Real(number as f64 / unit as f64),
         };
     }
     let unit = 10_i128.pow(scale.max(0).unsigned_abs().into());
     match i64::try_from(unscaled / unit) {
-        Ok(whole) if unscaled % unit == 0 => Value::Integer(whole),
-        _ => Value::Real(decimal_text(unscaled, scale).parse().unwrap_or(f64::NAN)),
+        Ok(whole) if unscaled % unit == 0 => ValueRef::Integer(whole),
+        _ => ValueRef::Real(decimal_text(unscaled, scale).parse().unwrap_or(f64::NAN)),
     }
 }
 
@@ -389,8 +347,11 @@ impl Column {
 
 #[cfg(test)]
 mod tests {
+    use super::super::stored::Stored;
     use super::*;
+    use arrow::array::AsArray;
     use arrow::datatypes::{Field, Schema};
+    use rusqlite::types::ToSqlOutput;
 
     #[test]
     fn declared_types_mean_what_people_mean_by_them() {
@@ -442,10 +403,13 @@ mod tests {
         for array in arrays {
             let schema = Arc::new(Schema::new(vec![Field::new("v", array.data_type().clone(), true)]));
             let mut collector = Collector::try_new(schema).unwrap();
+            let stored = Stored::of(std::slice::from_ref(&array)).unwrap();
             for row in 0..array.len() {
                 let mut statement = connection.prepare("SELECT ?1").unwrap();
-                let mut rows = statement.query([cell(&array, row).unwrap()]).unwrap();
-                collector.push(0, rows.next().unwrap().unwrap().get_ref(0).unwrap()).unwrap();
+                let mut rows = statement.query([ToSqlOutput::Borrowed(stored.value(0, row))]).unwrap();
+                let there = rows.next().unwrap().unwrap().get_ref(0).unwrap();
+                assert!(stored.is(0, row, there));
+                collector.push(0, there).unwrap();
             }
             assert_eq!(collector.finish().unwrap().column(0), &array);
         }
@@ -468,8 +432,9 @@ mod tests {
                 collector.push(0, ValueRef::Text(text.as_bytes())).unwrap();
             }
             let batch = collector.finish().unwrap();
+            let stored = Stored::of_batch(&batch).unwrap();
             for (row, text) in texts.iter().enumerate() {
-                assert_eq!(cell(batch.column(0), row).unwrap(), ToSqlOutput::Owned(Value::Text((*text).to_owned())));
+                assert!(stored.is(0, row, ValueRef::Text(text.as_bytes())), "{text}");
             }
         }
     }

@@ -45,7 +45,8 @@ fn restored(on: On) {
     let done = Done::default();
     let trial = Trial::new(scene(on), &done);
     trial.scene.pipeline(&["run", FILE]).passes();
-    let maps = TABLES.iter().map(|table| trial.scene.control(&format!("key_map_{}", table.name))).collect::<Vec<_>>();
+    let map = |name: &str| trial.scene.control(on.choose("mapping_", "key_map_")) + name;
+    let maps: Vec<_> = TABLES.iter().map(|table| map(table.name)).collect();
     // What a row was when it was inserted is no part of the mapping, and not in the store.
     if on == On::Sqlite {
         for map in &maps {

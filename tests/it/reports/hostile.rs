@@ -145,7 +145,7 @@ fn no_field_of_a_reject_csv_is_a_formula_and_read_again_it_is_what_it_was() {
         let database = place.open("live.db");
         let loaded = crate::support::strings(&database, "SELECT name FROM item ORDER BY ref");
         assert_eq!(loaded, values, "{file}");
-        place.database("live.db", "DELETE FROM item; DELETE FROM delta_key_map_item");
+        place.database("live.db", "DELETE FROM item; DELETE FROM delta_mapping_item");
     }
 }
 

@@ -58,7 +58,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     load(target.as_ref(), "r1", &[part(&item, 1)]).await.unwrap();
     load(target.as_ref(), "r2", &[part(&item, 3)]).await.unwrap();
     let before = lines(&target.key_map(&item).await.unwrap());
-    live.execute(on.choose("DELETE FROM delta_key_map_item", "DELETE FROM delta.key_map_item"));
+    live.execute(on.choose("DELETE FROM delta_mapping_item", "DELETE FROM delta.key_map_item"));
     let all = (&item, vec![("id", numbers([1, 2, 3, 4])), ("name", texts(["", "", "", ""]))]);
     let put_back = |run: &'static str| {
         let (target, item, rows) = (target.clone(), item.clone(), mapped(&all));
