@@ -7,10 +7,12 @@ mod block;
 mod catalog;
 mod difference;
 mod form;
+mod lookup;
 mod mode;
 mod nowhere;
 pub mod postgres;
 mod references;
+mod refusal;
 mod rollback;
 pub mod sqlite;
 mod table;
@@ -28,8 +30,10 @@ pub use block::{Block, KeyRequest, TextKey};
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 use difference::different;
 pub use form::{Form, bytes, elements};
+pub use lookup::{Filter, Lookup, Place, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
 pub use nowhere::Nowhere;
+pub use refusal::{Refusal, Stopped};
 pub use rollback::{Holding, Obstacle, Survey, TakenBack};
 pub use table::ProductionTable;
 
@@ -80,59 +84,6 @@ pub async fn open(address: &Address<'_>, access: Access) -> Result<Arc<dyn Targe
         _ => Err(Error::pipeline(format!("the target `{}` is of no known kind", address.shown))
             .hint("write `sqlite:FILE`, for example `sqlite:customer.db`, or `postgres://USER@HOST/DATABASE`")),
     }
-}
-
-/// A question about rows that exist: which of the delta's values are there?
-#[derive(Debug, Clone)]
-pub struct Lookup {
-    /// Where to look.
-    pub place: Place,
-    /// The columns there that are held against the columns of the question, in order.
-    pub match_on: Vec<String>,
-    /// Those of them that are compared without regard to the case of ASCII letters.
-    pub ignore_case: Vec<String>,
-    /// Which rows there count, where it is not all of them: production's own SQL.
-    pub condition: Option<String>,
-    /// The columns there that are wanted for each match.
-    pub give: Vec<String>,
-}
-
-impl Lookup {
-    /// A question about all rows of a place, by values as they are.
-    pub fn new(place: Place, match_on: Vec<String>, give: Vec<String>) -> Self {
-        Self { place, match_on, ignore_case: Vec::new(), condition: None, give }
-    }
-}
-
-/// Which rows of a production table are wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// The column that decides.
-    pub column: String,
-    /// What it is held against.
-    pub test: Test,
-}
-
-/// What a [`Filter`] holds a column against; an operator is `=`, `<`, `<=`, `>` or `>=`, and texts compare by their bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Test {
-    /// Nothing is there.
-    IsNull,
-    /// Something is there.
-    IsNotNull,
-    /// A text.
-    Text(&'static str, String),
-    /// A whole number.
-    Integer(&'static str, i64),
-}
-
-/// A place to look things up in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// A table of production.
-    Production(String),
-    /// The key map's history of a table; its columns are `legacy_key`, the table's key columns and `run`.
-    KeyMap(String),
 }
 
 /// A table that rows are loaded into.
@@ -188,40 +139,6 @@ pub enum Promised {
         /// The column there.
         to_column: String,
     },
-}
-
-/// Rows that production refuses, or would.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The table.
-    pub table: String,
-    /// The constraint of production, or the check.
-    pub constraint: String,
-    /// Why, in the target's words.
-    pub reason: String,
-    /// The rows of the delta that it is about, by number, in order; empty where the target cannot tell.
-    pub rows: Vec<u32>,
-}
-
-/// Why an insertion does not go on.
-#[derive(Debug)]
-pub enum Stopped {
-    /// Production refuses rows.
-    Refused(Refusal),
-    /// Something failed.
-    Failed(Error),
-}
-
-impl From<Refusal> for Stopped {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<Error> for Stopped {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
 }
 
 /// One number or value that is the same on both sides when nothing got lost.
@@ -394,25 +311,6 @@ pub trait Target: Send + Sync {
 
     /// Brings the statistics of these tables up to date where so many new rows make a difference to them.
     async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()>;
-}
-
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { table, constraint, reason, .. } = self;
-        let colon = if reason.is_empty() { "" } else { ": " };
-        write!(f, "production refused rows of `{table}` that the checks had passed: {constraint}{colon}{reason}")
-    }
-}
-
-impl From<Stopped> for Error {
-    fn from(stopped: Stopped) -> Self {
-        match stopped {
-            Stopped::Failed(error) => error,
-            Stopped::Refused(refusal) => Self::data(&refusal).hint(
-                "nothing was loaded; where another program was faster, run again and the checks tell; what only production checks is in `pipeline explain`",
-            ),
-        }
-    }
 }
 
 /// Rows on their way.

@@ -12,6 +12,7 @@ mod history;
 mod keys;
 mod load;
 mod mode;
+mod names;
 mod own;
 mod refusal;
 mod rollback;
@@ -27,7 +28,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use async_trait::async_trait;
 use futures::StreamExt;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::difference::difference;
@@ -41,9 +42,9 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{ConversionMode, CreateFrom, ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
-use catalog::Unreadable;
 use claim::Claim;
 use history::History;
+use names::Names;
 use own::{Own, own_table_exists};
 use stored::Stored;
 
@@ -66,115 +67,6 @@ pub struct SqliteTarget {
 /// What a plan says of references that are checked as a set.
 const SET_BASED: &str =
     "references are checked as sets before the commit; SQLite's own check of each row is off for the load";
-
-/// How the tables are called that this program makes, and the file.
-#[derive(Debug, Clone)]
-struct Names {
-    shown: String,
-    staging: String,
-}
-
-impl Names {
-    fn staging(&self, table: &str) -> String {
-        ident(&self.staging_name(table))
-    }
-
-    fn staging_name(&self, table: &str) -> String {
-        format!("{}_{table}", self.staging)
-    }
-
-    fn staged_keys(&self, table: &str) -> String {
-        ident(&self.staged_keys_name(table))
-    }
-
-    fn staged_keys_name(&self, table: &str) -> String {
-        format!("{}_ck_{table}", self.staging)
-    }
-
-    fn history(table: &str) -> String {
-        ident(&Self::history_name(table))
-    }
-
-    fn history_name(table: &str) -> String {
-        format!("delta_key_map_{table}")
-    }
-
-    /// Where a history's mappings are, each with the number of its segment.
-    fn mappings(table: &str) -> String {
-        ident(&Self::mappings_name(table))
-    }
-
-    fn mappings_name(table: &str) -> String {
-        format!("delta_mapping_{table}")
-    }
-
-    /// The index of a history by which the mappings of one run are found.
-    fn by_run_name(table: &str) -> String {
-        format!("delta_segment_{table}")
-    }
-
-    /// An error of SQLite in the user's words.
-    fn error(&self, doing: &str, error: &rusqlite::Error) -> Error {
-        let text = match error {
-            rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
-            other => other.to_string(),
-        };
-        let message = format!("{doing} `{}`: {text}", self.shown);
-        if cut_off(error) {
-            return Error::interrupted(format!("a run was cut off while it wrote to `{}`", self.shown)).hint(
-                "nothing of it stays: `pipeline resume FILE` puts the file in order and goes on with the run; `pipeline run FILE` tells which run it was",
-            );
-        }
-        if let Some(missing) = missing(error, &text) {
-            return Error::pipeline(message)
-                .hint(format!("only the program that made the schema knows {missing}: take it out of the schema"));
-        }
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)
-                .hint("another program is writing to the file; run again when it is done"),
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Error::unreachable(message).hint("make the file and its folder writable for this user")
-            }
-            Some(ErrorCode::DiskFull) => Error::unreachable(message).hint("free space on the file's disk; nothing was loaded"),
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::CannotOpen | ErrorCode::SystemIoFailure) => {
-                Error::unreachable(message).hint("check `target.url`: the file must be a SQLite database")
-            }
-            Some(ErrorCode::ConstraintViolation) => Error::data(message)
-                .hint("production refused what the checks had passed; nothing was loaded; see `pipeline explain` for what is checked"),
-            _ => Error::internal(message),
-        }
-    }
-
-    /// An error while the catalog is read, with the table that it is about.
-    fn unreadable(&self, unreadable: &Unreadable) -> Error {
-        match &unreadable.table {
-            Some(table) => self.error(&format!("cannot read the table `{table}` in the catalog of"), &unreadable.error),
-            None => self.error("cannot read the catalog of", &unreadable.error),
-        }
-    }
-}
-
-/// Whether a file cannot be read because a journal must be played back into it first, and may not be.
-fn cut_off(error: &rusqlite::Error) -> bool {
-    use rusqlite::ffi::{SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK};
-    error
-        .sqlite_error()
-        .is_some_and(|error| [SQLITE_READONLY_ROLLBACK, SQLITE_READONLY_RECOVERY].contains(&error.extended_code))
-}
-
-/// What SQLite does not have that a schema asks for.
-fn missing(error: &rusqlite::Error, text: &str) -> Option<String> {
-    if error.sqlite_error_code() != Some(ErrorCode::Unknown) {
-        return None;
-    }
-    ["no such module: ", "no such collation sequence: ", "no such function: ", "unknown function: "].iter().find_map(
-        |what| {
-            let (_, name) = text.split_once(what)?;
-            let what = what.trim_start_matches("no such ").trim_start_matches("unknown ").trim_end_matches(": ");
-            Some(format!("the {what} `{}`", name.split_whitespace().next().unwrap_or(name)))
-        },
-    )
-}
 
 impl SqliteTarget {
     /// Opens the file of a URL's part behind `sqlite:`; makes it out of `create_from` where it is missing.

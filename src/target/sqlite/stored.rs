@@ -36,8 +36,8 @@ enum Values {
 impl Stored {
     /// Columns that belong together.
     pub(super) fn of(columns: &[ArrayRef]) -> Result<Self> {
-        let rows = columns.first().map_or(0, |column| column.len());
-        let columns = columns.iter().map(|column| Values::of(column)).collect::<Result<_>>()?;
+        let rows = columns.first().map_or(0, Array::len);
+        let columns = columns.iter().map(Values::of).collect::<Result<_>>()?;
         Ok(Self { columns, rows })
     }
 

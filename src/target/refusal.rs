@@ -1,0 +1,56 @@
+//! What production says of rows that it does not take.
+
+use crate::error::Error;
+
+/// Rows that production refuses, or would.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The table.
+    pub table: String,
+    /// The constraint of production, or the check.
+    pub constraint: String,
+    /// Why, in the target's words.
+    pub reason: String,
+    /// The rows of the delta that it is about, by number, in order; empty where the target cannot tell.
+    pub rows: Vec<u32>,
+}
+
+/// Why an insertion does not go on.
+#[derive(Debug)]
+pub enum Stopped {
+    /// Production refuses rows.
+    Refused(Refusal),
+    /// Something failed.
+    Failed(Error),
+}
+
+impl From<Refusal> for Stopped {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { table, constraint, reason, .. } = self;
+        let colon = if reason.is_empty() { "" } else { ": " };
+        write!(f, "production refused rows of `{table}` that the checks had passed: {constraint}{colon}{reason}")
+    }
+}
+
+impl From<Stopped> for Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Failed(error) => error,
+            Stopped::Refused(refusal) => Self::data(&refusal).hint(
+                "nothing was loaded; where another program was faster, run again and the checks tell; what only production checks is in `pipeline explain`",
+            ),
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Who may do what: the setup, the loading role, and logins that may too much.
+
+use std::thread;
+
+use crate::production::{Holder, Production, SQL, kept, tables};
+use crate::server::{Database, Server};
+use crate::support::{Tables, assert_same};
+
+/// The code of a right that is missing.
+const NO_RIGHT: &str = "42501";
+
+/// What `setup` makes and grants, as far as the catalog of a database shows it.
+fn made(database: &Database) -> Tables {
+    let mut made = tables(database, "delta");
+    for (name, sql) in [
+        ("relations", "SELECT oid::regclass::text, relacl::text, relowner::text FROM pg_class WHERE oid >= 16384"),
+        ("functions", "SELECT oid::regprocedure::text, proacl::text, prosrc FROM pg_proc WHERE oid >= 16384"),
+        ("schemas", "SELECT nspname, nspacl::text FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp'"),
+    ] {
+        let mut rows: Vec<_> = database.rows(sql).into_iter().map(|row| row.join("|")).collect();
+        rows.sort();
+        made.insert(name.to_owned(), rows);
+    }
+    made
+}
+
+/// A production that belongs to somebody who is no superuser; the URLs of its owner and of a login that only loads.
+fn owned(server: &Server) -> (Production, String, String) {
+    let production = Production::new(server, "", "");
+    let owner = production.login("owner", "CREATEROLE");
+    let name = format!("{}_owner", production.database.name);
+    production.database.execute(&format!(
+        "ALTER DATABASE {} OWNER TO {name}; ALTER SCHEMA public OWNER TO {name}",
+        production.database.name
+    ));
+    let session = Holder::new(&owner);
+    session.execute(SQL);
+    let printed = production.pipeline_at(&owner, &["setup", "p.yaml", "--print"]);
+    session.execute(&printed.passes().stdout);
+    session.execute(&printed.stdout);
+    let loader = production.login("loader", "IN ROLE delta_loader");
+    (production, owner, loader)
+}
+
+#[test]
+fn the_printed_setup_is_run_by_the_owner_and_a_login_that_has_only_the_role_loads() {
+    let (production, owner, loader) = owned(Server::shared());
+    let before = made(&production.database);
+    production.pipeline_at(&owner, &["setup", "p.yaml"]).passes();
+    assert_same(&made(&production.database), &before);
+
+    let ran = production.pipeline_at(&loader, &["run", "p.yaml"]);
+    ran.passes();
+    assert!(!ran.stderr.contains("warning") && !ran.stdout.contains("superuser"), "{ran:?}");
+    assert_eq!((production.count("account"), production.count("item")), (15, 25));
+    production.pipeline_at(&loader, &["run", "p.yaml"]).fails(77, &["loaded already"]);
+    for arguments in [&["runs", "p.yaml"][..], &["keymap", "verify", "p.yaml"], &["explain", "p.yaml"]] {
+        production.pipeline_at(&loader, arguments).passes();
+    }
+    let before = made(&production.database);
+    production.pipeline_at(&owner, &["setup", "p.yaml"]).passes();
+    assert_same(&made(&production.database), &before);
+    // Whoever only loads cannot set up, and is told so.
+    let refused = production.pipeline_at(&loader, &["setup", "p.yaml"]);
+    refused.fails(78, &["cannot set up", "hint: "]);
+    assert_same(&made(&production.database), &before);
+}
+
+#[test]
+fn setup_keeps_away_from_a_newer_version_and_from_somebody_elses_schema() {
+    let production = Production::ready();
+    production.database.execute("INSERT INTO delta.version VALUES (99)");
+    let before = made(&production.database);
+    production.pipeline(&["setup", "p.yaml"]).fails(78, &["newer version", "hint: "]);
+    production.pipeline(&["run", "p.yaml"]).fails(78, &["version 99", "newer"]);
+    assert_same(&made(&production.database), &before);
+
+    let production =
+        Production::new(Server::shared(), &format!("{SQL} CREATE SCHEMA delta; CREATE TABLE delta.force (x int)"), "");
+    let before = made(&production.database);
+    production.pipeline(&["setup", "p.yaml"]).fails(78, &["the schema \"delta\" belongs to something else", "hint: "]);
+    production.pipeline(&["run", "p.yaml"]).fails(78, &["belongs to something else"]);
+    assert_same(&made(&production.database), &before);
+}
+
+#[test]
+fn setups_at_once_come_to_what_one_comes_to() {
+    // A server that has none of the roles yet: they belong to all of its databases.
+    let server = Server::private(&[]);
+    let productions: Vec<_> =
+        (0..3).map(|_| Production::new(&server, SQL, "load: { foreign_keys: set_based }\n")).collect();
+    thread::scope(|scope| {
+        for production in productions.iter().flat_map(|production| [production, production]) {
+            scope.spawn(|| production.pipeline(&["setup", "p.yaml"]).passes().code);
+        }
+    });
+    for production in &productions {
+        let before = made(&production.database);
+        production.pipeline(&["setup", "p.yaml"]).passes();
+        assert_same(&made(&production.database), &before);
+    }
+    productions[0].loads();
+}
+
+/// What the loading role must not be able to do.
+const FORBIDDEN: &[&str] = &[
+    "UPDATE public.account SET status = 'X'",
+    "UPDATE public.account SET status = status WHERE false",
+    "DELETE FROM public.item",
+    "DELETE FROM public.item WHERE false",
+    "TRUNCATE public.item",
+    "TRUNCATE public.account CASCADE",
+    "TRUNCATE public.region CASCADE",
+    "INSERT INTO public.region VALUES (1000, 'mine')",
+    "INSERT INTO public.account (account_id, account_no) VALUES (1, 'OLD-1') ON CONFLICT (account_id) DO UPDATE SET status = 'X'",
+    "SELECT FROM public.account FOR UPDATE",
+    "BEGIN; LOCK TABLE public.account IN SHARE ROW EXCLUSIVE MODE",
+    "ALTER TABLE public.account ADD COLUMN mine integer",
+    "ALTER TABLE public.item DISABLE TRIGGER ALL",
+    "CREATE TRIGGER mine BEFORE INSERT ON public.item FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "CREATE RULE mine AS ON INSERT TO public.item DO ALSO DELETE FROM public.account",
+    "CREATE INDEX ON public.account (status)",
+    "DROP TABLE public.item",
+    "CREATE TABLE public.mine (x integer)",
+    "SET session_replication_role = replica",
+    "COPY public.account TO '/tmp/account'",
+    "COPY public.account FROM PROGRAM 'true'",
+    "SELECT pg_catalog.setval('public.account_account_id_seq', 1)",
+    "SELECT pg_catalog.setval('public.account_account_id_seq', 9000000000)",
+    "ALTER SEQUENCE public.account_account_id_seq RESTART",
+    "ALTER SEQUENCE public.account_account_id_seq CACHE 1",
+    "UPDATE delta.run SET report = ''",
+    "DELETE FROM delta.run",
+    "DELETE FROM delta.file",
+    "TRUNCATE delta.file",
+    "UPDATE delta.block SET last = 0",
+    "DELETE FROM delta.block",
+    "UPDATE delta.key_map_account SET account_id = 1",
+    "DELETE FROM delta.key_map_account",
+    "INSERT INTO delta.loaded_table VALUES ('region', 'public', 'staging', 'region', 'region_id', NULL, NULL)",
+    "UPDATE delta.loaded_table SET sequence_name = 'item_item_id_seq'",
+    "UPDATE delta.version SET version = 0",
+    "CREATE TABLE delta.mine (x integer)",
+    "CREATE OR REPLACE FUNCTION delta.analyze(of_table text, inserted bigint) RETURNS void LANGUAGE sql AS 'DELETE FROM public.item'",
+    "ALTER FUNCTION delta.reserve(text, text, bigint, bigint) SET search_path = staging",
+];
+
+/// What the functions of the control schema refuse.
+const NOT_REGISTERED: &[&str] = &[
+    "SELECT delta.reserve('mine', 'region', NULL, 1)",
+    "SELECT delta.reserve('mine', 'region', 1, 1)",
+    "SELECT delta.hold_table('region')",
+    "SELECT delta.hold_references('region', '{region}')",
+    "SELECT delta.analyze('region', 9)",
+    "SELECT delta.analyze('pg_class', 9)",
+    "SELECT delta.reserve('mine', 'account', 2, 1000)",
+    "SELECT delta.reserve('mine', 'account', NULL, -100)",
+    "SELECT delta.reserve('mine', 'account', NULL, 0)",
+    "SELECT delta.reserve('mine', 'account', NULL, NULL)",
+    "SELECT delta.reserve('mine', 'account', NULL, 9223372036854775807)",
+    "SELECT delta.reserve('mine', 'account', 9223372036854775807, 10)",
+];
+
+#[test]
+fn the_server_refuses_the_loading_role_whatever_is_more_than_a_load() {
+    // On a server of its own: what `foreign_keys: set_based` is granted, is granted on all databases.
+    let server = Server::private(&[]);
+    let (production, owner, loader) = owned(&server);
+    production.pipeline_at(&loader, &["run", "p.yaml"]).passes();
+    let sequences = "SELECT string_agg(last_value::text || is_called::text, ' ')
+        FROM (SELECT last_value, is_called FROM public.account_account_id_seq UNION ALL SELECT last_value, is_called FROM public.item_item_id_seq) AS s";
+    let (before, stood) = (tables(&production.database, "public"), production.database.text(sequences));
+    let (delta, acl) = (tables(&production.database, "delta"), made(&production.database));
+    let superuser = Holder::new(&production.database.url());
+    superuser.execute("SET ROLE delta_loader");
+    for (who, session) in [("the login", &Holder::new(&loader)), ("the role", &superuser)] {
+        for sql in FORBIDDEN {
+            match session.run(sql) {
+                Err((code, _)) => assert_eq!(code, NO_RIGHT, "{who}: {sql}"),
+                Ok(()) => panic!("{who} may {sql}"),
+            }
+            session.execute("ROLLBACK");
+        }
+        for sql in NOT_REGISTERED {
+            assert!(session.run(sql).is_err(), "{who} may {sql}");
+        }
+    }
+    assert_eq!(production.database.text(sequences), stood);
+    assert_same(&tables(&production.database, "public"), &before);
+    assert_same(&tables(&production.database, "delta"), &delta);
+    assert_same(&made(&production.database), &acl);
+
+    // Where references are to be checked as sets, the right to switch the server's own check off comes from a superuser.
+    production.write("load: { foreign_keys: set_based }\n");
+    production.delta("SET", 10);
+    production.pipeline_at(&owner, &["setup", "p.yaml"]).fails(78, &["cannot set up", "session_replication_role"]);
+    production.pipeline_at(&loader, &["run", "p.yaml"]).fails(78, &["GRANT SET ON PARAMETER session_replication_role"]);
+    production.database.execute("GRANT SET ON PARAMETER session_replication_role TO delta_loader");
+    production.pipeline_at(&loader, &["run", "p.yaml"]).passes();
+    assert_eq!((production.count("account"), production.count("item")), (25, 45));
+}
+
+#[test]
+fn the_loading_role_gets_no_code_of_its_own_run_by_the_owner() {
+    let (production, _, loader) = owned(Server::shared());
+    let loader = Holder::new(&loader);
+    let before = tables(&production.database, "public");
+    loader.execute(
+        "SET ROLE delta_loader;
+         CREATE FUNCTION staging.take() RETURNS boolean LANGUAGE plpgsql AS
+            'BEGIN DELETE FROM public.item; RETURN true; END';
+         CREATE TYPE staging.trick AS (x bigint);
+         CREATE FUNCTION staging.take(staging.trick) RETURNS bigint LANGUAGE plpgsql AS
+            'BEGIN DELETE FROM public.item; RETURN 1; END';
+         CREATE CAST (staging.trick AS bigint) WITH FUNCTION staging.take(staging.trick) AS IMPLICIT;
+         CREATE FUNCTION staging.take_back(bigint) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+            'BEGIN DELETE FROM public.item; RETURN true; END';",
+    );
+    for (what, sql, taken) in [
+        (
+            "a policy",
+            "CREATE TABLE staging.item (_row integer, account_id bigint, region_id integer);
+             INSERT INTO staging.item VALUES (1, 1, 1);
+             ALTER TABLE staging.item ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY take ON staging.item USING (staging.take());",
+            false,
+        ),
+        (
+            "a cast",
+            "CREATE TABLE staging.item (_row integer, account_id staging.trick, region_id integer);
+             INSERT INTO staging.item VALUES (1, ROW(1), 1);",
+            false,
+        ),
+        (
+            "an index",
+            "CREATE TABLE staging.item (_row integer, account_id bigint, region_id integer);
+             CREATE INDEX ON staging.item (staging.take_back(account_id));",
+            true,
+        ),
+    ] {
+        loader.execute(&format!("DROP TABLE IF EXISTS staging.item; {sql} GRANT SELECT ON staging.item TO PUBLIC"));
+        // The functions are the owner's first, and then a superuser's.
+        for by in [format!("{}_owner", production.database.name), "postgres".to_owned()] {
+            production.database.execute(&format!("ALTER FUNCTION delta.hold_references(text, text[]) OWNER TO {by}"));
+            match loader.run("SELECT delta.hold_references('item', '{item}')") {
+                Ok(()) => assert!(taken, "{what} is taken, run by {by}"),
+                Err((_, said)) => {
+                    assert!(!taken && said.contains("is no staging table"), "{what}, run by {by}: {said}");
+                }
+            }
+            assert_same(&tables(&production.database, "public"), &before);
+        }
+    }
+}
+
+#[test]
+fn a_login_that_may_do_too_much_is_told_of_or_refused() {
+    let (production, owner, loader) = owned(Server::shared());
+    let name = format!("{}_loader", production.database.name);
+    let grant = |sql: &str| production.database.execute(&sql.replace("LOADER", &name));
+    for (right, url) in [
+        ("", &owner),
+        ("GRANT UPDATE ON account TO LOADER", &loader),
+        ("GRANT DELETE ON item TO LOADER", &loader),
+        ("GRANT TRUNCATE ON item TO LOADER", &loader),
+    ] {
+        grant("REVOKE UPDATE, DELETE, TRUNCATE ON account, item FROM LOADER");
+        grant(right);
+        let before = kept(&production.database);
+        production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
+        let refused = production.pipeline_at(url, &["run", "p.yaml"]);
+        refused.fails(77, &["update, delete or truncate", "least_privilege", "hint: ", "delta_loader"]);
+        assert_same(&kept(&production.database), &before);
+        production.write("");
+        let told = production.pipeline_at(url, &["validate", "p.yaml"]);
+        let told = told.passes().stdout.clone() + &told.stderr;
+        assert!(told.contains("may update, delete or truncate"), "{right}: {told}");
+    }
+    production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
+    production.pipeline(&["run", "p.yaml"]).fails(77, &["superuser", "least_privilege"]);
+    grant("REVOKE UPDATE, DELETE, TRUNCATE ON account, item FROM LOADER");
+    production.pipeline_at(&loader, &["run", "p.yaml"]).passes();
+}
