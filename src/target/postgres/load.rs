@@ -31,6 +31,7 @@ use crate::target::{
     Batches, Block, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped,
     Total, totals_schema,
 };
+use insertion::Cut;
 
 /// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
 const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
@@ -156,7 +157,7 @@ impl PgLoad {
         destination: &Destination,
         run: &str,
         rows: Range<u32>,
-    ) -> Result<u64, Stopped> {
+    ) -> Result<u64, tokio_postgres::Error> {
         let table = &destination.table.name;
         let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let key = key.join(", ");
@@ -168,18 +169,17 @@ impl PgLoad {
             rows.start,
             rows.end
         );
-        match session.execute(&sql, &[]).await {
-            Ok(count) => Ok(count),
-            Err(error) => Err(self.not_appended(destination, error).await),
-        }
+        session.execute(&sql, &[]).await
     }
 
-    /// Why mappings could not be appended.
-    async fn not_appended(&self, destination: &Destination, error: tokio_postgres::Error) -> Stopped {
-        let doing = format!("cannot append the key map of `{}`", destination.table.name);
-        let told = self.connector.explain(&doing, &error);
+    /// Why staged mappings could not be appended.
+    async fn not_appended(&self, destination: &Destination, error: &tokio_postgres::Error) -> Stopped {
         self.main.batch_execute(GIVE_UP).await.ok();
-        self.refusals(destination).of_key_map(&error, told).await
+        self.refusals(destination).of_key_map(error, self.told_of_mappings(destination, error)).await
+    }
+
+    fn told_of_mappings(&self, destination: &Destination, error: &tokio_postgres::Error) -> Error {
+        self.connector.explain(&format!("cannot append the key map of `{}`", destination.table.name), error)
     }
 
     /// Why a statement of the insertion failed. Staging is committed: once the transaction is gone, it is held against production.
@@ -288,21 +288,12 @@ impl Load for PgLoad {
         }
         let compared =
             !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
-        let (rows, mappings) = match self.begin_beside().await? {
-            None => {
-                (self.insert_all(destinations, delta).await?, self.append_all(&self.main, destinations, delta).await?)
-            }
-            Some(beside) => {
-                // What was copied is read back while mappings are still brought, unless a trigger may change it later.
-                let inserting = async {
-                    let rows = self.insert_all(destinations, delta).await?;
-                    if compared {
-                        self.compare_all(destinations, delta).await?;
-                    }
-                    Ok(rows)
-                };
-                futures::try_join!(inserting, self.append_all(&beside, destinations, delta))?
-            }
+        let beside = self.begin_beside().await?;
+        let (rows, mappings) = match self.insert_and_append(beside.as_deref(), destinations, delta, compared).await {
+            Ok(all) => all,
+            Err(Cut::Stopped(stopped)) => return Err(stopped),
+            // Nothing else is on its way on the main connection any more.
+            Err(Cut::Mappings(destination, error)) => return Err(self.of_mappings(destination, &error, delta).await),
         };
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let table = &destination.table.name;
@@ -320,7 +311,10 @@ impl Load for PgLoad {
 
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         self.open().await?;
-        let appended = self.append(&self.main, destination, run, rows).await?;
+        let appended = match self.append(&self.main, destination, run, rows).await {
+            Ok(appended) => appended,
+            Err(error) => return Err(self.not_appended(destination, &error).await),
+        };
         let noted = history::note_counted(&self.main, destination, run).await;
         noted.map_err(self.fault("cannot note the key map"))?;
         Ok(appended)

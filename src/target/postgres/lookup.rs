@@ -7,10 +7,11 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::catalog::PgTable;
+use super::connect::Session;
 use super::copy::{Destined, Wire, receive};
 use super::names::{Names, qualified};
 use super::types::PgType;
-use super::{PostgresTarget, readable};
+use super::{PostgresTarget, open_session, readable};
 use crate::engine::{ident, literal, shown};
 use crate::error::{Error, Result};
 use crate::target::{Destination, Filter, Lookup, Place, Test};
@@ -91,27 +92,42 @@ impl PostgresTarget {
     pub(super) async fn ask(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let Some(question) = self.question(lookup).await? else { return Ok(Vec::new()) };
         let keys = keys.iter().map(without_nul).collect::<Result<Vec<_>>>()?;
+        let rows: usize = keys.iter().map(RecordBatch::num_rows).sum();
         let session = self.session.lock().await;
+        // One process of the server answers a question; where nobody else is let in, it answers all of it.
+        let more = rows >= FOR_TWO && !self.unfinished;
+        let second = if more { open_session(&self.connector, self.access, "cannot look up").await.ok() } else { None };
+        let Some(second) = second else { return self.ask_over(&session, &question, &keys).await };
+        let (keys, others) = parted(&keys, rows / 2);
+        let (answers, more) =
+            futures::join!(self.ask_over(&session, &question, &keys), self.ask_over(&second, &question, &others));
+        let mut answers = answers?;
+        answers.extend(more?);
+        Ok(answers)
+    }
+
+    /// Asks over one session, which is left as it was.
+    async fn ask_over(&self, session: &Session, question: &Question, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let fault = |error| self.connector.explain("cannot look up", &error);
         // Inside a transaction that is never committed there is no BEGIN: a table of the last question is in the way.
-        let begun = session.batch_execute(&begin(&question, self.unfinished)).await;
+        let begun = session.batch_execute(&begin(question, self.unfinished)).await;
         let answer = async {
             match begun {
                 Ok(()) => {
                     Destined { connector: &self.connector, table: ASKED, columns: &question.asked }
-                        .send(&session, &keys)
+                        .send(session, keys)
                         .await?;
                     session.batch_execute(&format!("{READY}; {BY_INDEX}")).await.map_err(fault)?;
-                    self.answer(&session, &question.join, &question.given).await
+                    self.answer(session, &question.join, &question.given).await
                 }
                 Err(error) if !self.unfinished && only_reads(&error) => {
                     session.batch_execute("ROLLBACK").await.map_err(fault)?;
                     let mut answers = Vec::new();
-                    for values in question.values(&keys) {
+                    for values in question.values(keys) {
                         // Each in a transaction of its own: whether an index answers is seen anew.
                         session.batch_execute(&format!("BEGIN READ ONLY; {BY_INDEX}")).await.map_err(fault)?;
                         let join = question.join.replacen(ASKED, &values, 1);
-                        answers.extend(self.answer(&session, &join, &question.given).await?);
+                        answers.extend(self.answer(session, &join, &question.given).await?);
                         session.batch_execute("COMMIT").await.map_err(fault)?;
                     }
                     session.batch_execute("BEGIN").await.map_err(fault)?;
@@ -190,6 +206,21 @@ impl PostgresTarget {
         let query = format!("SELECT {} FROM {} AS p ORDER BY p.legacy_key", wanted.join(", "), Names::history(table));
         receive(&self.connector, &*self.session.lock().await, &query, &columns).await
     }
+}
+
+/// Keys from which on two sessions ask for one half each: to open the second takes as long as to look some thousands of them up.
+const FOR_TWO: usize = 50_000;
+
+/// Rows up to a number, and the others.
+fn parted(keys: &[RecordBatch], mut first: usize) -> (Vec<RecordBatch>, Vec<RecordBatch>) {
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    for batch in keys {
+        let rows = batch.num_rows().min(first);
+        first -= rows;
+        here.push(batch.slice(0, rows));
+        there.push(batch.slice(rows, batch.num_rows() - rows));
+    }
+    (here, there)
 }
 
 /// Statistics for the join: the cost follows the keys.

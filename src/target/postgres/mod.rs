@@ -94,6 +94,7 @@ type Claimed = Arc<std::sync::Mutex<Option<Arc<Session>>>>;
 /// A PostgreSQL database.
 pub struct PostgresTarget {
     connector: Arc<Connector>,
+    access: Access,
     names: Names,
     load: LoadSpec,
     least_privilege: LeastPrivilege,
@@ -122,12 +123,10 @@ impl PostgresTarget {
             production: address.spec.production.clone().unwrap_or_else(|| "public".into()),
             staging: address.spec.staging.clone(),
         };
-        let session = match access {
-            Access::Read | Access::Setup => connector.connect("cannot open").await?,
-            Access::Write | Access::Operate => begin_session(&connector, "cannot open").await?,
-        };
+        let session = open_session(&connector, access, "cannot open").await?;
         let mut target = Self {
             connector,
+            access,
             names,
             load: address.load.clone(),
             least_privilege: address.safeguards.least_privilege,
@@ -202,6 +201,14 @@ impl PostgresTarget {
     fn fault(&self, doing: &str) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
         let (connector, doing) = (self.connector.clone(), doing.to_owned());
         move |error| connector.explain(&doing, &error)
+    }
+}
+
+/// A session for what is asked.
+async fn open_session(connector: &Connector, access: Access, doing: &str) -> Result<Session> {
+    match access {
+        Access::Read | Access::Setup => connector.connect(doing).await,
+        Access::Write | Access::Operate => begin_session(connector, doing).await,
     }
 }
 

@@ -13,7 +13,26 @@ use super::{GIVE_UP, PgLoad};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
-use crate::target::{Delta, Destination, Refusal, Stopped};
+use crate::target::{Batches, Delta, Destination, Refusal, Stopped};
+
+/// Why an insertion does not go on. What the server says of mappings is asked about by whoever has stopped what else is on its way.
+pub(super) enum Cut<'a> {
+    Stopped(Stopped),
+    /// The mappings of this table.
+    Mappings(&'a Destination, tokio_postgres::Error),
+}
+
+impl<S: Into<Stopped>> From<S> for Cut<'_> {
+    fn from(stopped: S) -> Self {
+        Self::Stopped(stopped.into())
+    }
+}
+
+/// What the rows of a table refer to.
+pub(super) struct Referred<'a> {
+    destination: &'a Destination,
+    rows: Vec<Distinct>,
+}
 
 impl PgLoad {
     /// Begins the transaction that appends to the key map, on a connection of its own; None where nothing is to stay.
@@ -28,23 +47,49 @@ impl PgLoad {
         Ok(Some(session))
     }
 
-    /// The rows of all tables, in their order.
-    pub(super) async fn insert_all(
+    /// Inserts all rows and appends their mappings, on two connections where there is one beside the main one.
+    pub(super) async fn insert_and_append<'a>(
         &self,
-        destinations: &[Destination],
+        beside: Option<&Session>,
+        destinations: &'a [Destination],
         delta: &dyn Delta,
-    ) -> Result<Vec<u64>, Stopped> {
-        let mut inserted = Vec::with_capacity(destinations.len());
+        compared: bool,
+    ) -> Result<(Vec<u64>, Vec<u64>), Cut<'a>> {
+        let inserting = async {
+            let (rows, referred) = self.insert_all(destinations, delta).await?;
+            // What was copied is read back while mappings are still brought, unless a trigger may change it later.
+            let compare = async { if compared { self.compare_all(destinations, delta).await } else { Ok(()) } };
+            let stage = async { Ok(self.stage_references(&referred).await?) };
+            futures::try_join!(compare, stage)?;
+            self.hold_all(&referred, delta).await?;
+            Ok(rows)
+        };
+        match beside {
+            None => Ok((inserting.await?, self.append_all(&self.main, destinations, delta).await?)),
+            Some(beside) => futures::try_join!(inserting, self.append_all(beside, destinations, delta)),
+        }
+    }
+
+    /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it.
+    pub(super) async fn insert_all<'a>(
+        &self,
+        destinations: &'a [Destination],
+        delta: &dyn Delta,
+    ) -> Result<(Vec<u64>, Vec<Referred<'a>>), Stopped> {
+        let (mut inserted, mut referred) = (Vec::with_capacity(destinations.len()), Vec::new());
         for (at, destination) in destinations.iter().enumerate() {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
-            let rows = match self.is_straight(destination) {
-                true => self.copy_straight(destination, at, delta).await?,
-                false => self.insert_staged(destination).await?,
+            let rows = if self.is_straight(destination) {
+                let (rows, references) = self.copy_straight(destination, at, delta).await?;
+                referred.extend(references.map(|rows| Referred { destination, rows }));
+                rows
+            } else {
+                self.insert_staged(destination).await?
             };
             delta.inserted(at, rows);
             inserted.push(rows);
         }
-        Ok(inserted)
+        Ok((inserted, referred))
     }
 
     /// Holds the rows that were copied straight against the delta.
@@ -76,8 +121,13 @@ impl PgLoad {
         Ok(inserted)
     }
 
-    /// Copies rows straight into production; where no trigger looks at their references, these are held and looked at behind them.
-    async fn copy_straight(&self, destination: &Destination, at: usize, delta: &dyn Delta) -> Result<u64, Stopped> {
+    /// Copies rows straight into production.
+    async fn copy_straight(
+        &self,
+        destination: &Destination,
+        at: usize,
+        delta: &dyn Delta,
+    ) -> Result<(u64, Option<Vec<Distinct>>), Stopped> {
         let staged = self.staged(destination);
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
@@ -92,31 +142,42 @@ impl PgLoad {
         let live = staged.live();
         let into = Destined { connector: &self.connector, table: &live, columns: &columns };
         let copied = into.stream(&self.main, rows.boxed()).await;
-        let copied = match copied {
-            Ok(copied) => copied,
-            Err(Refused::Failed(error)) => return Err(error.into()),
+        match copied {
+            Ok(copied) => Ok((copied, references.map(References::distinct).transpose()?)),
+            Err(Refused::Failed(error)) => Err(error.into()),
             Err(Refused::Server(error)) => {
                 let told = self.connector.explain(&format!("cannot insert into `{}`", destination.table.name), &error);
                 self.stage_to_ask(delta).await;
-                return Err(self.refusals(destination).of(&error, told).await);
+                Err(self.refusals(destination).of(&error, told).await)
             }
-        };
-        if let Some(references) = references {
+        }
+    }
+
+    /// Stages one row for each row of production that is referred to.
+    pub(super) async fn stage_references(&self, referred: &[Referred<'_>]) -> Result<()> {
+        for Referred { destination, rows } in referred {
             let table = self.names.staging(&destination.table.name);
-            let columns: Vec<_> = staged.wires();
-            for Distinct { rows, .. } in references.distinct()? {
+            let columns = self.staged(destination).wires();
+            for Distinct { rows, .. } in rows {
                 let named = |column: &&Wire| rows.column_by_name(&column.name).is_some();
                 let columns: Vec<_> = columns.iter().filter(named).cloned().collect();
                 let into = Destined { connector: &self.connector, table: &table, columns: &columns };
-                into.send(self.side(), &[rows]).await?;
+                into.send(self.side(), std::slice::from_ref(rows)).await?;
             }
             let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
             self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage references"))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps all that is referred to where it is.
+    pub(super) async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn Delta) -> Result<(), Stopped> {
+        for Referred { destination, .. } in referred {
             if let Err(stopped) = self.hold_references(destination).await {
                 return Err(self.all_orphans(destination, delta, stopped).await);
             }
         }
-        Ok(copied)
+        Ok(())
     }
 
     /// Keeps what staged rows refer to where it is, until the transaction ends.
@@ -171,22 +232,26 @@ impl PgLoad {
     }
 
     /// The key maps of all tables.
-    pub(super) async fn append_all(
+    pub(super) async fn append_all<'a>(
         &self,
         session: &Session,
-        destinations: &[Destination],
+        destinations: &'a [Destination],
         delta: &dyn Delta,
-    ) -> Result<Vec<u64>, Stopped> {
+    ) -> Result<Vec<u64>, Cut<'a>> {
         let mut appended = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
             let table = &destination.table.name;
             let _append = tracing::info_span!("append key map", of = table);
             let forgotten = session.execute("SELECT delta.forget($1)", &[table]).await;
             forgotten.map_err(self.fault("cannot append to the key map"))?;
-            appended.push(match self.is_straight(destination) {
-                true => self.append_straight(session, destination, at, delta).await?,
-                false => self.append(session, destination, &self.run, 0..u32::MAX).await?,
-            });
+            let of_table = match self.is_straight(destination) {
+                true => self.append_straight(session, destination, delta.key_map(at)?).await,
+                false => self.append(session, destination, &self.run, 0..u32::MAX).await.map_err(Refused::Server),
+            };
+            appended.push(of_table.map_err(|refused| match refused {
+                Refused::Failed(error) => error.into(),
+                Refused::Server(error) => Cut::Mappings(destination, error),
+            })?);
         }
         Ok(appended)
     }
@@ -195,23 +260,27 @@ impl PgLoad {
         &self,
         session: &Session,
         destination: &Destination,
-        at: usize,
-        delta: &dyn Delta,
-    ) -> Result<u64, Stopped> {
+        mappings: Batches<'_>,
+    ) -> Result<u64, Refused> {
         let columns: Vec<_> =
             self.staged(destination).key_wires().into_iter().skip(1).chain([Wire::text("run")]).collect();
-        let rows = delta.key_map(at)?.map(|batch| straight::of_run(&batch?, &self.run));
+        let rows = mappings.map(|batch| straight::of_run(&batch?, &self.run));
         let table = Names::mappings(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &columns };
-        match into.stream(session, rows.boxed()).await {
-            Ok(appended) => Ok(appended),
-            Err(Refused::Failed(error)) => Err(error.into()),
-            Err(Refused::Server(error)) => {
-                let doing = format!("cannot append the key map of `{}`", destination.table.name);
-                let told = self.connector.explain(&doing, &error);
-                self.stage_to_ask(delta).await;
-                Err(self.refusals(destination).of_key_map(&error, told).await)
-            }
+        into.stream(session, rows.boxed()).await
+    }
+
+    /// Why the mappings of a table could not be appended.
+    pub(super) async fn of_mappings(
+        &self,
+        destination: &Destination,
+        error: &tokio_postgres::Error,
+        delta: &dyn Delta,
+    ) -> Stopped {
+        if !self.is_straight(destination) {
+            return self.not_appended(destination, error).await;
         }
+        self.stage_to_ask(delta).await;
+        self.refusals(destination).of_key_map(error, self.told_of_mappings(destination, error)).await
     }
 }
