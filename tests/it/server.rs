@@ -273,7 +273,7 @@ fn programs() -> PathBuf {
 }
 
 /// A program as the user that owns the server: PostgreSQL refuses to be root.
-fn as_owner(program: impl AsRef<Path>) -> Command {
+pub fn as_owner(program: impl AsRef<Path>) -> Command {
     if fs::metadata("/proc/self").is_ok_and(|process| process.uid() != 0) {
         return Command::new(program.as_ref());
     }

@@ -17,7 +17,7 @@ const PRODUCTION: &str = "
         state TEXT NOT NULL DEFAULT 'new');
     CREATE TABLE child (
         child_id INTEGER PRIMARY KEY, parent_id INTEGER NOT NULL REFERENCES parent, region_id INTEGER NOT NULL REFERENCES region,
-        amount DECIMAL(12,2), at TIMESTAMP, share REAL, note TEXT);
+        amount DECIMAL(12,2), at TIMESTAMP, share REAL, note TEXT, mark STRING);
     INSERT INTO region VALUES (1, 'north'), (2, 'south'), (3, 'west');
     INSERT INTO parent (parent_id, code) VALUES (40, 'old');";
 
@@ -46,14 +46,14 @@ fn place(load: &str) -> Place {
     let child = |n: usize| {
         let amount = if n.is_multiple_of(5) { String::new() } else { format!("{}.{:02}", n * 7, n % 100) };
         format!(
-            "K{n},P{},{},{amount},2024-02-03 04:05:{:02}.5,0.{n},\"n, \"\"{n}\"\"\"\n",
+            "K{n},P{},{},{amount},2024-02-03 04:05:{:02}.5,0.{n},\"n, \"\"{n}\"\"\",{n}\n",
             n % 200 + 1,
             n % 2 + 1,
             n % 60
         )
     };
     let children: String = (1..=1000).map(child).collect();
-    place.write("child.csv", format!("ref,parent,region_id,amount,at,share,note\n{children}"));
+    place.write("child.csv", format!("ref,parent,region_id,amount,at,share,note,mark\n{children}"));
     place
 }
 

@@ -352,7 +352,9 @@ impl Load for SqliteLoad {
                     format!("sum(CAST(round({column} * 1{zeros}) AS INTEGER))")
                 }
                 (Total::Sum, _) => format!("sum({column})"),
-                // Bytes decide, as in the delta, whatever collation the column has.
+                // Bytes decide, as in the delta, whatever collation the column has, and though it keeps digits as a number.
+                (Total::Min, Some(DataType::Utf8)) => format!("min(CAST({column} AS TEXT) COLLATE BINARY)"),
+                (Total::Max, Some(DataType::Utf8)) => format!("max(CAST({column} AS TEXT) COLLATE BINARY)"),
                 (Total::Min, _) => format!("min({column} COLLATE BINARY)"),
                 (Total::Max, _) => format!("max({column} COLLATE BINARY)"),
             });

@@ -5,6 +5,7 @@ use std::thread;
 
 use rcgen::{CertificateParams, KeyPair};
 
+use crate::pooler::Pooler;
 use crate::production::{Holder, PASSWORD, Production, SQL, kept, until};
 use crate::server::{Database, Server};
 use crate::support::assert_same;
@@ -61,6 +62,20 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     database.execute("DROP VIEW staging.ck_account");
 
     production.pipeline_at(&member, &["run", "p.yaml"]).passes();
+}
+
+#[test]
+fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_passes() {
+    let production = Production::ready();
+    let name = &production.database.name;
+    for mode in ["transaction", "statement"] {
+        let pooler = Pooler::before(Server::shared(), mode);
+        let url = format!("postgres://postgres@127.0.0.1:{}/{name}", pooler.port);
+        fails(&production, &url, 77, &["a pooler stands before the server", "a load needs a direct connection"]);
+    }
+    let pooler = Pooler::before(Server::shared(), "session");
+    let url = format!("postgres://postgres@127.0.0.1:{}/{name}", pooler.port);
+    production.pipeline_at(&url, &["run", "p.yaml"]).passes();
 }
 
 #[test]

@@ -262,17 +262,6 @@ async fn a_direct_connection_passes_for_one() {
     refuse_pooling(&connector.connect("").await.unwrap(), &connector).await.unwrap();
 }
 
-/// By hand: `POOLED_URL` is that of a pooler, `POOLED` says whether it shares.
-#[tokio::test]
-#[ignore = "needs a pooler"]
-async fn a_pooler_is_refused() {
-    let connector = connector(&std::env::var("POOLED_URL").unwrap()).unwrap();
-    let session = connector.connect("cannot open the target").await.unwrap();
-    let result = refuse_pooling(&session, &connector).await;
-    println!("{result:?}");
-    assert_eq!(result.is_err(), std::env::var("POOLED").unwrap() == "yes");
-}
-
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }

@@ -29,7 +29,7 @@ impl<S: Into<Stopped>> From<S> for Cut<'_> {
 }
 
 /// What the rows of a table refer to.
-pub(super) struct Referred<'a> {
+struct Referred<'a> {
     destination: &'a Destination,
     rows: Vec<Distinct>,
 }
@@ -71,7 +71,7 @@ impl PgLoad {
     }
 
     /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it.
-    pub(super) async fn insert_all<'a>(
+    async fn insert_all<'a>(
         &self,
         destinations: &'a [Destination],
         delta: &dyn Delta,
@@ -93,7 +93,7 @@ impl PgLoad {
     }
 
     /// Holds the rows that were copied straight against the delta.
-    pub(super) async fn compare_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+    async fn compare_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
         for (at, destination) in
             destinations.iter().enumerate().filter(|(_, destination)| self.is_straight(destination))
         {
@@ -141,8 +141,7 @@ impl PgLoad {
         });
         let live = staged.live();
         let into = Destined { connector: &self.connector, table: &live, columns: &columns };
-        let copied = into.stream(&self.main, rows.boxed()).await;
-        match copied {
+        match into.stream(&self.main, rows.boxed()).await {
             Ok(copied) => Ok((copied, references.map(References::distinct).transpose()?)),
             Err(Refused::Failed(error)) => Err(error.into()),
             Err(Refused::Server(error)) => {
@@ -154,7 +153,7 @@ impl PgLoad {
     }
 
     /// Stages one row for each row of production that is referred to.
-    pub(super) async fn stage_references(&self, referred: &[Referred<'_>]) -> Result<()> {
+    async fn stage_references(&self, referred: &[Referred<'_>]) -> Result<()> {
         for Referred { destination, rows } in referred {
             let table = self.names.staging(&destination.table.name);
             let columns = self.staged(destination).wires();
@@ -171,7 +170,7 @@ impl PgLoad {
     }
 
     /// Keeps all that is referred to where it is.
-    pub(super) async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn Delta) -> Result<(), Stopped> {
+    async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn Delta) -> Result<(), Stopped> {
         for Referred { destination, .. } in referred {
             if let Err(stopped) = self.hold_references(destination).await {
                 return Err(self.all_orphans(destination, delta, stopped).await);
@@ -232,7 +231,7 @@ impl PgLoad {
     }
 
     /// The key maps of all tables.
-    pub(super) async fn append_all<'a>(
+    async fn append_all<'a>(
         &self,
         session: &Session,
         destinations: &'a [Destination],
