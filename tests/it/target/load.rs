@@ -2,10 +2,10 @@
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, RecordBatch};
 use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
-use delta_pipeline::error::{Error, Kind};
+use delta_pipeline::error::{Error, Kind, Result};
 use delta_pipeline::spec::{StartRowNumber, Timeout};
 use delta_pipeline::target::{
-    Access, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total,
+    Access, Batches, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total,
 };
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -25,6 +25,7 @@ contract!(
     files_are_known_by_their_bytes_and_their_table,
     a_load_sees_the_files_of_a_run_that_was_in_front_of_it,
     rows_are_held_against_what_was_meant,
+    rows_that_went_straight_are_held_against_what_was_meant,
     a_trigger_that_changes_rows_is_seen_before_the_commit,
     a_trigger_that_swallows_rows_is_seen_before_the_commit,
     totals_are_those_of_the_rows_that_were_inserted,
@@ -335,6 +336,73 @@ async fn rows_are_held_against_what_was_meant(on: On) {
         assert_eq!(how(at).await.as_deref(), Some(meant), "{sql}");
         live.execute(back);
         assert_eq!(how(at).await, None, "{back}");
+    }
+}
+
+/// Rows that production gets, and others that were meant.
+struct Twisted {
+    sent: RecordBatch,
+    meant: RecordBatch,
+    mapped: RecordBatch,
+}
+
+impl Delta for Twisted {
+    fn rows(&self, _: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter([Ok(self.sent.clone())]).boxed())
+    }
+
+    fn meant(&self, _: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter([Ok(self.meant.clone())]).boxed())
+    }
+
+    fn key_map(&self, _: usize) -> Result<Batches<'_>> {
+        Ok(stream::iter([Ok(self.mapped.clone())]).boxed())
+    }
+
+    fn differs(&self, at: usize, how: &str) -> Error {
+        Error::data(format!("{at}: {how}"))
+    }
+}
+
+async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
+    let live = Live::new(on, SQL);
+    let (item, _) = both(&live).await;
+    let before = live.rows("SELECT id, name FROM item");
+    let both = [Some("a"), None];
+    let cases: [(&[Option<&str>], &[Option<&str>], Option<&str>); 6] = [
+        (&[Some("a"), Some("c")], &both, Some("0: column `name` is c and NULL was meant")),
+        (&both, &[Some("a"), Some("c")], Some("0: column `name` is NULL and c was meant")),
+        (&both, &[Some("b"), None], Some("0: column `name` is a and b was meant")),
+        (&[Some("a")], &both, Some("0: rows are missing")),
+        (&both, &[Some("a")], Some("0: there are more rows")),
+        (&both, &both, None),
+    ];
+    for (sent, meant, how) in cases {
+        let mut load = live.writer().await.begin("r1", Intent::Keep).await.unwrap();
+        let request = KeyRequest {
+            table: "item".into(),
+            column: "id".into(),
+            start: StartRowNumber::Auto,
+            count: 2,
+            text: None,
+            largest: i32::MAX.into(),
+        };
+        let first = load.reserve(&request).await.unwrap().first;
+        assert_eq!(load.straight(std::slice::from_ref(&item)), [true]);
+        let part = |names: &[Option<&'static str>]| -> Part<'_> {
+            (&item, vec![("id", numbers((first..).take(names.len()))), ("name", texts(names.iter().copied()))])
+        };
+        let delta = Twisted { sent: staged(&part(sent)), meant: staged(&part(meant)), mapped: mapped(&part(meant)) };
+        load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
+        let found = load.insert(std::slice::from_ref(&item), &delta).await.map_err(Error::from);
+        let Some(how) = how else {
+            assert_eq!(found.unwrap(), [Inserted { rows: 2, mappings: 2, compared: true }]);
+            continue;
+        };
+        assert_eq!(found.unwrap_err().to_string(), how);
+        drop(load);
+        live.quiet().await;
+        assert_eq!(live.rows("SELECT id, name FROM item"), before);
     }
 }
 
