@@ -89,6 +89,7 @@ fn production_is_as_before_and_the_same_files_are_loaded_again_with_new_keys(on:
 }
 
 /// What others do to a row of a run, and what is said of it.
+#[derive(Clone, Copy)]
 struct Hand {
     sql: &'static str,
     said: &'static str,
@@ -114,8 +115,11 @@ const HANDS: [Hand; 6] = [
 fn rows_in_other_hands_keep_a_run_where_it_is_and_are_named(on: On) {
     let scene = Scene::new(on);
     let run = loaded(&scene, &Delta::new("B", 12, Some("A")));
-    for Hand { sql, said } in HANDS {
+    // Who refers to the run's rows is found by an index, or without one.
+    let indexes = "CREATE INDEX by_parent ON child (parent_id); CREATE INDEX by_boss ON parent (boss_id);";
+    for (Hand { sql, said }, index) in HANDS.into_iter().flat_map(|hand| [(hand, ""), (hand, indexes)]) {
         let scene = scene.copied();
+        scene.execute(index);
         scene.execute(&sql.replace("{big}", on.choose("INTEGER", "BIGINT")));
         let (before, remembered) = (scene.production(), scene.remembered());
         scene

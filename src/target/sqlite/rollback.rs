@@ -310,6 +310,17 @@ fn primary_key(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Str
     names.collect()
 }
 
+/// Whether an index begins with one of these columns: a table's own key is one.
+fn is_indexed(connection: &Connection, table: &str, columns: &[String]) -> rusqlite::Result<bool> {
+    let sql = "SELECT i.name FROM pragma_index_list(?1, 'main') AS l JOIN pragma_index_info(l.name, 'main') AS i ON i.seqno = 0
+               WHERE NOT l.partial AND i.name IS NOT NULL
+               UNION SELECT name FROM pragma_table_info(?1, 'main') WHERE pk = 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let first = statement.query_map([table], |row| row.get::<_, String>(0))?;
+    let first: Vec<String> = first.collect::<rusqlite::Result<_>>()?;
+    Ok(columns.iter().any(|column| first.iter().any(|name| name.eq_ignore_ascii_case(column))))
+}
+
 /// The rows that refer to a run's rows of a table and are not the run's, whatever their foreign key would do about it.
 fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite::Result<Vec<Obstacle>> {
     let OfRun { table: name, history, mine, same, key, text, .. } = table;
@@ -328,13 +339,14 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
                 let same = same.join(" AND ");
                 format!("AND NOT EXISTS (SELECT 1 FROM {} AS h WHERE {} AND {same})", own.history, own.mine)
             });
-            let rest = format!(
-                "FROM {history} AS h CROSS JOIN main.{} AS p ON {same} CROSS JOIN main.{} AS c ON {}
-                 WHERE {mine} {own}",
-                ident(name),
-                ident(child),
-                refers.join(" AND ")
-            );
+            let (refers, p, c) = (refers.join(" AND "), ident(name), ident(child));
+            // From the run's rows where an index finds those that refer to them; else the other table is read once, and not once a row.
+            let joined = if is_indexed(connection, child, &from)? {
+                format!("{history} AS h CROSS JOIN main.{p} AS p ON {same} CROSS JOIN main.{c} AS c ON {refers}")
+            } else {
+                format!("main.{c} AS c CROSS JOIN main.{p} AS p ON {refers} CROSS JOIN {history} AS h ON {same}")
+            };
+            let rest = format!("FROM {joined} WHERE {mine} {own}");
             let count: i64 = connection.query_row(&format!("SELECT count(*) {rest}"), [], |row| row.get(0))?;
             if count == 0 {
                 continue;
@@ -443,4 +455,32 @@ fn refuse_other_state(connection: &Connection, record: &Record) -> rusqlite::Res
         Err(Error::refused(format!("run {run} is not in production, or its journal has gone on"))
             .hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_helps_by_its_first_column() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, a, b, c, d, e UNIQUE);
+            CREATE INDEX ab ON t (a, b); CREATE INDEX c ON t (c) WHERE d > 1; CREATE INDEX x ON t (abs(d));
+            CREATE TABLE w (k, l, PRIMARY KEY (k, l)) WITHOUT ROWID;";
+        connection.execute_batch(sql).unwrap();
+        for (table, column, expected) in [
+            ("t", "id", true),
+            ("t", "A", true),
+            ("t", "b", false),
+            ("t", "c", false),
+            ("t", "d", false),
+            ("t", "e", true),
+            ("w", "k", true),
+            ("w", "l", false),
+        ] {
+            let found = is_indexed(&connection, table, &[column.to_owned()]).unwrap();
+            assert_eq!(found, expected, "{table}.{column}");
+        }
+        assert!(is_indexed(&connection, "t", &["b".to_owned(), "a".to_owned()]).unwrap());
+    }
 }
