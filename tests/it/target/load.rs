@@ -339,6 +339,9 @@ async fn rows_are_held_against_what_was_meant(on: On) {
     }
 }
 
+/// Names of items.
+type Names<'a> = &'a [Option<&'static str>];
+
 /// Rows that production gets, and others that were meant.
 struct Twisted {
     sent: RecordBatch,
@@ -369,7 +372,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
     let (item, _) = both(&live).await;
     let before = live.rows("SELECT id, name FROM item");
     let both = [Some("a"), None];
-    let cases: [(&[Option<&str>], &[Option<&str>], Option<&str>); 6] = [
+    let cases: [(Names<'_>, Names<'_>, Option<&str>); 6] = [
         (&[Some("a"), Some("c")], &both, Some("0: column `name` is c and NULL was meant")),
         (&both, &[Some("a"), Some("c")], Some("0: column `name` is NULL and c was meant")),
         (&both, &[Some("b"), None], Some("0: column `name` is a and b was meant")),
@@ -389,7 +392,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         };
         let first = load.reserve(&request).await.unwrap().first;
         assert_eq!(load.straight(std::slice::from_ref(&item)), [true]);
-        let part = |names: &[Option<&'static str>]| -> Part<'_> {
+        let part = |names: Names<'_>| -> Part<'_> {
             (&item, vec![("id", numbers((first..).take(names.len()))), ("name", texts(names.iter().copied()))])
         };
         let delta = Twisted { sent: staged(&part(sent)), meant: staged(&part(meant)), mapped: mapped(&part(meant)) };
