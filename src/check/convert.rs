@@ -12,6 +12,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 
+use super::decimal;
 use crate::engine::shown;
 use crate::error::Result;
 
@@ -41,14 +42,21 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
         return Ok(Converted { values, no_value: Vec::new(), too_precise: Vec::new() });
     }
     let safe = CastOptions { safe: true, ..CastOptions::default() };
-    let converted = cast_with_options(values, to, &safe)?;
     let mut lost = vec![Lost::Nothing; values.len()];
+    let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
+    let converted = match to {
+        DataType::Decimal128(precision, scale) if from_text => {
+            decimal::cast(text(values)?.as_string(), *precision, *scale, &mut lost)?
+        }
+        _ => cast_with_options(values, to, &safe)?,
+    };
     if converted.null_count() != values.null_count() {
-        for row in (0..values.len()).filter(|row| values.is_valid(*row) && converted.is_null(*row)) {
-            lost[row] = Lost::Value;
+        for (row, lost) in lost.iter_mut().enumerate().filter(|(_, lost)| **lost == Lost::Nothing) {
+            if values.is_valid(row) && converted.is_null(row) {
+                *lost = Lost::Value;
+            }
         }
     }
-    let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
     if from_text && values.data_type() != to {
         in_text(&text(values)?, &converted, to, &mut lost)?;
     } else if values.data_type() != to && *to != DataType::Utf8 {
@@ -75,8 +83,9 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
     Ok(Converted { values, no_value, too_precise })
 }
 
+/// What of a value its type does not keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lost {
+pub(super) enum Lost {
     Nothing,
     Value,
     Digits,
@@ -89,22 +98,6 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
         (0..strings.len()).filter(|row| strings.is_valid(*row) && suspicious(strings.value(*row))).collect()
     };
     match to {
-        DataType::Decimal128(_, scale) => {
-            let scale = usize::from(scale.unsigned_abs());
-            let digits = |text: &str| text.split_once('.').map_or(0, |(_, digits)| digits.len());
-            let mut rows = suspects(&|text| digits(text) > scale || text.contains(['e', 'E']));
-            rows.extend((0..strings.len()).filter(|row| lost[*row] == Lost::Value));
-            if !rows.is_empty() {
-                // Wide enough for any number that a file holds: a value that is one there, but another here, has too many digits.
-                let safe = CastOptions { safe: true, ..CastOptions::default() };
-                let wide = DataType::Decimal256(76, 38);
-                let exact = cast_with_options(texts, &wide, &safe)?;
-                let differs = distinct(&exact, &cast_with_options(converted, &wide, &safe)?)?;
-                for row in rows.into_iter().filter(|row| differs.value(*row)) {
-                    lost[row] = if exact.is_valid(row) { Lost::Digits } else { Lost::Value };
-                }
-            }
-        }
         DataType::Decimal256(_, scale) => {
             for row in suspects(&|text| decimals(text) > i64::from(*scale)) {
                 lost[row] = Lost::Digits;

@@ -4,6 +4,7 @@
 //! references, and takes the children of rejected rows along. What it gives is the verdict on every row.
 
 mod convert;
+mod decimal;
 mod evidence;
 mod findings;
 mod form;
