@@ -58,7 +58,7 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
         }
     }
     if from_text && values.data_type() != to {
-        in_text(&text(values)?, &converted, to, &mut lost)?;
+        in_text(&text(values)?, &converted, to, &mut lost);
     } else if values.data_type() != to && *to != DataType::Utf8 {
         let back = cast_with_options(&converted, values.data_type(), &safe)?;
         let differs = distinct(&back, values)?;
@@ -92,7 +92,7 @@ pub(super) enum Lost {
 }
 
 /// Finds the texts that say more than their value keeps.
-fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lost]) -> Result<()> {
+fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lost]) {
     let strings = texts.as_string::<i32>();
     let suspects = |suspicious: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..strings.len()).filter(|row| strings.is_valid(*row) && suspicious(strings.value(*row))).collect()
@@ -145,7 +145,6 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
         }
         _ => {}
     }
-    Ok(())
 }
 
 /// How many digits a number needs behind its point.

@@ -124,7 +124,7 @@ mod tests {
             "1.2345",
             "nan",
         ];
-        let array = StringArray::from_iter(texts.iter().map(|text| Some(*text)).chain([None]));
+        let array: StringArray = texts.iter().map(|text| Some(*text)).chain([None]).collect();
         for (precision, scale) in [(4, 2), (4, 0), (2, 2), (18, 2), (18, 18), (19, 0), (38, 10), (38, 38)] {
             let mut plainly = 0;
             let to = DataType::Decimal128(precision, scale);

@@ -4,6 +4,7 @@
 //! (`CHOOSE`). Nothing of the data goes into the file but short forms of values that production itself names.
 
 mod delta;
+mod expression;
 mod names;
 mod sample;
 mod table;

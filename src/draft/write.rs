@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::table::{Draft, Key, Relationship, sql_name};
+use super::expression::sql_name;
+use super::table::{Draft, Key, Relationship};
 use super::{Drafted, Matched, SAMPLED, Wanted};
 use crate::engine::list;
 use crate::spec::{CsvSpec, Encoding};

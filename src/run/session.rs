@@ -10,6 +10,7 @@ use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
+use crate::source::{PieceHash, whole_hash};
 use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{self, Access, Address, Catalog, LoadedFile, Nowhere, Preflight, Refusal, Stopped, Target};
 
@@ -215,25 +216,24 @@ impl Session {
     /// By table, the hash of each of its files.
     pub(super) fn hashes(&self) -> Result<Vec<Vec<String>>> {
         let sources = &self.compiled.sources;
-        let files: Vec<(usize, usize)> = sources
-            .iter()
-            .enumerate()
-            .flat_map(|(at, source)| (0..source.files().len()).map(move |file| (at, file)))
-            .collect();
-        let found = fold(
-            "hash files",
-            self.engine.limits().threads,
-            files.len(),
-            |found: &mut Vec<(usize, usize, String)>, which| {
-                let (at, file) = files[which];
-                found.push((at, file, sources[at].hash(file)?));
-                Ok(())
-            },
-        )?;
-        let mut hashes: Vec<Vec<String>> =
-            sources.iter().map(|source| vec![String::new(); source.files().len()]).collect();
-        for (at, file, hash) in found.into_iter().flatten() {
-            hashes[at][file] = hash;
+        let mut pieces = Vec::new();
+        for (at, source) in sources.iter().enumerate() {
+            for file in 0..source.files().len() {
+                pieces.extend((0..source.pieces_to_hash(file)?).map(|piece| (at, file, piece)));
+            }
+        }
+        let threads = self.engine.limits().threads;
+        let found = fold("hash files", threads, pieces.len(), |found: &mut Vec<_>, which| {
+            let (at, file, piece) = pieces[which];
+            found.push((pieces[which], sources[at].hash_piece(file, piece)?));
+            Ok(())
+        })?;
+        let mut found: Vec<((usize, usize, usize), PieceHash)> = found.into_iter().flatten().collect();
+        found.sort_unstable();
+        let mut hashes = vec![Vec::new(); sources.len()];
+        for pieces in found.chunk_by(|(one, _), (other, _)| (one.0, one.1) == (other.0, other.1)) {
+            let of_file: Vec<_> = pieces.iter().map(|(_, hash)| *hash).collect();
+            hashes[pieces[0].0.0].push(whole_hash(&of_file));
         }
         Ok(hashes)
     }

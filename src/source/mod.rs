@@ -17,6 +17,7 @@ mod columns;
 mod csv;
 mod files;
 mod formula;
+mod hash;
 mod input;
 mod ipc;
 mod json;
@@ -37,6 +38,7 @@ use self::columns::Found;
 use self::csv::Dialect;
 use self::files::Compression;
 pub(crate) use self::formula::guarded;
+pub use self::hash::{PieceHash, whole_hash};
 pub use self::write::CsvWriter;
 use crate::error::{Error, Result};
 use crate::spec::{Format, Secrets, SourceSpec};
@@ -138,19 +140,6 @@ impl Source {
         let masked =
             self.files.iter().map(|file| SourceFile { name: secrets.mask(&file.name).into_owned(), ..file.clone() });
         self.files = masked.collect();
-    }
-
-    /// The BLAKE3 hash of a file's bytes as they are on disk, as 64 hexadecimal digits.
-    ///
-    /// # Errors
-    ///
-    /// [`Input`](crate::error::Kind::Input) if the file cannot be read.
-    pub fn hash(&self, file: usize) -> Result<String> {
-        let file = self.files.get(file).ok_or_else(|| Error::internal(format!("there is no source file {file}")))?;
-        let _hash = tracing::info_span!("hash", of = file.name, bytes = file.bytes).entered();
-        let mut hasher = blake3::Hasher::new();
-        hasher.update_reader(file.open()?).map_err(|error| file.unreadable(error))?;
-        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// The rows in the order of files and lines, at most `rows` at a time, fewer where rows are large. A batch never spans two
@@ -265,7 +254,6 @@ mod tests {
     use arrow::array::{Array, AsArray};
 
     use super::*;
-    use crate::error::Kind;
     use crate::spec::CsvSpec;
 
     /// All that a source gave: its rows with file and line, and its malformed rows.
@@ -333,14 +321,6 @@ mod tests {
         let batches: Vec<Batch> = source.batches(1000).collect::<Result<_>>().unwrap();
         assert!(batches.iter().all(|batch| batch.lines.len() <= 16));
         assert!(batches.iter().flat_map(|batch| batch.lines.clone()).eq(2..=41));
-    }
-
-    #[test]
-    fn the_hash_is_that_of_the_bytes_on_disk() {
-        let folder = folder(&[("a.csv", b"a\r\n1\r\n")]);
-        let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
-        assert_eq!(source.hash(0).unwrap(), blake3::hash(b"a\r\n1\r\n").to_hex().to_string());
-        assert_eq!(source.hash(1).unwrap_err().kind(), Kind::Internal);
     }
 
     #[test]

@@ -1,0 +1,289 @@
+//! The parts of a report as its page shows them: tables, checks, places in files, steps.
+
+use super::super::escape::line;
+use super::super::picture::{Band, bars};
+use super::super::text::{number, running, size, some};
+use super::super::{CheckReport, Report, TableReport, Verdict};
+use super::Links;
+use super::words::{duration, percent, sentence};
+use crate::check::Spread;
+use crate::spec::Severity;
+
+/// Strips of all tables together; of one table; and of one check.
+const ALL_STRIPS: usize = 240;
+const STRIPS: usize = 12;
+const STRIPS_OF_CHECK: usize = 4;
+pub(super) struct Tile {
+    pub(super) class: &'static str,
+    pub(super) figure: String,
+    pub(super) label: String,
+}
+
+pub(super) struct TableView<'a> {
+    pub(super) name: &'a str,
+    pub(super) keys: String,
+    pub(super) from: &'a str,
+    pub(super) to: &'a str,
+    pub(super) read: String,
+    pub(super) rejected: String,
+    pub(super) share: String,
+    pub(super) skipped: String,
+    pub(super) last: String,
+    pub(super) has_rejected: bool,
+    pub(super) has_skipped: bool,
+    pub(super) class: &'static str,
+    pub(super) adds_up: bool,
+    pub(super) band: Option<Band>,
+    pub(super) strips: Vec<Strip<'a>>,
+    pub(super) more_strips: usize,
+    pub(super) rejects: Vec<FileLink<'a>>,
+    pub(super) before: String,
+    pub(super) mapped: String,
+    pub(super) now: String,
+}
+
+pub(super) struct FileLink<'a> {
+    pub(super) name: &'a str,
+    pub(super) link: Option<String>,
+}
+
+pub(super) struct Strip<'a> {
+    pub(super) file: &'a str,
+    pub(super) told: String,
+    pub(super) svg: String,
+}
+
+pub(super) struct CheckView<'a> {
+    pub(super) name: &'a str,
+    pub(super) table: &'a str,
+    pub(super) violations: u64,
+    pub(super) rows: String,
+    pub(super) share: String,
+    pub(super) bar: String,
+    pub(super) fill: &'static str,
+    pub(super) effect: &'static str,
+    pub(super) reason: String,
+    pub(super) origin: String,
+    pub(super) columns: String,
+    pub(super) strips: Vec<Strip<'a>>,
+    pub(super) more_strips: bool,
+    pub(super) values: Vec<ValueView>,
+    pub(super) counted: String,
+    pub(super) examples: Vec<ExampleView<'a>>,
+    pub(super) rejects: Vec<FileLink<'a>>,
+}
+
+pub(super) struct ExampleView<'a> {
+    pub(super) file: &'a str,
+    pub(super) line: u64,
+    pub(super) value: Option<&'a str>,
+    pub(super) reason: &'a str,
+}
+
+pub(super) struct ValueView {
+    pub(super) value: String,
+    pub(super) rows: String,
+    pub(super) bar: String,
+}
+
+pub(super) struct StepView {
+    pub(super) doing: &'static str,
+    pub(super) from: String,
+    pub(super) width: String,
+    pub(super) rows: String,
+    pub(super) bytes: String,
+    pub(super) seconds: String,
+}
+
+pub(super) struct FileView<'a> {
+    pub(super) table: &'a str,
+    pub(super) name: &'a str,
+    pub(super) records: String,
+    pub(super) bytes: String,
+    pub(super) hash: &'a str,
+}
+pub(super) fn tiles(report: &Report, failing: usize, all: usize) -> Vec<Tile> {
+    let sum = |count: fn(&TableReport) -> u64| report.tables.iter().map(count).sum::<u64>();
+    let (read, rejected, skipped) = (sum(|table| table.read), sum(|table| table.rejected), sum(|table| table.skipped));
+    let last = if running(report) { sum(|table| table.inserted) } else { sum(|table| table.accepted) };
+    let seconds: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
+    let tile = |class, figure, label: &str| Tile { class, figure, label: label.to_owned() };
+    let class = |count: u64, class| if count > 0 { class } else { "" };
+    vec![
+        tile("", number(read), "rows read"),
+        tile(class(rejected, "bad"), number(rejected), &format!("rejected, {}", percent(rejected, read))),
+        tile(class(skipped, "warn"), number(skipped), "skipped as declared"),
+        tile(
+            if report.verdict == Verdict::Failed { "" } else { class(last, "good") },
+            number(last),
+            if running(report) { "inserted" } else { "accepted" },
+        ),
+        tile("", format!("{} of {}", number(failing as u64), number(all as u64)), "checks with violations"),
+        tile("", duration(seconds), "in all"),
+    ]
+}
+pub(super) fn table_view<'a>(report: &'a Report, at: usize, table: &'a TableReport, links: &Links) -> TableView<'a> {
+    let last = if running(report) { table.inserted } else { table.accepted };
+    let keys = table.keys.as_ref();
+    let (from, to) = keys.map_or(("", ""), |(from, to)| (from.as_str(), to.as_str()));
+    let mut spreads: Vec<&Spread> = table.places.iter().collect();
+    spreads.sort_by_key(|spread| std::cmp::Reverse(spread.rows));
+    let strips = (ALL_STRIPS / report.tables.len()).clamp(1, STRIPS);
+    let more_strips = spreads.len().saturating_sub(strips);
+    spreads.truncate(strips);
+    spreads.sort_by_key(|spread| spread.file);
+    let mappings = report.key_map.as_ref().and_then(|key_map| key_map.tables.get(at));
+    let mapped = |count: Option<u64>| count.map_or_else(String::new, number);
+    TableView {
+        name: &table.name,
+        keys: keys.map_or_else(String::new, |(from, to)| format!("{from} – {to}")),
+        from,
+        to,
+        read: number(table.read),
+        rejected: number(table.rejected),
+        share: percent(table.rejected, table.read),
+        skipped: number(table.skipped),
+        last: number(last),
+        has_rejected: table.rejected > 0,
+        has_skipped: table.skipped > 0,
+        class: if last > 0 && report.verdict != Verdict::Failed { "good" } else { "" },
+        adds_up: table.read == table.rejected + table.skipped + last,
+        band: Band::of(table.read, table.rejected, table.skipped, report.verdict == Verdict::Failed),
+        strips: spreads.into_iter().map(|spread| strip(table, spread, "")).collect(),
+        more_strips,
+        rejects: rejects(table, links),
+        before: mapped(mappings.map(|mappings| mappings.before)),
+        mapped: mapped(mappings.map(|mappings| mappings.appended)),
+        now: mapped(mappings.map(|mappings| mappings.now)),
+    }
+}
+
+fn rejects<'a>(table: &'a TableReport, links: &Links) -> Vec<FileLink<'a>> {
+    let link = |name: &str| links.rejects.as_ref().map(|folder| format!("{folder}{}", url_segment(name)));
+    table.rejects.iter().map(|name| FileLink { name, link: link(name) }).collect()
+}
+
+/// A file's name as a part of a URL.
+pub fn url_segment(name: &str) -> String {
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    name.bytes().map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+fn strip<'a>(table: &'a TableReport, spread: &Spread, class: &str) -> Strip<'a> {
+    let file = table.files.get(spread.file as usize);
+    let told = match (spread.rows, file.map_or(0, |file| file.records)) {
+        (1, _) => format!("line {}", number(spread.first)),
+        (rows, records) if records > 0 && class.is_empty() => {
+            format!(
+                "{} of {}, lines {} to {}",
+                number(rows),
+                number(records),
+                number(spread.first),
+                number(spread.last)
+            )
+        }
+        (rows, _) => format!("{}, lines {} to {}", number(rows), number(spread.first), number(spread.last)),
+    };
+    Strip { file: file.map_or("", |file| &file.name), told, svg: bars(&spread.parts, class) }
+}
+
+/// The checks that rows fail, and how many are not shown.
+pub(super) fn checks<'a>(report: &'a Report, links: &Links, most: usize) -> (Vec<CheckView<'a>>, usize) {
+    let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
+    for table in &report.tables {
+        failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
+    }
+    let longest = failing.iter().map(|(_, check)| check.violations).max().unwrap_or(1);
+    failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
+    let unshown = failing.len().saturating_sub(most);
+    failing.truncate(most);
+    (failing.into_iter().map(|(table, check)| check_view(report, table, check, longest, links)).collect(), unshown)
+}
+
+fn check_view<'a>(
+    report: &Report,
+    table: &'a TableReport,
+    check: &'a CheckReport,
+    longest: u64,
+    links: &Links,
+) -> CheckView<'a> {
+    let rejects_rows = check.severity == Severity::Error;
+    let evidence = check.evidence.as_ref();
+    let files = evidence.map(|evidence| evidence.files.as_slice()).unwrap_or_default();
+    let values = evidence.map(|evidence| evidence.values.as_slice()).unwrap_or_default();
+    let counted = evidence.map_or(0, |evidence| evidence.counted);
+    let top = values.first().map_or(1, |value| value.rows);
+    let examples = evidence.map(|evidence| evidence.examples.as_slice()).unwrap_or_default();
+    let class = if rejects_rows { "small-strip" } else { "small-strip warned" };
+    CheckView {
+        name: &check.name,
+        table: &table.name,
+        violations: check.violations,
+        rows: number(check.violations),
+        share: percent(check.violations, table.read),
+        bar: format!("{:.1}", (check.violations as f64 * 100.0 / longest as f64).max(1.0)),
+        fill: if rejects_rows { "red" } else { "amber" },
+        effect: if rejects_rows { "rejected" } else { "warned" },
+        reason: sentence(if check.reason.is_empty() { &check.name } else { &check.reason }),
+        origin: match check.line {
+            Some(line) => format!(
+                "Said by {}, line {line}",
+                if report.file.is_empty() { "the pipeline file" } else { &report.file }
+            ),
+            None => match check.origin.strip_prefix("production: ") {
+                Some(constraint) => format!("From production's catalog: {constraint}"),
+                None => "It holds for every run".to_owned(),
+            },
+        },
+        columns: check.columns.join(", "),
+        strips: files.iter().take(STRIPS_OF_CHECK).map(|spread| strip(table, spread, class)).collect(),
+        more_strips: files.iter().take(STRIPS_OF_CHECK).map(|spread| spread.rows).sum::<u64>() < check.violations,
+        values: values
+            .iter()
+            .map(|value| ValueView {
+                value: line(&value.value),
+                rows: number(value.rows),
+                bar: format!("{:.1}", (value.rows as f64 * 100.0 / top as f64).max(1.0)),
+            })
+            .collect(),
+        counted: if counted < check.violations { format!("of {} of the rows", number(counted)) } else { String::new() },
+        examples: examples
+            .iter()
+            .map(|example| ExampleView {
+                file: &example.file,
+                line: example.line,
+                value: example.value.as_deref(),
+                reason: &example.reason,
+            })
+            .collect(),
+        rejects: rejects(table, links),
+    }
+}
+pub(super) fn steps(report: &Report) -> Vec<StepView> {
+    let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum::<f64>().max(1e-9);
+    let mut from = 0.0;
+    let mut views = Vec::new();
+    for timing in &report.steps {
+        let (start, width) = (from * 100.0 / total, timing.seconds * 100.0 / total);
+        from += timing.seconds;
+        let width = width.max(0.4);
+        views.push(StepView {
+            doing: timing.step.doing(),
+            from: format!("{:.2}", start.min(100.0 - width).max(0.0)),
+            width: format!("{width:.2}"),
+            rows: some(timing.rows, |rows| format!("{} rows", number(rows))),
+            bytes: some(timing.bytes, size),
+            seconds: duration(timing.seconds),
+        });
+    }
+    views
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_any_name_is_one_segment_of_a_url() {
+        assert_eq!(url_segment("a%2Fb ä\".csv"), "a%252Fb%20%C3%A4%22.csv");
+    }
+}

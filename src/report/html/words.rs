@@ -1,0 +1,162 @@
+//! What a report says in words.
+
+use super::super::text::number;
+use super::super::{Command, Report, Verdict};
+use crate::journal::{Phase, State, Step};
+
+/// A text as HTML, with what stands between backticks as code. What stands there is escaped as everything is.
+pub(super) fn marked(text: &str) -> String {
+    let mut html = String::with_capacity(text.len() + 16);
+    let parts: Vec<&str> = text.split('`').collect();
+    let pairs = parts.len().is_multiple_of(2).then(|| parts.len() - 1);
+    for (at, part) in parts.iter().enumerate() {
+        let alone = pairs == Some(at);
+        html.push_str(match at % 2 {
+            _ if alone => "`",
+            0 if at > 0 => "</code>",
+            1 => "<code>",
+            _ => "",
+        });
+        for char in part.chars() {
+            match char {
+                '&' => html.push_str("&#38;"),
+                '<' => html.push_str("&#60;"),
+                '>' => html.push_str("&#62;"),
+                '"' => html.push_str("&#34;"),
+                '\'' => html.push_str("&#39;"),
+                char => html.push(char),
+            }
+        }
+    }
+    html
+}
+
+/// A text that begins with a capital letter.
+pub(super) fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+pub(super) fn command(command: Command) -> &'static str {
+    match command {
+        Command::Validate => "validation",
+        Command::Plan => "plan",
+        Command::Run => "run",
+        Command::Resume => "resumed run",
+        Command::Mock => "mock run",
+        Command::Import => "key map import",
+        Command::Restore => "key map restore",
+    }
+}
+
+/// How it ended, in a colour and two words.
+pub(super) fn sign(report: &Report, state: Option<&State>) -> (&'static str, &'static str) {
+    match (report.verdict, state) {
+        (_, Some(state)) if state.phase == Phase::RolledBack => ("warn", "rolled back"),
+        (_, Some(state)) if state.phase == Phase::Abandoned => ("warn", "given up"),
+        (_, Some(state)) if state.failed.is_some() => ("bad", "failed"),
+        (_, Some(state)) if state.is_unfinished() => ("warn", "cut off"),
+        (Verdict::Loaded, _) => ("good", "loaded"),
+        (Verdict::Failed, _) => ("bad", "failed"),
+        (Verdict::Passed, _) => ("good", "passed"),
+        (Verdict::Empty, _) => ("warn", "nothing to load"),
+    }
+}
+pub(super) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 || part == 0 {
+        return "0%".to_owned();
+    }
+    let percent = part as f64 * 100.0 / whole as f64;
+    match percent {
+        _ if part == whole => "100%".to_owned(),
+        percent if percent < 0.01 => "less than 0.01%".to_owned(),
+        percent if percent < 1.0 => format!("{percent:.2}%"),
+        percent => format!("{:.1}%", percent.min(99.9)),
+    }
+}
+
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 100.0 => format!("{seconds:.2} s"),
+        seconds => format!("{} min {:02} s", seconds as u64 / 60, seconds as u64 % 60),
+    }
+}
+/// What is proven, and what is not.
+pub(super) fn proofs(report: &Report, state: Option<&State>) -> Vec<&'static str> {
+    let mut proofs =
+        vec!["Every row that was read is rejected, skipped as declared, or the next column's; no row is two of them."];
+    let verified = state.is_some_and(|state| state.phase == Phase::Verified)
+        || report.steps.iter().any(|timing| timing.step == Step::Verify);
+    match (report.command, report.verdict) {
+        (Command::Import | Command::Restore, _) => proofs.clear(),
+        (Command::Mock, Verdict::Passed) => {
+            proofs.push("All rows were inserted, held against what was meant, and taken back: nothing of them is in production.");
+        }
+        (_, Verdict::Loaded) => {
+            proofs.push("Before the commit, production's own number of rows, and for each column its values, sums and extremes, were held against what was meant.");
+            proofs.push(if verified {
+                "After the commit every row was read back from production and is what was meant."
+            } else {
+                "The rows were not read back yet: `pipeline resume` does it."
+            });
+        }
+        _ => proofs.push("Nothing is loaded, and nothing was written to production."),
+    }
+    proofs
+}
+
+pub(super) fn backup(report: &Report) -> String {
+    let Some(key_map) = report.key_map.as_ref().filter(|_| report.verdict == Verdict::Loaded) else {
+        return String::new();
+    };
+    let rows = |segments: &[crate::target::Segment]| number(segments.iter().map(|segment| segment.rows).sum());
+    let own = match key_map.own.as_slice() {
+        [] => String::new(),
+        own => format!("After the commit {} mappings of this run followed.", rows(own)),
+    };
+    match &key_map.store {
+        None => "The key map was not backed up: the pipeline file has no `safeguards.backup`.".to_owned(),
+        Some(store) if key_map.there == 0 && key_map.backed_up.is_empty() => {
+            format!("Before anything was written, the backup in {store} was asked for: there was no mapping yet. {own}")
+        }
+        Some(store) => format!(
+            "Before anything was written, the key map was backed up in {store}: {} segments were there, {} with {} mappings went there. {own}",
+            number(key_map.there),
+            number(key_map.backed_up.len() as u64),
+            rows(&key_map.backed_up),
+        ),
+    }
+}
+pub(super) fn notes(report: &Report) -> Vec<String> {
+    let mut notes = report.notes.clone();
+    for table in &report.tables {
+        if !table.left_to_production.is_empty() {
+            notes.push(format!(
+                "{}: left to production's own constraints: {}",
+                table.name,
+                table.left_to_production.join("; ")
+            ));
+        }
+        if !table.triggers.is_empty() {
+            notes.push(format!("{}: these triggers fire for every row: {}", table.name, table.triggers.join(", ")));
+        }
+    }
+    notes
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_never_rounded_to_none_or_all() {
+        let shares = [(0, 0), (0, 9), (9, 9), (1, 1_000_000), (1, 1_000), (1, 3), (99_999, 100_000)];
+        let told = ["0%", "0%", "100%", "less than 0.01%", "0.10%", "33.3%", "99.9%"];
+        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), told);
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code_and_nothing_else_is_markup() {
+        assert_eq!(marked("`a<b>`: \"c\" & `d`"), "<code>a&#60;b&#62;</code>: &#34;c&#34; &#38; <code>d</code>");
+        assert_eq!([marked("`a` b ` c"), marked("`"), marked("")], ["<code>a</code> b ` c", "`", ""]);
+    }
+}

@@ -1,0 +1,116 @@
+//! A file's hash out of those of its pieces, so that several threads hash one file: BLAKE3 is a tree, and a piece is a branch of it.
+
+use std::io::{Read, Seek, SeekFrom};
+
+use blake3::Hasher;
+use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
+
+use super::{Source, SourceFile};
+use crate::error::{Error, Result};
+
+/// Bytes of a piece: a power of two, so that each is a branch.
+const PIECE: u64 = 1 << 20;
+
+/// The hash of a piece of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PieceHash(ChainingValue);
+
+impl Source {
+    /// In how many pieces a file is hashed.
+    ///
+    /// # Errors
+    ///
+    /// [`Internal`](crate::error::Kind::Internal) if there is no such file.
+    pub fn pieces_to_hash(&self, file: usize) -> Result<usize> {
+        Ok(self.to_hash(file)?.bytes.div_ceil(PIECE).max(1) as usize)
+    }
+
+    /// The hash of one of a file's pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`Input`](crate::error::Kind::Input) if the file cannot be read, or is not as large any more as it was.
+    pub fn hash_piece(&self, file: usize, piece: usize) -> Result<PieceHash> {
+        let file = self.to_hash(file)?;
+        let first = piece as u64 * PIECE;
+        let bytes = PIECE.min(file.bytes.saturating_sub(first));
+        let _hash = tracing::info_span!("hash", of = file.name, bytes).entered();
+        let mut hasher = Hasher::new();
+        hasher.set_input_offset(first);
+        let mut opened = file.open()?;
+        opened.seek(SeekFrom::Start(first)).map_err(|error| file.unreadable(error))?;
+        hasher.update_reader(opened.take(bytes)).map_err(|error| file.unreadable(error))?;
+        if hasher.count() != bytes {
+            return Err(file.changed("it became shorter"));
+        }
+        Ok(PieceHash(match file.bytes {
+            ..=PIECE => hasher.finalize().into(),
+            _ => hasher.finalize_non_root(),
+        }))
+    }
+
+    fn to_hash(&self, file: usize) -> Result<&SourceFile> {
+        self.files.get(file).ok_or_else(|| Error::internal(format!("there is no source file {file}")))
+    }
+}
+
+/// The BLAKE3 hash of a file's bytes as they are on disk, as 64 hexadecimal digits, out of those of all its pieces.
+pub fn whole_hash(pieces: &[PieceHash]) -> String {
+    let whole = match pieces {
+        [PieceHash(whole)] => blake3::Hash::from_bytes(*whole),
+        _ => {
+            let (left, right) = halves(pieces);
+            merge_subtrees_root(&branch(left), &branch(right), Mode::Hash)
+        }
+    };
+    whole.to_hex().to_string()
+}
+
+fn branch(pieces: &[PieceHash]) -> ChainingValue {
+    if let [PieceHash(one)] = pieces {
+        return *one;
+    }
+    let (left, right) = halves(pieces);
+    merge_subtrees_non_root(&branch(left), &branch(right), Mode::Hash)
+}
+
+/// The left side of a branch is the largest power of two that leaves something for the right one.
+fn halves(pieces: &[PieceHash]) -> (&[PieceHash], &[PieceHash]) {
+    pieces.split_at(pieces.len().next_power_of_two() / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{folder, source};
+    use super::*;
+    use crate::error::Kind;
+    use crate::spec::CsvSpec;
+
+    fn hashed(source: &Source) -> String {
+        let pieces = source.pieces_to_hash(0).unwrap();
+        let pieces: Vec<_> = (0..pieces).map(|piece| source.hash_piece(0, piece).unwrap()).collect();
+        whole_hash(&pieces)
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_bytes_on_disk() {
+        let piece = PIECE as usize;
+        for bytes in [6, piece - 1, piece, piece + 1, 2 * piece, 3 * piece, 4 * piece + 7, 5 * piece, 7 * piece - 1025]
+        {
+            let text: Vec<u8> =
+                b"a\r\n".iter().copied().chain((3..bytes as u64).map(|at| b'0' + (at * at % 251 % 10) as u8)).collect();
+            let folder = folder(&[("a.csv", &text)]);
+            let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
+            assert_eq!(hashed(&source), blake3::hash(&text).to_hex().to_string(), "{bytes}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_or_became_another_has_no_hash() {
+        let folder = folder(&[("a.csv", b"a\n1\n")]);
+        let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
+        assert_eq!(source.hash_piece(1, 0).unwrap_err().kind(), Kind::Internal);
+        std::fs::write(folder.path().join("a.csv"), "a\n1\n2\n").unwrap();
+        assert_eq!(source.hash_piece(0, 0).unwrap_err().kind(), Kind::Input);
+    }
+}
