@@ -10,7 +10,7 @@ use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
 use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
-use crate::source::{PieceHash, whole_hash};
+use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{self, Access, Address, Catalog, LoadedFile, Nowhere, Preflight, Refusal, Stopped, Target};
 
@@ -228,14 +228,13 @@ impl Session {
             found.push((pieces[which], sources[at].hash_piece(file, piece)?));
             Ok(())
         })?;
-        let mut found: Vec<((usize, usize, usize), PieceHash)> = found.into_iter().flatten().collect();
-        found.sort_unstable();
-        let mut hashes = vec![Vec::new(); sources.len()];
-        for pieces in found.chunk_by(|(one, _), (other, _)| (one.0, one.1) == (other.0, other.1)) {
-            let of_file: Vec<_> = pieces.iter().map(|(_, hash)| *hash).collect();
-            hashes[pieces[0].0.0].push(whole_hash(&of_file));
-        }
-        Ok(hashes)
+        let found: BTreeMap<_, _> = found.into_iter().flatten().collect();
+        let whole = |at: usize, file: usize| {
+            let pieces: Vec<_> = found.range((at, file, 0)..(at, file + 1, 0)).map(|(_, hash)| *hash).collect();
+            whole_hash(&pieces)
+        };
+        let of_table = |(at, source): (usize, &Source)| (0..source.files().len()).map(|file| whole(at, file)).collect();
+        Ok(sources.iter().enumerate().map(of_table).collect())
     }
 
     /// The folder of a run's rejects, journal and reports.

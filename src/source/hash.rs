@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const PIECE: u64 = 1 << 20;
 
 /// The hash of a piece of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 pub struct PieceHash(ChainingValue);
 
 impl Source {
@@ -57,6 +57,7 @@ impl Source {
 /// The BLAKE3 hash of a file's bytes as they are on disk, as 64 hexadecimal digits, out of those of all its pieces.
 pub fn whole_hash(pieces: &[PieceHash]) -> String {
     let whole = match pieces {
+        [] => blake3::hash(&[]),
         [PieceHash(whole)] => blake3::Hash::from_bytes(*whole),
         _ => {
             let (left, right) = halves(pieces);

@@ -76,11 +76,9 @@ impl PgLoad {
     ) -> Result<Self> {
         let main = claimed.lock().ok().and_then(|mut claimed| claimed.take());
         let main = main.ok_or_else(|| Error::internal("a load without the lock"))?;
-        let beside_it = if intent == Intent::Keep { usize::from(spec.connections.max(1)) + 1 } else { 0 };
-        // All at once: one takes as long as to insert a thousand rows.
-        let begun = (0..beside_it).map(|_| begin_session(&connector, "cannot begin to write"));
-        let mut others: Vec<_> = try_join_all(begun).await?.into_iter().map(Arc::new).collect();
-        let beside = others.pop();
+        let wanted = if intent == Intent::Keep { spec.connections.max(1) } else { 0 };
+        let begun = (0..wanted).map(|_| begin_session(&connector, "cannot begin to write"));
+        let others = try_join_all(begun).await?.into_iter().map(Arc::new).collect();
         let run = run.to_owned();
         Ok(Self {
             connector,
@@ -91,7 +89,7 @@ impl PgLoad {
             main,
             others,
             claimed,
-            beside,
+            beside: None,
             open: false,
             all: Vec::new(),
             keys: BTreeMap::new(),
@@ -288,11 +286,8 @@ impl Load for PgLoad {
         }
         let compared =
             !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
-        if let Some(beside) = &self.beside {
-            let begun = beside.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await;
-            begun.map_err(self.fault("cannot append to the key map"))?;
-        }
-        let (rows, mappings) = match self.insert_and_append(destinations, delta, compared).await {
+        let beside = self.begin_beside().await?;
+        let (rows, mappings) = match self.insert_and_append(beside.as_deref(), destinations, delta, compared).await {
             Ok(all) => all,
             Err(Cut::Stopped(stopped)) => return Err(stopped),
             // Nothing else is on its way on the main connection any more.

@@ -1,7 +1,10 @@
 //! The insertion itself: rows into production, out of staging or straight, and beside them their mappings.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 
+use super::super::begin_session;
 use super::super::connect::Session;
 use super::super::copy::{Destined, Refused, Wire};
 use super::super::names::Names;
@@ -32,9 +35,22 @@ struct Referred<'a> {
 }
 
 impl PgLoad {
+    /// Begins the transaction that appends to the key map, on a connection of its own; None where nothing is to stay.
+    pub(super) async fn begin_beside(&mut self) -> Result<Option<Arc<Session>>> {
+        if self.takes_back() {
+            return Ok(None);
+        }
+        let doing = "cannot append to the key map";
+        let session = Arc::new(begin_session(&self.connector, doing).await?);
+        session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
+        self.beside = Some(session.clone());
+        Ok(Some(session))
+    }
+
     /// Inserts all rows and appends their mappings, on two connections where there is one beside the main one.
     pub(super) async fn insert_and_append<'a>(
         &self,
+        beside: Option<&Session>,
         destinations: &'a [Destination],
         delta: &dyn Delta,
         compared: bool,
@@ -48,7 +64,7 @@ impl PgLoad {
             self.hold_all(&referred, delta).await?;
             Ok(rows)
         };
-        match &self.beside {
+        match beside {
             None => Ok((inserting.await?, self.append_all(&self.main, destinations, delta).await?)),
             Some(beside) => futures::try_join!(inserting, self.append_all(beside, destinations, delta)),
         }
