@@ -89,6 +89,12 @@ def split(rows):
     return {"customer": max(1, rows // 5), "sale": rows - max(1, rows // 5)}
 
 
+def referred(count, number="n"):
+    """SQL that both databases have: which of `count` rows the row `number` refers to. They come in no order, as in an extract whose parents
+    have their rows at all times (Fibonacci hashing); a server that looks at each of them finds no page again that it has just had."""
+    return f"(CAST({number} AS bigint) * 2654435761 % 4294967296 * {count} / 4294967296)"
+
+
 def arguments(text, rounds=3):
     """A parser with the options that all benches have."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -37,7 +37,7 @@ INSERT INTO product SELECT n, 'product ' || n FROM generate_series(1, 20000) n;
 ROWS = {
     "customer": """SELECT {key}'C' || lpad(n::text, 12, '0') AS customer_no, 'Customer number ' || n AS name,
         (n % 1000 + 1)::integer AS region_id, date '2000-01-01' + (n % 9000)::integer AS since FROM generate_series({first}, {last}) n""",
-    "sale": """SELECT {key}{parent} AS {parent_name}, (n * 7 % 20000 + 1)::integer AS product_id, (n % 1000 + 1)::integer AS region_id,
+    "sale": """SELECT {key}{parent} AS {parent_name}, ({product} + 1)::integer AS product_id, (n % 1000 + 1)::integer AS region_id,
         (n % 90 + 1)::integer AS quantity, (n % 1000000 / 100.0)::numeric(12,2) AS amount, date '2010-01-01' + (n % 5000)::integer AS sold_on,
         CASE WHEN n % 3 = 0 THEN 'note of sale ' || n END AS note FROM generate_series({first}, {last}) n""",
 }
@@ -138,7 +138,7 @@ COMMIT;
 
 def rows(table, first, last, keyed, parent):
     key = f"n::bigint AS {table}_id, " if keyed else f"'{table[0].upper()}' || n AS {table}_ref, "
-    return ROWS[table].format(key=key, first=first, last=last, parent=parent,
+    return ROWS[table].format(key=key, first=first, last=last, parent=parent, product=measure.referred(20000, "(n + 1)"),
                               parent_name="customer_id" if keyed else "customer_ref")
 
 
@@ -146,13 +146,13 @@ def make(server, options, new, old, folder):
     server.sql("postgres", "CREATE DATABASE production")
     server.sql("production", PRODUCTION)
     for table, count in old.items():
-        parent = f"(n % {old['customer']} + 1)::bigint"
+        parent = f"({measure.referred(old['customer'])} + 1)"
         # Every parent is there: no need to have the server look.
         server.sql("production", f"SET session_replication_role = replica; INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(table, 1, count, True, parent)};"
                                  f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), {count})")
     for table, count in new.items():
         first, last = old[table] + 1, old[table] + count
-        number = f"(n % {new['customer']} + {old['customer'] + 1})::bigint"
+        number = f"({measure.referred(new['customer'])} + {old['customer'] + 1})"
         server.sql("production", f"COPY ({rows(table, first, last, False, f'(chr(67) || {number})')}) TO '{folder}/{table}.csv' (FORMAT csv, HEADER)")
         server.sql("production", f"COPY ({rows(table, first, last, True, number)}) TO '{folder}/{table}.bin' (FORMAT binary)")
     for name in ["triggers", "set_based"]:

@@ -19,7 +19,7 @@ class Server:
         if self.as_user:
             shutil.chown(folder, "postgres")
         self.do("initdb", "-A", "trust", "-U", "postgres", "-D", f"{folder}/data")
-        options = (f"-p {self.port} -k {folder} -c listen_addresses=127.0.0.1 -c shared_buffers=1GB -c max_wal_size=16GB "
+        options = (f"-p {self.port} -k {folder} -c listen_addresses=127.0.0.1 -c shared_buffers=1GB -c max_wal_size=16GB -c min_wal_size=8GB "
                    "-c checkpoint_timeout=1h -c maintenance_work_mem=512MB -c autovacuum=off")
         self.do("pg_ctl", "-D", f"{folder}/data", "-l", f"{folder}/log", "-w", "-o", options, "start")
 

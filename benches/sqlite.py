@@ -42,7 +42,7 @@ SERIES = "WITH RECURSIVE s(n) AS (SELECT {first} UNION ALL SELECT n + 1 FROM s W
 ROWS = {
     "customer": """SELECT {key} AS {key_name}, printf('C%012d', n) AS customer_no, 'Customer number ' || n AS name,
         n % 1000 + 1 AS region_id, date('2000-01-01', (n % 9000) || ' days') AS since FROM s""",
-    "sale": """SELECT {key} AS {key_name}, {parent} AS {parent_name}, n * 7 % 20000 + 1 AS product_id, n % 1000 + 1 AS region_id,
+    "sale": """SELECT {key} AS {key_name}, {parent} AS {parent_name}, {product} + 1 AS product_id, n % 1000 + 1 AS region_id,
         n % 90 + 1 AS quantity, n % 1000000 / 100.0 AS amount, date('2010-01-01', (n % 5000) || ' days') AS sold_on,
         CASE WHEN n % 3 = 0 THEN 'note of sale ' || n END AS note FROM s""",
 }
@@ -123,14 +123,15 @@ COMMIT;
 def rows(table, first, last, keyed, parent):
     key, key_name = ("n", f"{table}_id") if keyed else (f"'{table[0].upper()}' || n", f"{table}_ref")
     parent_name = "customer_id" if keyed else "customer_ref"
-    return SERIES.format(first=first, last=last) + ROWS[table].format(key=key, key_name=key_name, parent=parent, parent_name=parent_name)
+    return SERIES.format(first=first, last=last) + ROWS[table].format(key=key, key_name=key_name, parent=parent, parent_name=parent_name,
+        product=measure.referred(20000, "(n + 1)"))
 
 
 def make(new, old, folder):
     """The production file, the ready rows and the delta's files; none of it is synced while it is made."""
     with sqlite3.connect(folder / "production.db", isolation_level=None) as production:
         production.executescript(SCRATCH.format("") + f"BEGIN; {PRODUCTION}")
-        parent = f"n % {old['customer']} + 1"
+        parent = f"{measure.referred(old['customer'])} + 1"
         for table, count in old.items():
             production.execute(f"INSERT INTO {table} {rows(table, 1, count, True, parent)}")
         production.execute("COMMIT")
@@ -138,7 +139,7 @@ def make(new, old, folder):
         ready.executescript(SCRATCH.format(""))
         for table, count in new.items():
             first, last = old[table] + 1, old[table] + count
-            number = f"(n % {new['customer']} + {old['customer'] + 1})"
+            number = f"({measure.referred(new['customer'])} + {old['customer'] + 1})"
             ready.execute(f"CREATE TABLE {table} AS {rows(table, first, last, True, number)}")
             found = ready.execute(rows(table, first, last, False, f"'C' || {number}"))
             with open(folder / f"{table}.csv", "w", newline="", buffering=1 << 20) as file:
