@@ -46,7 +46,8 @@ const SETTINGS: &str = "
 
 /// A statement whose client is gone ends soon, and its locks with it. Since PostgreSQL 14, and not on every system.
 const CHECK_CLIENT: &str = "
-    SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+    SELECT set_config('client_connection_check_interval', '10s', false)
+    WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
 
 /// How often it is tried whether two sessions meet in one server process.
 const POOLING_ROUNDS: usize = 5;
@@ -137,7 +138,9 @@ impl Connector {
             return Err(Error::unreachable(format!("{doing}: the server at {} is PostgreSQL {version}", self.places))
                 .hint(format!("PostgreSQL {OLDEST} and newer are supported")));
         }
-        let answers = session.simple_query(&self.settings).await.map_err(fault)?;
+        let settings = session.simple_query(&self.settings);
+        let (answers, _) = futures::join!(settings, session.simple_query(CHECK_CLIENT));
+        let answers = answers.map_err(fault)?;
         let state = answers.iter().rev().find_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => Some((row.get(0)?, row.get(1)?)),
             _ => None,
@@ -158,7 +161,6 @@ impl Connector {
                 .hint("name the primary in the target's URL"));
             }
         }
-        drop(session.simple_query(CHECK_CLIENT).await);
         Ok(session)
     }
 

@@ -32,7 +32,10 @@ use crate::target::{
     Batches, Block, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped,
     Total, totals_schema,
 };
-use insertion::Cut;
+use insertion::{Cut, Gone};
+
+/// What a load does that cannot reach the server.
+const BEGIN: &str = "cannot begin to write";
 
 /// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
 const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
@@ -50,7 +53,7 @@ pub(super) struct PgLoad {
     /// Where the session with the lock goes back to.
     claimed: Claimed,
     /// The one that appends to the key map while the main one inserts, inside its own transaction. None where nothing is to stay.
-    beside: Option<Arc<Session>>,
+    beside: Option<Session>,
     /// Whether the main connection is inside its transaction.
     open: bool,
     /// The tables that are inserted.
@@ -76,9 +79,10 @@ impl PgLoad {
     ) -> Result<Self> {
         let main = claimed.lock().ok().and_then(|mut claimed| claimed.take());
         let main = main.ok_or_else(|| Error::internal("a load without the lock"))?;
-        let wanted = if intent == Intent::Keep { spec.connections.max(1) } else { 0 };
-        let begun = (0..wanted).map(|_| begin_session(&connector, "cannot begin to write"));
-        let others = try_join_all(begun).await?.into_iter().map(Arc::new).collect();
+        let mut others = Vec::new();
+        if intent == Intent::Keep {
+            others.push(Arc::new(begin_session(&connector, BEGIN).await?));
+        }
         let run = run.to_owned();
         Ok(Self {
             connector,
@@ -113,6 +117,16 @@ impl PgLoad {
         if self.others.is_empty() { std::slice::from_ref(&self.main) } else { &self.others }
     }
 
+    /// Opens those that only staging needs, where it goes over several.
+    async fn open_others(&mut self) -> Result<()> {
+        if !self.takes_back() {
+            let missing = usize::from(self.spec.connections).saturating_sub(self.others.len());
+            let begun = try_join_all((0..missing).map(|_| begin_session(&self.connector, BEGIN))).await?;
+            self.others.extend(begun.into_iter().map(Arc::new));
+        }
+        Ok(())
+    }
+
     /// Whether everything happens inside the one transaction, and is taken back.
     fn takes_back(&self) -> bool {
         self.others.is_empty()
@@ -144,6 +158,18 @@ impl PgLoad {
                 .await
                 .map_err(self.fault("cannot begin to write"))?;
             self.open = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the staging tables anew.
+    async fn make_staging(&self, destinations: &[Destination]) -> Result<()> {
+        let fault = self.fault("cannot make the staging tables");
+        for destination in destinations {
+            privileges::refuse_taken(self.side(), &self.names, destination).await.map_err(&fault)??;
+            let sql = self.staged(destination).make(&self.run);
+            let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
+            self.side().batch_execute(&sql).await.map_err(&fault)?;
         }
         Ok(())
     }
@@ -226,17 +252,11 @@ impl Load for PgLoad {
         if self.takes_back() {
             self.open().await?;
         }
-        let fault = self.fault("cannot make the staging tables");
-        for destination in destinations {
-            privileges::refuse_taken(self.side(), &self.names, destination).await.map_err(&fault)??;
-            let sql = self.staged(destination).make(&self.run);
-            let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
-            self.side().batch_execute(&sql).await.map_err(&fault)?;
-        }
-        Ok(())
+        self.make_staging(destinations).await
     }
 
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
+        self.open_others().await?;
         let staged = self.staged(destination);
         let table = self.names.staging(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
@@ -279,20 +299,16 @@ impl Load for PgLoad {
 
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
         self.open().await?;
-        let straight: Vec<_> =
-            destinations.iter().filter(|destination| self.is_straight(destination)).cloned().collect();
-        if self.spec.foreign_keys == ForeignKeys::SetBased {
-            self.clean_staging(&straight).await?;
-        }
         let compared =
             !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
-        let beside = self.begin_beside().await?;
-        let (rows, mappings) = match self.insert_and_append(beside.as_deref(), destinations, delta, compared).await {
-            Ok(all) => all,
+        let Gone { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await {
+            Ok(gone) => gone,
             Err(Cut::Stopped(stopped)) => return Err(stopped),
             // Nothing else is on its way on the main connection any more.
+            Err(Cut::Rows(destination, error)) => return Err(self.of_rows(destination, &error, delta).await),
             Err(Cut::Mappings(destination, error)) => return Err(self.of_mappings(destination, &error, delta).await),
         };
+        self.beside = beside;
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let table = &destination.table.name;
             let ends = self.blocks.get(table).map(|block| (block.first, block.last)).unzip();

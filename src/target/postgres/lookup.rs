@@ -29,6 +29,8 @@ pub(super) struct Question {
     pub(super) join: String,
     /// What it gives.
     pub(super) given: Vec<Wire>,
+    /// Where it is looked.
+    place: String,
 }
 
 impl PostgresTarget {
@@ -78,6 +80,7 @@ impl PostgresTarget {
             given.push(column(name)?);
             wanted.extend(given.last().map(|column| column.read("p")));
         }
+        let whole = place.clone();
         let only = lookup.condition.as_ref().map_or(String::new(), |condition| format!(" WHERE {condition}"));
         // The condition is production's own, about its row alone.
         let place = if only.is_empty() { place } else { format!("(SELECT * FROM {place}{only})") };
@@ -86,6 +89,7 @@ impl PostgresTarget {
             asked,
             join: format!("SELECT {} FROM {ASKED} AS a JOIN {place} AS p ON {}", wanted.join(", "), on.join(" AND ")),
             given,
+            place: whole,
         }))
     }
 
@@ -117,7 +121,8 @@ impl PostgresTarget {
                     Destined { connector: &self.connector, table: ASKED, columns: &question.asked }
                         .send(session, keys)
                         .await?;
-                    session.batch_execute(&format!("{READY}; {BY_INDEX}")).await.map_err(fault)?;
+                    let rows = keys.iter().map(RecordBatch::num_rows).sum();
+                    session.batch_execute(&format!("{READY}; {}", question.by_index(rows))).await.map_err(fault)?;
                     self.answer(session, &question.join, &question.given).await
                 }
                 Err(error) if !self.unfinished && only_reads(&error) => {
@@ -125,7 +130,8 @@ impl PostgresTarget {
                     let mut answers = Vec::new();
                     for values in question.values(keys) {
                         // Each in a transaction of its own: whether an index answers is seen anew.
-                        session.batch_execute(&format!("BEGIN READ ONLY; {BY_INDEX}")).await.map_err(fault)?;
+                        let anew = format!("BEGIN READ ONLY; {}", question.by_index(0));
+                        session.batch_execute(&anew).await.map_err(fault)?;
                         let join = question.join.replacen(ASKED, &values, 1);
                         answers.extend(self.answer(session, &join, &question.given).await?);
                         session.batch_execute("COMMIT").await.map_err(fault)?;
@@ -226,10 +232,6 @@ fn parted(keys: &[RecordBatch], mut first: usize) -> (Vec<RecordBatch>, Vec<Reco
 /// Statistics for the join: the cost follows the keys.
 const READY: &str = "SET LOCAL default_statistics_target = 10; ANALYZE pg_temp.asked";
 
-/// Each key is looked up by an index of production.
-const BY_INDEX: &str =
-    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
-
 /// Where no index answers, the table is read whole once, and not once a key.
 const NO_INDEX: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
 
@@ -269,6 +271,15 @@ fn only_reads(error: &tokio_postgres::Error) -> bool {
 const KEYS_IN_TEXT: usize = 5000;
 
 impl Question {
+    /// Has each key looked up by an index of production, but in a table that has no more rows than there are keys: it may be read whole.
+    fn by_index(&self, keys: usize) -> String {
+        format!(
+            "SELECT set_config(method, 'off', true) FROM pg_class AS c, unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS method
+             WHERE c.oid = {}::regclass AND NOT (c.reltuples > 0 AND c.reltuples <= {keys})",
+            literal(&self.place)
+        )
+    }
+
     /// The keys as tables of literals, for a session that may make no table.
     fn values(&self, keys: &[RecordBatch]) -> Vec<String> {
         let names: Vec<_> = self.asked.iter().map(|column| ident(&column.name)).collect();

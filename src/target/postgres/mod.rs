@@ -66,7 +66,7 @@ use super::{
     Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
     Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
-use crate::engine::ident;
+use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{ConversionMode, LeastPrivilege, LoadSpec};
@@ -225,13 +225,13 @@ async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
 
 async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
     // By the catalog: who may not look into the schema is told so later, with what to do.
-    let sql = "SELECT EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                              WHERE n.nspname = 'delta' AND c.relname = 'version')
-                  AND EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(session_user, oid, 'MEMBER'))";
-    if client.query_one(sql, &[&LOADER]).await?.get(0) {
-        client.batch_execute(&format!("SET ROLE {LOADER}")).await?;
-    }
-    Ok(())
+    let sql = format!(
+        "SELECT set_config('role', {role}, false)
+         WHERE EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'delta' AND c.relname = 'version')
+           AND EXISTS (SELECT FROM pg_roles WHERE rolname = {role} AND pg_has_role(session_user, oid, 'MEMBER'))",
+        role = literal(LOADER)
+    );
+    client.batch_execute(&sql).await
 }
 
 /// Whether a setup of another database of the server was at the roles at the same moment: they belong to all.
@@ -262,12 +262,12 @@ async fn loaded_files(client: &Client, files: &[(String, String)]) -> Result<Vec
 
 /// Whether there is a control table that this user may read.
 async fn readable(client: &Client, table: &str) -> Result<bool, tokio_postgres::Error> {
-    let sql = "SELECT has_schema_privilege(n.oid, 'USAGE') FROM pg_namespace AS n WHERE n.nspname = 'delta'";
-    if !client.query_opt(sql, &[]).await?.is_some_and(|row| row.get(0)) {
-        return Ok(false);
-    }
-    let sql = "SELECT to_regclass($1) IS NOT NULL AND has_table_privilege(to_regclass($1), 'SELECT')";
-    Ok(client.query_one(sql, &[&table]).await?.get::<_, Option<bool>>(0) == Some(true))
+    // Whoever may not look into the schema may not ask for its tables either.
+    let sql =
+        "SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN has_table_privilege(to_regclass($1), 'SELECT') END
+               FROM pg_namespace AS n WHERE n.nspname = 'delta'";
+    let found = client.query_opt(sql, &[&table]).await?;
+    Ok(found.and_then(|row| row.get::<_, Option<bool>>(0)) == Some(true))
 }
 
 #[async_trait]
@@ -451,16 +451,25 @@ impl Target for PostgresTarget {
     }
 
     async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()> {
-        // Sessions of their own: rows may be read back at the same time.
         let doing = "cannot bring statistics up to date";
         let analyze = async |(name, rows): (String, i64)| {
             let _statistics = tracing::info_span!("statistics", of = name);
-            let session = begin_session(&self.connector, doing).await?;
+            // The session that questions are put to, where it is idle: rows may be read back at the same time.
+            let idle = self.session.try_lock().ok().filter(|session| !session.is_closed());
+            let own;
+            let session = match &idle {
+                Some(session) => session,
+                None => {
+                    own = begin_session(&self.connector, doing).await?;
+                    &own
+                }
+            };
             let analyzed = session.execute("SELECT delta.analyze($1, $2)", &[&name, &rows]).await;
             analyzed.map(|_| ()).map_err(self.fault(doing))
         };
         let names = destinations.iter().map(|destination| destination.table.name.clone());
-        let tables: Vec<_> = names.zip(inserted.iter().map(|rows| *rows as i64)).collect();
+        let mut tables: Vec<_> = names.zip(inserted.iter().map(|rows| *rows as i64)).collect();
+        tables.sort_by_key(|(_, rows)| std::cmp::Reverse(*rows));
         futures::stream::iter(tables).map(Ok).try_for_each_concurrent(usize::from(self.load.connections), analyze).await
     }
 }

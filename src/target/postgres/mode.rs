@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Row};
 
 use super::names::ROLLBACK;
 use super::readable;
+use crate::engine::literal;
 use crate::target::{Ended, Mode, Period, Switch};
 
 type Asked<T> = Result<T, tokio_postgres::Error>;
@@ -85,12 +86,13 @@ pub(super) async fn end_with(client: &Client, run: &str) -> Asked<()> {
 
 /// Becomes who may switch, where the login is a member and does not own the control schema.
 pub(super) async fn become_operator(client: &Client) -> Asked<()> {
-    let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND NOT pg_has_role(session_user, nspowner, 'MEMBER'))
-                  AND EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND pg_has_role(session_user, oid, 'MEMBER'))";
-    if client.query_one(sql, &[&ROLLBACK]).await?.get(0) {
-        client.batch_execute(&format!("SET ROLE {ROLLBACK}")).await?;
-    }
-    Ok(())
+    let sql = format!(
+        "SELECT set_config('role', {role}, false)
+         WHERE EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND NOT pg_has_role(session_user, nspowner, 'MEMBER'))
+           AND EXISTS (SELECT FROM pg_roles WHERE rolname = {role} AND pg_has_role(session_user, oid, 'MEMBER'))",
+        role = literal(ROLLBACK)
+    );
+    client.batch_execute(&sql).await
 }
 
 /// Whether it is the right to switch that is missing.

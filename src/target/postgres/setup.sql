@@ -226,6 +226,7 @@ DECLARE
     staged regclass;
     parent regclass;
     foreign_key record;
+    is_small boolean;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     staged := delta.staged(of_table);
@@ -250,14 +251,19 @@ BEGIN
         SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
             WHERE loaded.table_name = ANY (of_load)
                 AND format('%I.%I', loaded.schema_name, loaded.table_name)::regclass = foreign_key.confrelid;
-        -- One statement, so that what is found is what is held; counting has it all held. The keys are few where the rows are many, and
-        -- each is looked up by the index that a referenced key has.
+        -- A table that is no larger than what is staged may be read whole. In any other each key is looked up by the index that a referenced
+        -- key has, by LATERAL, which is never planned as anything else.
+        SELECT c.reltuples > 0 AND c.reltuples <= s.reltuples INTO is_small FROM pg_class AS c, pg_class AS s
+            WHERE c.oid = foreign_key.confrelid AND s.oid = staged;
+        PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
+        -- One statement, so that what is found is what is held; counting has it all held, and where none is lost there is nothing to look for.
         RETURN QUERY EXECUTE format(
             'WITH k AS MATERIALIZED (SELECT * FROM (SELECT DISTINCT %1$s FROM %2$s AS s WHERE %3$s) AS k%8$s),
-                 h AS MATERIALIZED (
-                     SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %4$s FROM %5$s AS p WHERE %6$s FOR KEY SHARE OF p) AS p),
+                 h AS MATERIALIZED (' || CASE WHEN is_small
+                     THEN 'SELECT %4$s FROM k JOIN %5$s AS p ON %6$s FOR KEY SHARE OF p'
+                     ELSE 'SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %4$s FROM %5$s AS p WHERE %6$s FOR KEY SHARE OF p) AS p' END || '),
                  lost AS MATERIALIZED (
-                     SELECT * FROM k WHERE (SELECT count(*) FROM h) >= 0 AND NOT EXISTS (SELECT FROM h WHERE %7$s))
+                     SELECT * FROM k WHERE (SELECT count(*) FROM h) < (SELECT count(*) FROM k) AND NOT EXISTS (SELECT FROM h WHERE %7$s))
              SELECT %9$L::text, %10$L::text, s._row FROM %2$s AS s JOIN lost AS k ON %11$s ORDER BY 3 LIMIT 1000',
             foreign_key.keys, staged, foreign_key.filled, foreign_key.held_keys, foreign_key.confrelid::regclass,
             format(foreign_key.same, 'p'), foreign_key.held,

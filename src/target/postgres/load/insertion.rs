@@ -1,7 +1,5 @@
 //! The insertion itself: rows into production, out of staging or straight, and beside them their mappings.
 
-use std::sync::Arc;
-
 use futures::StreamExt;
 
 use super::super::begin_session;
@@ -15,11 +13,20 @@ use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
 use crate::target::{Batches, Delta, Destination, Refusal, Stopped};
 
-/// Why an insertion does not go on. What the server says of mappings is asked about by whoever has stopped what else is on its way.
+/// Why an insertion does not go on. What the server says of rows or mappings is asked about by whoever has stopped what else is on its way.
 pub(super) enum Cut<'a> {
     Stopped(Stopped),
+    /// The rows of this table, copied straight.
+    Rows(&'a Destination, tokio_postgres::Error),
     /// The mappings of this table.
     Mappings(&'a Destination, tokio_postgres::Error),
+}
+
+/// By table, the rows and the mappings that went in; and the session whose transaction has the mappings, where it is not the main one.
+pub(super) struct Gone {
+    pub(super) rows: Vec<u64>,
+    pub(super) mappings: Vec<u64>,
+    pub(super) beside: Option<Session>,
 }
 
 impl<S: Into<Stopped>> From<S> for Cut<'_> {
@@ -35,39 +42,51 @@ struct Referred<'a> {
 }
 
 impl PgLoad {
-    /// Begins the transaction that appends to the key map, on a connection of its own; None where nothing is to stay.
-    pub(super) async fn begin_beside(&mut self) -> Result<Option<Arc<Session>>> {
-        if self.takes_back() {
-            return Ok(None);
-        }
+    /// Begins the transaction that appends to the key map, on a connection of its own.
+    async fn begin_beside(&self) -> Result<Session> {
         let doing = "cannot append to the key map";
-        let session = Arc::new(begin_session(&self.connector, doing).await?);
+        let session = begin_session(&self.connector, doing).await?;
         session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
-        self.beside = Some(session.clone());
-        Ok(Some(session))
+        Ok(session)
     }
 
-    /// Inserts all rows and appends their mappings, on two connections where there is one beside the main one.
+    /// Inserts all rows and appends their mappings: on two connections, and where nothing is to stay on the main one.
     pub(super) async fn insert_and_append<'a>(
         &self,
-        beside: Option<&Session>,
         destinations: &'a [Destination],
         delta: &dyn Delta,
         compared: bool,
-    ) -> Result<(Vec<u64>, Vec<u64>), Cut<'a>> {
+    ) -> Result<Gone, Cut<'a>> {
         let inserting = async {
-            let (rows, referred) = self.insert_all(destinations, delta).await?;
+            let (inserted, made) = futures::join!(self.insert_all(destinations, delta), self.make_reference_tables());
+            let (rows, referred) = inserted?;
+            made?;
             // What was copied is read back while mappings are still brought, unless a trigger may change it later.
             let compare = async { if compared { self.compare_all(destinations, delta).await } else { Ok(()) } };
             let stage = async { Ok(self.stage_references(&referred).await?) };
             futures::try_join!(compare, stage)?;
             self.hold_all(&referred, delta).await?;
-            Ok(rows)
+            Ok::<_, Cut<'_>>(rows)
         };
-        match beside {
-            None => Ok((inserting.await?, self.append_all(&self.main, destinations, delta).await?)),
-            Some(beside) => futures::try_join!(inserting, self.append_all(beside, destinations, delta)),
+        if self.takes_back() {
+            let rows = inserting.await?;
+            return Ok(Gone { rows, mappings: self.append_all(&self.main, destinations, delta).await?, beside: None });
         }
+        let appending = async {
+            let beside = self.begin_beside().await?;
+            Ok::<_, Cut<'_>>((self.append_all(&beside, destinations, delta).await?, beside))
+        };
+        let (rows, (mappings, beside)) = futures::try_join!(inserting, appending)?;
+        Ok(Gone { rows, mappings, beside: Some(beside) })
+    }
+
+    /// Makes the tables that what rows refer to is staged in, where that is looked at as a set.
+    async fn make_reference_tables(&self) -> Result<()> {
+        if self.spec.foreign_keys != ForeignKeys::SetBased {
+            return Ok(());
+        }
+        let straight: Vec<_> = self.all.iter().filter(|destination| self.is_straight(destination)).cloned().collect();
+        self.make_staging(&straight).await
     }
 
     /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it.
@@ -75,7 +94,7 @@ impl PgLoad {
         &self,
         destinations: &'a [Destination],
         delta: &dyn Delta,
-    ) -> Result<(Vec<u64>, Vec<Referred<'a>>), Stopped> {
+    ) -> Result<(Vec<u64>, Vec<Referred<'a>>), Cut<'a>> {
         let (mut inserted, mut referred) = (Vec::with_capacity(destinations.len()), Vec::new());
         for (at, destination) in destinations.iter().enumerate() {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
@@ -122,12 +141,12 @@ impl PgLoad {
     }
 
     /// Copies rows straight into production.
-    async fn copy_straight(
+    async fn copy_straight<'a>(
         &self,
-        destination: &Destination,
+        destination: &'a Destination,
         at: usize,
         delta: &dyn Delta,
-    ) -> Result<(u64, Option<Vec<Distinct>>), Stopped> {
+    ) -> Result<(u64, Option<Vec<Distinct>>), Cut<'a>> {
         let staged = self.staged(destination);
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
@@ -144,11 +163,7 @@ impl PgLoad {
         match into.stream(&self.main, rows.boxed()).await {
             Ok(copied) => Ok((copied, references.map(References::distinct).transpose()?)),
             Err(Refused::Failed(error)) => Err(error.into()),
-            Err(Refused::Server(error)) => {
-                let told = self.connector.explain(&format!("cannot insert into `{}`", destination.table.name), &error);
-                self.stage_to_ask(delta).await;
-                Err(self.refusals(destination).of(&error, told).await)
-            }
+            Err(Refused::Server(error)) => Err(Cut::Rows(destination, error)),
         }
     }
 
@@ -267,6 +282,18 @@ impl PgLoad {
         let table = Names::mappings(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &columns };
         into.stream(session, rows.boxed()).await
+    }
+
+    /// Why the rows of a table could not be copied.
+    pub(super) async fn of_rows(
+        &self,
+        destination: &Destination,
+        error: &tokio_postgres::Error,
+        delta: &dyn Delta,
+    ) -> Stopped {
+        let told = self.connector.explain(&format!("cannot insert into `{}`", destination.table.name), error);
+        self.stage_to_ask(delta).await;
+        self.refusals(destination).of(error, told).await
     }
 
     /// Why the mappings of a table could not be appended.
