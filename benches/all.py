@@ -2,22 +2,23 @@
 """All benches, one behind the other: results into docs/performance.jsonl, tables to stdout, and the plot docs/performance.svg.
 
     cargo build --release && pip install duckdb duckdb-extension-postgres-scanner duckdb-extensions
-    python3 benches/all.py [--parts sqlite postgres validate scaling memory] [--rounds 3] [--rows 750k] [--cells 100k:900k 1m:9m 10m:10m 100k:9m]
+    python3 benches/all.py [--parts sqlite postgres order validate scaling memory] [--rounds 3] [--rows 750k] [--cells 100k:900k 1m:9m 10m:10m 100k:9m]
     python3 benches/all.py --draw      # measures nothing: tables and plot out of the results that are there
 
 Results are added, and of each contender in each cell the latest counts; so a part, a cell or a contender (--only; name the base as well, or it has no ratio)
-can be measured again alone. A part that fails is told, and the others go on. `memory` loads and validates 10 million rows with a limit of 512 MiB.
+can be measured again alone. A part that fails is told, and the others go on. `order` loads sales in the order of their customers, where all others come in no
+order, `memory` loads and validates 10 million rows with a limit of 512 MiB.
 
-Estimated for two cores: sqlite 5 minutes, postgres 10, validate 5, scaling an hour and a half (see `scaling.py`), memory 20 minutes. The machine
+Estimated for two cores: sqlite 5 minutes, postgres 10, order 5, validate 5, scaling an hour and a half (see `scaling.py`), memory 20 minutes. The machine
 should do nothing else; its load at the beginning is in each result.
 """
 
 import argparse, pathlib, signal, subprocess, sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import draw, measure
+import draw, measure, postgres, sqlite
 
-PARTS = ("sqlite", "postgres", "validate", "scaling", "memory")
+PARTS = ("sqlite", "postgres", "order", "validate", "scaling", "memory")
 
 
 def commands(options):
@@ -27,8 +28,10 @@ def commands(options):
     runs = [word for name in ("pipeline run, triggers", "pipeline run, set_based") for word in ("--only", name)]
     scaled = ["--target", *options.target]
     limit = ["--rounds", 1, "--memory-limit", "512MiB"]
+    ordered = [*load, "--in-order", *runs, "--only"]
     return {
         "sqlite": [["sqlite.py", *load]], "postgres": [["postgres.py", *load]],
+        "order": [["sqlite.py", *ordered, sqlite.BASE], ["postgres.py", *ordered, postgres.BASE]],
         "validate": [["validate.py", "--rows", options.validate_rows, "--rounds", options.rounds]],
         "scaling": [["scaling.py", "--cells", *options.cells, *scaled, "--rounds", options.rounds, "--large-rounds", options.large_rounds]],
         "memory": [["scaling.py", "--cells", options.memory_cell, *scaled, *runs, *limit],
@@ -73,7 +76,7 @@ def main():
     only = [word for name in options.only or [] for word in ("--only", name)]
     for part in [] if options.draw else options.parts:
         for bench, *arguments in commands(options)[part]:
-            words = [sys.executable, measure.ROOT / "benches" / bench, *arguments, *(only if part != "memory" else []), *more]
+            words = [sys.executable, measure.ROOT / "benches" / bench, *arguments, *(only if part not in ("order", "memory") else []), *more]
             print(f"{part}: {' '.join(str(word) for word in words[1:])}", file=sys.stderr)
             if ended(words) != 0:
                 failed.append(part)

@@ -58,6 +58,7 @@ def cell(of_cell):
     first = of_cell[0]
     where = f", {first['format']}" if first.get("format") else ""
     what = f"{first['target']}{where}: {first['delta']:,} rows" + (f" into {first['production']:,}" if first["production"] is not None else "")
+    what += ", sales in the order of their customers" if first["bench"].endswith(", in order") else ""
     lines = [[result["contender"], f"{middle(result):.2f}", f"{result['ratio']:.2f}" if result["ratio"] is not None else "",
               f"{result['peak_mib']} MiB" if result["peak_mib"] else ""] for result in of_cell]
     more = "".join(f"\n{result['contender']}: " + ", ".join(f"{step} {seconds:.2f}" for step, seconds in result["steps"].items()) + "\n"

@@ -89,10 +89,11 @@ def split(rows):
     return {"customer": max(1, rows // 5), "sale": rows - max(1, rows // 5)}
 
 
-def referred(count, number="n"):
-    """SQL that both databases have: which of `count` rows the row `number` refers to. They come in no order, as in an extract whose parents
-    have their rows at all times (Fibonacci hashing); a server that looks at each of them finds no page again that it has just had."""
-    return f"(CAST({number} AS bigint) * 2654435761 % 4294967296 * {count} / 4294967296)"
+def referred(count, options, number="n"):
+    """SQL that both databases have: which of `count` rows the row `number` refers to. They come in no order (Fibonacci hashing), so a server that looks
+    at each of them finds another page each time; with `--in-order` it is the page that it has just had."""
+    whole = f"CAST({number} AS bigint)"
+    return f"({whole} % {count})" if options.in_order else f"({whole} * 2654435761 % 4294967296 * {count} / 4294967296)"
 
 
 def arguments(text, rounds=3):
@@ -103,6 +104,7 @@ def arguments(text, rounds=3):
     parser.add_argument("--memory-limit", help="the program's, such as 512MiB")
     parser.add_argument("--threads", type=int, help="the program's; by default one a processor")
     parser.add_argument("--results", help="a file that each result is added to as a line of JSON")
+    parser.add_argument("--in-order", action="store_true", help="loads: sales come in the order of their customers")
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
     parser.add_argument("--pipeline", default=str(pathlib.Path(target, "release", "pipeline")))
     return parser
@@ -182,7 +184,7 @@ def middle(runs):
 
 def results(options, bench, cell, took, base, about):
     """Makes the results of one cell, adds them to `--results`, and gives them."""
-    found = []
+    bench, found = f"{bench}, in order" if options.in_order else bench, []
     for name, runs in took.items():
         peaks = [ran.peak for ran in runs if ran.peak]
         found.append({

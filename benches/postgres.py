@@ -136,9 +136,9 @@ COMMIT;
 """
 
 
-def rows(table, first, last, keyed, parent):
+def rows(options, table, first, last, keyed, parent):
     key = f"n::bigint AS {table}_id, " if keyed else f"'{table[0].upper()}' || n AS {table}_ref, "
-    return ROWS[table].format(key=key, first=first, last=last, parent=parent, product=measure.referred(20000, "(n + 1)"),
+    return ROWS[table].format(key=key, first=first, last=last, parent=parent, product=measure.referred(20000, options, "(n + 1)"),
                               parent_name="customer_id" if keyed else "customer_ref")
 
 
@@ -146,15 +146,15 @@ def make(server, options, new, old, folder):
     server.sql("postgres", "CREATE DATABASE production")
     server.sql("production", PRODUCTION)
     for table, count in old.items():
-        parent = f"({measure.referred(old['customer'])} + 1)"
+        parent = f"({measure.referred(old['customer'], options)} + 1)"
         # Every parent is there: no need to have the server look.
-        server.sql("production", f"SET session_replication_role = replica; INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(table, 1, count, True, parent)};"
+        server.sql("production", f"SET session_replication_role = replica; INSERT INTO {table} OVERRIDING SYSTEM VALUE {rows(options, table, 1, count, True, parent)};"
                                  f"SELECT setval(pg_get_serial_sequence('{table}', '{table}_id'), {count})")
     for table, count in new.items():
         first, last = old[table] + 1, old[table] + count
-        number = f"({measure.referred(new['customer'])} + {old['customer'] + 1})"
-        server.sql("production", f"COPY ({rows(table, first, last, False, f'(chr(67) || {number})')}) TO '{folder}/{table}.csv' (FORMAT csv, HEADER)")
-        server.sql("production", f"COPY ({rows(table, first, last, True, number)}) TO '{folder}/{table}.bin' (FORMAT binary)")
+        number = f"({measure.referred(new['customer'], options)} + {old['customer'] + 1})"
+        server.sql("production", f"COPY ({rows(options, table, first, last, False, f'(chr(67) || {number})')}) TO '{folder}/{table}.csv' (FORMAT csv, HEADER)")
+        server.sql("production", f"COPY ({rows(options, table, first, last, True, number)}) TO '{folder}/{table}.bin' (FORMAT binary)")
     for name in ["triggers", "set_based"]:
         for staging in ["always", "when_needed"]:
             text = PIPELINE.format(foreign_keys=name, connections=options.connections, staging=staging)

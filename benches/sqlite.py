@@ -120,28 +120,28 @@ COMMIT;
 """
 
 
-def rows(table, first, last, keyed, parent):
+def rows(options, table, first, last, keyed, parent):
     key, key_name = ("n", f"{table}_id") if keyed else (f"'{table[0].upper()}' || n", f"{table}_ref")
     parent_name = "customer_id" if keyed else "customer_ref"
     return SERIES.format(first=first, last=last) + ROWS[table].format(key=key, key_name=key_name, parent=parent, parent_name=parent_name,
-        product=measure.referred(20000, "(n + 1)"))
+        product=measure.referred(20000, options, "(n + 1)"))
 
 
-def make(new, old, folder):
+def make(options, new, old, folder):
     """The production file, the ready rows and the delta's files; none of it is synced while it is made."""
     with sqlite3.connect(folder / "production.db", isolation_level=None) as production:
         production.executescript(SCRATCH.format("") + f"BEGIN; {PRODUCTION}")
-        parent = f"{measure.referred(old['customer'])} + 1"
+        parent = f"{measure.referred(old['customer'], options)} + 1"
         for table, count in old.items():
-            production.execute(f"INSERT INTO {table} {rows(table, 1, count, True, parent)}")
+            production.execute(f"INSERT INTO {table} {rows(options, table, 1, count, True, parent)}")
         production.execute("COMMIT")
     with sqlite3.connect(folder / "ready.db", isolation_level=None) as ready:
         ready.executescript(SCRATCH.format(""))
         for table, count in new.items():
             first, last = old[table] + 1, old[table] + count
-            number = f"({measure.referred(new['customer'])} + {old['customer'] + 1})"
-            ready.execute(f"CREATE TABLE {table} AS {rows(table, first, last, True, number)}")
-            found = ready.execute(rows(table, first, last, False, f"'C' || {number}"))
+            number = f"({measure.referred(new['customer'], options)} + {old['customer'] + 1})"
+            ready.execute(f"CREATE TABLE {table} AS {rows(options, table, first, last, True, number)}")
+            found = ready.execute(rows(options, table, first, last, False, f"'C' || {number}"))
             with open(folder / f"{table}.csv", "w", newline="", buffering=1 << 20) as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(column[0] for column in found.description)
@@ -190,7 +190,7 @@ def bench(options, new, old, name="sqlite"):
         contenders = measure.chosen(contenders, options.only)
         shell = shutil.which("sqlite3") and subprocess.check_output(["sqlite3", "--version"], text=True).split()[0]
         about = {"machine": measure.machine(), "versions": measure.versions(options, sqlite=sqlite3.sqlite_version, shell=shell)}
-        make(new, old, folder)
+        make(options, new, old, folder)
         made = {path.name for path in folder.iterdir()}
 
         def fresh():

@@ -251,9 +251,9 @@ BEGIN
         SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
             WHERE loaded.table_name = ANY (of_load)
                 AND format('%I.%I', loaded.schema_name, loaded.table_name)::regclass = foreign_key.confrelid;
-        -- A table that is no larger than what is staged may be read whole. In any other each key is looked up by the index that a referenced
-        -- key has, by LATERAL, which is never planned as anything else.
-        SELECT c.reltuples > 0 AND c.reltuples <= s.reltuples INTO is_small FROM pg_class AS c, pg_class AS s
+        -- A table that has no more than 512 bytes for each staged row may be read whole (lookup.rs says why so many). In any other each key is
+        -- looked up by the index that a referenced key has, by LATERAL, which is never planned as anything else.
+        SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * s.reltuples INTO is_small FROM pg_class AS c, pg_class AS s
             WHERE c.oid = foreign_key.confrelid AND s.oid = staged;
         PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
         -- One statement, so that what is found is what is held; counting has it all held, and where none is lost there is nothing to look for.
