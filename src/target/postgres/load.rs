@@ -32,7 +32,7 @@ use crate::target::{
     Batches, Block, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped,
     Total, totals_schema,
 };
-use insertion::{Cut, Gone};
+use insertion::{Brought, Cut};
 
 /// What a load does that cannot reach the server.
 const BEGIN: &str = "cannot begin to write";
@@ -301,8 +301,8 @@ impl Load for PgLoad {
         self.open().await?;
         let compared =
             !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
-        let Gone { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await {
-            Ok(gone) => gone,
+        let Brought { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await {
+            Ok(brought) => brought,
             Err(Cut::Stopped(stopped)) => return Err(stopped),
             // Nothing else is on its way on the main connection any more.
             Err(Cut::Rows(destination, error)) => return Err(self.of_rows(destination, &error, delta).await),

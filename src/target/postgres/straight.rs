@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
+use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, partition, take_arrays, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
 use futures::StreamExt;
 use tokio_postgres::Client;
@@ -18,7 +18,7 @@ use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::difference::difference;
-use crate::target::{Batches, Destination};
+use crate::target::{Batches, Destination, ForeignKey};
 
 /// Which tables need no staging. Their keys are a block, by which their rows are found again; production takes their values as they are
 /// copied and gives them back the same; and no check asks again what no constraint keeps true.
@@ -58,6 +58,27 @@ pub(super) fn straight(
         })
     };
     vec![straight.into_iter().all(|may| may) && destinations.iter().all(by_key); destinations.len()]
+}
+
+/// The rows of a batch in the order of what they refer to, by the reference that leads to the most rows: a server that looks at each of them finds
+/// the page again that it has just had.
+pub(super) fn by_reference(batch: &RecordBatch, references: &[ForeignKey]) -> Result<RecordBatch> {
+    let (mut most, mut order) = (1, None);
+    for reference in references {
+        let columns: Option<Vec<_>> =
+            reference.columns.iter().map(|name| batch.column_by_name(name).cloned()).collect();
+        let Some(columns) = columns else { continue };
+        let by: Vec<_> = columns.iter().map(|values| SortColumn { values: values.clone(), options: None }).collect();
+        let sorted = lexsort_to_indices(&by, None)?;
+        let referenced = partition(&take_arrays(&columns, &sorted, None)?)?.len();
+        if referenced > most {
+            (most, order) = (referenced, Some(sorted));
+        }
+    }
+    match order {
+        Some(order) => Ok(take_record_batch(batch, &order)?),
+        None => Ok(batch.clone()),
+    }
 }
 
 /// A batch of a key map without row numbers, and with the run as its last column.

@@ -23,7 +23,7 @@ pub(super) enum Cut<'a> {
 }
 
 /// By table, the rows and the mappings that went in; and the session whose transaction has the mappings, where it is not the main one.
-pub(super) struct Gone {
+pub(super) struct Brought {
     pub(super) rows: Vec<u64>,
     pub(super) mappings: Vec<u64>,
     pub(super) beside: Option<Session>,
@@ -56,7 +56,7 @@ impl PgLoad {
         destinations: &'a [Destination],
         delta: &dyn Delta,
         compared: bool,
-    ) -> Result<Gone, Cut<'a>> {
+    ) -> Result<Brought, Cut<'a>> {
         let inserting = async {
             let (inserted, made) = futures::join!(self.insert_all(destinations, delta), self.make_reference_tables());
             let (rows, referred) = inserted?;
@@ -70,14 +70,18 @@ impl PgLoad {
         };
         if self.takes_back() {
             let rows = inserting.await?;
-            return Ok(Gone { rows, mappings: self.append_all(&self.main, destinations, delta).await?, beside: None });
+            return Ok(Brought {
+                rows,
+                mappings: self.append_all(&self.main, destinations, delta).await?,
+                beside: None,
+            });
         }
         let appending = async {
             let beside = self.begin_beside().await?;
             Ok::<_, Cut<'_>>((self.append_all(&beside, destinations, delta).await?, beside))
         };
         let (rows, (mappings, beside)) = futures::try_join!(inserting, appending)?;
-        Ok(Gone { rows, mappings, beside: Some(beside) })
+        Ok(Brought { rows, mappings, beside: Some(beside) })
     }
 
     /// Makes the tables that what rows refer to is staged in, where that is looked at as a set.
@@ -156,7 +160,10 @@ impl PgLoad {
             if let Some(references) = &mut references {
                 references.add(&batch)?;
             }
-            destination.columns_alone(&batch)
+            let rows = destination.columns_alone(&batch)?;
+            // A trigger of the table's own gets its rows in the order of the delta.
+            let is_looked_at = !set_based && destination.table.triggers.is_empty();
+            if is_looked_at { straight::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
         });
         let live = staged.live();
         let into = Destined { connector: &self.connector, table: &live, columns: &columns };
