@@ -33,6 +33,10 @@ def table(header, lines):
     return "\n".join("| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header), *lines]) + "\n"
 
 
+def order(result):
+    return ", sales in the order of their customers" if result["bench"].endswith(", in order") else ""
+
+
 def limits(result):
     limit, threads = result["memory_limit"], result["threads"]
     return (f", memory limit {limit}" if limit else "") + (f", {threads} threads" if threads else "")
@@ -41,10 +45,10 @@ def limits(result):
 def tables(found):
     """Every table there is."""
     told = []
-    cells = [result for result in found if result["bench"] != "scaling"]
+    cells = [result for result in found if not result["bench"].startswith("scaling")]
     for _, of_cell in grouped(cells, "bench", "target", "format", "delta", "production", "memory_limit", "threads").items():
         told.append(cell(of_cell))
-    for _, of_target in grouped([result for result in found if result["bench"] == "scaling"], "target", "memory_limit", "threads").items():
+    for _, of_target in grouped([result for result in found if result["bench"].startswith("scaling")], "bench", "target", "memory_limit", "threads").items():
         told.append(scaling(of_target))
     return "\n".join(told)
 
@@ -58,7 +62,7 @@ def cell(of_cell):
     first = of_cell[0]
     where = f", {first['format']}" if first.get("format") else ""
     what = f"{first['target']}{where}: {first['delta']:,} rows" + (f" into {first['production']:,}" if first["production"] is not None else "")
-    what += ", sales in the order of their customers" if first["bench"].endswith(", in order") else ""
+    what += order(first)
     lines = [[result["contender"], f"{middle(result):.2f}", f"{result['ratio']:.2f}" if result["ratio"] is not None else "",
               f"{result['peak_mib']} MiB" if result["peak_mib"] else ""] for result in of_cell]
     more = "".join(f"\n{result['contender']}: " + ", ".join(f"{step} {seconds:.2f}" for step, seconds in result["steps"].items()) + "\n"
@@ -82,7 +86,7 @@ def scaling(of_target):
                  f"{result['peak_mib']} MiB" if result["peak_mib"] else ""]
         return " · ".join(part for part in parts if part)
     lines = [[name, *(entry(by.get((name, *place))) for place in cells)] for name in names]
-    text = f"**{first['target']}: rows of the delta into rows of production**; {rounds(of_target)}{limits(first)}\n\n"
+    text = f"**{first['target']}: rows of the delta into rows of production{order(first)}**; {rounds(of_target)}{limits(first)}\n\n"
     text += table(["contender", *(f"{delta:,} into {production:,}" for delta, production in cells)], lines)
     pairs = [(f"{few[0]:,} instead of {many[0]:,} rows into {few[1]:,}", few, many)
              for few in cells for many in cells if few[1] == many[1] and few[0] < many[0]]
@@ -125,7 +129,8 @@ WIDTH, HEIGHT, TOP, BOTTOM, PANEL, LEFT, LABELS = 1000, 430, 66, 70, 500, 58, 16
 
 def plain(found):
     """What is drawn."""
-    return [result for result in found if result["bench"] == "scaling" and not result["memory_limit"] and result["contender"] in LINES]
+    # Only those measured all sizes.
+    return [result for result in found if result["bench"] == "scaling, in order" and not result["memory_limit"] and result["contender"] in LINES]
 
 
 def series(found):

@@ -4,7 +4,7 @@ A result is one contender in one cell: date, machine, versions, command, rows of
 the ratio of its median to the base's of the same run, and the peak memory in MiB. `draw.py` makes tables and a plot of them.
 """
 
-import argparse, contextlib, dataclasses, datetime, json, os, pathlib, shutil, signal, statistics, subprocess, sys, tempfile, threading, time
+import argparse, contextlib, dataclasses, datetime, json, os, pathlib, random, shutil, signal, statistics, subprocess, sys, tempfile, threading, time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -136,12 +136,13 @@ def scratch(need=0):
 
 
 def turns(contenders, rounds, fresh, check=lambda name: None):
-    """Every contender once a round, each after `fresh()`; gives what each took."""
+    """Every contender once a round, each after `fresh()`, in another order each round, since one may leave the machine better or worse for the next
+    (always the same orders); gives what each took."""
     took = {name: [] for name in contenders}
     for turn in range(rounds):
-        for name, contender in contenders.items():
+        for name in random.Random(turn).sample(list(contenders), len(contenders)):
             fresh()
-            took[name].append(contender())
+            took[name].append(contenders[name]())
             check(name)
             print(f"  {turn + 1}/{rounds} {name}: {took[name][-1].seconds:.2f} s", file=sys.stderr)
     return took

@@ -168,3 +168,58 @@ impl Reading<'_> {
         Ok(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    fn batch(columns: [(&str, &[Option<i64>]); 3]) -> RecordBatch {
+        let columns = columns.map(|(name, values)| (name, Arc::new(Int64Array::from(values.to_vec())) as ArrayRef));
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, values)| (name, values, true))).unwrap()
+    }
+
+    fn reference(columns: &[&str]) -> ForeignKey {
+        let columns: Vec<_> = columns.iter().map(|name| (*name).to_owned()).collect();
+        ForeignKey { to_columns: columns.clone(), columns, to: "parent".to_owned() }
+    }
+
+    fn keys(batch: &RecordBatch) -> Vec<i64> {
+        batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+    }
+
+    #[test]
+    fn rows_come_in_the_order_of_the_reference_that_leads_to_the_most_rows_and_stay_whole() {
+        let rows = batch([
+            ("key", &[Some(1), Some(2), Some(3), Some(4), Some(5)]),
+            ("region", &[Some(2), Some(1), Some(2), Some(1), Some(1)]),
+            ("customer", &[Some(50), Some(20), None, Some(40), Some(20)]),
+        ]);
+        let sent = by_reference(&rows, &[reference(&["region"]), reference(&["customer"])]).unwrap();
+        let customers: Vec<_> = sent.column(2).as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(customers, [None, Some(20), Some(20), Some(40), Some(50)]);
+        let mut again = keys(&sent);
+        again.sort_unstable();
+        assert_eq!(again, [1, 2, 3, 4, 5]);
+        for row in 0..5 {
+            let was = keys(&sent)[row] as usize - 1;
+            assert_eq!(sent.slice(row, 1), rows.slice(was, 1));
+        }
+    }
+
+    #[test]
+    fn rows_that_all_refer_to_one_row_or_to_none_stay_as_they_are() {
+        let rows = batch([
+            ("key", &[Some(3), Some(1), Some(2)]),
+            ("region", &[Some(7), Some(7), Some(7)]),
+            ("customer", &[Some(9), Some(8), Some(7)]),
+        ]);
+        assert_eq!(by_reference(&rows, &[reference(&["region"])]).unwrap(), rows);
+        assert_eq!(by_reference(&rows, &[reference(&["elsewhere"])]).unwrap(), rows);
+        assert_eq!(by_reference(&rows, &[]).unwrap(), rows);
+        let by_two = by_reference(&rows, &[reference(&["region", "customer"])]).unwrap();
+        assert_eq!(keys(&by_two), [2, 1, 3]);
+    }
+}
