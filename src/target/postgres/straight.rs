@@ -70,9 +70,9 @@ pub(super) fn by_reference(batch: &RecordBatch, references: &[ForeignKey]) -> Re
         let Some(columns) = columns else { continue };
         let by: Vec<_> = columns.iter().map(|values| SortColumn { values: values.clone(), options: None }).collect();
         let sorted = lexsort_to_indices(&by, None)?;
-        let referenced = partition(&take_arrays(&columns, &sorted, None)?)?.len();
-        if referenced > most {
-            (most, order) = (referenced, Some(sorted));
+        let count = partition(&take_arrays(&columns, &sorted, None)?)?.len();
+        if count > most {
+            (most, order) = (count, Some(sorted));
         }
     }
     match order {
