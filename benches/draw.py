@@ -128,9 +128,11 @@ WIDTH, HEIGHT, TOP, BOTTOM, PANEL, LEFT, LABELS = 1000, 430, 66, 70, 500, 58, 16
 
 
 def plain(found):
-    """What is drawn."""
-    # Only those measured all sizes.
-    return [result for result in found if result["bench"] == "scaling, in order" and not result["memory_limit"] and result["contender"] in LINES]
+    """What is drawn: of the loads in order and in none those that were measured in more cells."""
+    drawn = [result for result in found if result["bench"].startswith("scaling") and not result["memory_limit"] and result["contender"] in LINES]
+    cells = lambda bench: len({(result["target"], result["delta"], result["production"]) for result in drawn if result["bench"] == bench})
+    most = max(sorted({result["bench"] for result in drawn}), key=cells, default=None)
+    return [result for result in drawn if result["bench"] == most]
 
 
 def series(found):
