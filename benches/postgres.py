@@ -4,8 +4,8 @@
     cargo build --release
     python3 benches/postgres.py [--parents 100000] [--children 500000] [--factor 10] [--rounds 3] [--only NAME]... [--memory-limit 512MiB]
 
-Starts a server of its own (fsync on), makes a production of --factor times the delta's size, and gives every contender a
-fresh copy of it, in turns. The base, 1.00, is the binary COPY of ready, keyed rows into the constrained tables. Needs PostgreSQL's programs
+Starts a server of its own (fsync on), makes a production of --factor times the delta's size, and gives every contender the server
+started anew and a fresh copy of production, in turns. The base, 1.00, is the binary COPY of ready, keyed rows into the constrained tables. Needs PostgreSQL's programs
 (`initdb`, `postgres`, `psql`) and, as root, `runuser`; DuckDB takes part where
 Python has it with its PostgreSQL extension (`pip install duckdb duckdb-extension-postgres-scanner duckdb-extensions`).
 
@@ -237,7 +237,11 @@ def bench(options, new, old, name="postgres"):
         def check(name):
             counted = server.sql("fresh", "SELECT count(*) FROM customer UNION ALL SELECT count(*) FROM sale").split()
             assert [int(count) for count in counted] == [old[table] + new[table] for table in new], (name, counted)
-        took = measure.turns(contenders, options.rounds, lambda: server.copy("production", "fresh"), check)
+
+        def fresh():
+            server.restart()
+            server.copy("production", "fresh")
+        took = measure.turns(contenders, options.rounds, fresh, check)
         cell = {"target": "PostgreSQL", "delta": sum(new.values()), "production": sum(old.values())}
         return measure.results(options, name, cell, took, BASE, about)
 

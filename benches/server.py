@@ -36,6 +36,10 @@ class Server:
         self.sql("postgres", f"SET client_min_messages = warning; DROP DATABASE IF EXISTS {to} WITH (FORCE); "
                              f"CREATE DATABASE {to} TEMPLATE {source} {strategy}; CHECKPOINT")
 
+    def restart(self):
+        """Starts anew, at other addresses: how long PostgreSQL 15 takes to check foreign keys of copied rows depends on them by up to a sixth."""
+        self.do("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-w", "-m", "fast", "restart")
+
     def url(self, database):
         return f"postgres://postgres@127.0.0.1:{self.port}/{database}"
 

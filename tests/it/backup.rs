@@ -551,7 +551,7 @@ fn histories_that_version_1_made_get_their_ledger_once() {
     std::fs::remove_dir_all(home.place.path("backups")).unwrap();
     home.delta("B", "");
     home.pipeline(&["run", "p.yaml"])
-        .fails(78, &["the control schema has version 1, and 4 is needed", "pipeline setup"]);
+        .fails(78, &["the control schema has version 1, and 5 is needed", "pipeline setup"]);
     home.pipeline(&["setup", "p.yaml"]).passes();
     home.pipeline(&["setup", "p.yaml"]).passes();
     assert_eq!(home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1"), ledger);

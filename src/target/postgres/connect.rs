@@ -4,6 +4,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::pin_mut;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_postgres::config::Config;
@@ -48,6 +49,9 @@ const SETTINGS: &str = "
 const CHECK_CLIENT: &str = "
     SELECT set_config('client_connection_check_interval', '10s', false)
     WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
+
+/// How often a session that waits inside its transaction is heard of: well before the server ends it for idling.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
 
 /// How often it is tried whether two sessions meet in one server process.
 const POOLING_ROUNDS: usize = 5;
@@ -178,6 +182,24 @@ impl Connector {
             secrets.add(&String::from_utf8_lossy(password));
         }
         explain(error, &whom).doing(doing).masked(&secrets)
+    }
+}
+
+impl Session {
+    /// Waits inside this session's transaction for what is done elsewhere, however long that takes.
+    pub(super) async fn wait_for<T>(&self, done: impl Future<Output = T>) -> T {
+        self.wait_with(SIGN_OF_LIFE, done).await
+    }
+
+    async fn wait_with<T>(&self, every: Duration, done: impl Future<Output = T>) -> T {
+        pin_mut!(done);
+        loop {
+            if let Ok(done) = timeout(every, &mut done).await {
+                return done;
+            }
+            // Where the session is gone, its next statement tells it.
+            self.client.simple_query("").await.ok();
+        }
     }
 }
 

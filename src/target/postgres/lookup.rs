@@ -29,6 +29,9 @@ pub(super) struct Question {
     pub(super) join: String,
     /// What it gives.
     pub(super) given: Vec<Wire>,
+    /// Whether production has any row between the least and the greatest of the first keys: without one nothing joins. None where the
+    /// keys are not compared as they are.
+    between: Option<String>,
     /// Where it is looked.
     place: String,
 }
@@ -58,6 +61,7 @@ impl PostgresTarget {
         let mut asked = vec![Wire::number("_id")];
         let mut declared = vec!["_id integer".to_owned()];
         let mut on = Vec::new();
+        let mut between = None;
         for (at, name) in lookup.match_on.iter().enumerate() {
             let there = column(name)?;
             let here = format!("k{at}");
@@ -68,10 +72,16 @@ impl PostgresTarget {
             };
             declared.push(format!("{here} {sql}"));
             let left = format!("p.{}", ident(name));
-            on.push(match lookup.ignore_case.contains(name) {
-                true => format!("{} = {}", folded(&left), folded(&right)),
-                false => format!("{left} = {right}"),
-            });
+            if lookup.ignore_case.contains(name) {
+                on.push(format!("{} = {}", folded(&left), folded(&right)));
+            } else {
+                let end = |order: &str| {
+                    format!("(SELECT {right} FROM {ASKED} AS a WHERE {right} IS NOT NULL ORDER BY 1 {order} LIMIT 1)")
+                };
+                let first = (at == 0).then(|| format!("{left} BETWEEN {} AND {}", end("ASC"), end("DESC")));
+                between = between.or(first);
+                on.push(format!("{left} = {right}"));
+            }
             asked.push(Wire { name: here, pg, ..there });
         }
         let mut given = vec![Wire::number("_id")];
@@ -85,6 +95,7 @@ impl PostgresTarget {
         // The condition is production's own, about its row alone.
         let place = if only.is_empty() { place } else { format!("(SELECT * FROM {place}{only})") };
         Ok(Some(Question {
+            between: between.map(|between| format!("SELECT EXISTS (SELECT FROM {place} AS p WHERE {between})")),
             declared,
             asked,
             join: format!("SELECT {} FROM {ASKED} AS a JOIN {place} AS p ON {}", wanted.join(", "), on.join(" AND ")),
@@ -123,6 +134,9 @@ impl PostgresTarget {
                         .await?;
                     let rows = keys.iter().map(RecordBatch::num_rows).sum();
                     session.batch_execute(&format!("{READY}; {}", question.by_index(rows))).await.map_err(fault)?;
+                    if rows >= FOR_BETWEEN && question.has_nothing_between(session).await.map_err(fault)? {
+                        return Ok(Vec::new());
+                    }
                     self.answer(session, &question.join, &question.given).await
                 }
                 Err(error) if !self.unfinished && only_reads(&error) => {
@@ -217,6 +231,9 @@ impl PostgresTarget {
 /// Keys from which on two sessions ask for one half each: to open the second takes as long as to look some thousands of them up.
 const FOR_TWO: usize = 50_000;
 
+/// Keys from which on it is looked first whether production has anything between them: many deltas have numbers behind all of production's.
+const FOR_BETWEEN: usize = 25_000;
+
 /// Bytes of a table for each key up to which reading all of it takes no longer than looking the keys up: 140,000 keys in 52 MB took 0.21 s by
 /// the index and 0.15 s by reading, 20,000 keys 0.03 s and 0.03 s.
 const READ_WHOLE: usize = 512;
@@ -283,6 +300,13 @@ impl Question {
             literal(&self.place),
             keys * READ_WHOLE
         )
+    }
+
+    /// Whether an index says that production has nothing that could be one of the keys.
+    async fn has_nothing_between(&self, session: &Client) -> Result<bool, tokio_postgres::Error> {
+        let Some(between) = &self.between else { return Ok(false) };
+        let plan = session.simple_query(&format!("EXPLAIN (COSTS off) {between}")).await?;
+        Ok(!plan.iter().any(reads_whole) && !session.query_one(between, &[]).await?.get::<_, bool>(0))
     }
 
     /// The keys as tables of literals, for a session that may make no table.

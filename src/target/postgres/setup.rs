@@ -11,7 +11,7 @@ use crate::spec::ForeignKeys;
 use crate::target::Destination;
 
 /// The version of the control schema.
-pub(super) const VERSION: i32 = 4;
+pub(super) const VERSION: i32 = 5;
 
 /// The script for these tables.
 pub(super) fn script(

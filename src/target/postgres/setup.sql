@@ -275,21 +275,25 @@ BEGIN
 END
 $function$;
 
--- Statistics of a table that has grown.
-DROP FUNCTION IF EXISTS delta.analyze(text);
-CREATE OR REPLACE FUNCTION delta.analyze(of_table text, inserted bigint) RETURNS void
+-- Statistics of a table.
+DROP FUNCTION IF EXISTS delta.analyze(text, bigint);
+CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
-    known_rows real;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    -- Where the table grew by more than a twentieth since they were gathered, or nobody ever did: the server itself waits for a tenth.
-    SELECT c.reltuples INTO known_rows FROM pg_class AS c WHERE c.oid = format('%I.%I', known.schema_name, known.table_name)::regclass;
-    IF inserted > coalesce(known_rows, 0) / 20 THEN
-        EXECUTE format('ANALYZE %I.%I', known.schema_name, known.table_name);
-    END IF;
-    -- Where the last run's mappings are.
+    EXECUTE format('ANALYZE %I.%I', known.schema_name, known.table_name);
+END
+$function$;
+
+-- Since version 5: tells the index of the runs where those mappings are that the caller's transaction brought.
+CREATE OR REPLACE FUNCTION delta.summarize(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     PERFORM brin_summarize_new_values(c.oid) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_am AS m ON m.oid = c.relam
         WHERE i.indrelid = to_regclass(format('delta.%I', known.mappings)) AND m.amname = 'brin';
 END
@@ -529,8 +533,8 @@ REVOKE ALL ON FUNCTION delta.switch_mode, delta.hold_mode, delta.end_mode FROM P
 GRANT EXECUTE ON FUNCTION delta.switch_mode, delta.hold_mode TO delta_rollback;
 GRANT EXECUTE ON FUNCTION delta.hold_mode, delta.end_mode TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.end_mode TO delta_rollback;
-REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold_references, delta.analyze, delta.forget FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze, delta.forget TO delta_loader;
+REVOKE ALL ON FUNCTION delta.staged, delta.reserve, delta.hold_table, delta.hold_references, delta.analyze, delta.summarize, delta.forget FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION delta.reserve, delta.hold_table, delta.hold_references, delta.analyze, delta.summarize, delta.forget TO delta_loader;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT SELECT ON ALL TABLES IN SCHEMA delta TO delta_loader, delta_rollback;
 GRANT INSERT ON delta.run, delta.event, delta.file, delta.block, delta.segment, delta.target TO delta_loader;

@@ -141,7 +141,7 @@ const FORBIDDEN: &[&str] = &[
     "UPDATE delta.loaded_table SET sequence_name = 'item_item_id_seq'",
     "UPDATE delta.version SET version = 0",
     "CREATE TABLE delta.mine (x integer)",
-    "CREATE OR REPLACE FUNCTION delta.analyze(of_table text, inserted bigint) RETURNS void LANGUAGE sql AS 'DELETE FROM public.item'",
+    "CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void LANGUAGE sql AS 'DELETE FROM public.item'",
     "ALTER FUNCTION delta.reserve(text, text, bigint, bigint) SET search_path = staging",
 ];
 
@@ -151,8 +151,10 @@ const NOT_REGISTERED: &[&str] = &[
     "SELECT delta.reserve('mine', 'region', 1, 1)",
     "SELECT delta.hold_table('region')",
     "SELECT delta.hold_references('region', '{region}')",
-    "SELECT delta.analyze('region', 9)",
-    "SELECT delta.analyze('pg_class', 9)",
+    "SELECT delta.analyze('region')",
+    "SELECT delta.analyze('pg_class')",
+    "SELECT delta.summarize('region')",
+    "SELECT delta.summarize('pg_class')",
     "SELECT delta.reserve('mine', 'account', 2, 1000)",
     "SELECT delta.reserve('mine', 'account', NULL, -100)",
     "SELECT delta.reserve('mine', 'account', NULL, 0)",

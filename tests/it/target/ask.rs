@@ -20,6 +20,7 @@ contract!(
     numbers_with_decimals_and_days_are_found,
     nothing_asked_is_nothing_found,
     many_thousand_keys_are_found,
+    of_many_keys_those_at_the_ends_are_found,
     the_key_map_is_asked_by_legacy_key_and_by_key,
     a_scan_gives_the_columns_that_are_wanted,
     a_scan_leaves_out_what_its_filters_do,
@@ -187,6 +188,38 @@ async fn many_thousand_keys_are_found(on: On) {
         let there = place.min(45_001);
         assert!(found.iter().copied().eq((1..there).map(|id| (id, 2 * i64::from(id)))), "{} are found", found.len());
     }
+}
+
+async fn of_many_keys_those_at_the_ends_are_found(on: On) {
+    let sql = "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(10) UNIQUE, other VARCHAR(10));
+        INSERT INTO item VALUES (5, 'B', 'B'), (9, 'b00100', 'b00100'), (100000, 'c', 'c'), (200000, NULL, NULL)";
+    let live = live(on, sql, "item").await;
+    let target = live.reader().await;
+    for (prefix, from, found) in [
+        // Behind all that production has, before it, and with one at either end.
+        ("d", 0, vec![]),
+        ("A", 0, vec![]),
+        ("b", 200, vec![]),
+        ("b", 100, vec!["10|9"]),
+        ("b", 101 - 30_000, vec!["30009|9"]),
+    ] {
+        let asked: Vec<_> = (from..from + 30_000).map(|number| format!("{prefix}{number:05}")).collect();
+        for column in ["name", "other"] {
+            let values = texts(asked.iter().map(String::as_str));
+            assert_eq!(
+                ask(target.as_ref(), &question(&[column], &["id"]), vec![values]).await,
+                found,
+                "{prefix}{from}"
+            );
+        }
+    }
+    for (from, found) in [(10, vec![]), (-29_995, vec![]), (-29_994, vec!["30009|5"]), (100_000, vec!["10|100000"])] {
+        let asked = numbers((from..from + 30_000).collect::<Vec<i64>>());
+        assert_eq!(ask(target.as_ref(), &question(&["id"], &["id"]), vec![asked]).await, found, "{from}");
+    }
+    // A value of NULL asks for nothing, and is no end of what is asked for.
+    let values = texts((0..30_000).map(|number| (number == 7).then_some("b00100")));
+    assert_eq!(ask(target.as_ref(), &question(&["name"], &["id"]), vec![values]).await, ["17|9"]);
 }
 
 async fn the_key_map_is_asked_by_legacy_key_and_by_key(on: On) {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use tokio_postgres::error::SqlState;
 
 use super::super::server::{Database, Server};
 use super::{Connector, Session, refuse_pooling};
@@ -362,6 +363,24 @@ async fn a_server_has_to_prove_who_it_is() {
     says(connect(&plain).await, Kind::Unreachable, &["pg_hba.conf", "may not log in"]);
     let missing = url("sslmode=verify-full&sslrootcert=/none.pem");
     says(connect(&missing).await, Kind::Pipeline, &["sslrootcert=/none.pem"]);
+}
+
+/// The server ends a transaction that idles, and a load may wait for longer than that.
+#[tokio::test]
+async fn a_session_waits_inside_its_transaction_for_as_long_as_it_takes() {
+    let database = Server::shared().database("");
+    let waited = |every| {
+        let url = database.url();
+        async move {
+            let session = connect(&url).await.unwrap();
+            session.batch_execute("SET idle_in_transaction_session_timeout = '600ms'; BEGIN").await.unwrap();
+            let done = session.wait_with(every, tokio::time::sleep(Duration::from_millis(1500))).await;
+            session.batch_execute("COMMIT").await.map(|()| done)
+        }
+    };
+    waited(Duration::from_millis(50)).await.unwrap();
+    let error = waited(Duration::from_secs(60)).await.unwrap_err();
+    assert!(error.is_closed() || error.code() == Some(&SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT), "{error:?}");
 }
 
 /// Nobody is sent a password before it has proven who it is.

@@ -1,10 +1,15 @@
 //! The insertion itself: rows into production, out of staging or straight, and beside them their mappings.
 
-use futures::StreamExt;
+use std::task::Poll;
+
+use futures::future::{Either, try_select};
+use futures::stream::poll_fn;
+use futures::{StreamExt, pin_mut};
+use tokio::sync::Notify;
 
 use super::super::begin_session;
 use super::super::connect::Session;
-use super::super::copy::{Destined, Refused, Wire};
+use super::super::copy::{Destined, Insert, Refused, Wire};
 use super::super::names::Names;
 use super::super::straight;
 use super::{GIVE_UP, PgLoad};
@@ -57,8 +62,10 @@ impl PgLoad {
         delta: &dyn Delta,
         compared: bool,
     ) -> Result<Brought, Cut<'a>> {
+        let all_sent = Notify::new();
         let inserting = async {
-            let (inserted, made) = futures::join!(self.insert_all(destinations, delta), self.make_reference_tables());
+            let (inserted, made) =
+                futures::join!(self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
             let (rows, referred) = inserted?;
             made?;
             // What was copied is read back while mappings are still brought, unless a trigger may change it later.
@@ -70,17 +77,30 @@ impl PgLoad {
         };
         if self.takes_back() {
             let rows = inserting.await?;
-            return Ok(Brought {
-                rows,
-                mappings: self.append_all(&self.main, destinations, delta).await?,
-                beside: None,
-            });
+            let mappings = self.append_all(&self.main, destinations, delta).await?;
+            return Ok(Brought { rows, mappings, beside: None });
         }
         let appending = async {
+            if self.spec.foreign_keys == ForeignKeys::Triggers && !destinations.is_empty() {
+                // All wait for the process that looks at each row: until it has them all, mappings would only take processors from it.
+                all_sent.notified().await;
+            }
             let beside = self.begin_beside().await?;
-            Ok::<_, Cut<'_>>((self.append_all(&beside, destinations, delta).await?, beside))
+            let mappings = self.append_all(&beside, destinations, delta).await?;
+            for destination in destinations {
+                let summarized = beside.execute("SELECT delta.summarize($1)", &[&destination.table.name]).await;
+                summarized.map_err(self.fault("cannot append to the key map"))?;
+            }
+            Ok::<_, Cut<'_>>((mappings, beside))
         };
-        let (rows, (mappings, beside)) = futures::try_join!(inserting, appending)?;
+        pin_mut!(inserting, appending);
+        let (rows, (mappings, beside)) = match try_select(inserting, appending).await {
+            Ok(Either::Left((rows, appending))) => (rows, self.main.wait_for(appending).await?),
+            Ok(Either::Right(((mappings, beside), inserting))) => {
+                (beside.wait_for(inserting).await?, (mappings, beside))
+            }
+            Err(cut) => return Err(cut.factor_first().0),
+        };
         Ok(Brought { rows, mappings, beside: Some(beside) })
     }
 
@@ -93,20 +113,24 @@ impl PgLoad {
         self.make_staging(&straight).await
     }
 
-    /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it.
+    /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it. Tells when the
+    /// server has all rows, which may be long before it has looked at them.
     async fn insert_all<'a>(
         &self,
         destinations: &'a [Destination],
         delta: &dyn Delta,
+        all_sent: &Notify,
     ) -> Result<(Vec<u64>, Vec<Referred<'a>>), Cut<'a>> {
         let (mut inserted, mut referred) = (Vec::with_capacity(destinations.len()), Vec::new());
         for (at, destination) in destinations.iter().enumerate() {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
+            let all_sent = (at + 1 == destinations.len()).then_some(all_sent);
             let rows = if self.is_straight(destination) {
-                let (rows, references) = self.copy_straight(destination, at, delta).await?;
+                let (rows, references) = self.copy_straight(destination, at, delta, all_sent).await?;
                 referred.extend(references.map(|rows| Referred { destination, rows }));
                 rows
             } else {
+                all_sent.inspect(|all_sent| all_sent.notify_one());
                 self.insert_staged(destination).await?
             };
             delta.inserted(at, rows);
@@ -150,6 +174,7 @@ impl PgLoad {
         destination: &'a Destination,
         at: usize,
         delta: &dyn Delta,
+        all_sent: Option<&Notify>,
     ) -> Result<(u64, Option<Vec<Distinct>>), Cut<'a>> {
         let staged = self.staged(destination);
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
@@ -165,9 +190,15 @@ impl PgLoad {
             let is_looked_at = !set_based && destination.table.triggers.is_empty();
             if is_looked_at { straight::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
         });
+        let rows = rows.chain(poll_fn(|_| {
+            all_sent.inspect(|all_sent| all_sent.notify_one());
+            Poll::Ready(None)
+        }));
         let live = staged.live();
         let into = Destined { connector: &self.connector, table: &live, columns: &columns };
-        match into.stream(&self.main, rows.boxed()).await {
+        let is_checked = !set_based && !destination.table.foreign_keys.is_empty();
+        let insert = if is_checked { Insert::Rows } else { Insert::Pages };
+        match into.stream(&self.main, rows.boxed(), insert).await {
             Ok(copied) => Ok((copied, references.map(References::distinct).transpose()?)),
             Err(Refused::Failed(error)) => Err(error.into()),
             Err(Refused::Server(error)) => Err(Cut::Rows(destination, error)),
@@ -288,7 +319,7 @@ impl PgLoad {
         let rows = mappings.map(|batch| straight::of_run(&batch?, &self.run));
         let table = Names::mappings(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &columns };
-        into.stream(session, rows.boxed()).await
+        into.stream(session, rows.boxed(), Insert::Pages).await
     }
 
     /// Why the rows of a table could not be copied.

@@ -1,0 +1,256 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+/// The problems of one table `a`, each as its place below the table and its message.
+fn table(fields: Value) -> Vec<(String, String)> {
+    let mut table = json!({ "source": { "path": "a.csv" }, "legacy_key": ["ref"] });
+    for (name, value) in fields.as_object().unwrap() {
+        table[name] = value.clone();
+    }
+    let found = file(json!({ "a": table }));
+    found.into_iter().map(|(at, message)| (at.strip_prefix("tables.a.").unwrap().to_owned(), message)).collect()
+}
+
+fn file(tables: Value) -> Vec<(String, String)> {
+    spec(json!({ "version": 1, "name": "demo", "target": { "url": "sqlite:x" }, "tables": tables }))
+}
+
+fn spec(spec: Value) -> Vec<(String, String)> {
+    let mut problems = Problems::default();
+    check(&serde_json::from_value(spec).unwrap(), &mut problems);
+    problems.list.into_iter().map(|problem| (problem.at.join("."), problem.message)).collect()
+}
+
+fn one(at: &str, message: &str) -> Vec<(String, String)> {
+    vec![(at.to_owned(), message.to_owned())]
+}
+
+fn checks(check: Value) -> Vec<(String, String)> {
+    table(json!({ "checks": [check] }))
+}
+
+fn csv(csv: Value) -> Vec<(String, String)> {
+    table(json!({ "source": { "path": "a.csv", "csv": csv } }))
+}
+
+#[test]
+fn a_file_that_breaks_no_rule_has_no_problem() {
+    let tables = json!({
+        "a": {
+            "source": { "path": "a", "csv": { "header": false, "names": ["ref"], "delimiter": ";" } },
+            "legacy_key": ["ref"],
+            "key": { "column": "id", "prefix": "A", "width": 5 },
+            "relationships": [{ "column": "parent", "to": "a" }, { "column": "p", "to": "part", "by": "no" }],
+            "checks": [{ "range": { "column": "x", "min": "2020-01-01", "max": 5 } }, { "length": { "column": "x", "max": 3 } }]
+        }
+    });
+    assert_eq!(file(tables), []);
+}
+
+#[test]
+fn the_version_is_1() {
+    let found = spec(
+        json!({ "version": 2, "name": "x", "target": { "url": "" }, "tables": { "a": { "source": { "path": "a" }, "legacy_key": ["r"] } } }),
+    );
+    assert_eq!(found, one("version", "unknown version 2: this program reads version 1"));
+}
+
+#[test]
+fn a_name_has_plain_characters_and_at_most_63() {
+    for (name, fits) in [
+        ("a-B_9", true),
+        (&"x".repeat(63), true),
+        (&"x".repeat(64), false),
+        ("", false),
+        ("ä", false),
+        ("a b", false),
+        ("a\n", false),
+    ] {
+        let found = spec(
+            json!({ "version": 1, "name": name, "target": { "url": "" }, "tables": { "a": { "source": { "path": "a" }, "legacy_key": ["r"] } } }),
+        );
+        assert_eq!(found.is_empty(), fits, "{name}: {found:?}");
+    }
+}
+
+#[test]
+fn there_is_at_least_one_table() {
+    assert_eq!(file(json!({})), one("tables", "there is no table to load"));
+}
+
+#[test]
+fn a_check_has_exactly_one_kind() {
+    assert_eq!(checks(json!({ "name": "x" })), one("checks.0", "this check does not say what it checks"));
+    let found = checks(json!({ "unique": ["a"], "sql": "SELECT 1" }));
+    assert_eq!(found, one("checks.0", "this check is both `unique` and `sql`"));
+}
+
+#[test]
+fn columns_and_select_exclude_each_other() {
+    let found = table(json!({ "columns": { "a": "b" }, "select": "SELECT 1" }));
+    assert_eq!(found, one("select", "`columns` and `select` exclude each other"));
+}
+
+#[test]
+fn a_key_is_its_own_or_inherited() {
+    assert_eq!(table(json!({ "key": {} })), one("key", "a key needs `column` or `inherited`"));
+    let found = table(json!({ "key": { "column": "a", "inherited": ["b"] } }));
+    assert_eq!(found, one("key.inherited", "`column` and `inherited` exclude each other"));
+    assert_eq!(table(json!({ "key": { "column": " " } })), one("key.column", "`column` is empty"));
+}
+
+#[test]
+fn a_prefix_needs_a_width_with_room_for_a_number() {
+    let found = table(json!({ "key": { "column": "a", "prefix": "P" } }));
+    assert_eq!(found, one("key.prefix", "a key with a prefix needs `width`"));
+    let found = table(json!({ "key": { "column": "a", "prefix": "ÄÖ", "width": 2 } }));
+    assert_eq!(found, one("key.width", "a width of 2 leaves no room for a number after a prefix of 2 characters"));
+    assert_eq!(table(json!({ "key": { "column": "a", "width": 0 } })).len(), 1);
+}
+
+#[test]
+fn an_inherited_key_is_not_counted() {
+    let found = table(json!({ "key": { "inherited": ["a", "b"], "prefix": "P", "width": 5, "start_row_number": 7 } }));
+    let places: Vec<_> = found.iter().map(|(at, _)| at.as_str()).collect();
+    assert_eq!(places, ["key.prefix", "key.width", "key.start_row_number"]);
+    assert_eq!(found[0].1, "`prefix` does not go with `inherited`: such a key is not counted");
+    assert_eq!(table(json!({ "key": { "inherited": ["a", "b"] } })), []);
+}
+
+#[test]
+fn a_window_opens_and_its_zone_is_known() {
+    let window = |more: Value| {
+        let mut window = json!({ "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin" });
+        for (name, value) in more.as_object().unwrap() {
+            window[name] = value.clone();
+        }
+        let tables = json!({ "a": { "source": { "path": "a.csv" }, "legacy_key": ["ref"] } });
+        spec(
+            json!({ "version": 1, "name": "demo", "target": { "url": "sqlite:x" }, "safeguards": { "window": window }, "tables": tables }),
+        )
+    };
+    assert_eq!(window(json!({})), []);
+    assert_eq!(window(json!({ "days": ["sat", "sun"], "timezone": "UTC" })), []);
+    let found = window(json!({ "days": [] }));
+    assert_eq!(found, one("safeguards.window.days", "a window without days never opens"));
+    let found = window(json!({ "days": ["sat", "sun", "sat"] }));
+    assert_eq!(found, one("safeguards.window.days.2", "this day is named twice"));
+    let found = window(json!({ "to": "22:00" }));
+    assert_eq!(found, one("safeguards.window.to", "a window from 22:00 to 22:00 never opens"));
+    for zone in ["Europe/Belin", "CEST+2", "", "Etc/Unknown"] {
+        let found = window(json!({ "timezone": zone }));
+        assert_eq!(found, one("safeguards.window.timezone", &format!("unknown time zone `{zone}`")));
+    }
+}
+
+#[test]
+fn a_list_of_columns_names_each_once() {
+    let twice = |at: &str| one(at, "column `x` is named twice");
+    assert_eq!(checks(json!({ "unique": ["x", "y", "x"] })), twice("checks.0.unique.2"));
+    assert_eq!(checks(json!({ "not_null": ["x", "x"] })), twice("checks.0.not_null.1"));
+    assert_eq!(table(json!({ "legacy_key": ["x", "x"] })), twice("legacy_key.1"));
+    assert_eq!(table(json!({ "key": { "inherited": ["x", "x"] } })), twice("key.inherited.1"));
+}
+
+#[test]
+fn files_have_a_header_or_names() {
+    assert_eq!(
+        csv(json!({ "header": false })),
+        one("source.csv.header", "files without a header need the names of their columns")
+    );
+    assert_eq!(csv(json!({ "names": ["a"] })), one("source.csv.names", "`names` is for files without a header"));
+}
+
+#[test]
+fn delimiter_and_quote_are_different_ascii_characters() {
+    assert_eq!(
+        csv(json!({ "delimiter": "§" })),
+        one("source.csv.delimiter", "`§` cannot be the delimiter: only ASCII characters can")
+    );
+    assert_eq!(
+        csv(json!({ "quote": "“" })),
+        one("source.csv.quote", "`“` cannot be the quote: only ASCII characters can")
+    );
+    assert_eq!(csv(json!({ "delimiter": "\"" })), one("source.csv.delimiter", "`\"` is the delimiter and the quote"));
+    assert_eq!(csv(json!({ "delimiter": "\n" })), one("source.csv.delimiter", "a line break cannot be the delimiter"));
+}
+
+#[test]
+fn a_range_and_a_length_have_a_bound_and_leave_something_between_two() {
+    for kind in ["range", "length"] {
+        let found = checks(json!({ kind: { "column": "x" } }));
+        assert_eq!(found, one(&format!("checks.0.{kind}"), "this check needs `min`, `max` or both"));
+        let found = checks(json!({ kind: { "column": "x", "min": 10, "max": 9 } }));
+        assert_eq!(found, one(&format!("checks.0.{kind}.min"), "`min` is greater than `max`"));
+        assert_eq!(checks(json!({ kind: { "column": "x", "min": 9, "max": 9 } })), []);
+    }
+    assert_eq!(checks(json!({ "range": { "column": "x", "min": "b", "max": "a" } })), []);
+}
+
+#[test]
+fn a_check_names_its_columns_and_values() {
+    assert_eq!(
+        checks(json!({ "range": { "column": "", "min": 1 } })),
+        one("checks.0.range.column", "`column` is empty")
+    );
+    assert_eq!(checks(json!({ "not_null": [] })), one("checks.0.not_null", "`not_null` names no column"));
+    assert_eq!(
+        checks(json!({ "accepted_values": { "column": "x", "values": [] } })),
+        one("checks.0.accepted_values.values", "no value is accepted")
+    );
+    assert_eq!(
+        checks(json!({ "matches": { "column": "x", "pattern": "" } })),
+        one("checks.0.matches.pattern", "`pattern` is empty")
+    );
+    assert_eq!(checks(json!({ "expression": " " })), one("checks.0.expression", "`expression` is empty"));
+}
+
+#[test]
+fn a_table_has_a_source_and_a_legacy_key() {
+    assert_eq!(table(json!({ "legacy_key": [] })), one("legacy_key", "the legacy key has no columns"));
+    assert_eq!(table(json!({ "source": { "path": "" } })), one("source.path", "the path of the source is empty"));
+}
+
+#[test]
+fn a_column_is_one_reference_only() {
+    let found = table(
+        json!({ "relationships": [{ "column": "x", "to": "p" }, { "column": "y", "to": "p" }, { "column": "x", "to": "q" }] }),
+    );
+    assert_eq!(found, one("relationships.2.column", "column `x` is a reference already"));
+    let found = table(json!({ "relationships": [{ "column": "", "to": "" }] }));
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+fn references(edges: &[(&str, &[&str])]) -> Vec<(String, String)> {
+    let tables = edges.iter().map(|(name, to)| {
+        let references: Vec<_> =
+            to.iter().enumerate().map(|(i, to)| json!({ "column": format!("c{i}"), "to": to })).collect();
+        ((*name).to_owned(), json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": references }))
+    });
+    file(Value::Object(tables.collect()))
+}
+
+#[test]
+fn tables_that_refer_to_each_other_in_a_cycle_are_a_problem() {
+    let found = references(&[("x", &["a"]), ("a", &["a", "elsewhere", "b"]), ("b", &["c"]), ("c", &["a"])]);
+    assert_eq!(found, one("tables.c.relationships.0", "tables refer to each other in a cycle: a → b → c → a"));
+    assert_eq!(references(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &["d"])]), []);
+}
+
+#[test]
+fn a_reference_by_a_value_of_production_closes_no_cycle() {
+    let table = |to: &str, by: Value| json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": [{ "column": "c", "to": to, "by": by }] });
+    assert_eq!(file(json!({ "a": table("b", Value::Null), "b": table("a", json!("no")) })), []);
+    assert_eq!(file(json!({ "a": table("b", Value::Null), "b": table("a", Value::Null) })).len(), 1);
+}
+
+#[test]
+fn a_long_chain_of_tables_is_no_deep_recursion() {
+    let names: Vec<String> = (0..20_000).map(|i| format!("t{i}")).collect();
+    let tables = names.windows(2).map(|pair| {
+        let reference = json!([{ "column": "c", "to": pair[1] }]);
+        (pair[0].clone(), json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": reference }))
+    });
+    assert_eq!(file(Value::Object(tables.collect())), []);
+}
