@@ -202,8 +202,8 @@ def plot(found):
             out.extend(f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="{3.5 if colour == "ours" else 2.5}"/>' for x, y in points)
             out.append(f'<line class="lead" x1="{points[-1][0] + 5:.1f}" y1="{points[-1][1]:.1f}" x2="{right + 12}" y2="{heights[at]:.1f}"/>')
             text(right + 16, heights[at] + 4, label, colour)
-    drawn = plain(found)
-    newest = max(drawn, key=lambda result: result["date"])
+    drawn = [result for of_target in grouped(plain(found), "target").values() for result in of_target]
+    newest = max(reversed(drawn), key=lambda result: result["date"])
     machine = newest["machine"]
     text(LEFT, HEIGHT - 12, f"{rounds(drawn).capitalize()}, {machine['cores']} cores of {machine['cpu']}, {newest['date']}. "
          "Dashed: references are looked at as a set, or not at all.")
