@@ -51,7 +51,7 @@ const CHECK_CLIENT: &str = "
     WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
 
 /// How often a session that waits inside its transaction is heard of: well before the server ends it for idling.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(60);
+const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 
 /// How often it is tried whether two sessions meet in one server process.
 const POOLING_ROUNDS: usize = 5;
