@@ -201,13 +201,14 @@ impl PostgresTarget {
         self.known.get_or_try_init(|| read).await.cloned()
     }
 
-    /// The tables that a load made larger by more than [`GROWN`] since the server gathered their statistics, or of which it never did; the
-    /// largest load first.
+    /// The tables that a load made larger by more than [`GROWN`] since the server gathered their statistics, or of which it never did, and those
+    /// with partitions, of which it does not by itself; the largest load first.
     async fn grown(&self, destinations: &[Destination], inserted: &[u64], doing: &str) -> Result<Vec<String>> {
         let names: Vec<_> = destinations.iter().map(|destination| destination.table.name.as_str()).collect();
         let rows: Vec<_> = inserted.iter().map(|rows| *rows as i64).collect();
         let sql = "SELECT g.name FROM unnest($2::text[], $3::bigint[]) AS g (name, rows) JOIN pg_class AS c ON c.relname = g.name
-                   JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = $1 WHERE g.rows > c.reltuples * $4 ORDER BY g.rows DESC";
+                   JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = $1
+                   WHERE g.rows > 0 AND (c.relkind = 'p' OR g.rows > c.reltuples * $4) ORDER BY g.rows DESC";
         // The session that questions are put to, where it is idle: rows may be read back at the same time.
         let idle = self.session.try_lock().ok().filter(|session| !session.is_closed());
         let own;

@@ -47,14 +47,6 @@ struct Referred<'a> {
 }
 
 impl PgLoad {
-    /// Begins the transaction that appends to the key map, on a connection of its own.
-    async fn begin_beside(&self) -> Result<Session> {
-        let doing = "cannot append to the key map";
-        let session = begin_session(&self.connector, doing).await?;
-        session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
-        Ok(session)
-    }
-
     /// Inserts all rows and appends their mappings: on two connections, and where nothing is to stay on the main one.
     pub(super) async fn insert_and_append<'a>(
         &self,
@@ -81,15 +73,18 @@ impl PgLoad {
             return Ok(Brought { rows, mappings, beside: None });
         }
         let appending = async {
+            let doing = "cannot append to the key map";
+            // Whoever cannot have another session is told so before rows are sent.
+            let beside = begin_session(&self.connector, doing).await?;
             if self.spec.foreign_keys == ForeignKeys::Triggers && !destinations.is_empty() {
                 // All wait for the process that looks at each row: until it has them all, mappings would only take processors from it.
                 all_sent.notified().await;
             }
-            let beside = self.begin_beside().await?;
+            beside.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
             let mappings = self.append_all(&beside, destinations, delta).await?;
             for destination in destinations {
                 let summarized = beside.execute("SELECT delta.summarize($1)", &[&destination.table.name]).await;
-                summarized.map_err(self.fault("cannot append to the key map"))?;
+                summarized.map_err(self.fault(doing))?;
             }
             Ok::<_, Cut<'_>>((mappings, beside))
         };
