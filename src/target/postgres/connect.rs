@@ -22,8 +22,8 @@ const OLDEST: u32 = 13;
 
 /// What every session has, whatever the role, the database or the server say.
 ///
-/// - A transaction that idles holds locks on production: after ten minutes its process hangs, or is cut off. Between two
-///   statements of a load pass seconds.
+/// - A transaction that idles holds locks on production: after ten minutes its process hangs, or is cut off. A session that waits
+///   longer than that for another says so ([`Session::wait_for`]).
 /// - `pg_temp` comes last, so that no temporary table stands in for a catalog's; all else is qualified.
 /// - With `row_security` off a policy that would hide rows is an error.
 /// - Compiling a plan takes longer than most of our statements; a plan without an index looks costly when asked to be avoided.
