@@ -228,10 +228,8 @@ impl Loading<'_> {
         }
         load.open_insertion(&destinations).await.map_err(refused)?;
         stop_at("insertion opened");
-        let inserted = load
-            .insert(&destinations, &Accepted { keys: &keys, destinations: &destinations, steps })
-            .await
-            .map_err(refused)?;
+        let delta = Accepted { keys: &keys, destinations: &destinations, steps };
+        let inserted = load.insert(&destinations, &delta).await.map_err(refused)?;
         let compared: Vec<bool> = inserted.iter().map(|table| table.compared).collect();
         for (at, Inserted { rows, mappings, .. }) in inserted.into_iter().enumerate() {
             let name = &destinations[at].table.name;
@@ -240,7 +238,7 @@ impl Loading<'_> {
             report.tables[at].inserted = rows;
             report.append_mappings(at, mappings);
         }
-        load.settle(&destinations).await.map_err(refused)?;
+        load.settle(&destinations, &delta).await.map_err(refused)?;
         drop(step);
 
         let step = steps.step(Step::Reconcile);

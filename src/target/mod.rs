@@ -414,8 +414,9 @@ pub trait Load: Send {
     /// Has the target go by another id too: the store of that one is its own from now on.
     async fn adopt(&mut self, id: &str) -> Result<()>;
 
-    /// Has production decide on everything that it put off until all tables are there.
-    async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
+    /// Has production decide on everything that it put off until all tables are there; which rows it refuses is asked of staging, or of
+    /// `delta`.
+    async fn settle(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped>;
 
     /// Totals over the rows in production that this load inserted, found by their keys: one row, under
     /// [`totals_schema`].

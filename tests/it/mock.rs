@@ -92,6 +92,21 @@ fn a_mock_run_leaves_postgresql_as_it_was_with_its_sequences_and_staging_and_for
 }
 
 #[test]
+fn a_mock_run_that_holds_references_as_sets_leaves_postgresql_as_it_was() {
+    let production = Production::new(Server::shared(), SQL, "load: { foreign_keys: set_based }\n");
+    // Without a check that no constraint keeps true, rows go straight into production.
+    production
+        .place
+        .write("p.yaml", production.place.text("p.yaml").replace("    checks: [{ unique: [alias] }]\n", ""));
+    production.pipeline(&["setup", "p.yaml"]).passes();
+    let before = everything(&production.database);
+    let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
+    assert!(mock.passes().stdout.contains("30 rows went into 2 tables, and were taken back"), "{mock:?}");
+    assert_same(&everything(&production.database), &before);
+    production.loads();
+}
+
+#[test]
 fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved_since() {
     let production = Production::new(Server::shared(), SQL, "safeguards: { conversion_mode: required }\n");
     production.pipeline(&["setup", "p.yaml"]).passes();

@@ -167,6 +167,35 @@ fn commands_that_only_ask_leave_an_empty_database_empty() {
     }
 }
 
+#[test]
+fn what_rules_do_with_an_insert_they_do_with_the_rows_of_a_load() {
+    let sql = format!(
+        "{SQL} CREATE TABLE noted (item_id integer);
+         CREATE RULE noted AS ON INSERT TO item DO ALSO INSERT INTO noted VALUES (new.item_id)"
+    );
+    let production = Production::new(Server::shared(), &sql, "");
+    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.loads();
+    assert_eq!(production.database.number("SELECT count(*) FROM noted JOIN delta.key_map_item USING (item_id)"), 20);
+    assert_eq!(production.count("noted"), 20);
+}
+
+#[test]
+fn mappings_of_a_run_that_was_cut_off_are_in_the_way_of_no_import() {
+    let production = Production::ready();
+    let cut_off = production.place.pipeline_with(
+        &["run", "p.yaml"],
+        &[("DATABASE_URL", &production.database.local_url("postgres")), ("FAILPOINTS", "key map committed=return")],
+    );
+    assert_eq!(cut_off.code, -9, "{cut_off:?}");
+    assert_eq!(production.database.number("SELECT count(*) FROM delta.mapping_account"), 10);
+    assert_eq!(production.database.number("SELECT count(*) FROM delta.key_map_account"), 0);
+    production.place.write("map.csv", "legacy_key,account_id\nP-3,1\n");
+    let import = production.pipeline(&["keymap", "import", "p.yaml", "map.csv", "--table", "account"]);
+    assert_eq!(import.passes().stdout, "account: 1 mapping read, 0 there already, 1 brought in\n");
+    assert_eq!(production.database.number("SELECT count(*) FROM delta.mapping_account"), 1);
+}
+
 /// The plans in a server's log that touch rows of a table of production: the node, and how many rows it went through.
 fn scans(log: &str) -> Vec<(String, u64)> {
     let mut scans = Vec::new();

@@ -30,4 +30,5 @@ mod mode;
 mod refusal;
 mod rollback;
 mod rows;
+mod straight;
 mod types;

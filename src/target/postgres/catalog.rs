@@ -36,6 +36,10 @@ pub(super) struct PgTable {
     pub(super) row_security: bool,
     /// Whether one of its partitions is on another server.
     pub(super) foreign: bool,
+    /// Whether other tables inherit from it, whose rows are read with its own unless that is said.
+    pub(super) inherited: bool,
+    /// Whether a rule says what else, or what instead, an INSERT does; a COPY does not ask it.
+    pub(super) ruled: bool,
     /// Its partitions at all levels; those of other schemas as `schema.name`.
     pub(super) partitions: Vec<String>,
 }
@@ -230,7 +234,8 @@ impl Reader {
                 made.pg.foreign |= row.is("is_foreign");
                 made.pg.partitions.push(name);
             } else {
-                made.unread(format!("table `{name}` inherits from it: its rows are found here too"));
+                made.pg.inherited = true;
+                made.unread(format!("table `{name}` inherits from it: checks leave its rows out, as constraints do"));
             }
         }
     }
@@ -374,6 +379,7 @@ impl Reader {
     fn rules(&mut self, rows: &[Row]) {
         for row in rows {
             if let Some(made) = self.made(row) {
+                made.pg.ruled = true;
                 let definition: Vec<_> = row.text("definition").split_whitespace().collect();
                 made.unread(format!("rule `{}` on INSERT: {}", row.text("name"), definition.join(" ")));
             }

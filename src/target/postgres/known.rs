@@ -1,6 +1,7 @@
 //! What the other parts ask the catalog.
 
 use super::catalog::{PgCatalog, PgColumn, PgTable, Sequence};
+use super::names::qualified;
 use super::types::PgType;
 use crate::target::Destination;
 
@@ -45,6 +46,12 @@ impl PgCatalog {
 }
 
 impl PgTable {
+    /// Where its rows are read: as the server's own checks do, without those of tables that inherit from it.
+    pub(super) fn own_rows(&self) -> String {
+        let only = if self.inherited { "ONLY " } else { "" };
+        format!("{only}{}", qualified(&self.schema, &self.name))
+    }
+
     /// The column of a name.
     pub(super) fn column(&self, name: &str) -> Option<&PgColumn> {
         self.columns.iter().find(|column| column.name == name)

@@ -174,6 +174,12 @@ impl PgLoad {
         Ok(())
     }
 
+    /// Makes room where mappings that do not count are in the way.
+    async fn forget(&self, session: &Session, destination: &Destination) -> Result<()> {
+        let forgotten = session.execute("SELECT delta.forget($1)", &[&destination.table.name]).await;
+        forgotten.map(|_| ()).map_err(self.fault("cannot append to the key map"))
+    }
+
     /// Appends staged mappings to the history as a run's.
     async fn append(
         &self,
@@ -196,24 +202,24 @@ impl PgLoad {
         session.execute(&sql, &[]).await
     }
 
-    /// Why staged mappings could not be appended.
+    /// Why mappings could not be appended; the transaction is gone.
     async fn not_appended(&self, destination: &Destination, error: &tokio_postgres::Error) -> Stopped {
-        self.main.batch_execute(GIVE_UP).await.ok();
-        self.refusals(destination).of_key_map(error, self.told_of_mappings(destination, error)).await
+        let doing = format!("cannot append the key map of `{}`", destination.table.name);
+        self.refusals(destination).of_key_map(error, self.connector.explain(&doing, error)).await
     }
 
-    fn told_of_mappings(&self, destination: &Destination, error: &tokio_postgres::Error) -> Error {
-        self.connector.explain(&format!("cannot append the key map of `{}`", destination.table.name), error)
-    }
-
-    /// Why a statement of the insertion failed. Staging is committed: once the transaction is gone, it is held against production.
-    async fn stopped(&self, destination: Option<&Destination>, doing: &str, error: tokio_postgres::Error) -> Stopped {
-        let told = self.connector.explain(doing, &error);
-        self.main.batch_execute(GIVE_UP).await.ok();
-        match destination {
-            Some(destination) => self.refusals(destination).of(&error, told).await,
-            None => told.into(),
+    /// Does something while the session with the mappings waits for its commit.
+    async fn meanwhile<T>(&self, done: impl Future<Output = T>) -> T {
+        match &self.beside {
+            Some(beside) => beside.wait_for(done).await,
+            None => done.await,
         }
+    }
+
+    /// Stages something: while it is copied, the main session may keep other writers out of a table.
+    async fn copy(&self, destined: Destined<'_>, rows: Batches<'_>) -> Result<u64> {
+        let copied = destined.copy(self.staging(), rows);
+        if self.open && !self.takes_back() { self.main.wait_for(copied).await } else { copied.await }
     }
 }
 
@@ -260,7 +266,7 @@ impl Load for PgLoad {
         let staged = self.staged(destination);
         let table = self.names.staging(&destination.table.name);
         let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
-        let count = into.copy(self.staging(), rows).await?;
+        let count = self.copy(into, rows).await?;
         // Enough to plan joins by.
         let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
         self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage rows"))?;
@@ -270,7 +276,7 @@ impl Load for PgLoad {
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
         let wires = self.staged(destination).key_wires();
         let table = self.names.staged_keys(&destination.table.name);
-        Destined { connector: &self.connector, table: &table, columns: &wires }.copy(self.staging(), keys).await
+        self.copy(Destined { connector: &self.connector, table: &table, columns: &wires }, keys).await
     }
 
     async fn hold_mode(&mut self) -> Result<Mode> {
@@ -305,7 +311,10 @@ impl Load for PgLoad {
             Ok(brought) => brought,
             Err(Cut::Stopped(stopped)) => return Err(stopped),
             // Nothing else is on its way on the main connection any more.
-            Err(Cut::Rows(destination, error)) => return Err(self.of_rows(destination, &error, delta).await),
+            Err(Cut::Rows(destination, error)) => {
+                let doing = format!("cannot insert into `{}`", destination.table.name);
+                return Err(self.of_rows(Some(destination), &doing, &error, delta).await);
+            }
             Err(Cut::Mappings(destination, error)) => return Err(self.of_mappings(destination, &error, delta).await),
         };
         self.beside = beside;
@@ -325,9 +334,13 @@ impl Load for PgLoad {
 
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         self.open().await?;
+        self.forget(&self.main, destination).await?;
         let appended = match self.append(&self.main, destination, run, rows).await {
             Ok(appended) => appended,
-            Err(error) => return Err(self.not_appended(destination, &error).await),
+            Err(error) => {
+                self.main.batch_execute(GIVE_UP).await.ok();
+                return Err(self.not_appended(destination, &error).await);
+            }
         };
         let noted = history::note_counted(&self.main, destination, run).await;
         noted.map_err(self.fault("cannot note the key map"))?;
@@ -339,11 +352,11 @@ impl Load for PgLoad {
         history::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
     }
 
-    async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
-        if let Err(error) = self.main.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await {
+    async fn settle(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+        if let Err(error) = self.meanwhile(self.main.batch_execute("SET CONSTRAINTS ALL IMMEDIATE")).await {
             let named = error.as_db_error().and_then(tokio_postgres::error::DbError::table).map(str::to_owned);
             let of = destinations.iter().find(|destination| Some(&destination.table.name) == named.as_ref());
-            return Err(self.stopped(of, "cannot insert into", error).await);
+            return Err(self.of_rows(of, "cannot insert", &error, delta).await);
         }
         Ok(())
     }
@@ -382,15 +395,16 @@ impl Load for PgLoad {
                 _ => Wire::new(field.name(), DataType::Int64, super::types::PgType::Int8),
             })
             .collect();
-        let found = receive(&self.connector, &self.main, &sql, &columns).await?;
+        let found = self.meanwhile(receive(&self.connector, &self.main, &sql, &columns)).await?;
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
     async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
-        if let Some(keys) = self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination)) {
-            return straight::compare(&self.connector, &self.main, &self.staged(destination), keys, meant).await;
+        let staged = self.staged(destination);
+        match self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination)) {
+            Some(keys) => self.meanwhile(straight::compare(&self.connector, &self.main, &staged, keys, meant)).await,
+            None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged)).await,
         }
-        super::staging::compare(&self.connector, &self.main, &self.staged(destination)).await
     }
 
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {

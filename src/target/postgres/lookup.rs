@@ -40,10 +40,10 @@ impl PostgresTarget {
     /// A look-up as SQL; None where there is nothing to look in.
     pub(super) async fn question(&self, lookup: &Lookup) -> Result<Option<Question>> {
         let known = self.known().await?;
-        let (place, columns) = match &lookup.place {
+        let (whole, place, columns) = match &lookup.place {
             Place::Production(table) => {
                 let table = known.tables.get(table).ok_or_else(|| not_there(table))?;
-                (qualified(&table.schema, &table.name), wires(table))
+                (qualified(&table.schema, &table.name), table.own_rows(), wires(table))
             }
             Place::KeyMap(table) => {
                 if !self.has_mappings(table).await? {
@@ -51,7 +51,7 @@ impl PostgresTarget {
                 }
                 let key = known.tables.get(table).map(wires).unwrap_or_default();
                 let own = [Wire::text("legacy_key"), Wire::text("run")];
-                (Names::history(table), own.into_iter().chain(key).collect())
+                (Names::history(table), Names::history(table), own.into_iter().chain(key).collect())
             }
         };
         let column = |name: &String| {
@@ -90,7 +90,6 @@ impl PostgresTarget {
             given.push(column(name)?);
             wanted.extend(given.last().map(|column| column.read("p")));
         }
-        let whole = place.clone();
         let only = lookup.condition.as_ref().map_or(String::new(), |condition| format!(" WHERE {condition}"));
         // The condition is production's own, about its row alone.
         let place = if only.is_empty() { place } else { format!("(SELECT * FROM {place}{only})") };
@@ -158,8 +157,10 @@ impl PostgresTarget {
         };
         let answer = answer.await;
         let end = if self.unfinished { "" } else { "ROLLBACK" };
-        session.batch_execute(end).await.map_err(fault)?;
-        answer
+        let ended = session.batch_execute(end).await.map_err(fault);
+        // Of a session that is cut the first error is the one that says why.
+        let answer = answer?;
+        ended.map(|()| answer)
     }
 
     /// What a join gives: by an index of production, or where there is none, by reading it once.

@@ -29,7 +29,7 @@ impl PostgresTarget {
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the catalog", &error);
         if self.load.foreign_keys == ForeignKeys::SetBased {
-            refuse_deferrable(&session, &known, destinations).await.map_err(fault)??;
+            refuse_unchecked(&session, &known, destinations).await.map_err(fault)??;
         }
         let reasons = self.reasons(&session, &known, destinations).await.map_err(fault)?;
         if !reasons.is_empty() {
@@ -224,22 +224,30 @@ async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]
     }))
 }
 
-/// Refuses `set_based` where a constraint is deferrable: the server checks it by a trigger of its own, which is off then.
-async fn refuse_deferrable(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Result<()>> {
-    let sql = "SELECT conname::text FROM pg_constraint WHERE contype IN ('p', 'u', 'x') AND condeferrable
-                   AND (conrelid = $1::text::regclass OR conrelid IN (SELECT relid FROM pg_partition_tree($1::text::regclass)))
-               ORDER BY 1";
+/// Refuses `set_based` where the server would check something by a trigger of its own, which is off then, and no set is held against it:
+/// deferrable constraints, foreign keys that a partition has for itself, and `MATCH FULL` where only some of its columns are NULL. Nor would
+/// rules be asked.
+async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Result<()>> {
+    let sql = "SELECT CASE WHEN k.contype <> 'f' THEN 'deferrable constraints' WHEN k.conrelid <> $1::text::regclass THEN 'foreign keys of a partition alone'
+                           ELSE 'foreign keys of several columns with MATCH FULL' END, k.conname::text
+               FROM pg_constraint AS k
+               WHERE (k.conrelid = $1::text::regclass OR k.conrelid IN (SELECT relid FROM pg_partition_tree($1::text::regclass)))
+                   AND (k.contype IN ('p', 'u', 'x') AND k.condeferrable
+                        OR k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> $1::text::regclass
+                        OR k.contype = 'f' AND k.confmatchtype = 'f' AND cardinality(k.conkey) > 1 AND EXISTS (
+                            SELECT FROM pg_attribute AS a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND NOT a.attnotnull))
+               ORDER BY 1, 2";
     for destination in destinations {
-        let Some(table) = known.tables.get(&destination.table.name) else { continue };
+        let name = &destination.table.name;
+        let Some(table) = known.tables.get(name) else { continue };
         let found = client.query(sql, &[&qualified(&table.schema, &table.name)]).await?;
-        if let Some(row) = found.first() {
-            let (name, constraint) = (&destination.table.name, row.get::<_, String>(0));
-            let message =
-                format!("`foreign_keys: set_based` is not for deferrable constraints: `{constraint}` of `{name}`");
-            return Ok(Err(
-                Error::pipeline(message).hint("write `foreign_keys: triggers`, which is what runs without `load`")
-            ));
-        }
+        let what = match found.first() {
+            _ if table.ruled => format!("tables with rules on INSERT: `{name}`"),
+            Some(row) => format!("{}: `{}` of `{name}`", row.get::<_, &str>(0), row.get::<_, &str>(1)),
+            None => continue,
+        };
+        return Ok(Err(Error::pipeline(format!("`foreign_keys: set_based` is not for {what}"))
+            .hint("write `foreign_keys: triggers`, which is what runs without `load`")));
     }
     Ok(Ok(()))
 }

@@ -14,6 +14,12 @@ use crate::target::{Destination, ForeignKey, Promised, Refusal, Stopped};
 /// Rows that are told at most; more say nothing new.
 const MOST: usize = 1000;
 
+/// Whether an error of the server is about rows that staging can be asked for.
+pub(super) fn is_about_rows(error: &tokio_postgres::Error) -> bool {
+    let codes = [SqlState::UNIQUE_VIOLATION, SqlState::FOREIGN_KEY_VIOLATION, SqlState::NOT_NULL_VIOLATION];
+    error.code().is_some_and(|code| codes.contains(code))
+}
+
 /// The questions about one table of a load.
 pub(super) struct Refusals<'a> {
     pub(super) connector: &'a Connector,
@@ -120,7 +126,7 @@ impl Refusals<'_> {
             }
         });
         let same: Vec<_> = same.collect();
-        self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {})", self.staged.live(), same.join(" AND "))).await
+        self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {})", self.staged.own_rows(), same.join(" AND "))).await
     }
 
     /// The staged rows whose references nothing answers, neither production nor what is staged with them.
@@ -143,7 +149,7 @@ impl Refusals<'_> {
     fn orphan(&self, columns: &[String], to: &str, to_columns: &[String]) -> String {
         let there: Vec<_> = columns.iter().map(|name| format!("s.{} IS NOT NULL", ident(name))).collect();
         let parent = match self.staged.known.tables.get(to) {
-            Some(table) => qualified(&table.schema, &table.name),
+            Some(table) => table.own_rows(),
             None => qualified(&self.staged.names.production, to),
         };
         format!("{} AND {}", there.join(" AND "), self.nowhere(&parent, to_columns, columns))

@@ -6,7 +6,7 @@ use tokio_postgres::{Client, Error as PgError};
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
 use super::mode;
-use super::names::{Names, ROLLBACK, qualified};
+use super::names::{Names, ROLLBACK};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -32,7 +32,7 @@ pub(super) async fn gone(
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE h.run = $1 AND NOT EXISTS (SELECT FROM {} AS p WHERE {}) ORDER BY 1",
         Names::history(name),
-        qualified(&table.schema, &table.name),
+        table.own_rows(),
         same.join(" AND ")
     );
     Ok(client.query(&sql, &[&run]).await?.iter().map(|row| row.get(0)).collect())

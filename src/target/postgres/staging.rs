@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::catalog::PgCatalog;
+use super::catalog::{PgCatalog, PgTable};
 use super::connect::Connector;
 use super::copy::Wire;
 use super::names::{Names, qualified};
@@ -37,6 +37,11 @@ impl Staged<'_> {
             Some(table) => qualified(&table.schema, &table.name),
             None => qualified(&self.names.production, self.table()),
         }
+    }
+
+    /// Where the live table's own rows are read.
+    pub(super) fn own_rows(&self) -> String {
+        self.known.tables.get(self.table()).map_or_else(|| self.live(), PgTable::own_rows)
     }
 
     /// A column as it travels.
@@ -136,7 +141,7 @@ impl Staged<'_> {
     /// The rows of production that were inserted, by their keys: `staging AS s JOIN production AS p`.
     pub(super) async fn inserted(&self, connector: &Connector, client: &Client) -> Result<String> {
         let range = self.range(connector, client).await?;
-        Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.live(), self.same_key()))
+        Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.own_rows(), self.same_key()))
     }
 }
 
@@ -174,7 +179,7 @@ pub(super) async fn compare(connector: &Connector, client: &Client, staged: &Sta
     let of = format!(
         "FROM {} AS s LEFT JOIN {} AS p ON {}{range} WHERE p.{} IS NULL{}",
         staged.rows(),
-        staged.live(),
+        staged.own_rows(),
         staged.same_key(),
         ident(key),
         differ.concat()

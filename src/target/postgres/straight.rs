@@ -21,7 +21,8 @@ use crate::target::difference::difference;
 use crate::target::{Batches, Destination, ForeignKey};
 
 /// Which tables need no staging. Their keys are a block, by which their rows are found again; production takes their values as they are
-/// copied and gives them back the same; and no check asks again what no constraint keeps true.
+/// copied and gives them back the same, and would do no more with them if they were inserted; and no check asks again what no constraint
+/// keeps true.
 ///
 /// Where references are looked at as a set, rows of one load refer to each other by blocks as well, so it is all tables or none.
 pub(super) fn straight(
@@ -39,7 +40,9 @@ pub(super) fn straight(
             known.staged_as(&table.name, name).0.is_empty()
                 && table.column(name).is_some_and(|column| column.form.is_kept_as_written())
         };
+        let is_ruled = known.tables.get(&table.name).is_some_and(|table| table.ruled);
         destination.assigned.is_some()
+            && !is_ruled
             && keys.contains_key(&table.name)
             && destination.promises.is_empty()
             && destination.columns.iter().all(as_copied)
@@ -107,7 +110,7 @@ pub(super) async fn compare(
     let query = format!(
         "SELECT {} FROM {} AS p WHERE p.{key} BETWEEN {} AND {} ORDER BY p.{key}",
         wanted.join(", "),
-        staged.live(),
+        staged.own_rows(),
         literal(first),
         literal(last)
     );

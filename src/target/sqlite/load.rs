@@ -207,7 +207,7 @@ impl SqliteLoad {
             self.stage_keys(destination, delta.key_map(at)?).await?;
         }
         self.insert_all(destinations, delta)?;
-        self.settle(destinations).await
+        self.settle(destinations, delta).await
     }
 }
 
@@ -328,7 +328,7 @@ impl Load for SqliteLoad {
         history::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
     }
 
-    async fn settle(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
+    async fn settle(&mut self, destinations: &[Destination], _: &dyn Delta) -> Result<(), Stopped> {
         let staged = || destinations.iter().filter(|destination| !self.is_straight(destination));
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;

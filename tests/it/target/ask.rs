@@ -304,3 +304,18 @@ async fn a_scan_without_columns_counts(on: On) {
     assert_eq!(count(scan(target.as_ref(), &[], &[("name", Test::IsNull)]).await), 1);
     assert_eq!(count(scan(target.as_ref(), &["name"], &[("id", Test::Integer(">", 6))]).await), 0);
 }
+
+#[tokio::test]
+async fn rows_of_tables_that_inherit_are_not_among_those_that_constraints_look_at() {
+    let sql =
+        format!("{ITEM} CREATE TABLE heir () INHERITS (item); INSERT INTO heir (id, name) VALUES (1, 'a'), (7, 'q')");
+    let live = live(On::Postgres, &sql, "item").await;
+    let target = live.reader().await;
+    let asked = |ids: [i64; 2]| vec![numbers(ids)];
+    assert_eq!(ask(target.as_ref(), &question(&["id"], &["name"]), asked([1, 7])).await, ["10|a"]);
+    let some = Lookup { condition: Some("id > 0".into()), ..question(&["id"], &["name"]) };
+    assert_eq!(ask(target.as_ref(), &some, asked([7, 2])).await, ["11|b"]);
+    // Who asks for the table in SQL gets what SQL gives.
+    let found = target.scan("item", &names(&["id"]), &[], None).await.unwrap();
+    assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 8);
+}

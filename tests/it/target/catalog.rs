@@ -194,3 +194,54 @@ async fn who_may_do_too_much_is_told_and_refused_where_that_is_wanted() {
         assert_eq!(error.kind(), Kind::Refused, "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_no_set_is_held_against_is_refused_where_the_server_would_not_check_it() {
+    let parts = "CREATE TABLE item (id INTEGER NOT NULL, kind INTEGER NOT NULL, owner INTEGER, PRIMARY KEY (id, kind)) PARTITION BY LIST (kind);
+         CREATE TABLE item_1 PARTITION OF item FOR VALUES IN (1); CREATE TABLE owner (id INTEGER PRIMARY KEY);";
+    let pair = "CREATE TABLE place (a INTEGER, b INTEGER, PRIMARY KEY (a, b));";
+    for (sql, what) in [
+        (
+            format!("{parts} ALTER TABLE item_1 ADD CONSTRAINT own FOREIGN KEY (owner) REFERENCES owner"),
+            "of a partition alone: `own`",
+        ),
+        (format!("{parts} ALTER TABLE item ADD CONSTRAINT own FOREIGN KEY (owner) REFERENCES owner"), ""),
+        (
+            format!(
+                "{pair} CREATE TABLE item (id INTEGER PRIMARY KEY, a INTEGER NOT NULL, b INTEGER, CONSTRAINT full_match FOREIGN KEY (a, b) REFERENCES place MATCH FULL)"
+            ),
+            "with MATCH FULL: `full_match`",
+        ),
+        (
+            format!(
+                "{pair} CREATE TABLE item (id INTEGER PRIMARY KEY, a INTEGER NOT NULL, b INTEGER NOT NULL, FOREIGN KEY (a, b) REFERENCES place MATCH FULL)"
+            ),
+            "",
+        ),
+        (
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20)); CREATE TABLE other (id INTEGER);
+             CREATE RULE noted AS ON INSERT TO item DO ALSO INSERT INTO other VALUES (new.id)"
+                .to_owned(),
+            "rules on INSERT: `item`",
+        ),
+        (
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20), CONSTRAINT late UNIQUE (name) DEFERRABLE)"
+                .to_owned(),
+            "deferrable constraints: `late`",
+        ),
+    ] {
+        let mut live = Live::new(On::Postgres, &sql);
+        let item = live.ready("item").await;
+        let item = std::slice::from_ref(&item);
+        live.reader().await.preflight(item, Access::Read).await.unwrap();
+        live.load.foreign_keys = ForeignKeys::SetBased;
+        let found = live.reader().await.preflight(item, Access::Read).await;
+        if what.is_empty() {
+            found.unwrap();
+            continue;
+        }
+        let error = found.unwrap_err();
+        assert_eq!(error.kind(), Kind::Pipeline, "{error}");
+        assert!(error.to_string().contains(what) && error.next_step().unwrap().contains("triggers"), "{error:?}");
+    }
+}

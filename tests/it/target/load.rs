@@ -142,7 +142,7 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                 let parts = [item_part(item), part_part(part)];
                 assert_eq!(load.insert(&all, &Brought(&parts)).await.unwrap(), [inserted(2), inserted(3)]);
             }
-            6 => load.settle(&all).await.unwrap(),
+            6 => load.settle(&all, &Brought(&[])).await.unwrap(),
             7 => assert_eq!(load.totals(item, &[]).await.unwrap().num_rows(), 1),
             _ => load.record(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap(),
         }

@@ -397,3 +397,13 @@ async fn a_unique_constraint_that_is_checked_at_the_end_is_checked_before_the_co
     drop(load);
     nothing_stays(&live, &parts).await;
 }
+
+#[tokio::test]
+async fn a_row_of_a_table_that_inherits_is_no_row_that_can_be_referred_to() {
+    let sql = format!("{SQL} CREATE TABLE heir () INHERITS (owner); INSERT INTO heir VALUES (2, 'two')");
+    for live in [Live::new(On::Postgres, &sql), set_based(On::Postgres, &sql)] {
+        let item = live.ready("item").await;
+        let refusal = refusal(&live, "DELETE FROM ONLY owner WHERE id = 2", &[rows(&item, vec![])]).await;
+        is(&refusal, "item", "item_owner_id_fkey", &[1, 3]);
+    }
+}

@@ -146,7 +146,7 @@ pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), Stopp
     load.open_insertion(&destinations).await?;
     let meant: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
     assert_eq!(load.insert(&destinations, &Brought(parts)).await?, meant);
-    load.settle(&destinations).await
+    load.settle(&destinations, &Brought(parts)).await
 }
 
 /// A whole load.

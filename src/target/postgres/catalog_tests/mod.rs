@@ -159,7 +159,10 @@ async fn the_catalog_tells_all_that_a_schema_declares() {
     assert_eq!((pg.schema.as_str(), pg.name.as_str()), (r#"Other "one""#, "country"));
     assert_eq!(country.primary_key, ["code"]);
     assert_eq!(references(country), [("world".to_owned(), r#"Other "one".world"#, "id".to_owned())]);
-    assert_eq!(table(&found, "parent").0.unread, ["table `child` inherits from it: its rows are found here too"]);
+    assert_eq!(
+        table(&found, "parent").0.unread,
+        ["table `child` inherits from it: checks leave its rows out, as constraints do"]
+    );
     assert!(table(&found, "empty").0.columns.is_empty());
 
     let (insensitive, _) = table(&found, "insensitive");

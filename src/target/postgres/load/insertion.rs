@@ -11,6 +11,7 @@ use super::super::begin_session;
 use super::super::connect::Session;
 use super::super::copy::{Destined, Insert, Refused, Wire};
 use super::super::names::Names;
+use super::super::refusal::is_about_rows;
 use super::super::straight;
 use super::{GIVE_UP, PgLoad};
 use crate::error::{Error, Result};
@@ -21,7 +22,7 @@ use crate::target::{Batches, Delta, Destination, Refusal, Stopped};
 /// Why an insertion does not go on. What the server says of rows or mappings is asked about by whoever has stopped what else is on its way.
 pub(super) enum Cut<'a> {
     Stopped(Stopped),
-    /// The rows of this table, copied straight.
+    /// The rows of this table.
     Rows(&'a Destination, tokio_postgres::Error),
     /// The mappings of this table.
     Mappings(&'a Destination, tokio_postgres::Error),
@@ -56,10 +57,17 @@ impl PgLoad {
     ) -> Result<Brought, Cut<'a>> {
         let all_sent = Notify::new();
         let inserting = async {
-            let (inserted, made) =
-                futures::join!(self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
-            let (rows, referred) = inserted?;
-            made?;
+            let (insert, make) = (self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
+            let (rows, referred) = if self.takes_back() {
+                // By the one session, one behind the other.
+                make.await?;
+                insert.await?
+            } else {
+                let (inserted, made) = futures::join!(insert, make);
+                let inserted = inserted?;
+                made?;
+                inserted
+            };
             // What was copied is read back while mappings are still brought, unless a trigger may change it later.
             let compare = async { if compared { self.compare_all(destinations, delta).await } else { Ok(()) } };
             let stage = async { Ok(self.stage_references(&referred).await?) };
@@ -150,15 +158,10 @@ impl PgLoad {
         Ok(())
     }
 
-    async fn insert_staged(&self, destination: &Destination) -> Result<u64, Stopped> {
+    async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, Cut<'a>> {
         self.refusals(destination).promises(false).await?;
-        let inserted = match self.main.execute(&self.staged(destination).insert(), &[]).await {
-            Ok(inserted) => inserted,
-            Err(error) => {
-                let doing = format!("cannot insert into `{}`", destination.table.name);
-                return Err(self.stopped(Some(destination), &doing, error).await);
-            }
-        };
+        let inserted = self.main.execute(&self.staged(destination).insert(), &[]).await;
+        let inserted = inserted.map_err(|error| Cut::Rows(destination, error))?;
         self.refusals(destination).promises(true).await?;
         Ok(inserted)
     }
@@ -220,8 +223,9 @@ impl PgLoad {
     /// Keeps all that is referred to where it is.
     async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn Delta) -> Result<(), Stopped> {
         for Referred { destination, .. } in referred {
-            if let Err(stopped) = self.hold_references(destination).await {
-                return Err(self.all_orphans(destination, delta, stopped).await);
+            match self.hold_references(destination).await {
+                Err(Stopped::Refused(some)) => return Err(self.all_orphans(destination, delta, some).await),
+                held => held?,
             }
         }
         Ok(())
@@ -244,16 +248,36 @@ impl PgLoad {
     }
 
     /// A refusal that names one row of each reference that leads nowhere, with all of them.
-    async fn all_orphans(&self, destination: &Destination, delta: &dyn Delta, stopped: Stopped) -> Stopped {
+    async fn all_orphans(&self, destination: &Destination, delta: &dyn Delta, some: Refusal) -> Stopped {
         self.stage_to_ask(delta).await;
-        match self.hold_references(destination).await {
-            Err(Stopped::Refused(refusal)) => refusal.into(),
-            _ => stopped,
+        let all = self.hold_references(destination).await;
+        self.main.batch_execute(GIVE_UP).await.ok();
+        match all {
+            Err(Stopped::Refused(all)) => all.into(),
+            _ => some.into(),
         }
     }
 
+    /// Takes the insertion back; what is told by rows is then asked of staging, with all rows in it. Nothing is written any more.
+    async fn ask(
+        &self,
+        error: &tokio_postgres::Error,
+        delta: &dyn Delta,
+        asked: impl Future<Output = Stopped>,
+    ) -> Stopped {
+        let is_missing = self.takes_back() || !self.straight.is_empty();
+        if is_missing && is_about_rows(error) {
+            self.stage_to_ask(delta).await;
+        } else {
+            self.main.batch_execute(GIVE_UP).await.ok();
+        }
+        let stopped = asked.await;
+        self.main.batch_execute(GIVE_UP).await.ok();
+        stopped
+    }
+
     /// Takes the insertion back, and stages the rows that were copied straight: what is wrong with them is asked of staging. It is gone
-    /// with the session.
+    /// with the transaction.
     async fn stage_to_ask(&self, delta: &dyn Delta) {
         let staged = async {
             let fault = self.fault("cannot stage rows");
@@ -289,8 +313,7 @@ impl PgLoad {
         for (at, destination) in destinations.iter().enumerate() {
             let table = &destination.table.name;
             let _append = tracing::info_span!("append key map", of = table);
-            let forgotten = session.execute("SELECT delta.forget($1)", &[table]).await;
-            forgotten.map_err(self.fault("cannot append to the key map"))?;
+            self.forget(session, destination).await?;
             let of_table = match self.is_straight(destination) {
                 true => self.append_straight(session, destination, delta.key_map(at)?).await,
                 false => self.append(session, destination, &self.run, 0..u32::MAX).await.map_err(Refused::Server),
@@ -317,16 +340,22 @@ impl PgLoad {
         into.stream(session, rows.boxed(), Insert::Pages).await
     }
 
-    /// Why the rows of a table could not be copied.
+    /// Why rows could not be inserted, of the table where it is known.
     pub(super) async fn of_rows(
         &self,
-        destination: &Destination,
+        destination: Option<&Destination>,
+        doing: &str,
         error: &tokio_postgres::Error,
         delta: &dyn Delta,
     ) -> Stopped {
-        let told = self.connector.explain(&format!("cannot insert into `{}`", destination.table.name), error);
-        self.stage_to_ask(delta).await;
-        self.refusals(destination).of(error, told).await
+        let told = self.connector.explain(doing, error);
+        let asked = async {
+            match destination {
+                Some(destination) => self.refusals(destination).of(error, told).await,
+                None => told.into(),
+            }
+        };
+        self.ask(error, delta, asked).await
     }
 
     /// Why the mappings of a table could not be appended.
@@ -336,10 +365,6 @@ impl PgLoad {
         error: &tokio_postgres::Error,
         delta: &dyn Delta,
     ) -> Stopped {
-        if !self.is_straight(destination) {
-            return self.not_appended(destination, error).await;
-        }
-        self.stage_to_ask(delta).await;
-        self.refusals(destination).of_key_map(error, self.told_of_mappings(destination, error)).await
+        self.ask(error, delta, self.not_appended(destination, error)).await
     }
 }

@@ -1,0 +1,141 @@
+//! PostgreSQL: what is refused of rows that were copied straight into production is told by its rows, as if they had been staged.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use delta_pipeline::error::Result;
+use delta_pipeline::spec::{ForeignKeys, StartRowNumber};
+use delta_pipeline::target::{Batches, Delta, Destination, Intent, KeyRequest, Load, Refusal};
+
+use super::live::{Live, On};
+use super::rows::{Brought, Part, numbers, refused, stage, texts};
+
+/// A delta that counts how often its rows are asked for.
+struct Counting<'a>(Brought<'a>, AtomicUsize);
+
+impl Delta for Counting<'_> {
+    fn rows(&self, at: usize) -> Result<Batches<'_>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.rows(at)
+    }
+
+    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+        self.0.meant(at)
+    }
+
+    fn key_map(&self, at: usize) -> Result<Batches<'_>> {
+        self.0.key_map(at)
+    }
+
+    fn differs(&self, at: usize, how: &str) -> delta_pipeline::error::Error {
+        self.0.differs(at, how)
+    }
+}
+
+/// Begins a load of these parts whose keys, those of `straight`, are reserved from 10 on; stages the others.
+async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Load> {
+    let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
+    let mut load = live.writer().await.begin("r", Intent::Keep).await.unwrap();
+    for ((destination, columns), _) in parts.iter().zip(straight).filter(|(_, straight)| **straight) {
+        let count = columns[0].1.len() as u64;
+        let (table, column) = (destination.table.name.clone(), "id".to_owned());
+        let (start, text) = (StartRowNumber::At(10), None);
+        load.reserve(&KeyRequest { table, column, start, count, text, largest: i32::MAX.into() }).await.unwrap();
+    }
+    assert_eq!(load.straight(&all), straight);
+    for (part, _) in parts.iter().zip(straight).filter(|(_, straight)| !**straight) {
+        load.clean_staging(std::slice::from_ref(part.0)).await.unwrap();
+        stage(load.as_mut(), part).await.unwrap();
+    }
+    load
+}
+
+/// What production refuses, and how often rows were asked for; nobody else can write with the load any more.
+async fn refusal(live: &Live, parts: &[Part<'_>], straight: &[bool], meanwhile: &str) -> (Refusal, usize) {
+    let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
+    let mut load = begin(live, parts, straight).await;
+    live.execute(meanwhile);
+    let delta = Counting(Brought(parts), AtomicUsize::new(0));
+    load.open_insertion(&all).await.unwrap();
+    let inserted = match load.insert(&all, &delta).await {
+        Ok(_) => load.settle(&all, &delta).await,
+        Err(stopped) => Err(stopped),
+    };
+    let refusal = refused(inserted);
+    load.record(&super::rows::record("r"), &[]).await.unwrap_err();
+    drop(load);
+    live.quiet().await;
+    for table in &all {
+        let table = &table.table.name;
+        assert_eq!(live.text(&format!("SELECT count(*) FROM {table} WHERE id >= 10")), "0");
+        assert_eq!(live.text(&format!("SELECT count(*) FROM delta.key_map_{table} WHERE run = 'r'")), "0");
+    }
+    (refusal, delta.1.into_inner())
+}
+
+async fn assigned(live: &Live, table: &str, columns: &[&str]) -> Destination {
+    Destination { assigned: Some(StartRowNumber::At(10)), ..live.destination(table, columns).await }
+}
+
+#[tokio::test]
+async fn a_reference_that_is_checked_at_the_end() {
+    let live = Live::new(
+        On::Postgres,
+        "CREATE TABLE owner (id INTEGER PRIMARY KEY);
+         CREATE TABLE item (id INTEGER PRIMARY KEY, owner_id INTEGER REFERENCES owner (id) DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO owner VALUES (1), (2)",
+    );
+    let item = assigned(&live, "item", &["id", "owner_id"]).await;
+    live.set_up(&[&item]).await;
+    let rows = (&item, vec![("id", numbers([10, 11, 12])), ("owner_id", numbers([Some(2), None, Some(1)]))]);
+    // An older run left other rows in staging.
+    super::rows::begin(
+        live.writer().await.as_ref(),
+        "older",
+        &[(&item, vec![("id", numbers([10])), ("owner_id", numbers([2]))])],
+    )
+    .await
+    .unwrap();
+    live.quiet().await;
+    let (refusal, _) = refusal(&live, &[rows], &[true], "DELETE FROM owner WHERE id = 1").await;
+    assert_eq!((refusal.constraint.as_str(), refusal.rows.as_slice()), ("item_owner_id_fkey", &[2][..]), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn staged_rows_that_refer_to_rows_that_went_straight_and_to_nothing() {
+    let live = Live::new(
+        On::Postgres,
+        "CREATE TABLE owner (id INTEGER PRIMARY KEY);
+         CREATE TABLE item (id INTEGER PRIMARY KEY, owner_id INTEGER REFERENCES owner (id));
+         INSERT INTO owner VALUES (1)",
+    );
+    let owner = assigned(&live, "owner", &["id"]).await;
+    let item = live.destination("item", &["id", "owner_id"]).await;
+    live.set_up(&[&owner, &item]).await;
+    let parts = [
+        (&owner, vec![("id", numbers([10, 11]))]),
+        (&item, vec![("id", numbers([10, 11, 12])), ("owner_id", numbers([Some(10), Some(1), Some(11)]))]),
+    ];
+    let (refusal, _) = refusal(&live, &parts, &[true, false], "DELETE FROM owner").await;
+    assert_eq!((refusal.table.as_str(), refusal.rows.as_slice()), ("item", &[1][..]), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn the_delta_is_read_again_only_where_that_tells_more() {
+    for foreign_keys in [ForeignKeys::Triggers, ForeignKeys::SetBased] {
+        let mut live = Live::new(
+            On::Postgres,
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(9) UNIQUE, price INTEGER CONSTRAINT positive CHECK (price > 0))",
+        );
+        live.load.foreign_keys = foreign_keys;
+        let item = assigned(&live, "item", &["id", "name", "price"]).await;
+        live.set_up(&[&item]).await;
+        let rows = |price: i64| {
+            let columns = vec![("id", numbers([10, 11])), ("name", texts(["a", "b"])), ("price", numbers([1, price]))];
+            [(&item, columns)]
+        };
+        let (taken, asked) = refusal(&live, &rows(2), &[true], "INSERT INTO item VALUES (1, 'b', 1)").await;
+        assert_eq!((taken.constraint.as_str(), taken.rows.as_slice(), asked), ("item_name_key", &[1][..], 2));
+        let (failed, asked) = refusal(&live, &rows(0), &[true], "SELECT 1").await;
+        assert_eq!((failed.constraint.as_str(), failed.rows.len(), asked), ("positive", 0, 1));
+    }
+}
