@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::connect::{Connector, Session, refuse_pooling};
+use super::connect::{Connector, Session, two_sessions};
 use super::names::Names;
 use crate::engine::literal;
 use crate::error::{Error, Result};
@@ -11,21 +11,20 @@ use crate::error::{Error, Result};
 /// The number of the lock.
 const LOCK: &str = "7305516410";
 
-/// Takes the lock for a run, on a new session.
+/// Takes the lock for a run, on a new session, and gives another one with it that a load will need.
 ///
 /// # Errors
 /// Where another session has it: whose, and since when.
-pub(super) async fn take(connector: &Connector, names: &Names, run: &str) -> Result<Arc<Session>> {
+pub(super) async fn take(connector: &Connector, names: &Names, run: &str) -> Result<(Arc<Session>, Session)> {
     let doing = "cannot begin to write";
-    let session = super::begin_session(connector, doing).await?;
-    refuse_pooling(&session, connector).await?;
+    let (session, other) = two_sessions(connector, || super::begin_session(connector, doing)).await?;
     let fault = |error| connector.explain(doing, &error);
     // All that another session is shown of this one; the server keeps 63 bytes of it.
     let name = format!("run {run}, since {:.0}", jiff::Timestamp::now());
     session.batch_execute(&format!("SET application_name = {}", literal(&name))).await.map_err(fault)?;
     let sql = format!("SELECT pg_try_advisory_lock({LOCK})");
     if session.query_one(&sql, &[]).await.map_err(fault)?.get(0) {
-        return Ok(Arc::new(session));
+        return Ok((Arc::new(session), other));
     }
     let sql = format!(
         "SELECT a.pid, a.application_name, a.usename FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid

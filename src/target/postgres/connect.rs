@@ -227,32 +227,37 @@ impl Drop for Session {
     }
 }
 
-/// Refuses a pooler that hands a session's transactions to different server processes: locks and settings of the session
-/// would be lost, or somebody else's.
+/// Two sessions that have a server process each, opened at the same time by `open`.
 ///
-/// Two sessions take turns; each transaction tells the server process that it runs in. With a direct connection (or a pooler
-/// that pools sessions) each session has one of its own.
+/// Refuses a pooler that hands a session's transactions to different server processes: locks and settings of the session
+/// would be lost, or somebody else's. The two take turns; each transaction tells the server process that it runs in. With a direct
+/// connection (or a pooler that pools sessions) each session has one of its own.
 ///
 /// # Errors
-/// Where they share, or the server is gone.
-pub(super) async fn refuse_pooling(session: &Session, connector: &Connector) -> Result<()> {
-    let doing = "cannot tell whether the connection is direct";
+/// Where they share, or the server cannot be reached.
+pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
+    connector: &Connector,
+    open: impl Fn() -> F,
+) -> Result<(Session, Session)> {
     let refused = || {
         Error::refused("a pooler stands before the server and shares its processes between sessions")
             .hint("a load needs a direct connection: write the server's own host and port into the target's URL")
     };
+    let fault = |error: tokio_postgres::Error| {
+        // What PgBouncer says to BEGIN where it pools statements.
+        let is_pooler = error.code().is_some_and(|code| code.code() == "08P01");
+        if is_pooler { refused() } else { connector.explain("cannot tell whether the connection is direct", &error) }
+    };
+    // A pool of one process leaves one session waiting for the other's.
+    let patience = Duration::from_secs(10);
+    let (session, other) = futures::join!(open(), timeout(patience, open()));
+    let (session, other) = (session?, other.map_err(|_| refused())??);
     let shared = async {
-        let other = connector.connect(doing).await?;
-        let fault = |error: tokio_postgres::Error| {
-            // What PgBouncer says to BEGIN where it pools statements.
-            let is_pooler = error.code().is_some_and(|code| code.code() == "08P01");
-            if is_pooler { refused() } else { connector.explain(doing, &error) }
-        };
-        let mine = process(session, "").await.map_err(fault)?;
+        let mine = process(&session, "").await.map_err(fault)?;
         for _ in 0..POOLING_ROUNDS {
             // The transaction of the other keeps its server process while this session asks again.
             let theirs = process(&other, "BEGIN;").await.map_err(fault)?;
-            let still_mine = process(session, "").await.map_err(fault)?;
+            let still_mine = process(&session, "").await.map_err(fault)?;
             other.batch_execute("COMMIT").await.map_err(fault)?;
             if theirs == mine || still_mine != mine {
                 return Ok(true);
@@ -260,9 +265,8 @@ pub(super) async fn refuse_pooling(session: &Session, connector: &Connector) -> 
         }
         Ok(false)
     };
-    // A pool of one process leaves this session waiting for the other's.
-    match timeout(Duration::from_secs(10), shared).await {
-        Ok(Ok(false)) => Ok(()),
+    match timeout(patience, shared).await {
+        Ok(Ok(false)) => Ok((session, other)),
         Ok(Err(error)) => Err(error),
         Ok(Ok(true)) | Err(_) => Err(refused()),
     }

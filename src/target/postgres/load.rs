@@ -29,8 +29,8 @@ use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped,
-    Total, totals_schema,
+    Batches, Block, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
+    totals_schema,
 };
 use insertion::{Brought, Cut};
 
@@ -67,22 +67,19 @@ pub(super) struct PgLoad {
 }
 
 impl PgLoad {
-    /// Begins on the session that holds the lock; one whose rows are taken back uses no other.
-    pub(super) async fn begin(
+    /// Begins on the session that holds the lock; one whose rows are taken back uses no other, and has no side.
+    pub(super) fn begin(
         connector: Arc<Connector>,
         known: Arc<PgCatalog>,
         names: Names,
         spec: LoadSpec,
         run: &str,
         claimed: Claimed,
-        intent: Intent,
+        side: Option<Session>,
     ) -> Result<Self> {
         let main = claimed.lock().ok().and_then(|mut claimed| claimed.take());
         let main = main.ok_or_else(|| Error::internal("a load without the lock"))?;
-        let mut others = Vec::new();
-        if intent == Intent::Keep {
-            others.push(Arc::new(begin_session(&connector, BEGIN).await?));
-        }
+        let others = side.into_iter().map(Arc::new).collect();
         let run = run.to_owned();
         Ok(Self {
             connector,

@@ -106,6 +106,8 @@ pub struct PostgresTarget {
     session: Mutex<Session>,
     /// The session with the lock of those who write, while it is held and no load is at work.
     claimed: Claimed,
+    /// One that was opened with it, for the first load.
+    spare: Mutex<Option<Session>>,
     known: OnceCell<Arc<PgCatalog>>,
     /// Whether the database was made now, from `create_from`.
     made: bool,
@@ -136,6 +138,7 @@ impl PostgresTarget {
             conversion_mode: address.safeguards.conversion_mode.unwrap_or(ConversionMode::Required),
             session: Mutex::new(session),
             claimed: Claimed::default(),
+            spare: Mutex::default(),
             known: OnceCell::new(),
             made: false,
             unfinished: false,
@@ -403,10 +406,11 @@ impl Target for PostgresTarget {
     }
 
     async fn claim(&self, run: &str) -> Result<()> {
-        let session = claim::take(&self.connector, &self.names, run).await?;
+        let (session, spare) = claim::take(&self.connector, &self.names, run).await?;
         if let Ok(mut claimed) = self.claimed.lock() {
             *claimed = Some(session);
         }
+        *self.spare.lock().await = Some(spare);
         Ok(())
     }
 
@@ -465,7 +469,12 @@ impl Target for PostgresTarget {
         }
         let known = self.known().await?;
         let (connector, names, spec) = (self.connector.clone(), self.names.clone(), self.load.clone());
-        let load = load::PgLoad::begin(connector, known, names, spec, run, self.claimed.clone(), intent).await?;
+        let side = match (intent, self.spare.lock().await.take()) {
+            (Intent::TakeBack, _) => None,
+            (Intent::Keep, Some(spare)) if !spare.is_closed() => Some(spare),
+            (Intent::Keep, _) => Some(begin_session(&self.connector, "cannot begin to write").await?),
+        };
+        let load = load::PgLoad::begin(connector, known, names, spec, run, self.claimed.clone(), side)?;
         Ok(Box::new(load))
     }
 

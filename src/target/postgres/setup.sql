@@ -227,6 +227,8 @@ DECLARE
     parent regclass;
     foreign_key record;
     is_small boolean;
+    keys text;
+    are_held boolean;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     staged := delta.staged(of_table);
@@ -258,21 +260,22 @@ BEGIN
         SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * s.reltuples INTO is_small FROM pg_class AS c, pg_class AS s
             WHERE c.oid = foreign_key.confrelid AND s.oid = staged;
         PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
-        -- One statement, so that what is found is what is held; counting has it all held. That as many are held as were asked for would not
-        -- tell that none is lost: a table that others inherit from may have a key twice.
-        RETURN QUERY EXECUTE format(
-            'WITH k AS MATERIALIZED (SELECT * FROM (SELECT DISTINCT %1$s FROM %2$s AS s WHERE %3$s) AS k%8$s),
+        -- One statement, so that what is found is what is held.
+        keys := format(
+            'WITH k AS MATERIALIZED (SELECT * FROM (SELECT DISTINCT %1$s FROM %2$s AS s WHERE %3$s) AS k%7$s),
                  h AS MATERIALIZED (' || CASE WHEN is_small
                      THEN 'SELECT %4$s FROM k JOIN %5$s AS p ON %6$s FOR KEY SHARE OF p'
-                     ELSE 'SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %4$s FROM %5$s AS p WHERE %6$s FOR KEY SHARE OF p) AS p' END || '),
-                 lost AS MATERIALIZED (
-                     SELECT * FROM k WHERE (SELECT count(*) FROM h) >= 0 AND NOT EXISTS (SELECT FROM h WHERE %7$s))
-             SELECT %9$L::text, %10$L::text, s._row FROM %2$s AS s JOIN lost AS k ON %11$s ORDER BY 3 LIMIT 1000',
-            foreign_key.keys, staged, foreign_key.filled, foreign_key.held_keys, foreign_key.looked_in,
-            format(foreign_key.same, 'p'), foreign_key.held,
+                     ELSE 'SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %4$s FROM %5$s AS p WHERE %6$s FOR KEY SHARE OF p) AS p' END || ')',
+            foreign_key.keys, staged, foreign_key.filled, foreign_key.held_keys, foreign_key.looked_in, format(foreign_key.same, 'p'),
             CASE WHEN parent IS NULL THEN ''
-                 ELSE format(' WHERE NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END,
-            foreign_key.name, foreign_key.parent, foreign_key.back);
+                 ELSE format(' WHERE NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END);
+        -- What is referred to is unique: where as many are held as were asked for, none is lost.
+        EXECUTE keys || ' SELECT (SELECT count(*) FROM h) = (SELECT count(*) FROM k)' INTO are_held;
+        CONTINUE WHEN are_held;
+        RETURN QUERY EXECUTE keys || format(
+            ', lost AS MATERIALIZED (SELECT * FROM k WHERE (SELECT count(*) FROM h) >= 0 AND NOT EXISTS (SELECT FROM h WHERE %1$s))
+             SELECT %2$L::text, %3$L::text, s._row FROM %4$s AS s JOIN lost AS k ON %5$s ORDER BY 3 LIMIT 1000',
+            foreign_key.held, foreign_key.name, foreign_key.parent, staged, foreign_key.back);
     END LOOP;
 END
 $function$;

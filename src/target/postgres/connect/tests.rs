@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tokio_postgres::error::SqlState;
 
 use super::super::server::{Database, Server};
-use super::{Connector, Session, refuse_pooling};
+use super::{Connector, Session, two_sessions};
 use crate::error::{Error, Kind, Result};
 use crate::spec::{LoadSpec, Timeout};
 
@@ -260,7 +260,9 @@ async fn a_full_server_and_a_standby_are_refused() {
 async fn a_direct_connection_passes_for_one() {
     let database = Server::shared().database("");
     let connector = connector(&database.url()).unwrap();
-    refuse_pooling(&connector.connect("").await.unwrap(), &connector).await.unwrap();
+    let (one, other) = two_sessions(&connector, || connector.connect("")).await.unwrap();
+    let process = "SELECT pg_backend_pid()::text";
+    assert_ne!(text(&one, process).await, text(&other, process).await);
 }
 
 struct Authority {
@@ -317,7 +319,7 @@ async fn a_server_has_to_prove_who_it_is() {
     for url in [&full, &named, &authority, &url("sslmode=require"), &url("")] {
         let session = connect(url).await.unwrap();
         assert_eq!(text(&session, encrypted).await, "true");
-        refuse_pooling(&session, &connector(url).unwrap()).await.unwrap();
+        two_sessions(&connector(url).unwrap(), || connect(url)).await.unwrap();
     }
 
     serve(ours.issue("other.test", 2100)).await;
