@@ -38,8 +38,8 @@ pub(super) struct PgTable {
     pub(super) foreign: bool,
     /// Whether other tables inherit from it, whose rows are read with its own unless that is said.
     pub(super) inherited: bool,
-    /// Whether a rule says what else, or what instead, an INSERT does; a COPY does not ask it.
-    pub(super) ruled: bool,
+    /// The rules that say what else, or what instead, an INSERT does; a COPY does not ask them.
+    pub(super) rules: Vec<String>,
     /// Its partitions at all levels; those of other schemas as `schema.name`.
     pub(super) partitions: Vec<String>,
 }
@@ -379,7 +379,7 @@ impl Reader {
     fn rules(&mut self, rows: &[Row]) {
         for row in rows {
             if let Some(made) = self.made(row) {
-                made.pg.ruled = true;
+                made.pg.rules.push(row.text("name").to_owned());
                 let definition: Vec<_> = row.text("definition").split_whitespace().collect();
                 made.unread(format!("rule `{}` on INSERT: {}", row.text("name"), definition.join(" ")));
             }

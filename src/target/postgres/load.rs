@@ -159,12 +159,12 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Makes the staging tables anew.
-    async fn make_staging(&self, destinations: &[Destination]) -> Result<()> {
+    /// Makes staging tables anew.
+    async fn make_staging(&self, destinations: &[Destination], made: impl Fn(Staged<'_>) -> String) -> Result<()> {
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {
             privileges::refuse_taken(self.side(), &self.names, destination).await.map_err(&fault)??;
-            let sql = self.staged(destination).make(&self.run);
+            let sql = made(self.staged(destination));
             let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
             self.side().batch_execute(&sql).await.map_err(&fault)?;
         }
@@ -255,7 +255,7 @@ impl Load for PgLoad {
         if self.takes_back() {
             self.open().await?;
         }
-        self.make_staging(destinations).await
+        self.make_staging(destinations, |staged| staged.make(&self.run)).await
     }
 
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {

@@ -242,7 +242,7 @@ async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[De
         let Some(table) = known.tables.get(name) else { continue };
         let found = client.query(sql, &[&qualified(&table.schema, &table.name)]).await?;
         let what = match found.first() {
-            _ if table.ruled => format!("tables with rules on INSERT: `{name}`"),
+            _ if !table.rules.is_empty() => format!("tables with rules on INSERT: {} of `{name}`", list(&table.rules)),
             Some(row) => format!("{}: `{}` of `{name}`", row.get::<_, &str>(0), row.get::<_, &str>(1)),
             None => continue,
         };

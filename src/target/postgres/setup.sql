@@ -228,7 +228,8 @@ DECLARE
     foreign_key record;
     is_small boolean;
     keys text;
-    are_held boolean;
+    held bigint;
+    asked bigint;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     staged := delta.staged(of_table);
@@ -260,22 +261,31 @@ BEGIN
         SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * s.reltuples INTO is_small FROM pg_class AS c, pg_class AS s
             WHERE c.oid = foreign_key.confrelid AND s.oid = staged;
         PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
-        -- One statement, so that what is found is what is held.
         keys := format(
-            'WITH k AS MATERIALIZED (SELECT * FROM (SELECT DISTINCT %1$s FROM %2$s AS s WHERE %3$s) AS k%7$s),
-                 h AS MATERIALIZED (' || CASE WHEN is_small
-                     THEN 'SELECT %4$s FROM k JOIN %5$s AS p ON %6$s FOR KEY SHARE OF p'
-                     ELSE 'SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %4$s FROM %5$s AS p WHERE %6$s FOR KEY SHARE OF p) AS p' END || ')',
-            foreign_key.keys, staged, foreign_key.filled, foreign_key.held_keys, foreign_key.looked_in, format(foreign_key.same, 'p'),
+            'SELECT * FROM (SELECT %1$s FROM %2$s AS s WHERE %3$s) AS k%4$s', foreign_key.keys, staged, foreign_key.filled,
             CASE WHEN parent IS NULL THEN ''
                  ELSE format(' WHERE NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END);
-        -- What is referred to is unique: where as many are held as were asked for, none is lost.
-        EXECUTE keys || ' SELECT (SELECT count(*) FROM h) = (SELECT count(*) FROM k)' INTO are_held;
-        CONTINUE WHEN are_held;
-        RETURN QUERY EXECUTE keys || format(
-            ', lost AS MATERIALIZED (SELECT * FROM k WHERE (SELECT count(*) FROM h) >= 0 AND NOT EXISTS (SELECT FROM h WHERE %1$s))
-             SELECT %2$L::text, %3$L::text, s._row FROM %4$s AS s JOIN lost AS k ON %5$s ORDER BY 3 LIMIT 1000',
-            foreign_key.held, foreign_key.name, foreign_key.parent, staged, foreign_key.back);
+        -- Counting has all of it held. No key leads to two rows: where as many are held as were asked for, none is lost. Keys are counted as
+        -- they are first, since each may be there once.
+        EXECUTE format(
+            CASE WHEN is_small
+                THEN 'SELECT (SELECT count(*) FROM (SELECT FROM %2$s AS p WHERE EXISTS (SELECT FROM (%1$s) AS k WHERE %3$s) FOR KEY SHARE OF p) AS h)'
+                ELSE 'SELECT (SELECT count(*) FROM (SELECT DISTINCT * FROM (%1$s) AS k) AS k
+                      CROSS JOIN LATERAL (SELECT FROM %2$s AS p WHERE %3$s FOR KEY SHARE OF p) AS h)' END
+                || ', (SELECT count(*) FROM (%1$s) AS k)',
+            keys, foreign_key.looked_in, format(foreign_key.same, 'p')) INTO held, asked;
+        IF held <> asked THEN
+            EXECUTE format('SELECT count(*) FROM (SELECT DISTINCT * FROM (%s) AS k) AS k', keys) INTO asked;
+        END IF;
+        CONTINUE WHEN held = asked;
+        -- One statement again, so that what is told as lost is not held.
+        RETURN QUERY EXECUTE format(
+            'WITH k AS MATERIALIZED (SELECT DISTINCT * FROM (%1$s) AS k),
+                 h AS MATERIALIZED (SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %2$s FROM %3$s AS p WHERE %4$s FOR KEY SHARE OF p) AS p),
+                 lost AS MATERIALIZED (SELECT * FROM k WHERE (SELECT count(*) FROM h) >= 0 AND NOT EXISTS (SELECT FROM h WHERE %5$s))
+             SELECT %6$L::text, %7$L::text, s._row FROM %8$s AS s JOIN lost AS k ON %9$s ORDER BY 3 LIMIT 1000',
+            keys, foreign_key.held_keys, foreign_key.looked_in, format(foreign_key.same, 'p'), foreign_key.held, foreign_key.name,
+            foreign_key.parent, staged, foreign_key.back);
     END LOOP;
 END
 $function$;

@@ -69,20 +69,22 @@ impl Staged<'_> {
 
     /// SQL that makes both tables anew, for a run.
     pub(super) fn make(&self, run: &str) -> String {
-        let (rows, keys) = (self.rows(), self.names.staged_keys(self.table()));
-        let typed = |name: &String| format!("{} {}", ident(name), self.known.staged_as(self.table(), name).1);
+        let key = self.typed(&self.destination.key);
+        let keys = format!("_row integer NOT NULL, legacy_key text COLLATE \"C\" NOT NULL{key}");
+        format!("{}; {}", self.make_rows(run), anew(&self.names.staged_keys(self.table()), &keys, run))
+    }
+
+    /// SQL that makes the table of the rows anew.
+    pub(super) fn make_rows(&self, run: &str) -> String {
         let level = if self.destination.levelled { "_level integer NOT NULL, " } else { "" };
-        let columns: String = self.destination.columns.iter().map(|name| format!(", {}", typed(name))).collect();
-        let key: String = self.destination.key.iter().map(|name| format!(", {}", typed(name))).collect();
-        format!(
-            "DROP TABLE IF EXISTS {rows}, {keys};
-             CREATE UNLOGGED TABLE {rows} ({level}_row integer NOT NULL{columns}) WITH (autovacuum_enabled = off);
-             CREATE UNLOGGED TABLE {keys} (_row integer NOT NULL, legacy_key text COLLATE \"C\" NOT NULL{key}) WITH (autovacuum_enabled = off);
-             COMMENT ON TABLE {rows} IS {mark}; COMMENT ON TABLE {keys} IS {mark};
-             {readable}",
-            mark = literal(&mark(run)),
-            readable = readable(&rows)
-        )
+        let columns = format!("{level}_row integer NOT NULL{}", self.typed(&self.destination.columns));
+        format!("{}; {}", anew(&self.rows(), &columns, run), readable(&self.rows()))
+    }
+
+    /// Columns as they are staged, each behind a comma.
+    fn typed(&self, columns: &[String]) -> String {
+        let typed = |name: &String| format!(", {} {}", ident(name), self.known.staged_as(self.table(), name).1);
+        columns.iter().map(typed).collect()
     }
 
     /// How many rows and keys a run has staged; None where the tables are gone, or another run's.
@@ -143,6 +145,15 @@ impl Staged<'_> {
         let range = self.range(connector, client).await?;
         Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.own_rows(), self.same_key()))
     }
+}
+
+/// SQL that makes a staging table anew.
+fn anew(table: &str, columns: &str, run: &str) -> String {
+    format!(
+        "DROP TABLE IF EXISTS {table}; CREATE UNLOGGED TABLE {table} ({columns}) WITH (autovacuum_enabled = off);
+         COMMENT ON TABLE {table} IS {}",
+        literal(&mark(run))
+    )
 }
 
 fn mark(run: &str) -> String {

@@ -40,9 +40,9 @@ pub(super) fn straight(
             known.staged_as(&table.name, name).0.is_empty()
                 && table.column(name).is_some_and(|column| column.form.is_kept_as_written())
         };
-        let is_ruled = known.tables.get(&table.name).is_some_and(|table| table.ruled);
+        let has_rules = known.tables.get(&table.name).is_some_and(|table| !table.rules.is_empty());
         destination.assigned.is_some()
-            && !is_ruled
+            && !has_rules
             && keys.contains_key(&table.name)
             && destination.promises.is_empty()
             && destination.columns.iter().all(as_copied)

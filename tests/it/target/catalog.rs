@@ -222,7 +222,7 @@ async fn what_no_set_is_held_against_is_refused_where_the_server_would_not_check
             "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20)); CREATE TABLE other (id INTEGER);
              CREATE RULE noted AS ON INSERT TO item DO ALSO INSERT INTO other VALUES (new.id)"
                 .to_owned(),
-            "rules on INSERT: `item`",
+            "rules on INSERT: `noted` of `item`",
         ),
         (
             "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20), CONSTRAINT late UNIQUE (name) DEFERRABLE)"

@@ -57,13 +57,13 @@ impl PgLoad {
     ) -> Result<Brought, Cut<'a>> {
         let all_sent = Notify::new();
         let inserting = async {
-            let (insert, make) = (self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
+            let (insert, references) = (self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
             let (rows, referred) = if self.takes_back() {
                 // By the one session, one behind the other.
-                make.await?;
+                references.await?;
                 insert.await?
             } else {
-                let (inserted, made) = futures::join!(insert, make);
+                let (inserted, made) = futures::join!(insert, references);
                 let inserted = inserted?;
                 made?;
                 inserted
@@ -113,7 +113,7 @@ impl PgLoad {
             return Ok(());
         }
         let straight: Vec<_> = self.all.iter().filter(|destination| self.is_straight(destination)).cloned().collect();
-        self.make_staging(&straight).await
+        self.make_staging(&straight, |staged| staged.make_rows(&self.run)).await
     }
 
     /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it. Tells when the
