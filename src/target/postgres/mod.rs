@@ -71,6 +71,7 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{ConversionMode, LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
+use claim::Opening;
 use connect::{Connector, Session};
 use keys::Keys;
 use names::{LOADER, Names, ROLLBACK};
@@ -106,7 +107,9 @@ pub struct PostgresTarget {
     session: Mutex<Session>,
     /// The session with the lock of those who write, while it is held and no load is at work.
     claimed: Claimed,
-    /// One that was opened with it, for the first load.
+    /// That one and another, on their way.
+    opening: Mutex<Option<Opening>>,
+    /// The other, for the first load.
     spare: Mutex<Option<Session>>,
     known: OnceCell<Arc<PgCatalog>>,
     /// Whether the database was made now, from `create_from`.
@@ -138,6 +141,7 @@ impl PostgresTarget {
             conversion_mode: address.safeguards.conversion_mode.unwrap_or(ConversionMode::Required),
             session: Mutex::new(session),
             claimed: Claimed::default(),
+            opening: Mutex::default(),
             spare: Mutex::default(),
             known: OnceCell::new(),
             made: false,
@@ -146,6 +150,10 @@ impl PostgresTarget {
         let script = address.spec.create_from.as_ref().and_then(|from| from.postgres());
         if let Some(script) = script.filter(|_| access != Access::Operate) {
             target.create(&address.script_folder.join(script), access).await?;
+        }
+        // Before a database is set up there is no role to write as.
+        if access == Access::Write && !target.made {
+            *target.opening.get_mut() = Some(claim::open(&target.connector));
         }
         Ok(target)
     }
@@ -406,7 +414,8 @@ impl Target for PostgresTarget {
     }
 
     async fn claim(&self, run: &str) -> Result<()> {
-        let (session, spare) = claim::take(&self.connector, &self.names, run).await?;
+        let opening = self.opening.lock().await.take().unwrap_or_else(|| claim::open(&self.connector));
+        let (session, spare) = claim::take(&self.connector, &self.names, run, opening).await?;
         if let Ok(mut claimed) = self.claimed.lock() {
             *claimed = Some(session);
         }

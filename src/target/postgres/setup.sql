@@ -256,24 +256,25 @@ BEGIN
         SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
             WHERE loaded.table_name = ANY (of_load)
                 AND format('%I.%I', loaded.schema_name, loaded.table_name)::regclass = foreign_key.confrelid;
-        -- A table that has no more than 512 bytes for each staged row may be read whole (lookup.rs says why so many). In any other each key is
-        -- looked up by the index that a referenced key has, by LATERAL, which is never planned as anything else.
-        SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * s.reltuples INTO is_small FROM pg_class AS c, pg_class AS s
-            WHERE c.oid = foreign_key.confrelid AND s.oid = staged;
-        PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
         keys := format(
             'SELECT * FROM (SELECT %1$s FROM %2$s AS s WHERE %3$s) AS k%4$s', foreign_key.keys, staged, foreign_key.filled,
             CASE WHEN parent IS NULL THEN ''
                  ELSE format(' WHERE NOT EXISTS (SELECT FROM %s AS r WHERE %s)', parent, format(foreign_key.same, 'r')) END);
-        -- Counting has all of it held. No key leads to two rows: where as many are held as were asked for, none is lost. Keys are counted as
-        -- they are first, since each may be there once.
+        PERFORM set_config('enable_seqscan', 'on', true);
+        EXECUTE format('SELECT count(*) FROM (%s) AS k', keys) INTO asked;
+        CONTINUE WHEN asked = 0;
+        -- A table that has no more than 512 bytes for each key may be read whole (lookup.rs says why so many). In any other each key is
+        -- looked up by the index that a referenced key has, by LATERAL, which is never planned as anything else.
+        SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * asked INTO is_small FROM pg_class AS c WHERE c.oid = foreign_key.confrelid;
+        PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
+        -- Counting has all of it held.
         EXECUTE format(
             CASE WHEN is_small
-                THEN 'SELECT (SELECT count(*) FROM (SELECT FROM %2$s AS p WHERE EXISTS (SELECT FROM (%1$s) AS k WHERE %3$s) FOR KEY SHARE OF p) AS h)'
-                ELSE 'SELECT (SELECT count(*) FROM (SELECT DISTINCT * FROM (%1$s) AS k) AS k
-                      CROSS JOIN LATERAL (SELECT FROM %2$s AS p WHERE %3$s FOR KEY SHARE OF p) AS h)' END
-                || ', (SELECT count(*) FROM (%1$s) AS k)',
-            keys, foreign_key.looked_in, format(foreign_key.same, 'p')) INTO held, asked;
+                THEN 'SELECT count(*) FROM (SELECT FROM %2$s AS p WHERE EXISTS (SELECT FROM (%1$s) AS k WHERE %3$s) FOR KEY SHARE OF p) AS h'
+                ELSE 'SELECT count(*) FROM (SELECT DISTINCT * FROM (%1$s) AS k) AS k
+                      CROSS JOIN LATERAL (SELECT FROM %2$s AS p WHERE %3$s FOR KEY SHARE OF p) AS h' END,
+            keys, foreign_key.looked_in, format(foreign_key.same, 'p')) INTO held;
+        -- No key leads to two rows: where as many are held as were asked for, none is lost. Most keys are there once.
         IF held <> asked THEN
             EXECUTE format('SELECT count(*) FROM (SELECT DISTINCT * FROM (%s) AS k) AS k', keys) INTO asked;
         END IF;

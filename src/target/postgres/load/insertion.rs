@@ -214,8 +214,6 @@ impl PgLoad {
                 let into = Destined { connector: &self.connector, table: &table, columns: &columns };
                 into.send(self.side(), std::slice::from_ref(rows)).await?;
             }
-            let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
-            self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage references"))?;
         }
         Ok(())
     }
