@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use super::BEGIN;
 use super::connect::{Connector, Session, two_sessions};
 use super::names::Names;
 use crate::engine::literal;
@@ -13,16 +14,13 @@ use crate::error::{Error, Result};
 /// The number of the lock.
 const LOCK: &str = "7305516410";
 
-/// What it is all for, in an error.
-const DOING: &str = "cannot begin to write";
-
 /// The sessions of one that writes.
 pub(super) type Opening = JoinHandle<Result<(Session, Session)>>;
 
 /// Opens the session that will have the lock, and another one that a load will need, while something else is done.
 pub(super) fn open(connector: &Arc<Connector>) -> Opening {
     let connector = connector.clone();
-    tokio::spawn(async move { two_sessions(&connector, || super::begin_session(&connector, DOING)).await })
+    tokio::spawn(async move { two_sessions(&connector, || super::begin_session(&connector, BEGIN)).await })
 }
 
 /// Takes the lock for a run.
@@ -36,7 +34,7 @@ pub(super) async fn take(
     opening: Opening,
 ) -> Result<(Arc<Session>, Session)> {
     let (session, other) = opening.await.map_err(Error::internal)??;
-    let fault = |error| connector.explain(DOING, &error);
+    let fault = |error| connector.explain(BEGIN, &error);
     // All that another session is shown of this one; the server keeps 63 bytes of it.
     let name = format!("run {run}, since {:.0}", jiff::Timestamp::now());
     session.batch_execute(&format!("SET application_name = {}", literal(&name))).await.map_err(fault)?;

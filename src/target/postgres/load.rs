@@ -23,7 +23,7 @@ use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
 use super::staging::Staged;
-use super::{Claimed, begin_session, history, loaded_files, mode, outcome, privileges, straight};
+use super::{BEGIN, Claimed, begin_session, history, loaded_files, mode, outcome, privileges, straight};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -33,9 +33,6 @@ use crate::target::{
     totals_schema,
 };
 use insertion::{Brought, Cut};
-
-/// What a load does that cannot reach the server.
-const BEGIN: &str = "cannot begin to write";
 
 /// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
 const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
@@ -150,10 +147,7 @@ impl PgLoad {
 
     async fn open(&mut self) -> Result<()> {
         if !self.open {
-            self.main
-                .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-                .await
-                .map_err(self.fault("cannot begin to write"))?;
+            self.main.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(BEGIN))?;
             self.open = true;
         }
         Ok(())

@@ -77,6 +77,9 @@ use keys::Keys;
 use names::{LOADER, Names, ROLLBACK};
 use staging::Staged;
 
+/// What a load does that cannot reach the server.
+const BEGIN: &str = "cannot begin to write";
+
 /// What a binary copy begins with.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 
@@ -481,7 +484,7 @@ impl Target for PostgresTarget {
         let side = match (intent, self.spare.lock().await.take()) {
             (Intent::TakeBack, _) => None,
             (Intent::Keep, Some(spare)) if !spare.is_closed() => Some(spare),
-            (Intent::Keep, _) => Some(begin_session(&self.connector, "cannot begin to write").await?),
+            (Intent::Keep, _) => Some(begin_session(&self.connector, BEGIN).await?),
         };
         let load = load::PgLoad::begin(connector, known, names, spec, run, self.claimed.clone(), side)?;
         Ok(Box::new(load))
