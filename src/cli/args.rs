@@ -115,6 +115,10 @@ pub(super) enum Command {
         /// Only print the SQL
         #[arg(long)]
         print: bool,
+        /// The role that owns the control schema and whose rights its functions have; by default the login, or production's owner if the
+        /// login is a superuser
+        #[arg(long, value_name = "ROLE")]
+        owner: Option<String>,
     },
     /// List the runs of a target, or tell the story of one
     Runs {

@@ -26,7 +26,7 @@ use clap::CommandFactory;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Listener, Silent};
 use crate::report::{self, Verdict};
-use crate::run::{self, Opened, Request, Session, Wish};
+use crate::run::{self, Opened, Session, Wish};
 use crate::spec::{self, cover};
 use crate::target::Access;
 use args::{Color, Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
@@ -175,7 +175,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Rollback { file, run, dry_run } => {
             rollback::rollback(&global.request(&file), &run, dry_run, global.output).await
         }
-        Command::Setup { file, print } => setup(&global.request(&file), print).await,
+        Command::Setup { file, print, owner } => setup(&global, &file, print, owner.as_deref()).await,
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,
         Command::Report { file, run, report } => {
             let opened = Opened::open(&global.request(&file), Access::Read).await?;
@@ -251,16 +251,16 @@ fn listener(global: &Global) -> Arc<dyn Listener> {
     }
 }
 
-async fn setup(request: &Request, print: bool) -> Result<u8> {
-    let opened = Opened::open(request, if print { Access::Read } else { Access::Setup }).await?;
-    let secrets = &opened.document.secrets;
-    let masked = |error: Error| error.masked(secrets);
-    match run::setup::script(&opened).await.map_err(masked)? {
-        None => say(&format!("{} needs no setup: the first run makes what it keeps\n", opened.shown))?,
+async fn setup(global: &Global, file: &Path, print: bool, owner: Option<&str>) -> Result<u8> {
+    // The whole file is checked first: what is made for a mistaken one would be in the way of the right one.
+    let (session, _interrupt) = open(global, file, if print { Access::Read } else { Access::Setup }).await?;
+    let masked = |error: Error| error.masked(&session.compiled.secrets);
+    match run::setup::script(&session, owner).await.map_err(masked)? {
+        None => say(&format!("{} needs no setup: the first run makes what it keeps\n", session.shown))?,
         Some(script) if print => say(&script)?,
         Some(_) => {
-            run::setup::setup(&opened).await.map_err(masked)?;
-            say(&format!("{} is set up for loads\n", opened.shown))?;
+            run::setup::setup(&session, owner).await.map_err(masked)?;
+            say(&format!("{} is set up for loads\n", session.shown))?;
         }
     }
     Ok(0)

@@ -24,7 +24,15 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
     };
     let given = spec.and_then(|spec| spec.key.as_ref()).filter(|key| key.inherited.is_empty());
     let assigned = given.map(|key| key.start_row_number);
-    Destination { table: table.clone(), columns: key.clone(), key, assigned, levelled: false, promises: Vec::new() }
+    Destination {
+        table: table.clone(),
+        columns: key.clone(),
+        key,
+        assigned,
+        levelled: false,
+        promises: Vec::new(),
+        reads: Vec::new(),
+    }
 }
 
 /// Reads a mapping file: `legacy_key` (or the columns of a composite one) and the table's key columns.

@@ -110,16 +110,23 @@ pub(super) fn keep_to_the_delta(table: &mut Table) {
 
 /// Whether a query reads a table of production; one that cannot be parsed is told elsewhere.
 fn names_production(sql: &str) -> bool {
+    !production_tables(sql).is_empty()
+}
+
+/// The tables of production that a query reads; none if it cannot be parsed, which is reported elsewhere.
+pub(super) fn production_tables(sql: &str) -> Vec<String> {
     let statements = Parser::parse_sql(&GenericDialect {}, sql).unwrap_or_default();
-    visit_relations(&statements, |name| {
+    let mut tables = Vec::new();
+    let _: ControlFlow<()> = visit_relations(&statements, |name| {
         let parts: Vec<_> = name.0.iter().map(|part| part.to_string().replace('"', "")).collect();
-        let schema = parts.len().checked_sub(2).and_then(|at| parts.get(at));
-        match schema.is_some_and(|schema| schema.eq_ignore_ascii_case(Space::Production.schema())) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if let [.., schema, table] = parts.as_slice()
+            && schema.eq_ignore_ascii_case(Space::Production.schema())
+        {
+            tables.push(table.clone());
         }
-    })
-    .is_break()
+        ControlFlow::Continue(())
+    });
+    tables
 }
 
 #[cfg(test)]

@@ -298,7 +298,25 @@ impl Table {
                 _ => None,
             },
             promises: self.promises(),
+            reads: self.reads(),
         }
+    }
+
+    /// The other tables of production that are read: those that its rows refer to, and those that its own SQL names.
+    fn reads(&self) -> Vec<String> {
+        let mut reads: Vec<String> = self.references.iter().map(|reference| reference.to.clone()).collect();
+        reads.extend(self.catalog.foreign_keys.iter().map(|key| key.to.clone()));
+        for check in &self.checks {
+            match &check.kind {
+                CheckKind::ForeignKey { to, .. } => reads.push(to.clone()),
+                CheckKind::Query { sql } => reads.extend(guess::production_tables(sql)),
+                _ => {}
+            }
+        }
+        reads.sort();
+        reads.dedup();
+        reads.retain(|name| *name != self.name);
+        reads
     }
 
     /// What checks find true of production though no constraint of it keeps it true.

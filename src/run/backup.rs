@@ -67,7 +67,7 @@ impl<'a> Backup<'a> {
         for (segment, manifest) in segments.iter().zip(manifests) {
             if manifest.is_some() {
                 done.there += 1;
-            } else if self.catalog.table(&segment.table).is_none() {
+            } else if self.catalog.of_key_map(&segment.table).is_none() {
                 if !done.left_out.contains(&segment.table) {
                     done.left_out.push(segment.table.clone());
                 }
@@ -120,7 +120,7 @@ pub(super) async fn before(session: &Session) -> Result<(KeyMapReport, Vec<Strin
         backed_up = Some(done);
     }
     let tables = session.compiled.plan.tables.iter().map(|table| {
-        let before = mappings(&segments, &table.name);
+        let before = mappings(&session.catalog, &segments, &table.name);
         MappingsReport { table: table.name.clone(), before, appended: 0, now: before }
     });
     let report = KeyMapReport {
@@ -148,7 +148,7 @@ pub(super) async fn after(session: &Session, report: &mut Report) -> Result<()> 
     let Some(key_map) = &mut report.key_map else { return Ok(()) };
     let segments = session.target.segments().await?;
     for table in &mut key_map.tables {
-        table.now = mappings(&segments, &table.table);
+        table.now = mappings(&session.catalog, &segments, &table.table);
     }
     let Some(place) = &session.backup else { return Ok(()) };
     let own: Vec<_> = segments.into_iter().filter(|segment| segment.run == report.run).collect();
@@ -157,7 +157,8 @@ pub(super) async fn after(session: &Session, report: &mut Report) -> Result<()> 
     Ok(())
 }
 
-fn mappings(segments: &[Segment], table: &str) -> u64 {
+fn mappings(catalog: &Catalog, segments: &[Segment], table: &str) -> u64 {
+    let table = catalog.table(table).map_or(table, |table| table.key_map.as_str());
     segments.iter().filter(|segment| segment.table == table).map(|segment| segment.rows).sum()
 }
 

@@ -67,6 +67,7 @@ async fn make(init: &Init) -> Result<Made> {
         shown: &shown,
         spec: &spec,
         load: &load,
+        namespace: "",
         safeguards: &safeguards,
         folder: nowhere,
         script_folder: nowhere,

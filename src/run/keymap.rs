@@ -264,11 +264,11 @@ pub async fn verify(opened: &Opened) -> Result<Verification> {
                 }
             }
         }
-        for segment in ledger.iter().filter(|segment| segment.table == table.name) {
+        for segment in ledger.iter().filter(|segment| segment.table == table.key_map) {
             by_run.entry(segment.run.clone()).or_default();
         }
         for (run, count) in by_run {
-            let noted = ledger.iter().find(|segment| segment.table == table.name && segment.run == run);
+            let noted = ledger.iter().find(|segment| segment.table == table.key_map && segment.run == run);
             let noted = noted.map_or(0, |segment| segment.rows);
             if noted != count {
                 found.differences.push(format!(
@@ -324,7 +324,7 @@ async fn verify_store(
             found.differences.push(format!("the mappings of `{table}` by run {run} are not those in the store"));
         }
     }
-    for segment in ledger.iter().filter(|segment| opened.catalog.table(&segment.table).is_some()) {
+    for segment in ledger.iter().filter(|segment| opened.catalog.of_key_map(&segment.table).is_some()) {
         let is_named = damaged.iter().any(|error| error.to_string().contains(&segment.run));
         if !is_named && !manifests.iter().any(|manifest| same(&manifest.segment, segment)) {
             found

@@ -13,7 +13,7 @@ use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps,
 use crate::keys::{self, Keys};
 use crate::report::{Command, Report, Verdict};
 use crate::run::totals::Totals;
-use crate::target::{Batches, Block, Delta, Destination, Inserted, Intent, Load, LoadedFile, RunRecord};
+use crate::target::{Batches, Block, Catalog, Delta, Destination, Inserted, Intent, Load, LoadedFile, RunRecord};
 
 /// What is wished of a run beside what the pipeline file says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -176,7 +176,7 @@ impl Loading<'_> {
             report.tables[at].set_keys(table, blocks[at].as_ref());
             stop_at("reserving");
         }
-        let reserved = reserved(&blocks);
+        let reserved = reserved(&session.catalog, &blocks);
         let straight = load.straight(&destinations);
         let to_stage: Vec<usize> = (0..destinations.len()).filter(|at| !straight[*at]).collect();
         let mut staged = before.is_some_and(|state| state.phase >= Phase::Staged && state.blocks == reserved);
@@ -375,9 +375,10 @@ fn held(batch: &RecordBatch) -> u64 {
 }
 
 /// The blocks as the journal keeps them.
-fn reserved(blocks: &[Option<Block>]) -> Vec<journal::Keys> {
+fn reserved(catalog: &Catalog, blocks: &[Option<Block>]) -> Vec<journal::Keys> {
+    let id = |name: &String| catalog.table(name).map_or_else(|| name.clone(), |table| table.id.clone());
     let blocks = blocks.iter().flatten().filter(|block| block.first <= block.last);
-    blocks.map(|block| journal::Keys { table: block.table.clone(), first: block.first, last: block.last }).collect()
+    blocks.map(|block| journal::Keys { table: id(&block.table), first: block.first, last: block.last }).collect()
 }
 
 pub(super) fn record(report: &Report) -> Result<RunRecord> {

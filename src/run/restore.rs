@@ -179,7 +179,10 @@ async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec
     let (manifests, mut damaged) = store.manifests(&sizes).await?;
     let is_wanted = |segment: &Segment| {
         wanted.run.as_ref().is_none_or(|run| *run == segment.run)
-            && wanted.table.as_ref().is_none_or(|table| *table == segment.table)
+            && wanted.table.as_ref().is_none_or(|table| {
+                *table == segment.table
+                    || opened.catalog.table(table).is_some_and(|table| table.key_map == segment.table)
+            })
     };
     let all = wanted.run.is_none() && wanted.table.is_none();
     let asked: Vec<_> = manifests.into_iter().filter(|manifest| is_wanted(&manifest.segment)).collect();
@@ -199,7 +202,7 @@ async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec
     let (mut chosen, mut unknown, mut gone) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for manifest in asked {
         let Segment { run, table, .. } = &manifest.segment;
-        if opened.catalog.table(table).is_none() {
+        if opened.catalog.of_key_map(table).is_none() {
             gone.insert(table.clone());
         } else if known.contains(run) || wanted.run.is_some() || wanted.adopt.is_some() {
             chosen.push(manifest);
@@ -216,15 +219,19 @@ async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec
     }
     if !gone.is_empty() {
         let tables: Vec<_> = gone.iter().collect();
-        notes.push(format!("left out {}: production no longer has such a table", list(&tables)));
+        notes.push(format!(
+            "left out {}: production has no such table, or it is not one of this pipeline's schema and namespace",
+            list(&tables)
+        ));
     }
     Ok(chosen)
 }
 
 /// Where the mappings of a segment go: the key is as they have it.
 fn destination(opened: &Opened, manifest: &Manifest, mappings: &RecordBatch) -> Result<Destination> {
-    let table = &manifest.segment.table;
-    let found = opened.catalog.table(table).ok_or_else(|| Error::internal(format!("no table `{table}`")))?;
+    let key_map = &manifest.segment.table;
+    let found = opened.catalog.of_key_map(key_map).ok_or_else(|| Error::internal(format!("no table `{key_map}`")))?;
+    let table = &found.name;
     let schema = mappings.schema();
     let key: Vec<String> = schema.fields().iter().skip(1).map(|field| field.name().clone()).collect();
     let fits =
@@ -250,6 +257,7 @@ fn destination(opened: &Opened, manifest: &Manifest, mappings: &RecordBatch) -> 
             assigned: None,
             levelled: false,
             promises: Vec::new(),
+            reads: Vec::new(),
         }),
     }
 }

@@ -131,8 +131,11 @@ pub(super) async fn refuse_cut_off(session: &Session) -> Result<()> {
 
 /// What a run is.
 pub(super) fn started(session: &Session, report: &Report, examined: &[Examined], known: &[LoadedFile]) -> Started {
+    let id = |table: &crate::report::TableReport| {
+        session.catalog.table(&table.name).map_or_else(|| table.name.clone(), |found| found.id.clone())
+    };
     let loading = |(table, examined): (&crate::report::TableReport, &Examined)| Loading {
-        table: table.name.clone(),
+        table: id(table),
         rows: examined.accepted(),
         verdicts: table.verdicts.clone(),
         files: table

@@ -91,6 +91,7 @@ impl Opened {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
         let (settings, load, safeguards) = (spec.target.clone(), spec.load.clone(), spec.safeguards.clone());
+        let namespace = spec.key_map.namespace.clone().unwrap_or_default();
         let Some(settings) = settings.or_else(|| request.target.as_ref().map(TargetSpec::at)) else {
             return match otherwise {
                 Err(_) if !document.problems.is_empty() => Err(document.problems.into()),
@@ -109,6 +110,7 @@ impl Opened {
             spec: &settings,
             load: &load,
             safeguards: &safeguards,
+            namespace: &namespace,
             folder: &folder,
             script_folder: &document.folder,
         };

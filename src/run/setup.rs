@@ -1,36 +1,27 @@
 //! What a target keeps for its loads: control objects, roles and grants.
 
-use super::Opened;
-use crate::engine::list;
-use crate::error::{Error, Result};
-use crate::keys::map;
+use super::Session;
+use crate::error::Result;
+use crate::plan::Table;
 use crate::target::Destination;
 
-/// The SQL that sets a target up for a pipeline's tables; None where the first run makes all it needs.
+/// Returns the SQL that sets a target up for a pipeline's tables, with `owner` as the owner of the control objects; None if the target
+/// needs no SQL.
 ///
 /// # Errors
-/// Where production lacks one of the tables, or the target does not answer.
-pub async fn script(opened: &Opened) -> Result<Option<String>> {
-    opened.target.setup_script(&destinations(opened)?).await
+/// If the pipeline's key columns do not fit production, or the target does not answer.
+pub async fn script(session: &Session, owner: Option<&str>) -> Result<Option<String>> {
+    session.target.setup_script(&destinations(session), owner).await
 }
 
-/// Sets a target up for a pipeline's tables; what is there already stays as it is.
+/// Sets a target up for a pipeline's tables. What is right already stays as it is.
 ///
 /// # Errors
-/// As [`script`], and where this user may not make these objects.
-pub async fn setup(opened: &Opened) -> Result<()> {
-    opened.target.setup(&destinations(opened)?).await
+/// As [`script`], and if this login may not make these objects, or something that another role made is in their place.
+pub async fn setup(session: &Session, owner: Option<&str>) -> Result<()> {
+    session.target.setup(&destinations(session), owner).await
 }
 
-fn destinations(opened: &Opened) -> Result<Vec<Destination>> {
-    let tables = opened.document.spec.iter().flat_map(|spec| spec.tables.iter());
-    tables
-        .map(|(name, spec)| {
-            let table = opened.catalog.table(name).ok_or_else(|| {
-                Error::pipeline(format!("production has no table `{name}`"))
-                    .hint(format!("its tables are {}", list(&opened.catalog.names())))
-            })?;
-            Ok(map::destination(Some(spec), table))
-        })
-        .collect()
+fn destinations(session: &Session) -> Vec<Destination> {
+    session.compiled.plan.tables.iter().map(Table::destination).collect()
 }

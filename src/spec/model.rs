@@ -27,6 +27,9 @@ pub struct PipelineSpec {
     /// How rows are inserted.
     #[serde(default)]
     pub load: LoadSpec,
+    /// Which key map legacy keys are looked up in and appended to.
+    #[serde(default)]
+    pub key_map: KeyMapSpec,
     /// The folder for rejects and reports, relative to this file; a run's own are in `<output>/<run id>/`.
     #[serde(default = "default_output")]
     pub output: PathBuf,
@@ -121,6 +124,15 @@ pub struct SafeguardsSpec {
     pub conversion_mode: Option<ConversionMode>,
     /// When runs may begin and insert; left out, at any time.
     pub window: Option<WindowSpec>,
+}
+
+/// Which key map legacy keys are looked up in and appended to.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyMapSpec {
+    /// A name for the legacy system, if records of several are converted into the same tables: a legacy key of one is never taken for an
+    /// equal key of another. Letters, digits, `-` and `_`.
+    pub namespace: Option<String>,
 }
 
 /// Whether a target must be in conversion mode before anything is written.

@@ -39,6 +39,15 @@ pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
     if spec.tables.is_empty() {
         problems.add(path!["tables"], "there is no table to load");
     }
+    if let Some(namespace) = &spec.key_map.namespace
+        && (namespace.is_empty() || namespace.len() > MAX_NAME || !namespace.chars().all(is_plain))
+    {
+        problems.add_with_hint(
+            path!["key_map", "namespace"],
+            format_args!("invalid namespace: `{}`", short(namespace)),
+            format!("use 1–{MAX_NAME} letters, digits, `-` and `_`, for example the name of the legacy system"),
+        );
+    }
     for (name, table) in spec.tables.iter() {
         check_table(&path!["tables", name], table, problems);
     }

@@ -20,6 +20,11 @@ impl Catalog {
         self.tables.iter().find(|table| table.name == name)
     }
 
+    /// The table whose key map is called so.
+    pub fn of_key_map(&self, key_map: &str) -> Option<&Arc<CatalogTable>> {
+        self.tables.iter().find(|table| table.key_map == key_map)
+    }
+
     /// The names of all tables.
     pub fn names(&self) -> Vec<&str> {
         self.tables.iter().map(|table| table.name.as_str()).collect()
@@ -29,8 +34,12 @@ impl Catalog {
 /// One table of production.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogTable {
-    /// Its name.
+    /// Its name, as pipeline files call it.
     pub name: String,
+    /// The name that identifies it in the target: with its schema, if the target has schemas.
+    pub id: String,
+    /// The name that identifies its key map: [`CatalogTable::id`], within the namespace of the legacy system if there is one.
+    pub key_map: String,
     /// Its columns, in order.
     pub columns: Vec<CatalogColumn>,
     /// The columns of its primary key, in order; empty where it has none.

@@ -67,6 +67,8 @@ pub struct Address<'a> {
     pub load: &'a LoadSpec,
     /// What must hold before.
     pub safeguards: &'a SafeguardsSpec,
+    /// The namespace of the pipeline's legacy keys; empty for the only one.
+    pub namespace: &'a str,
     /// The folder that a relative path in the URL starts from.
     pub folder: &'a Path,
     /// The folder that the other relative paths start from: the pipeline file's.
@@ -101,6 +103,8 @@ pub struct Destination {
     pub levelled: bool,
     /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
     pub promises: Vec<Promise>,
+    /// The other tables of production that the pipeline reads for it: those that its rows refer to, and those that its own SQL names.
+    pub reads: Vec<String>,
 }
 
 impl Destination {
@@ -210,11 +214,12 @@ pub trait Target: Send + Sync {
     /// many, constraints of production that do not hold. Gives what should be known of it. Writes nothing.
     async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight>;
 
-    /// The SQL of what a target keeps for its loads: control objects, roles and grants; None where the first run makes it all.
-    async fn setup_script(&self, destinations: &[Destination]) -> Result<Option<String>>;
+    /// The SQL of what a target keeps for its loads: control objects, roles, and grants; `owner` is the role that owns them, if one is
+    /// named. None if the target needs no SQL.
+    async fn setup_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<Option<String>>;
 
-    /// Runs that SQL; where it ran before, nothing changes.
-    async fn setup(&self, destinations: &[Destination]) -> Result<()>;
+    /// Sets the target up: runs that SQL. A second setup changes nothing that is right already.
+    async fn setup(&self, destinations: &[Destination], owner: Option<&str>) -> Result<()>;
 
     /// Looks the delta's values up. A batch of `keys` has `_id` (UInt32) and then a column for each of
     /// `lookup.match_on`; the answer has `_id` and `lookup.give`, one row a match. The cost follows the keys, not the

@@ -63,8 +63,8 @@ macro_rules! refused {
 }
 
 refused! {
-    setup_script(&[Destination]) -> Option<String>;
-    setup(&[Destination]) -> ();
+    setup_script(&[Destination], Option<&str>) -> Option<String>;
+    setup(&[Destination], Option<&str>) -> ();
     scan(&str, &[String], &[Filter], Option<usize>) -> Vec<RecordBatch>;
     runs() -> Vec<RunRecord>;
     key_map(&Destination) -> Vec<RecordBatch>;

@@ -8,6 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::check::{translate, translate_exactly};
 use super::domains::{Base, Types};
+use super::names::Names;
 use super::types::PgType;
 use crate::engine::{ident, list, literal};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
@@ -40,6 +41,8 @@ pub(super) struct PgTable {
     pub(super) inherited: bool,
     /// The rules that say what else, or what instead, an INSERT does; a COPY does not ask them.
     pub(super) rules: Vec<String>,
+    /// The schemas of its columns' types, without the system's.
+    pub(super) type_schemas: Vec<String>,
     /// Its partitions at all levels; those of other schemas as `schema.name`.
     pub(super) partitions: Vec<String>,
 }
@@ -104,9 +107,9 @@ const USED: &str = "used (oid) AS (
 ///
 /// # Errors
 /// Where the server cannot be asked.
-pub(super) async fn read(client: &Client, schema: &str, inside: bool) -> Result<PgCatalog, tokio_postgres::Error> {
+pub(super) async fn read(client: &Client, names: &Names, inside: bool) -> Result<PgCatalog, tokio_postgres::Error> {
     // Such a literal means the same whatever the server takes a backslash for.
-    let schema = format!("E{}", literal(&schema.replace('\\', "\\\\")));
+    let schema = format!("E{}", literal(&names.production.replace('\\', "\\\\")));
     let sql = include_str!("catalog.sql").replace("{wanted}", WANTED).replace("{used}", USED);
     let moment = if inside { "" } else { "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;" };
     let mut answers = Vec::new();
@@ -123,10 +126,12 @@ pub(super) async fn read(client: &Client, schema: &str, inside: bool) -> Result<
     }
     let mut answers = answers.into_iter();
     let mut next = || answers.next().unwrap_or_default();
-    let mut reader = Reader::new(&next());
+    let mut reader = Reader::new(&next(), names);
     reader.children(&next());
     let (columns, sequences) = (next(), next());
-    let types = Types::new(&next(), &next(), &next());
+    let types = next();
+    reader.type_schemas(&next());
+    let types = Types::new(&types, &next(), &next());
     reader.columns(&columns, &sequences, &types);
     reader.constraints(&next());
     reader.indexes(&next());
@@ -203,14 +208,15 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(tables: &[Row]) -> Self {
+    fn new(tables: &[Row], names: &Names) -> Self {
         let mut reader = Self { made: Vec::new(), by_oid: HashMap::new() };
         for row in tables {
             let (schema, real) = (row.text("schema").to_owned(), row.text("name").to_owned());
             let name = if row.is("own") { real.clone() } else { format!("{schema}.{real}") };
             let oid = row.number("oid");
             let pg = PgTable { schema, name: real, row_security: row.is("row_security"), ..PgTable::default() };
-            let mut table = CatalogTable { name, ..CatalogTable::default() };
+            let id = names.id(&pg.schema, &pg.name);
+            let mut table = CatalogTable { name, id: id.relation(), key_map: id.key_map(), ..CatalogTable::default() };
             if let Some(key) = row.get("partitioned").filter(|_| !row.is("takes_all")) {
                 table.unread.push(format!("partitions by {key}: a row that fits none of them"));
             }
@@ -236,6 +242,14 @@ impl Reader {
             } else {
                 made.pg.inherited = true;
                 made.unread(format!("table `{name}` inherits from it: checks leave its rows out, as constraints do"));
+            }
+        }
+    }
+
+    fn type_schemas(&mut self, rows: &[Row]) {
+        for row in rows {
+            if let Some(made) = self.made(row) {
+                made.pg.type_schemas.push(row.text("schema").to_owned());
             }
         }
     }

@@ -77,6 +77,17 @@ SELECT t.oid, n.nspname = 'pg_catalog' AS builtin, t.typname AS name, t.typtype 
        format_type(t.typbasetype, t.typtypmod) AS base_declared
 FROM used u JOIN pg_type t ON t.oid = u.oid JOIN pg_namespace n ON n.oid = t.typnamespace;
 
+-- schemas of the types of each table's columns
+WITH RECURSIVE {wanted}, typed ("table", oid) AS (
+    SELECT a.attrelid, a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid WHERE a.attnum > 0 AND NOT a.attisdropped
+    UNION
+    SELECT x."table", y.oid FROM typed x JOIN pg_type t ON t.oid = x.oid
+    CROSS JOIN LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END)) y (oid) WHERE y.oid <> 0
+)
+SELECT DISTINCT t."table", n.nspname AS schema FROM typed t JOIN pg_type p ON p.oid = t.oid JOIN pg_namespace n ON n.oid = p.typnamespace
+WHERE n.nspname <> 'pg_catalog'
+ORDER BY 1, 2;
+
 -- labels of enums
 WITH RECURSIVE {wanted}, {used}
 SELECT e.enumtypid AS type, e.enumlabel AS label

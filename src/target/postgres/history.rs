@@ -8,20 +8,25 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
 use tokio_postgres::{Client, Error as PgError};
 
+use super::catalog::PgCatalog;
 use super::copy::{Wire, receive};
 use super::lookup::wires;
-use super::names::Names;
+use super::names::{Names, TableId};
+use super::staging::Staged;
 use super::{PostgresTarget, readable};
 use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{Destination, Segment};
 
-/// All segments.
-pub(super) async fn segments(client: &Client) -> Result<Vec<Segment>, PgError> {
+/// All segments of key maps of this namespace that belong to the tables of this schema, or to others that are known.
+pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) -> Result<Vec<Segment>, PgError> {
     if !readable(client, "delta.segment").await? {
         return Ok(Vec::new());
     }
-    let rows = client.query("SELECT table_name, run, rows FROM delta.segment", &[]).await?;
+    let sql = "SELECT s.table_name, s.run, s.rows FROM delta.segment AS s JOIN delta.loaded_table AS l ON l.table_name = s.table_name
+               WHERE l.namespace = $1 AND (l.schema_name = $2 OR s.table_name = ANY ($3))";
+    let others: Vec<_> = known.catalog.tables.iter().map(|table| table.key_map.as_str()).collect();
+    let rows = client.query(sql, &[&names.namespace, &names.production, &others]).await?;
     let mut segments: Vec<_> = rows
         .iter()
         .map(|row| Segment { table: row.get(0), run: row.get(1), rows: row.get::<_, i64>(2).unsigned_abs() })
@@ -48,7 +53,7 @@ pub(super) async fn adopt(client: &Client, id: &str) -> Result<(), PgError> {
 /// noted stays as it is.
 pub(super) async fn note(
     client: &Client,
-    table: &str,
+    table: &TableId,
     run: &str,
     rows: u64,
     (first, last): (Option<i64>, Option<i64>),
@@ -56,21 +61,21 @@ pub(super) async fn note(
     if rows > 0 {
         let sql = "INSERT INTO delta.segment (table_name, run, rows, first_key, last_key) VALUES ($1, $2, $3, $4, $5)
                    ON CONFLICT DO NOTHING";
-        client.execute(sql, &[&table, &run, &(rows as i64), &first, &last]).await?;
+        client.execute(sql, &[&table.key_map(), &run, &(rows as i64), &first, &last]).await?;
     }
     Ok(())
 }
 
 /// The same of one that may have been there in part.
-pub(super) async fn note_counted(client: &Client, destination: &Destination, run: &str) -> Result<(), PgError> {
-    let table = &destination.table.name;
+pub(super) async fn note_counted(client: &Client, staged: &Staged<'_>, run: &str) -> Result<(), PgError> {
+    let (table, destination) = (staged.id(), staged.destination);
     let ends = match integer_key(destination) {
         Some(key) => format!("min({0})::bigint, max({0})::bigint", ident(key)),
         None => "NULL::bigint, NULL::bigint".to_owned(),
     };
-    let sql = format!("SELECT count(*), {ends} FROM {} WHERE run = $1", Names::mappings(table));
+    let sql = format!("SELECT count(*), {ends} FROM {} WHERE run = $1", table.mappings());
     let found = client.query_one(&sql, &[&run]).await?;
-    note(client, table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
+    note(client, &table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
 }
 
 /// The column that is a table's whole key, where it is of integers.
@@ -83,8 +88,9 @@ impl PostgresTarget {
     /// The mappings of one segment, in order of their legacy keys.
     pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
         let known = self.known().await?;
+        let Some(table) = known.of_key_map(&self.names, table) else { return Ok(Vec::new()) };
         let live = known.tables.get(table).map(wires).unwrap_or_default();
-        let history = Names::history(table);
+        let history = known.id(&self.names, table).history();
         let session = self.session.lock().await;
         let fault = self.fault("cannot read the key map");
         if !readable(&session, &history).await.map_err(&fault)? {

@@ -6,10 +6,10 @@ use crate::journal::Record;
 
 type Asked<T> = Result<T, tokio_postgres::Error>;
 
-/// Adds an entry.
+/// Appends an entry.
 pub(super) async fn write(client: &Client, record: &Record) -> Asked<()> {
     let Record { run, number, kind, entry, chain } = record;
-    let sql = "INSERT INTO delta.event (run, number, kind, entry, chain) VALUES ($1, $2, $3, $4, $5)";
+    let sql = "SELECT delta.append_event($1, $2, $3, $4, $5)";
     client.execute(sql, &[run, &number.cast_signed(), kind, entry, chain]).await.map(|_| ())
 }
 

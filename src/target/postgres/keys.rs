@@ -9,7 +9,7 @@ use tokio_postgres::Client;
 
 use super::catalog::{PgCatalog, Sequence};
 use super::connect::Connector;
-use super::names::{Names, qualified};
+use super::names::{Names, TableId, qualified};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
@@ -29,6 +29,7 @@ pub(super) struct Keys<'a> {
     pub(super) connector: &'a Connector,
     pub(super) client: &'a Client,
     pub(super) known: &'a PgCatalog,
+    pub(super) names: &'a Names,
     pub(super) request: &'a KeyRequest,
     /// Whether there is a control schema to ask.
     pub(super) control: bool,
@@ -59,8 +60,8 @@ impl Keys<'_> {
 
     /// The block that a run has already: it was cut off, and goes on.
     pub(super) async fn reserved(&self, run: &str) -> Result<Option<Block>> {
-        let sql = "SELECT first, last FROM delta.block WHERE table_name = $1 AND run = $2";
-        let found = self.client.query_opt(sql, &[&self.request.table, &run]).await;
+        let sql = "SELECT first, last FROM delta.block WHERE relation = $1 AND run = $2";
+        let found = self.client.query_opt(sql, &[&self.id().relation(), &run]).await;
         let block =
             found.map_err(|error| self.fault(&error))?.map(|row| self.request.block(row.get::<_, i64>(0).into()));
         block.transpose()
@@ -78,7 +79,7 @@ impl Keys<'_> {
         let sql = format!(
             "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SELECT delta.reserve({}, {}, {}, {}); COMMIT",
             literal(run),
-            literal(&self.request.table),
+            literal(&self.id().key_map()),
             start.map_or("NULL".to_owned(), |start| start.to_string()),
             self.request.count
         );
@@ -109,11 +110,17 @@ impl Keys<'_> {
             .hint("a transaction that took a number keeps it until it ends: look for long ones in pg_stat_activity; nothing was loaded"))
     }
 
-    /// Notes a block in the ledger.
-    pub(super) async fn note(&self, block: &Block, run: &str) -> Result<()> {
-        let sql = "INSERT INTO delta.block (table_name, first, last, run) VALUES ($1, $2, $3, $4)";
-        let noted = self.client.execute(sql, &[&block.table, &block.first, &block.last, &run]).await;
-        noted.map(|_| ()).map_err(|error| self.fault(&error))
+    /// Records a block that comes from no sequence.
+    pub(super) async fn record(&self, block: &Block, run: &str) -> Result<()> {
+        let count = block.last - block.first + 1;
+        let sql = "SELECT delta.record_block($1, $2, $3, $4)";
+        let recorded = self.client.execute(sql, &[&run, &self.id().key_map(), &block.first, &count]).await;
+        recorded.map(|_| ()).map_err(|error| self.fault(&error))
+    }
+
+    /// The table by its schema and name.
+    fn id(&self) -> TableId {
+        self.known.id(self.names, &self.request.table)
     }
 
     fn fault(&self, error: &tokio_postgres::Error) -> Error {
@@ -147,7 +154,7 @@ impl Keys<'_> {
 
     /// Where they are in the segment `s` of the key map.
     fn segment(&self) -> String {
-        format!("{} AS m WHERE m.run = s.run", Names::mappings(&self.request.table))
+        format!("{} AS m WHERE m.run = s.run", self.id().mappings())
     }
 
     /// SQL: a key's number, and which values between two numbers are keys; an index answers both.
@@ -192,7 +199,7 @@ impl Keys<'_> {
             places.push(format!(
                 "SELECT max(coalesce(s.last_key, ({}))) FROM delta.segment AS s WHERE s.table_name = {}",
                 largest_of(&self.segment()),
-                literal(&self.request.table)
+                literal(&self.id().key_map())
             ));
         }
         for sql in places {
@@ -200,8 +207,8 @@ impl Keys<'_> {
             largest = largest.max(found.and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or(0));
         }
         if self.control {
-            let sql = "SELECT max(last) FROM delta.block WHERE table_name = $1";
-            let row = self.client.query_one(sql, &[&self.request.table]).await.map_err(|error| self.fault(&error))?;
+            let sql = "SELECT max(last) FROM delta.block WHERE relation = $1";
+            let row = self.client.query_one(sql, &[&self.id().relation()]).await.map_err(|error| self.fault(&error))?;
             largest = largest.max(row.get::<_, Option<i64>>(0).unwrap_or(0));
         }
         Ok(largest)
@@ -224,7 +231,7 @@ impl Keys<'_> {
                 "SELECT found.number FROM delta.segment AS s CROSS JOIN LATERAL ({}) AS found
                  WHERE s.table_name = {} AND coalesce(s.first_key <= {} AND s.last_key >= {}, true) LIMIT 1",
                 key_of(&self.segment()),
-                literal(&self.request.table),
+                literal(&self.id().key_map()),
                 block.last,
                 block.first
             ));
@@ -237,9 +244,8 @@ impl Keys<'_> {
         if !self.control {
             return Ok(None);
         }
-        let sql =
-            "SELECT first, last, run FROM delta.block WHERE table_name = $1 AND first <= $3 AND last >= $2 LIMIT 1";
-        let found = self.client.query_opt(sql, &[&block.table, &block.first, &block.last]).await;
+        let sql = "SELECT first, last, run FROM delta.block WHERE relation = $1 AND first <= $3 AND last >= $2 LIMIT 1";
+        let found = self.client.query_opt(sql, &[&self.id().relation(), &block.first, &block.last]).await;
         Ok(found.map_err(|error| self.fault(&error))?.map(|row| {
             let (first, last, run): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));
             format!("run {run} has the keys {first} to {last}")

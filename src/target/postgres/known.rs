@@ -1,7 +1,7 @@
 //! What the other parts ask the catalog.
 
 use super::catalog::{PgCatalog, PgColumn, PgTable, Sequence};
-use super::names::qualified;
+use super::names::{Names, TableId, qualified};
 use super::types::PgType;
 use crate::target::Destination;
 
@@ -36,6 +36,20 @@ impl PgCatalog {
             number @ PgType::Numeric { .. } => (plain, "numeric".into(), number.clone()),
             other => (plain, format!("{declared}{collation}"), other.clone()),
         }
+    }
+
+    /// A table by its schema and name; one that is not known is production's.
+    pub(super) fn id(&self, names: &Names, table: &str) -> TableId {
+        match self.tables.get(table) {
+            Some(found) => names.id(&found.schema, &found.name),
+            None => names.id(&names.production, table),
+        }
+    }
+
+    /// The table whose key map is called so.
+    pub(super) fn of_key_map(&self, names: &Names, key_map: &str) -> Option<&str> {
+        let is_it = |table: &PgTable| names.id(&table.schema, &table.name).key_map() == key_map;
+        self.tables.iter().find(|(_, table)| is_it(table)).map(|(name, _)| name.as_str())
     }
 
     /// The sequence that a table's assigned keys come from.

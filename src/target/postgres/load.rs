@@ -153,11 +153,12 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Makes staging tables anew.
+    /// Makes staging tables again.
     async fn make_staging(&self, destinations: &[Destination], made: impl Fn(Staged<'_>) -> String) -> Result<()> {
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {
-            privileges::refuse_taken(self.side(), &self.names, destination).await.map_err(&fault)??;
+            let staged = self.staged(destination);
+            privileges::refuse_taken(self.side(), &staged).await.map_err(&fault)??;
             let sql = made(self.staged(destination));
             let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
             self.side().batch_execute(&sql).await.map_err(&fault)?;
@@ -167,7 +168,7 @@ impl PgLoad {
 
     /// Makes room where mappings that do not count are in the way.
     async fn forget(&self, session: &Session, destination: &Destination) -> Result<()> {
-        let forgotten = session.execute("SELECT delta.forget($1)", &[&destination.table.name]).await;
+        let forgotten = session.execute("SELECT delta.forget($1)", &[&self.staged(destination).id().key_map()]).await;
         forgotten.map(|_| ()).map_err(self.fault("cannot append to the key map"))
     }
 
@@ -179,14 +180,14 @@ impl PgLoad {
         run: &str,
         rows: Range<u32>,
     ) -> Result<u64, tokio_postgres::Error> {
-        let table = &destination.table.name;
+        let staged = self.staged(destination);
         let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let key = key.join(", ");
         let sql = format!(
             "INSERT INTO {} (legacy_key, {key}, run) SELECT legacy_key, {key}, {} FROM {} WHERE _row >= {} AND _row < {}",
-            Names::mappings(table),
+            staged.id().mappings(),
             literal(run),
-            self.names.staged_keys(table),
+            staged.keys(),
             rows.start,
             rows.end
         );
@@ -242,7 +243,7 @@ impl Load for PgLoad {
     }
 
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        loaded_files(self.side(), files).await.map_err(self.fault("cannot read the runs"))
+        loaded_files(self.side(), &self.known, &self.names, files).await.map_err(self.fault("cannot read the runs"))
     }
 
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
@@ -255,18 +256,18 @@ impl Load for PgLoad {
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
         self.open_others().await?;
         let staged = self.staged(destination);
-        let table = self.names.staging(&destination.table.name);
+        let table = staged.rows();
         let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
         let count = self.copy(into, rows).await?;
         // Enough to plan joins by.
-        let analyze = format!("SET default_statistics_target = 10; ANALYZE {table}");
-        self.side().batch_execute(&analyze).await.map_err(self.fault("cannot stage rows"))?;
+        let analyzed = self.side().execute("SELECT delta.analyze_staging($1)", &[&staged.id().key_map()]).await;
+        analyzed.map_err(self.fault("cannot stage rows"))?;
         Ok(count)
     }
 
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
         let wires = self.staged(destination).key_wires();
-        let table = self.names.staged_keys(&destination.table.name);
+        let table = self.staged(destination).keys();
         self.copy(Destined { connector: &self.connector, table: &table, columns: &wires }, keys).await
     }
 
@@ -310,9 +311,9 @@ impl Load for PgLoad {
         };
         self.beside = beside;
         for (destination, mappings) in destinations.iter().zip(&mappings) {
-            let table = &destination.table.name;
-            let ends = self.blocks.get(table).map(|block| (block.first, block.last)).unzip();
-            let noted = history::note(&self.main, table, &self.run, *mappings, ends).await;
+            let table = self.staged(destination).id();
+            let ends = self.blocks.get(&destination.table.name).map(|block| (block.first, block.last)).unzip();
+            let noted = history::note(&self.main, &table, &self.run, *mappings, ends).await;
             noted.map_err(self.fault("cannot note the key map"))?;
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
@@ -333,7 +334,7 @@ impl Load for PgLoad {
                 return Err(self.not_appended(destination, &error).await);
             }
         };
-        let noted = history::note_counted(&self.main, destination, run).await;
+        let noted = history::note_counted(&self.main, &self.staged(destination), run).await;
         noted.map_err(self.fault("cannot note the key map"))?;
         Ok(appended)
     }
@@ -400,15 +401,19 @@ impl Load for PgLoad {
 
     async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open().await?;
-        let fault = self.fault("cannot note the run");
-        let sql = "INSERT INTO delta.run (id, pipeline, started_at, report, transaction)
-                   VALUES ($1, $2, $3, $4, pg_current_xact_id()::text)";
-        self.main.execute(sql, &[&run.id, &run.pipeline, &run.started_at, &run.report]).await.map_err(&fault)?;
-        for file in files {
-            let sql = "INSERT INTO delta.file (hash, table_name, name, run) VALUES ($1, $2, $3, $4)";
-            self.main.execute(sql, &[&file.hash, &file.table, &file.name, &file.run]).await.map_err(&fault)?;
+        // A rehearsal asks for no conversion mode and leaves nothing: what the target requires of a run is not asked of it.
+        if self.takes_back() {
+            return Ok(());
         }
-        Ok(())
+        let hashes: Vec<_> = files.iter().map(|file| file.hash.as_str()).collect();
+        let relations: Vec<_> = files.iter().map(|file| self.known.id(&self.names, &file.table).relation()).collect();
+        let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
+        let sql = "SELECT delta.record_run($1, $2, $3, $4, $5, $6, $7)";
+        let recorded = self
+            .main
+            .execute(sql, &[&run.id, &run.pipeline, &run.started_at, &run.report, &hashes, &relations, &names])
+            .await;
+        recorded.map(|_| ()).map_err(self.fault("cannot record the run"))
     }
 
     async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
@@ -460,8 +465,9 @@ impl PgLoad {
             self.open().await?;
         }
         let side = self.side().clone();
-        let (connector, known) = (self.connector.clone(), self.known.clone());
-        let keys = |client| Keys { connector: &connector, client, known: &known, request, control: true };
+        let (connector, known, names) = (self.connector.clone(), self.known.clone(), self.names.clone());
+        let keys =
+            |client| Keys { connector: &connector, client, known: &known, names: &names, request, control: true };
         let apart = keys(&side);
         if request.count == 0 {
             return apart.next().await;
@@ -474,16 +480,21 @@ impl PgLoad {
         }
         if request.start != StartRowNumber::Auto {
             let block = apart.next().await?;
-            apart.note(&block, &self.run).await?;
+            if !self.takes_back() {
+                apart.record(&block, &self.run).await?;
+            }
             return Ok(block);
         }
         // Nobody hands these keys out: from here to the commit nobody else may insert.
         self.open().await?;
-        let held = self.main.execute("SELECT delta.hold_table($1)", &[&request.table]).await;
+        let key_map = self.known.id(&self.names, &request.table).key_map();
+        let held = self.main.execute("SELECT delta.hold_table($1)", &[&key_map]).await;
         held.map_err(self.fault(&format!("cannot keep other writers out of `{}`", request.table)))?;
         let keys = keys(&self.main);
         let block = keys.next().await?;
-        keys.note(&block, &self.run).await?;
+        if !self.takes_back() {
+            keys.record(&block, &self.run).await?;
+        }
         Ok(block)
     }
 

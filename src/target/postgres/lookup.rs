@@ -9,7 +9,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 use super::catalog::PgTable;
 use super::connect::Session;
 use super::copy::{Destined, Wire, receive};
-use super::names::{Names, qualified};
+use super::names::qualified;
 use super::types::PgType;
 use super::{PostgresTarget, open_session, readable};
 use crate::engine::{ident, literal, shown};
@@ -51,7 +51,8 @@ impl PostgresTarget {
                 }
                 let key = known.tables.get(table).map(wires).unwrap_or_default();
                 let own = [Wire::text("legacy_key"), Wire::text("run")];
-                (Names::history(table), Names::history(table), own.into_iter().chain(key).collect())
+                let history = known.id(&self.names, table).history();
+                (history.clone(), history, own.into_iter().chain(key).collect())
             }
         };
         let column = |name: &String| {
@@ -176,12 +177,13 @@ impl PostgresTarget {
 
     /// Whether a table's key map has any rows: most have none when a delta is the first.
     async fn has_mappings(&self, table: &str) -> Result<bool> {
+        let history = self.known().await?.id(&self.names, table).history();
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the key map", &error);
-        if !readable(&session, &Names::history(table)).await.map_err(fault)? {
+        if !readable(&session, &history).await.map_err(fault)? {
             return Ok(false);
         }
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", Names::history(table));
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {history})");
         Ok(session.query_one(&sql, &[]).await.map_err(fault)?.get(0))
     }
 
@@ -225,7 +227,8 @@ impl PostgresTarget {
             .extend(destination.key.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()));
         columns.push(Wire::text("run"));
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
-        let query = format!("SELECT {} FROM {} AS p ORDER BY p.legacy_key", wanted.join(", "), Names::history(table));
+        let history = known.id(&self.names, table).history();
+        let query = format!("SELECT {} FROM {history} AS p ORDER BY p.legacy_key", wanted.join(", "));
         receive(&self.connector, &*self.session.lock().await, &query, &columns).await
     }
 }

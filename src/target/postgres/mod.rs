@@ -12,6 +12,7 @@ mod claim;
 #[cfg(test)]
 mod codec_tests;
 mod connect;
+mod control;
 mod copy;
 mod decode;
 mod domains;
@@ -33,7 +34,6 @@ mod privileges;
 mod refusal;
 mod regex;
 mod rollback;
-mod setup;
 mod staging;
 mod straight;
 mod tls;
@@ -73,6 +73,7 @@ use crate::spec::{ConversionMode, LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use claim::Opening;
 use connect::{Connector, Session};
+use control::{Setup, owner};
 use keys::Keys;
 use names::{LOADER, Names, ROLLBACK};
 use staging::Staged;
@@ -133,6 +134,7 @@ impl PostgresTarget {
             shown: address.shown.to_owned(),
             production: address.spec.production.clone().unwrap_or_else(|| "public".into()),
             staging: address.spec.staging.clone(),
+            namespace: address.namespace.to_owned(),
         };
         let session = open_session(&connector, access, "cannot open").await?;
         let mut target = Self {
@@ -209,7 +211,7 @@ impl PostgresTarget {
     async fn known(&self) -> Result<Arc<PgCatalog>> {
         let read = async {
             let session = self.session.lock().await;
-            let read = catalog::read(&session, &self.names.production, self.unfinished).await;
+            let read = catalog::read(&session, &self.names, self.unfinished).await;
             read.map(Arc::new).map_err(|error| self.connector.explain("cannot read the catalog", &error))
         };
         self.known.get_or_try_init(|| read).await.cloned()
@@ -235,6 +237,28 @@ impl PostgresTarget {
         };
         let grown = session.query(sql, &[&self.names.production, &names, &rows, &GROWN]).await;
         Ok(grown.map_err(self.fault(doing))?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// The SQL of the control schema, under the owner that is named, or that it has, or that production has.
+    async fn control_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<String> {
+        let known = self.known().await?;
+        let owner = match owner {
+            Some(owner) => owner.to_owned(),
+            None => {
+                let session = self.session.lock().await;
+                let owner = owner::of_control(&session, &known, destinations, self.made).await;
+                owner.map_err(self.fault("cannot set up"))??
+            }
+        };
+        let setup = Setup {
+            names: &self.names,
+            known: &known,
+            destinations,
+            foreign_keys: self.load.foreign_keys,
+            owner: &owner,
+            requires_mode: !self.made,
+        };
+        setup.script()
     }
 
     fn fault(&self, doing: &str) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
@@ -266,7 +290,7 @@ async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
     // By the catalog: who may not look into the schema is told so later, with what to do.
     let sql = format!(
         "SELECT set_config('role', {role}, false)
-         WHERE EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'delta' AND c.relname = 'version')
+         WHERE EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'delta' AND c.relname = 'migration')
            AND EXISTS (SELECT FROM pg_roles WHERE rolname = {role} AND pg_has_role(session_user, oid, 'MEMBER'))",
         role = literal(LOADER)
     );
@@ -282,20 +306,26 @@ fn raced(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Which of these files, by table and hash, were loaded by a run that was not rolled back.
-async fn loaded_files(client: &Client, files: &[(String, String)]) -> Result<Vec<LoadedFile>, tokio_postgres::Error> {
+async fn loaded_files(
+    client: &Client,
+    known: &PgCatalog,
+    names: &Names,
+    files: &[(String, String)],
+) -> Result<Vec<LoadedFile>, tokio_postgres::Error> {
     if !readable(client, "delta.file").await? || !readable(client, "delta.event").await? {
         return Ok(Vec::new());
     }
-    let (tables, hashes): (Vec<&str>, Vec<&str>) =
-        files.iter().map(|(table, hash)| (table.as_str(), hash.as_str())).unzip();
-    let sql = "SELECT DISTINCT ON (a.place) f.hash, f.table_name, f.name, f.run FROM delta.file AS f
-               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (table_name, hash, place)
-                 ON f.table_name = a.table_name AND f.hash = a.hash
+    let (relations, hashes): (Vec<String>, Vec<&str>) =
+        files.iter().map(|(table, hash)| (known.id(names, table).relation(), hash.as_str())).unzip();
+    let sql = "SELECT DISTINCT ON (a.place) f.hash, a.place, f.name, f.run FROM delta.file AS f
+               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (relation, hash, place)
+                 ON f.relation = a.relation AND f.hash = a.hash
                WHERE NOT EXISTS (SELECT FROM delta.event AS e WHERE e.run = f.run AND e.kind = 'rolled_back') ORDER BY a.place, f.run DESC";
-    let found = client.query(sql, &[&tables, &hashes]).await?;
+    let found = client.query(sql, &[&relations, &hashes]).await?;
+    let table = |place: i64| files.get(place as usize - 1).map(|(table, _)| table.clone()).unwrap_or_default();
     Ok(found
         .iter()
-        .map(|row| LoadedFile { hash: row.get(0), table: row.get(1), name: row.get(2), run: row.get(3) })
+        .map(|row| LoadedFile { hash: row.get(0), table: table(row.get(1)), name: row.get(2), run: row.get(3) })
         .collect())
 }
 
@@ -317,23 +347,21 @@ impl Target for PostgresTarget {
 
     async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight> {
         if self.made {
-            self.setup(destinations).await?;
+            self.setup(destinations, None).await?;
             let session = self.session.lock().await;
             become_loader(&session).await.map_err(self.fault("cannot open"))?;
         }
         self.check(destinations, access).await
     }
 
-    async fn setup_script(&self, destinations: &[Destination]) -> Result<Option<String>> {
-        let known = self.known().await?;
-        Ok(Some(setup::script(&self.names, &known, destinations, self.load.foreign_keys)))
+    async fn setup_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<Option<String>> {
+        let script = self.control_script(destinations, owner).await?;
+        Ok(Some(format!("BEGIN;\n{script}COMMIT;\n")))
     }
 
-    async fn setup(&self, destinations: &[Destination]) -> Result<()> {
-        let known = self.known().await?;
-        let script = setup::script(&self.names, &known, destinations, self.load.foreign_keys);
+    async fn setup(&self, destinations: &[Destination], owner: Option<&str>) -> Result<()> {
+        let script = self.control_script(destinations, owner).await?;
         let session = self.session.lock().await;
-        // Whoever sets up is the login itself.
         let script = format!("BEGIN; RESET ROLE; {script}\n; COMMIT");
         let fault = self.fault("cannot set up");
         let mut tries = 0;
@@ -362,15 +390,20 @@ impl Target for PostgresTarget {
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        loaded_files(&*self.session.lock().await, files).await.map_err(self.fault("cannot read the runs"))
+        let known = self.known().await?;
+        loaded_files(&*self.session.lock().await, &known, &self.names, files)
+            .await
+            .map_err(self.fault("cannot read the runs"))
     }
 
     async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
         let known = self.known().await?;
         let session = self.session.lock().await;
-        let history = Names::history(&request.table);
+        let history = known.id(&self.names, &request.table).history();
         let control = readable(&session, &history).await.map_err(self.fault("cannot read the keys"))?;
-        Keys { connector: &self.connector, client: &session, known: &known, request, control }.next().await
+        Keys { connector: &self.connector, client: &session, known: &known, names: &self.names, request, control }
+            .next()
+            .await
     }
 
     async fn runs(&self) -> Result<Vec<RunRecord>> {
@@ -447,7 +480,10 @@ impl Target for PostgresTarget {
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
-        history::segments(&*self.living().await?).await.map_err(self.fault("cannot read the key map"))
+        let known = self.known().await?;
+        history::segments(&*self.living().await?, &known, &self.names)
+            .await
+            .map_err(self.fault("cannot read the key map"))
     }
 
     async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
@@ -461,7 +497,7 @@ impl Target for PostgresTarget {
 
     async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
         let known = self.known().await?;
-        let gone = rollback::gone(&*self.session.lock().await, &known, destination, run).await;
+        let gone = rollback::gone(&*self.session.lock().await, &known, &self.names, destination, run).await;
         gone.map_err(self.fault("cannot look for the rows of the run"))
     }
 
@@ -502,7 +538,8 @@ impl Target for PostgresTarget {
         let analyze = async |name: String| {
             let _statistics = tracing::info_span!("statistics", of = name);
             let session = begin_session(&self.connector, doing).await?;
-            let analyzed = session.execute("SELECT delta.analyze($1)", &[&name]).await;
+            let key_map = self.known().await?.id(&self.names, &name).key_map();
+            let analyzed = session.execute("SELECT delta.analyze($1)", &[&key_map]).await;
             analyzed.map(|_| ()).map_err(self.fault(doing))
         };
         futures::stream::iter(grown).map(Ok).try_for_each_concurrent(usize::from(self.load.connections), analyze).await

@@ -14,48 +14,92 @@ pub(super) const ROLLBACK: &str = "delta_rollback";
 /// The most bytes of a name.
 const LONGEST: usize = 63;
 
-/// The schemas of one target, and what errors call it.
+/// The schemas of one target, the legacy system that its keys are from, and what errors call it.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) shown: String,
     pub(super) production: String,
     pub(super) staging: String,
+    /// Tells the legacy keys of this pipeline from those of another company's; empty for the only one.
+    pub(super) namespace: String,
 }
 
 impl Names {
-    pub(super) fn staging(&self, table: &str) -> String {
-        qualified(&self.staging, &own("", table))
+    /// A table by its schema and name.
+    pub(super) fn id(&self, schema: &str, name: &str) -> TableId {
+        TableId { namespace: self.namespace.clone(), schema: schema.to_owned(), name: name.to_owned() }
+    }
+}
+
+/// A loaded table: its schema and name, and the namespace of its legacy keys. Everything that is kept of it is named by all three.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TableId {
+    pub(super) namespace: String,
+    pub(super) schema: String,
+    pub(super) name: String,
+}
+
+impl TableId {
+    /// The table: `public.account`.
+    pub(super) fn relation(&self) -> String {
+        let part = |part: &str| if part.contains(['.', ':', '"']) { ident(part) } else { part.to_owned() };
+        format!("{}.{}", part(&self.schema), part(&self.name))
     }
 
-    pub(super) fn staged_keys(&self, table: &str) -> String {
-        qualified(&self.staging, &own("ck_", table))
+    /// Its key map: `public.account`, or `acme:public.account`.
+    pub(super) fn key_map(&self) -> String {
+        if self.namespace.is_empty() { self.relation() } else { format!("{}:{}", self.namespace, self.relation()) }
     }
 
-    /// The bare names of a table's two staging tables.
-    pub(super) fn staging_names(table: &str) -> [String; 2] {
-        [own("", table), own("ck_", table)]
+    /// The bare name of the staging table with the rows.
+    pub(super) fn staging_rows(&self) -> String {
+        self.own("")
     }
 
-    pub(super) fn history(table: &str) -> String {
-        qualified(CONTROL, &Self::history_name(table))
+    /// The bare name of the staging table with the keys.
+    pub(super) fn staging_keys(&self) -> String {
+        self.own("ck_")
     }
 
-    pub(super) fn history_name(table: &str) -> String {
-        own("key_map_", table)
+    /// The view of the key map's history.
+    pub(super) fn history(&self) -> String {
+        qualified(CONTROL, &self.history_name())
+    }
+
+    pub(super) fn history_name(&self) -> String {
+        self.own("key_map_")
     }
 
     /// The mappings behind a history: those of a run that has not committed are among them, and do not count.
-    pub(super) fn mappings(table: &str) -> String {
-        qualified(CONTROL, &Self::mappings_name(table))
+    pub(super) fn mappings(&self) -> String {
+        qualified(CONTROL, &self.mappings_name())
     }
 
-    pub(super) fn mappings_name(table: &str) -> String {
-        own("mapping_", table)
+    pub(super) fn mappings_name(&self) -> String {
+        self.own("mapping_")
     }
 
     /// The index by which the mappings of one run are found.
-    pub(super) fn by_run_name(table: &str) -> String {
-        own("segment_", table)
+    pub(super) fn by_run_name(&self) -> String {
+        self.own("segment_")
+    }
+
+    /// A name made of the table's: `key_map_public__account`. One that the server would cut, or that another table could have too, ends
+    /// with a hash.
+    fn own(&self, prefix: &str) -> String {
+        let parts = [&self.namespace, &self.schema, &self.name];
+        let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
+        let name = format!("{prefix}{}", parts.join("__"));
+        let is_plain = |part: &&str| !part.contains("__") && !part.starts_with('_') && !part.ends_with('_');
+        if name.len() <= LONGEST && parts.iter().all(is_plain) {
+            return name;
+        }
+        let hash = blake3::hash(self.key_map().as_bytes()).to_hex();
+        let mut end = name.len().min(LONGEST - 9);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}_{}", &name[..end], &hash[..8])
     }
 }
 
@@ -64,29 +108,41 @@ pub(super) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }
 
-/// A name made of a table's; one that the server would cut ends with a hash instead.
-fn own(prefix: &str, table: &str) -> String {
-    let name = format!("{prefix}{table}");
-    if name.len() <= LONGEST {
-        return name;
-    }
-    let hash = blake3::hash(table.as_bytes()).to_hex();
-    let mut end = LONGEST - 9;
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}_{}", &name[..end], &hash[..8])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn id(namespace: &str, schema: &str, name: &str) -> TableId {
+        TableId { namespace: namespace.into(), schema: schema.into(), name: name.into() }
+    }
+
     #[test]
-    fn names_stay_apart_where_the_server_would_cut_them() {
-        let (one, two) = ("ä".repeat(31) + "a", "ä".repeat(31) + "b");
-        assert_ne!(Names::history_name(&one), Names::history_name(&two));
-        assert!(Names::history_name(&one).len() <= LONGEST);
-        assert_eq!(Names::history_name("account"), "key_map_account");
+    fn names_stay_apart_if_the_server_would_cut_them() {
+        let (one, two) = (id("", "public", &("ä".repeat(31) + "a")), id("", "public", &("ä".repeat(31) + "b")));
+        assert_ne!(one.history_name(), two.history_name());
+        assert!(one.history_name().len() <= LONGEST);
+        assert_eq!(id("", "public", "account").history_name(), "key_map_public__account");
+    }
+
+    #[test]
+    fn tables_of_other_schemas_and_namespaces_have_other_names() {
+        let ids = [
+            id("", "a", "b__c"),
+            id("", "a__b", "c"),
+            id("a", "b", "c"),
+            id("", "a_", "b"),
+            id("", "a", "_b"),
+            id("", "a.b", "c"),
+            id("", "a", "b.c"),
+            id("", "b", "c"),
+        ];
+        for (at, one) in ids.iter().enumerate() {
+            for other in &ids[..at] {
+                assert_ne!(one.key_map(), other.key_map());
+                assert_ne!(one.mappings_name(), other.mappings_name());
+                assert_ne!(one.staging_rows(), other.staging_rows());
+            }
+        }
+        assert_eq!(id("acme", "public", "account").key_map(), "acme:public.account");
     }
 }

@@ -1,12 +1,13 @@
 //! What must be there before a run, what the login may do, and what it may do too much.
 
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 use super::PostgresTarget;
 use super::catalog::PgCatalog;
-use super::names::{CONTROL, LOADER, Names, qualified};
-use super::setup::VERSION;
-use super::staging::MARK;
+use super::control::{Kind, VERSION, rights};
+use super::names::{LOADER, qualified};
+use super::staging::{MARK, Staged};
 use crate::engine::list;
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LeastPrivilege, StartRowNumber};
@@ -88,20 +89,15 @@ impl PostgresTarget {
             reasons.push(reason);
             return Ok(reasons);
         }
-        let may: Option<bool> = client
-            .query_one(
-                "SELECT (SELECT has_schema_privilege(oid, 'USAGE, CREATE') FROM pg_namespace WHERE nspname = $1)",
-                &[&self.names.staging],
-            )
-            .await?
-            .get(0);
-        match may {
+        let sql = "SELECT (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1)";
+        match client.query_one(sql, &[&self.names.staging]).await?.get::<_, Option<bool>>(0) {
             None => reasons.push(format!("the schema `{}` for staging is missing", self.names.staging)),
             Some(false) => {
-                reasons.push(format!("this user may not make tables in the schema `{}`", self.names.staging));
+                reasons.push(format!("the role lacks USAGE on the schema `{}` for staging", self.names.staging))
             }
             Some(true) => {}
         }
+        reasons.extend(missing_rights(client, known, destinations).await?);
         for destination in destinations {
             self.table(client, known, destination, &mut reasons).await?;
         }
@@ -115,7 +111,7 @@ impl PostgresTarget {
     async fn control(&self, client: &Client) -> Asked<Option<String>> {
         let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'),
                           EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-                                  WHERE n.nspname = 'delta' AND c.relname = 'version'),
+                                  WHERE n.nspname = 'delta' AND c.relname = 'migration'),
                           has_schema_privilege((SELECT oid FROM pg_namespace WHERE nspname = 'delta'), 'USAGE')";
         let row = client.query_one(sql, &[]).await?;
         let (there, own, may): (bool, bool, Option<bool>) = (row.get(0), row.get(1), row.get(2));
@@ -131,8 +127,8 @@ impl PostgresTarget {
                 "the user `{user}` may not use the control schema `delta`: GRANT {LOADER} TO {user}"
             )));
         }
-        let version: Option<i32> = client.query_one("SELECT max(version) FROM delta.version", &[]).await?.get(0);
-        Ok(match version.unwrap_or(0) {
+        let version: Option<i32> = client.query_one("SELECT max(version) FROM delta.migration", &[]).await?.get(0);
+        Ok(match usize::try_from(version.unwrap_or(0)).unwrap_or(0) {
             version if version > VERSION => Some(format!(
                 "the control schema has version {version}, and this program knows {VERSION}: use a newer one"
             )),
@@ -152,35 +148,28 @@ impl PostgresTarget {
     ) -> Asked<()> {
         let name = &destination.table.name;
         let Some(table) = known.tables.get(name) else { return Ok(()) };
-        let live = qualified(&table.schema, &table.name);
+        let id = known.id(&self.names, name);
         let sequence = known.sequence(destination);
-        let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND schema_name = $2 AND staging_schema = $3
+        let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND staging_schema = $2 AND key_columns = $3::text[]::name[]
                               AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5),
-                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($8) IS NOT NULL
-                              AND to_regclass($9) IS NOT NULL,
-                          has_table_privilege($7::text::regclass, 'SELECT'), has_table_privilege($7::text::regclass, 'INSERT')";
+                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($7) IS NOT NULL";
         let row = client
             .query_one(
                 sql,
                 &[
-                    name,
-                    &table.schema,
+                    &id.key_map(),
                     &self.names.staging,
+                    &destination.key,
                     &sequence.map(|sequence| &sequence.schema),
                     &sequence.map(|sequence| &sequence.name),
-                    &Names::mappings(name),
-                    &live,
-                    &qualified(CONTROL, &Names::by_run_name(name)),
-                    &Names::history(name),
+                    &id.mappings(),
+                    &id.history(),
                 ],
             )
             .await?;
-        let [registered, history, select, insert]: [Option<bool>; 4] = std::array::from_fn(|at| row.get(at));
+        let [registered, history]: [Option<bool>; 2] = std::array::from_fn(|at| row.get(at));
         if registered != Some(true) || history != Some(true) {
             reasons.push(format!("`{name}` was not set up for loading, or was set up before it was changed"));
-        }
-        if select != Some(true) || insert != Some(true) {
-            reasons.push(format!("this user may not both read `{name}` and insert into it"));
         }
         if table.row_security {
             reasons.push(format!("`{name}` has row-level security, which would hide rows from the checks: give {LOADER} a way around it (ALTER ROLE {LOADER} BYPASSRLS)"));
@@ -190,30 +179,68 @@ impl PostgresTarget {
                 "a partition of `{name}` is on another server: its rows would not go in with the others or not at all"
             ));
         }
-        if let Some(other) = taken(client, &self.names, destination).await? {
+        if let Some(other) = taken(client, &Staged { known, names: &self.names, destination }).await? {
             reasons.push(other);
         }
         Ok(())
     }
 }
 
-/// What the login could do to production though a load never does.
+/// The rights that loads of these tables need and the role lacks, each with the role and the object.
+async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Vec<String>> {
+    let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
+    let mut missing = Vec::new();
+    for right in rights(known, destinations) {
+        let (ask, object) = match right.kind {
+            Kind::Schema => ("bool_and(has_schema_privilege($1::text, w.what))", right.name.clone()),
+            Kind::Table => ("bool_and(has_table_privilege($1::text, w.what))", qualified(&right.schema, &right.name)),
+            Kind::Sequence => {
+                ("bool_and(has_sequence_privilege($1::text, w.what))", qualified(&right.schema, &right.name))
+            }
+        };
+        let sql = format!("SELECT {ask} FROM regexp_split_to_table($2::text, ', ') AS w (what)");
+        match client.query_one(&sql, &[&object, &right.what]).await {
+            Ok(row) if row.get::<_, Option<bool>>(0) == Some(true) => {}
+            Ok(_) => missing.push(format!("the role `{user}` lacks {} on {}", right.what, right.object())),
+            // The name cannot be looked up without USAGE of its schema, which is reported by itself.
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
+}
+
+/// What the login could do though a load never does: by itself, or by `SET ROLE` as any role that it is a member of.
 async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Option<String>> {
-    let row =
-        client.query_one("SELECT session_user::text, rolsuper FROM pg_roles WHERE rolname = session_user", &[]).await?;
-    let (user, superuser): (String, bool) = (row.get(0), row.get(1));
-    if superuser {
+    let sql = "SELECT session_user::text,
+                      string_agg(DISTINCT r.rolname, ', ') FILTER (WHERE r.rolsuper),
+                      string_agg(DISTINCT r.rolname, ', ') FILTER (WHERE r.rolcreaterole OR r.rolbypassrls AND r.rolname <> $1 OR r.rolreplication)
+               FROM pg_roles AS r WHERE pg_has_role(session_user, r.oid, 'MEMBER')";
+    let row = client.query_one(sql, &[&LOADER]).await?;
+    let (user, superuser, powerful): (String, Option<String>, Option<String>) = (row.get(0), row.get(1), row.get(2));
+    if let Some(superuser) = superuser {
+        let by = if superuser.split(", ").any(|name| name == user) { "is" } else { "can become" };
         return Ok(Some(format!(
-            "the login `{user}` is a superuser: it may do anything to production, and a load needs SELECT and INSERT"
+            "the login `{user}` {by} a superuser: it may do anything to production, and a load needs SELECT and INSERT"
+        )));
+    }
+    if let Some(powerful) = powerful {
+        return Ok(Some(format!(
+            "the login `{user}` may act as {powerful}, which creates roles, replicates, or passes row security by; a load needs none of that"
         )));
     }
     let mut tables = Vec::new();
     for destination in destinations {
         let Some(table) = known.tables.get(&destination.table.name) else { continue };
         let live = qualified(&table.schema, &table.name);
-        let sql = "SELECT has_table_privilege(session_user, $1::text::regclass, 'UPDATE, DELETE, TRUNCATE')";
-        if client.query_one(sql, &[&live]).await?.get(0) {
-            tables.push(destination.table.name.as_str());
+        let sql = "SELECT r.rolname::text FROM pg_roles AS r WHERE pg_has_role(session_user, r.oid, 'MEMBER') AND EXISTS (
+                       SELECT FROM (SELECT $1::text::regclass AS relid UNION SELECT relid FROM pg_partition_tree($1::text::regclass)) AS p
+                       WHERE has_table_privilege(r.oid, p.relid, 'UPDATE, DELETE, TRUNCATE') OR has_any_column_privilege(r.oid, p.relid, 'UPDATE'))
+                   ORDER BY r.rolname = session_user DESC, 1 LIMIT 1";
+        if let Some(row) = client.query_opt(sql, &[&live]).await? {
+            let role: String = row.get(0);
+            let by = if role == user { String::new() } else { format!(" as `{role}`") };
+            tables.push(format!("{}{by}", destination.table.name));
         }
     }
     Ok((!tables.is_empty()).then(|| {
@@ -264,15 +291,16 @@ async fn may_replicate(client: &Client) -> Asked<bool> {
     Ok(client.query_one("SELECT has_parameter_privilege('session_replication_role', 'SET')", &[]).await?.get(0))
 }
 
-/// What has the name of a staging table and is none.
-async fn taken(client: &Client, names: &Names, destination: &Destination) -> Asked<Option<String>> {
-    for name in Names::staging_names(&destination.table.name) {
+/// A table that has the name of a staging table and was not made for staging.
+async fn taken(client: &Client, staged: &Staged<'_>) -> Asked<Option<String>> {
+    let id = staged.id();
+    for name in [id.staging_rows(), id.staging_keys()] {
         let sql = "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                    WHERE n.nspname = $1 AND c.relname = $2 AND NOT starts_with(coalesce(obj_description(c.oid, 'pg_class'), ''), $3)";
-        if client.query_opt(sql, &[&names.staging, &name, &MARK]).await?.is_some() {
+        if client.query_opt(sql, &[&staged.names.staging, &name, &MARK]).await?.is_some() {
             return Ok(Some(format!(
                 "`{}.{name}` is a table of its own: choose another `target.staging`",
-                names.staging
+                staged.names.staging
             )));
         }
     }
@@ -280,8 +308,8 @@ async fn taken(client: &Client, names: &Names, destination: &Destination) -> Ask
 }
 
 /// Refuses to make a staging table in the place of another table.
-pub(super) async fn refuse_taken(client: &Client, names: &Names, destination: &Destination) -> Asked<Result<()>> {
-    Ok(match taken(client, names, destination).await? {
+pub(super) async fn refuse_taken(client: &Client, staged: &Staged<'_>) -> Asked<Result<()>> {
+    Ok(match taken(client, staged).await? {
         Some(what) => Err(Error::pipeline(what).hint("nothing was written")),
         None => Ok(()),
     })

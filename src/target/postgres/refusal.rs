@@ -61,8 +61,8 @@ impl Refusals<'_> {
         let table = self.staged.table();
         let sql = format!(
             "SELECT k._row FROM {} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM {}) ORDER BY 1 LIMIT {MOST}",
-            self.staged.names.staged_keys(table),
-            super::names::Names::history(table)
+            self.staged.keys(),
+            self.staged.id().history()
         );
         Refusal {
             table: table.to_owned(),

@@ -19,6 +19,7 @@ const REFUSED: &str = "DP003";
 pub(super) async fn gone(
     client: &Client,
     known: &PgCatalog,
+    names: &Names,
     destination: &Destination,
     run: &str,
 ) -> Result<Vec<String>, PgError> {
@@ -31,7 +32,7 @@ pub(super) async fn gone(
         .collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE h.run = $1 AND NOT EXISTS (SELECT FROM {} AS p WHERE {}) ORDER BY 1",
-        Names::history(name),
+        known.id(names, name).history(),
         table.own_rows(),
         same.join(" AND ")
     );

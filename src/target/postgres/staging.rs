@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 use super::catalog::{PgCatalog, PgTable};
 use super::connect::Connector;
 use super::copy::Wire;
-use super::names::{Names, qualified};
+use super::names::{Names, TableId, qualified};
 use super::types::PgType;
 use crate::engine::{ident, literal};
 use crate::error::Result;
@@ -27,8 +27,19 @@ impl Staged<'_> {
         &self.destination.table.name
     }
 
+    /// The table by its schema and name.
+    pub(super) fn id(&self) -> TableId {
+        self.known.id(self.names, self.table())
+    }
+
+    /// The staging table with the rows.
     pub(super) fn rows(&self) -> String {
-        self.names.staging(self.table())
+        qualified(&self.names.staging, &self.id().staging_rows())
+    }
+
+    /// The staging table with the keys.
+    pub(super) fn keys(&self) -> String {
+        qualified(&self.names.staging, &self.id().staging_keys())
     }
 
     /// The live table.
@@ -67,29 +78,35 @@ impl Staged<'_> {
         [Wire::number("_row"), Wire::text("legacy_key")].into_iter().chain(key).collect()
     }
 
-    /// SQL that makes both tables anew, for a run.
+    /// SQL that makes both tables again, for a run.
     pub(super) fn make(&self, run: &str) -> String {
-        let key = self.typed(&self.destination.key);
-        let keys = format!("_row integer NOT NULL, legacy_key text COLLATE \"C\" NOT NULL{key}");
-        format!("{}; {}", self.make_rows(run), anew(&self.names.staged_keys(self.table()), &keys, run))
+        self.made(run, true)
     }
 
-    /// SQL that makes the table of the rows anew.
+    /// SQL that makes the table of the rows again.
     pub(super) fn make_rows(&self, run: &str) -> String {
-        let level = if self.destination.levelled { "_level integer NOT NULL, " } else { "" };
-        let columns = format!("{level}_row integer NOT NULL{}", self.typed(&self.destination.columns));
-        format!("{}; {}", anew(&self.rows(), &columns, run), readable(&self.rows()))
+        self.made(run, false)
     }
 
-    /// Columns as they are staged, each behind a comma.
-    fn typed(&self, columns: &[String]) -> String {
-        let typed = |name: &String| format!(", {} {}", ident(name), self.known.staged_as(self.table(), name).1);
-        columns.iter().map(typed).collect()
+    fn made(&self, run: &str, with_keys: bool) -> String {
+        let of_key = self.destination.key.iter().filter(|name| !self.destination.columns.contains(name));
+        let columns: Vec<_> = self.destination.columns.iter().chain(of_key).collect();
+        let names: Vec<_> = columns.iter().map(|name| literal(name)).collect();
+        let as_text: Vec<_> =
+            columns.iter().map(|name| (!self.known.staged_as(self.table(), name).0.is_empty()).to_string()).collect();
+        format!(
+            "SELECT delta.make_staging({}, {}, ARRAY[{}]::text[], ARRAY[{}]::boolean[], {}, {with_keys})",
+            literal(run),
+            literal(&self.id().key_map()),
+            names.join(", "),
+            as_text.join(", "),
+            self.destination.levelled
+        )
     }
 
     /// How many rows and keys a run has staged; None where the tables are gone, or another run's.
     pub(super) async fn counts(&self, client: &Client, run: &str) -> Result<Option<(u64, u64)>, tokio_postgres::Error> {
-        let (rows, keys) = (self.rows(), self.names.staged_keys(self.table()));
+        let (rows, keys) = (self.rows(), self.keys());
         let sql = "SELECT count(*) = 2 FROM unnest($1::text[]) AS t (name)
                    WHERE obj_description(to_regclass(t.name), 'pg_class') = $2";
         if !client.query_one(sql, &[&[&rows, &keys].as_slice(), &mark(run)]).await?.get::<_, bool>(0) {
@@ -147,26 +164,9 @@ impl Staged<'_> {
     }
 }
 
-/// SQL that makes a staging table anew.
-fn anew(table: &str, columns: &str, run: &str) -> String {
-    format!(
-        "DROP TABLE IF EXISTS {table}; CREATE UNLOGGED TABLE {table} ({columns}) WITH (autovacuum_enabled = off);
-         COMMENT ON TABLE {table} IS {}",
-        literal(&mark(run))
-    )
-}
-
+/// What a staging table of a run carries.
 fn mark(run: &str) -> String {
     format!("{MARK}, run {run}")
-}
-
-/// SQL that lets the owner of the control functions, who need not be a superuser, read a staging table.
-fn readable(table: &str) -> String {
-    format!(
-        "DO $grant$ BEGIN EXECUTE format('GRANT SELECT ON %s TO %I', {}, (SELECT pg_get_userbyid(proowner) FROM pg_proc
-             WHERE oid = 'delta.hold_references(text, text[])'::regprocedure)); END $grant$",
-        literal(table)
-    )
 }
 
 /// Holds the inserted rows against the staged ones: the first difference, in words.

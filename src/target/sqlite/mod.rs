@@ -208,11 +208,11 @@ impl Target for SqliteTarget {
         Ok(preflight)
     }
 
-    async fn setup_script(&self, _: &[Destination]) -> Result<Option<String>> {
+    async fn setup_script(&self, _: &[Destination], _: Option<&str>) -> Result<Option<String>> {
         Ok(None)
     }
 
-    async fn setup(&self, _: &[Destination]) -> Result<()> {
+    async fn setup(&self, _: &[Destination], _: Option<&str>) -> Result<()> {
         Ok(())
     }
 

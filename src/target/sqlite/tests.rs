@@ -53,6 +53,7 @@ impl Place {
             shown: "sqlite:p.db",
             spec: &self.spec,
             load: &LoadSpec::default(),
+            namespace: "",
             safeguards: &SafeguardsSpec::default(),
             folder,
             script_folder: folder,
@@ -106,6 +107,7 @@ fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         assigned: None,
         levelled: false,
         promises: Vec::new(),
+        reads: Vec::new(),
     }
 }
 

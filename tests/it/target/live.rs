@@ -134,6 +134,7 @@ impl Live {
             shown: "the target",
             spec: &spec,
             load: &self.load,
+            namespace: "",
             safeguards: &self.safeguards,
             folder,
             script_folder: folder,
@@ -198,5 +199,13 @@ impl Live {
 pub fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
     let columns: Vec<String> = columns.iter().map(|&name| name.to_owned()).collect();
     let key = if table.primary_key.is_empty() { vec![columns[0].clone()] } else { table.primary_key.clone() };
-    Destination { table: table.clone(), columns, key, assigned: None, levelled: false, promises: Vec::new() }
+    Destination {
+        table: table.clone(),
+        columns,
+        key,
+        assigned: None,
+        levelled: false,
+        promises: Vec::new(),
+        reads: Vec::new(),
+    }
 }

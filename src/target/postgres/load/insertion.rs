@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 use super::super::begin_session;
 use super::super::connect::Session;
 use super::super::copy::{Destined, Insert, Refused, Wire};
-use super::super::names::Names;
 use super::super::refusal::is_about_rows;
 use super::super::straight;
 use super::{GIVE_UP, PgLoad};
@@ -91,7 +90,8 @@ impl PgLoad {
             beside.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
             let mappings = self.append_all(&beside, destinations, delta).await?;
             for destination in destinations {
-                let summarized = beside.execute("SELECT delta.summarize($1)", &[&destination.table.name]).await;
+                let summarized =
+                    beside.execute("SELECT delta.summarize($1)", &[&self.staged(destination).id().key_map()]).await;
                 summarized.map_err(self.fault(doing))?;
             }
             Ok::<_, Cut<'_>>((mappings, beside))
@@ -206,7 +206,7 @@ impl PgLoad {
     /// Stages one row for each row of production that is referred to.
     async fn stage_references(&self, referred: &[Referred<'_>]) -> Result<()> {
         for Referred { destination, rows } in referred {
-            let table = self.names.staging(&destination.table.name);
+            let table = self.staged(destination).rows();
             let columns = self.staged(destination).wires();
             for Distinct { rows, .. } in rows {
                 let named = |column: &&Wire| rows.column_by_name(&column.name).is_some();
@@ -232,17 +232,17 @@ impl PgLoad {
     /// Keeps what staged rows refer to where it is, until the transaction ends.
     pub(super) async fn hold_references(&self, destination: &Destination) -> Result<(), Stopped> {
         let _hold = tracing::info_span!("hold references", of = destination.table.name);
-        let names: Vec<_> = self.all.iter().map(|destination| destination.table.name.as_str()).collect();
-        let table = &destination.table.name;
+        let names: Vec<_> = self.all.iter().map(|destination| self.staged(destination).id().key_map()).collect();
+        let table = self.staged(destination).id().key_map();
         let sql = "SELECT reference, referenced, staged_row FROM delta.hold_references($1, $2)";
-        let orphans = self.main.query(sql, &[table, &names]).await;
+        let orphans = self.main.query(sql, &[&table, &names]).await;
         let orphans = orphans.map_err(self.fault("cannot keep referenced rows where they are"))?;
         let Some(first) = orphans.first() else { return Ok(()) };
         let constraint: String = first.get(0);
         let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
         let rows = same.map(|row| row.get::<_, i32>(2).unsigned_abs()).collect();
         let reason = format!("`{}` has no such row", first.get::<_, &str>(1));
-        Err(Refusal { table: table.clone(), constraint, reason, rows }.into())
+        Err(Refusal { table: destination.table.name.clone(), constraint, reason, rows }.into())
     }
 
     /// A refusal that names one row of each reference that leads nowhere, with all of them.
@@ -286,7 +286,7 @@ impl PgLoad {
                 }
                 let staged = self.staged(destination);
                 self.main.batch_execute(&staged.make(&self.run)).await.map_err(&fault)?;
-                let (rows, keys) = (self.names.staging(staged.table()), self.names.staged_keys(staged.table()));
+                let (rows, keys) = (staged.rows(), staged.keys());
                 let into = Destined { connector: &self.connector, table: &rows, columns: &staged.wires() };
                 into.copy(std::slice::from_ref(&self.main), delta.rows(at)?).await?;
                 let into = Destined { table: &keys, columns: &staged.key_wires(), ..into };
@@ -333,7 +333,7 @@ impl PgLoad {
         let columns: Vec<_> =
             self.staged(destination).key_wires().into_iter().skip(1).chain([Wire::text("run")]).collect();
         let rows = mappings.map(|batch| straight::of_run(&batch?, &self.run));
-        let table = Names::mappings(&destination.table.name);
+        let table = self.staged(destination).id().mappings();
         let into = Destined { connector: &self.connector, table: &table, columns: &columns };
         into.stream(session, rows.boxed(), Insert::Pages).await
     }

@@ -1,0 +1,94 @@
+-- Whether the caller may act on all runs: the owner of the control schema, or who takes runs back.
+CREATE OR REPLACE FUNCTION delta.is_operator() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT pg_has_role(session_user, current_user, 'MEMBER') OR pg_has_role(session_user, 'delta_rollback', 'MEMBER')
+$function$;
+
+-- Appends the next entry to the journal of a run: the caller's own, or, to end it, any for the operator. An entry of another run, out of its
+-- place, or of a kind that cannot come next is refused.
+CREATE OR REPLACE FUNCTION delta.append_event(of_run text, of_number integer, of_kind text, of_entry text, of_chain text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    last delta.event;
+    parsed jsonb;
+    event jsonb;
+    fits boolean;
+BEGIN
+    IF of_run !~ '^[0-9]{8}T[0-9]{6}-[0-9a-f]{4}$' OR of_chain !~ '^[0-9a-f]{64}$' THEN
+        RAISE EXCEPTION 'run "%" or its chain is malformed', of_run USING ERRCODE = 'DP005';
+    END IF;
+    BEGIN
+        parsed := of_entry::jsonb;
+        event := parsed -> 'event';
+        fits := parsed ->> 'run' = of_run AND (parsed ->> 'number')::integer = of_number
+            AND of_kind = CASE jsonb_typeof(event) WHEN 'string' THEN event #>> '{}' ELSE (SELECT min(k) FROM jsonb_object_keys(event) AS k) END;
+    EXCEPTION WHEN data_exception THEN
+        fits := false;
+    END;
+    IF fits IS DISTINCT FROM true THEN
+        RAISE EXCEPTION 'entry % of run % is malformed', of_number, of_run USING ERRCODE = 'DP005';
+    END IF;
+    -- Two sessions that append to one run take turns.
+    PERFORM pg_advisory_xact_lock(7305516413, hashtext(of_run));
+    SELECT * INTO last FROM delta.event AS e WHERE e.run = of_run ORDER BY e.number DESC LIMIT 1;
+    IF of_number <> coalesce(last.number, 0) + 1 THEN
+        RAISE EXCEPTION 'entry % of run % is out of place: % comes next', of_number, of_run, coalesce(last.number, 0) + 1
+            USING ERRCODE = 'DP005';
+    END IF;
+    IF of_number > 1 AND session_user <> (SELECT e.login FROM delta.event AS e WHERE e.run = of_run AND e.number = 1)
+        AND NOT delta.is_operator() THEN
+        RAISE EXCEPTION 'run % belongs to the login "%"', of_run, (SELECT e.login FROM delta.event AS e WHERE e.run = of_run AND e.number = 1)
+            USING ERRCODE = 'DP005', HINT = 'resume it as that login, or have the operator give it up with `pipeline rollback FILE RUN`';
+    END IF;
+    fits := CASE
+        WHEN last.kind IS NULL THEN of_kind = 'started' AND coalesce(event #>> '{started,pipeline}', '') <> ''
+            AND jsonb_typeof(event #> '{started,tables}') = 'array'
+        WHEN last.kind IN ('abandoned', 'rolled_back', 'verified') THEN false
+        WHEN last.kind = 'committed' THEN of_kind IN ('verified', 'resumed')
+        WHEN of_kind = 'committed' THEN EXISTS (
+            SELECT FROM delta.run AS r WHERE r.id = of_run AND r.transaction = pg_current_xact_id()::text)
+        WHEN of_kind = 'verified' THEN EXISTS (SELECT FROM delta.run AS r WHERE r.id = of_run)
+        WHEN of_kind = 'abandoned' THEN NOT EXISTS (SELECT FROM delta.run AS r WHERE r.id = of_run)
+        ELSE of_kind IN ('backed_up', 'reserved', 'staged', 'committing', 'resumed', 'failed') END;
+    IF NOT fits THEN
+        RAISE EXCEPTION '"%" does not come after "%" in the journal of run %', of_kind, coalesce(last.kind, 'nothing'), of_run
+            USING ERRCODE = 'DP005';
+    END IF;
+    INSERT INTO delta.event (run, number, kind, entry, chain) VALUES (of_run, of_number, of_kind, of_entry, of_chain);
+END
+$function$;
+
+-- Records a run and its files in the transaction that has its rows, if the target lets it commit: what the policy requires is read here and
+-- holds until the commit.
+CREATE OR REPLACE FUNCTION delta.record_run(of_run text, of_pipeline text, began text, of_report text,
+    hashes text[], relations text[], names text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    required delta.policy;
+    period delta.mode;
+    first delta.event;
+BEGIN
+    SELECT * INTO first FROM delta.event AS e WHERE e.run = of_run AND e.number = 1;
+    IF first.login IS NOT NULL AND first.login <> session_user AND NOT delta.is_operator() THEN
+        RAISE EXCEPTION 'run % belongs to the login "%"', of_run, first.login USING ERRCODE = 'DP005';
+    END IF;
+    SELECT * INTO required FROM delta.hold_policy();
+    IF required.conversion_mode THEN
+        SELECT * INTO period FROM delta.hold_mode();
+        IF period.number IS NULL OR period.ended_at IS NOT NULL OR period.until <= clock_timestamp() THEN
+            RAISE EXCEPTION 'the target requires conversion mode, which is off' USING ERRCODE = 'DP004', HINT = '`pipeline mode on` switches it on; nothing was loaded';
+        END IF;
+    END IF;
+    IF NOT delta.is_open(required.opening_window::jsonb) THEN
+        RAISE EXCEPTION 'the window that the target requires is closed: %', required.opening_window
+            USING ERRCODE = 'DP004', HINT = '`pipeline policy show` tells when it opens; nothing was loaded';
+    END IF;
+    IF required.approvals > 0 THEN
+        RAISE EXCEPTION 'the target requires % approvals of the plan', required.approvals USING ERRCODE = 'DP004', HINT = 'nothing was loaded';
+    END IF;
+    INSERT INTO delta.run (id, pipeline, started_at, report, transaction)
+        VALUES (of_run, of_pipeline, began, of_report, pg_current_xact_id()::text);
+    INSERT INTO delta.file (hash, relation, name, run)
+        SELECT f.hash, f.relation, f.name, of_run FROM unnest(hashes, relations, names) AS f (hash, relation, name);
+END
+$function$;

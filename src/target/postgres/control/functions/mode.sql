@@ -1,0 +1,34 @@
+-- Switches conversion mode on for a time, or off where that is NULL; tells who, whatever role he took. Not for who loads.
+CREATE OR REPLACE FUNCTION delta.switch_mode(seconds double precision, why text, keep_it boolean) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    moment timestamptz;
+BEGIN
+    -- Those who switch take turns. No lock of the table: a run that has its row will write to it, and does not wait for us.
+    PERFORM pg_advisory_xact_lock(7305516412);
+    moment := clock_timestamp();
+    UPDATE delta.mode SET ended_at = moment, ended_by = session_user,
+            ended_reason = CASE WHEN seconds IS NULL THEN why ELSE 'it was switched on anew' END
+        WHERE ended_at IS NULL AND until > moment;
+    IF seconds IS NOT NULL THEN
+        IF NOT seconds > 0 OR coalesce(why, '') = '' THEN
+            RAISE EXCEPTION 'conversion mode needs a time and a reason' USING ERRCODE = 'DP001';
+        END IF;
+        INSERT INTO delta.mode (since, until, switched_by, reason, keep)
+            VALUES (moment, moment + make_interval(secs => seconds), session_user, why, keep_it);
+    END IF;
+END
+$function$;
+
+-- The last time of conversion mode, kept as it is until the caller's transaction ends.
+CREATE OR REPLACE FUNCTION delta.hold_mode() RETURNS SETOF delta.mode
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT * FROM delta.mode ORDER BY number DESC LIMIT 1 FOR SHARE
+$function$;
+
+-- Ends conversion mode with a run, unless it is to be kept.
+CREATE OR REPLACE FUNCTION delta.end_mode(of_run text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    UPDATE delta.mode SET ended_at = clock_timestamp(), ended_by = session_user, ended_run = of_run
+    WHERE ended_at IS NULL AND until > clock_timestamp() AND NOT keep
+$function$;

@@ -1,0 +1,10 @@
+-- Statistics of a table.
+CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    EXECUTE format('ANALYZE %I.%I', known.schema_name, known.relation_name);
+END
+$function$;

@@ -1,0 +1,10 @@
+-- Keeps other writers out of a table whose keys come from no sequence, until the caller's transaction ends.
+CREATE OR REPLACE FUNCTION delta.hold_table(of_table text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    EXECUTE format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', known.schema_name, known.relation_name);
+END
+$function$;

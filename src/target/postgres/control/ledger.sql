@@ -1,0 +1,13 @@
+COMMENT ON SCHEMA delta IS 'what the delta pipeline remembers';
+CREATE TABLE IF NOT EXISTS delta.migration (
+    version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+DO $setup$
+DECLARE
+    newer integer := (SELECT max(version) FROM delta.migration WHERE version > {version});
+BEGIN
+    IF newer IS NOT NULL THEN
+        RAISE EXCEPTION 'the control schema has version %, which a newer version of this program made; this one knows {version}', newer
+            USING ERRCODE = 'DP002', HINT = 'use that version, or a newer one';
+    END IF;
+END
+$setup$;

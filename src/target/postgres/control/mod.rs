@@ -1,0 +1,336 @@
+//! The control schema, as files of SQL: what `pipeline setup` runs and `--print` shows.
+//!
+//! *Migrations* make tables. Each runs once, in order, under its checksum. *Functions* and grants are made again each time. What one loaded
+//! table needs is a template. Everything but the roles and the rights on production belongs to one owner.
+
+pub(super) mod owner;
+
+use crate::engine::{ident, list, literal};
+use crate::error::{Error, Result};
+use crate::spec::ForeignKeys;
+use crate::target::Destination;
+
+use super::catalog::PgCatalog;
+use super::names::{Names, qualified};
+use super::staging::MARK;
+
+/// A change of the control tables, made once.
+struct Migration {
+    name: &'static str,
+    sql: &'static str,
+}
+
+/// All of them, in order: the first has version 1.
+const MIGRATIONS: &[Migration] =
+    &[Migration { name: "control_tables", sql: include_str!("migrations/0001_control_tables.sql") }];
+
+/// What is made again each time.
+const FUNCTIONS: &[&str] = &[
+    include_str!("functions/mode.sql"),
+    include_str!("functions/policy.sql"),
+    include_str!("functions/journal.sql"),
+    include_str!("functions/key_block.sql"),
+    include_str!("functions/table_lock.sql"),
+    include_str!("functions/staging.sql"),
+    include_str!("functions/references.sql"),
+    include_str!("functions/statistics.sql"),
+    include_str!("functions/key_map.sql"),
+    include_str!("functions/rollback.sql"),
+];
+
+/// The version of the control schema.
+pub(super) const VERSION: usize = MIGRATIONS.len();
+
+/// What a setup is for.
+pub(super) struct Setup<'a> {
+    pub(super) names: &'a Names,
+    pub(super) known: &'a PgCatalog,
+    pub(super) destinations: &'a [Destination],
+    pub(super) foreign_keys: ForeignKeys,
+    /// The role that owns the control schema.
+    pub(super) owner: &'a str,
+    /// Whether a target that has no policy yet requires conversion mode.
+    pub(super) requires_mode: bool,
+}
+
+impl Setup<'_> {
+    /// The script.
+    ///
+    /// # Errors
+    /// If a table has no key.
+    pub(super) fn script(&self) -> Result<String> {
+        for destination in self.destinations {
+            refuse_keyless(destination)?;
+        }
+        let mut sql =
+            "-- What `pipeline` needs in this database. Running it again changes nothing that is right already.\n\n"
+                .to_owned();
+        sql += &self.fill(include_str!("guard.sql"));
+        sql += &format!("\nSET LOCAL ROLE {};\n", ident(self.owner));
+        sql += &self.fill(include_str!("ledger.sql"));
+        for (at, migration) in MIGRATIONS.iter().enumerate() {
+            let checksum = blake3::hash(migration.sql.as_bytes()).to_hex();
+            sql += &template(
+                include_str!("migration.sql"),
+                &[
+                    ("version", (at + 1).to_string()),
+                    ("name", literal(migration.name)),
+                    ("checksum", literal(&checksum)),
+                    ("sql", migration.sql.trim().to_owned()),
+                ],
+            );
+        }
+        for functions in FUNCTIONS {
+            sql += "\n";
+            sql += &self.fill(functions);
+        }
+        sql += "\n";
+        sql += &self.fill(include_str!("grants.sql"));
+        sql += &self.fill(include_str!("policy.sql"));
+        for destination in self.destinations {
+            sql += "\n";
+            sql += &self.table(destination);
+        }
+        sql += "\nRESET ROLE;\n";
+        sql += &self.rights();
+        Ok(sql)
+    }
+
+    /// Fills in what is the same for the whole script.
+    fn fill(&self, text: &str) -> String {
+        template(
+            text,
+            &[
+                ("version", VERSION.to_string()),
+                ("owner", ident(self.owner)),
+                ("owner_text", literal(self.owner)),
+                ("staging", ident(&self.names.staging)),
+                ("staging_text", literal(&self.names.staging)),
+                ("conversion_mode", self.requires_mode.to_string()),
+                ("mark", MARK.to_owned()),
+            ],
+        )
+    }
+
+    /// What one table needs: its row in the register, and its key map.
+    fn table(&self, destination: &Destination) -> String {
+        let id = self.known.id(self.names, &destination.table.name);
+        let key = destination.key.first().filter(|_| destination.assigned.is_some());
+        let sequence = self.known.sequence(destination);
+        let text = |text: Option<&String>| text.map_or("NULL".to_owned(), |text| literal(text));
+        let typed =
+            |key: &String| format!("{} {} NOT NULL", ident(key), self.known.staged_as(&destination.table.name, key).1);
+        let each = |write: &dyn Fn(&String) -> String| destination.key.iter().map(write).collect::<Vec<_>>().join(", ");
+        template(
+            include_str!("table.sql"),
+            &[
+                ("comment", id.key_map().replace(['\n', '\r'], " ")),
+                ("table_name", literal(&id.key_map())),
+                ("namespace", literal(&id.namespace)),
+                ("relation", literal(&id.relation())),
+                ("schema_name", literal(&id.schema)),
+                ("relation_name", literal(&id.name)),
+                ("key_columns", format!("ARRAY[{}]", each(&|key| literal(key)))),
+                ("key_column", text(key)),
+                ("sequence_schema", text(sequence.map(|sequence| &sequence.schema))),
+                ("sequence_name", text(sequence.map(|sequence| &sequence.name))),
+                ("history_name", literal(&id.history_name())),
+                ("history", id.history()),
+                ("mappings_name", literal(&id.mappings_name())),
+                ("mappings", id.mappings()),
+                ("by_run_name", ident(&id.by_run_name())),
+                ("staging_schema", literal(&self.names.staging)),
+                ("staging_rows", literal(&id.staging_rows())),
+                ("staging_keys", literal(&id.staging_keys())),
+                ("typed_key", each(&typed)),
+                ("own_key", each(&|key| format!("m.{}", ident(key)))),
+            ],
+        )
+    }
+
+    /// The rights of the loader on production: what these tables need, and no more.
+    fn rights(&self) -> String {
+        let mut sql = "\n-- Production: the tables that the pipeline loads, and those that it reads.\n".to_owned();
+        for right in rights(self.known, self.destinations) {
+            sql += &format!("GRANT {} ON {} TO delta_loader;\n", right.what, right.object());
+        }
+        if self.foreign_keys == ForeignKeys::SetBased {
+            sql += "-- `foreign_keys: set_based`: only a superuser can give a role this, and only PostgreSQL 15 or newer.\n\
+                    DO $setup$\nBEGIN\n    IF current_setting('server_version_num')::integer >= 150000\n        \
+                    AND (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = session_user) THEN\n        \
+                    EXECUTE 'GRANT SET ON PARAMETER session_replication_role TO delta_loader';\n    END IF;\nEND\n$setup$;\n";
+        }
+        sql
+    }
+}
+
+/// A right on an object of production that the loader needs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Right {
+    pub(super) kind: Kind,
+    /// Its schema; the schema itself has none above it.
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) what: &'static str,
+}
+
+/// What a right is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Schema,
+    Table,
+    Sequence,
+}
+
+impl Right {
+    /// The object, as GRANT names it.
+    pub(super) fn object(&self) -> String {
+        match self.kind {
+            Kind::Schema => format!("SCHEMA {}", ident(&self.name)),
+            Kind::Table => format!("TABLE {}", qualified(&self.schema, &self.name)),
+            Kind::Sequence => format!("SEQUENCE {}", qualified(&self.schema, &self.name)),
+        }
+    }
+}
+
+/// The rights that loads of these tables need: SELECT and INSERT on them, SELECT on what they refer to or read, USAGE of the schemas of
+/// all that and of its types, and of the sequences that fill columns which the delta leaves to their default.
+pub(super) fn rights(known: &PgCatalog, destinations: &[Destination]) -> Vec<Right> {
+    let mut rights = std::collections::BTreeSet::new();
+    let mut add = |kind, schema: &str, name: &str, what| {
+        rights.insert(Right { kind, schema: schema.to_owned(), name: name.to_owned(), what });
+    };
+    for destination in destinations {
+        let Some(table) = known.tables.get(&destination.table.name) else { continue };
+        add(Kind::Table, &table.schema, &table.name, "SELECT, INSERT");
+        for schema in &table.type_schemas {
+            add(Kind::Schema, "", schema, "USAGE");
+        }
+        if let Some(sequence) = known.sequence(destination) {
+            add(Kind::Schema, "", &sequence.schema, "USAGE");
+            add(Kind::Sequence, &sequence.schema, &sequence.name, "SELECT");
+        }
+        let unfilled = table.columns.iter().filter(|column| !destination.columns.contains(&column.name));
+        for sequence in unfilled.filter_map(|column| column.sequence.as_ref()) {
+            add(Kind::Schema, "", &sequence.schema, "USAGE");
+            add(Kind::Sequence, &sequence.schema, &sequence.name, "USAGE");
+        }
+    }
+    let loaded = |name: &String| destinations.iter().any(|destination| destination.table.name == *name);
+    for name in destinations.iter().flat_map(|destination| &destination.reads).filter(|name| !loaded(name)) {
+        if let Some(table) = known.tables.get(name) {
+            add(Kind::Table, &table.schema, &table.name, "SELECT");
+            for schema in &table.type_schemas {
+                add(Kind::Schema, "", schema, "USAGE");
+            }
+        }
+    }
+    let schemas: Vec<_> =
+        rights.iter().filter(|right| right.kind == Kind::Table).map(|right| right.schema.clone()).collect();
+    rights.extend(schemas.into_iter().map(|name| Right {
+        kind: Kind::Schema,
+        schema: String::new(),
+        name,
+        what: "USAGE",
+    }));
+    rights.into_iter().collect()
+}
+
+/// Refuses a table whose rows nothing identifies.
+fn refuse_keyless(destination: &Destination) -> Result<()> {
+    let table = &destination.table;
+    let unknown: Vec<_> = destination.key.iter().filter(|key| table.column(key).is_none()).collect();
+    if !unknown.is_empty() {
+        return Err(Error::pipeline(format!("`{}` has no column {}", table.name, list(&unknown)))
+            .hint("name one of its columns in the table's `key`; nothing was changed"));
+    }
+    if destination.key.is_empty() {
+        return Err(Error::pipeline(format!("`{}` has no key: a load could not find its own rows again", table.name))
+            .hint("give the table a primary key, or name a unique column in the pipeline file: `key: { column: … }`; nothing was changed"));
+    }
+    Ok(())
+}
+
+/// Fills `{name}` placeholders in. What is filled in is not looked at again.
+fn template(text: &str, values: &[(&str, String)]) -> String {
+    let mut filled = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('{') {
+        let (before, behind) = rest.split_at(at);
+        filled += before;
+        let found = values.iter().find(|(name, _)| behind[1..].starts_with(&format!("{name}}}")));
+        match found {
+            Some((name, value)) => {
+                filled += value;
+                rest = &behind[name.len() + 2..];
+            }
+            None => {
+                filled.push('{');
+                rest = &behind[1..];
+            }
+        }
+    }
+    filled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_looks_like_a_placeholder_stays_as_it_is() {
+        let values = [("a", "{b}".to_owned()), ("b", "x".to_owned())];
+        assert_eq!(template("{a} {b} {c} {", &values), "{b} x {c} {");
+    }
+
+    #[test]
+    fn every_placeholder_of_the_files_is_filled_in() {
+        let known = PgCatalog::default();
+        let names = Names {
+            shown: String::new(),
+            production: "public".into(),
+            staging: "staging".into(),
+            namespace: String::new(),
+        };
+        let table = crate::target::CatalogTable {
+            name: "t".into(),
+            columns: vec![crate::target::CatalogColumn {
+                name: "id".into(),
+                declared: "bigint".into(),
+                data_type: arrow::datatypes::DataType::Int64,
+                not_null: true,
+                has_default: false,
+                generated: false,
+                max_length: None,
+                significant_digits: None,
+                form: crate::target::Form::Plain,
+            }],
+            ..Default::default()
+        };
+        let destination = Destination {
+            table: table.into(),
+            columns: vec!["id".into()],
+            key: vec!["id".into()],
+            assigned: None,
+            levelled: false,
+            promises: Vec::new(),
+            reads: Vec::new(),
+        };
+        let setup = Setup {
+            names: &names,
+            known: &known,
+            destinations: &[destination],
+            foreign_keys: ForeignKeys::SetBased,
+            owner: "dba",
+            requires_mode: true,
+        };
+        let script = setup.script().unwrap();
+        let left: Vec<_> = script
+            .match_indices('{')
+            .map(|(at, _)| &script[at..(at + 20).min(script.len())])
+            .filter(|text| text[1..].starts_with(|letter: char| letter.is_ascii_lowercase()) && text.contains('}'))
+            .filter(|text| !text.contains(','))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

@@ -1,0 +1,35 @@
+-- The table {comment}: its place in the register, and its key map.
+DO $setup$
+DECLARE
+    known delta.loaded_table;
+    is_empty boolean;
+BEGIN
+    SELECT * INTO known FROM delta.loaded_table AS loaded WHERE loaded.table_name = {table_name};
+    -- A key map that has no mapping yet is made again: the pipeline file may have named another key since.
+    IF known.table_name IS NOT NULL AND known.key_columns <> {key_columns}::name[] THEN
+        SELECT NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = known.table_name) INTO is_empty;
+        IF NOT is_empty THEN
+            RAISE EXCEPTION 'the key map of "%" has mappings to (%), and the pipeline file names the key (%)', known.table_name,
+                pg_catalog.array_to_string(known.key_columns, ', '), pg_catalog.array_to_string({key_columns}::name[], ', ')
+                USING ERRCODE = 'DP002', HINT = 'name the key that the key map has, or roll back the runs that filled it; nothing was changed';
+        END IF;
+        EXECUTE pg_catalog.format('DROP VIEW IF EXISTS delta.%I; DROP TABLE IF EXISTS delta.%I', known.history, known.mappings);
+    END IF;
+END
+$setup$;
+INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, relation_name, key_columns, key_column,
+        sequence_schema, sequence_name, history, mappings, staging_schema, staging_rows, staging_keys)
+    VALUES ({table_name}, {namespace}, {relation}, {schema_name}, {relation_name}, {key_columns}, {key_column},
+        {sequence_schema}, {sequence_name}, {history_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys})
+    ON CONFLICT (table_name) DO UPDATE SET key_columns = excluded.key_columns, key_column = excluded.key_column,
+        sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name, staging_schema = excluded.staging_schema,
+        staging_rows = excluded.staging_rows, staging_keys = excluded.staging_keys;
+-- The mappings of a run count when the ledger has its segment, which comes with its rows. They lie side by side, so that an index of where
+-- each run's are costs next to nothing.
+CREATE TABLE IF NOT EXISTS {mappings} (
+    legacy_key text COLLATE "C" PRIMARY KEY, {typed_key}, run text COLLATE "C" NOT NULL);
+CREATE INDEX IF NOT EXISTS {by_run_name} ON {mappings} USING brin (run);
+CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_key}, m.run FROM {mappings} AS m
+    WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {table_name} AND s.run = m.run);
+GRANT SELECT ON {history} TO delta_loader, delta_rollback;
+GRANT SELECT, INSERT ON {mappings} TO delta_loader;
