@@ -277,6 +277,7 @@ fn the_six_tables_of_the_sample_are_as_before_on_postgresql() {
     let database = Server::shared().database(&place.text("sample-data/production.postgres.sql"));
     let at = |arguments: &[&str]| place.pipeline_with(arguments, &[("DATABASE_URL", &database.local_url("postgres"))]);
     at(&["setup", CUSTOMER]).passes();
+    database.execute(crate::production::NO_MODE);
     let before = tables(&database, "public");
     at(&["run", CUSTOMER]).passes();
     let run = database.text("SELECT id FROM delta.run");
@@ -289,7 +290,7 @@ fn the_six_tables_of_the_sample_are_as_before_on_postgresql() {
 /// A production with a run in it, and the run's id.
 fn ran(head: &str) -> (Production, String) {
     let production = Production::new(Server::shared(), SQL, head);
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     if head.contains("required") {
         production.pipeline(&["mode", "on", "p.yaml", "--for", "1h", "--reason", "a village"]).passes();
     }
@@ -392,7 +393,7 @@ fn partitions_circles_and_references_that_restrict_are_no_obstacle_among_the_row
         INSERT INTO item (account_id, region_id, quantity) SELECT n, n, n FROM generate_series(1, 5) AS n;
         ALTER TABLE account ADD FOREIGN KEY (first_item) REFERENCES item DEFERRABLE;";
     let production = Production::new(Server::shared(), sql, "");
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     let before = tables(&production.database, "public");
     production.loads();
     let run = production.database.text("SELECT id FROM delta.run");

@@ -9,14 +9,14 @@ use super::refusal::Refusals;
 use super::stored::Stored;
 use super::straight::{Straight, ahead};
 use super::values::Affinity;
-use super::{Held, Names, compare, control, history, inserted, keys, mode, own, rollback, straight};
+use super::{Held, Names, compare, control, history, inserted, keys, mode, own, policy, rollback, straight};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec};
 use crate::target::references::References;
 use crate::target::{
-    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Refusal,
+    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Policy, Refusal,
     RunRecord, Stopped, Total, totals_schema,
 };
 use arrow::array::RecordBatch;
@@ -292,6 +292,11 @@ impl Load for SqliteLoad {
         self.open()?;
         // The transaction has the file's write lock.
         mode::read(&self.connection).map_err(self.fault("cannot read the conversion mode of"))
+    }
+
+    async fn hold_policy(&mut self) -> Result<Policy> {
+        self.open()?;
+        policy::read(&self.connection).map_err(self.fault("cannot read the policy of"))
     }
 
     async fn end_mode(&mut self) -> Result<()> {

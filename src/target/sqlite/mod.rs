@@ -14,6 +14,7 @@ mod load;
 mod mode;
 mod names;
 mod own;
+mod policy;
 mod refusal;
 mod rollback;
 mod stored;
@@ -35,12 +36,12 @@ use super::difference::difference;
 use super::refuse_set_based;
 use super::{
     Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Intent, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Place, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
+    Lookup, Mode, Place, Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::spec::{ConversionMode, CreateFrom, ForeignKeys, LoadSpec};
+use crate::spec::{CreateFrom, ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use claim::Claim;
 use history::History;
@@ -60,8 +61,8 @@ pub struct SqliteTarget {
     claim: Mutex<Option<Claim>>,
     names: Names,
     load: LoadSpec,
-    /// Whether nothing may be written without conversion mode.
-    requires_mode: bool,
+    /// Whether the file was there before: what is made now is no production yet.
+    was_there: bool,
 }
 
 /// What a plan says of references that are checked as a set.
@@ -120,12 +121,10 @@ impl SqliteTarget {
         };
         match set(&connection) {
             Ok(true) => {
-                // What is made now is no production yet.
-                let requires_mode = is_there && address.safeguards.conversion_mode == Some(ConversionMode::Required);
                 let connection = Arc::new(Mutex::new(connection));
                 let file = file.exists().then_some(file);
                 let load = address.load.clone();
-                Ok(Self { connection, file, claim: Mutex::default(), names, load, requires_mode })
+                Ok(Self { connection, file, claim: Mutex::default(), names, load, was_there: is_there })
             }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
@@ -212,8 +211,18 @@ impl Target for SqliteTarget {
         Ok(None)
     }
 
-    async fn setup(&self, _: &[Destination], _: Option<&str>) -> Result<()> {
-        Ok(())
+    async fn setup(&self, destinations: &[Destination], _: Option<&str>) -> Result<()> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
+        let mut connection = self.connection.lock().await;
+        let is_stated = own_table_exists(&connection, own::POLICY).map_err(self.fault("cannot set up"))?;
+        if !self.was_there || is_stated {
+            return Ok(());
+        }
+        let made = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            policy::set(&transaction, &Policy::unstated(true))?;
+            transaction.commit()
+        });
+        made.map_err(self.fault("cannot set up"))
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
@@ -354,8 +363,18 @@ impl Target for SqliteTarget {
         Ok(jiff::Timestamp::now())
     }
 
-    fn requires_mode(&self) -> bool {
-        self.requires_mode
+    async fn policy(&self) -> Result<Policy> {
+        policy::read(&*self.connection.lock().await).map_err(self.fault("cannot read the policy of"))
+    }
+
+    async fn set_policy(&self, policy: &Policy) -> Result<()> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, &[])?;
+        let mut connection = self.connection.lock().await;
+        let set = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
+            policy::set(&transaction, policy)?;
+            transaction.commit()
+        });
+        set.map_err(self.fault("cannot set the policy of"))
     }
 
     async fn mode(&self) -> Result<Mode> {

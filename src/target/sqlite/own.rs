@@ -19,6 +19,9 @@ pub(super) const CONTROL: [&str; 7] =
 /// The control table that is made when conversion mode is switched on first.
 pub(super) const MODE: &str = "delta_mode";
 
+/// The control table that is made when a policy is stated first.
+pub(super) const POLICY: &str = "delta_policy";
+
 /// The names of this program's own tables, in lower case: SQLite does not tell names apart by case.
 #[derive(Debug, Default)]
 pub(super) struct Own(BTreeSet<String>);
@@ -87,8 +90,11 @@ struct Wanted {
 /// # Errors
 /// With all such names at once.
 pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
-    let mut wanted: Vec<Wanted> =
-        CONTROL.iter().chain([&MODE]).map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
+    let mut wanted: Vec<Wanted> = CONTROL
+        .iter()
+        .chain([&MODE, &POLICY])
+        .map(|name| Wanted { name: (*name).to_owned(), staging: false })
+        .collect();
     for table in destinations.iter().map(|destination| &destination.table.name) {
         wanted.push(Wanted { name: names.staging_name(table), staging: true });
         wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
