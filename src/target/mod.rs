@@ -8,6 +8,7 @@ mod catalog;
 mod difference;
 mod form;
 mod lookup;
+mod migration;
 mod mode;
 mod nowhere;
 mod policy;

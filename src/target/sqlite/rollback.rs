@@ -8,13 +8,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::history::{self, History};
-use super::own::{Own, columns, own_table_exists};
+use super::own::{columns, own_table_exists};
 use super::{Names, control, mode};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::target::rollback::TOLD;
-use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
+use crate::target::{CatalogTable, Destination, Holding, Obstacle, Survey, TakenBack};
 
 /// The column of a history with the hash of the row.
 pub(super) const CONTENT: &str = "_content";
@@ -106,22 +106,28 @@ fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
 }
 
 /// Keeps what a run's rows of a table are, once nothing changes them any more.
-pub(super) fn keep_content(connection: &Connection, table: &str, key: &[String], run: &str) -> rusqlite::Result<()> {
+pub(super) fn keep_content(
+    connection: &Connection,
+    of: &CatalogTable,
+    key: &[String],
+    run: &str,
+) -> rusqlite::Result<()> {
+    let table = &of.name;
     let content = content(connection, table)?;
     let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "UPDATE main.{} AS h SET {CONTENT} = (SELECT {content} FROM main.{} AS p WHERE {}) WHERE h.segment = ?1",
-        Names::mappings(table),
+        Names::mappings(&of.key_map),
         ident(table),
         same.join(" AND ")
     );
-    connection.execute(&sql, [history::number(connection, table, run)?]).map(|_| ())
+    connection.execute(&sql, [history::number(connection, &of.key_map, run)?]).map(|_| ())
 }
 
 /// The legacy keys of a run's rows that are gone.
 pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
-    let Some(history) = History::of(connection, table)? else { return Ok(Vec::new()) };
+    let Some(history) = History::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
@@ -159,20 +165,19 @@ fn as_text(of: &str, columns: &[String]) -> String {
 
 /// The tables of a run, by name.
 fn of_run(connection: &Connection, run: &str) -> rusqlite::Result<Vec<OfRun>> {
-    let own = Own::read(connection)?;
-    let tables: Vec<String> = {
-        let mut statement =
-            connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name")?;
-        let names = statement.query_map([], |row| row.get(0))?;
+    if !own_table_exists(connection, "delta_segment")? {
+        return Ok(Vec::new());
+    }
+    let tables: Vec<(String, String)> = {
+        let sql = "SELECT key_map, table_name FROM main.delta_segment WHERE run = ?1 ORDER BY table_name, key_map";
+        let mut statement = connection.prepare(sql)?;
+        let names = statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?)))?;
         names.collect::<rusqlite::Result<_>>()?
     };
     let mut found = Vec::new();
-    for table in tables.iter().filter(|table| !own.has(table)) {
-        let Some(known) = History::of(connection, table)? else { continue };
+    for (key_map, table) in &tables {
+        let Some(known) = History::of(connection, key_map)? else { continue };
         let (history, mine) = (known.place(), known.of_run(&literal(run)));
-        if !connection.prepare(&format!("SELECT 1 FROM {history} AS h WHERE {mine}"))?.exists([])? {
-            continue;
-        }
         let is_kept = columns(connection, &known.name)?.iter().any(|name| name == CONTENT);
         let key = known.key(connection)?;
         let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
@@ -251,7 +256,7 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Obsta
     // A row that is there has a hash.
     let sql = format!(
         "SELECT CASE WHEN now IS NULL THEN 'gone from production' WHEN kept IS NULL
-                     THEN 'without what they were, since an older version loaded them or their mapping was restored: nobody can tell whether they were changed since'
+                     THEN 'without what they were, since their mapping was restored: whether they were changed since cannot be known'
                      ELSE 'changed since' END AS what, CAST(told AS TEXT)
          FROM (SELECT {text} AS told, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
                FROM {history} AS h WHERE {mine} ORDER BY {key})
