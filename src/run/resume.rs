@@ -182,18 +182,23 @@ pub(super) fn refuse_other(
         started.tables.iter().flat_map(of).collect()
     };
     let (files_then, files_now) = (files(then), files(&now));
+    // People know a table by the name that the pipeline file gives it.
+    let shown = |id: &String| {
+        let found = session.catalog.tables.iter().find(|table| table.id == *id);
+        found.map_or_else(|| id.clone(), |table| table.name.clone())
+    };
     for ((table, name), file) in &files_then {
         match files_now.get(&(table.clone(), name.clone())) {
-            None => reasons.push(format!("`{name}` of `{table}` is gone")),
-            Some(now) if now.hash != file.hash => reasons.push(format!("`{name}` of `{table}` was changed")),
+            None => reasons.push(format!("`{name}` of `{}` is gone", shown(table))),
+            Some(now) if now.hash != file.hash => reasons.push(format!("`{name}` of `{}` was changed", shown(table))),
             Some(Input { reload_of: Some(run), .. }) if file.reload_of.as_ref() != Some(run) => {
-                reasons.push(format!("`{name}` of `{table}` was loaded by run {run} meanwhile"));
+                reasons.push(format!("`{name}` of `{}` was loaded by run {run} meanwhile", shown(table)));
             }
             Some(_) => {}
         }
     }
     let new = files_now.keys().filter(|file| !files_then.contains_key(*file));
-    reasons.extend(new.map(|(table, name)| format!("`{name}` of `{table}` is new")));
+    reasons.extend(new.map(|(table, name)| format!("`{name}` of `{}` is new", shown(table))));
     if then.plan != now.plan {
         reasons.push("the pipeline, or the schema of its tables, was changed".to_owned());
     }
@@ -202,7 +207,9 @@ pub(super) fn refuse_other(
             if then.verdicts != now.verdicts {
                 reasons.push(format!(
                     "production has changed: `{}` had {} rows to load, and {} now",
-                    then.table, then.rows, now.rows
+                    shown(&then.table),
+                    then.rows,
+                    now.rows
                 ));
             }
         }

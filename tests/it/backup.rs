@@ -180,7 +180,9 @@ impl Home {
     /// The first object of the store under a folder with an ending.
     fn object(&self, folder: &str, ending: &str) -> String {
         let names = self.store().into_keys();
-        let mut names = names.filter(|name| name.starts_with(folder) && name.ends_with(ending));
+        let of_schema = format!("public.{folder}");
+        let mut names =
+            names.filter(|name| (name.starts_with(folder) || name.starts_with(&of_schema)) && name.ends_with(ending));
         format!("backups/{}", names.next().expect("there is such an object"))
     }
 
@@ -440,7 +442,10 @@ fn a_run_that_the_target_does_not_know_is_left_out(home: &Home) {
     assert!(list["segments"].as_array().unwrap().iter().all(|segment| segment["in_target"] == false));
     home.pipeline(&["keymap", "restore", "p.yaml", "--run", &run]).passes();
     assert_eq!(home.rows("SELECT legacy_key FROM delta.key_map_account").len(), 3);
-    assert_eq!(home.rows("SELECT table_name || rows FROM delta.segment ORDER BY 1"), ["account3", "item6"]);
+    assert_eq!(
+        home.rows("SELECT replace(table_name, 'public.', '') || rows FROM delta.segment ORDER BY 1"),
+        ["account3", "item6"]
+    );
 }
 
 #[cfg(not(feature = "failpoints"))]

@@ -129,7 +129,7 @@ impl Line {
             match message[0] {
                 // Simple and prepared statements.
                 b'Q' | b'P' => {
-                    notes_the_run |= has(text, b"INSERT INTO delta.run ");
+                    notes_the_run |= has(text, b"delta.record_run(");
                     stages = has(text, b"COPY \"staging\".");
                 }
                 b'd' if stages => {

@@ -328,8 +328,8 @@ async fn loaded_files(
     let (relations, hashes): (Vec<String>, Vec<&str>) =
         files.iter().map(|(table, hash)| (known.id(names, table).relation(), hash.as_str())).unzip();
     let sql = "SELECT DISTINCT ON (a.place) f.hash, a.place, f.name, f.run FROM delta.file AS f
-               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (relation, hash, place)
-                 ON f.relation = a.relation AND f.hash = a.hash
+               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (table_name, hash, place)
+                 ON f.table_name = a.table_name AND f.hash = a.hash
                WHERE NOT EXISTS (SELECT FROM delta.event AS e WHERE e.run = f.run AND e.kind = 'rolled_back') ORDER BY a.place, f.run DESC";
     let found = client.query(sql, &[&relations, &hashes]).await?;
     let table = |place: i64| files.get(place as usize - 1).map(|(table, _)| table.clone()).unwrap_or_default();

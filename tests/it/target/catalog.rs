@@ -172,7 +172,7 @@ async fn a_login_without_the_role_and_a_table_that_is_not_registered_are_told() 
     let both = [item, other];
     let error = live.writer().await.preflight(&both, Access::Write).await.unwrap_err().to_string();
     assert!(error.contains("`other` was not set up") && !error.contains("`item`"), "{error}");
-    assert!(error.contains("this user may not both read `other` and insert into it"), "{error}");
+    assert!(error.contains("the role `delta_loader` lacks SELECT, INSERT on TABLE \"public\".\"other\""), "{error}");
     live.execute(&format!("REVOKE delta_loader FROM {}", live.login()));
     let error = live.writer().await.preflight(&both, Access::Write).await.unwrap_err().to_string();
     assert!(error.contains(&format!("GRANT delta_loader TO {}", live.login())), "{error}");

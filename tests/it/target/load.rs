@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use super::live::{Live, On};
 use super::rows::{
-    Brought, Part, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown, stage, staged,
-    texts,
+    Brought, Part, announce, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown,
+    stage, staged, texts,
 };
 
 contract!(
@@ -132,6 +132,7 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                     text: None,
                     largest: i64::MAX,
                 };
+                announce(load, "r1", &[&request.table]).await;
                 load.reserve(&request).await.unwrap();
             }
             1 => load.clean_staging(&all).await.unwrap(),
@@ -390,6 +391,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
             text: None,
             largest: i32::MAX.into(),
         };
+        announce(load.as_mut(), "r1", &[&request.table]).await;
         let first = load.reserve(&request).await.unwrap().first;
         assert_eq!(load.straight(std::slice::from_ref(&item)), [true]);
         let part = |names: Names<'_>| -> Part<'_> {

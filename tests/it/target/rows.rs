@@ -6,6 +6,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, String
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
+use delta_pipeline::journal::{Event, Journal, Loading, Started};
 use delta_pipeline::target::{
     Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target,
 };
@@ -156,6 +157,15 @@ pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<
     load.record(&record(run), &[]).await?;
     load.commit().await?;
     target.release().await
+}
+
+/// Notes what a run is: one that may reserve keys for a thousand rows of a table.
+pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
+    let ids = tables.iter().flat_map(|table| [(*table).to_owned(), format!("public.{table}")]);
+    let tables = ids.map(|table| Loading { table, rows: 1000, verdicts: String::new(), files: Vec::new() }).collect();
+    let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };
+    // A load of a run that has begun before goes on with it.
+    load.note(&Journal::new(run).record(Event::Started(started)).unwrap()).await.ok();
 }
 
 pub fn record(run: &str) -> RunRecord {

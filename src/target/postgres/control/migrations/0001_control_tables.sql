@@ -19,13 +19,13 @@ CREATE TABLE delta.loaded_table (
 
 -- The files that were loaded. The same file may be loaded by several runs: after a rollback, or on request.
 CREATE TABLE delta.file (
-    hash text COLLATE "C" NOT NULL, relation text COLLATE "C" NOT NULL, name text NOT NULL,
-    run text COLLATE "C" NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, relation, run));
+    hash text COLLATE "C" NOT NULL, table_name text COLLATE "C" NOT NULL, name text NOT NULL,
+    run text COLLATE "C" NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, table_name, run));
 
 -- The blocks of keys that runs reserved. All key maps of a table share them.
 CREATE TABLE delta.block (
-    relation text COLLATE "C" NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text COLLATE "C" NOT NULL,
-    reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (relation, first));
+    table_name text COLLATE "C" NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text COLLATE "C" NOT NULL,
+    reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_name, first));
 
 -- The mappings that each run appended to a key map, with the numbers of its first and last key if the key is an integer.
 CREATE TABLE delta.segment (
