@@ -68,6 +68,7 @@ async fn make(init: &Init) -> Result<Made> {
         spec: &spec,
         load: &load,
         safeguards: &safeguards,
+        memory: 0,
         folder: nowhere,
         script_folder: nowhere,
     };

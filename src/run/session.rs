@@ -109,6 +109,8 @@ impl Opened {
             spec: &settings,
             load: &load,
             safeguards: &safeguards,
+            // A quarter of it is for joins, sorts, and aggregates, which have ended when rows are written.
+            memory: request.limits.memory / 4,
             folder: &folder,
             script_folder: &document.folder,
         };

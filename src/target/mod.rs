@@ -67,6 +67,8 @@ pub struct Address<'a> {
     pub load: &'a LoadSpec,
     /// What must hold before.
     pub safeguards: &'a SafeguardsSpec,
+    /// Bytes of memory that the target may take for what is written and not committed yet.
+    pub memory: usize,
     /// The folder that a relative path in the URL starts from.
     pub folder: &'a Path,
     /// The folder that the other relative paths start from: the pipeline file's.

@@ -135,6 +135,7 @@ impl Live {
             spec: &spec,
             load: &self.load,
             safeguards: &self.safeguards,
+            memory: 64 << 20,
             folder,
             script_folder: folder,
         };
