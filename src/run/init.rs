@@ -69,6 +69,7 @@ async fn make(init: &Init) -> Result<Made> {
         load: &load,
         namespace: "",
         safeguards: &safeguards,
+        memory: 0,
         folder: nowhere,
         script_folder: nowhere,
     };

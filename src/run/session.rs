@@ -111,6 +111,8 @@ impl Opened {
             load: &load,
             safeguards: &safeguards,
             namespace: &namespace,
+            // A quarter of it is for joins, sorts, and aggregates, which have ended when rows are written.
+            memory: request.limits.memory / 4,
             folder: &folder,
             script_folder: &document.folder,
         };

@@ -72,6 +72,8 @@ pub struct Address<'a> {
     pub safeguards: &'a SafeguardsSpec,
     /// The namespace of the pipeline's legacy keys; empty for the only one.
     pub namespace: &'a str,
+    /// Bytes of memory that the target may take for what is written and not committed yet.
+    pub memory: usize,
     /// The folder that a relative path in the URL starts from.
     pub folder: &'a Path,
     /// The folder that the other relative paths start from: the pipeline file's.

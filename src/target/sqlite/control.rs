@@ -64,11 +64,7 @@ fn apply(connection: &Connection, version: i64, migration: &Migration) -> rusqli
 
 /// The same in a transaction of its own.
 pub(super) fn make_alone(connection: &Connection, names: &Names) -> Result<()> {
-    let fault = |error: rusqlite::Error| names.error("cannot make the control tables in", &error);
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
-    let made = make(connection, names);
-    let ended = connection.execute_batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fault);
-    made.and(ended)
+    alone(connection, names, "cannot make the control tables in", || make(connection, names))
 }
 
 /// Adds an entry to a journal.
@@ -80,11 +76,22 @@ pub(super) fn note(connection: &Connection, record: &Record) -> rusqlite::Result
 
 /// The same in a transaction of its own.
 pub(super) fn note_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
-    let fault = |error: rusqlite::Error| names.error("cannot write the journal in", &error);
+    let doing = "cannot write the journal in";
+    alone(connection, names, doing, || {
+        make(connection, names)?;
+        note(connection, record).map_err(|error| names.error(doing, &error))
+    })
+}
+
+/// Writes in a transaction of its own. A COMMIT that other programs' reading stops leaves it open: it is rolled back.
+fn alone(connection: &Connection, names: &Names, doing: &str, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    let fault = |error: rusqlite::Error| names.error(doing, &error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
-    let noted = make(connection, names).and_then(|()| note(connection, record).map_err(fault));
-    let ended = connection.execute_batch(if noted.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fault);
-    noted.and(ended)
+    let written = write().and_then(|()| connection.execute_batch("COMMIT").map_err(fault));
+    if written.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(fault)?;
+    }
+    written
 }
 
 /// The journals of one run or of all, run after run.

@@ -49,9 +49,6 @@ use names::Names;
 use own::{Own, own_table_exists};
 use stored::Stored;
 
-/// How long a statement waits for another program's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// A SQLite file.
 pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
@@ -104,12 +101,12 @@ impl SqliteTarget {
         let script = address.spec.create_from.as_ref().and_then(CreateFrom::sqlite);
         let is_there = file.exists();
         let connection = match (is_there, script.filter(|_| access != Access::Operate)) {
-            (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
+            (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
                     .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
             }
-            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
+            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, address.load, &names)?,
         };
         if matches!(access, Access::Write | Access::Operate) && connection.is_readonly("main").unwrap_or(true) {
             return Err(Error::unreachable(format!("`{}` is read-only", names.shown)).hint(
@@ -118,7 +115,7 @@ impl SqliteTarget {
         }
         let set = |connection: &Connection| -> rusqlite::Result<bool> {
             rollback::register(connection)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
+            let_readers_in(&connection, address.memory)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
@@ -151,18 +148,36 @@ impl SqliteTarget {
     }
 }
 
-fn connect(file: &Path, read_only: bool, names: &Names) -> Result<Connection> {
+fn connect(file: &Path, read_only: bool, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let mode = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
     let connection = Connection::open_with_flags(file, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| names.error("cannot open", &error))?;
+    connection.busy_timeout(wait(load)).map_err(|error| names.error("cannot open", &error))?;
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
         .map_err(|error| names.error("cannot read", &error))?;
     Ok(connection)
 }
 
+/// How long a statement waits while other programs use the file; a COMMIT waits for their reading to end.
+fn wait(load: &LoadSpec) -> Duration {
+    Duration::from_millis(load.lock_timeout.as_millis().unsigned_abs())
+}
+
+/// Keeps pages in memory until the commit, as long as they take no more bytes than this. A page that SQLite writes into the file before
+/// the commit locks other programs' reading out until then. With a write-ahead log it does not.
+fn let_readers_in(connection: &Connection, memory: usize) -> rusqlite::Result<()> {
+    let journal: String = connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
+    if journal == "wal" {
+        return Ok(());
+    }
+    // In KiB where it is negative.
+    let size = i32::try_from(memory >> 10).unwrap_or(i32::MAX).max(1);
+    connection.pragma_update(Some("main"), "cache_spill", -size)
+}
+
 /// Makes the database beside its place and then moves it there, so that a half-made one is never found.
-fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<Connection> {
+fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let sql = std::fs::read_to_string(script).map_err(|error| {
         Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
     })?;
@@ -183,7 +198,7 @@ fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<C
         .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
         .and_then(|()| publish(&beside, file));
     std::fs::remove_file(&beside).ok();
-    made.and_then(|()| connect(file, false, names))
+    made.and_then(|()| connect(file, false, load, names))
 }
 
 /// Gives a finished database its name; where another process was faster, its database stays, and what it holds.

@@ -136,6 +136,7 @@ impl Live {
             load: &self.load,
             namespace: "",
             safeguards: &self.safeguards,
+            memory: 64 << 20,
             folder,
             script_folder: folder,
         };
