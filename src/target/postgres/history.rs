@@ -4,17 +4,17 @@
 //! The ledger decides: mappings may be there before their run commits, and the history is a view of those whose segment is noted, which
 //! the run's own transaction does. So they are brought on a connection of their own, while the rows go in on another.
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
+use futures::{StreamExt, stream};
 use tokio_postgres::{Client, Error as PgError};
 
-use super::copy::{Wire, receive};
+use super::copy::Wire;
 use super::lookup::wires;
 use super::names::Names;
 use super::{PostgresTarget, readable};
 use crate::engine::{ident, literal};
 use crate::error::Result;
-use crate::target::{Destination, Segment};
+use crate::target::{Batches, Destination, Segment};
 
 /// All segments.
 pub(super) async fn segments(client: &Client) -> Result<Vec<Segment>, PgError> {
@@ -81,14 +81,14 @@ pub(super) fn integer_key(destination: &Destination) -> Option<&String> {
 
 impl PostgresTarget {
     /// The mappings of one segment, in order of their legacy keys.
-    pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Batches<'static>> {
         let known = self.known().await?;
         let live = known.tables.get(table).map(wires).unwrap_or_default();
         let history = Names::history(table);
         let session = self.session.lock().await;
         let fault = self.fault("cannot read the key map");
         if !readable(&session, &history).await.map_err(&fault)? {
-            return Ok(Vec::new());
+            return Ok(stream::empty().boxed());
         }
         let sql = "SELECT attname FROM pg_attribute
                    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
@@ -104,6 +104,7 @@ impl PostgresTarget {
             literal(run),
             wanted.join(", ")
         );
-        receive(&self.connector, &session, &query, &columns).await
+        drop(session);
+        self.stream(&query, &columns).await
     }
 }
