@@ -191,6 +191,14 @@ pub(super) fn link(chain: &str, entry: &str) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// The pipeline that the first readable entry names, whatever else is wrong with the records.
+pub fn pipeline(records: &[Record]) -> Option<String> {
+    records.iter().find_map(|record| {
+        let entry: serde_json::Value = serde_json::from_str(&record.entry).ok()?;
+        Some(entry.pointer("/event/started/pipeline")?.as_str()?.to_owned())
+    })
+}
+
 /// A moment of an entry without its fractions: `2026-11-24 18:14:02`.
 pub fn moment(at: &str) -> String {
     at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ")

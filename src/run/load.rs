@@ -32,16 +32,15 @@ pub struct Wish {
 pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let command = if wish.mock { Command::Mock } else { Command::Run };
-    let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(command) };
+    let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(session, command) };
     if !wish.mock {
         session.safeguards.admit(session.target.as_ref()).await?;
     }
     session.target.claim(&asked.run).await?;
     let run = async {
-        if !wish.mock {
-            resume::refuse_cut_off(session).await?;
-        }
+        let damaged = if wish.mock { Vec::new() } else { resume::refuse_cut_off(session).await? };
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
+        report.warnings.splice(0..0, damaged);
         write_rejects(session, &mut report, &examined, &steps)?;
         report.steps = steps.timings();
         // Kept now as well: one that is cut off has told what its checks found.
@@ -82,6 +81,7 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
         let asked = Asked { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
         resume::refuse_other(session, &state.started, &report, &examined, &known)?;
+        report.warnings.splice(0..0, unfinished.warnings.iter().cloned());
         write_rejects(session, &mut report, &examined, &steps)?;
         let loading = Loading { session, examined, known, wish: Wish::default(), steps: &steps, journal };
         loading.go(report).await

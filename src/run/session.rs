@@ -208,7 +208,12 @@ impl Session {
     pub async fn prepare(opened: Opened, request: &Request, access: Access, moment: jiff::Timestamp) -> Result<Self> {
         let backup = opened.backup();
         let Opened { document, target, catalog, safeguards, shown } = opened;
+        let patience = document.spec.as_ref().map(|spec| spec.load.statement_timeout);
         let engine = Engine::at(request.limits, moment)?;
+        let engine = match patience {
+            Some(patience) => engine.with_patience(patience),
+            None => engine,
+        };
         let catalog = if catalog.guessed { guess(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();

@@ -176,6 +176,17 @@ pub struct LoadedFile {
     pub run: String,
 }
 
+/// A run as it is listed: without its report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunHeader {
+    /// Its id.
+    pub id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// When it began, in UTC (RFC 3339).
+    pub started_at: String,
+}
+
 /// A run as the target remembers it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct RunRecord {
@@ -187,6 +198,23 @@ pub struct RunRecord {
     pub started_at: String,
     /// Its report as JSON.
     pub report: String,
+}
+
+/// Whose journals are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journals {
+    /// Those of all runs.
+    All,
+    /// Those of runs that have no end, and may be resumed or given up.
+    Open,
+}
+
+impl Journals {
+    /// Runs in one page.
+    const PAGE: usize = 64;
+
+    /// SQL: the kinds of events that end a run.
+    const ENDS: &'static str = "('verified', 'abandoned', 'rolled_back')";
 }
 
 /// What a load is for.
@@ -232,14 +260,15 @@ pub trait Target: Send + Sync {
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
 
     /// Reads columns of a production table, for user SQL that names it: all rows, or any so many. What the filters leave out may
-    /// be left out; what they keep must come.
+    /// be left out; what they keep must come. Rows come as they are read, a bounded number at a time; without columns the batches have
+    /// one that only counts.
     async fn scan(
         &self,
         table: &str,
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>>;
+    ) -> Result<Batches<'static>>;
 
     /// Which of these files, by table and hash, were loaded.
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
@@ -247,11 +276,14 @@ pub trait Target: Send + Sync {
     /// Which numbers a block would have if it were reserved now. Writes nothing.
     async fn foresee(&self, request: &KeyRequest) -> Result<Block>;
 
-    /// The runs, oldest first.
-    async fn runs(&self) -> Result<Vec<RunRecord>>;
+    /// The runs, oldest first, without their reports.
+    async fn runs(&self) -> Result<Vec<RunHeader>>;
 
-    /// The key map's history of a table, in order of its legacy keys; empty where there is none.
-    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>>;
+    /// A run with its report; None if there is no such run.
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>>;
+
+    /// The key map's history of a table, in order of its legacy keys; empty where there is none. Rows come as they are read.
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>>;
 
     /// What the target's clock says.
     async fn now(&self) -> Result<jiff::Timestamp>;
@@ -284,8 +316,12 @@ pub trait Target: Send + Sync {
     /// Gives the lock back.
     async fn release(&self) -> Result<()>;
 
-    /// The journals, run after run, each in its order: of one run, or of all.
-    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>>;
+    /// The journal of a run, in its order.
+    async fn journal(&self, run: &str) -> Result<Vec<Record>>;
+
+    /// The whole journals of the next runs whose ids follow `after`, run after run: of all runs, or of those without an end. As few as make a
+    /// page; none if there are no more.
+    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>>;
 
     /// Adds an entry to a journal, where no load is at work.
     async fn note(&self, record: &Record) -> Result<()>;
@@ -297,8 +333,8 @@ pub trait Target: Send + Sync {
     async fn segments(&self) -> Result<Vec<Segment>>;
 
     /// The mappings that a run appended: `legacy_key` and the key's columns, in order of the legacy keys' bytes. The cost
-    /// follows the segment, not the history.
-    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>>;
+    /// follows the segment, not the history. Rows come as they are read.
+    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>>;
 
     /// The ids by which this target is told from others, the oldest first; one that has none is given one where `make` says so.
     async fn identity(&self, make: bool) -> Result<Vec<String>>;

@@ -207,7 +207,8 @@ fn use_case_2_twice_has_the_earlier_mappings_there_again(home: &Home) {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     let runs = home.json(&["runs", "p.yaml"], 0);
-    let kept = &runs[1]["report"]["key_map"]["tables"];
+    let second = home.json(&["runs", "p.yaml", runs[1]["run"].as_str().unwrap()], 0);
+    let kept = &second["report"]["key_map"]["tables"];
     assert_eq!(kept[0], serde_json::json!({ "table": "account", "before": 3, "appended": 3, "now": 6 }));
     assert_eq!(kept[1], serde_json::json!({ "table": "item", "before": 6, "appended": 7, "now": 13 }));
     let list = home.json(&["keymap", "list", "p.yaml"], 0);

@@ -64,8 +64,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
-    Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, Journals, KeyRequest, Load, LoadedFile,
+    Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -395,7 +395,7 @@ impl Target for PostgresTarget {
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>> {
+    ) -> Result<Batches<'static>> {
         self.read(table, columns, filters, limit).await
     }
 
@@ -416,21 +416,15 @@ impl Target for PostgresTarget {
             .await
     }
 
-    async fn runs(&self) -> Result<Vec<RunRecord>> {
-        let session = self.session.lock().await;
-        let fault = self.fault("cannot read the runs");
-        if !readable(&session, "delta.run").await.map_err(&fault)? {
-            return Ok(Vec::new());
-        }
-        let sql = "SELECT id, pipeline, started_at, report FROM delta.run ORDER BY started_at, id";
-        let rows = session.query(sql, &[]).await.map_err(&fault)?;
-        Ok(rows
-            .iter()
-            .map(|row| RunRecord { id: row.get(0), pipeline: row.get(1), started_at: row.get(2), report: row.get(3) })
-            .collect())
+    async fn runs(&self) -> Result<Vec<RunHeader>> {
+        journal::runs(&*self.session.lock().await).await.map_err(self.fault("cannot read the runs"))
     }
 
-    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        journal::run(&*self.living().await?, id).await.map_err(self.fault("cannot read the runs"))
+    }
+
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
         self.mappings(destination).await
     }
 
@@ -478,8 +472,12 @@ impl Target for PostgresTarget {
         Ok(())
     }
 
-    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>> {
+    async fn journal(&self, run: &str) -> Result<Vec<Record>> {
         journal::read(&*self.living().await?, run).await.map_err(self.fault("cannot read the journal"))
+    }
+
+    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>> {
+        journal::page(&*self.living().await?, of, after).await.map_err(self.fault("cannot read the journals"))
     }
 
     async fn note(&self, record: &Record) -> Result<()> {
@@ -497,7 +495,7 @@ impl Target for PostgresTarget {
             .map_err(self.fault("cannot read the key map"))
     }
 
-    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
+    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
         self.mappings_of(table, run).await
     }
 

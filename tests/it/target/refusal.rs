@@ -7,7 +7,7 @@ use delta_pipeline::target::{Destination, Load, Promise, Promised, Refusal, Stop
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{Part, begin, insert, lines, load, numbers, record, refused, texts};
+use super::rows::{Part, begin, insert, lines, load, numbers, record, refused, taken, texts};
 
 contract!(
     a_value_that_was_taken_meanwhile,
@@ -84,7 +84,7 @@ async fn nothing_stays(live: &Live, parts: &[Part<'_>]) {
     for (destination, _) in parts {
         let found = live.text(&format!("SELECT count(*) FROM {} WHERE id BETWEEN 10 AND 19", destination.table.name));
         assert_eq!(found, "0");
-        let mapped = lines(&target.key_map(destination).await.unwrap());
+        let mapped = lines(&taken(target.key_map(destination).await).await);
         assert!(mapped.iter().all(|line| !line.ends_with("|r")), "{mapped:?}");
     }
     assert!(target.runs().await.unwrap().iter().all(|run| run.id != "r"));

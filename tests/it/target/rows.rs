@@ -10,7 +10,7 @@ use delta_pipeline::journal::{Event, Journal, Loading, Started};
 use delta_pipeline::target::{
     Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target,
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 /// A table and the rows that go into it: its columns by name.
 pub type Part<'a> = (&'a Destination, Vec<(&'a str, ArrayRef)>);
@@ -44,6 +44,11 @@ pub fn shown(values: &ArrayRef, row: usize) -> String {
 }
 
 /// The rows of batches, their values with `|` between, sorted.
+/// All rows of a stream.
+pub async fn taken(batches: Result<Batches<'_>>) -> Vec<RecordBatch> {
+    batches.unwrap().try_collect().await.unwrap()
+}
+
 pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
