@@ -121,8 +121,13 @@ pub(super) enum Command {
         print: bool,
         /// The role that owns the control schema and whose rights its functions have; by default the login, or production's owner if the
         /// login is a superuser
-        #[arg(long, value_name = "ROLE")]
+        #[arg(long, value_name = "ROLE", env = "PIPELINE_OWNER")]
         owner: Option<String>,
+    },
+    /// Show or state what the target requires of every run
+    Policy {
+        #[command(subcommand)]
+        command: PolicyCommand,
     },
     /// List the runs of a target, or tell the story of one
     Runs {
@@ -268,6 +273,41 @@ pub(super) enum ModeCommand {
         /// The pipeline file
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Show what the target requires
+    Show {
+        /// The pipeline file
+        file: PathBuf,
+    },
+    /// State what the target requires from now on; what is not named stays as it is
+    Set {
+        /// The pipeline file
+        file: PathBuf,
+        /// Whether conversion mode must be on
+        #[arg(long, value_enum, value_name = "WHETHER")]
+        conversion_mode: Option<Requirement>,
+        /// How many people must approve the plan
+        #[arg(long, value_name = "N")]
+        approvals: Option<u32>,
+        /// The most keys that a run may reserve for a table
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX.unsigned_abs()))]
+        max_key_block: Option<u64>,
+        /// When runs may begin and insert, such as `22:00-06:00 Europe/Berlin` or `sat,sun 00:00-23:59 UTC`; `none` for at any time
+        #[arg(long, value_name = "WINDOW")]
+        window: Option<String>,
+    },
+}
+
+/// Whether a target requires something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Requirement {
+    /// Every run needs it.
+    Required,
+    /// Runs need it only if their pipeline file says so.
+    Off,
 }
 
 #[derive(Debug, Args)]

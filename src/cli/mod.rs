@@ -6,6 +6,7 @@ mod files;
 mod init;
 mod keymap;
 mod mode;
+mod policy;
 mod profile;
 mod progress;
 mod rollback;
@@ -196,6 +197,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Command::Keymap { command } => keymap::execute(&global, command).await,
+        Command::Policy { command } => policy::policy(&global, command).await,
         Command::Mode { command } => mode::mode(&global, command).await,
         Command::Schema { of } => {
             say(&match of {
@@ -255,13 +257,13 @@ async fn setup(global: &Global, file: &Path, print: bool, owner: Option<&str>) -
     // The whole file is checked first: what is made for a mistaken one would be in the way of the right one.
     let (session, _interrupt) = open(global, file, if print { Access::Read } else { Access::Setup }).await?;
     let masked = |error: Error| error.masked(&session.compiled.secrets);
-    match run::setup::script(&session, owner).await.map_err(masked)? {
-        None => say(&format!("{} needs no setup: the first run makes what it keeps\n", session.shown))?,
-        Some(script) if print => say(&script)?,
-        Some(_) => {
-            run::setup::setup(&session, owner).await.map_err(masked)?;
-            say(&format!("{} is set up for loads\n", session.shown))?;
-        }
+    if print {
+        let script = run::setup::script(&session, owner).await.map_err(masked)?;
+        say(&script
+            .unwrap_or_else(|| format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", session.shown)))?;
+    } else {
+        run::setup::setup(&session, owner).await.map_err(masked)?;
+        say(&format!("{} is set up for loads\n", session.shown))?;
     }
     Ok(0)
 }

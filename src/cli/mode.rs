@@ -34,8 +34,8 @@ pub(super) async fn mode(global: &Global, command: ModeCommand) -> Result<u8> {
     };
     let mode = told.await.map_err(|error| error.masked(&opened.document.secrets))?;
     say(&match global.output {
-        Output::Json => json(&value(&mode, target.requires_mode()))?,
-        Output::Text | Output::Github => text(&mode, &opened.shown, target.requires_mode()),
+        Output::Json => json(&value(&mode, opened.safeguards.requires_mode))?,
+        Output::Text | Output::Github => text(&mode, &opened.shown, opened.safeguards.requires_mode),
     })?;
     Ok(0)
 }
@@ -53,7 +53,7 @@ fn text(mode: &Mode, of: &str, is_required: bool) -> String {
         text.extend(["  ", &last.by, " switched it on ", &shown(last.since), ": ", &last.reason, "\n"]);
     }
     if !is_required {
-        text += "  this pipeline does not ask for it\n";
+        text += "  neither the target nor this pipeline requires it\n";
     }
     text
 }

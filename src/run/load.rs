@@ -271,7 +271,7 @@ impl Loading<'_> {
             kept::keep(session, &mut report);
             return Ok(report);
         }
-        session.safeguards.close(session.target.as_ref(), load.as_mut()).await?;
+        session.safeguards.close(load.as_mut()).await?;
         load.note_with_rows(&self.journal.record_unmirrored(Event::Committed)?).await?;
         stop_at("recorded");
         load.commit().await?;

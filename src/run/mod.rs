@@ -115,6 +115,7 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         if let Some(request) = keys::request(table, examined[at].accepted())
             && asked.command != Command::Resume
         {
+            session.safeguards.admit_keys(&table.name, examined[at].accepted())?;
             told.set_keys(table, Some(&session.target.foresee(&request).await?));
         }
         tables.push(told);

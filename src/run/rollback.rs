@@ -94,7 +94,7 @@ impl<'a> Undo<'a> {
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
         let (_, pipeline, shown) = self.told();
         let report = Rollback::of(&run, pipeline, shown, survey);
-        let taken_back = target.take_back(&record, target.requires_mode(), accepted).await?;
+        let taken_back = target.take_back(&record, self.opened.safeguards.requires_mode, accepted).await?;
         stop_at("rolled back");
         let report = report.done(&taken_back).of_report(self.report.as_ref());
         Ok(self.mirrored(report))

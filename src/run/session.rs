@@ -12,7 +12,7 @@ use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
-use crate::target::{self, Access, Address, Catalog, LoadedFile, Nowhere, Preflight, Refusal, Stopped, Target};
+use crate::target::{self, Access, Address, Catalog, LoadedFile, Nowhere, Policy, Preflight, Refusal, Stopped, Target};
 
 /// Rows that an error names at most.
 const TOLD: usize = 10;
@@ -120,7 +120,8 @@ impl Opened {
             Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
             Err(error) => return Err(error),
         };
-        let safeguards = match Safeguards::try_new(&safeguards, &document.path, &shown) {
+        let policy = target.policy().await?;
+        let safeguards = match Safeguards::try_new(&safeguards, &policy, &document.path, &shown) {
             Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
             safeguards => safeguards?,
         };
@@ -130,7 +131,8 @@ impl Opened {
 
     async fn without_target(document: Document, nowhere: Nowhere) -> Result<Self> {
         let shown = "no target".to_owned();
-        let safeguards = Safeguards::try_new(&SafeguardsSpec::default(), &document.path, &shown)?;
+        let safeguards =
+            Safeguards::try_new(&SafeguardsSpec::default(), &Policy::unstated(false), &document.path, &shown)?;
         let catalog = nowhere.catalog().await?;
         Ok(Self { document, target: Arc::new(nowhere), catalog, safeguards, shown })
     }

@@ -11,14 +11,24 @@ use jiff::{SignedDuration, Timestamp};
 pub use window::{Standing, Window};
 
 use crate::error::{Error, Result};
-use crate::spec::SafeguardsSpec;
-use crate::target::{Load, Mode, Target};
+use crate::spec::{ConversionMode, SafeguardsSpec};
+use crate::target::{Load, Mode, Policy, Target};
 
 /// The safeguards of a pipeline.
 #[derive(Debug, Clone)]
 pub struct Safeguards {
-    /// When runs may begin and insert; None for at any time.
-    pub window: Option<Window>,
+    /// When runs may begin and insert: within each of these, the file's and the target's.
+    pub windows: Vec<Window>,
+    /// Whether conversion mode must be on: the target's policy requires it, or the file does.
+    pub requires_mode: bool,
+    /// Whether the file requires conversion mode, whatever the target does.
+    file_requires_mode: bool,
+    /// The file's own window.
+    own_window: Option<Window>,
+    /// How many approvals of the plan the target requires.
+    approvals: u32,
+    /// The most keys that a run may reserve for a table.
+    max_key_block: u64,
     /// The pipeline file, as it was named on the command line.
     file: PathBuf,
     /// The target's name in messages.
@@ -26,27 +36,67 @@ pub struct Safeguards {
 }
 
 impl Safeguards {
-    /// The safeguards that a pipeline file names, for a target that messages call `shown`.
+    /// The safeguards of a pipeline file and of its target's policy, for a target that messages call `shown`.
     ///
     /// # Errors
-    /// Where the window's time zone is not known.
-    pub fn try_new(spec: &SafeguardsSpec, file: &Path, shown: &str) -> Result<Self> {
-        let window = spec.window.as_ref().map(Window::try_new).transpose()?;
-        Ok(Self { window, file: file.to_owned(), shown: shown.to_owned() })
+    /// If the window's time zone is unknown.
+    pub fn try_new(spec: &SafeguardsSpec, policy: &Policy, file: &Path, shown: &str) -> Result<Self> {
+        let own_window = spec.window.as_ref().map(Window::try_new).transpose()?;
+        let file_requires_mode = spec.conversion_mode == Some(ConversionMode::Required);
+        let mut safeguards = Self {
+            windows: Vec::new(),
+            requires_mode: false,
+            file_requires_mode,
+            own_window,
+            approvals: 0,
+            max_key_block: 0,
+            file: file.to_owned(),
+            shown: shown.to_owned(),
+        };
+        safeguards.take(policy)?;
+        Ok(safeguards)
     }
 
-    /// Refuses to write where the window is closed or conversion mode is off, with all that is in the way.
+    /// Takes over what the target requires.
+    fn take(&mut self, policy: &Policy) -> Result<()> {
+        self.requires_mode = policy.conversion_mode || self.file_requires_mode;
+        self.windows = self.own_window.iter().cloned().collect();
+        if let Some(window) = &policy.window {
+            self.windows.push(Window::try_new(window)?);
+        }
+        self.approvals = policy.approvals;
+        self.max_key_block = policy.max_key_block;
+        Ok(())
+    }
+
+    /// The first window that is closed now, and when it opens.
+    async fn closed(&self, target: &dyn Target) -> Result<Option<(&Window, Timestamp, Timestamp)>> {
+        if self.windows.is_empty() {
+            return Ok(None);
+        }
+        let now = target.now().await?;
+        Ok(self.windows.iter().find_map(|window| match window.is_open(now) {
+            Standing::Closed { opens } => Some((window, opens, now)),
+            Standing::Open { .. } => None,
+        }))
+    }
+
+    /// Refuses to write where a window is closed or conversion mode is off, with all that is in the way.
     ///
     /// # Errors
     /// A refusal; or where the target does not answer.
     pub async fn admit(&self, target: &dyn Target) -> Result<()> {
         let (mut reasons, mut hints) = (Vec::new(), Vec::new());
-        if let Some(window) = &self.window {
-            let now = target.now().await?;
-            if let Standing::Closed { opens } = window.is_open(now) {
-                reasons.push(format!("the window is closed: it opens {}", coming(window, opens, now)));
-                hints.push(format!("`safeguards.window` is {window}"));
-            }
+        if let Some((window, opens, now)) = self.closed(target).await? {
+            reasons.push(format!("the window is closed: it opens {}", coming(window, opens, now)));
+            hints.push(match self.own_window.as_ref() == Some(window) {
+                true => format!("`safeguards.window` is {window}"),
+                false => format!("the target's policy has the window {window}"),
+            });
+        }
+        if self.approvals > 0 {
+            reasons.push(format!("the target requires {} approvals of the plan", self.approvals));
+            hints.push("`pipeline policy show FILE` lists what the target requires".to_owned());
         }
         if let Some(reason) = self.not_in_mode(target).await? {
             reasons.push(reason);
@@ -56,6 +106,21 @@ impl Safeguards {
             return Ok(());
         }
         Err(Error::refused(reasons.join("; and ")).hint(format!("{}; nothing was written", hints.join("; "))))
+    }
+
+    /// Refuses a block of more keys than the target allows a run to reserve for a table.
+    ///
+    /// # Errors
+    /// A refusal.
+    pub fn admit_keys(&self, table: &str, count: u64) -> Result<()> {
+        if count <= self.max_key_block {
+            return Ok(());
+        }
+        Err(Error::refused(format!(
+            "`{table}` needs {count} keys, and the target allows {} in one block",
+            self.max_key_block
+        ))
+        .hint("load the delta in parts, or have the operator allow more: `pipeline policy set FILE --max-key-block N`"))
     }
 
     /// Refuses to take a run back where conversion mode is off. The window is not asked: an emergency does not wait for it.
@@ -71,7 +136,7 @@ impl Safeguards {
 
     /// That conversion mode is off where it must be on.
     async fn not_in_mode(&self, target: &dyn Target) -> Result<Option<String>> {
-        if !target.requires_mode() {
+        if !self.requires_mode {
             return Ok(None);
         }
         let mode = target.mode().await?;
@@ -85,15 +150,24 @@ impl Safeguards {
     /// # Errors
     /// An interruption where the window has closed, a refusal where the mode has ended; or where the target does not answer.
     pub async fn admit_insertion(&self, target: &dyn Target, load: &mut dyn Load, next: &str) -> Result<()> {
-        if let Some(window) = &self.window {
-            let now = target.now().await?;
-            if let Standing::Closed { opens } = window.is_open(now) {
+        // The policy may have changed since the run began; what it is now, it is until the commit.
+        let mut now_required = self.clone();
+        now_required.take(&load.hold_policy().await?)?;
+        if now_required.approvals > self.approvals {
+            return Err(Error::refused(format!(
+                "the target requires {} approvals of the plan since",
+                now_required.approvals
+            ))
+            .hint("nothing was inserted"));
+        }
+        if let Some((window, opens, now)) = now_required.closed(target).await? {
+            {
                 let message = "the window closed on the way: nothing was inserted, and production is as it was";
                 let hint = format!("it opens {}; then {next}", coming(window, opens, now));
                 return Err(Error::interrupted(message).hint(hint));
             }
         }
-        if target.requires_mode() {
+        if now_required.requires_mode {
             let mode = load.hold_mode().await?;
             if mode.on().is_none() {
                 let message = format!("conversion mode of `{}` ended on the way: {}", self.shown, mode.off());
@@ -113,8 +187,8 @@ impl Safeguards {
     ///
     /// # Errors
     /// Where the target does not answer.
-    pub async fn close(&self, target: &dyn Target, load: &mut dyn Load) -> Result<()> {
-        if target.requires_mode() { load.end_mode().await } else { Ok(()) }
+    pub async fn close(&self, load: &mut dyn Load) -> Result<()> {
+        if self.requires_mode { load.end_mode().await } else { Ok(()) }
     }
 
     /// What a plan says of them: whether a run would be let in now.
@@ -123,7 +197,7 @@ impl Safeguards {
     /// Where the target does not answer.
     pub async fn notes(&self, target: &dyn Target) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        if let Some(window) = &self.window {
+        for window in &self.windows {
             let now = target.now().await?;
             notes.push(match window.is_open(now) {
                 Standing::Open { until } => {
@@ -135,7 +209,7 @@ impl Safeguards {
                 }
             });
         }
-        if target.requires_mode() {
+        if self.requires_mode {
             let mode = target.mode().await?;
             notes.push(match mode.on() {
                 Some(on) => format!("conversion mode is on for {}", left(&mode, on.until)),

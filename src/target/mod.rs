@@ -8,8 +8,10 @@ mod catalog;
 mod difference;
 mod form;
 mod lookup;
+mod migration;
 mod mode;
 mod nowhere;
+mod policy;
 pub mod postgres;
 mod references;
 mod refusal;
@@ -33,6 +35,7 @@ pub use form::{Form, bytes, elements};
 pub use lookup::{Filter, Lookup, Place, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
 pub use nowhere::Nowhere;
+pub use policy::{MAX_KEY_BLOCK, Policy};
 pub use refusal::{Refusal, Stopped};
 pub use rollback::{Holding, Obstacle, Survey, TakenBack};
 pub use table::ProductionTable;
@@ -251,9 +254,14 @@ pub trait Target: Send + Sync {
     /// What the target's clock says.
     async fn now(&self) -> Result<jiff::Timestamp>;
 
-    /// Whether nothing may be written unless conversion mode is on: by the pipeline file, or by the kind of target. What was made now,
-    /// from `create_from`, needs none.
-    fn requires_mode(&self) -> bool;
+    /// Returns what the target requires of every run. A target that was made now, from `create_from`, requires nothing.
+    async fn policy(&self) -> Result<Policy>;
+
+    /// States what the target requires from now on.
+    ///
+    /// # Errors
+    /// If this login is not the operator's.
+    async fn set_policy(&self, policy: &Policy) -> Result<()>;
 
     /// Conversion mode, by the target's clock.
     async fn mode(&self) -> Result<Mode>;
@@ -408,6 +416,9 @@ pub trait Load: Send {
 
     /// Conversion mode as the insertion finds it; from here to the end of its transaction nobody changes it.
     async fn hold_mode(&mut self) -> Result<Mode>;
+
+    /// Returns what the target requires; it stays so until the transaction of the insertion ends.
+    async fn hold_policy(&mut self) -> Result<Policy>;
 
     /// Ends conversion mode with this run, if its rows are committed; one that is to be kept stays on.
     async fn end_mode(&mut self) -> Result<()>;

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::{
     Access, Batches, Block, Catalog, Destination, Filter, Holding, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
-    Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::error::{Error, Result};
 use crate::journal::Record;
@@ -51,8 +51,8 @@ macro_rules! refused {
                 Ok(Block { table: request.table.clone(), first: 0, last: -1 })
             }
 
-            fn requires_mode(&self) -> bool {
-                true
+            async fn policy(&self) -> Result<Policy> {
+                Ok(Policy::unstated(true))
             }
 
             $(async fn $name(&self $(, _: $argument)*) -> Result<$gives> {
@@ -71,6 +71,7 @@ refused! {
     now() -> jiff::Timestamp;
     mode() -> Mode;
     switch_mode(&Switch) -> ();
+    set_policy(&Policy) -> ();
     claim(&str) -> ();
     release() -> ();
     journal(Option<&str>) -> Vec<Record>;

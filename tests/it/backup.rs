@@ -82,6 +82,7 @@ impl Home {
             Self { place: Place::new(), database: Some(Server::shared().database(&SQL.replace("{serial}", serial))) };
         home.place.write("p.yaml", PIPELINE);
         home.pipeline(&["setup", "p.yaml"]).passes();
+        home.database.iter().for_each(|database| database.execute(crate::production::NO_MODE));
         home.with_delta()
     }
 
@@ -482,92 +483,6 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(home: &Home) {
         home.pipeline(&["keymap", command, "p.yaml"])
             .fails(78, &["does not say where the key map is backed up", "hint: "]);
     }
-}
-
-#[test]
-fn histories_that_version_1_made_get_their_ledger_once() {
-    // As they were without a ledger and hashes, and with them.
-    for (content, index, ledger) in [
-        ("", "", ""),
-        (
-            ", _content",
-            "CREATE INDEX delta_segment_account ON delta_key_map_account (run, account_id);",
-            "CREATE TABLE delta_segment (table_name TEXT NOT NULL, run TEXT NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (table_name, run));
-             INSERT INTO delta_segment SELECT table_name, run, rows FROM kept;",
-        ),
-    ] {
-        let home = Home::sqlite();
-        home.run();
-        let noted = || home.rows("SELECT table_name || run || rows FROM delta_segment ORDER BY 1");
-        let mapped = || {
-            let sql = |name: &str| format!("SELECT legacy_key || account_id || run{content} FROM delta_key_map_{name} ORDER BY 1");
-            [home.rows(&sql("account")), home.rows(&sql("item"))]
-        };
-        let (was_noted, was_mapped) = (noted(), mapped());
-        let older: String = [("account", "account_id"), ("item", "account_id, line")]
-            .iter()
-            .map(|(name, key)| {
-                format!(
-                    "CREATE TABLE older AS SELECT legacy_key, {key}, run{content} FROM delta_key_map_{name};
-                     DROP VIEW delta_key_map_{name}; DROP TABLE delta_mapping_{name};
-                     CREATE TABLE delta_key_map_{name} (legacy_key TEXT PRIMARY KEY, {}, run TEXT NOT NULL{content});
-                     INSERT INTO delta_key_map_{name} SELECT * FROM older; DROP TABLE older;",
-                    key.replace(',', " INTEGER,") + " INTEGER"
-                )
-            })
-            .collect();
-        let registered = if ledger.is_empty() { "" } else { "INSERT INTO delta_object VALUES ('delta_segment');" };
-        home.execute(&format!(
-            "CREATE TABLE kept AS SELECT * FROM delta_segment; {older} DROP TABLE delta_segment; {ledger} {index} DROP TABLE kept;
-             DELETE FROM delta_object WHERE name LIKE 'delta_segment%' OR name LIKE 'delta_mapping%'; {registered}"
-        ));
-        std::fs::remove_dir_all(home.place.path("backups")).unwrap();
-        let list = home.json(&["keymap", "list", "p.yaml"], 0);
-        assert_eq!(list["segments"].as_array().unwrap().len(), 2, "counted, where the file is only read");
-        let run = list["segments"][0]["run"].as_str().unwrap();
-        // Without its hash, nobody knows what a row was.
-        let code = if content.is_empty() { 77 } else { 0 };
-        home.json(&["rollback", "p.yaml", run, "--dry-run"], code);
-        assert_eq!(mapped(), was_mapped, "the file was only read");
-        home.pipeline(&["keymap", "backup", "p.yaml"]).passes();
-        assert_eq!((noted(), mapped()), (was_noted, was_mapped));
-        let kinds = home.rows("SELECT type || name FROM sqlite_schema WHERE name LIKE '%key_map_account' OR sql LIKE '%(segment, %' ORDER BY 1");
-        assert_eq!(kinds, ["indexdelta_segment_account", "indexdelta_segment_item", "viewdelta_key_map_account"]);
-        home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
-        home.json(&["rollback", "p.yaml", run], code);
-        assert_eq!(mapped().iter().all(Vec::is_empty), code == 0);
-    }
-
-    let home = Home::postgres();
-    home.run();
-    let ledger = home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1");
-    home.execute(
-        "DROP VIEW delta.key_map_account, delta.key_map_item;
-         ALTER TABLE delta.mapping_account RENAME TO key_map_account; ALTER TABLE delta.mapping_item RENAME TO key_map_item;
-         ALTER TABLE delta.key_map_account ADD UNIQUE (account_id); ALTER TABLE delta.key_map_item ADD UNIQUE (account_id, line);
-         DROP TABLE delta.segment, delta.target; DROP INDEX delta.segment_account, delta.segment_item;
-         UPDATE delta.loaded_table SET mappings = NULL; UPDATE delta.version SET version = 1",
-    );
-    std::fs::remove_dir_all(home.place.path("backups")).unwrap();
-    home.delta("B", "");
-    home.pipeline(&["run", "p.yaml"])
-        .fails(78, &["the control schema has version 1, and 5 is needed", "pipeline setup"]);
-    home.pipeline(&["setup", "p.yaml"]).passes();
-    home.pipeline(&["setup", "p.yaml"]).passes();
-    assert_eq!(home.rows("SELECT table_name || run || rows FROM delta.segment ORDER BY 1"), ledger);
-    assert!(
-        home.rows(
-            "SELECT conname FROM pg_constraint WHERE conrelid = 'delta.mapping_item'::regclass AND contype = 'u'"
-        )
-        .is_empty()
-    );
-    let indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'delta' AND indexname LIKE 'segment_%' AND indexname <> 'segment_pkey' ORDER BY 1";
-    let indexes = home.rows(indexes);
-    assert!(indexes.len() == 2 && indexes.iter().all(|index| index.ends_with("USING brin (run)")), "{indexes:?}");
-    let known = "SELECT (last_key = (SELECT max(account_id) FROM delta.key_map_account))::text FROM delta.segment WHERE table_name = 'account'";
-    assert_eq!(home.rows(known), ["true"]);
-    home.run();
-    home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn a_mock_run_leaves_postgresql_as_it_was_with_its_sequences_and_staging_and_for
         serde_json::from_str(&ran.passes().stdout).unwrap()
     };
     at(&["setup", CUSTOMER]).passes();
+    database.execute(crate::production::NO_MODE);
     let before = everything(&database);
     let mock = report(&["run", CUSTOMER, "--mock"]);
     assert_same(&everything(&database), &before);
@@ -98,7 +99,7 @@ fn a_mock_run_that_holds_references_as_sets_leaves_postgresql_as_it_was() {
     production
         .place
         .write("p.yaml", production.place.text("p.yaml").replace("    checks: [{ unique: [alias] }]\n", ""));
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     let before = everything(&production.database);
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
     assert!(mock.passes().stdout.contains("30 rows went into 2 tables, and were taken back"), "{mock:?}");
@@ -109,7 +110,7 @@ fn a_mock_run_that_holds_references_as_sets_leaves_postgresql_as_it_was() {
 #[test]
 fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved_since() {
     let production = Production::new(Server::shared(), SQL, "safeguards: { conversion_mode: required }\n");
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
     let said = &mock.passes().stdout;
     assert!(said.starts_with("small: mock run: 30 rows went into 2 tables, and were taken back\n"), "{said}");

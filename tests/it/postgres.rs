@@ -130,6 +130,7 @@ fn an_imported_key_map_is_verified_and_resolves_references() {
     let (here, there) = (Place::samples_with_production(), Place::samples_with_production());
     let database = Server::shared().database(&here.text("sample-data/production.postgres.sql"));
     at(&here, &database, &["setup", CUSTOMER]).passes();
+    database.execute(crate::production::NO_MODE);
     let import = ["keymap", "import", CUSTOMER, "sample-data/account-key-map.csv", "--table", "account"];
     let before = tables(&database, "public");
     let ran = at(&here, &database, &import);
@@ -174,7 +175,7 @@ fn what_rules_do_with_an_insert_they_do_with_the_rows_of_a_load() {
          CREATE RULE noted AS ON INSERT TO item DO ALSO INSERT INTO noted VALUES (new.item_id)"
     );
     let production = Production::new(Server::shared(), &sql, "");
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     production.loads();
     assert_eq!(production.database.number("SELECT count(*) FROM noted JOIN delta.key_map_item USING (item_id)"), 20);
     assert_eq!(production.count("noted"), 20);
@@ -246,7 +247,7 @@ fn no_table_of_production_is_read_whole_for_a_small_delta() {
              INSERT INTO item (account_id, region_id, quantity) SELECT n, n % 5 + 1, 1 FROM generate_series(1, 200000) AS n;
              ANALYZE",
         );
-        production.pipeline(&["setup", "p.yaml"]).passes();
+        production.set_up();
         for round in ["FIRST", "SECOND"] {
             // The second delta finds a key map and a ledger.
             production.delta(round, 10);

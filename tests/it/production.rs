@@ -50,12 +50,29 @@ pub struct Production {
     pub database: Database,
 }
 
+/// SQL: the target does not require conversion mode any more.
+pub const NO_MODE: &str =
+    "INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (false, 0, 100000000)";
+
 impl Production {
     /// Of [`SQL`], set up for loads, with a delta of ten accounts and twenty items.
     pub fn ready() -> Self {
         let production = Self::new(Server::shared(), SQL, "");
-        production.pipeline(&["setup", "p.yaml"]).passes();
+        production.set_up();
         production
+    }
+
+    /// Sets the target up. A pipeline file that says nothing of conversion mode is about something else: the target does not require it then.
+    pub fn set_up(&self) {
+        self.pipeline(&["setup", "p.yaml"]).passes();
+        if self.place.text("p.yaml").contains("conversion_mode: off") {
+            self.require_no_mode();
+        }
+    }
+
+    /// States that the target does not require conversion mode.
+    pub fn require_no_mode(&self) {
+        self.database.execute(NO_MODE);
     }
 
     /// With more at the head of the pipeline file.

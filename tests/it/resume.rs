@@ -123,10 +123,10 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
     holder.execute("ROLLBACK");
     std::thread::sleep(Duration::from_millis(200));
     production.pipeline(&["run", "p.yaml"]).fails(75, &["was cut off", "pipeline resume FILE 2"]);
-    let before = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
+    let before = production.database.rows("SELECT relation, first, last FROM delta.block ORDER BY 1");
     production.pipeline(&["resume", "p.yaml"]).passes();
     assert_eq!((production.count("account"), production.count("item")), (15, 25));
-    let after = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
+    let after = production.database.rows("SELECT relation, first, last FROM delta.block ORDER BY 1");
     assert_eq!(after, before, "the keys that were reserved are used");
     let story = production.database.rows("SELECT kind FROM delta.event ORDER BY number").concat().join(" ");
     assert_eq!(story, "started reserved staged resumed committing committed verified", "staging is not filled twice");

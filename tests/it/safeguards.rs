@@ -23,7 +23,7 @@ const NO_LOCK: &str = "55P03";
 /// A production in PostgreSQL, set up, whose pipeline says this of its safeguards.
 fn guarded(safeguards: &str) -> Production {
     let production = Production::new(Server::shared(), SQL, &format!("safeguards: {safeguards}\n"));
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     production
 }
 
@@ -402,7 +402,7 @@ fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
         ];
         let closes = Timestamp::now() + SignedDuration::from_secs(seconds);
         let shown = |moment: Timestamp| -> Time { moment.to_zoned(TimeZone::UTC).time() };
-        session.safeguards.window = Some(Window::new(all, shown(closes - 3.hours()), shown(closes), TimeZone::UTC));
+        session.safeguards.windows = vec![Window::new(all, shown(closes - 3.hours()), shown(closes), TimeZone::UTC)];
         let wait = || {
             while Timestamp::now() <= closes {
                 std::thread::sleep(Duration::from_millis(50));

@@ -251,6 +251,7 @@ impl Scene {
         scene.write("");
         if on == On::Postgres {
             scene.pipeline(&["setup", FILE]).passes();
+            scene.execute(crate::production::NO_MODE);
         }
         scene.give(&Delta::new("A", 6, None));
         scene.pipeline(&["run", FILE]).passes();

@@ -130,7 +130,9 @@ impl Place {
                 command.env_remove(&name);
             }
         }
-        let output = command.current_dir(self.folder.path()).args(arguments).envs(variables.iter().copied()).output();
+        // The databases of the tests belong to the superuser that makes them.
+        command.env("PIPELINE_OWNER", "postgres").current_dir(self.folder.path());
+        let output = command.args(arguments).envs(variables.iter().copied()).output();
         let output = output.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
         let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap());

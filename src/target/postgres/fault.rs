@@ -27,6 +27,9 @@ const NOTHING_LOADED: &str = "nothing was loaded; run again once the server is t
 /// A code of our own setup: something is in its way.
 const OURS: &str = "DP002";
 
+/// Codes of our own functions: the keys cannot be reserved, the target's policy forbids a run, an entry does not fit a journal.
+const SAFEGUARDS: [&str; 3] = ["DP001", "DP004", "DP005"];
+
 const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
 
 /// The error in the user's words.
@@ -180,6 +183,9 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
             .hint("name the primary in the target's URL; is `default_transaction_read_only` set for the role?"),
         &(SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_FUNCTION) => {
             Error::pipeline(format!("`{shown}` lacks something: {said}")).hint(SETUP)
+        }
+        code if SAFEGUARDS.contains(&code.code()) => {
+            Error::refused(said).hint(error.hint().unwrap_or("nothing was loaded"))
         }
         code if code.code() == OURS => Error::pipeline(said).hint(error.hint().unwrap_or(SETUP)),
         &SqlState::RAISE_EXCEPTION => Error::data(format!("production refused a row: {said}{}", context(error)))

@@ -23,14 +23,14 @@ use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
 use super::staging::Staged;
-use super::{BEGIN, Claimed, begin_session, history, loaded_files, mode, outcome, privileges, straight};
+use super::{BEGIN, Claimed, begin_session, history, loaded_files, mode, outcome, policy, privileges, straight};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, RunRecord, Stopped, Total,
-    totals_schema,
+    Batches, Block, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Policy, RunRecord, Stopped,
+    Total, totals_schema,
 };
 use insertion::{Brought, Cut};
 
@@ -274,6 +274,11 @@ impl Load for PgLoad {
     async fn hold_mode(&mut self) -> Result<Mode> {
         self.open().await?;
         mode::hold(&self.main).await.map_err(self.fault("cannot keep conversion mode on"))
+    }
+
+    async fn hold_policy(&mut self) -> Result<Policy> {
+        self.open().await?;
+        policy::hold(&self.main).await.map_err(self.fault("cannot keep the policy as it is"))?
     }
 
     async fn end_mode(&mut self) -> Result<()> {

@@ -30,6 +30,7 @@ mod mode;
 mod names;
 mod numeric;
 mod outcome;
+mod policy;
 mod privileges;
 mod refusal;
 mod regex;
@@ -64,12 +65,12 @@ use tokio_postgres::error::SqlState;
 
 use super::{
     Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Lookup, Mode, Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::spec::{ConversionMode, LeastPrivilege, LoadSpec};
+use crate::spec::{LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use claim::Opening;
 use connect::{Connector, Session};
@@ -106,7 +107,6 @@ pub struct PostgresTarget {
     names: Names,
     load: LoadSpec,
     least_privilege: LeastPrivilege,
-    conversion_mode: ConversionMode,
     /// What questions are put to.
     session: Mutex<Session>,
     /// The session with the lock of those who write, while it is held and no load is at work.
@@ -143,7 +143,6 @@ impl PostgresTarget {
             names,
             load: address.load.clone(),
             least_privilege: address.safeguards.least_privilege,
-            conversion_mode: address.safeguards.conversion_mode.unwrap_or(ConversionMode::Required),
             session: Mutex::new(session),
             claimed: Claimed::default(),
             opening: Mutex::default(),
@@ -237,6 +236,17 @@ impl PostgresTarget {
         };
         let grown = session.query(sql, &[&self.names.production, &names, &rows, &GROWN]).await;
         Ok(grown.map_err(self.fault(doing))?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// An error of something that only the operator may do.
+    fn forbidden(&self, doing: &str, error: &tokio_postgres::Error) -> Error {
+        let explained = self.connector.explain(doing, error);
+        if !mode::is_forbidden(error) {
+            return explained;
+        }
+        Error::refused(explained).hint(format!(
+            "the owner of the schema `delta` and members of {ROLLBACK} may do this, and the loader login may not"
+        ))
     }
 
     /// The SQL of the control schema, under the owner that is named, or that it has, or that production has.
@@ -428,8 +438,17 @@ impl Target for PostgresTarget {
         mode::now(&*self.session.lock().await).await.map_err(self.fault("cannot ask the server's clock"))
     }
 
-    fn requires_mode(&self) -> bool {
-        self.conversion_mode == ConversionMode::Required && !self.made && !self.unfinished
+    async fn policy(&self) -> Result<Policy> {
+        if self.made || self.unfinished {
+            return Ok(Policy::unstated(false));
+        }
+        let read = policy::read(&*self.session.lock().await).await;
+        read.map_err(self.fault("cannot read the policy"))?
+    }
+
+    async fn set_policy(&self, policy: &Policy) -> Result<()> {
+        let set = policy::set(&*self.session.lock().await, policy).await;
+        set.map_err(|error| self.forbidden("cannot set the policy", &error))
     }
 
     async fn mode(&self) -> Result<Mode> {
@@ -438,15 +457,7 @@ impl Target for PostgresTarget {
 
     async fn switch_mode(&self, switch: &Switch) -> Result<()> {
         let switched = mode::switch(&*self.session.lock().await, switch).await;
-        switched.map_err(|error| {
-            let told = self.connector.explain("cannot switch conversion mode", &error);
-            if !mode::is_forbidden(&error) {
-                return told;
-            }
-            Error::refused(told).hint(format!(
-                "the owner of the schema `delta` and members of {ROLLBACK} may switch it, and who loads may not"
-            ))
-        })
+        switched.map_err(|error| self.forbidden("cannot switch conversion mode", &error))
     }
 
     async fn claim(&self, run: &str) -> Result<()> {

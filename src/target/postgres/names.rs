@@ -84,11 +84,12 @@ impl TableId {
         self.own("segment_")
     }
 
-    /// A name made of the table's: `key_map_public__account`. One that the server would cut, or that another table could have too, ends
-    /// with a hash.
+    /// A name made of the table's: `key_map_account`, or `key_map_sales__account` outside of `public`. One that the server would cut, or
+    /// that another table could have too, ends with a hash.
     fn own(&self, prefix: &str) -> String {
-        let parts = [&self.namespace, &self.schema, &self.name];
-        let parts: Vec<&str> = parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
+        let schema = if self.schema == "public" && self.namespace.is_empty() { "" } else { self.schema.as_str() };
+        let parts: Vec<&str> =
+            [self.namespace.as_str(), schema, &self.name].into_iter().filter(|part| !part.is_empty()).collect();
         let name = format!("{prefix}{}", parts.join("__"));
         let is_plain = |part: &&str| !part.contains("__") && !part.starts_with('_') && !part.ends_with('_');
         if name.len() <= LONGEST && parts.iter().all(is_plain) {
@@ -121,7 +122,7 @@ mod tests {
         let (one, two) = (id("", "public", &("ä".repeat(31) + "a")), id("", "public", &("ä".repeat(31) + "b")));
         assert_ne!(one.history_name(), two.history_name());
         assert!(one.history_name().len() <= LONGEST);
-        assert_eq!(id("", "public", "account").history_name(), "key_map_public__account");
+        assert_eq!(id("", "public", "account").history_name(), "key_map_account");
     }
 
     #[test]
@@ -135,6 +136,9 @@ mod tests {
             id("", "a.b", "c"),
             id("", "a", "b.c"),
             id("", "b", "c"),
+            id("", "public", "b__c"),
+            id("", "public", "c"),
+            id("b", "public", "c"),
         ];
         for (at, one) in ids.iter().enumerate() {
             for other in &ids[..at] {

@@ -2,36 +2,64 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::Names;
 use super::own::{self, own_table_exists};
-use super::{Names, history};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::target::LoadedFile;
+use crate::target::migration::Migration;
 
-/// Made where they are missing, by the first run.
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS delta_run (
-        id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, started_at TEXT NOT NULL, report TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS delta_event (
-        run TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL, entry TEXT NOT NULL, chain TEXT NOT NULL,
-        PRIMARY KEY (run, number));
-    CREATE TABLE IF NOT EXISTS delta_file (
-        hash TEXT NOT NULL, table_name TEXT NOT NULL, name TEXT NOT NULL, run TEXT NOT NULL REFERENCES delta_run (id),
-        PRIMARY KEY (hash, table_name, run));
-    CREATE TABLE IF NOT EXISTS delta_block (
-        table_name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, run TEXT NOT NULL,
-        PRIMARY KEY (table_name, first));";
+/// The changes of the control tables, in order: the first has version 1.
+const MIGRATIONS: &[Migration] =
+    &[Migration { name: "control_tables", sql: include_str!("migrations/0001_control_tables.sql") }];
 
-/// Makes the control tables where they are missing; inside a transaction.
+/// Makes the control tables, or brings them up to date; inside a transaction.
 pub(super) fn make(connection: &Connection, names: &Names) -> Result<()> {
     own::refuse_taken(connection, names, &[])?;
-    let made = || -> rusqlite::Result<()> {
-        own::make_register(connection)?;
-        connection.execute_batch(TABLES)?;
-        history::make(connection)?;
-        own::CONTROL.iter().try_for_each(|name| own::register(connection, name))
-    };
-    made().map_err(|error| names.error("cannot make the control tables in", &error))
+    let fault = |error| names.error("cannot make the control tables in", &error);
+    own::make_register(connection).map_err(fault)?;
+    own::register(connection, own::MIGRATION).map_err(fault)?;
+    connection
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS main.delta_migration (
+                 version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at TEXT NOT NULL)",
+        )
+        .map_err(fault)?;
+    let known = MIGRATIONS.len() as i64;
+    let sql = "SELECT coalesce(max(version), 0) FROM main.delta_migration";
+    let newest: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(fault)?;
+    if newest > known {
+        return Err(Error::pipeline(format!(
+            "the control tables of `{}` have version {newest}, which a newer version of this program made; this one knows {known}",
+            names.shown
+        ))
+        .hint("use that version, or a newer one"));
+    }
+    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
+        let applied = "SELECT checksum FROM main.delta_migration WHERE version = ?1";
+        let applied: Option<String> =
+            connection.query_row(applied, [version], |row| row.get(0)).optional().map_err(fault)?;
+        match applied {
+            None => apply(connection, version, migration).map_err(fault)?,
+            Some(checksum) if checksum == migration.checksum() => {}
+            Some(_) => {
+                return Err(Error::pipeline(format!(
+                    "migration {version} of the control tables of `{}` is not the one of this program",
+                    names.shown
+                ))
+                .hint("use the version of the program that made it"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply(connection: &Connection, version: i64, migration: &Migration) -> rusqlite::Result<()> {
+    connection.execute_batch(migration.sql)?;
+    own::CONTROL.iter().try_for_each(|name| own::register(connection, name))?;
+    let sql = "INSERT INTO main.delta_migration (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)";
+    let at = jiff::Timestamp::now().to_string();
+    connection.execute(sql, (version, migration.name, migration.checksum(), at)).map(|_| ())
 }
 
 /// The same in a transaction of its own.

@@ -9,14 +9,14 @@ use super::refusal::Refusals;
 use super::stored::Stored;
 use super::straight::{Straight, ahead};
 use super::values::Affinity;
-use super::{Held, Names, compare, control, history, inserted, keys, mode, own, rollback, straight};
+use super::{Held, Names, compare, control, history, inserted, keys, mode, own, policy, rollback, straight};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec};
 use crate::target::references::References;
 use crate::target::{
-    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Refusal,
+    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Policy, Refusal,
     RunRecord, Stopped, Total, totals_schema,
 };
 use arrow::array::RecordBatch;
@@ -75,7 +75,7 @@ impl SqliteLoad {
     }
 
     fn make_history(&self, destination: &Destination) -> rusqlite::Result<()> {
-        let table = &destination.table.name;
+        let table = &destination.table.key_map;
         let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
         history::make_table(&self.connection, table, &typed.join(", "), &destination.key)
     }
@@ -88,11 +88,12 @@ impl SqliteLoad {
         let sql = format!(
             "INSERT INTO main.{} (legacy_key, {key}, segment) SELECT legacy_key, {key}, ?1 FROM main.{}
              WHERE _row >= ?2 AND _row < ?3 ORDER BY _row",
-            Names::mappings(table),
+            Names::mappings(&destination.table.key_map),
             self.names.staged_keys(table)
         );
         let refusals = self.refusals(destination);
-        let number = history::number(&self.connection, table, run).map_err(self.fault("cannot read the key map of"))?;
+        let number = history::number(&self.connection, &destination.table.key_map, run)
+            .map_err(self.fault("cannot read the key map of"))?;
         let appended = self.connection.execute(&sql, (number, rows.start, rows.end));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
@@ -180,7 +181,6 @@ impl SqliteLoad {
         }
         let mut all = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
-            let table = &destination.table.name;
             let straight = self.straight_of(destination);
             let mappings = match &straight {
                 None => self.append(destination, &self.run, 0..u32::MAX)?,
@@ -189,7 +189,7 @@ impl SqliteLoad {
                     straight.map(&self.run, at, delta, &refused)?
                 }
             };
-            history::note(&self.connection, table, &self.run, mappings)
+            history::note(&self.connection, &destination.table, &self.run, mappings)
                 .map_err(self.fault("cannot note the key map in"))?;
             all.push(Inserted { rows: rows[at], mappings, compared: straight.is_some() });
         }
@@ -294,6 +294,11 @@ impl Load for SqliteLoad {
         mode::read(&self.connection).map_err(self.fault("cannot read the conversion mode of"))
     }
 
+    async fn hold_policy(&mut self) -> Result<Policy> {
+        self.open()?;
+        policy::read(&self.connection).map_err(self.fault("cannot read the policy of"))
+    }
+
     async fn end_mode(&mut self) -> Result<()> {
         self.open()?;
         mode::end_with(&self.connection, &self.run).map_err(self.fault("cannot end the conversion mode of"))
@@ -319,7 +324,7 @@ impl Load for SqliteLoad {
 
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         let appended = self.append(destination, run, rows)?;
-        history::note_counted(&self.connection, &destination.table.name, run)
+        history::note_counted(&self.connection, &destination.table, run)
             .map_err(self.fault("cannot note the key map in"))?;
         Ok(appended)
     }
@@ -335,7 +340,7 @@ impl Load for SqliteLoad {
         }
         // Not before: a trigger of a later table may have changed rows of an earlier one.
         for Destination { table, key, .. } in staged() {
-            rollback::keep_content(&self.connection, &table.name, key, &self.run)
+            rollback::keep_content(&self.connection, table, key, &self.run)
                 .map_err(self.fault("cannot note the rows in"))?;
         }
         Ok(())

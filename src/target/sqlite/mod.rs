@@ -14,6 +14,7 @@ mod load;
 mod mode;
 mod names;
 mod own;
+mod policy;
 mod refusal;
 mod rollback;
 mod stored;
@@ -35,12 +36,12 @@ use super::difference::difference;
 use super::refuse_set_based;
 use super::{
     Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, KeyRequest, Load,
-    LoadedFile, Lookup, Mode, Place, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
+    LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::spec::{ConversionMode, CreateFrom, ForeignKeys, LoadSpec};
+use crate::spec::{CreateFrom, ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use claim::Claim;
 use history::History;
@@ -60,8 +61,8 @@ pub struct SqliteTarget {
     claim: Mutex<Option<Claim>>,
     names: Names,
     load: LoadSpec,
-    /// Whether nothing may be written without conversion mode.
-    requires_mode: bool,
+    /// Whether the file was there before: what is made now is no production yet.
+    was_there: bool,
 }
 
 /// What a plan says of references that are checked as a set.
@@ -85,7 +86,11 @@ impl SqliteTarget {
             }
             None => (rest, false),
         };
-        let names = Names { shown: address.shown.to_owned(), staging: address.spec.staging.clone() };
+        let names = Names {
+            shown: address.shown.to_owned(),
+            staging: address.spec.staging.clone(),
+            namespace: address.namespace.to_owned(),
+        };
         if name.is_empty() {
             return Err(
                 Error::pipeline(format!("the target `{}` names no file", names.shown)).hint("write `sqlite:FILE`")
@@ -120,16 +125,24 @@ impl SqliteTarget {
         };
         match set(&connection) {
             Ok(true) => {
-                // What is made now is no production yet.
-                let requires_mode = is_there && address.safeguards.conversion_mode == Some(ConversionMode::Required);
                 let connection = Arc::new(Mutex::new(connection));
                 let file = file.exists().then_some(file);
                 let load = address.load.clone();
-                Ok(Self { connection, file, claim: Mutex::default(), names, load, requires_mode })
+                Ok(Self { connection, file, claim: Mutex::default(), names, load, was_there: is_there })
             }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
         }
+    }
+
+    /// Changes the control tables in a transaction of its own; makes them first if they are missing.
+    async fn alter(&self, doing: &str, change: impl Fn(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        let mut connection = self.connection.lock().await;
+        let fault = self.fault(doing);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
+        control::make(&transaction, &self.names)?;
+        change(&transaction).map_err(&fault)?;
+        transaction.commit().map_err(&fault)
     }
 
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
@@ -195,7 +208,12 @@ impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
         let connection = self.connection.lock().await;
         let own = Own::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
-        catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))
+        let mut catalog = catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))?;
+        for table in catalog.tables.iter_mut().filter_map(Arc::get_mut) {
+            table.id.clone_from(&table.name);
+            table.key_map = self.names.key_map(&table.name);
+        }
+        Ok(catalog)
     }
 
     async fn preflight(&self, destinations: &[Destination], _: Access) -> Result<Preflight> {
@@ -212,8 +230,15 @@ impl Target for SqliteTarget {
         Ok(None)
     }
 
-    async fn setup(&self, _: &[Destination], _: Option<&str>) -> Result<()> {
-        Ok(())
+    async fn setup(&self, destinations: &[Destination], _: Option<&str>) -> Result<()> {
+        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
+        let stated = policy::is_stated(&*self.connection.lock().await).map_err(self.fault("cannot set up"))?;
+        let requires_mode = self.was_there && !stated;
+        self.alter("cannot set up", |connection| match requires_mode {
+            true => policy::set(connection, &Policy::unstated(true)),
+            false => Ok(()),
+        })
+        .await
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
@@ -224,10 +249,11 @@ impl Target for SqliteTarget {
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
             Place::KeyMap(table) => {
-                let history = History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?;
+                let key_map = self.names.key_map(table);
+                let history = History::of(&connection, &key_map).map_err(self.fault("cannot read the key map of"))?;
                 let Some(history) = history else { return Ok(Vec::new()) };
                 let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (Names::history(table), known.table(&history.name).map(|there| history.schema(there)))
+                (Names::history(&key_map), known.table(&history.name).map(|there| History::schema(there)))
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
@@ -336,7 +362,7 @@ impl Target for SqliteTarget {
 
     async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
-        let table = &destination.table.name;
+        let table = &destination.table.key_map;
         if History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
             return Ok(Vec::new());
         }
@@ -354,8 +380,12 @@ impl Target for SqliteTarget {
         Ok(jiff::Timestamp::now())
     }
 
-    fn requires_mode(&self) -> bool {
-        self.requires_mode
+    async fn policy(&self) -> Result<Policy> {
+        policy::read(&*self.connection.lock().await).map_err(self.fault("cannot read the policy of"))
+    }
+
+    async fn set_policy(&self, policy: &Policy) -> Result<()> {
+        self.alter("cannot set the policy of", |connection| policy::set(connection, policy)).await
     }
 
     async fn mode(&self) -> Result<Mode> {
@@ -363,13 +393,7 @@ impl Target for SqliteTarget {
     }
 
     async fn switch_mode(&self, switch: &Switch) -> Result<()> {
-        own::refuse_taken(&*self.connection.lock().await, &self.names, &[])?;
-        let mut connection = self.connection.lock().await;
-        let switched = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            mode::switch(&transaction, switch)?;
-            transaction.commit()
-        });
-        switched.map_err(self.fault("cannot switch the conversion mode of"))
+        self.alter("cannot switch the conversion mode of", |connection| mode::switch(connection, switch)).await
     }
 
     async fn claim(&self, run: &str) -> Result<()> {
@@ -398,7 +422,7 @@ impl Target for SqliteTarget {
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
-        history::segments(&*self.connection.lock().await).map_err(self.fault("cannot read the key map of"))
+        history::segments(&*self.connection.lock().await, &self.names).map_err(self.fault("cannot read the key map of"))
     }
 
     async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {

@@ -76,7 +76,7 @@ impl Refusals<'_> {
         let sql = format!(
             "SELECT k._row FROM main.{} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM main.{})",
             self.names.staged_keys(table),
-            Names::mappings(table)
+            Names::mappings(&self.destination.table.key_map)
         );
         match self.rows(&sql) {
             Ok(rows) => {

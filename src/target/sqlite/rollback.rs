@@ -14,7 +14,7 @@ use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::target::rollback::TOLD;
-use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
+use crate::target::{CatalogTable, Destination, Holding, Obstacle, Survey, TakenBack};
 
 /// The column of a history with the hash of the row.
 pub(super) const CONTENT: &str = "_content";
@@ -106,22 +106,28 @@ fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
 }
 
 /// Keeps what a run's rows of a table are, once nothing changes them any more.
-pub(super) fn keep_content(connection: &Connection, table: &str, key: &[String], run: &str) -> rusqlite::Result<()> {
+pub(super) fn keep_content(
+    connection: &Connection,
+    of: &CatalogTable,
+    key: &[String],
+    run: &str,
+) -> rusqlite::Result<()> {
+    let table = &of.name;
     let content = content(connection, table)?;
     let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "UPDATE main.{} AS h SET {CONTENT} = (SELECT {content} FROM main.{} AS p WHERE {}) WHERE h.segment = ?1",
-        Names::mappings(table),
+        Names::mappings(&of.key_map),
         ident(table),
         same.join(" AND ")
     );
-    connection.execute(&sql, [history::number(connection, table, run)?]).map(|_| ())
+    connection.execute(&sql, [history::number(connection, &of.key_map, run)?]).map(|_| ())
 }
 
 /// The legacy keys of a run's rows that are gone.
 pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
-    let Some(history) = History::of(connection, table)? else { return Ok(Vec::new()) };
+    let Some(history) = History::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
@@ -166,13 +172,15 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
     if !own_table_exists(connection, "delta_segment")? {
         return Ok(Vec::new());
     }
-    let mut statement = connection
-        .prepare_cached("SELECT table_name, rows FROM main.delta_segment WHERE run = ?1 ORDER BY table_name")?;
-    let segments = statement.query_map([run], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
-    let segments: Vec<(String, u64)> = segments.collect::<rusqlite::Result<_>>()?;
+    let mut statement = connection.prepare_cached(
+        "SELECT key_map, table_name, rows FROM main.delta_segment WHERE run = ?1 ORDER BY table_name, key_map",
+    )?;
+    let segments =
+        statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs())))?;
+    let segments: Vec<(String, String, u64)> = segments.collect::<rusqlite::Result<_>>()?;
     let mut found = Vec::new();
-    for (table, mappings) in segments {
-        let Some(known) = History::of(connection, &table)? else { continue };
+    for (key_map, table, mappings) in segments {
+        let Some(known) = History::of(connection, &key_map)? else { continue };
         let key = known.key(connection)?;
         let there = columns(connection, &table)?;
         let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();

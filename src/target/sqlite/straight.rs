@@ -123,9 +123,12 @@ impl Straight<'_> {
         let mut there = There { rows: statement.raw_query(), names: self.names, content };
         let mut content = there.content.clone();
         let keys: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let into =
-            format!("INTO main.{} (legacy_key, {}, {CONTENT}, segment)", Names::mappings(table), keys.join(", "));
-        let number = history::number(self.connection, table, run).map_err(fault)?;
+        let into = format!(
+            "INTO main.{} (legacy_key, {}, {CONTENT}, segment)",
+            Names::mappings(&destination.table.key_map),
+            keys.join(", ")
+        );
+        let number = history::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
         let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
         let meant = delta.meant(at)?.zip(delta.key_map(at)?);
         let meant = meant.map(|(meant, mappings)| Meant::try_new(meant?, &mappings?, &mut content));

@@ -39,20 +39,20 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     fails(&production, &nowhere, 69, &["there is no database `nowhere`"]);
 
     fails(&production, &database.url(), 78, &["the control schema `delta` is missing", "pipeline setup"]);
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     fails(&production, &nobody, 78, &["may not use the control schema", "GRANT delta_loader TO"]);
     let member = production.login("member", "IN ROLE delta_loader");
     database.execute("REVOKE INSERT ON item FROM delta_loader");
     fails(&production, &member, 78, &["may not both read `item` and insert into it", "setup"]);
     database.execute("REVOKE SELECT ON account FROM delta_loader");
     fails(&production, &member, 78, &["`account`"]);
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
 
     database.execute("DROP SCHEMA staging");
     fails(&production, &member, 78, &["the schema `staging` for staging is missing", "setup"]);
     database.execute("CREATE SCHEMA staging");
     fails(&production, &member, 78, &["may not make tables in the schema `staging`"]);
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
 
     database.execute("CREATE TABLE staging.item (mine text); INSERT INTO staging.item VALUES ('precious')");
     fails(&production, &member, 78, &["`staging.item` is a table of its own", "target.staging"]);
@@ -232,7 +232,7 @@ fn cut(server: &Server, stop: &str, act: impl Fn(&Database)) {
     let staging = if stop.contains("staging") { ", staging: always" } else { "" };
     let production = Production::new(server, SQL, &format!("load: {{ lock_timeout: 60s{staging} }}\n"));
     let database = &production.database;
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     database.execute(WAIT);
     database.execute(stop);
     let before = kept(database);
@@ -281,7 +281,7 @@ fn a_server_that_is_restarted_in_the_middle_of_a_run_leaves_nothing_and_the_run_
 fn a_server_with_the_wrong_certificate_gets_no_delta() {
     let server = Server::private(&[]);
     let production = Production::new(&server, SQL, "");
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(["elsewhere.test".to_owned()]).unwrap().self_signed(&key).unwrap();
     let files = (server.write("server.pem", &certificate.pem()), server.write("server.key", &key.serialize_pem()));

@@ -96,7 +96,7 @@ fn setups_at_once_come_to_what_one_comes_to() {
     });
     for production in &productions {
         let before = made(&production.database);
-        production.pipeline(&["setup", "p.yaml"]).passes();
+        production.set_up();
         assert_same(&made(&production.database), &before);
     }
     productions[0].loads();

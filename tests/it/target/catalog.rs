@@ -133,7 +133,7 @@ async fn the_setup_may_be_made_again(on: On) {
     target.preflight(std::slice::from_ref(&item), Access::Write).await.unwrap();
     assert_eq!(target.runs().await.unwrap().len(), 1);
     assert_eq!(target.key_map(&item).await.unwrap().iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 1);
-    let script = target.setup_script(std::slice::from_ref(&item)).await.unwrap();
+    let script = target.setup_script(std::slice::from_ref(&item), None).await.unwrap();
     assert_eq!(script.is_some(), on == On::Postgres);
 }
 

@@ -164,8 +164,10 @@ impl Live {
     /// Has the owner make what loads into these tables need, and lets the login load.
     pub async fn set_up(&self, destinations: &[&Destination]) {
         let destinations: Vec<_> = destinations.iter().map(|&destination| destination.clone()).collect();
-        self.open_as_owner(Access::Setup).await.unwrap().setup(&destinations).await.unwrap();
+        let owner = (self.on == On::Postgres).then_some("postgres");
+        self.open_as_owner(Access::Setup).await.unwrap().setup(&destinations, owner).await.unwrap();
         if self.on == On::Postgres {
+            self.execute("UPDATE delta.policy SET conversion_mode = false");
             self.execute(&format!("GRANT delta_loader TO {}", self.login()));
         }
     }

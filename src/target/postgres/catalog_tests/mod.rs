@@ -11,6 +11,7 @@ use super::catalog::{self, PgCatalog, PgTable};
 use super::check::translate;
 use super::connect::{Connector, Session};
 use super::copy::{Wire, receive};
+use super::names::Names;
 use super::server::{Database, Server};
 use super::types::PgType;
 use crate::engine::{Engine, Limits, ident};
@@ -53,7 +54,7 @@ async fn ugly() -> (Place, PgCatalog) {
         )
         .await
         .unwrap();
-    let found = catalog::read(&client, "app", false).await.unwrap();
+    let found = catalog::read(&client, &of("app"), false).await.unwrap();
     let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);
     assert_eq!(path, "app, public");
     (client, found)
@@ -73,6 +74,11 @@ fn references(table: &CatalogTable) -> Vec<(String, &str, String)> {
 
 fn checks(table: &CatalogTable) -> BTreeMap<&str, &str> {
     table.checks.iter().map(|check| (check.name.as_str(), check.sql.as_str())).collect()
+}
+
+/// The names of a target whose production is this schema.
+fn of(schema: &str) -> Names {
+    Names { shown: "test".into(), production: schema.into(), staging: "staging".into(), namespace: String::new() }
 }
 
 #[tokio::test]
@@ -340,19 +346,19 @@ async fn what_does_not_hold_partitions_and_row_security_are_told() {
         )
         .await
         .unwrap();
-    let theirs = catalog::read(&client, "app", false).await.unwrap();
+    let theirs = catalog::read(&client, &of("app"), false).await.unwrap();
     assert!(table(&theirs, "hidden").1.row_security && !table(&theirs, "Person").1.row_security);
     assert_eq!(format!("{:?}", theirs.catalog), format!("{:?}", found.catalog));
     client
         .batch_execute("RESET ROLE; ALTER TABLE app.hidden OWNER TO catalog_reader; SET ROLE catalog_reader")
         .await
         .unwrap();
-    assert!(!table(&catalog::read(&client, "app", false).await.unwrap(), "hidden").1.row_security);
+    assert!(!table(&catalog::read(&client, &of("app"), false).await.unwrap(), "hidden").1.row_security);
     client
         .batch_execute("RESET ROLE; ALTER TABLE app.hidden FORCE ROW LEVEL SECURITY; SET ROLE catalog_reader")
         .await
         .unwrap();
-    assert!(table(&catalog::read(&client, "app", false).await.unwrap(), "hidden").1.row_security);
+    assert!(table(&catalog::read(&client, &of("app"), false).await.unwrap(), "hidden").1.row_security);
     client.batch_execute("RESET ROLE; DROP OWNED BY catalog_reader; DROP ROLE catalog_reader").await.unwrap();
 }
 
@@ -366,13 +372,13 @@ async fn any_schema_name_is_read_as_it_is() {
             .batch_execute(&format!("CREATE SCHEMA \"{quoted}\"; CREATE TABLE \"{quoted}\".t (a int)"))
             .await
             .unwrap();
-        assert_eq!(catalog::read(&client, name, false).await.unwrap().catalog.names(), ["t"], "{name}");
+        assert_eq!(catalog::read(&client, &of(name), false).await.unwrap().catalog.names(), ["t"], "{name}");
     }
     // The answer is of one moment, so it is not given where a moment was chosen already.
     client.batch_execute("BEGIN; SELECT 1").await.unwrap();
-    assert!(catalog::read(&client, "it's", false).await.is_err());
+    assert!(catalog::read(&client, &of("it's"), false).await.is_err());
     client.batch_execute("ROLLBACK").await.unwrap();
-    assert!(catalog::read(&client, "gone", false).await.unwrap().catalog.tables.is_empty());
+    assert!(catalog::read(&client, &of("gone"), false).await.unwrap().catalog.tables.is_empty());
 }
 
 /// Holds what the engine says of many values under each condition that is passed on against what the server says. Only of
@@ -381,7 +387,7 @@ async fn any_schema_name_is_read_as_it_is() {
 async fn the_engine_judges_as_the_server_does() {
     let client = database().await;
     client.batch_execute(include_str!("verdicts.sql")).await.unwrap();
-    let found = catalog::read(&client, "public", false).await.unwrap();
+    let found = catalog::read(&client, &of("public"), false).await.unwrap();
     let (table, own) = table(&found, "sample");
     client.batch_execute("SET search_path = pg_catalog").await.unwrap();
     let conditions = client

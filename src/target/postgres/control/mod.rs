@@ -9,16 +9,11 @@ use crate::engine::{ident, list, literal};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::Destination;
+use crate::target::migration::Migration;
 
 use super::catalog::PgCatalog;
 use super::names::{Names, qualified};
 use super::staging::MARK;
-
-/// A change of the control tables, made once.
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-}
 
 /// All of them, in order: the first has version 1.
 const MIGRATIONS: &[Migration] =
@@ -69,13 +64,12 @@ impl Setup<'_> {
         sql += &format!("\nSET LOCAL ROLE {};\n", ident(self.owner));
         sql += &self.fill(include_str!("ledger.sql"));
         for (at, migration) in MIGRATIONS.iter().enumerate() {
-            let checksum = blake3::hash(migration.sql.as_bytes()).to_hex();
             sql += &template(
                 include_str!("migration.sql"),
                 &[
                     ("version", (at + 1).to_string()),
                     ("name", literal(migration.name)),
-                    ("checksum", literal(&checksum)),
+                    ("checksum", literal(&migration.checksum())),
                     ("sql", migration.sql.trim().to_owned()),
                 ],
             );

@@ -29,7 +29,7 @@ BEGIN
         RAISE EXCEPTION 'entry % of run % is malformed', of_number, of_run USING ERRCODE = 'DP005';
     END IF;
     -- Two sessions that append to one run take turns.
-    PERFORM pg_advisory_xact_lock(7305516413, hashtext(of_run));
+    PERFORM pg_advisory_xact_lock(hashtextextended(of_run, 7305516413));
     SELECT * INTO last FROM delta.event AS e WHERE e.run = of_run ORDER BY e.number DESC LIMIT 1;
     IF of_number <> coalesce(last.number, 0) + 1 THEN
         RAISE EXCEPTION 'entry % of run % is out of place: % comes next', of_number, of_run, coalesce(last.number, 0) + 1
