@@ -173,8 +173,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let journal = run::story(session.target.as_ref(), &report.run).await.unwrap_or_default();
             tell(&report, journal.as_ref(), global.output, files)
         }
-        Command::Rollback { file, run, dry_run } => {
-            rollback::rollback(&global.request(&file), &run, dry_run, global.output).await
+        Command::Rollback { file, run, dry_run, accept } => {
+            rollback::rollback(&global.request(&file), &run, dry_run, &accept, global.output).await
         }
         Command::Setup { file, print, owner } => setup(&global, &file, print, owner.as_deref()).await,
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,

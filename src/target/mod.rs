@@ -342,16 +342,23 @@ pub trait Target: Send + Sync {
     /// The legacy keys of the rows that a run inserted into a table and that are gone from production; the cost follows the run.
     async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>>;
 
-    /// What a committed run holds, and what is in the way of taking it back: rows that were changed since or are gone, and rows that
-    /// refer to its own and are not. Writes nothing.
-    async fn survey(&self, run: &str) -> Result<Survey>;
+    /// What a committed run holds in each table.
+    async fn holdings(&self, run: &str) -> Result<Vec<Holding>>;
 
-    /// Takes a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
+    /// What a committed run holds, and what is in the way of its rollback: rows that were changed since or are gone, and rows that refer
+    /// to its own and are not. `accepted` are tables that were altered or dropped since, of which the operator knows that nothing else was.
+    /// Leaves nothing changed.
+    ///
+    /// # Errors
+    /// If the rollback would fail for another reason: with that one.
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey>;
+
+    /// Rolls a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
     /// transaction; conversion mode ends with it where that is asked for.
     ///
     /// # Errors
-    /// Where anything is in the way, or something else than the run's rows would go: nothing is changed then.
-    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>>;
+    /// If anything is in the way, or something else than the run's rows would go: nothing is changed then.
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>>;
 
     /// Begins a load, under the lock; takes it where it is not held yet.
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;

@@ -4,7 +4,7 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 
 use super::{
-    Access, Batches, Block, Catalog, Destination, Filter, Intent, Journals, KeyRequest, Load, LoadedFile, Lookup, Mode,
+    Access, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile, Lookup, Mode,
     Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::error::{Error, Result};
@@ -83,8 +83,9 @@ refused! {
     segment(&str, &str) -> Batches<'static>;
     identity(bool) -> Vec<String>;
     gone(&Destination, &str) -> Vec<String>;
-    survey(&str) -> Survey;
-    take_back(&Record, bool) -> Vec<TakenBack>;
+    holdings(&str) -> Vec<Holding>;
+    survey(&str, &[String]) -> Survey;
+    take_back(&Record, bool, &[String]) -> Vec<TakenBack>;
     begin(&str, Intent) -> Box<dyn Load>;
     compare(&Destination, Batches<'_>) -> Option<String>;
     analyze(&[Destination], &[u64]) -> ();

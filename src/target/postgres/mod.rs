@@ -64,7 +64,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, Journals, KeyRequest, Load, LoadedFile,
+    Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile,
     Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::engine::{ident, literal};
@@ -510,14 +510,18 @@ impl Target for PostgresTarget {
         gone.map_err(self.fault("cannot look for the rows of the run"))
     }
 
-    async fn survey(&self, run: &str) -> Result<Survey> {
-        rollback::survey(&self.connector, &*self.session.lock().await, run).await
+    async fn holdings(&self, run: &str) -> Result<Vec<Holding>> {
+        rollback::holdings(&self.connector, &*self.session.lock().await, &self.names, run).await
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey> {
+        rollback::survey(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
+    }
+
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>> {
         let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
         let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
-        rollback::take_back(&self.connector, &session, record, end_mode).await
+        rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
     }
 
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>> {

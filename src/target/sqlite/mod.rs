@@ -36,7 +36,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Intent, Journals, KeyRequest, Load,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load,
     LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
     Test,
 };
@@ -451,12 +451,16 @@ impl Target for SqliteTarget {
         gone.map_err(self.fault("cannot look for the rows of the run in"))
     }
 
-    async fn survey(&self, run: &str) -> Result<Survey> {
-        rollback::survey(&*self.connection.lock().await, &self.names, run)
+    async fn holdings(&self, run: &str) -> Result<Vec<Holding>> {
+        rollback::holdings(&*self.connection.lock().await, &self.names, run)
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
-        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode)
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey> {
+        rollback::survey(&*self.connection.lock().await, &self.names, run, accepted)
+    }
+
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>> {
+        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
     }
 
     async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {
