@@ -1,5 +1,7 @@
 //! The events of a run, and how they are written.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -87,7 +89,7 @@ pub struct Started {
 }
 
 /// What is loaded into one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loading {
     /// The table.
     pub table: String,
@@ -95,6 +97,9 @@ pub struct Loading {
     pub rows: u64,
     /// The hash of which rows are rejected and which are skipped.
     pub verdicts: String,
+    /// By column that refers to rows, the hash of what the accepted rows refer to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub references: BTreeMap<String, String>,
     /// The files.
     pub files: Vec<Input>,
 }

@@ -152,7 +152,7 @@ mod tests {
             pipeline: "p".into(),
             plan: "hash".into(),
             moment: "2026-01-02T03:04:05Z".into(),
-            tables: vec![Loading { table: "t".into(), rows: 2, verdicts: "v".into(), files: Vec::new() }],
+            tables: vec![Loading { table: "t".into(), rows: 2, verdicts: "v".into(), ..Loading::default() }],
         })
     }
 

@@ -6,6 +6,7 @@ use super::{Opened, Session, journals};
 use crate::check::Examined;
 use crate::error::{Error, Result};
 use crate::journal::{Event, Input, Journal, Loading, Mirror, Phase, Started, State, Step, Steps, moment};
+use crate::plan::Reference;
 use crate::report::Report;
 use crate::target::{Journals, LoadedFile, Target};
 
@@ -161,6 +162,7 @@ pub(super) fn started(session: &Session, report: &Report, examined: &[Examined],
         table: id(table),
         rows: examined.accepted(),
         verdicts: table.verdicts.clone(),
+        references: table.references.clone(),
         files: table
             .files
             .iter()
@@ -234,6 +236,8 @@ pub(super) fn refuse_other(
                     then.rows,
                     now.rows
                 ));
+            } else {
+                reasons.extend(moved(session, then, now));
             }
         }
     }
@@ -241,9 +245,25 @@ pub(super) fn refuse_other(
         return Ok(());
     }
     Err(Error::refused(format!("run {} would be another one now: {}", report.run, reasons.join("; "))).hint(format!(
-        "put back what was changed, or give the run up with `pipeline rollback FILE {}` and run anew",
+        "undo what was changed, or abandon the run with `pipeline rollback FILE {}` and run again",
         report.run
     )))
+}
+
+/// The references of a table that lead to other rows than when the run began: its staged rows have those of then.
+fn moved(session: &Session, then: &Loading, now: &Loading) -> Vec<String> {
+    let table = session.compiled.plan.tables.iter().find(|table| table.name == then.table);
+    let references = table.map(|table| table.references.as_slice()).unwrap_or_default();
+    let differs = |column: &String| then.references.get(column) != now.references.get(column);
+    let moved = references.iter().filter(|reference| differs(&reference.column));
+    let reason = |reference: &Reference| {
+        let by = reference.by.as_deref().unwrap_or("legacy key");
+        format!(
+            "production has changed: `{}` of `{}` refers to other rows of `{}` (found by `{by}`) than when the run began",
+            reference.column, then.table, reference.to
+        )
+    };
+    moved.map(reason).collect()
 }
 
 /// Reads back what a run committed before it was cut off.

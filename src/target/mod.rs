@@ -113,6 +113,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether rows must have values that no other row has, and no index of production keeps others from having them.
+    fn has_free_values(&self) -> bool {
+        self.promises.iter().any(|promise| matches!(promise.what, Promised::Unique { .. }))
+    }
+
     /// A staged batch with the destination's columns alone.
     fn columns_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let in_front = 1 + usize::from(self.levelled);
@@ -147,6 +152,8 @@ pub enum Promised {
         to: String,
         /// The column there.
         to_column: String,
+        /// The column there whose value led to the row, where it is not found by its legacy key: that is still so.
+        by: Option<String>,
     },
 }
 
@@ -363,8 +370,7 @@ pub trait Target: Send + Sync {
     /// Begins a load, under the lock; takes it where it is not held yet.
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;
 
-    /// Holds the rows of the last load against what was meant: the first difference, in words. A target whose staging keeps
-    /// every value as it was meant may compare with that and leave `meant` alone.
+    /// Holds the rows of the last load against what was meant: the first difference, in words.
     async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
 
     /// Brings the statistics of these tables up to date where so many new rows make a difference to them.
@@ -393,6 +399,23 @@ pub trait Delta: Send + Sync {
     /// # Errors
     /// Where it cannot be read.
     fn key_map(&self, at: usize) -> Result<Batches<'_>>;
+
+    /// The rows of production that a column of a table refers to, each once: `_row`, the first row that does, `key`, and `named`, the value
+    /// that led to it, where it is not found by its legacy key.
+    ///
+    /// # Errors
+    /// If the column is no reference.
+    fn referenced(&self, _at: usize, column: &str) -> Result<RecordBatch> {
+        Err(Error::internal(format!("`{column}` is no reference")))
+    }
+
+    /// The rows that refer to the same as these rows by a column of a table.
+    ///
+    /// # Errors
+    /// If the column is no reference.
+    fn referring(&self, _at: usize, column: &str, _rows: &[u32]) -> Result<Vec<u32>> {
+        Err(Error::internal(format!("`{column}` is no reference")))
+    }
 
     /// Hears that so many rows of a table went in.
     fn inserted(&self, _at: usize, _rows: u64) {}
@@ -428,8 +451,9 @@ pub trait Load: Send {
     /// Adds an entry to the journal now, whatever becomes of the insertion where the target can do that.
     async fn note(&mut self, record: &Record) -> Result<()>;
 
-    /// Whether staging holds what this run staged before it was cut off: so many rows of a table, and as many keys.
-    async fn is_staged(&mut self, destination: &Destination, rows: u64) -> Result<bool>;
+    /// Whether staging holds, from before the run was interrupted, exactly these rows of a table and these keys, value by value. A target
+    /// that cannot tell says no: they are staged again then.
+    async fn is_staged(&mut self, destination: &Destination, rows: Batches<'_>, keys: Batches<'_>) -> Result<bool>;
 
     /// Reserves a block of keys for this run; one that it has already is given again.
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block>;
@@ -465,7 +489,8 @@ pub trait Load: Send {
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
 
     /// Inserts the rows of these tables into production, in their order, and appends their key maps to the history, each as a segment of
-    /// this run: what is staged, and out of `delta` what is not. What they refer to cannot go away any more when it is done.
+    /// this run: what is staged, and out of `delta` what is not. What they refer to is locked until the commit, whether a foreign key
+    /// covers it or not.
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped>;
 
     /// Appends staged mappings of a table, by their row numbers, to its history as a run's: this one, or an earlier one that had appended
@@ -495,8 +520,9 @@ pub trait Load: Send {
     /// The number of the transaction that inserts, where the target can be asked later what became of it.
     async fn transaction(&mut self) -> Result<Option<String>>;
 
-    /// Makes it all visible, at once.
-    async fn commit(self: Box<Self>) -> Result<()>;
+    /// Makes it all visible, at once. The last statement before that asks whether production still has none of the values that no index
+    /// keeps free.
+    async fn commit(self: Box<Self>) -> Result<(), Stopped>;
 
     /// Takes everything back.
     async fn roll_back(self: Box<Self>) -> Result<()>;

@@ -346,11 +346,13 @@ impl Question {
 
 /// A value as a literal that the server reads as the same.
 fn in_text(values: &dyn Array, row: usize) -> String {
-    if values.is_null(row) {
-        return "NULL".to_owned();
-    }
+    if values.is_null(row) { "NULL".to_owned() } else { literal(&text_of(values, row)) }
+}
+
+/// A value as a text that the server reads as the same.
+pub(super) fn text_of(values: &dyn Array, row: usize) -> String {
     let prefix = if *values.data_type() == DataType::Binary { "\\x" } else { "" };
-    literal(&format!("{prefix}{}", shown(values, row)))
+    format!("{prefix}{}", shown(values, row))
 }
 
 /// A text with its ASCII letters in lower case.

@@ -32,6 +32,8 @@ mod numeric;
 mod outcome;
 mod policy;
 mod privileges;
+mod promises;
+mod reading;
 mod refusal;
 mod regex;
 mod rollback;
@@ -539,10 +541,11 @@ impl Target for PostgresTarget {
         Ok(Box::new(load))
     }
 
-    async fn compare(&self, destination: &Destination, _: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
         let known = self.known().await?;
         let session = self.session.lock().await;
-        staging::compare(&self.connector, &session, &Staged { known: &known, names: &self.names, destination }).await
+        let staged = Staged { known: &known, names: &self.names, destination };
+        staging::compare(&self.connector, &session, &staged, meant).await
     }
 
     async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()> {

@@ -76,7 +76,7 @@ impl Place {
         stage(load.as_mut(), destination, rows).await?;
         load.insert(std::slice::from_ref(destination), &Staged).await?;
         load.record(&record(run), &[]).await?;
-        load.commit().await
+        Ok(load.commit().await?)
     }
 }
 

@@ -17,6 +17,11 @@ CREATE TABLE delta.loaded_table (
     sequence_schema name, sequence_name name, history name NOT NULL UNIQUE, mappings name NOT NULL UNIQUE,
     staging_schema name NOT NULL, staging_rows name NOT NULL, staging_keys name NOT NULL);
 
+-- What rows of loaded tables refer to though no foreign key covers it: the referenced table, its key, and the column that the key is
+-- looked up by. delta.lock_references locks nothing else.
+CREATE TABLE delta.reference (
+    schema_name name NOT NULL, relation_name name NOT NULL, columns name[] NOT NULL, PRIMARY KEY (schema_name, relation_name, columns));
+
 -- The files that were loaded. The same file may be loaded by several runs: after a rollback, or on request.
 CREATE TABLE delta.file (
     hash text COLLATE "C" NOT NULL, table_name text COLLATE "C" NOT NULL, name text NOT NULL,
