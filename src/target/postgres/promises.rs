@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use super::catalog::PgCatalog;
 use super::names::Names;
 use crate::engine::{list, literal};
-use crate::spec::{Lock, LoadSpec};
+use crate::spec::{LoadSpec, Lock};
 use crate::target::{Destination, Promised};
 
 /// The rows of production that a reference leads to, as the register has them.
