@@ -218,7 +218,8 @@ impl Default for LoadSpec {
 }
 
 /// What a load locks so that a uniqueness holds which the pipeline file states (`checks: [{ unique: … }]`) and no index of production
-/// enforces.
+/// enforces, and so that integer keys are free which come from no sequence: without this lock, PostgreSQL targets need such a table's
+/// `start_row_number`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Lock {
@@ -226,8 +227,9 @@ pub enum Lock {
     /// inserted and commits later.
     #[default]
     None,
-    /// The tables with such a uniqueness, from the beginning of the insertion to the COMMIT. Other sessions wait when they write to
-    /// them, and read them as before; the load waits for sessions that have written and not committed, up to `lock_timeout`.
+    /// The tables with such a uniqueness, and those with such keys, which continue from the largest. From the beginning of the insertion to
+    /// the COMMIT, other sessions wait when they write to them, and read them as before. The load waits for sessions that have written and
+    /// not committed, up to `lock_timeout`.
     Table,
 }
 
