@@ -41,11 +41,11 @@ BEGIN
 END
 $function$;
 
--- Whether a transaction altered a table, by which one that wrote the table again is told from one that updated rows.
-CREATE OR REPLACE FUNCTION delta.has_altered(of_table regclass, writer xid) RETURNS boolean
+-- Whether a transaction altered a table after a run, by which one that wrote the table again is told from one that updated rows.
+CREATE OR REPLACE FUNCTION delta.has_altered(of_table regclass, writer xid, written xid) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree(of_table)) AND c.xmin = writer)
-        OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree(of_table)) AND a.xmin = writer)
+    SELECT age(writer) < age(written) AND (EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree(of_table)) AND c.xmin = writer)
+        OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree(of_table)) AND a.xmin = writer))
 $function$;
 
 -- The transactions that altered a table and, with that, wrote a run's rows again.
@@ -57,7 +57,7 @@ BEGIN
     EXECUTE format(
         'SELECT array_agg(w.writer) FROM (
              SELECT p.writer FROM %s AS h CROSS JOIN LATERAL (SELECT p.xmin AS writer FROM %s AS p WHERE %s OFFSET 0) AS p
-             WHERE h.run = $1 AND p.writer <> $2 GROUP BY p.writer) AS w WHERE delta.has_altered($3, w.writer)',
+             WHERE h.run = $1 AND p.writer <> $2 GROUP BY p.writer) AS w WHERE delta.has_altered($3, w.writer, $2)',
         mappings, rows_of, same) INTO found USING of_run, written, live;
     RETURN found;
 END
@@ -215,7 +215,7 @@ BEGIN
                  SELECT p.writer, %2$s AS key, ROW(%3$s) AS place
                  FROM %4$s AS h LEFT JOIN LATERAL (SELECT p.xmin AS writer FROM %5$s AS p WHERE %6$s OFFSET 0) AS p ON true
                  WHERE h.run = $1 AND (p.writer IS NULL OR p.writer <> ALL ($2))),
-             a AS MATERIALIZED (SELECT d.writer FROM (SELECT w.writer FROM w GROUP BY w.writer) AS d WHERE delta.has_altered($3, d.writer))
+             a AS MATERIALIZED (SELECT d.writer FROM (SELECT w.writer FROM w GROUP BY w.writer) AS d WHERE delta.has_altered($3, d.writer, $4))
              SELECT %1$L::text, f.what, f.key, f.total FROM (
                  SELECT n.what, n.key, count(*) OVER (PARTITION BY n.what) AS total, row_number() OVER (PARTITION BY n.what ORDER BY n.place) AS n
                  FROM (SELECT CASE WHEN w.writer IS NULL THEN ''gone from production'' WHEN w.writer IN (SELECT a.writer FROM a) THEN %7$L
@@ -223,7 +223,7 @@ BEGIN
              WHERE f.n <= 10 ORDER BY f.what, f.n',
             of_table.name, of_table.key, of_table.place, of_table.mappings, of_table.rows_of, of_table.same, format(
                 'written again when the table was altered: whether they were changed before that cannot be known (if they were not, `--accept %s` rolls them back)',
-                of_table.name)) USING of_run, of_table.written, of_table.live;
+                of_table.name)) USING of_run, of_table.written, of_table.live, whole.written;
         FOR reference IN
             SELECT r.*, own.mappings AS own_mappings, own.same AS own_same, coalesce(own.written, ARRAY[whole.written]) AS written
             FROM delta.references_to(of_table.live) AS r
@@ -266,7 +266,8 @@ BEGIN
 END
 $function$;
 
--- Where a run's rows are; `is_locked` keeps them as they are until the transaction ends, with all that might refer to them.
+-- Where a run's rows are, whoever wrote them if `written` is NULL. `is_locked` keeps them as they are until the transaction ends, with all that
+-- might refer to them.
 CREATE OR REPLACE FUNCTION delta.places_of(of_run text, rows_of text, mappings regclass, same text, written xid[], is_locked boolean) RETURNS tid[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
@@ -274,8 +275,23 @@ DECLARE
 BEGIN
     EXECUTE format(
         'SELECT coalesce(array_agg(p.ctid), ''{}'') FROM %s AS h
-         CROSS JOIN LATERAL (SELECT p.ctid FROM %s AS p WHERE %s AND p.xmin = ANY ($2) %s) AS p WHERE h.run = $1',
+         CROSS JOIN LATERAL (SELECT p.ctid FROM %s AS p WHERE %s AND ($2 IS NULL OR p.xmin = ANY ($2)) %s) AS p WHERE h.run = $1',
         mappings, rows_of, same, CASE WHEN is_locked THEN 'FOR UPDATE' ELSE 'OFFSET 0' END) INTO places USING of_run, written;
+    RETURN places;
+END
+$function$;
+
+-- Where the rows are that triggers wrote with a run, in a table that refers to one of its tables.
+CREATE OR REPLACE FUNCTION delta.places_with(of_run text, rows_of text, mappings regclass, same text, written xid[], keys text, child_rows text, refers text)
+RETURNS tid[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_nestloop = off SET jit = off AS $function$
+DECLARE
+    places tid[];
+BEGIN
+    EXECUTE format(
+        'WITH k AS MATERIALIZED (SELECT p.* FROM %s AS h CROSS JOIN LATERAL (SELECT %s FROM %s AS p WHERE %s OFFSET 0) AS p WHERE h.run = $1)
+         SELECT coalesce(array_agg(p.ctid), ''{}'') FROM k JOIN %s AS p ON %s WHERE p.xmin = ANY ($2)',
+        mappings, keys, rows_of, same, child_rows, refers) INTO places USING of_run, written;
     RETURN places;
 END
 $function$;
@@ -367,13 +383,17 @@ DECLARE
     reference record;
     remaining regclass[];
     sorted regclass[] := '{}';
+    was_inserted bigint[] := '{}';
+    was_deleted bigint[] := '{}';
+    gone bigint[] := '{}';
+    with_it bigint[] := '{}';
     path text;
     is_watched boolean;
     writes boolean;
     places tid[];
-    was record;
-    is_now record;
-    later jsonb := '{}';
+    moved record;
+    at integer;
+    rest bigint;
     one regclass;
 BEGIN
     -- The caller's temporary objects must not stand in for what a trigger of production names.
@@ -395,51 +415,53 @@ BEGIN
                 SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid IN (SELECT delta.tree(t.live)) AND f.conrelid <> t.live
                     AND EXISTS (SELECT FROM unnest(remaining) AS r (live) WHERE r.live <> t.live AND f.conrelid IN (SELECT delta.tree(r.live)))),
                 t.place LIMIT 1;
-        sorted := sorted || one;
         remaining := array_remove(remaining, one);
+        SELECT * INTO moved FROM delta.touched(one);
+        SELECT sorted || one, was_inserted || moved.inserted, was_deleted || moved.deleted, gone || 0::bigint, with_it || 0::bigint
+            INTO sorted, was_inserted, was_deleted, gone, with_it;
     END LOOP;
     SET CONSTRAINTS ALL DEFERRED;
     FOR of_table IN
-        SELECT t.* FROM delta.tables_of(of_run, accepted) AS t JOIN unnest(sorted) WITH ORDINALITY AS s (live, place) ON s.live = t.live ORDER BY s.place
+        SELECT t.*, array_position(sorted, t.live) AS place_in_order FROM delta.tables_of(of_run, accepted) AS t WHERE t.fault IS NULL ORDER BY place_in_order
     LOOP
-        SELECT * INTO was FROM delta.touched(of_table.live);
-        -- Rows that triggers wrote with the run and that refer to its rows: those of its own tables that are gone already are not among them.
+        at := of_table.place_in_order;
+        -- Rows that triggers wrote with the run and that refer to its rows, in tables of whose rows of the run none is left.
         FOR reference IN SELECT r.* FROM delta.references_to(of_table.live) AS r
-            WHERE writes AND NOT r.is_referenced AND r.action IN ('a', 'r') AND NOT EXISTS (
-                SELECT FROM unnest(sorted[array_position(sorted, of_table.live):]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
+            WHERE writes AND NOT r.is_referenced AND NOT EXISTS (SELECT FROM unnest(sorted[at:]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
         LOOP
-            places := delta.places_of(of_run, reference.child_rows, of_table.mappings, format(
-                'EXISTS (SELECT FROM (SELECT %s FROM %s AS p WHERE %s) AS k WHERE %s)', reference.keys, of_table.rows_of, of_table.same, reference.same),
-                of_table.written, false);
+            places := delta.places_with(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, reference.keys, reference.child_rows, reference.same);
             CONTINUE WHEN cardinality(places) = 0;
-            table_name := reference.child_rows;
-            deleted := delta.delete_rows(reference.child_rows, places, of_table.written, path, true);
-            mappings := 0;
+            SELECT reference.name, delta.delete_rows(reference.child_rows, places, of_table.written, path, true), 0 INTO table_name, deleted, mappings;
             RETURN NEXT;
-            later := later || jsonb_build_object(reference.child::oid::text, deleted + coalesce((later ->> reference.child::oid::text)::bigint, 0));
+            SELECT array_position(sorted, s.live) INTO at FROM unnest(sorted) AS s (live) WHERE reference.child IN (SELECT delta.tree(s.live));
+            IF at IS NOT NULL THEN
+                with_it[at] := with_it[at] + deleted;
+            END IF;
+            at := of_table.place_in_order;
         END LOOP;
         -- A row of the run that a trigger of this deletion has updated is the run's still.
         of_table.written := of_table.written || pg_current_xact_id()::xid;
         places := delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, false);
-        deleted := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
-        later := later || jsonb_build_object(of_table.name, jsonb_build_array(was.inserted, was.deleted, deleted));
+        gone[at] := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
     END LOOP;
     PERFORM delta.settle(path);
     FOREACH one IN ARRAY made LOOP
         EXECUTE format('DROP INDEX %s', one);
     END LOOP;
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') LOOP
+    FOR of_table IN SELECT t.*, array_position(sorted, t.live) AS place_in_order FROM delta.tables_of(of_run, '{}') AS t LOOP
+        SELECT of_table.name, of_table.place_in_order, 0, 0 INTO table_name, at, deleted, rest;
+        -- Fewer than the mappings if a foreign key deleted rows in a circle, or if some are left.
+        IF gone[at] <> of_table.total THEN
+            rest := cardinality(delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, NULL, false));
+        END IF;
         EXECUTE format('DELETE FROM %s AS h WHERE h.run = $1', of_table.mappings) USING of_run;
         GET DIAGNOSTICS mappings = ROW_COUNT;
-        table_name := of_table.name;
-        deleted := 0;
         IF of_table.fault IS NULL THEN
-            SELECT * INTO is_now FROM delta.touched(of_table.live);
-            deleted := later -> of_table.name ->> 2;
-            IF deleted <> mappings OR current_setting('track_counts') = 'on' AND (
-                is_now.inserted <> (later -> of_table.name ->> 0)::bigint OR is_now.deleted - (later -> of_table.name ->> 1)::bigint
-                    <> deleted + coalesce((later ->> of_table.live::oid::text)::bigint, 0)) THEN
-                RAISE EXCEPTION 'with the run''s % rows of "%" others would go or come, or some would stay (% of them)', mappings, of_table.name, mappings - deleted
+            deleted := mappings;
+            SELECT * INTO moved FROM delta.touched(of_table.live);
+            IF rest > 0 OR gone[at] > mappings OR current_setting('track_counts') = 'on' AND (
+                moved.inserted <> was_inserted[at] OR moved.deleted - was_deleted[at] <> mappings + with_it[at]) THEN
+                RAISE EXCEPTION 'with the run''s % rows of "%" others would go or come, or some would stay (% of them)', mappings, of_table.name, rest
                     USING ERRCODE = 'DP003', HINT = 'a trigger of production does that, or another session was faster: nothing was changed';
             END IF;
         END IF;
