@@ -254,16 +254,17 @@ fn listener(global: &Global) -> Arc<dyn Listener> {
 }
 
 async fn setup(global: &Global, file: &Path, print: bool, owner: Option<&str>) -> Result<u8> {
-    // The whole file is checked first: what is made for a mistaken one would be in the way of the right one.
-    let (session, _interrupt) = open(global, file, if print { Access::Read } else { Access::Setup }).await?;
-    let masked = |error: Error| error.masked(&session.compiled.secrets);
+    let request = global.request(file);
+    let opened = Opened::open(&request, if print { Access::Read } else { Access::Setup }).await?;
+    let masked = |error: Error| error.masked(&opened.document.secrets);
     if print {
-        let script = run::setup::script(&session, owner).await.map_err(masked)?;
-        say(&script
-            .unwrap_or_else(|| format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", session.shown)))?;
+        let script = run::setup::script(&opened, &request, owner).await.map_err(masked)?;
+        say(
+            &script.unwrap_or_else(|| format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", opened.shown))
+        )?;
     } else {
-        run::setup::setup(&session, owner).await.map_err(masked)?;
-        say(&format!("{} is set up for loads\n", session.shown))?;
+        run::setup::setup(&opened, &request, owner).await.map_err(masked)?;
+        say(&format!("{} is set up for loads\n", opened.shown))?;
     }
     Ok(0)
 }

@@ -1,6 +1,6 @@
 //! The rollback of a run: one that was cut off or failed is given up, one that is in production leaves it again, all of it or nothing.
 
-use super::{Opened, resume};
+use super::{Opened, journals};
 use crate::error::{Error, Result};
 use crate::journal::{Event, Journal, Mirror, Phase, State, stop_at};
 use crate::report::{Command, Report, Rollback};
@@ -35,10 +35,8 @@ struct Undo<'a> {
 impl<'a> Undo<'a> {
     async fn find(opened: &'a Opened, run: &str) -> Result<Self> {
         let hint = "`pipeline runs FILE` lists the runs and how they ended; nothing was changed";
-        let records = opened.target.runs().await?;
-        let record = records.iter().find(|record| record.id == run);
-        let report = record.map(Report::read).transpose()?;
-        let journal = resume::journals(opened.target.as_ref(), Some(run)).await?.into_iter().next();
+        let report = opened.target.run(run).await?.as_ref().map(Report::read).transpose()?;
+        let journal = journals::of_run(opened.target.as_ref(), run).await?;
         let state = journal.as_ref().and_then(Journal::state).cloned();
         let (Some(journal), Some(state)) = (journal, state) else {
             return Err(match &report {

@@ -77,7 +77,7 @@ fn production_is_as_before_and_the_same_files_are_loaded_again_with_new_keys(on:
     let runs = scene.pipeline(&["runs", FILE]).stdout;
     assert!(runs.lines().any(|line| line.contains(&run) && line.ends_with("rolled back")), "{runs}");
 
-    let block = format!("SELECT max(last) FROM {} WHERE table_name = 'parent'", scene.control("block"));
+    let block = format!("SELECT max(last) FROM {} WHERE table_name LIKE '%parent'", scene.control("block"));
     let given: i64 = scene.rows(&block)[0][0].parse().unwrap();
     scene.pipeline(&["run", FILE]).passes();
     assert!(
@@ -350,10 +350,7 @@ fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
 #[test]
 fn a_database_that_was_restored_from_a_dump_cannot_tell_what_was_changed_since() {
     let (production, run) = ran("");
-    for (sql, said) in [
-        ("UPDATE delta.run SET report = report", "from a dump that was restored here"),
-        ("UPDATE delta.run SET transaction = NULL", "an older version loaded it"),
-    ] {
+    for (sql, said) in [("UPDATE delta.run SET report = report", "from a dump that was restored here")] {
         production.database.execute(sql);
         let kept = production.kept();
         production.pipeline(&["rollback", "p.yaml", &run]).fails(77, &[said]);

@@ -5,12 +5,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rusqlite::Connection;
 
-use super::batches::select;
 use super::own::{self, own_table_exists};
+use super::pages::Pages;
 use super::rollback::CONTENT;
 use super::{Names, catalog};
 use crate::engine::{ident, literal};
@@ -108,11 +107,11 @@ pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Resu
 }
 
 /// The mappings of one segment, in order of their legacy keys.
-pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: &Names) -> Result<Vec<RecordBatch>> {
+pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: &Names) -> Result<Option<Pages>> {
     let fault = |error| names.error("cannot read the key map of", &error);
-    let Some(history) = History::of(connection, key_map).map_err(fault)? else { return Ok(Vec::new()) };
+    let Some(history) = History::of(connection, key_map).map_err(fault)? else { return Ok(None) };
     let known = catalog::read(connection, None).map_err(|error| names.unreadable(&error))?;
-    let Some(there) = known.table(&history.name) else { return Ok(Vec::new()) };
+    let Some(there) = known.table(&history.name) else { return Ok(None) };
     let live = known.table(key_map.strip_prefix(&names.scope()).unwrap_or(key_map));
     let mut columns = history.key(connection).map_err(fault)?;
     columns.retain(|name| live.is_none_or(|live| live.column(name).is_some()));
@@ -127,7 +126,7 @@ pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: 
         history.place(),
         history.of_run(&literal(run))
     );
-    select(connection, &sql, &schema, names)
+    Pages::of_query(connection, &sql, schema).map(Some).map_err(fault)
 }
 
 /// The number of a segment; that of a new one is its own once it is recorded.

@@ -102,7 +102,7 @@ impl SqliteLoad {
     fn insert_rows(&self, destination: &Destination) -> Result<u64, Stopped> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = self.refusals(destination);
-        refusals.promises(false)?;
+        refusals.promises()?;
         let columns = idents(&destination.columns);
         let order = if destination.levelled { "_level, _row" } else { "_row" };
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
@@ -111,9 +111,7 @@ impl SqliteLoad {
             ident(&destination.table.name),
             self.names.staging(&destination.table.name)
         );
-        let inserted = self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))?;
-        refusals.promises(true)?;
-        Ok(inserted as u64)
+        Ok(self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))? as u64)
     }
 
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
@@ -236,7 +234,7 @@ impl Load for SqliteLoad {
         }
     }
 
-    async fn is_staged(&mut self, _: &Destination, _: u64) -> Result<bool> {
+    async fn is_staged(&mut self, _: &Destination, _: Batches<'_>, _: Batches<'_>) -> Result<bool> {
         // Staging is inside the transaction: what was cut off has left nothing.
         Ok(false)
     }
@@ -312,6 +310,9 @@ impl Load for SqliteLoad {
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
         let straight: Vec<_> = destinations.iter().filter(|destination| self.is_straight(destination)).collect();
         own::refuse_taken(&self.connection, &self.names, destinations)?;
+        for (at, destination) in destinations.iter().enumerate() {
+            self.refusals(destination).references(at, delta)?;
+        }
         let made = straight.iter().try_for_each(|destination| self.make_history(destination));
         made.map_err(self.fault("cannot make the key map in"))?;
         match self.insert_all(destinations, delta) {
@@ -408,7 +409,7 @@ impl Load for SqliteLoad {
         Ok(None)
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<()> {
+    async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
         let _commit = tracing::info_span!("COMMIT").entered();
         self.connection.execute_batch("COMMIT").map_err(self.fault("cannot commit to"))?;
         self.open = false;

@@ -14,6 +14,7 @@ mod load;
 mod mode;
 mod names;
 mod own;
+mod pages;
 mod policy;
 mod refusal;
 mod rollback;
@@ -35,8 +36,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, KeyRequest, Load,
-    LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, Journals,
+    KeyRequest, Load, LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunHeader, RunRecord, Segment, Survey,
+    Switch, TakenBack, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -46,11 +48,9 @@ use batches::{Inserting, select};
 use claim::Claim;
 use history::History;
 use names::Names;
-use own::{Own, own_table_exists};
+use own::Own;
+use pages::Pages;
 use stored::Stored;
-
-/// How long a statement waits for another program's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A SQLite file.
 pub struct SqliteTarget {
@@ -104,12 +104,12 @@ impl SqliteTarget {
         let script = address.spec.create_from.as_ref().and_then(CreateFrom::sqlite);
         let is_there = file.exists();
         let connection = match (is_there, script.filter(|_| access != Access::Operate)) {
-            (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
+            (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
                     .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
             }
-            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
+            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, address.load, &names)?,
         };
         if matches!(access, Access::Write | Access::Operate) && connection.is_readonly("main").unwrap_or(true) {
             return Err(Error::unreachable(format!("`{}` is read-only", names.shown)).hint(
@@ -118,7 +118,7 @@ impl SqliteTarget {
         }
         let set = |connection: &Connection| -> rusqlite::Result<bool> {
             rollback::register(connection)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
+            let_readers_in(&connection, address.memory)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
@@ -151,18 +151,36 @@ impl SqliteTarget {
     }
 }
 
-fn connect(file: &Path, read_only: bool, names: &Names) -> Result<Connection> {
+fn connect(file: &Path, read_only: bool, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let mode = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
     let connection = Connection::open_with_flags(file, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| names.error("cannot open", &error))?;
+    connection.busy_timeout(wait(load)).map_err(|error| names.error("cannot open", &error))?;
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
         .map_err(|error| names.error("cannot read", &error))?;
     Ok(connection)
 }
 
+/// How long a statement waits while other programs use the file; a COMMIT waits for their reading to end.
+fn wait(load: &LoadSpec) -> Duration {
+    Duration::from_millis(load.lock_timeout.as_millis().unsigned_abs())
+}
+
+/// Keeps pages in memory until the commit, as long as they take no more bytes than this. A page that SQLite writes into the file before
+/// the commit locks other programs' reading out until then. With a write-ahead log it does not.
+fn let_readers_in(connection: &Connection, memory: usize) -> rusqlite::Result<()> {
+    let journal: String = connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
+    if journal == "wal" {
+        return Ok(());
+    }
+    // In KiB where it is negative.
+    let size = i32::try_from(memory >> 10).unwrap_or(i32::MAX).max(1);
+    connection.pragma_update(Some("main"), "cache_spill", -size)
+}
+
 /// Makes the database beside its place and then moves it there, so that a half-made one is never found.
-fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<Connection> {
+fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let sql = std::fs::read_to_string(script).map_err(|error| {
         Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
     })?;
@@ -183,7 +201,7 @@ fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<C
         .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
         .and_then(|()| publish(&beside, file));
     std::fs::remove_file(&beside).ok();
-    made.and_then(|()| connect(file, false, names))
+    made.and_then(|()| connect(file, false, load, names))
 }
 
 /// Gives a finished database its name; where another process was faster, its database stays, and what it holds.
@@ -309,7 +327,7 @@ impl Target for SqliteTarget {
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>> {
+    ) -> Result<Batches<'static>> {
         let connection = self.connection.lock().await;
         let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let known =
@@ -318,21 +336,14 @@ impl Target for SqliteTarget {
         for name in columns {
             fields.push(known.schema().field_with_name(name)?.clone());
         }
-        let wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
-        let wanted = if wanted.is_empty() { "1".to_owned() } else { wanted.join(", ") };
-        let conditions: Vec<_> = filters.iter().filter_map(condition).collect();
-        let condition =
-            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let limit = limit.map_or(String::new(), |rows| format!(" LIMIT {rows}"));
+        let mut wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         if columns.is_empty() {
+            wanted.push("1 AS \"_\"".to_owned());
             fields.push(Field::new("_", DataType::Int64, false));
         }
-        select(
-            &connection,
-            &format!("SELECT {wanted} FROM main.{}{condition}{limit}", ident(table)),
-            &Arc::new(Schema::new(fields)),
-            &self.names,
-        )
+        let (only, schema) = (filters.iter().filter_map(condition).collect(), Arc::new(Schema::new(fields)));
+        let pages = Pages::of_table(&connection, table, (wanted, schema), only, limit);
+        Ok(pages.map_err(self.fault("cannot read"))?.stream(self.connection.clone(), self.names.clone()))
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
@@ -343,37 +354,27 @@ impl Target for SqliteTarget {
         keys::next_block(&*self.connection.lock().await, request, &self.names)
     }
 
-    async fn runs(&self) -> Result<Vec<RunRecord>> {
-        let connection = self.connection.lock().await;
-        let fault = self.fault("cannot read the runs of");
-        if !own_table_exists(&connection, "delta_run").map_err(&fault)? {
-            return Ok(Vec::new());
-        }
-        let mut statement = connection
-            .prepare("SELECT id, pipeline, started_at, report FROM delta_run ORDER BY started_at, id")
-            .map_err(&fault)?;
-        let runs = statement
-            .query_map([], |row| {
-                Ok(RunRecord { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)?, report: row.get(3)? })
-            })
-            .map_err(&fault)?;
-        runs.collect::<rusqlite::Result<_>>().map_err(&fault)
+    async fn runs(&self) -> Result<Vec<RunHeader>> {
+        control::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        control::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
+    }
+
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
         let connection = self.connection.lock().await;
         let table = &destination.table.key_map;
         if History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
-            return Ok(Vec::new());
+            return Ok(futures::stream::empty().boxed());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
         fields
             .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
         fields.push(Field::new("run", DataType::Utf8, false));
-        let schema = Arc::new(Schema::new(fields));
-        let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
-        let sql = format!("SELECT {} FROM main.{} ORDER BY legacy_key", columns.join(", "), Names::history(table));
-        select(&connection, &sql, &schema, &self.names)
+        let place = format!("main.{}", Names::history(table));
+        let pages = Pages::in_order_of(place, "legacy_key", Arc::new(Schema::new(fields)));
+        Ok(pages.stream(self.connection.clone(), self.names.clone()))
     }
 
     async fn now(&self) -> Result<jiff::Timestamp> {
@@ -409,8 +410,12 @@ impl Target for SqliteTarget {
         Ok(())
     }
 
-    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>> {
+    async fn journal(&self, run: &str) -> Result<Vec<Record>> {
         control::journal(&*self.connection.lock().await, run).map_err(self.fault("cannot read the journal in"))
+    }
+
+    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>> {
+        control::journals(&*self.connection.lock().await, of, after).map_err(self.fault("cannot read the journals in"))
     }
 
     async fn note(&self, record: &Record) -> Result<()> {
@@ -425,8 +430,12 @@ impl Target for SqliteTarget {
         history::segments(&*self.connection.lock().await, &self.names).map_err(self.fault("cannot read the key map of"))
     }
 
-    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
-        history::segment(&*self.connection.lock().await, table, run, &self.names)
+    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
+        let pages = history::segment(&*self.connection.lock().await, table, run, &self.names)?;
+        Ok(match pages {
+            Some(pages) => pages.stream(self.connection.clone(), self.names.clone()),
+            None => futures::stream::empty().boxed(),
+        })
     }
 
     async fn identity(&self, make: bool) -> Result<Vec<String>> {

@@ -82,7 +82,7 @@ impl Names {
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)
-                .hint("another program is writing to the file; run again when it is done"),
+                .hint("another program is using the database: run again when it is done, or raise `load.lock_timeout`"),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 Error::unreachable(message).hint("make the file and its folder writable for this user")
             }

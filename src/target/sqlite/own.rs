@@ -103,11 +103,8 @@ struct Wanted {
 /// # Errors
 /// With all such names at once.
 pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
-    let mut wanted: Vec<Wanted> = CONTROL
-        .iter()
-        .chain([&MODE, &POLICY])
-        .map(|name| Wanted { name: (*name).to_owned(), staging: false })
-        .collect();
+    let mut wanted: Vec<Wanted> =
+        CONTROL.iter().map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
     for destination in destinations {
         let (table, key_map) = (&destination.table.name, &destination.table.key_map);
         wanted.push(Wanted { name: names.staging_name(table), staging: true });

@@ -13,6 +13,7 @@ use crate::target::migration::Migration;
 
 use super::catalog::PgCatalog;
 use super::names::{Names, qualified};
+use super::promises;
 use super::staging::MARK;
 
 /// All of them, in order: the first has version 1.
@@ -28,6 +29,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("functions/table_lock.sql"),
     include_str!("functions/staging.sql"),
     include_str!("functions/references.sql"),
+    include_str!("functions/lock_references.sql"),
     include_str!("functions/statistics.sql"),
     include_str!("functions/key_map.sql"),
     include_str!("functions/rollback.sql"),
@@ -84,6 +86,7 @@ impl Setup<'_> {
         for destination in self.destinations {
             sql += "\n";
             sql += &self.table(destination);
+            sql += &promises::register(self.names, self.known, destination);
         }
         sql += "\nRESET ROLE;\n";
         sql += &self.rights();

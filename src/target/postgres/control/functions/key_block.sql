@@ -17,7 +17,7 @@ BEGIN
         CROSS JOIN LATERAL jsonb_array_elements(e.entry::jsonb #> '{event,started,tables}') AS t (stated)
         WHERE e.run = of_run AND e.number = 1 AND e.login = session_user AND t.stated ->> 'table' = known.relation
             AND NOT EXISTS (SELECT FROM delta.event AS o WHERE o.run = of_run AND o.kind IN ('committed', 'abandoned', 'rolled_back'));
-    SELECT coalesce(sum(b.last - b.first + 1), 0) INTO reserved FROM delta.block AS b WHERE b.run = of_run AND b.relation = known.relation;
+    SELECT coalesce(sum(b.last - b.first + 1), 0) INTO reserved FROM delta.block AS b WHERE b.run = of_run AND b.table_name = known.relation;
     IF reserved + count > coalesce(announced, 0) THEN
         RAISE EXCEPTION '% keys of "%" are more than run % announced', count, known.table_name, of_run
             USING ERRCODE = 'DP001', HINT = 'a run reserves as many keys as it has accepted rows';
@@ -48,7 +48,7 @@ BEGIN
             USING ERRCODE = 'DP001', HINT = 'keys are dense: give the table `start_row_number` with a number that its sequence never reaches';
     END IF;
     EXECUTE format('SELECT max(%I) FROM %I.%I', known.key_column, known.schema_name, known.relation_name) INTO highest;
-    SELECT greatest(highest, max(block.last)) INTO highest FROM delta.block WHERE block.relation = known.relation;
+    SELECT greatest(highest, max(block.last)) INTO highest FROM delta.block WHERE block.table_name = known.relation;
     IF start IS NULL AND highest >= free THEN
         RAISE EXCEPTION 'the sequence % would give % next, and key % is taken', sequence, free, highest
             USING ERRCODE = 'DP001', HINT = format('set it behind the last key: SELECT setval(%L, %s)', sequence, highest);
@@ -64,7 +64,7 @@ BEGIN
         END IF;
         PERFORM setval(sequence, first_key + count - 1);
     END IF;
-    INSERT INTO delta.block (relation, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
+    INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
     RETURN first_key;
 END
 $function$;
@@ -77,6 +77,6 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     PERFORM delta.allow_block(of_run, known, count);
-    INSERT INTO delta.block (relation, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
+    INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
 END
 $function$;
