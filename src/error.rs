@@ -90,6 +90,12 @@ impl Error {
         pipeline => Pipeline;
     }
 
+    /// The same error as another party's fault.
+    #[must_use]
+    pub fn of_kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The same error with the next step for the user.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {

@@ -12,27 +12,31 @@ mod place;
 mod segment;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultipart};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use place::Place;
-pub use segment::{Column, Manifest, VERSION, same, whole};
+pub use segment::{Column, Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::stop_at;
-use crate::target::Segment;
-use segment::{Versioned, decode};
+use crate::target::{Batches, Segment};
+use segment::{Versioned, unusable};
 
 /// What a store says of whose it is.
 const OWNER: &str = "target.json";
+
+/// Bytes of an object that are sent at a time.
+const PART: usize = 8 << 20;
 
 /// A store that was opened.
 pub struct Store {
@@ -177,10 +181,11 @@ impl Store {
     ///
     /// # Errors
     /// Where the store cannot be written, or does not give back what it was given.
-    pub async fn write(&self, segment: &Segment, target: &str, mappings: &RecordBatch) -> Result<Manifest> {
-        let (manifest, file) = Manifest::of(segment, target, mappings)?;
-        self.put(&object(segment, "parquet"), file, PutMode::Overwrite).await?;
-        if !same(&self.read(&manifest).await?, mappings) {
+    pub async fn write(&self, segment: &Segment, target: &str, mappings: Batches<'_>) -> Result<Manifest> {
+        let (manifest, mappings, digest) = segment::write(segment, target, mappings).await?;
+        self.upload(&object(segment, "parquet"), &mappings).await?;
+        drop(mappings);
+        if self.read(&manifest).await?.digest()? != digest {
             return Err(self.damaged(&object(segment, "parquet"), "its mappings are not those that were written"));
         }
         stop_at("mid-backup");
@@ -192,24 +197,80 @@ impl Store {
         Ok(manifest)
     }
 
-    /// The mappings of a segment.
+    /// The mappings of a segment, brought into a temporary file.
     ///
     /// # Errors
     /// Where they are not those that its manifest is of.
-    pub async fn read(&self, manifest: &Manifest) -> Result<RecordBatch> {
+    pub async fn read(&self, manifest: &Manifest) -> Result<Mappings> {
         let name = object(&manifest.segment, "parquet");
-        let file = self.get(&name).await?.ok_or_else(|| self.damaged(&name, "it is missing"))?;
-        let hash = blake3::hash(&file).to_hex();
+        let fault = |error: object_store::Error| match error {
+            object_store::Error::NotFound { .. } => self.damaged(&name, "it is missing"),
+            error => self.fault("read", &name, &error),
+        };
+        let mut chunks = self.objects.get(&self.path(&name)?).await.map_err(fault)?.into_stream();
+        let mut file = tempfile::tempfile().map_err(unusable)?;
+        let mut hasher = blake3::Hasher::new();
+        while let Some(chunk) = chunks.try_next().await.map_err(fault)? {
+            hasher.update(&chunk);
+            file.write_all(&chunk).map_err(unusable)?;
+        }
+        let hash = hasher.finalize().to_hex();
         if hash.as_str() != manifest.hash {
             return Err(self.damaged(&name, &format!("its hash is {hash}, and its manifest says {}", manifest.hash)));
         }
-        let mappings = decode(file).map_err(|error| self.damaged(&name, &error.to_string()))?;
-        if mappings.num_rows() as u64 != manifest.segment.rows {
-            let what =
-                format!("it has {} mappings, and its manifest says {}", mappings.num_rows(), manifest.segment.rows);
+        let mappings = Mappings::open(file).map_err(|error| self.damaged(&name, &error.to_string()))?;
+        if mappings.rows() != manifest.segment.rows {
+            let what = format!("it has {} mappings, and its manifest says {}", mappings.rows(), manifest.segment.rows);
             return Err(self.damaged(&name, &what));
         }
         Ok(mappings)
+    }
+
+    /// Puts a file into the store: whole if it is small, else part by part.
+    async fn upload(&self, name: &str, mappings: &Mappings) -> Result<()> {
+        let mut file = mappings.bytes().map_err(unusable)?;
+        let mut part = vec![0; PART];
+        let mut length = fill(&mut file, &mut part).map_err(unusable)?;
+        if length < PART {
+            part.truncate(length);
+            return self.put(name, part, PutMode::Overwrite).await;
+        }
+        let path = self.path(name)?;
+        let fault = |error: object_store::Error| self.fault("write", name, &error);
+        let parts = match self.objects.put_multipart(&path).await {
+            // A store that knows no parts gets it whole.
+            Err(object_store::Error::NotImplemented { .. }) => {
+                file.read_to_end(&mut part).map_err(unusable)?;
+                return self.put(name, part, PutMode::Overwrite).await;
+            }
+            parts => parts.map_err(fault)?,
+        };
+        let mut parts = WriteMultipart::new_with_chunk_size(parts, PART);
+        let written = async {
+            while length > 0 {
+                parts.wait_for_capacity(1).await.map_err(fault)?;
+                parts.write(&part[..length]);
+                length = fill(&mut file, &mut part).map_err(unusable)?;
+            }
+            Ok(())
+        };
+        match written.await {
+            Ok(()) => parts.finish().await.map_err(fault)?,
+            Err(error) => {
+                // What became of the parts is the store's to say; the error that counts is the first.
+                parts.abort().await.ok();
+                return Err(error);
+            }
+        };
+        self.synced(name, &path)
+    }
+
+    /// Has a folder's file written to its disk.
+    fn synced(&self, name: &str, path: &Path) -> Result<()> {
+        match &self.folder {
+            Some(folder) => place::sync(folder, path).map_err(|error| self.fault("write", name, &error)),
+            None => Ok(()),
+        }
     }
 
     fn path(&self, name: &str) -> Result<Path> {
@@ -232,10 +293,7 @@ impl Store {
         let path = self.path(name)?;
         let put = self.objects.put_opts(&path, PutPayload::from(bytes), mode.into()).await;
         put.map_err(|error| self.fault("write", name, &error))?;
-        if let Some(folder) = &self.folder {
-            place::sync(folder, &path).map_err(|error| self.fault("write", name, &error))?;
-        }
-        Ok(())
+        self.synced(name, &path)
     }
 
     /// Reads a JSON object of a known version; None where there is none.
@@ -265,6 +323,18 @@ impl Store {
              move its manifest away and `pipeline keymap backup` writes it again",
         )
     }
+}
+
+/// Reads until a buffer is full or the file is at its end, and gives how many bytes it read.
+fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok(length)
 }
 
 /// The name of a segment's object.

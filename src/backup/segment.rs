@@ -1,21 +1,31 @@
 //! A segment in the store: its mappings as Parquet, and a manifest that says what they are.
+//!
+//! A segment may have as many mappings as a company has records, so it passes through a temporary file, a batch at a time.
 
-use std::sync::Arc;
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::{Field, Schema};
-use arrow::row::{RowConverter, SortField};
-use bytes::Bytes;
+use arrow::datatypes::{Field, SchemaRef};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use blake3::{Hash, Hasher};
+use futures::StreamExt;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::shown;
 use crate::error::{Error, Result};
-use crate::target::Segment;
+use crate::target::{Batches, Segment};
+
+/// Rows of a row group: the writer holds one of them.
+const GROUP_ROWS: usize = 128 << 10;
+
+/// Rows that are read at a time.
+const BATCH_ROWS: usize = 8192;
 
 /// The version of a manifest.
 pub const VERSION: u32 = 1;
@@ -62,41 +72,233 @@ pub(super) struct Versioned {
     pub(super) version: u32,
 }
 
-impl Manifest {
-    /// The manifest of a segment, and the file with its mappings: `legacy_key` and the key's columns, in order of the legacy keys.
+/// The mappings of a segment, in a file without a name that nothing else has open.
+#[derive(Debug)]
+pub struct Mappings {
+    file: File,
+    schema: SchemaRef,
+    rows: u64,
+}
+
+impl Mappings {
+    /// The mappings in a Parquet file; its hash was looked at before.
+    pub(super) fn open(file: File) -> Result<Self, ParquetError> {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.try_clone()?)?;
+        let rows = reader.metadata().file_metadata().num_rows().unsigned_abs();
+        Ok(Self { schema: reader.schema().clone(), file, rows })
+    }
+
+    /// The columns: `legacy_key`, and those of the key.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// How many there are, as the file says.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The mappings, in order of the legacy keys, a batch at a time.
     ///
     /// # Errors
-    /// Where there is none, or they are not as many as the ledger says.
-    pub(super) fn of(segment: &Segment, target: &str, mappings: &RecordBatch) -> Result<(Self, Vec<u8>)> {
-        let count = mappings.num_rows();
-        if count as u64 != segment.rows || count == 0 {
-            return Err(Error::refused(format!(
-                "the key map of `{}` has {count} mappings of run {}, and its ledger says {}",
-                segment.table, segment.run, segment.rows
-            ))
-            .hint("something but this program changed it: `pipeline keymap verify FILE` lists what differs"));
-        }
-        let file = encode(mappings)?;
-        let columns = mappings.schema().fields().iter().map(|field| column(field)).collect();
-        let (least, greatest) = ends(&mappings.columns()[1..])?;
-        let key = |row: usize| {
-            let parts: Vec<_> = mappings.columns()[1..].iter().map(|column| shown(column.as_ref(), row)).collect();
-            parts.join(", ")
+    /// If the file cannot be read.
+    pub fn batches(&self) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
+        let fault = |error: ParquetError| Error::internal(format!("mappings as Parquet: {error}"));
+        let file = self.file.try_clone().map_err(unusable)?;
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(fault)?;
+        let batches = reader.with_batch_size(BATCH_ROWS).build().map_err(fault)?;
+        Ok(batches.map(|batch| batch.map_err(Error::from)))
+    }
+
+    /// The bytes of the file, from its start.
+    pub(super) fn bytes(&self) -> std::io::Result<File> {
+        let mut file = self.file.try_clone()?;
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
+    }
+
+    /// What tells these mappings from others.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn digest(&self) -> Result<Hash> {
+        let mut digest = Digest::default();
+        self.batches()?.try_for_each(|batch| digest.add(&batch?))?;
+        Ok(digest.finish())
+    }
+}
+
+/// What tells mappings from others: the hash of all values in their order, with the columns' names and types.
+#[derive(Default)]
+pub struct Digest {
+    hasher: Hasher,
+    converter: Option<RowConverter>,
+}
+
+impl Digest {
+    /// Adds the next mappings.
+    ///
+    /// # Errors
+    /// If a column's type has no order.
+    pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let converter = match &mut self.converter {
+            Some(converter) => converter,
+            none => {
+                for field in batch.schema().fields() {
+                    self.hasher.update(format!("{:?} {}\n", field.name(), field.data_type()).as_bytes());
+                }
+                none.insert(converter(batch.columns())?)
+            }
         };
-        let legacy_key = |row: usize| mappings.column(0).as_string::<i32>().value(row).to_owned();
-        let manifest = Self {
+        for row in &converter.convert_columns(batch.columns())? {
+            self.hasher.update(&(row.as_ref().len() as u64).to_le_bytes());
+            self.hasher.update(row.as_ref());
+        }
+        Ok(())
+    }
+
+    /// The hash; that of no mappings is always the same.
+    pub fn finish(&self) -> Hash {
+        self.hasher.finalize()
+    }
+}
+
+fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    Ok(RowConverter::new(fields)?)
+}
+
+/// Writes the mappings of a segment, `legacy_key` and the key's columns in order of the legacy keys, into a file, and gives its manifest
+/// with it.
+///
+/// # Errors
+/// If there are none, or not as many as the ledger says.
+pub(super) async fn write(
+    segment: &Segment,
+    target: &str,
+    mut mappings: Batches<'_>,
+) -> Result<(Manifest, Mappings, Hash)> {
+    let mut writing: Option<Writing> = None;
+    while let Some(batch) = mappings.next().await {
+        let batch = batch?;
+        if batch.num_rows() > 0 {
+            let writing = match &mut writing {
+                Some(writing) => writing,
+                none => none.insert(Writing::try_new(batch.schema())?),
+            };
+            writing.add(&batch)?;
+        }
+    }
+    let Some(writing) = writing else {
+        return Err(Error::refused(format!(
+            "the key map of `{}` has no mapping of run {}, and its ledger says {}",
+            segment.table, segment.run, segment.rows
+        ))
+        .hint("`pipeline keymap restore FILE` puts back what a store has; `pipeline keymap verify FILE` lists what differs"));
+    };
+    if writing.rows != segment.rows {
+        return Err(Error::refused(format!(
+            "the key map of `{}` has {} mappings of run {}, and its ledger says {}",
+            segment.table, writing.rows, segment.run, segment.rows
+        ))
+        .hint("something but this program changed it: `pipeline keymap verify FILE` lists what differs"));
+    }
+    writing.finish(segment, target)
+}
+
+/// A segment's file on its way.
+struct Writing {
+    writer: ArrowWriter<File>,
+    file: File,
+    schema: SchemaRef,
+    rows: u64,
+    legacy_keys: Option<(String, String)>,
+    keys: RowConverter,
+    /// The least and the greatest key, in their order and as text.
+    ends: Option<[(OwnedRow, String); 2]>,
+    digest: Digest,
+}
+
+impl Writing {
+    fn try_new(schema: SchemaRef) -> Result<Self> {
+        let file = tempfile::tempfile().map_err(unusable)?;
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .build();
+        let writer = ArrowWriter::try_new(file.try_clone().map_err(unusable)?, schema.clone(), Some(properties));
+        let sorts = schema.fields()[1..].iter().map(|field| SortField::new(field.data_type().clone())).collect();
+        Ok(Self {
+            writer: writer.map_err(unwritten)?,
+            file,
+            rows: 0,
+            legacy_keys: None,
+            keys: RowConverter::new(sorts)?,
+            ends: None,
+            digest: Digest::default(),
+            schema,
+        })
+    }
+
+    fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.writer.write(batch).map_err(unwritten)?;
+        self.digest.add(batch)?;
+        let legacy = batch.column(0).as_string::<i32>();
+        let last = legacy.value(batch.num_rows() - 1).to_owned();
+        match &mut self.legacy_keys {
+            Some((_, greatest)) => *greatest = last,
+            none => *none = Some((legacy.value(0).to_owned(), last)),
+        }
+        let key = &batch.columns()[1..];
+        let rows = self.keys.convert_columns(key)?;
+        let (mut least, mut greatest) = (0, 0);
+        for at in 1..rows.num_rows() {
+            if rows.row(at) < rows.row(least) {
+                least = at;
+            }
+            if rows.row(at) > rows.row(greatest) {
+                greatest = at;
+            }
+        }
+        let end = |at: usize| {
+            let parts: Vec<_> = key.iter().map(|column| shown(column.as_ref(), at)).collect();
+            (rows.row(at).owned(), parts.join(", "))
+        };
+        match &mut self.ends {
+            None => self.ends = Some([end(least), end(greatest)]),
+            Some([least_yet, greatest_yet]) => {
+                if rows.row(least) < least_yet.0.row() {
+                    *least_yet = end(least);
+                }
+                if rows.row(greatest) > greatest_yet.0.row() {
+                    *greatest_yet = end(greatest);
+                }
+            }
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn finish(self, segment: &Segment, target: &str) -> Result<(Manifest, Mappings, Hash)> {
+        self.writer.close().map_err(unwritten)?;
+        let mut hasher = Hasher::new();
+        let mut file = self.file;
+        file.seek(SeekFrom::Start(0)).map_err(unusable)?;
+        hasher.update_reader(&file).map_err(unusable)?;
+        let manifest = Manifest {
             version: VERSION,
             target: target.to_owned(),
             segment: segment.clone(),
-            columns,
-            bytes: file.len() as u64,
-            hash: blake3::hash(&file).to_hex().to_string(),
-            legacy_keys: (legacy_key(0), legacy_key(count - 1)),
-            keys: (key(least), key(greatest)),
+            columns: self.schema.fields().iter().map(|field| column(field)).collect(),
+            bytes: hasher.count(),
+            hash: hasher.finalize().to_hex().to_string(),
+            legacy_keys: self.legacy_keys.unwrap_or_default(),
+            keys: self.ends.map(|[least, greatest]| (least.1, greatest.1)).unwrap_or_default(),
             written_at: format!("{:.0}", jiff::Timestamp::now()),
             written_by: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        Ok((manifest, file))
+        let mappings = Mappings::open(file).map_err(unwritten)?;
+        Ok((manifest, mappings, self.digest.finish()))
     }
 }
 
@@ -104,59 +306,14 @@ fn column(field: &Field) -> Column {
     Column { name: field.name().clone(), r#type: field.data_type().to_string() }
 }
 
-/// The rows with the least and the greatest key.
-fn ends(key: &[ArrayRef]) -> Result<(usize, usize)> {
-    let fields = key.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(key)?;
-    let (mut least, mut greatest) = (0, 0);
-    for at in 1..rows.num_rows() {
-        if rows.row(at) < rows.row(least) {
-            least = at;
-        }
-        if rows.row(at) > rows.row(greatest) {
-            greatest = at;
-        }
-    }
-    Ok((least, greatest))
+fn unwritten(error: ParquetError) -> Error {
+    Error::internal(format!("mappings as Parquet: {error}"))
 }
 
-/// Mappings as a Parquet file.
-fn encode(mappings: &RecordBatch) -> Result<Vec<u8>> {
-    let fault = |error| Error::internal(format!("mappings as Parquet: {error}"));
-    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
-    let mut file = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut file, mappings.schema(), Some(properties)).map_err(fault)?;
-    writer.write(mappings).map_err(fault)?;
-    writer.close().map_err(fault)?;
-    Ok(file)
-}
-
-/// The mappings of a Parquet file; its hash was looked at before.
-pub(super) fn decode(file: Bytes) -> Result<RecordBatch, parquet::errors::ParquetError> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
-    let fields: Vec<_> = match batches.first() {
-        Some(batch) => batch.schema().fields().iter().cloned().collect(),
-        None => Vec::new(),
-    };
-    Ok(concat_batches(&Arc::new(Schema::new(fields)), &batches)?)
-}
-
-/// Whether two lists of mappings are the same, whatever their columns are said to be beside their types.
-pub fn same(one: &RecordBatch, other: &RecordBatch) -> bool {
-    let names = |batch: &RecordBatch| -> Vec<String> {
-        batch.schema().fields().iter().map(|field| field.name().clone()).collect()
-    };
-    let mut values = one.columns().iter().zip(other.columns());
-    names(one) == names(other) && values.all(|(one, other)| one.to_data() == other.to_data())
-}
-
-/// Batches of mappings as one; None where there are no mappings.
-pub fn whole(batches: &[RecordBatch]) -> Result<Option<RecordBatch>> {
-    Ok(match batches.first() {
-        Some(first) => Some(concat_batches(&first.schema(), batches)?).filter(|whole| whole.num_rows() > 0),
-        None => None,
-    })
+/// A temporary file that cannot be used.
+pub(super) fn unusable(error: std::io::Error) -> Error {
+    Error::unreachable(format!("cannot use the folder for temporary files: {error}"))
+        .hint("set TMPDIR to a folder with room for the key map")
 }
 
 #[cfg(test)]
@@ -166,7 +323,9 @@ mod tests {
         Int64Array, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
     };
     use arrow::datatypes::i256;
+    use futures::StreamExt;
     use proptest::prelude::*;
+    use std::sync::Arc;
 
     use super::*;
 
@@ -182,11 +341,24 @@ mod tests {
         Segment { run: "r1".into(), table: "item".into(), rows: rows as u64 }
     }
 
+    fn written(rows: usize, batches: &[RecordBatch]) -> Result<(Manifest, Mappings, Hash)> {
+        let batches = futures::stream::iter(batches.to_vec()).map(Ok).boxed();
+        futures::executor::block_on(write(&segment(rows), "t", batches))
+    }
+
     fn comes_back(mappings: &RecordBatch) -> Manifest {
-        let (manifest, file) = Manifest::of(&segment(mappings.num_rows()), "t", mappings).unwrap();
-        assert_eq!(manifest.bytes, file.len() as u64);
-        let found = decode(file.into()).unwrap();
-        assert!(same(&found, mappings), "{found:?}");
+        let (manifest, file, digest) = written(mappings.num_rows(), std::slice::from_ref(mappings)).unwrap();
+        assert_eq!(
+            (manifest.bytes, file.rows()),
+            (file.bytes().unwrap().metadata().unwrap().len(), manifest.segment.rows)
+        );
+        let found: Vec<_> = file.batches().unwrap().collect::<Result<_>>().unwrap();
+        assert_eq!(arrow::compute::concat_batches(&mappings.schema(), &found).unwrap().columns(), mappings.columns());
+        assert_eq!(file.digest().unwrap(), digest);
+        // In however many batches they come, it is the same segment.
+        let halves = [mappings.slice(0, 1), mappings.slice(1, mappings.num_rows() - 1)];
+        let (again, _, same) = written(mappings.num_rows(), &halves).unwrap();
+        assert_eq!((&again.keys, &again.legacy_keys, same), (&manifest.keys, &manifest.legacy_keys, digest));
         let text = serde_json::to_string(&manifest).unwrap();
         assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), manifest);
         manifest
@@ -231,9 +403,12 @@ mod tests {
     #[test]
     fn a_ledger_that_says_otherwise_is_not_backed_up() {
         let mappings = mappings(vec![Arc::new(Int64Array::from(vec![1, 2]))]);
-        let error = Manifest::of(&segment(3), "t", &mappings).unwrap_err();
+        let error = written(3, std::slice::from_ref(&mappings)).unwrap_err();
         assert!(error.to_string().contains("has 2 mappings of run r1, and its ledger says 3"), "{error}");
-        assert!(!same(&mappings, &mappings.slice(0, 1)));
+        let error = written(3, &[]).unwrap_err();
+        assert!(error.to_string().contains("has no mapping of run r1, and its ledger says 3"), "{error}");
+        let digest = |rows: usize| written(rows, &[mappings.slice(0, rows)]).unwrap().2;
+        assert_ne!(digest(1), digest(2));
     }
 
     proptest! {

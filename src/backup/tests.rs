@@ -1,14 +1,24 @@
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 
-use arrow::array::{ArrayRef, Int64Array, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use futures::{StreamExt, stream};
 
 use super::*;
 
-fn mappings(first: i64, rows: i64) -> RecordBatch {
+fn batch(first: i64, rows: i64) -> RecordBatch {
     let legacy: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("L{row:06}"))));
     let key: ArrayRef = Arc::new(Int64Array::from_iter_values(first..first + rows));
     RecordBatch::try_from_iter([("legacy_key", legacy), ("id", key)]).unwrap()
+}
+
+fn mappings(first: i64, rows: i64) -> Batches<'static> {
+    stream::iter([Ok(batch(first, rows))]).boxed()
+}
+
+/// The mappings of a segment in the store.
+async fn read(store: &Store, manifest: &Manifest) -> Vec<RecordBatch> {
+    store.read(manifest).await.unwrap().batches().unwrap().collect::<Result<_>>().unwrap()
 }
 
 fn segment(table: &str, run: &str, rows: u64) -> Segment {
@@ -42,10 +52,10 @@ async fn a_segment_is_there_when_its_manifest_is_and_comes_back_as_it_went() {
     for table in ["item", "Item", ugly] {
         let segment = segment(table, "20261122T105818-a49a", 3);
         assert!(stored(&store, &segment).await.unwrap().is_none());
-        let written = store.write(&segment, "id", &mappings(7, 3)).await.unwrap();
+        let written = store.write(&segment, "id", mappings(7, 3)).await.unwrap();
         assert_eq!(written.keys, ("7".to_owned(), "9".to_owned()));
         assert_eq!(stored(&store, &segment).await.unwrap().unwrap(), written);
-        assert!(same(&store.read(&written).await.unwrap(), &mappings(7, 3)));
+        assert_eq!(read(&store, &written).await[0].columns(), batch(7, 3).columns());
     }
     let (manifests, damaged) = store.manifests(&store.sizes().await.unwrap()).await.unwrap();
     assert!(damaged.is_empty(), "{damaged:?}");
@@ -59,7 +69,7 @@ async fn a_segment_is_there_when_its_manifest_is_and_comes_back_as_it_went() {
     fs::remove_file(folder.path().join("s/item/20261122T105818-a49a.json")).unwrap();
     let segment = segment("item", "20261122T105818-a49a", 3);
     assert!(stored(&store, &segment).await.unwrap().is_none());
-    store.write(&segment, "id", &mappings(7, 3)).await.unwrap();
+    store.write(&segment, "id", mappings(7, 3)).await.unwrap();
     assert!(stored(&store, &segment).await.unwrap().is_some());
 }
 
@@ -69,7 +79,7 @@ async fn whatever_is_damaged_is_named_with_its_object() {
     let store = store(folder.path());
     let (one, file) = (segment("item", "r1", 100), folder.path().join("s/item/r1.parquet"));
     let manifest_file = folder.path().join("s/item/r1.json");
-    let manifest = store.write(&one, "id", &mappings(1, 100)).await.unwrap();
+    let manifest = store.write(&one, "id", mappings(1, 100)).await.unwrap();
     let (bytes, text) = (fs::read(&file).unwrap(), fs::read_to_string(&manifest_file).unwrap());
 
     let mut flipped = bytes.clone();
@@ -106,7 +116,7 @@ async fn a_store_is_away_or_not_writable_by_name() {
     fs::remove_file(folder.path().join("s")).unwrap();
     let store = store(folder.path());
     fs::write(folder.path().join("s/item"), "in the way").unwrap();
-    let error = store.write(&segment("item", "r1", 1), "id", &mappings(1, 1)).await.unwrap_err();
+    let error = store.write(&segment("item", "r1", 1), "id", mappings(1, 1)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(error.to_string().contains("cannot write `item/r1.parquet` in the store `the store`"), "{error}");
     // A folder that holds something else is nobody's store.

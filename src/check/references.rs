@@ -4,13 +4,14 @@
 //! up there. The result is an array over the rows: the number of a row of the delta, or of a value that production knows. Keys
 //! come later, by one `take`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array, new_empty_array};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{concat, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::row::{RowConverter, SortField};
 
 use super::named::Named;
 use super::sets::{number, typed};
@@ -27,12 +28,17 @@ pub struct Resolved {
     targets: Vec<u32>,
     parents: u32,
     found: ArrayRef,
+    /// What each value of `found` was looked up by, where rows refer by a value of production.
+    named: Option<ArrayRef>,
 }
 
 /// The row refers to nothing: its reference is NULL.
 pub(super) const NOTHING: u32 = u32::MAX;
 /// The row refers to something that is nowhere.
 pub(super) const MISSING: u32 = u32::MAX - 1;
+
+/// Bytes that are hashed in one piece: a hash of many rows takes as long as that of their bytes then.
+const HASHED_AT_ONCE: usize = 1 << 16;
 
 impl Resolved {
     /// The row of the delta that a row refers to.
@@ -71,6 +77,75 @@ impl Resolved {
     pub fn found(&self) -> &ArrayRef {
         &self.found
     }
+
+    /// The values of production that rows refer to, but for the rows in `without`: each once, behind the number of the first row that does
+    /// (`_row`), as `key`, and with what it was looked up by as `named`, where that is a value of production.
+    ///
+    /// # Errors
+    /// If Arrow refuses the values, which have passed it before.
+    pub fn referenced(&self, without: &Mask) -> Result<RecordBatch> {
+        let mut seen = vec![false; self.found.len()];
+        let (mut rows, mut values) = (Vec::new(), Vec::new());
+        for (row, value) in self.values(without) {
+            if !std::mem::replace(&mut seen[value as usize], true) && self.found.is_valid(value as usize) {
+                rows.push(row);
+                values.push(value);
+            }
+        }
+        let values = UInt32Array::from(values);
+        let mut columns: Vec<(&str, ArrayRef)> =
+            vec![("_row", Arc::new(UInt32Array::from(rows))), ("key", take(&self.found, &values, None)?)];
+        if let Some(named) = &self.named {
+            columns.push(("named", take(named, &values, None)?));
+        }
+        Ok(RecordBatch::try_from_iter(columns)?)
+    }
+
+    /// The rows that refer to the same values of production as these rows, but for those in `without`.
+    pub fn same_as(&self, rows: &[u32], without: &Mask) -> Vec<u32> {
+        let wanted: HashSet<u32> = rows.iter().map(|row| self.targets[*row as usize]).collect();
+        let is_wanted = |(row, value): (u32, u32)| wanted.contains(&(self.parents + value)).then_some(row);
+        self.values(without).filter_map(is_wanted).collect()
+    }
+
+    /// The hash of what rows refer to, in their order, but for those in `without`: which row of the delta, or which value of production.
+    ///
+    /// # Errors
+    /// If Arrow cannot write the values as bytes.
+    pub fn hash(&self, without: &Mask) -> Result<String> {
+        let converter = RowConverter::new(vec![SortField::new(self.found.data_type().clone())])?;
+        let values = converter.convert_columns(std::slice::from_ref(&self.found))?;
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = Vec::with_capacity(2 * HASHED_AT_ONCE);
+        for (row, target) in self.targets.iter().enumerate().filter(|(row, _)| !without.contains(*row as u32)) {
+            bytes.extend_from_slice(&(row as u32).to_le_bytes());
+            match *target {
+                NOTHING | MISSING => bytes.push(0),
+                parent if parent < self.parents => {
+                    bytes.push(1);
+                    bytes.extend_from_slice(&parent.to_le_bytes());
+                }
+                found => {
+                    let value = values.row((found - self.parents) as usize);
+                    bytes.push(2);
+                    bytes.extend_from_slice(&(value.as_ref().len() as u64).to_le_bytes());
+                    bytes.extend_from_slice(value.as_ref());
+                }
+            }
+            if bytes.len() >= HASHED_AT_ONCE {
+                hasher.update(&bytes);
+                bytes.clear();
+            }
+        }
+        Ok(hasher.update(&bytes).finalize().to_hex().to_string())
+    }
+
+    /// The rows that refer to values of production, each with the number of its value.
+    fn values<'a>(&'a self, without: &'a Mask) -> impl Iterator<Item = (u32, u32)> + 'a {
+        let targets = (0_u32..).zip(&self.targets);
+        let found = targets.filter(|(_, target)| (self.parents..MISSING).contains(*target));
+        found.filter(|(row, _)| !without.contains(*row)).map(|(row, target)| (row, target - self.parents))
+    }
 }
 
 impl Examination<'_> {
@@ -92,7 +167,7 @@ impl Examination<'_> {
             // Whether the key map or production has the others, nobody can tell.
             let missing = targets.iter_mut().filter(|target| **target == MISSING);
             self.tables[at].elsewhere.push(missing.map(|target| *target = NOTHING).count() as u64);
-            self.tables[at].resolved.push(Resolved { targets, parents, found });
+            self.tables[at].resolved.push(Resolved { targets, parents, found, named: None });
             return Ok(());
         }
         let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: which })?;
@@ -109,7 +184,8 @@ impl Examination<'_> {
                 None => self.tables[at].findings.add(table, check, row, Detail::None),
             }
         }
-        self.tables[at].resolved.push(Resolved { targets, parents, found });
+        // What is looked up by a value of production is nothing else than that: no row of the delta was asked before.
+        self.tables[at].resolved.push(Resolved { targets, parents, found, named: unresolved.named });
         Ok(())
     }
 
@@ -152,7 +228,7 @@ impl Examination<'_> {
     /// Looks up what the delta itself does not have: the distinct texts go to the target, the answers come back by number.
     async fn find(&self, at: usize, which: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
         let reference = &self.plan.tables[at].references[which];
-        let mut unresolved = Unresolved { values: self.no_values(reference), why: HashMap::new() };
+        let mut unresolved = Unresolved { values: self.no_values(reference), named: None, why: HashMap::new() };
         if !targets.contains(&MISSING) {
             return Ok(unresolved);
         }
@@ -196,7 +272,7 @@ impl Examination<'_> {
         if !answers.ids.is_empty() {
             let numbers = (0..answers.ids.len() as u32).collect();
             back(numbers, &answers.ids, &mut |batch| scatter(batch, targets, offset)).await?;
-            unresolved.values = answers.values;
+            (unresolved.values, unresolved.named) = (answers.values, answers.named);
         }
         if !why.is_empty() {
             let ids: Vec<u32> = why.keys().copied().collect();
@@ -229,7 +305,11 @@ impl Examination<'_> {
                     None => question,
                 };
                 let lookup = Lookup::new(production, vec![by.clone()], give);
-                Answers::new(&self.lookup(&lookup, &[question]).await?, self.no_values(reference))?
+                let found = self.lookup(&lookup, std::slice::from_ref(&question)).await?;
+                let mut answers = Answers::new(&found, self.no_values(reference))?;
+                let asked = UInt32Array::from(answers.ids.clone());
+                answers.named = Some(take(question.column(1), &asked, None)?);
+                answers
             }
             None => {
                 let key = match reference.parent {
@@ -408,6 +488,8 @@ impl Examination<'_> {
 struct Unresolved {
     /// The values that the target knows.
     values: ArrayRef,
+    /// What each of them was looked up by, where that is a value of production.
+    named: Option<ArrayRef>,
     /// By row, why it has none, where there is more to say than that.
     why: HashMap<u32, String>,
 }
@@ -416,6 +498,7 @@ struct Unresolved {
 struct Answers {
     ids: Vec<u32>,
     values: ArrayRef,
+    named: Option<ArrayRef>,
     known: Mask,
     ambiguous: Mask,
 }
@@ -433,7 +516,7 @@ impl Answers {
         let ids = all().copied().filter(|id| !ambiguous.contains(*id)).collect();
         let columns: Vec<_> = batches.iter().map(|batch| batch.column(1).as_ref()).collect();
         let values = if columns.is_empty() { none } else { filter(&concat(&columns)?, &single)? };
-        Ok(Self { ids, values, known, ambiguous })
+        Ok(Self { ids, values, named: None, known, ambiguous })
     }
 }
 

@@ -7,12 +7,11 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Ar
 use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
-use futures::StreamExt;
 
 use super::form::kept;
 use super::{Detail, Examination, Resolved};
 use crate::engine::{Hashes, Mask, RowsTable, Space, ident, shown};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::plan::{CheckKind, Fill, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, Existing};
 use crate::target::{CatalogColumn, Lookup, Place};
@@ -258,21 +257,23 @@ impl Examination<'_> {
         let table = &plan.tables[at];
         let _check = self.about(at, check);
         let mut rows = Mask::default();
-        let named = |error: Error| {
-            Error::data(error).doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
-        };
-        let mut stream = self.engine.query(&rows_of(sql)).await.map_err(named)?;
         let count = i64::from(self.tables[at].rows.count());
-        while let Some(batch) = stream.next().await {
-            let batch = batch.map_err(|error| named(error.into()))?;
+        let sql = rows_of(sql);
+        let asked = self.engine.ask(&sql, |batch| {
             for row in batch.column(0).as_primitive::<Int64Type>().values() {
                 if !(0..count).contains(row) {
-                    return Err(named(Error::data(format!("it returns row {row}, and `{}` has {count}", table.name)))
+                    return Err(Error::data(format!("it returns row {row}, and `{}` has {count}", table.name))
                         .hint(format!("select `_row` of `{}`, not of another table", table.name)));
                 }
                 rows.insert(*row as u32);
             }
-        }
+            Ok(())
+        });
+        asked.await.map_err(|error| {
+            // What the engine cannot compute is the data's fault, or the query's.
+            let error = if error.kind() == Kind::Internal { error.of_kind(Kind::Data) } else { error };
+            error.doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
+        })?;
         for row in rows.iter() {
             self.tables[at].findings.add(table, check, row, Detail::None);
         }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::compute::{concat, filter_record_batch};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use super::convert::text;
@@ -101,7 +101,7 @@ impl Transform {
         let mut violations = Vec::new();
         let (source, wanted) = self.wanted(source, &mut violations)?;
         let source = &source;
-        let key = text(&self.key.evaluate(source).map_err(Error::internal)?)?;
+        let key = text(&self.key.evaluate(source).map_err(Error::data)?)?;
         for row in 0..key.len() {
             if key.is_null(row) {
                 violations.push((self.legacy_key, row, Some("the legacy key is NULL".to_owned())));
@@ -111,7 +111,7 @@ impl Transform {
         }
         let mut checked = Vec::with_capacity(self.checked.fields().len());
         for reference in &self.references {
-            checked.push(text(&reference.evaluate(source).map_err(Error::internal)?)?);
+            checked.push(text(&reference.evaluate(source).map_err(Error::data)?)?);
         }
         // The rows for which a column has no value, by the column's name: a check of that column says nothing new of them.
         let mut failed: HashSet<(&str, usize)> = HashSet::new();
@@ -196,7 +196,7 @@ fn evaluate_part(
             let half = rows / 2;
             let left = evaluate_part(expression, &batch.slice(0, half), first, errors)?;
             let right = evaluate_part(expression, &batch.slice(half, rows - half), first + half, errors)?;
-            Ok(concat(&[&left, &right])?)
+            expression.join(batch, &left, &right)
         }
     }
 }

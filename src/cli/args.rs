@@ -104,9 +104,13 @@ pub(super) enum Command {
         file: PathBuf,
         /// The run's id
         run: String,
-        /// Only tell what would go, and what is in the way
+        /// Only tell what would go, and what is in the way; nothing stays changed
         #[arg(long)]
         dry_run: bool,
+        /// Roll back although this table was altered or dropped since, because you know that the run's rows in it were not changed
+        /// before that. May be given several times
+        #[arg(long, value_name = "TABLE")]
+        accept: Vec<String>,
     },
     /// Make what the target keeps for loads: control schema, roles and grants; for whoever owns production
     Setup {

@@ -1,11 +1,14 @@
 //! `pipeline keymap`: the key map's history, and its backup.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
 use super::args::{Global, KeymapCommand, Output};
+use super::progress::Interrupt;
 use super::tell::{count, json, say};
+use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::run::backup::{self, BackedUp, Listing};
 use crate::run::keymap::{self, Verification, Verified};
@@ -38,8 +41,10 @@ pub(super) async fn execute(global: &Global, command: KeymapCommand) -> Result<u
             Ok(if found.holds() { 0 } else { Kind::Data.exit_code() })
         }
         KeymapCommand::Restore { file, run, table, adopt } => {
-            let (opened, masked) = open(&global.request(&file), Access::Write).await?;
-            let done = restore::restore(&opened, &Wanted { run, table, adopt }).await.map_err(masked)?;
+            let request = global.request(&file);
+            let (engine, _interrupt) = engine(&request)?;
+            let (opened, masked) = open(&request, Access::Write).await?;
+            let done = restore::restore(&opened, &engine, &Wanted { run, table, adopt }).await.map_err(masked)?;
             say(&if global.output == Output::Json { json(&done)? } else { restored(&done) })?;
             Ok(0)
         }
@@ -53,9 +58,18 @@ async fn open(request: &Request, access: Access) -> Result<(Opened, impl Fn(Erro
     Ok((opened, move |error: Error| error.masked(&secrets)))
 }
 
+/// An engine for mappings, whose work folder goes with Ctrl-C.
+fn engine(request: &Request) -> Result<(Engine, Arc<Interrupt>)> {
+    let interrupt = Interrupt::watch();
+    let engine = Engine::try_new(request.limits)?;
+    interrupt.removes(engine.work_folder());
+    Ok((engine, interrupt))
+}
+
 async fn import(request: &Request, mapping: &Path, table: &str, output: Output) -> Result<u8> {
+    let (engine, _interrupt) = engine(request)?;
     let (opened, masked) = open(request, Access::Write).await?;
-    let result = keymap::import(&opened, mapping, table).await.map_err(masked)?;
+    let result = keymap::import(&opened, &engine, mapping, table).await.map_err(masked)?;
     let found = &result.tables[0];
     say(&match output {
         Output::Json => json(&result)?,

@@ -173,8 +173,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let journal = run::story(session.target.as_ref(), &report.run).await.unwrap_or_default();
             tell(&report, journal.as_ref(), global.output, files)
         }
-        Command::Rollback { file, run, dry_run } => {
-            rollback::rollback(&global.request(&file), &run, dry_run, global.output).await
+        Command::Rollback { file, run, dry_run, accept } => {
+            rollback::rollback(&global.request(&file), &run, dry_run, &accept, global.output).await
         }
         Command::Setup { file, print, owner } => setup(&global, &file, print, owner.as_deref()).await,
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,
@@ -254,16 +254,17 @@ fn listener(global: &Global) -> Arc<dyn Listener> {
 }
 
 async fn setup(global: &Global, file: &Path, print: bool, owner: Option<&str>) -> Result<u8> {
-    // The whole file is checked first: what is made for a mistaken one would be in the way of the right one.
-    let (session, _interrupt) = open(global, file, if print { Access::Read } else { Access::Setup }).await?;
-    let masked = |error: Error| error.masked(&session.compiled.secrets);
+    let request = global.request(file);
+    let opened = Opened::open(&request, if print { Access::Read } else { Access::Setup }).await?;
+    let masked = |error: Error| error.masked(&opened.document.secrets);
     if print {
-        let script = run::setup::script(&session, owner).await.map_err(masked)?;
-        say(&script
-            .unwrap_or_else(|| format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", session.shown)))?;
+        let script = run::setup::script(&opened, &request, owner).await.map_err(masked)?;
+        say(
+            &script.unwrap_or_else(|| format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", opened.shown))
+        )?;
     } else {
-        run::setup::setup(&session, owner).await.map_err(masked)?;
-        say(&format!("{} is set up for loads\n", session.shown))?;
+        run::setup::setup(&opened, &request, owner).await.map_err(masked)?;
+        say(&format!("{} is set up for loads\n", opened.shown))?;
     }
     Ok(0)
 }

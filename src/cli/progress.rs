@@ -1,4 +1,4 @@
-//! Progress on stderr: bars on a terminal, lines elsewhere, JSON for programs; and what Ctrl-C does.
+//! Progress on stderr: bars on a terminal, lines elsewhere, JSON for programs; and what Ctrl-C and its kin do.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::profile;
 use super::tell::note;
@@ -84,7 +85,7 @@ impl Listener for JsonLines {
     }
 }
 
-/// What Ctrl-C has to know: whether the commit has begun, how to go on, and which folder is to be removed.
+/// What Ctrl-C and its kin have to know: whether the commit has begun, how to go on, and which folder is to be removed.
 #[derive(Default)]
 pub(super) struct Interrupt {
     committing: AtomicBool,
@@ -94,13 +95,22 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Ends the program on Ctrl-C as long as nothing is committed: the open transaction is rolled back by the target. From the
-    /// commit on the run goes on to its end, which is near.
+    /// Ends the program on Ctrl-C, SIGTERM, or SIGHUP as long as nothing is committed: the open transaction is rolled back by the target.
+    /// From the commit on the run goes on to its end, which is near.
     pub(super) fn watch() -> Arc<Self> {
         let interrupt = Arc::new(Self::default());
         let watching = interrupt.clone();
+        // A scheduler ends its jobs with SIGTERM, and a terminal that closes sends SIGHUP.
+        let hangup = (!ignores_hangup()).then_some(SignalKind::hangup());
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
+        // A signal that cannot be watched ends the program as the system does it.
+        let mut signals: Vec<_> = kinds.filter_map(|kind| signal(kind).ok()).collect();
         tokio::spawn(async move {
-            while tokio::signal::ctrl_c().await.is_ok() {
+            while !signals.is_empty() {
+                let arriving = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+                if futures::future::select_all(arriving).await.0.is_none() {
+                    return;
+                }
                 if watching.committing.load(Ordering::SeqCst) {
                     note("\nthe run is committing: it ends by itself");
                     continue;
@@ -139,6 +149,13 @@ impl Interrupt {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Whether the program was started so that it outlives its terminal, as `nohup` does. Where the system does not say, SIGHUP is watched.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// The exit code of Ctrl-C where there is nothing to go on with.

@@ -1,4 +1,4 @@
-//! `rollback`: a run taken back, or told what would become of it.
+//! `rollback`: rolls a run back, or tells what would become of it.
 
 use super::args::Output;
 use super::tell::{json, say};
@@ -7,11 +7,17 @@ use crate::report::Outcome;
 use crate::run::{self, Opened, Request};
 use crate::target::Access;
 
-/// Takes a run back and tells what became of it.
-pub(super) async fn rollback(request: &Request, run: &str, dry: bool, output: Output) -> Result<u8> {
+/// Rolls a run back and tells what became of it.
+pub(super) async fn rollback(
+    request: &Request,
+    run: &str,
+    dry: bool,
+    accepted: &[String],
+    output: Output,
+) -> Result<u8> {
     let opened = Opened::open(request, Access::Operate).await?;
     let masked = |error: Error| error.masked(&opened.document.secrets);
-    let report = run::rollback(&opened, run, dry).await.map_err(masked)?;
+    let report = run::rollback(&opened, run, dry, accepted).await.map_err(masked)?;
     let told = match output {
         Output::Json => json(&report)?,
         Output::Text | Output::Github => report.text(),

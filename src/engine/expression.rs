@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema};
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::logical_expr::ColumnarValue;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, Mistake, message};
+use super::{Engine, Mistake, bounded, message};
+use crate::error::{Error, Result as Outcome};
 
 /// An SQL expression that gives one value a row.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub struct Expression {
     columns: Vec<String>,
     data_type: DataType,
     compiled: Arc<dyn PhysicalExpr>,
+    /// Bytes of the values of one batch at most, unless the batch itself has more.
+    most: usize,
 }
 
 impl Engine {
@@ -44,12 +49,12 @@ impl Engine {
         columns.sort();
         let compiled = self.compile(logical, known).map_err(told)?;
         let data_type = compiled.data_type(schema).map_err(told)?;
-        Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled })
+        Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled, most: self.limits.text() })
     }
 
     /// Coerces, folds constants and compiles. `current_date()` and `now()` are constants: one moment for the whole run.
     fn compile(&self, logical: Expr, known: DFSchema) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {
-        let state = self.context.state();
+        let state = self.state();
         let known = Arc::new(known);
         let moment = SimplifyContext::builder()
             .with_schema(known.clone())
@@ -57,7 +62,9 @@ impl Engine {
             .with_query_execution_start_time(self.clock.query_execution_start_time())
             .build();
         let simplifier = ExprSimplifier::new(moment);
+        let logical = bounded::Rewrite::new(self.limits.text()).apply(logical)?;
         let folded = simplifier.simplify(simplifier.coerce(logical, &known)?)?;
+        bounded::refuse_constants(&folded)?;
         let compiled = state.create_physical_expr(folded, &known)?;
         Ok(compiled.transform_up(|part| Ok(checked(part)))?.data)
     }
@@ -92,9 +99,31 @@ impl Expression {
     /// # Errors
     /// Where one row's value cannot be computed, for the whole batch: halve it to find the row.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        self.compiled
-            .evaluate(batch)
-            .and_then(|value| value.into_array(batch.num_rows()))
-            .map_err(|error| error.strip_backtrace())
+        let value = self.compiled.evaluate(batch).map_err(|error| error.strip_backtrace())?;
+        if let ColumnarValue::Scalar(value) = &value
+            && value.size().saturating_mul(batch.num_rows()) > self.most.max(batch.get_array_memory_size())
+        {
+            return Err(format!("{} rows of {} bytes are too many for one batch", batch.num_rows(), value.size()));
+        }
+        value.into_array(batch.num_rows()).map_err(|error| error.strip_backtrace())
+    }
+
+    /// The values of two parts of a batch as one.
+    ///
+    /// # Errors
+    /// If they take more memory together than the values of a batch may.
+    pub fn join(&self, batch: &RecordBatch, first: &ArrayRef, second: &ArrayRef) -> Outcome<ArrayRef> {
+        let held = |values: &ArrayRef| values.to_data().get_slice_memory_size().unwrap_or_default();
+        let bytes = held(first) + held(second);
+        let most = self.most.max(batch.get_array_memory_size());
+        if bytes > most {
+            let rows = first.len() + second.len();
+            return Err(Error::pipeline(format!(
+                "the values of `{}` take {bytes} bytes for {rows} rows, and {most} bytes are the most",
+                self.sql
+            ))
+            .hint("shorten the values, or give more memory with `--memory-limit`"));
+        }
+        Ok(concat(&[first, second])?)
     }
 }

@@ -3,6 +3,8 @@
 //! Everything that is asked of the delta is SQL over registered tables. User SQL is a query and nothing else: no DDL,
 //! no DML, no COPY, no SET.
 
+mod answer;
+mod bounded;
 mod expression;
 mod hashes;
 mod mask;
@@ -23,15 +25,16 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::prelude::{SQLOptions, SessionConfig, SessionContext};
 use futures::StreamExt;
 use tempfile::TempDir;
 
+pub use answer::Answer;
 pub use expression::Expression;
 pub use hashes::{Hashes, SEVERAL, fold};
 pub use mask::{Mask, Ranked};
@@ -41,6 +44,7 @@ pub use seen::{Operator, Seen};
 pub use table::RowsTable;
 
 use crate::error::{Error, Result};
+use crate::spec::{LoadSpec, Timeout};
 
 /// How much of the machine a run may use.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +57,28 @@ pub struct Limits {
     pub batch_rows: usize,
 }
 
-/// Below this much memory, joins are made so that they can go to disk.
+/// Below this much memory, joins are made so that they can go to disk, and batches between operators are smaller.
 const TIGHT: usize = 512 << 20;
+
+/// Rows between operators where memory is tight: a merge holds one batch of each of its runs.
+const TIGHT_ROWS: usize = 1024;
+
+impl Limits {
+    /// Bytes that joins, sorts and aggregates may use together.
+    fn pool(self) -> usize {
+        self.memory / 4
+    }
+
+    /// Bytes that the texts of one batch may have, unless its rows had more already.
+    fn text(self) -> usize {
+        (self.memory / 4).clamp(32 << 20, 1 << 30)
+    }
+
+    /// Bytes that each sort holds back, to be able to merge what it has spilled.
+    fn held_back(self) -> usize {
+        (self.pool() / (8 * self.threads.max(1))).clamp(64 << 10, 10 << 20)
+    }
+}
 
 impl Default for Limits {
     fn default() -> Self {
@@ -94,6 +118,7 @@ pub struct Engine {
     /// Holds the moment that expressions take for now.
     clock: SimplifyContext,
     moment: jiff::Timestamp,
+    patience: Timeout,
     notes: seen::Notes,
 }
 
@@ -118,16 +143,18 @@ impl Engine {
         // Three eighths of the memory are the rows' (they spill by themselves), two are for joins, sorts and aggregates, one is for
         // hashes and what they are held against; the rest is for what is on its way.
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory / 4)))
+            .with_memory_pool(Arc::new(FairSpillPool::new(limits.pool())))
             .with_temp_file_path(work.path())
             .build_arc()?;
         let config = SessionConfig::new()
             .with_target_partitions(limits.threads)
-            .with_batch_size(limits.batch_rows)
+            .with_batch_size(if limits.memory < TIGHT { limits.batch_rows.min(TIGHT_ROWS) } else { limits.batch_rows })
+            .with_sort_spill_reservation_bytes(limits.held_back())
             .with_information_schema(false)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             .set_bool("datafusion.optimizer.prefer_hash_join", limits.memory >= TIGHT);
-        let context = SessionContext::new_with_config_rt(config, runtime);
+        let mut context = SessionContext::new_with_config_rt(config, runtime);
+        bounded::register(&mut context, limits.text())?;
         if let Some(catalog) = context.catalog("datafusion") {
             for space in [Space::Production, Space::Internal] {
                 catalog.register_schema(space.schema(), Arc::new(MemorySchemaProvider::new()))?;
@@ -136,7 +163,14 @@ impl Engine {
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
         let room = Arc::new(rows::Room::new(limits.memory / 8 * 3));
-        Ok(Self { context, limits, work, room, clock, moment, notes: seen::Notes::default() })
+        let (patience, notes) = (LoadSpec::default().statement_timeout, seen::Notes::default());
+        Ok(Self { context, limits, work, room, clock, moment, patience, notes })
+    }
+
+    /// The same engine, with a time limit for each query of a user.
+    #[must_use]
+    pub fn with_patience(self, patience: Timeout) -> Self {
+        Self { patience, ..self }
     }
 
     /// What the engine may use.
@@ -194,31 +228,31 @@ impl Engine {
         names
     }
 
+    /// The state that queries are planned with: its own would take the moment of the planning for now.
+    fn state(&self) -> SessionState {
+        let mut state = self.context.state();
+        state.execution_props_mut().query_execution_start_time = self.clock.query_execution_start_time();
+        state
+    }
+
     /// Plans a query without running it and gives its output's schema.
     ///
     /// # Errors
     /// Where it does not parse or plan, is no query, or has another answer each time.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, Mistake> {
         let told = |error: DataFusionError| message::explain(&error, &self.tables(), &[]);
-        let frame = self.context.sql_with_options(sql, query_only()).await.map_err(told)?;
-        if is_volatile(frame.logical_plan()).map_err(told)? {
+        let state = self.state();
+        let plan = logical(&state, sql).await.map_err(told)?;
+        if is_volatile(&plan).map_err(told)? {
             return Err(Mistake::new(
                 "the query has another answer each time",
                 "what is rejected must be the same in every run: leave `random()` and its like out",
             ));
         }
-        let schema = frame.schema().inner().clone();
-        frame.create_physical_plan().await.map_err(told)?;
+        let schema = plan.schema().inner().clone();
+        refuse_constants(&state.optimize(&plan).map_err(told)?).map_err(told)?;
+        state.create_physical_plan(&plan).await.map_err(told)?;
         Ok(schema)
-    }
-
-    /// The plans of a query as text, logical and physical.
-    pub async fn explain(&self, sql: &str) -> Result<String> {
-        let frame = self.context.sql_with_options(sql, query_only()).await?;
-        let logical = frame.clone().into_optimized_plan()?;
-        let physical = frame.create_physical_plan().await?;
-        let physical = datafusion::physical_plan::displayable(physical.as_ref()).indent(false);
-        Ok(format!("{}\n\n{physical}", logical.display_indent()))
     }
 
     /// Notes what the queries from here on do, until [`Engine::noted`].
@@ -240,17 +274,23 @@ impl Engine {
     ///
     /// # Errors
     /// Where the query does not plan, or is anything but a query.
-    pub async fn query(&self, sql: &str) -> Result<SendableRecordBatchStream> {
+    pub async fn query(&self, sql: &str) -> Result<Answer> {
         // A hash join does not spill, a merge join does: where the rows went to disk, joins can.
-        let mut state = self.context.state();
-        if self.room.exceeded() {
+        self.start(sql, self.room.exceeded()).await
+    }
+
+    /// Runs a query, with joins that spill if `spills` says so.
+    async fn start(&self, sql: &str, spills: bool) -> Result<Answer> {
+        let mut state = self.state();
+        if spills {
             state.config_mut().options_mut().optimizer.prefer_hash_join = false;
         }
-        let frame = SessionContext::new_with_state(state).sql_with_options(sql, query_only()).await?;
-        let context = Arc::new(frame.task_ctx());
-        let plan = frame.create_physical_plan().await?;
+        let logical = logical(&state, sql).await?;
+        let plan = state.create_physical_plan(&logical).await?;
         self.notes.add(sql, &plan);
-        Ok(datafusion::physical_plan::execute_stream(plan, context)?)
+        let memory = self.limits.memory;
+        let stream = datafusion::physical_plan::execute_stream(plan, Arc::new(TaskContext::from(&state)))?;
+        Ok(stream.map(move |batch| batch.map_err(|error| answer::failed(error, memory))).boxed())
     }
 
     /// Runs a query and hands each batch of its result to `each`.
@@ -313,6 +353,24 @@ fn is_volatile(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
         })
     })?;
     Ok(found)
+}
+
+/// Refuses a plan one of whose constants is too large, or would be.
+fn refuse_constants(plan: &LogicalPlan) -> datafusion::error::Result<()> {
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expression| {
+            bounded::refuse_constants(expression)?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    })
+    .map(|_| ())
+}
+
+/// Plans a query, and nothing but a query.
+async fn logical(state: &SessionState, sql: &str) -> datafusion::error::Result<LogicalPlan> {
+    let plan = state.create_logical_plan(sql).await?;
+    query_only().verify_plan(&plan)?;
+    Ok(plan)
 }
 
 fn query_only() -> SQLOptions {

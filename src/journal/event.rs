@@ -1,5 +1,7 @@
 //! The events of a run, and how they are written.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -87,7 +89,7 @@ pub struct Started {
 }
 
 /// What is loaded into one table.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loading {
     /// The table.
     pub table: String,
@@ -95,6 +97,9 @@ pub struct Loading {
     pub rows: u64,
     /// The hash of which rows are rejected and which are skipped.
     pub verdicts: String,
+    /// By column that refers to rows, the hash of what the accepted rows refer to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub references: BTreeMap<String, String>,
     /// The files.
     pub files: Vec<Input>,
 }
@@ -189,6 +194,14 @@ pub(super) fn link(chain: &str, entry: &str) -> String {
     hasher.update(chain.as_bytes());
     hasher.update(entry.as_bytes());
     hasher.finalize().to_hex().to_string()
+}
+
+/// The pipeline that the first readable entry names, whatever else is wrong with the records.
+pub fn pipeline(records: &[Record]) -> Option<String> {
+    records.iter().find_map(|record| {
+        let entry: serde_json::Value = serde_json::from_str(&record.entry).ok()?;
+        Some(entry.pointer("/event/started/pipeline")?.as_str()?.to_owned())
+    })
 }
 
 /// A moment of an entry without its fractions: `2026-11-24 18:14:02`.

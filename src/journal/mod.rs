@@ -10,7 +10,7 @@ mod progress;
 mod state;
 mod stop;
 
-pub use event::{Entry, Event, Input, Keys, Loading, Record, Started, VERSION, moment, writer};
+pub use event::{Entry, Event, Input, Keys, Loading, Record, Started, VERSION, moment, pipeline, writer};
 pub use mirror::Mirror;
 pub use progress::{Listener, Progress, Running, Silent, Step, Steps, Timing};
 pub use state::{Phase, State, next};
@@ -69,17 +69,6 @@ impl Journal {
             journal.entries.push(entry);
         }
         Ok(journal)
-    }
-
-    /// The journals of all runs that are in some records, in their order.
-    ///
-    /// # Errors
-    /// As [`Journal::read`].
-    pub fn read_all(records: &[Record]) -> Result<Vec<Self>> {
-        records
-            .chunk_by(|one, other| one.run == other.run)
-            .map(|records| Self::read(&records[0].run, records))
-            .collect()
     }
 
     /// The same journal, mirrored in a file from here on.
@@ -163,7 +152,7 @@ mod tests {
             pipeline: "p".into(),
             plan: "hash".into(),
             moment: "2026-01-02T03:04:05Z".into(),
-            tables: vec![Loading { table: "t".into(), rows: 2, verdicts: "v".into(), files: Vec::new() }],
+            tables: vec![Loading { table: "t".into(), rows: 2, verdicts: "v".into(), ..Loading::default() }],
         })
     }
 

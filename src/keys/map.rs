@@ -1,17 +1,17 @@
 //! The key map brought in from elsewhere: the mapping of the initial conversion, out of a CSV or Parquet file.
 
-use std::collections::HashMap;
-use std::path::Path;
-
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::DataType;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::engine::shown;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use crate::check::Places;
+use crate::engine::{Engine, Rows, shown};
 use crate::error::{Error, Result};
-use crate::source::Source;
+use crate::source::{Batch, Source};
 use crate::spec::{SourceSpec, TableSpec};
 use crate::target::{CatalogTable, Destination, key_map_schema};
 
@@ -35,11 +35,34 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
     }
 }
 
-/// Reads a mapping file: `legacy_key` (or the columns of a composite one) and the table's key columns.
+/// A mapping file as it was read.
+#[derive(Debug)]
+pub struct Mapping {
+    /// Its mappings: `legacy_key`, and the table's key columns.
+    pub rows: Arc<Rows>,
+    /// The line of each.
+    lines: Places,
+    path: PathBuf,
+}
+
+impl Mapping {
+    /// The line of a mapping.
+    pub fn line(&self, row: u32) -> u64 {
+        self.lines.place(row).1
+    }
+
+    /// An error about a mapping.
+    pub fn bad(&self, row: u32, reason: &str) -> Error {
+        bad_row(&self.path, self.line(row), reason)
+    }
+}
+
+/// Reads a mapping file: `legacy_key` (or the columns of a composite one) and the table's key columns. The mappings are held as the
+/// engine's rows are: in memory while they are few.
 ///
 /// # Errors
-/// Where the file cannot be read, lacks a column, has a row that cannot be read, or maps one legacy key or one new key twice.
-pub fn read(path: &Path, legacy_key: &[String], destination: &Destination) -> Result<RecordBatch> {
+/// Where the file cannot be read, lacks a column, or has a row that cannot be read.
+pub fn read(path: &Path, legacy_key: &[String], destination: &Destination, engine: &Engine) -> Result<Mapping> {
     let file = path.display();
     let spec: SourceSpec = serde_json::from_value(serde_json::json!({ "path": path.to_string_lossy() }))
         .map_err(|error| Error::internal(format!("the mapping's source: {error}")))?;
@@ -61,29 +84,39 @@ pub fn read(path: &Path, legacy_key: &[String], destination: &Destination) -> Re
             .hint(format!("a mapping has the columns `legacy_key` and {}", crate::engine::list(&destination.key))));
         }
     }
-    let mut batches = Vec::new();
-    let mut lines = Vec::new();
-    for batch in source.batches(8192) {
+    let staged = key_map_schema(destination);
+    let schema = Arc::new(Schema::new(staged.fields()[1..].to_vec()));
+    let (mut writer, mut lines) = (engine.rows(schema.clone()), Places::default());
+    for batch in source.batches(engine.limits().batch_rows) {
         let batch = batch?;
         if let Some(malformed) = batch.malformed.first() {
             return Err(bad_row(path, malformed.line, &malformed.reason));
         }
-        lines.extend(batch.lines);
-        batches.push(batch.rows);
+        writer.write(&typed(&batch, &legacy, destination, &schema, path)?)?;
+        lines.extend(batch.file, &batch.lines);
     }
-    let rows = arrow::compute::concat_batches(&schema, &batches)?;
-    let texts =
-        legacy.iter().map(|name| as_type(&rows, name, &DataType::Utf8, path, &lines)).collect::<Result<Vec<_>>>()?;
+    Ok(Mapping { rows: writer.finish(), lines, path: path.to_owned() })
+}
+
+/// The mappings of a batch, with the types that the table's key has.
+fn typed(
+    batch: &Batch,
+    legacy: &[String],
+    destination: &Destination,
+    schema: &SchemaRef,
+    path: &Path,
+) -> Result<RecordBatch> {
+    let (rows, lines) = (&batch.rows, &batch.lines);
+    let texts: Vec<_> =
+        legacy.iter().map(|name| as_type(rows, name, &DataType::Utf8, path, lines)).collect::<Result<_>>()?;
     let keys = destination.key.iter().map(|name| {
         let data_type = destination.table.column(name).map_or(DataType::Utf8, |column| column.data_type.clone());
-        as_type(&rows, name, &data_type, path, &lines)
+        as_type(rows, name, &data_type, path, lines)
     });
     let keys = keys.collect::<Result<Vec<_>>>()?;
     let legacy_key = StringArray::from_iter_values((0..rows.num_rows()).map(|row| one_text(&texts, row)));
-    contradictions(path, &lines, &legacy_key, &keys)?;
-    let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..rows.num_rows() as u32));
-    let columns = [numbers, Arc::new(legacy_key) as ArrayRef].into_iter().chain(keys).collect();
-    Ok(RecordBatch::try_new(key_map_schema(destination), columns)?)
+    let columns = std::iter::once(Arc::new(legacy_key) as ArrayRef).chain(keys).collect();
+    Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
 /// The parts of a legacy key as one text, written as the plan's SQL writes it.
@@ -136,26 +169,6 @@ fn noun(data_type: &DataType) -> &'static str {
     }
 }
 
-fn contradictions(path: &Path, lines: &[u64], legacy: &StringArray, keys: &[ArrayRef]) -> Result<()> {
-    let mut by_legacy: HashMap<&str, usize> = HashMap::with_capacity(legacy.len());
-    let mut by_key: HashMap<String, usize> = HashMap::with_capacity(legacy.len());
-    for row in 0..legacy.len() {
-        if let Some(earlier) = by_legacy.insert(legacy.value(row), row) {
-            let text = format!("legacy key `{}` is on line {} already", legacy.value(row), lines[earlier]);
-            return Err(bad_row(path, lines[row], &text));
-        }
-        let key: Vec<_> = keys.iter().map(|column| shown(column.as_ref(), row)).collect();
-        if let Some(earlier) = by_key.insert(key.join("|"), row) {
-            return Err(bad_row(
-                path,
-                lines[row],
-                &format!("key {} is on line {} already", key.join(", "), lines[earlier]),
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn bad_row(path: &Path, line: u64, reason: &str) -> Error {
     Error::data(format!("{}:{line}: {reason}", path.display()))
         .hint("a mapping is taken whole or not at all: mend the file and import it again")
@@ -164,6 +177,7 @@ fn bad_row(path: &Path, line: u64, reason: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Limits;
     use crate::error::Kind;
     use crate::target::CatalogColumn;
 
@@ -189,7 +203,9 @@ mod tests {
         let path = folder.path().join("map.csv");
         std::fs::write(&path, text).unwrap();
         let legacy_key: Vec<String> = legacy_key.iter().map(ToString::to_string).collect();
-        read(&path, &legacy_key, &destination(None, &Arc::new(table)))
+        let engine = Engine::try_new(Limits::default()).unwrap();
+        let mapping = read(&path, &legacy_key, &destination(None, &Arc::new(table)), &engine)?;
+        mapping.rows.batch(0, &[0, 1])
     }
 
     #[test]
@@ -198,9 +214,9 @@ mod tests {
         assert_eq!(error.kind(), Kind::Input);
         assert!(error.to_string().ends_with("has no column `legacy_key`; it has `ref` and `id`"), "{error}");
         let rows = reading("legacy_key,id\na,1\n", &[], DataType::Int64).unwrap();
-        assert_eq!(rows.column(1).as_string::<i32>().value(0), "a");
+        assert_eq!(rows.column(0).as_string::<i32>().value(0), "a");
         let rows = reading("p,q,id\na|b,c,1\n", &["p", "q"], DataType::Int64).unwrap();
-        assert_eq!(rows.column(1).as_string::<i32>().value(0), "a\\|b|c");
+        assert_eq!(rows.column(0).as_string::<i32>().value(0), "a\\|b|c");
     }
 
     #[test]
@@ -214,14 +230,6 @@ mod tests {
         ] {
             let error = reading(&format!("legacy_key,id\na,{value}\n"), &[], data_type).unwrap_err();
             assert!(error.to_string().ends_with(&format!("map.csv:2: {told}")), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_legacy_key_and_a_key_are_mapped_once() {
-        for text in ["legacy_key,id\na,1\na,2\n", "legacy_key,id\na,1\nb,1\n"] {
-            let error = reading(text, &[], DataType::Int64).unwrap_err();
-            assert!(error.to_string().ends_with("is on line 2 already"), "{error}");
         }
     }
 }

@@ -23,7 +23,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use offset::{offset, written};
 
-use crate::check::{Examined, rejects::accepted};
+use crate::check::{Examined, Resolved, rejects::accepted};
 use crate::engine::Ranked;
 use crate::error::{Error, Result};
 use crate::plan::{Column, Fill, Key, Plan, Table};
@@ -160,6 +160,28 @@ impl<'a> Keys<'a> {
             columns.insert(1, legacy);
             Ok(RecordBatch::try_new(schema.clone(), columns)?)
         }))
+    }
+
+    /// The rows of production that a column of a table refers to, each once, see [`Resolved::referenced`].
+    ///
+    /// # Errors
+    /// If no reference fills the column.
+    pub fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
+        self.resolved(at, column)?.referenced(self.kept_out[at].mask())
+    }
+
+    /// The accepted rows that refer to the same as these rows by a column.
+    ///
+    /// # Errors
+    /// If no reference fills the column.
+    pub fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
+        Ok(self.resolved(at, column)?.same_as(rows, self.kept_out[at].mask()))
+    }
+
+    fn resolved(&self, at: usize, column: &str) -> Result<&Resolved> {
+        let which = self.plan.tables[at].reference(column);
+        let resolved = which.and_then(|which| self.examined[at].resolved.get(which));
+        resolved.ok_or_else(|| Error::internal(format!("`{column}` of `{}` is no reference", self.plan.tables[at].name)))
     }
 
     /// The accepted rows of a batch: `_row` and the wanted columns.

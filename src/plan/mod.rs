@@ -324,22 +324,31 @@ impl Table {
         let mut promises = Vec::new();
         for check in self.checks.iter().filter(|check| check.severity == Severity::Error) {
             let what = match &check.kind {
-                CheckKind::Unique(unique) if matches!(check.origin, Origin::File(_)) => {
+                CheckKind::Unique(unique) if matches!(check.origin, Origin::File(_)) && !self.enforces(unique) => {
                     Promised::Unique { columns: unique.columns.clone(), ignore_case: unique.ignore_case.clone() }
                 }
                 CheckKind::Relationship { reference } => {
-                    let Reference { column, to, give, .. } = &self.references[*reference];
+                    let Reference { column, to, give, by, .. } = &self.references[*reference];
                     let kept = |key: &ForeignKey| key.columns == [column.as_str()] && key.to == *to;
-                    if self.catalog.foreign_keys.iter().any(kept) {
+                    // A foreign key keeps the row there, and does not know by which of its values the row was found.
+                    if by.is_none() && self.catalog.foreign_keys.iter().any(kept) {
                         continue;
                     }
-                    Promised::Reference { column: column.clone(), to: to.clone(), to_column: give.clone() }
+                    let (column, to, to_column, by) = (column.clone(), to.clone(), give.clone(), by.clone());
+                    Promised::Reference { column, to, to_column, by }
                 }
                 _ => continue,
             };
             promises.push(Promise { check: check.name.clone(), what });
         }
         promises
+    }
+
+    /// Whether production itself keeps two rows from having the same values: then nobody has to ask again.
+    fn enforces(&self, unique: &Unique) -> bool {
+        let within = |columns: &[String]| !columns.is_empty() && columns.iter().all(|name| unique.columns.contains(name));
+        let of_all = self.catalog.uniques.iter().filter(|found| found.condition.is_none());
+        within(&self.catalog.primary_key) || of_all.into_iter().any(|found| within(&found.columns))
     }
 
     /// The number of the check that a kind belongs to.

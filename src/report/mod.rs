@@ -13,6 +13,8 @@ mod sql;
 mod story;
 mod text;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -167,6 +169,9 @@ pub struct TableReport {
     /// The hash of which rows are rejected and which are skipped.
     #[serde(default)]
     pub verdicts: String,
+    /// By column that refers to rows, the hash of what the accepted rows refer to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub references: BTreeMap<String, String>,
     /// The new keys, from and to, as production writes them.
     pub keys: Option<(String, String)>,
     /// The checks and how many rows fail each.
@@ -287,6 +292,10 @@ impl TableReport {
                 evidence: (violations > 0).then_some(evidence),
             }
         });
+        let without = found.findings.kept_out();
+        let references = table.references.iter().zip(&found.resolved);
+        let references =
+            references.map(|(reference, resolved)| Ok((reference.column.clone(), resolved.hash(&without)?)));
         Ok(Self {
             name: table.name.clone(),
             line: lines.line(&path!["tables", table.name]),
@@ -296,6 +305,7 @@ impl TableReport {
             skipped: found.skipped(),
             accepted: found.accepted(),
             verdicts: found.verdicts(),
+            references: references.collect::<Result<_>>()?,
             checks: checks.collect(),
             left_to_production: table.left_to_production.clone(),
             triggers: table.catalog.triggers.clone(),

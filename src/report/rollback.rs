@@ -1,4 +1,4 @@
-//! What taking a run back did, or would do.
+//! What a rollback did, or would do.
 
 use std::fmt::Write as _;
 
@@ -57,11 +57,7 @@ pub struct RollbackTable {
     pub mappings: u64,
     /// The first and the last of their keys.
     pub keys: (String, String),
-    /// How many rows the table had.
-    pub before: u64,
-    /// How many it has now; None in a dry run.
-    pub after: Option<u64>,
-    /// How many rows with a key of the run are left; None in a dry run.
+    /// How many of them are left; None in a dry run.
     pub left: Option<u64>,
 }
 
@@ -87,7 +83,7 @@ impl Rollback {
     }
 
     fn new(run: &str, pipeline: &str, target: &str, verdict: Outcome, survey: Survey) -> Self {
-        let mut notes = Vec::new();
+        let mut notes = survey.notes;
         let mut tables = Vec::new();
         for holding in survey.tables {
             if !holding.triggers.is_empty() {
@@ -99,8 +95,6 @@ impl Rollback {
                 rows: holding.rows,
                 mappings: holding.rows,
                 keys: holding.keys,
-                before: holding.production,
-                after: None,
                 left: None,
             });
         }
@@ -120,12 +114,13 @@ impl Rollback {
         self.verdict = Outcome::RolledBack;
         self.proven = PROVEN.map(str::to_owned).to_vec();
         for done in taken_back {
-            let Some(table) = self.tables.iter_mut().find(|table| table.name == done.table) else { continue };
-            (table.rows, table.mappings, table.before) = (done.deleted, done.mappings, done.before);
-            (table.after, table.left) = (Some(done.after), Some(0));
-            if done.after + done.deleted != done.before {
-                self.notes
-                    .push(format!("others wrote to `{}` meanwhile: their rows are among those after", done.table));
+            match self.tables.iter_mut().find(|table| table.name == done.table && done.mappings > 0) {
+                Some(table) => (table.rows, table.mappings, table.left) = (done.deleted, done.mappings, Some(0)),
+                None => self.notes.push(format!(
+                    "{} rows of `{}` went too: triggers had written them with the run's",
+                    number(done.deleted),
+                    done.table
+                )),
             }
         }
         self
@@ -147,13 +142,12 @@ impl Rollback {
     pub fn text(&self) -> String {
         let mut parts = vec![format!("{}: {}\n", self.pipeline, self.verdict())];
         if !self.tables.is_empty() {
-            let mut grid = grid(&["table", "rows", "keys from", "to", "before", "after"]);
+            let mut grid = grid(&["table", "rows", "keys from", "to"]);
             for table in &self.tables {
-                let after = table.after.map_or_else(String::new, number);
                 let (from, to) = table.keys.clone();
-                grid.add_row([table.name.clone(), number(table.rows), from, to, number(table.before), after]);
+                grid.add_row([table.name.clone(), number(table.rows), from, to]);
             }
-            (1..=5).for_each(|column| align(&mut grid, column));
+            (1..=3).for_each(|column| align(&mut grid, column));
             parts.push(lines(&grid));
         }
         let mut told = String::new();

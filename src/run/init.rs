@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::DataType;
+use futures::TryStreamExt;
 
 use super::session::without_password;
 use crate::draft::{self, Wanted, relative};
@@ -69,6 +70,7 @@ async fn make(init: &Init) -> Result<Made> {
         load: &load,
         namespace: "",
         safeguards: &safeguards,
+        memory: 0,
         folder: nowhere,
         script_folder: nowhere,
     };
@@ -157,6 +159,7 @@ async fn text_keys(target: &dyn Target, catalog: &Catalog, tables: &[String]) ->
             continue;
         }
         let batches = target.scan(&table.name, std::slice::from_ref(key), &[], Some(KEYS)).await?;
+        let batches: Vec<_> = batches.try_collect().await?;
         let texts = batches.iter().filter_map(|batch| batch.column(0).as_string_opt::<i32>());
         let texts: Vec<&str> = texts.flat_map(|column| column.iter().flatten()).collect();
         found.extend(text_key(&texts).map(|text| (table.name.clone(), text)));

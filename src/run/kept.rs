@@ -1,17 +1,22 @@
 //! The reports that are kept, so that they can be looked at again: in the target those of runs that were committed, with their
 //! journal, and in the folders of runs those of all that examined a delta.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use super::journals::of_run;
 use super::{Opened, Session};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
 use crate::report::{Command, Report};
-use crate::target::Target;
+use crate::target::RunHeader;
 
 /// The name of a report in its run's folder.
 const NAME: &str = "report.json";
+
+/// How many runs an error names.
+const LAST: usize = 5;
 
 /// A report that was kept, and what became of its run.
 #[derive(Debug)]
@@ -57,14 +62,6 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Report> {
     })
 }
 
-/// The journal of a run; None where it has none.
-///
-/// # Errors
-/// Where the target does not answer, or somebody changed the journal.
-pub async fn story(target: &dyn Target, run: &str) -> Result<Option<Journal>> {
-    Ok(Journal::read_all(&target.journal(Some(run)).await?)?.into_iter().next())
-}
-
 /// The report of a run, or of the last one of this pipeline that examined a delta.
 ///
 /// # Errors
@@ -72,19 +69,26 @@ pub async fn story(target: &dyn Target, run: &str) -> Result<Option<Journal>> {
 pub async fn kept(opened: &Opened, wanted: Option<&str>) -> Result<Kept> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let output = opened.output().unwrap_or_default();
-    let records = opened.target.runs().await?;
-    let mut found = None;
-    let mut runs: Vec<(String, Option<PathBuf>)> = records.iter().map(|record| (record.id.clone(), None)).collect();
+    // Ids and paths; a report is read when its turn comes.
+    let mut runs: BTreeMap<String, (Option<RunHeader>, Option<PathBuf>)> = BTreeMap::new();
+    for header in opened.target.runs().await? {
+        let run = header.id.clone();
+        runs.entry(run).or_default().0 = Some(header);
+    }
     for path in paths(&output).into_iter().filter(|path| path.is_file()) {
         let run = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        match runs.iter_mut().find(|(other, _)| *other == run) {
-            Some((_, folder)) => *folder = Some(path),
-            None => runs.push((run, Some(path))),
-        }
+        runs.entry(run).or_default().1 = Some(path);
     }
-    runs.sort();
-    for (run, path) in runs.iter().rev().filter(|(run, _)| wanted.is_none_or(|wanted| wanted == run)) {
-        let in_target = records.iter().find(|record| record.id == *run).map(Report::read).transpose()?;
+    let mut found = None;
+    let candidates = runs.iter().rev().filter(|(run, _)| wanted.is_none_or(|wanted| wanted == *run));
+    for (run, (header, path)) in candidates {
+        if wanted.is_none() && header.as_ref().is_some_and(|header| header.pipeline != pipeline) {
+            continue;
+        }
+        let in_target = match header {
+            Some(_) => opened.target.run(run).await?.as_ref().map(Report::read).transpose()?,
+            None => None,
+        };
         let in_folder = match path {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
@@ -106,18 +110,28 @@ pub async fn kept(opened: &Opened, wanted: Option<&str>) -> Result<Kept> {
             break;
         }
     }
-    let Some(mut report) = found else { return Err(nothing(opened, wanted, &runs).await?) };
+    let Some(mut report) = found else {
+        let last: Vec<_> = runs.keys().rev().take(LAST).map(String::as_str).collect();
+        return Err(nothing(opened, wanted, &last).await?);
+    };
     let rejects = output.join(&report.run).join("rejects");
     if report.rejects.is_some() && rejects.is_dir() {
         let shown = opened.document.secrets.mask(&format!("{}/", rejects.display())).into_owned();
         report.rejects = Some(shown);
     }
-    let journal = story(opened.target.as_ref(), &report.run).await?;
+    // A report says what its run did, though its journal be damaged.
+    let journal = match of_run(opened.target.as_ref(), &report.run).await {
+        Err(error) if error.kind() == Kind::Refused => {
+            report.warnings.push(error.to_string());
+            None
+        }
+        journal => journal?,
+    };
     Ok(Kept { report, journal })
 }
 
-/// Why there is no report.
-async fn nothing(opened: &Opened, wanted: Option<&str>, runs: &[(String, Option<PathBuf>)]) -> Result<Error> {
+/// Why there is no report; `last` are the ids of the last runs.
+async fn nothing(opened: &Opened, wanted: Option<&str>, last: &[&str]) -> Result<Error> {
     let Some(wanted) = wanted else {
         return Ok(Error::usage(format!(
             "no report of this pipeline is kept, neither in {} nor in its folder of runs",
@@ -125,17 +139,16 @@ async fn nothing(opened: &Opened, wanted: Option<&str>, runs: &[(String, Option<
         ))
         .hint("`pipeline validate FILE` or `pipeline run FILE` makes one"));
     };
-    if story(opened.target.as_ref(), wanted).await?.is_some() {
+    if !opened.target.journal(wanted).await?.is_empty() {
         return Ok(Error::usage(format!(
             "run {wanted} left no report: it did not get as far as the commit, and its folder is not here"
         ))
         .hint(format!("`pipeline runs FILE {wanted}` tells what its journal has")));
     }
-    let last: Vec<_> = runs.iter().rev().take(5).map(|(run, _)| run.as_str()).collect();
     let hint = if last.is_empty() {
         "none is kept yet".to_owned()
     } else {
-        format!("the last ones are {}", crate::engine::list(&last))
+        format!("the last ones are {}", crate::engine::list(last))
     };
     Ok(Error::usage(format!("there is no report of a run `{wanted}`")).hint(hint))
 }

@@ -2,29 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use futures::StreamExt;
-use futures::stream;
 
-use super::Opened;
 use super::load::record;
 use super::session::run_id;
-use crate::backup::{self, Store, whole};
-use crate::engine::{Mask, list, shown};
+use super::{Opened, incoming};
+use crate::backup::{Digest, Store};
+use crate::engine::{Engine, list, shown};
 use crate::error::{Error, Kind, Result};
 use crate::keys::map;
 use crate::report::{Command, FileReport, PROGRAM, Report, TableReport, VERSION, Verdict};
-use crate::target::{Access, Destination, Intent, Lookup, Place, Segment, Target};
+use crate::target::{Access, Destination, Intent, Segment};
 
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
 ///
 /// # Errors
 /// Where a row contradicts another one or the key map, or maps to a key that production does not have.
-pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Report> {
+pub async fn import(opened: &Opened, engine: &Engine, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
     let run = run_id(started);
@@ -33,18 +28,23 @@ pub async fn import(opened: &Opened, mapping: &Path, table: &str) -> Result<Repo
     opened.target.claim(&run).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
-    let rows = map::read(mapping, &legacy_key, &destination)?;
-    let new = new_rows(opened.target.as_ref(), &destination, &mapping.display().to_string(), &rows).await?;
-    let (read, count) = (rows.num_rows() as u64, new.num_rows() as u64);
+    let read = map::read(mapping, &legacy_key, &destination, engine)?;
+    if let Some(twice) = incoming::twice(engine, &read.rows).await? {
+        return Err(read.bad(twice.second, &format!("{} is on line {} already", twice.what(), read.line(twice.first))));
+    }
+    let name = mapping.display().to_string();
+    let known = incoming::known(opened.target.as_ref(), &destination, &name, &read.rows).await?;
+    let rows = read.rows;
+    let (read, count) = (u64::from(rows.count()), u64::from(rows.count()) - known.count() as u64);
     let verdict = if count == 0 { Verdict::Empty } else { Verdict::Loaded };
-    let file = FileReport { name: mapping.display().to_string(), ..FileReport::default() };
+    let file = FileReport { name, ..FileReport::default() };
     let tables = vec![mapped(table, vec![file], read, count)];
     let mut report = Report { run: run.clone(), ..report(opened, Command::Import, started, verdict, tables) };
     if count > 0 {
         super::backup::before_import(opened).await?;
         let mut load = opened.target.begin(&run, Intent::Keep).await?;
         load.clean_staging(std::slice::from_ref(&destination)).await?;
-        load.stage_keys(&destination, stream::iter([Ok(new)]).boxed()).await?;
+        load.stage_keys(&destination, incoming::staged(&rows, &destination, &known)).await?;
         let next = "import the mapping again";
         opened.safeguards.admit_insertion(opened.target.as_ref(), load.as_mut(), next).await?;
         load.open_insertion(std::slice::from_ref(&destination)).await?;
@@ -112,84 +112,6 @@ pub(super) fn destination(opened: &Opened, table: &str) -> Result<Destination> {
     Ok(destination)
 }
 
-/// The rows of a mapping that the key map does not have yet, held against it and against production; `mapping` is what it is called.
-pub(super) async fn new_rows(
-    target: &dyn Target,
-    destination: &Destination,
-    mapping: &str,
-    rows: &RecordBatch,
-) -> Result<RecordBatch> {
-    let table = &destination.table.name;
-    let contradiction = |row: u32, what: String| {
-        let legacy = shown(rows.column(1).as_ref(), row as usize);
-        Error::data(format!("row {} of `{mapping}` (legacy key `{legacy}`) contradicts {what}", row + 1))
-            .hint("the key map is append only, nothing was brought in: find out which of the two is right")
-    };
-    let key: Vec<usize> = (2..rows.num_columns()).collect();
-    let by_key = question(rows, &key)?;
-
-    let mut known = Mask::default();
-    let lookup = Lookup::new(Place::KeyMap(table.clone()), vec!["legacy_key".into()], destination.key.clone());
-    for answer in target.lookup(&lookup, &[question(rows, &[1])?]).await? {
-        for (at, row) in ids(&answer).iter().enumerate() {
-            let there: Vec<_> = answer.columns()[1..].iter().map(|column| shown(column.as_ref(), at)).collect();
-            if there != key_of(rows, *row) {
-                return Err(contradiction(*row, format!("the key map: its key is {} there", there.join(", "))));
-            }
-            known.insert(*row);
-        }
-    }
-    let lookup = Lookup::new(Place::KeyMap(table.clone()), destination.key.clone(), vec!["legacy_key".into()]);
-    for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
-        for (at, row) in ids(&answer).iter().enumerate() {
-            if !known.contains(*row) {
-                let legacy = shown(answer.column(1).as_ref(), at);
-                return Err(contradiction(
-                    *row,
-                    format!("the key map: key {} belongs to legacy key `{legacy}`", key_of(rows, *row).join(", ")),
-                ));
-            }
-        }
-    }
-    let missing = not_in_production(target, destination, &by_key).await?;
-    if let Some(row) = missing.iter().find(|row| !known.contains(**row)) {
-        return Err(contradiction(*row, format!("production: `{table}` has no row {}", key_of(rows, *row).join(", "))));
-    }
-    let new: BooleanArray = known.others(0, rows.num_rows());
-    Ok(filter_record_batch(rows, &new)?)
-}
-
-/// Columns of a batch as a question: `_id` is the row's number.
-fn question(rows: &RecordBatch, columns: &[usize]) -> Result<RecordBatch> {
-    let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
-    let mut values: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(0..rows.num_rows() as u32))];
-    for column in columns {
-        fields.push(rows.schema().field(*column).clone());
-        values.push(rows.column(*column).clone());
-    }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)
-}
-
-fn ids(answer: &RecordBatch) -> &[u32] {
-    answer.column(0).as_primitive::<UInt32Type>().values()
-}
-
-fn key_of(rows: &RecordBatch, row: u32) -> Vec<String> {
-    rows.columns()[2..].iter().map(|column| shown(column.as_ref(), row as usize)).collect()
-}
-
-/// The rows of a question by key that production does not have.
-async fn not_in_production(target: &dyn Target, destination: &Destination, by_key: &RecordBatch) -> Result<Vec<u32>> {
-    let lookup = Lookup::new(Place::Production(destination.table.name.clone()), destination.key.clone(), Vec::new());
-    let mut there = Mask::default();
-    for answer in target.lookup(&lookup, std::slice::from_ref(by_key)).await? {
-        for row in ids(&answer) {
-            there.insert(*row);
-        }
-    }
-    Ok((0..by_key.num_rows() as u32).filter(|row| !there.contains(*row)).collect())
-}
-
 /// What is known of one table's key map.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Verified {
@@ -250,19 +172,16 @@ pub async fn verify(opened: &Opened) -> Result<Verification> {
         let Ok(destination) = destination(opened, &table.name) else { continue };
         let mut verified = Verified { table: table.name.clone(), mappings: 0, missing: Vec::new() };
         let mut by_run: BTreeMap<String, u64> = BTreeMap::new();
-        for batch in &opened.target.key_map(&destination).await? {
+        let mut mappings = opened.target.key_map(&destination).await?;
+        while let Some(batch) = mappings.next().await {
+            let batch = batch?;
             verified.mappings += batch.num_rows() as u64;
             let key: Vec<usize> = (1..=destination.key.len()).collect();
-            let by_key = question(batch, &key)?;
-            for row in not_in_production(opened.target.as_ref(), &destination, &by_key).await? {
+            let by_key = incoming::question(&batch, 0, &key)?;
+            for row in incoming::not_in_production(opened.target.as_ref(), &destination, &by_key).await? {
                 verified.missing.push(shown(batch.column(0).as_ref(), row as usize));
             }
-            for run in batch.column(batch.num_columns() - 1).as_string::<i32>().iter().flatten() {
-                match by_run.get_mut(run) {
-                    Some(count) => *count += 1,
-                    None => drop(by_run.insert(run.to_owned(), 1)),
-                }
-            }
+            incoming::count_runs(batch.column(batch.num_columns() - 1), &mut by_run);
         }
         for segment in ledger.iter().filter(|segment| segment.table == table.key_map) {
             by_run.entry(segment.run.clone()).or_default();
@@ -319,8 +238,12 @@ async fn verify_store(
         }
         found.segments += 1;
         found.mappings += manifest.segment.rows;
-        let there = whole(&opened.target.segment(table, run).await?)?;
-        if there.is_none_or(|there| !backup::same(&there, &mappings)) {
+        let mut there = Digest::default();
+        let mut segment = opened.target.segment(table, run).await?;
+        while let Some(batch) = segment.next().await {
+            there.add(&batch?)?;
+        }
+        if there.finish() != mappings.digest()? {
             found.differences.push(format!("the mappings of `{table}` by run {run} are not those in the store"));
         }
     }

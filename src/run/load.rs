@@ -32,16 +32,15 @@ pub struct Wish {
 pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let command = if wish.mock { Command::Mock } else { Command::Run };
-    let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(command) };
+    let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(session, command) };
     if !wish.mock {
         session.safeguards.admit(session.target.as_ref()).await?;
     }
     session.target.claim(&asked.run).await?;
     let run = async {
-        if !wish.mock {
-            resume::refuse_cut_off(session).await?;
-        }
+        let damaged = if wish.mock { Vec::new() } else { resume::refuse_cut_off(session).await? };
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
+        report.warnings.splice(0..0, damaged);
         write_rejects(session, &mut report, &examined, &steps)?;
         report.steps = steps.timings();
         // Kept now as well: one that is cut off has told what its checks found.
@@ -82,6 +81,7 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
         let asked = Asked { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
         let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
         resume::refuse_other(session, &state.started, &report, &examined, &known)?;
+        report.warnings.splice(0..0, unfinished.warnings.iter().cloned());
         write_rejects(session, &mut report, &examined, &steps)?;
         let loading = Loading { session, examined, known, wish: Wish::default(), steps: &steps, journal };
         loading.go(report).await
@@ -179,15 +179,17 @@ impl Loading<'_> {
         let reserved = reserved(&session.catalog, &blocks);
         let straight = load.straight(&destinations);
         let to_stage: Vec<usize> = (0..destinations.len()).filter(|at| !straight[*at]).collect();
+        let examined = std::mem::take(&mut self.examined);
+        let keys = Keys::assign(plan, &examined, &blocks)?;
         let mut staged = before.is_some_and(|state| state.phase >= Phase::Staged && state.blocks == reserved);
-        for at in &to_stage {
-            staged = staged && load.is_staged(&destinations[*at], self.examined[*at].accepted()).await?;
+        for at in to_stage.iter().copied() {
+            let rows = keys.rows(at)?.map(|batch| keys.staged(at, batch?));
+            let (rows, mappings) = (stream::iter(rows).boxed(), stream::iter(keys.map(at)?).boxed());
+            staged = staged && load.is_staged(&destinations[at], rows, mappings).await?;
         }
         if !staged {
             self.note(load.as_mut(), Event::Reserved { blocks: reserved }).await?;
         }
-        let examined = std::mem::take(&mut self.examined);
-        let keys = Keys::assign(plan, &examined, &blocks)?;
         drop(step);
         stop_at("reserved");
 
@@ -274,7 +276,7 @@ impl Loading<'_> {
         session.safeguards.close(load.as_mut()).await?;
         load.note_with_rows(&self.journal.record_unmirrored(Event::Committed)?).await?;
         stop_at("recorded");
-        load.commit().await?;
+        load.commit().await.map_err(refused)?;
         stop_at("committed");
         drop(step);
         // From here on the rows are there, and what fails is no reason to say otherwise.
@@ -356,6 +358,14 @@ impl Delta for Accepted<'_> {
 
     fn key_map(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter(self.keys.map(at)?).boxed())
+    }
+
+    fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
+        self.keys.referenced(at, column)
+    }
+
+    fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
+        self.keys.referring(at, column, rows)
     }
 
     fn inserted(&self, at: usize, rows: u64) {

@@ -2,7 +2,9 @@
 
 pub mod analyze;
 pub mod backup;
+mod incoming;
 pub mod init;
+pub mod journals;
 mod kept;
 pub mod keymap;
 mod load;
@@ -15,7 +17,8 @@ pub mod setup;
 mod totals;
 mod verify;
 
-pub use kept::{Kept, kept, story};
+pub use journals::of_run as story;
+pub use kept::{Kept, kept};
 pub use load::{Wish, resume, run};
 pub use resume::{Unfinished, find};
 pub use rollback::rollback;
@@ -36,7 +39,7 @@ use crate::target::LoadedFile;
 /// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
 pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let asked = Asked::now(Command::Validate);
+    let asked = Asked::now(session, Command::Validate);
     let Found { mut report, examined, .. } = examine(session, &asked, &steps).await?;
     write_rejects(session, &mut report, &examined, &steps)?;
     report.steps = steps.timings();
@@ -50,7 +53,7 @@ pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Repo
 /// As [`validate`], and where the keys that are asked for are not free.
 pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let Found { mut report, .. } = examine(session, &Asked::now(Command::Plan), &steps).await?;
+    let Found { mut report, .. } = examine(session, &Asked::now(session, Command::Plan), &steps).await?;
     report.notes.extend(session.safeguards.notes(session.target.as_ref()).await?);
     report.steps = steps.timings();
     Ok(report)
@@ -66,9 +69,10 @@ struct Asked {
 }
 
 impl Asked {
-    fn now(command: Command) -> Self {
-        let started_at = jiff::Timestamp::now();
-        Self { command, run: session::run_id(started_at), started_at, allow_reload: false }
+    /// Now: a run begins at the moment that its expressions take for now.
+    fn now(session: &Session, command: Command) -> Self {
+        let run = session::run_id(jiff::Timestamp::now());
+        Self { command, run, started_at: session.engine.moment(), allow_reload: false }
     }
 }
 

@@ -1,25 +1,25 @@
 //! The key map restored: earlier mappings that the history lacks are put back out of the store, as what their runs had mapped.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::array::RecordBatch;
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema};
-use futures::{StreamExt, stream};
 
-use super::Opened;
 use super::backup::{of_another, place};
-use super::keymap::{mapped, new_rows, report};
+use super::keymap::{mapped, report};
 use super::load::{expect, record};
-use super::resume::journals;
 use super::session::run_id;
+use super::{Opened, incoming, journals};
 use crate::backup::{Manifest, Store};
-use crate::engine::{list, shown};
+use crate::engine::{Engine, Mask, Rows, RowsWriter, list};
 use crate::error::{Error, Result};
 use crate::journal::{Phase, stop_at};
 use crate::report::{Command, FileReport, Verdict};
-use crate::target::{Access, Destination, Intent, Segment, key_map_schema};
+use crate::target::{Access, Destination, Intent, Segment};
 
 /// What is to be restored: all that the store has, where nothing else is said.
 #[derive(Debug, Clone, Default)]
@@ -57,29 +57,41 @@ pub struct PutBack {
     pub put_back: u64,
 }
 
-/// The mappings of one table that the history lacks.
+/// The mappings of one table that the history lacks, segment after segment.
 struct Lacking {
     destination: Destination,
-    segments: Vec<(Manifest, RecordBatch)>,
+    rows: Arc<Rows>,
+    segments: Vec<(Manifest, Range<u32>)>,
+}
+
+/// The same while they are collected.
+struct Collecting {
+    destination: Destination,
+    writer: RowsWriter,
+    segments: Vec<(Manifest, Range<u32>)>,
 }
 
 /// Puts back the mappings that the history lacks: all of them in one transaction, or none.
 ///
 /// # Errors
 /// Where the store is another target's or damaged, or a mapping contradicts the key map, production or another mapping.
-pub async fn restore(opened: &Opened, wanted: &Wanted) -> Result<Restored> {
+pub async fn restore(opened: &Opened, engine: &Engine, wanted: &Wanted) -> Result<Restored> {
     let started = jiff::Timestamp::now();
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
     opened.safeguards.admit(target).await?;
     target.claim(&run_id(started)).await?;
-    let restored = restore_claimed(opened, wanted, started).await?;
+    let restored = restore_claimed(opened, engine, wanted, started).await?;
     target.release().await?;
     Ok(restored)
 }
 
-async fn restore_claimed(opened: &Opened, wanted: &Wanted, started: jiff::Timestamp) -> Result<Restored> {
-    let target = opened.target.as_ref();
+async fn restore_claimed(
+    opened: &Opened,
+    engine: &Engine,
+    wanted: &Wanted,
+    started: jiff::Timestamp,
+) -> Result<Restored> {
     let store = place(opened)?.open(false)?;
     let adopted = owned(opened, &store, wanted).await?;
     let mut restored = Restored {
@@ -89,26 +101,76 @@ async fn restore_claimed(opened: &Opened, wanted: &Wanted, started: jiff::Timest
         segments: Vec::new(),
         notes: Vec::new(),
     };
-    let mut lacking: BTreeMap<String, Lacking> = BTreeMap::new();
-    for manifest in chosen(opened, &store, wanted, &mut restored.notes).await? {
-        let Segment { table, run, .. } = &manifest.segment;
-        let mappings = store.read(&manifest).await?;
-        let destination = destination(opened, &manifest, &mappings)?;
-        target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
-        let rows = numbered(&destination, 0, &mappings)?;
-        let rows = new_rows(target, &destination, &format!("{table}, run {run}"), &rows).await?;
-        restored.segments.push(PutBack { segment: manifest.segment.clone(), put_back: rows.num_rows() as u64 });
-        if rows.num_rows() > 0 {
-            let of = lacking.entry(table.clone()).or_insert_with(|| Lacking { destination, segments: Vec::new() });
-            of.segments.push((manifest, rows));
-        }
+    let chosen = chosen(opened, &store, wanted, &mut restored.notes).await?;
+    let lacking = lacking(opened, engine, &store, chosen, &mut restored.segments).await?;
+    for lacking in &lacking {
+        refuse_contradictions(engine, lacking).await?;
     }
-    lacking.values().try_for_each(refuse_contradictions)?;
     if lacking.is_empty() && adopted.is_none() {
         return Ok(restored);
     }
+    restored.restored_by = Some(put_back(opened, &lacking, adopted.as_ref(), started).await?);
+    Ok(restored)
+}
 
-    let tables = lacking.iter().map(|(table, lacking)| {
+/// What the history lacks of the chosen segments, table by table; what was looked at goes into `seen`.
+async fn lacking(
+    opened: &Opened,
+    engine: &Engine,
+    store: &Store,
+    chosen: Vec<Manifest>,
+    seen: &mut Vec<PutBack>,
+) -> Result<Vec<Lacking>> {
+    let target = opened.target.as_ref();
+    let mut tables: BTreeMap<String, Collecting> = BTreeMap::new();
+    for manifest in chosen {
+        let Segment { table, run, .. } = &manifest.segment;
+        let mappings = store.read(&manifest).await?;
+        let destination = destination(opened, &manifest, mappings.schema())?;
+        target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
+        let name = format!("{table}, run {run}");
+        let collecting = match tables.entry(table.clone()) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => free.insert(Collecting {
+                writer: engine.rows(incoming::schema(&destination)),
+                destination: destination.clone(),
+                segments: Vec::new(),
+            }),
+        };
+        let (begin, mut first) = (collecting.writer.count(), 0);
+        for batch in mappings.batches()? {
+            let batch = batch?;
+            let rows = RecordBatch::try_new(incoming::schema(&destination), batch.columns().to_vec())?;
+            let mut known = Mask::default();
+            incoming::known_among(target, &destination, &name, first, &rows, &mut known).await?;
+            let count = rows.num_rows();
+            collecting.writer.write(&filter_record_batch(&rows, &known.others(first, count))?)?;
+            first += count as u32;
+        }
+        let put_back = begin..collecting.writer.count();
+        seen.push(PutBack { segment: manifest.segment.clone(), put_back: put_back.len() as u64 });
+        if !put_back.is_empty() {
+            collecting.segments.push((manifest, put_back));
+        }
+    }
+    let lacking = tables.into_values().map(|collecting| Lacking {
+        destination: collecting.destination,
+        rows: collecting.writer.finish(),
+        segments: collecting.segments,
+    });
+    Ok(lacking.filter(|lacking| lacking.rows.count() > 0).collect())
+}
+
+/// Puts the mappings back, all in one transaction; gives the id that this is listed by.
+async fn put_back(
+    opened: &Opened,
+    lacking: &[Lacking],
+    adopted: Option<&String>,
+    started: jiff::Timestamp,
+) -> Result<String> {
+    let target = opened.target.as_ref();
+    let tables = lacking.iter().map(|lacking| {
+        let table = &lacking.destination.table.name;
         let file = |manifest: &Manifest| FileReport {
             name: format!("{table}, run {}", manifest.segment.run),
             bytes: manifest.bytes,
@@ -116,45 +178,32 @@ async fn restore_claimed(opened: &Opened, wanted: &Wanted, started: jiff::Timest
             ..FileReport::default()
         };
         let read = lacking.segments.iter().map(|(manifest, _)| manifest.segment.rows).sum();
-        let count = lacking.segments.iter().map(|(_, rows)| rows.num_rows() as u64).sum();
-        mapped(table, lacking.segments.iter().map(|(manifest, _)| file(manifest)).collect(), read, count)
+        let files = lacking.segments.iter().map(|(manifest, _)| file(manifest)).collect();
+        mapped(table, files, read, u64::from(lacking.rows.count()))
     });
     let report = report(opened, Command::Restore, started, Verdict::Loaded, tables.collect());
-    let destinations: Vec<_> = lacking.values().map(|lacking| lacking.destination.clone()).collect();
+    let destinations: Vec<_> = lacking.iter().map(|lacking| lacking.destination.clone()).collect();
     let mut load = target.begin(&report.run, Intent::Keep).await?;
     load.clean_staging(&destinations).await?;
-    for Lacking { destination, segments } in lacking.values() {
-        let mut first = 0;
-        let mut batches = Vec::new();
-        for (_, rows) in segments {
-            batches.push(Ok(numbered(
-                destination,
-                first,
-                &rows.project(&(1..rows.num_columns()).collect::<Vec<_>>())?,
-            )?));
-            first += rows.num_rows() as u32;
-        }
-        load.stage_keys(destination, stream::iter(batches).boxed()).await?;
+    let all = Mask::default();
+    for Lacking { destination, rows, .. } in lacking {
+        load.stage_keys(destination, incoming::staged(rows, destination, &all)).await?;
     }
     opened.safeguards.admit_insertion(target, load.as_mut(), "restore the key map again").await?;
     load.open_insertion(&destinations).await?;
-    for Lacking { destination, segments } in lacking.values() {
-        let mut first = 0;
+    for Lacking { destination, segments, .. } in lacking {
         for (manifest, rows) in segments {
-            let last = first + rows.num_rows() as u32;
-            let put_back = load.append_key_map(destination, &manifest.segment.run, first..last).await?;
-            expect(&destination.table.name, "put back into the key map", put_back, rows.num_rows() as u64)?;
-            first = last;
+            let put_back = load.append_key_map(destination, &manifest.segment.run, rows.clone()).await?;
+            expect(&destination.table.name, "put back into the key map", put_back, rows.len() as u64)?;
             stop_at("mid-restore");
         }
     }
-    if let Some(id) = &adopted {
+    if let Some(id) = adopted {
         load.adopt(id).await?;
     }
     load.record(&record(&report)?, &[]).await?;
     load.commit().await?;
-    restored.restored_by = Some(report.run);
-    Ok(restored)
+    Ok(report.run)
 }
 
 /// Holds the store to be this target's; an id that the target goes by from now on, where it adopts it.
@@ -193,12 +242,7 @@ async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec
         return Err(Error::usage(format!("the store `{}` has no such segment", store.shown()))
             .hint("`pipeline keymap list FILE` lists those that it has"));
     }
-    let mut known: BTreeSet<String> = opened.target.runs().await?.into_iter().map(|run| run.id).collect();
-    for journal in journals(opened.target.as_ref(), None).await? {
-        if journal.state().is_some_and(|state| state.phase == Phase::RolledBack) {
-            known.remove(journal.run());
-        }
-    }
+    let known = known_runs(opened, &asked, notes).await?;
     let (mut chosen, mut unknown, mut gone) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
     for manifest in asked {
         let Segment { run, table, .. } = &manifest.segment;
@@ -227,12 +271,32 @@ async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec
     Ok(chosen)
 }
 
+/// The runs of these segments that the target knows and that were not rolled back.
+async fn known_runs(opened: &Opened, asked: &[Manifest], notes: &mut Vec<String>) -> Result<BTreeSet<String>> {
+    let target = opened.target.as_ref();
+    let mut known: BTreeSet<String> = target.runs().await?.into_iter().map(|run| run.id).collect();
+    let runs: BTreeSet<&String> = asked.iter().map(|manifest| &manifest.segment.run).collect();
+    for run in runs {
+        let Some(found) = journals::find(target, run).await? else { continue };
+        match found.journal {
+            Ok(journal) if journal.state().is_none_or(|state| state.phase != Phase::RolledBack) => {}
+            Ok(_) => {
+                known.remove(run);
+            }
+            Err(error) => {
+                known.remove(run);
+                notes.push(format!("left out what run {run} mapped: {error}; `--run {run}` restores it all the same"));
+            }
+        }
+    }
+    Ok(known)
+}
+
 /// Where the mappings of a segment go: the key is as they have it.
-fn destination(opened: &Opened, manifest: &Manifest, mappings: &RecordBatch) -> Result<Destination> {
+fn destination(opened: &Opened, manifest: &Manifest, schema: &Schema) -> Result<Destination> {
     let key_map = &manifest.segment.table;
     let found = opened.catalog.of_key_map(key_map).ok_or_else(|| Error::internal(format!("no table `{key_map}`")))?;
     let table = &found.name;
-    let schema = mappings.schema();
     let key: Vec<String> = schema.fields().iter().skip(1).map(|field| field.name().clone()).collect();
     let fits =
         |field: &Arc<Field>| found.column(field.name()).is_some_and(|column| column.data_type == *field.data_type());
@@ -262,41 +326,19 @@ fn destination(opened: &Opened, manifest: &Manifest, mappings: &RecordBatch) -> 
     }
 }
 
-/// Mappings as they are staged, their numbers from `first` on.
-fn numbered(destination: &Destination, first: u32, mappings: &RecordBatch) -> Result<RecordBatch> {
-    let last = first + mappings.num_rows() as u32;
-    let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..last));
-    let columns = std::iter::once(numbers).chain(mappings.columns().iter().cloned()).collect();
-    Ok(RecordBatch::try_new(key_map_schema(destination), columns)?)
-}
-
 /// Refuses mappings of different runs that map one legacy key, or one key, twice.
-fn refuse_contradictions(lacking: &Lacking) -> Result<()> {
-    let [(_, first), ..] = lacking.segments.as_slice() else { return Ok(()) };
-    let rows = concat_batches(
-        &Arc::new(Schema::new(first.schema().fields().clone())),
-        lacking.segments.iter().map(|(_, rows)| rows),
-    )?;
-    let runs = lacking
-        .segments
-        .iter()
-        .flat_map(|(manifest, rows)| std::iter::repeat_n(&manifest.segment.run, rows.num_rows()));
-    let legacy = rows.column(1).as_string::<i32>();
-    let (mut by_legacy, mut by_key) = (HashMap::new(), HashMap::new());
-    for (row, run) in runs.enumerate() {
-        let key: Vec<_> = rows.columns()[2..].iter().map(|column| shown(column.as_ref(), row)).collect();
-        let key = key.join(", ");
-        let other = by_legacy
-            .insert(legacy.value(row), run)
-            .map(|other| (format!("legacy key `{}`", legacy.value(row)), other));
-        let other = other.or_else(|| by_key.insert(key.clone(), run).map(|other| (format!("key {key}"), other)));
-        if let Some((what, other)) = other {
-            return Err(Error::data(format!(
-                "{what} of `{}` is in the segments of run {other} and of run {run}",
-                lacking.destination.table.name
-            ))
-            .hint("one of the runs was rolled back or is a copy's: `--run RUN` restores what one run had mapped; nothing was put back"));
-        }
-    }
-    Ok(())
+async fn refuse_contradictions(engine: &Engine, lacking: &Lacking) -> Result<()> {
+    let Some(twice) = incoming::twice(engine, &lacking.rows).await? else { return Ok(()) };
+    let run = |row: u32| {
+        let segment = lacking.segments.iter().find(|(_, rows)| rows.contains(&row));
+        segment.map_or("", |(manifest, _)| manifest.segment.run.as_str())
+    };
+    Err(Error::data(format!(
+        "{} of `{}` is in the segments of run {} and of run {}",
+        twice.what(),
+        lacking.destination.table.name,
+        run(twice.first),
+        run(twice.second)
+    ))
+    .hint("one of the runs was rolled back or is a copy's: `--run RUN` restores what one run had mapped; nothing was put back"))
 }

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::{Opened, Session};
+use super::{Opened, Session, journals};
 use crate::check::Examined;
 use crate::error::{Error, Result};
 use crate::journal::{Event, Input, Journal, Loading, Mirror, Phase, Started, State, Step, Steps, moment};
+use crate::plan::Reference;
 use crate::report::Report;
-use crate::target::{LoadedFile, Target};
+use crate::target::{Journals, LoadedFile, Target};
 
 /// A run that can be gone on with, as its journal tells.
 #[derive(Debug)]
 pub struct Unfinished {
     run: String,
     state: State,
+    /// What is wrong with other runs of the pipeline.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Finds a run that can be gone on with: the one that is named, or else the last of this pipeline that was cut off or failed.
@@ -22,17 +25,14 @@ pub struct Unfinished {
 /// Where there is none, or the one that is named has ended.
 pub async fn find(opened: &Opened, wanted: Option<&str>) -> Result<Unfinished> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
-    let journals = journals(opened.target.as_ref(), wanted).await?;
+    let target = opened.target.as_ref();
     let Some(run) = wanted else {
-        let found = journals.into_iter().rev().find(|journal| {
-            journal.state().is_some_and(|state| can_go_on(state) && state.started.pipeline == pipeline)
-        });
-        return found.and_then(Unfinished::of).ok_or_else(|| {
+        return last_open(target, pipeline).await?.ok_or_else(|| {
             Error::usage(format!("no run of `{pipeline}` into {} was cut off or failed", opened.shown))
                 .hint("`pipeline runs FILE` lists the runs and how they ended")
         });
     };
-    let unfinished = journals.into_iter().next().and_then(Unfinished::of).ok_or_else(|| {
+    let unfinished = journals::of_run(target, run).await?.and_then(Unfinished::of).ok_or_else(|| {
         Error::usage(format!("there is no run `{run}` in {}", opened.shown)).hint("`pipeline runs FILE` lists the runs")
     })?;
     unfinished.refuse_ended()?;
@@ -46,9 +46,24 @@ pub async fn find(opened: &Opened, wanted: Option<&str>) -> Result<Unfinished> {
     Ok(unfinished)
 }
 
-/// The journals of all runs, or of one.
-pub(super) async fn journals(target: &dyn Target, run: Option<&str>) -> Result<Vec<Journal>> {
-    Journal::read_all(&target.journal(run).await?)
+/// The last run of a pipeline that can be gone on with.
+async fn last_open(target: &dyn Target, pipeline: &str) -> Result<Option<Unfinished>> {
+    let (mut last, mut warnings) = (None, Vec::new());
+    journals::each(target, Journals::Open, |found| {
+        warnings.extend(found.damage(pipeline)?);
+        let Ok(journal) = found.journal else { return Ok(()) };
+        if journal.state().is_some_and(|state| can_go_on(state) && state.started.pipeline == pipeline) {
+            last = Unfinished::of(journal);
+        }
+        Ok(())
+    })
+    .await?;
+    match (last, warnings.is_empty()) {
+        (Some(last), _) => Ok(Some(Unfinished { warnings, ..last })),
+        (None, true) => Ok(None),
+        (None, false) => Err(Error::refused(format!("no run can be resumed: {}", warnings.join("; ")))
+            .hint("compare the journal with `journal.ndjson` in the run's folder before anything else")),
+    }
 }
 
 fn can_go_on(state: &State) -> bool {
@@ -57,7 +72,7 @@ fn can_go_on(state: &State) -> bool {
 
 impl Unfinished {
     fn of(journal: Journal) -> Option<Self> {
-        Some(Self { run: journal.run().to_owned(), state: journal.state()?.clone() })
+        Some(Self { run: journal.run().to_owned(), state: journal.state()?.clone(), warnings: Vec::new() })
     }
 
     /// The run's id.
@@ -90,8 +105,9 @@ impl Unfinished {
     /// The journal once more, now that nobody else writes: another process may have gone on with the run in between.
     pub(super) async fn again(&self, session: &Session) -> Result<(Journal, State)> {
         let gone = || Error::internal(format!("the journal of run {} is gone", self.run));
-        let journal = journals(session.target.as_ref(), Some(&self.run)).await?.into_iter().next().ok_or_else(gone)?;
-        let now = Self { run: self.run.clone(), state: journal.state().cloned().ok_or_else(gone)? };
+        let journal = journals::of_run(session.target.as_ref(), &self.run).await?.ok_or_else(gone)?;
+        let state = journal.state().cloned().ok_or_else(gone)?;
+        let now = Self { run: self.run.clone(), state, warnings: Vec::new() };
         now.refuse_ended()?;
         let committed = session.target.committed(&self.run, None).await?;
         if committed != (now.state.phase == Phase::Committed) {
@@ -106,27 +122,35 @@ impl Unfinished {
     }
 }
 
-/// Refuses to start where an earlier run of the pipeline was cut off: nobody knows yet how it ends.
-pub(super) async fn refuse_cut_off(session: &Session) -> Result<()> {
+/// Refuses to start where an earlier run of the pipeline was cut off: nobody knows yet how it ends. Gives what is wrong with the journals
+/// of the pipeline's other runs.
+pub(super) async fn refuse_cut_off(session: &Session) -> Result<Vec<String>> {
     let pipeline = &session.compiled.plan.name;
-    for journal in journals(session.target.as_ref(), None).await? {
-        if let Some(state) = journal.state()
-            && state.is_cut_off()
-            && state.started.pipeline == *pipeline
-        {
-            let run = journal.run();
-            return Err(Error::interrupted(format!(
-                "run {run} of this pipeline was {}; {} began with it on {} (UTC)",
-                state.told(),
-                state.by,
-                moment(&state.since)
-            ))
-            .hint(format!(
-                "`pipeline resume FILE {run}` goes on with it, `pipeline rollback FILE {run}` gives it up; nothing of it is in production"
-            )));
+    let mut warnings = Vec::new();
+    journals::each(session.target.as_ref(), Journals::Open, |found| {
+        warnings.extend(found.damage(pipeline)?);
+        let Ok(journal) = found.journal else { return Ok(()) };
+        match journal.state() {
+            Some(state) if state.is_cut_off() && state.started.pipeline == *pipeline => {
+                Err(cut_off(journal.run(), state))
+            }
+            _ => Ok(()),
         }
-    }
-    Ok(())
+    })
+    .await?;
+    Ok(warnings)
+}
+
+fn cut_off(run: &str, state: &State) -> Error {
+    Error::interrupted(format!(
+        "run {run} of this pipeline was {}; {} began with it on {} (UTC)",
+        state.told(),
+        state.by,
+        moment(&state.since)
+    ))
+    .hint(format!(
+        "`pipeline resume FILE {run}` goes on with it, `pipeline rollback FILE {run}` gives it up; nothing of it is in production"
+    ))
 }
 
 /// What a run is.
@@ -138,6 +162,7 @@ pub(super) fn started(session: &Session, report: &Report, examined: &[Examined],
         table: id(table),
         rows: examined.accepted(),
         verdicts: table.verdicts.clone(),
+        references: table.references.clone(),
         files: table
             .files
             .iter()
@@ -182,18 +207,23 @@ pub(super) fn refuse_other(
         started.tables.iter().flat_map(of).collect()
     };
     let (files_then, files_now) = (files(then), files(&now));
+    // People know a table by the name that the pipeline file gives it.
+    let shown = |id: &String| {
+        let found = session.catalog.tables.iter().find(|table| table.id == *id);
+        found.map_or_else(|| id.clone(), |table| table.name.clone())
+    };
     for ((table, name), file) in &files_then {
         match files_now.get(&(table.clone(), name.clone())) {
-            None => reasons.push(format!("`{name}` of `{table}` is gone")),
-            Some(now) if now.hash != file.hash => reasons.push(format!("`{name}` of `{table}` was changed")),
+            None => reasons.push(format!("`{name}` of `{}` is gone", shown(table))),
+            Some(now) if now.hash != file.hash => reasons.push(format!("`{name}` of `{}` was changed", shown(table))),
             Some(Input { reload_of: Some(run), .. }) if file.reload_of.as_ref() != Some(run) => {
-                reasons.push(format!("`{name}` of `{table}` was loaded by run {run} meanwhile"));
+                reasons.push(format!("`{name}` of `{}` was loaded by run {run} meanwhile", shown(table)));
             }
             Some(_) => {}
         }
     }
     let new = files_now.keys().filter(|file| !files_then.contains_key(*file));
-    reasons.extend(new.map(|(table, name)| format!("`{name}` of `{table}` is new")));
+    reasons.extend(new.map(|(table, name)| format!("`{name}` of `{}` is new", shown(table))));
     if then.plan != now.plan {
         reasons.push("the pipeline, or the schema of its tables, was changed".to_owned());
     }
@@ -202,8 +232,12 @@ pub(super) fn refuse_other(
             if then.verdicts != now.verdicts {
                 reasons.push(format!(
                     "production has changed: `{}` had {} rows to load, and {} now",
-                    then.table, then.rows, now.rows
+                    shown(&then.table),
+                    then.rows,
+                    now.rows
                 ));
+            } else {
+                reasons.extend(moved(session, then, now));
             }
         }
     }
@@ -211,19 +245,34 @@ pub(super) fn refuse_other(
         return Ok(());
     }
     Err(Error::refused(format!("run {} would be another one now: {}", report.run, reasons.join("; "))).hint(format!(
-        "put back what was changed, or give the run up with `pipeline rollback FILE {}` and run anew",
+        "undo what was changed, or abandon the run with `pipeline rollback FILE {}` and run again",
         report.run
     )))
+}
+
+/// The references of a table that lead to other rows than when the run began: its staged rows have those of then.
+fn moved(session: &Session, then: &Loading, now: &Loading) -> Vec<String> {
+    let table = session.compiled.plan.tables.iter().find(|table| table.name == then.table);
+    let references = table.map(|table| table.references.as_slice()).unwrap_or_default();
+    let differs = |column: &String| then.references.get(column) != now.references.get(column);
+    let moved = references.iter().filter(|reference| differs(&reference.column));
+    let reason = |reference: &Reference| {
+        let by = reference.by.as_deref().unwrap_or("legacy key");
+        format!(
+            "production has changed: `{}` of `{}` refers to other rows of `{}` (found by `{by}`) than when the run began",
+            reference.column, then.table, reference.to
+        )
+    };
+    moved.map(reason).collect()
 }
 
 /// Reads back what a run committed before it was cut off.
 pub(super) async fn read_back(session: &Session, journal: &mut Journal, steps: &Steps<'_>) -> Result<Report> {
     let step = steps.step(Step::Verify);
     let run = journal.run().to_owned();
-    let records = session.target.runs().await?;
-    let record = records.iter().find(|record| record.id == run);
+    let record = session.target.run(&run).await?;
     let record = record.ok_or_else(|| Error::internal(format!("the report of run {run} is gone")))?;
-    let mut report = Report::read(record)?;
+    let mut report = Report::read(&record)?;
     super::verify::of_run(session, &run).await?;
     report.tables.iter().for_each(|table| steps.rows(&table.name, table.inserted));
     session.target.note(&journal.record(Event::Verified)?).await?;
@@ -238,9 +287,7 @@ pub(super) async fn read_back(session: &Session, journal: &mut Journal, steps: &
 /// Where the journal cannot be written.
 pub(super) async fn note_failure(session: &Session, run: &str, error: &Error) -> Result<()> {
     // What is in the target counts: what a load noted in its transaction went with it.
-    let Some(journal) = journals(session.target.as_ref(), Some(run)).await?.into_iter().next() else {
-        return Ok(());
-    };
+    let Some(journal) = journals::of_run(session.target.as_ref(), run).await? else { return Ok(()) };
     if journal.state().is_some_and(State::is_cut_off) {
         let reason = session.compiled.secrets.mask(&error.to_string()).into_owned();
         let mut journal = journal.mirrored(Mirror::open(&session.folder(run))?);

@@ -1,21 +1,23 @@
-//! Taking a run back: one that was cut off or failed is given up, one that is in production leaves it again, all of it or nothing.
+//! The rollback of a run: one that was cut off or failed is given up, one that is in production leaves it again, all of it or nothing.
 
-use super::{Opened, resume};
+use super::{Opened, journals};
 use crate::error::{Error, Result};
 use crate::journal::{Event, Journal, Mirror, Phase, State, stop_at};
 use crate::report::{Command, Report, Rollback};
+use crate::target::Survey;
 
-/// Takes a run back, or gives it up; `dry` tells what would become of it and changes nothing.
+/// Rolls a run back, or gives it up; `dry` tells what would become of it and leaves nothing changed. `accepted` are tables that were altered
+/// or dropped since, of which the operator knows that nothing else was.
 ///
 /// # Errors
-/// Where there is no such run, it is taken back already, its rows are in other hands, or this user may not: nothing is changed then.
-pub async fn rollback(opened: &Opened, run: &str, dry: bool) -> Result<Rollback> {
+/// If there is no such run, it is rolled back already, its rows are in other hands, or this user may not: nothing is changed then.
+pub async fn rollback(opened: &Opened, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
     if dry {
-        return Undo::find(opened, run).await?.foreseen().await;
+        return Undo::find(opened, run).await?.foreseen(accepted).await;
     }
     opened.safeguards.admit_rollback(opened.target.as_ref()).await?;
     opened.target.claim(run).await?;
-    let undone = async { Undo::find(opened, run).await?.done().await };
+    let undone = async { Undo::find(opened, run).await?.done(accepted).await };
     let undone = undone.await;
     let released = opened.target.release().await;
     undone.and_then(|report| released.map(|()| report))
@@ -33,10 +35,8 @@ struct Undo<'a> {
 impl<'a> Undo<'a> {
     async fn find(opened: &'a Opened, run: &str) -> Result<Self> {
         let hint = "`pipeline runs FILE` lists the runs and how they ended; nothing was changed";
-        let records = opened.target.runs().await?;
-        let record = records.iter().find(|record| record.id == run);
-        let report = record.map(Report::read).transpose()?;
-        let journal = resume::journals(opened.target.as_ref(), Some(run)).await?.into_iter().next();
+        let report = opened.target.run(run).await?.as_ref().map(Report::read).transpose()?;
+        let journal = journals::of_run(opened.target.as_ref(), run).await?;
         let state = journal.as_ref().and_then(Journal::state).cloned();
         let (Some(journal), Some(state)) = (journal, state) else {
             return Err(match &report {
@@ -68,16 +68,16 @@ impl<'a> Undo<'a> {
         (self.journal.run(), &self.state.started.pipeline, &self.opened.shown)
     }
 
-    async fn foreseen(self) -> Result<Rollback> {
+    async fn foreseen(self, accepted: &[String]) -> Result<Rollback> {
         let (run, pipeline, target) = self.told();
         if self.state.is_unfinished() {
             return Ok(Rollback::given_up(run, pipeline, target, true));
         }
-        let survey = self.opened.target.survey(run).await?;
+        let survey = self.opened.target.survey(run, accepted).await?;
         Ok(Rollback::of(run, pipeline, target, survey).of_report(self.report.as_ref()))
     }
 
-    async fn done(mut self) -> Result<Rollback> {
+    async fn done(mut self, accepted: &[String]) -> Result<Rollback> {
         let target = self.opened.target.as_ref();
         if self.state.is_unfinished() {
             let record = self.journal.record_unmirrored(Event::Abandoned)?;
@@ -87,14 +87,12 @@ impl<'a> Undo<'a> {
             return Ok(self.mirrored(report));
         }
         let run = self.journal.run().to_owned();
-        let survey = target.survey(&run).await?;
-        if !survey.obstacles.is_empty() {
-            return Err(survey.refusal(&run));
-        }
+        // What is in the way is looked for when the rows are locked, and not before.
+        let survey = Survey { tables: target.holdings(&run).await?, ..Survey::default() };
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
         let (_, pipeline, shown) = self.told();
         let report = Rollback::of(&run, pipeline, shown, survey);
-        let taken_back = target.take_back(&record, self.opened.safeguards.requires_mode).await?;
+        let taken_back = target.take_back(&record, self.opened.safeguards.requires_mode, accepted).await?;
         stop_at("rolled back");
         let report = report.done(&taken_back).of_report(self.report.as_ref());
         Ok(self.mirrored(report))

@@ -111,6 +111,8 @@ impl Opened {
             load: &load,
             safeguards: &safeguards,
             namespace: &namespace,
+            // A quarter of it is for joins, sorts, and aggregates, which have ended when rows are written.
+            memory: request.limits.memory / 4,
             folder: &folder,
             script_folder: &document.folder,
         };
@@ -206,7 +208,12 @@ impl Session {
     pub async fn prepare(opened: Opened, request: &Request, access: Access, moment: jiff::Timestamp) -> Result<Self> {
         let backup = opened.backup();
         let Opened { document, target, catalog, safeguards, shown } = opened;
+        let patience = document.spec.as_ref().map(|spec| spec.load.statement_timeout);
         let engine = Engine::at(request.limits, moment)?;
+        let engine = match patience {
+            Some(patience) => engine.with_patience(patience),
+            None => engine,
+        };
         let catalog = if catalog.guessed { guess(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();

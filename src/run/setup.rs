@@ -1,27 +1,53 @@
-//! What a target keeps for its loads: control objects, roles and grants.
+//! What a target keeps for its loads: control objects, roles, and grants.
 
-use super::Session;
-use crate::error::Result;
-use crate::plan::Table;
+use super::{Opened, Request};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::keys::map;
+use crate::plan::{Table, compile};
 use crate::target::Destination;
 
 /// Returns the SQL that sets a target up for a pipeline's tables, with `owner` as the owner of the control objects; None if the target
 /// needs no SQL.
 ///
 /// # Errors
-/// If the pipeline's key columns do not fit production, or the target does not answer.
-pub async fn script(session: &Session, owner: Option<&str>) -> Result<Option<String>> {
-    session.target.setup_script(&destinations(session), owner).await
+/// All problems of the pipeline file but missing delta files; or if the target does not answer.
+pub async fn script(opened: &Opened, request: &Request, owner: Option<&str>) -> Result<Option<String>> {
+    opened.target.setup_script(&destinations(opened, request).await?, owner).await
 }
 
 /// Sets a target up for a pipeline's tables. What is right already stays as it is.
 ///
 /// # Errors
 /// As [`script`], and if this login may not make these objects, or something that another role made is in their place.
-pub async fn setup(session: &Session, owner: Option<&str>) -> Result<()> {
-    session.target.setup(&destinations(session), owner).await
+pub async fn setup(opened: &Opened, request: &Request, owner: Option<&str>) -> Result<()> {
+    opened.target.setup(&destinations(opened, request).await?, owner).await
 }
 
-fn destinations(session: &Session) -> Vec<Destination> {
-    session.compiled.plan.tables.iter().map(Table::destination).collect()
+/// The tables of a pipeline. The whole file is checked first: what is made for a mistaken one would be in the way of the right one.
+async fn destinations(opened: &Opened, request: &Request) -> Result<Vec<Destination>> {
+    let engine = Engine::at(request.limits, jiff::Timestamp::now())?;
+    match compile(&opened.document, &opened.catalog, &engine).await {
+        Ok(compiled) => Ok(compiled.plan.tables.iter().map(Table::destination).collect()),
+        // A target is set up before the delta is there: all else of the file is right.
+        Err(problems) => match Error::from(problems) {
+            error if error.kind() == Kind::Input => Ok(without_files(opened)),
+            error => Err(error),
+        },
+    }
+}
+
+/// The tables as the file and the catalog state them, without the delta's columns: all of a table's columns count as filled, so that no
+/// right is granted that a load may not need.
+fn without_files(opened: &Opened) -> Vec<Destination> {
+    let tables = opened.document.spec.iter().flat_map(|spec| spec.tables.iter());
+    let found = tables.filter_map(|(name, spec)| opened.catalog.table(name).map(|table| (spec, table)));
+    found
+        .map(|(spec, table)| {
+            let referred = spec.relationships.iter().map(|reference| &reference.to);
+            let reads = referred.chain(table.foreign_keys.iter().map(|key| &key.to)).cloned().collect();
+            let columns = table.columns.iter().map(|column| column.name.clone()).collect();
+            Destination { columns, reads, ..map::destination(Some(spec), table) }
+        })
+        .collect()
 }

@@ -17,14 +17,14 @@ use crate::target::{Load, Mode, Policy, Target};
 /// The safeguards of a pipeline.
 #[derive(Debug, Clone)]
 pub struct Safeguards {
-    /// When runs may begin and insert: within each of these, the file's and the target's.
-    pub windows: Vec<Window>,
+    /// When runs may begin and insert by the file; at any time if it has no window.
+    pub window: Option<Window>,
+    /// When they may by the target's policy.
+    policy_window: Option<Window>,
     /// Whether conversion mode must be on: the target's policy requires it, or the file does.
     pub requires_mode: bool,
     /// Whether the file requires conversion mode, whatever the target does.
     file_requires_mode: bool,
-    /// The file's own window.
-    own_window: Option<Window>,
     /// How many approvals of the plan the target requires.
     approvals: u32,
     /// The most keys that a run may reserve for a table.
@@ -41,13 +41,13 @@ impl Safeguards {
     /// # Errors
     /// If the window's time zone is unknown.
     pub fn try_new(spec: &SafeguardsSpec, policy: &Policy, file: &Path, shown: &str) -> Result<Self> {
-        let own_window = spec.window.as_ref().map(Window::try_new).transpose()?;
+        let window = spec.window.as_ref().map(Window::try_new).transpose()?;
         let file_requires_mode = spec.conversion_mode == Some(ConversionMode::Required);
         let mut safeguards = Self {
-            windows: Vec::new(),
+            window,
+            policy_window: None,
             requires_mode: false,
             file_requires_mode,
-            own_window,
             approvals: 0,
             max_key_block: 0,
             file: file.to_owned(),
@@ -60,22 +60,24 @@ impl Safeguards {
     /// Takes over what the target requires.
     fn take(&mut self, policy: &Policy) -> Result<()> {
         self.requires_mode = policy.conversion_mode || self.file_requires_mode;
-        self.windows = self.own_window.iter().cloned().collect();
-        if let Some(window) = &policy.window {
-            self.windows.push(Window::try_new(window)?);
-        }
+        self.policy_window = policy.window.as_ref().map(Window::try_new).transpose()?;
         self.approvals = policy.approvals;
         self.max_key_block = policy.max_key_block;
         Ok(())
     }
 
+    /// Both windows: runs may begin and insert while both are open.
+    fn windows(&self) -> impl Iterator<Item = &Window> {
+        self.window.iter().chain(&self.policy_window)
+    }
+
     /// The first window that is closed now, and when it opens.
     async fn closed(&self, target: &dyn Target) -> Result<Option<(&Window, Timestamp, Timestamp)>> {
-        if self.windows.is_empty() {
+        if self.windows().next().is_none() {
             return Ok(None);
         }
         let now = target.now().await?;
-        Ok(self.windows.iter().find_map(|window| match window.is_open(now) {
+        Ok(self.windows().find_map(|window| match window.is_open(now) {
             Standing::Closed { opens } => Some((window, opens, now)),
             Standing::Open { .. } => None,
         }))
@@ -89,7 +91,7 @@ impl Safeguards {
         let (mut reasons, mut hints) = (Vec::new(), Vec::new());
         if let Some((window, opens, now)) = self.closed(target).await? {
             reasons.push(format!("the window is closed: it opens {}", coming(window, opens, now)));
-            hints.push(match self.own_window.as_ref() == Some(window) {
+            hints.push(match self.window.as_ref() == Some(window) {
                 true => format!("`safeguards.window` is {window}"),
                 false => format!("the target's policy has the window {window}"),
             });
@@ -161,11 +163,9 @@ impl Safeguards {
             .hint("nothing was inserted"));
         }
         if let Some((window, opens, now)) = now_required.closed(target).await? {
-            {
-                let message = "the window closed on the way: nothing was inserted, and production is as it was";
-                let hint = format!("it opens {}; then {next}", coming(window, opens, now));
-                return Err(Error::interrupted(message).hint(hint));
-            }
+            let message = "the window closed on the way: nothing was inserted, and production is as it was";
+            let hint = format!("it opens {}; then {next}", coming(window, opens, now));
+            return Err(Error::interrupted(message).hint(hint));
         }
         if now_required.requires_mode {
             let mode = load.hold_mode().await?;
@@ -197,7 +197,7 @@ impl Safeguards {
     /// Where the target does not answer.
     pub async fn notes(&self, target: &dyn Target) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        for window in &self.windows {
+        for window in self.windows() {
             let now = target.now().await?;
             notes.push(match window.is_open(now) {
                 Standing::Open { until } => {

@@ -200,6 +200,8 @@ pub struct LoadSpec {
     pub connections: u8,
     /// Which rows go through staging; PostgreSQL only.
     pub staging: Staging,
+    /// What is locked beside the rows that are referred to; PostgreSQL only, since SQLite has one writer at a time.
+    pub lock: Lock,
 }
 
 impl Default for LoadSpec {
@@ -210,8 +212,23 @@ impl Default for LoadSpec {
             statement_timeout: Timeout::from_secs(4 * 60 * 60),
             connections: 2,
             staging: Staging::default(),
+            lock: Lock::default(),
         }
     }
+}
+
+/// What a load locks so that a uniqueness holds which the pipeline file states (`checks: [{ unique: … }]`) and no index of production
+/// enforces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Lock {
+    /// Nothing: the last statement before the COMMIT checks such a uniqueness again. It does not see rows that another session has
+    /// inserted and commits later.
+    #[default]
+    None,
+    /// The tables with such a uniqueness, from the beginning of the insertion to the COMMIT. Other sessions wait when they write to
+    /// them, and read them as before; the load waits for sessions that have written and not committed, up to `lock_timeout`.
+    Table,
 }
 
 /// Which rows go through staging.

@@ -8,6 +8,7 @@ mod catalog;
 mod difference;
 mod form;
 mod lookup;
+mod migration;
 mod mode;
 mod nowhere;
 mod policy;
@@ -71,6 +72,8 @@ pub struct Address<'a> {
     pub safeguards: &'a SafeguardsSpec,
     /// The namespace of the pipeline's legacy keys; empty for the only one.
     pub namespace: &'a str,
+    /// Bytes of memory that the target may take for what is written and not committed yet.
+    pub memory: usize,
     /// The folder that a relative path in the URL starts from.
     pub folder: &'a Path,
     /// The folder that the other relative paths start from: the pipeline file's.
@@ -110,6 +113,11 @@ pub struct Destination {
 }
 
 impl Destination {
+    /// Whether rows must have values that no other row has, and no index of production keeps others from having them.
+    fn has_free_values(&self) -> bool {
+        self.promises.iter().any(|promise| matches!(promise.what, Promised::Unique { .. }))
+    }
+
     /// A staged batch with the destination's columns alone.
     fn columns_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let in_front = 1 + usize::from(self.levelled);
@@ -144,6 +152,8 @@ pub enum Promised {
         to: String,
         /// The column there.
         to_column: String,
+        /// The column there whose value led to the row, where it is not found by its legacy key: that is still so.
+        by: Option<String>,
     },
 }
 
@@ -173,6 +183,17 @@ pub struct LoadedFile {
     pub run: String,
 }
 
+/// A run as it is listed: without its report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunHeader {
+    /// Its id.
+    pub id: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// When it began, in UTC (RFC 3339).
+    pub started_at: String,
+}
+
 /// A run as the target remembers it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct RunRecord {
@@ -184,6 +205,23 @@ pub struct RunRecord {
     pub started_at: String,
     /// Its report as JSON.
     pub report: String,
+}
+
+/// Whose journals are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Journals {
+    /// Those of all runs.
+    All,
+    /// Those of runs that have no end, and may be resumed or given up.
+    Open,
+}
+
+impl Journals {
+    /// Runs in one page.
+    const PAGE: usize = 64;
+
+    /// SQL: the kinds of events that end a run.
+    const ENDS: &'static str = "('verified', 'abandoned', 'rolled_back')";
 }
 
 /// What a load is for.
@@ -229,14 +267,15 @@ pub trait Target: Send + Sync {
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
 
     /// Reads columns of a production table, for user SQL that names it: all rows, or any so many. What the filters leave out may
-    /// be left out; what they keep must come.
+    /// be left out; what they keep must come. Rows come as they are read, a bounded number at a time; without columns the batches have
+    /// one that only counts.
     async fn scan(
         &self,
         table: &str,
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>>;
+    ) -> Result<Batches<'static>>;
 
     /// Which of these files, by table and hash, were loaded.
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
@@ -244,11 +283,14 @@ pub trait Target: Send + Sync {
     /// Which numbers a block would have if it were reserved now. Writes nothing.
     async fn foresee(&self, request: &KeyRequest) -> Result<Block>;
 
-    /// The runs, oldest first.
-    async fn runs(&self) -> Result<Vec<RunRecord>>;
+    /// The runs, oldest first, without their reports.
+    async fn runs(&self) -> Result<Vec<RunHeader>>;
 
-    /// The key map's history of a table, in order of its legacy keys; empty where there is none.
-    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>>;
+    /// A run with its report; None if there is no such run.
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>>;
+
+    /// The key map's history of a table, in order of its legacy keys; empty where there is none. Rows come as they are read.
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>>;
 
     /// What the target's clock says.
     async fn now(&self) -> Result<jiff::Timestamp>;
@@ -281,8 +323,12 @@ pub trait Target: Send + Sync {
     /// Gives the lock back.
     async fn release(&self) -> Result<()>;
 
-    /// The journals, run after run, each in its order: of one run, or of all.
-    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>>;
+    /// The journal of a run, in its order.
+    async fn journal(&self, run: &str) -> Result<Vec<Record>>;
+
+    /// The whole journals of the next runs whose ids follow `after`, run after run: of all runs, or of those without an end. As few as make a
+    /// page; none if there are no more.
+    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>>;
 
     /// Adds an entry to a journal, where no load is at work.
     async fn note(&self, record: &Record) -> Result<()>;
@@ -294,8 +340,8 @@ pub trait Target: Send + Sync {
     async fn segments(&self) -> Result<Vec<Segment>>;
 
     /// The mappings that a run appended: `legacy_key` and the key's columns, in order of the legacy keys' bytes. The cost
-    /// follows the segment, not the history.
-    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>>;
+    /// follows the segment, not the history. Rows come as they are read.
+    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>>;
 
     /// The ids by which this target is told from others, the oldest first; one that has none is given one where `make` says so.
     async fn identity(&self, make: bool) -> Result<Vec<String>>;
@@ -303,22 +349,28 @@ pub trait Target: Send + Sync {
     /// The legacy keys of the rows that a run inserted into a table and that are gone from production; the cost follows the run.
     async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>>;
 
-    /// What a committed run holds, and what is in the way of taking it back: rows that were changed since or are gone, and rows that
-    /// refer to its own and are not. Writes nothing.
-    async fn survey(&self, run: &str) -> Result<Survey>;
+    /// What a committed run holds in each table.
+    async fn holdings(&self, run: &str) -> Result<Vec<Holding>>;
 
-    /// Takes a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
+    /// What a committed run holds, and what is in the way of its rollback: rows that were changed since or are gone, and rows that refer
+    /// to its own and are not. `accepted` are tables that were altered or dropped since, of which the operator knows that nothing else was.
+    /// Leaves nothing changed.
+    ///
+    /// # Errors
+    /// If the rollback would fail for another reason: with that one.
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey>;
+
+    /// Rolls a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
     /// transaction; conversion mode ends with it where that is asked for.
     ///
     /// # Errors
-    /// Where anything is in the way, or something else than the run's rows would go: nothing is changed then.
-    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>>;
+    /// If anything is in the way, or something else than the run's rows would go: nothing is changed then.
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>>;
 
     /// Begins a load, under the lock; takes it where it is not held yet.
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;
 
-    /// Holds the rows of the last load against what was meant: the first difference, in words. A target whose staging keeps
-    /// every value as it was meant may compare with that and leave `meant` alone.
+    /// Holds the rows of the last load against what was meant: the first difference, in words.
     async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
 
     /// Brings the statistics of these tables up to date where so many new rows make a difference to them.
@@ -347,6 +399,23 @@ pub trait Delta: Send + Sync {
     /// # Errors
     /// Where it cannot be read.
     fn key_map(&self, at: usize) -> Result<Batches<'_>>;
+
+    /// The rows of production that a column of a table refers to, each once: `_row`, the first row that does, `key`, and `named`, the value
+    /// that led to it, where it is not found by its legacy key.
+    ///
+    /// # Errors
+    /// If the column is no reference.
+    fn referenced(&self, _at: usize, column: &str) -> Result<RecordBatch> {
+        Err(Error::internal(format!("`{column}` is no reference")))
+    }
+
+    /// The rows that refer to the same as these rows by a column of a table.
+    ///
+    /// # Errors
+    /// If the column is no reference.
+    fn referring(&self, _at: usize, column: &str, _rows: &[u32]) -> Result<Vec<u32>> {
+        Err(Error::internal(format!("`{column}` is no reference")))
+    }
 
     /// Hears that so many rows of a table went in.
     fn inserted(&self, _at: usize, _rows: u64) {}
@@ -382,8 +451,9 @@ pub trait Load: Send {
     /// Adds an entry to the journal now, whatever becomes of the insertion where the target can do that.
     async fn note(&mut self, record: &Record) -> Result<()>;
 
-    /// Whether staging holds what this run staged before it was cut off: so many rows of a table, and as many keys.
-    async fn is_staged(&mut self, destination: &Destination, rows: u64) -> Result<bool>;
+    /// Whether staging holds, from before the run was interrupted, exactly these rows of a table and these keys, value by value. A target
+    /// that cannot tell says no: they are staged again then.
+    async fn is_staged(&mut self, destination: &Destination, rows: Batches<'_>, keys: Batches<'_>) -> Result<bool>;
 
     /// Reserves a block of keys for this run; one that it has already is given again.
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block>;
@@ -419,7 +489,8 @@ pub trait Load: Send {
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
 
     /// Inserts the rows of these tables into production, in their order, and appends their key maps to the history, each as a segment of
-    /// this run: what is staged, and out of `delta` what is not. What they refer to cannot go away any more when it is done.
+    /// this run: what is staged, and out of `delta` what is not. What they refer to is locked until the commit, whether a foreign key
+    /// covers it or not.
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped>;
 
     /// Appends staged mappings of a table, by their row numbers, to its history as a run's: this one, or an earlier one that had appended
@@ -449,8 +520,9 @@ pub trait Load: Send {
     /// The number of the transaction that inserts, where the target can be asked later what became of it.
     async fn transaction(&mut self) -> Result<Option<String>>;
 
-    /// Makes it all visible, at once.
-    async fn commit(self: Box<Self>) -> Result<()>;
+    /// Makes it all visible, at once. The last statement before that asks whether production still has none of the values that no index
+    /// keeps free.
+    async fn commit(self: Box<Self>) -> Result<(), Stopped>;
 
     /// Takes everything back.
     async fn roll_back(self: Box<Self>) -> Result<()>;

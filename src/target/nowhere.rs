@@ -4,8 +4,8 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 
 use super::{
-    Access, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode, Policy,
-    Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile, Lookup, Mode,
+    Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::error::{Error, Result};
 use crate::journal::Record;
@@ -65,24 +65,27 @@ macro_rules! refused {
 refused! {
     setup_script(&[Destination], Option<&str>) -> Option<String>;
     setup(&[Destination], Option<&str>) -> ();
-    scan(&str, &[String], &[Filter], Option<usize>) -> Vec<RecordBatch>;
-    runs() -> Vec<RunRecord>;
-    key_map(&Destination) -> Vec<RecordBatch>;
+    scan(&str, &[String], &[Filter], Option<usize>) -> Batches<'static>;
+    runs() -> Vec<RunHeader>;
+    run(&str) -> Option<RunRecord>;
+    key_map(&Destination) -> Batches<'static>;
     now() -> jiff::Timestamp;
     mode() -> Mode;
     switch_mode(&Switch) -> ();
     set_policy(&Policy) -> ();
     claim(&str) -> ();
     release() -> ();
-    journal(Option<&str>) -> Vec<Record>;
+    journal(&str) -> Vec<Record>;
+    journals(Journals, &str) -> Vec<Record>;
     note(&Record) -> ();
     committed(&str, Option<&str>) -> bool;
     segments() -> Vec<Segment>;
-    segment(&str, &str) -> Vec<RecordBatch>;
+    segment(&str, &str) -> Batches<'static>;
     identity(bool) -> Vec<String>;
     gone(&Destination, &str) -> Vec<String>;
-    survey(&str) -> Survey;
-    take_back(&Record, bool) -> Vec<TakenBack>;
+    holdings(&str) -> Vec<Holding>;
+    survey(&str, &[String]) -> Survey;
+    take_back(&Record, bool, &[String]) -> Vec<TakenBack>;
     begin(&str, Intent) -> Box<dyn Load>;
     compare(&Destination, Batches<'_>) -> Option<String>;
     analyze(&[Destination], &[u64]) -> ();

@@ -1,4 +1,4 @@
-//! Taking a run back: what it holds, what is in the way, and what is gone in the end.
+//! The rollback of a run: what the run holds, what is in the way, and what is gone in the end.
 
 use serde::Serialize;
 
@@ -13,8 +13,6 @@ pub struct Holding {
     pub rows: u64,
     /// The first and the last of their keys; the parts of a composite key with `|` between.
     pub keys: (String, String),
-    /// How many rows the table has.
-    pub production: u64,
     /// The triggers that a deletion fires.
     pub triggers: Vec<String>,
 }
@@ -37,8 +35,10 @@ pub struct Obstacle {
 pub struct Survey {
     /// The tables, by name.
     pub tables: Vec<Holding>,
-    /// What is in the way; nothing where the run can be taken back.
+    /// What is in the way; nothing if the run can be rolled back.
     pub obstacles: Vec<Obstacle>,
+    /// What the rollback does beside deleting rows.
+    pub notes: Vec<String>,
 }
 
 /// What became of one table.
@@ -48,12 +48,8 @@ pub struct TakenBack {
     pub table: String,
     /// How many rows were deleted; none of the run's is left.
     pub deleted: u64,
-    /// How many mappings went.
+    /// How many mappings went; none if triggers had written the rows with the run.
     pub mappings: u64,
-    /// How many rows the table had before.
-    pub before: u64,
-    /// How many it has; where others write meanwhile, theirs are among them.
-    pub after: u64,
 }
 
 /// Names what is in the way at most, of each kind.
@@ -68,8 +64,9 @@ impl Survey {
     /// Why the run cannot be taken back.
     pub fn refusal(&self, run: &str) -> Error {
         let lines: String = self.obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
-        Error::refused(format!("run {run} cannot be taken back: its rows are in other hands{lines}"))
-            .hint("nothing was changed; a later run's rows are taken back before the rows that they refer to, others' are theirs to take away")
+        Error::refused(format!("run {run} cannot be taken back: its rows are in other hands{lines}")).hint(
+            "nothing was changed; roll back later runs first, and have other programs remove their own references",
+        )
     }
 }
 

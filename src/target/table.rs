@@ -7,13 +7,17 @@ use arrow::array::RecordBatchOptions;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
-use datafusion::catalog::memory::MemorySourceConfig;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{CatalogTable, Filter, Target, Test};
+use crate::error::Error;
 
 /// A production table, read when it is asked for.
 pub struct ProductionTable {
@@ -96,20 +100,45 @@ impl TableProvider for ProductionTable {
         let schema = Arc::new(self.schema.project(&projection)?);
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let filters: Vec<Filter> = filters.iter().filter_map(wanted).collect();
-        let batches = self
-            .target
-            .scan(&self.name, &columns, &filters, limit)
-            .await
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        // Without columns only the number of rows counts.
-        let batches = batches
-            .into_iter()
-            .map(|batch| {
-                let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-                let columns = if columns.is_empty() { Vec::new() } else { batch.columns().to_vec() };
-                Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(MemorySourceConfig::try_new_exec(&[batches], schema, None)?)
+        let (target, name) = (self.target.clone(), self.name.clone());
+        let rows = Rows { target, name, columns, filters, limit, schema: schema.clone() };
+        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, Vec::new(), false, limit)?))
+    }
+}
+
+/// The rows of a query's part in a production table. They are read while the query runs, and no faster than it takes them.
+struct Rows {
+    target: Arc<dyn Target>,
+    name: String,
+    columns: Vec<String>,
+    filters: Vec<Filter>,
+    limit: Option<usize>,
+    schema: SchemaRef,
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "production.{} {:?}", self.name, self.columns)
+    }
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let (target, name, columns) = (self.target.clone(), self.name.clone(), self.columns.clone());
+        let (filters, limit, schema) = (self.filters.clone(), self.limit, self.schema.clone());
+        let told = |error: Error| DataFusionError::External(Box::new(error));
+        let read = async move { target.scan(&name, &columns, &filters, limit).await };
+        let batches = stream::once(read).try_flatten().map(move |batch| {
+            let batch = batch.map_err(told)?;
+            // Without columns only the number of rows counts.
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let columns = if schema.fields().is_empty() { Vec::new() } else { batch.columns().to_vec() };
+            Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+        });
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), batches))
     }
 }

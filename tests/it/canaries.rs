@@ -85,7 +85,12 @@ fn no_canary_in_a_url_a_variable_or_a_file_of_passwords_is_ever_told_or_written(
     place.write("p.yaml", &variable);
     // 2: the name of a store; 3: a value that is accepted; both are the environment's.
     let (store, kind) = (canary(2), canary(3));
-    let env = [("DATABASE_URL", right.as_str()), ("STORE", store.as_str()), ("KIND", kind.as_str())];
+    let env = [
+        ("DATABASE_URL", right.as_str()),
+        ("STORE", store.as_str()),
+        ("KIND", kind.as_str()),
+        ("PIPELINE_OWNER", "postgres"),
+    ];
     for (command, code) in [
         (&["check", "p.yaml", "-v"][..], 0),
         (&["explain", "p.yaml", "--analyze"], 0),
@@ -110,6 +115,9 @@ fn no_canary_in_a_url_a_variable_or_a_file_of_passwords_is_ever_told_or_written(
     ] {
         let found = search.run(&place, command, &env);
         assert_eq!(found, code, "{}", command[0..2].join(" "));
+        if command == ["setup", "p.yaml"] {
+            database.execute(crate::production::NO_MODE);
+        }
     }
     let without = ["KIND", "STORE"].map(|name| (name, "plain"));
     // 4 to 9: passwords that are wrong, wherever they come from.

@@ -73,27 +73,27 @@ const DAMAGES: &[Damage] = &[
     Damage {
         what: "a key is outside of the run's block",
         invariant: 2,
-        sql: "UPDATE {block} SET last = last - 1 WHERE run = '{RUN}' AND table_name = 'parent'",
+        sql: "UPDATE {block} SET last = last - 1 WHERE run = '{RUN}' AND table_name LIKE '%parent'",
     },
     Damage {
         what: "the run has no block",
         invariant: 2,
-        sql: "DELETE FROM {block} WHERE run = '{RUN}' AND table_name = 'child'",
+        sql: "DELETE FROM {block} WHERE run = '{RUN}' AND table_name LIKE '%child'",
     },
     Damage {
         what: "keys of the run's block are used by nobody",
         invariant: 2,
-        sql: "UPDATE {block} SET last = last + 5 WHERE run = '{RUN}' AND table_name = 'parent'",
+        sql: "UPDATE {block} SET last = last + 5 WHERE run = '{RUN}' AND table_name LIKE '%parent'",
     },
     Damage {
         what: "a block of another run overlaps",
         invariant: 3,
-        sql: "INSERT INTO {block} (table_name, first, last, run) VALUES ('parent', {KEY}, {KEY} + 10, 'another')",
+        sql: "INSERT INTO {block} (table_name, first, last, run) SELECT max(table_name), {KEY}, {KEY} + 10, 'another' FROM {block} WHERE table_name LIKE '%parent'",
     },
     Damage {
         what: "a live writer has a key of the run's block",
         invariant: 3,
-        sql: "UPDATE {block} SET last = last + 1 WHERE run = '{RUN}' AND table_name = 'parent';
+        sql: "UPDATE {block} SET last = last + 1 WHERE run = '{RUN}' AND table_name LIKE '%parent';
             INSERT INTO parent (parent_id, code) VALUES ({KEY} + 1, 'LIVE')",
     },
     Damage {
@@ -152,7 +152,7 @@ const DAMAGES: &[Damage] = &[
     Damage {
         what: "a file of the run is forgotten",
         invariant: 7,
-        sql: "DELETE FROM {file} WHERE run = '{RUN}' AND table_name = 'part'",
+        sql: "DELETE FROM {file} WHERE run = '{RUN}' AND table_name LIKE '%part'",
     },
 ];
 

@@ -288,7 +288,10 @@ impl Check<'_> {
     fn block(&mut self, table: &Table, run: &str) {
         let Some(prefix) = table.block else { return };
         let ledger = self.scene.control("block");
-        let sql = format!("SELECT first, last FROM {ledger} WHERE run = '{run}' AND table_name = '{}'", table.name);
+        let sql = format!(
+            "SELECT first, last FROM {ledger} WHERE run = '{run}' AND replace(table_name, 'public.', '') = '{}'",
+            table.name
+        );
         let blocks = self.scene.rows(&sql);
         if blocks.len() != 1 {
             return self.violated(2, format!("{run} has {} blocks of `{}` in {ledger}", blocks.len(), table.name));
@@ -331,7 +334,10 @@ impl Check<'_> {
 
     /// 7: the target knows the files again.
     fn files(&mut self, run: &str) {
-        let sql = format!("SELECT table_name, hash FROM {} WHERE run = '{run}'", self.scene.control("file"));
+        let sql = format!(
+            "SELECT replace(table_name, 'public.', ''), hash FROM {} WHERE run = '{run}'",
+            self.scene.control("file")
+        );
         let known = self.scene.rows(&sql);
         for (table, text) in &self.delta.files {
             let hash = blake3::hash(text.as_bytes()).to_hex().to_string();

@@ -100,7 +100,7 @@ fn no_key_is_given_twice_and_no_run_fails_while_others_insert() {
         assert_eq!(own.len(), keys.len(), "{table}: a writer's key was given twice");
         let blocks = production
             .database
-            .rows(&format!("SELECT first, last FROM delta.block WHERE relation = 'public.{table}' ORDER BY first"));
+            .rows(&format!("SELECT first, last FROM delta.block WHERE table_name = 'public.{table}' ORDER BY first"));
         assert_eq!(blocks.len(), RUNS);
         let mut behind = 0;
         for block in &blocks {
@@ -112,7 +112,7 @@ fn no_key_is_given_twice_and_no_run_fails_while_others_insert() {
         }
         let mapped = format!(
             "SELECT count(*) FROM delta.key_map_{table} AS m JOIN {table} USING ({table}_id)
-             JOIN delta.block AS b ON b.relation = 'public.{table}' AND m.{table}_id BETWEEN b.first AND b.last AND b.run = m.run"
+             JOIN delta.block AS b ON b.table_name = 'public.{table}' AND m.{table}_id BETWEEN b.first AND b.last AND b.run = m.run"
         );
         let loaded = rows_of_a_run * RUNS as i64;
         assert_eq!(production.database.number(&mapped), loaded, "{table}");
@@ -248,9 +248,9 @@ fn planted_in(head: &str) -> Production {
     let production = Production::new(Server::shared(), &sql, head);
     let text = production.place.text("p.yaml") + "      - { column: area_id, from: [area], to: area, by: area_id }\n";
     production.place.write("p.yaml", text);
-    production.set_up();
     production.place.write("account.csv", "ref,alias\nK-1,K 1\nK-2,K 2\n");
     production.place.write("item.csv", "ref,account,region_id,quantity,area\n");
+    production.set_up();
     production.pipeline(&["run", "p.yaml"]).passes();
     let accounts: String = (1..=20).map(|n| format!("D-{n},D {n}\n")).collect();
     production.place.write("account.csv", format!("ref,alias\n{accounts}"));

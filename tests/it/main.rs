@@ -48,6 +48,7 @@ mod scene;
 mod secrets;
 #[allow(dead_code, reason = "unit tests use it too")]
 mod server;
+mod slip;
 mod straight;
 mod support;
 mod target;

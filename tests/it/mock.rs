@@ -115,6 +115,7 @@ fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved
     let said = &mock.passes().stdout;
     assert!(said.starts_with("small: mock run: 30 rows went into 2 tables, and were taken back\n"), "{said}");
     production.pipeline(&["run", "p.yaml"]).fails(77, &["conversion mode"]);
+    production.require_no_mode();
     production.write("safeguards: { conversion_mode: off }\n");
     // Somebody takes three numbers, and one of the delta's accounts.
     production.database.execute("INSERT INTO account (account_no) VALUES ('X-1'), ('X-2'), ('P-3')");

@@ -196,6 +196,7 @@ fn comparable(place: &Place, report: &Report) -> Tables {
     let mut tables = place.everything("p.db");
     tables.remove("delta_run");
     tables.remove("delta_target");
+    tables.remove("delta_migration");
     for row in tables.values_mut().flatten() {
         *row = row.replace(&report.run, "RUN");
     }

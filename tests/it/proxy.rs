@@ -15,6 +15,8 @@ use crate::server::Database;
 /// When the connection is cut, and how. A cut is one of both sides; whoever connects afterwards is served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
+    /// At no time.
+    Never,
     /// The last COMMIT never reaches the server.
     BeforeCommit,
     /// It is on its way, and nobody is there any more for the answer.
@@ -27,9 +29,16 @@ pub enum Cut {
     Copied(usize),
 }
 
+/// Something that is done once, before a message of the session that inserts into production is passed on: the number of the message,
+/// counted from the one with which the first row comes.
+type Plant = (usize, Box<dyn Fn() + Send + Sync>);
+
 /// What the proxy's threads share.
 struct Line {
     cut: Cut,
+    plant: Option<Plant>,
+    /// How many such messages there were.
+    inserting: AtomicUsize,
     server: u16,
     done: AtomicBool,
     /// Whether the cut is behind it.
@@ -46,10 +55,21 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(server: u16, cut: Cut) -> Self {
+        Self::with(server, cut, None)
+    }
+
+    /// A network that does not fail, and does something before a message, see [`Plant`].
+    pub fn planting(server: u16, message: usize, plant: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::with(server, Cut::Never, Some((message, Box::new(plant))))
+    }
+
+    fn with(server: u16, cut: Cut, plant: Option<Plant>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let line = Arc::new(Line {
             cut,
+            plant,
+            inserting: AtomicUsize::new(0),
             server,
             done: AtomicBool::new(false),
             cut_already: AtomicBool::new(false),
@@ -72,6 +92,11 @@ impl Proxy {
     pub fn url(&self, database: &Database) -> String {
         let direct = format!("127.0.0.1:{}/", self.line.server);
         database.url().replace(&direct, &format!("127.0.0.1:{}/", self.port)) + "?sslmode=disable"
+    }
+
+    /// How many messages the session that inserts has sent from the first row on.
+    pub fn messages(&self) -> usize {
+        self.line.inserting.load(Ordering::SeqCst)
     }
 
     /// Whether it has come to the cut.
@@ -122,15 +147,16 @@ impl Line {
         let (from, mut to) = (&connection.client, &connection.server);
         let startup = packet(from, Vec::new())?;
         to.write_all(&startup)?;
-        let (mut notes_the_run, mut stages) = (false, false);
+        let (mut notes_the_run, mut stages, mut inserts) = (false, false, false);
         loop {
             let message = message(from)?;
             let text = &message[5..];
             match message[0] {
                 // Simple and prepared statements.
                 b'Q' | b'P' => {
-                    notes_the_run |= has(text, b"INSERT INTO delta.run ");
+                    notes_the_run |= has(text, b"delta.record_run(");
                     stages = has(text, b"COPY \"staging\".");
+                    inserts |= has(text, b"COPY \"public\".") || has(text, b"INSERT INTO \"public\".");
                 }
                 b'd' if stages => {
                     let copied = self.copied.fetch_add(text.len(), Ordering::SeqCst) + text.len();
@@ -142,8 +168,14 @@ impl Line {
                 }
                 _ => {}
             }
+            if inserts {
+                let number = self.inserting.fetch_add(1, Ordering::SeqCst);
+                if let Some((_, plant)) = self.plant.as_ref().filter(|(at, _)| *at == number) {
+                    plant();
+                }
+            }
             let commits = message[0] == b'Q' && text.trim_ascii_end().eq_ignore_ascii_case(b"COMMIT\0");
-            if notes_the_run && commits && !matches!(self.cut, Cut::Copied(_)) && self.now() {
+            if notes_the_run && commits && !matches!(self.cut, Cut::Copied(_) | Cut::Never) && self.now() {
                 return self.cut_at_commit(connection, &message);
             }
             to.write_all(&message)?;
@@ -154,7 +186,7 @@ impl Line {
         let (from, mut to) = (&connection.client, &connection.server);
         connection.withheld.store(true, Ordering::SeqCst);
         match self.cut {
-            Cut::BeforeCommit | Cut::Copied(_) => {}
+            Cut::Never | Cut::BeforeCommit | Cut::Copied(_) => {}
             Cut::InCommit => to.write_all(commit)?,
             Cut::AfterCommit => {
                 to.write_all(commit)?;

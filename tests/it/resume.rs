@@ -96,15 +96,11 @@ fn a_run_that_failed_is_told_with_its_reason_and_gone_on_with_when_the_reason_is
     );
 }
 
-#[test]
-fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_go_on_with() {
-    let production = Production::ready();
-    production.write("load: { lock_timeout: 60s }\nsafeguards: { conversion_mode: off }\n");
-    let holder = Holder::new(&production.database.url());
-    holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
+/// Sends a signal to a run that waits for a lock on `item`: its exit code, and what it says.
+fn stopped_by(production: &Production, signal: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let url = production.database.local_url("postgres");
     let child = Command::new(assert_cmd::cargo::cargo_bin("pipeline"))
-        .args(["run", "p.yaml", "--profile", "p.json"])
+        .args(arguments)
         .env("DATABASE_URL", &url)
         .current_dir(production.place.path(""))
         .stdout(Stdio::piped())
@@ -112,21 +108,43 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
         .spawn()
         .unwrap();
     until(&production.database, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted");
-    let stopped = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let stopped = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(stopped.success());
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(75), "{said}");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn sigterm_and_sighup_end_a_run_as_ctrl_c_does() {
+    for signal in ["-TERM", "-HUP"] {
+        let production = Production::ready();
+        production.write("load: { lock_timeout: 60s }\nsafeguards: { conversion_mode: off }\n");
+        let holder = Holder::new(&production.database.url());
+        holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
+        let (code, said) = stopped_by(&production, signal, &["run", "p.yaml"]);
+        assert_eq!(code, Some(75), "{signal}: {said}");
+        assert!(said.contains("stopped: nothing was loaded\n\nhint: `pipeline resume p.yaml 2"), "{signal}: {said}");
+    }
+}
+
+#[test]
+fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_go_on_with() {
+    let production = Production::ready();
+    production.write("load: { lock_timeout: 60s }\nsafeguards: { conversion_mode: off }\n");
+    let holder = Holder::new(&production.database.url());
+    holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
+    let (code, said) = stopped_by(&production, "-INT", &["run", "p.yaml", "--profile", "p.json"]);
+    assert_eq!(code, Some(75), "{said}");
     assert!(said.contains("stopped: nothing was loaded\n\nhint: `pipeline resume p.yaml 2"), "{said}");
     let profile = Profile::read(&production.place, "p.json");
     assert!(profile.is_cut_off("inserting") && !profile.is_cut_off("reading"), "it shows what was going on");
     holder.execute("ROLLBACK");
     std::thread::sleep(Duration::from_millis(200));
     production.pipeline(&["run", "p.yaml"]).fails(75, &["was cut off", "pipeline resume FILE 2"]);
-    let before = production.database.rows("SELECT relation, first, last FROM delta.block ORDER BY 1");
+    let before = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
     production.pipeline(&["resume", "p.yaml"]).passes();
     assert_eq!((production.count("account"), production.count("item")), (15, 25));
-    let after = production.database.rows("SELECT relation, first, last FROM delta.block ORDER BY 1");
+    let after = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
     assert_eq!(after, before, "the keys that were reserved are used");
     let story = production.database.rows("SELECT kind FROM delta.event ORDER BY number").concat().join(" ");
     assert_eq!(story, "started reserved staged resumed committing committed verified", "staging is not filled twice");

@@ -279,7 +279,10 @@ fn sqlite_asks_for_no_mode_unless_the_file_does_and_a_database_that_is_made_now_
     let place = guarded_file("{}");
     let before = place.everything("p.db");
     let status = place.pipeline(&["mode", "status", "p.yaml"]).passes().stdout.clone();
-    assert!(status.contains("it was never switched on\n  this pipeline does not ask for it\n"), "{status}");
+    assert!(
+        status.contains("it was never switched on\n  neither the target nor this pipeline requires it\n"),
+        "{status}"
+    );
     assert_same(&place.everything("p.db"), &before);
     place.pipeline(&["run", "p.yaml"]).passes();
 
@@ -333,6 +336,7 @@ fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
     let refused = production.pipeline(&["run", "p.yaml"]);
     refused.fails(77, &["the window is closed: it opens ", "; and `", "is not in conversion mode", "pipeline mode on"]);
     assert_same(&kept(&production.database), &before);
+    production.require_no_mode();
     production.write(&format!("safeguards: {{ conversion_mode: off, window: {} }}\n", window(-2, 3)));
     production.pipeline(&["run", "p.yaml"]).passes();
 }
@@ -402,7 +406,7 @@ fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
         ];
         let closes = Timestamp::now() + SignedDuration::from_secs(seconds);
         let shown = |moment: Timestamp| -> Time { moment.to_zoned(TimeZone::UTC).time() };
-        session.safeguards.windows = vec![Window::new(all, shown(closes - 3.hours()), shown(closes), TimeZone::UTC)];
+        session.safeguards.window = Some(Window::new(all, shown(closes - 3.hours()), shown(closes), TimeZone::UTC));
         let wait = || {
             while Timestamp::now() <= closes {
                 std::thread::sleep(Duration::from_millis(50));
@@ -535,6 +539,7 @@ fn nobody_ends_the_mode_between_the_insertion_and_the_commit() {
 fn the_mode_of_a_pipeline_that_does_not_ask_for_it_is_left_alone() {
     let production = guarded("{}");
     production.pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "a night"]).passes();
+    production.require_no_mode();
     production.write("");
     production.pipeline(&["run", "p.yaml"]).passes();
     assert_eq!(production.database.number("SELECT count(*) FROM delta.mode WHERE ended_at IS NULL"), 1);

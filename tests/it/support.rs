@@ -88,7 +88,9 @@ impl Place {
     /// All tables of a database, those of this program too: but not the journal, which keeps what failed as well, not the
     /// database's id, and not what came into being with them and is empty.
     pub fn everything(&self, name: &str) -> Tables {
-        let mut all = tables(&self.open(name), |name| !["delta_event", "delta_object", "delta_target"].contains(&name));
+        let mut all = tables(&self.open(name), |name| {
+            !["delta_event", "delta_migration", "delta_object", "delta_target"].contains(&name)
+        });
         all.retain(|name, rows| is_production(name) || !rows.is_empty());
         all
     }
@@ -131,7 +133,10 @@ impl Place {
             }
         }
         // The databases of the tests belong to the superuser that makes them.
-        command.env("PIPELINE_OWNER", "postgres").current_dir(self.folder.path());
+        if variables.iter().any(|(_, value)| value.contains("://postgres")) {
+            command.env("PIPELINE_OWNER", "postgres");
+        }
+        command.current_dir(self.folder.path());
         let output = command.args(arguments).envs(variables.iter().copied()).output();
         let output = output.unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");

@@ -24,6 +24,9 @@ const OLDEST: u32 = 13;
 ///
 /// - A transaction that idles holds locks on production: after ten minutes its process hangs, or is cut off. A session that waits
 ///   longer than that for another says so ([`Session::wait_for`]).
+/// - While files are read and checked, a session idles, and it holds the lock of those who write: no server setting ends it. A long
+///   load is one transaction: no server setting limits that either. Each of its statements has its own limit. The two settings
+///   exist since PostgreSQL 14 and 17.
 /// - `pg_temp` comes last, so that no temporary table stands in for a catalog's; all else is qualified.
 /// - With `row_security` off a policy that would hide rows is an error.
 /// - Compiling a plan takes longer than most of our statements; a plan without an index looks costly when asked to be avoided.
@@ -42,6 +45,8 @@ const SETTINGS: &str = "
     SET default_transaction_isolation = 'read committed';
     SET row_security = off;
     SET jit = off;
+    SELECT set_config(name, '0', false) FROM unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) AS limits (name)
+    WHERE current_setting(name, true) IS NOT NULL;
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
     SELECT pg_is_in_recovery(), current_setting('session_replication_role')";
 

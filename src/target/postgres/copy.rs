@@ -1,5 +1,6 @@
 //! Rows to the server and back by binary COPY.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -13,6 +14,7 @@ use super::connect::{Connector, Session};
 use super::decode::Decoder;
 use super::encode::Encoder;
 use super::types::PgType;
+use super::{PostgresTarget, open_session};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::Batches;
@@ -233,12 +235,12 @@ pub(super) async fn receive(
 
 /// The same, batch by batch.
 pub(super) async fn read<'a>(
-    connector: &'a Connector,
+    connector: impl Borrow<Connector> + Send + Sync + 'a,
     client: &Client,
     query: &str,
     columns: &[Wire],
 ) -> Result<Batches<'a>> {
-    let fault = |error| connector.explain("cannot read", &error);
+    let fault = |error| connector.borrow().explain("cannot read", &error);
     let fields = columns.iter().map(|column| {
         let nullable = column.data_type != DataType::UInt32;
         arrow::datatypes::Field::new(&column.name, column.data_type.clone(), nullable)
@@ -247,21 +249,41 @@ pub(super) async fn read<'a>(
     let decoder = Decoder::try_new(schema, columns.iter().map(|column| column.pg.clone()).collect(), ROWS)?;
     let stream = client.copy_out(format!("COPY ({query}) TO STDOUT (FORMAT binary)").as_str()).await.map_err(fault)?;
     // A message is a row: many of them make a batch.
-    let batches = stream::try_unfold((Box::pin(stream), Some(decoder)), move |(mut stream, mut decoder)| async move {
+    let state = (Box::pin(stream), Some(decoder), connector);
+    let batches = stream::try_unfold(state, move |(mut stream, mut decoder, connector)| async move {
         while let Some(mut reading) = decoder.take() {
             let batches = match stream.next().await {
                 Some(chunk) => {
-                    let batches = reading.push(chunk.map_err(|error| connector.explain("cannot read", &error))?)?;
+                    let chunk = chunk.map_err(|error| connector.borrow().explain("cannot read", &error))?;
+                    let batches = reading.push(chunk)?;
                     decoder = Some(reading);
                     batches
                 }
                 None => reading.finish()?.into_iter().collect(),
             };
             if !batches.is_empty() {
-                return Ok(Some((stream::iter(batches.into_iter().map(Ok)), (stream, decoder))));
+                return Ok(Some((stream::iter(batches.into_iter().map(Ok)), (stream, decoder, connector))));
             }
         }
         Ok::<_, Error>(None)
     });
     Ok(batches.try_flatten().boxed())
+}
+
+impl PostgresTarget {
+    /// Reads what a query gives, batch by batch, over a session of its own: something else may be asked meanwhile, and if the rest is not
+    /// wanted, the server stops.
+    pub(super) async fn stream(&self, query: &str, columns: &[Wire]) -> Result<Batches<'static>> {
+        if self.unfinished {
+            // No other session sees what is not committed: a database that a script has just made.
+            let read = receive(&self.connector, &*self.session.lock().await, query, columns).await?;
+            return Ok(stream::iter(read.into_iter().map(Ok)).boxed());
+        }
+        let session = open_session(&self.connector, self.access, "cannot read").await?;
+        let rows = read(self.connector.clone(), &session, query, columns).await?;
+        let held = stream::unfold((rows, session), |(mut rows, session)| async move {
+            rows.next().await.map(|batch| (batch, (rows, session)))
+        });
+        Ok(held.boxed())
+    }
 }

@@ -4,19 +4,19 @@
 //! The ledger decides: mappings may be there before their run commits, and the history is a view of those whose segment is noted, which
 //! the run's own transaction does. So they are brought on a connection of their own, while the rows go in on another.
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
+use futures::{StreamExt, stream};
 use tokio_postgres::{Client, Error as PgError};
 
 use super::catalog::PgCatalog;
-use super::copy::{Wire, receive};
+use super::copy::Wire;
 use super::lookup::wires;
 use super::names::{Names, TableId};
 use super::staging::Staged;
 use super::{PostgresTarget, readable};
 use crate::engine::{ident, literal};
 use crate::error::Result;
-use crate::target::{Destination, Segment};
+use crate::target::{Batches, Destination, Segment};
 
 /// All segments of key maps of this namespace that belong to the tables of this schema, or to others that are known.
 pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) -> Result<Vec<Segment>, PgError> {
@@ -86,15 +86,15 @@ pub(super) fn integer_key(destination: &Destination) -> Option<&String> {
 
 impl PostgresTarget {
     /// The mappings of one segment, in order of their legacy keys.
-    pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Batches<'static>> {
         let known = self.known().await?;
-        let Some(table) = known.of_key_map(&self.names, table) else { return Ok(Vec::new()) };
+        let Some(table) = known.of_key_map(&self.names, table) else { return Ok(stream::empty().boxed()) };
         let live = known.tables.get(table).map(wires).unwrap_or_default();
         let history = known.id(&self.names, table).history();
         let session = self.session.lock().await;
         let fault = self.fault("cannot read the key map");
         if !readable(&session, &history).await.map_err(&fault)? {
-            return Ok(Vec::new());
+            return Ok(stream::empty().boxed());
         }
         let sql = "SELECT attname FROM pg_attribute
                    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
@@ -110,6 +110,7 @@ impl PostgresTarget {
             literal(run),
             wanted.join(", ")
         );
-        receive(&self.connector, &session, &query, &columns).await
+        drop(session);
+        self.stream(&query, &columns).await
     }
 }

@@ -1,8 +1,9 @@
-//! The journals, in `delta.event`.
+//! The runs, in `delta.run`, and their journals, in `delta.event`.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::journal::Record;
+use crate::target::{Journals, RunHeader, RunRecord};
 
 type Asked<T> = Result<T, tokio_postgres::Error>;
 
@@ -13,22 +14,63 @@ pub(super) async fn write(client: &Client, record: &Record) -> Asked<()> {
     client.execute(sql, &[run, &number.cast_signed(), kind, entry, chain]).await.map(|_| ())
 }
 
-/// The entries of one run or of all, run after run; none where this user may not look.
-pub(super) async fn read(client: &Client, run: Option<&str>) -> Asked<Vec<Record>> {
+/// The entries of one run; none where this user may not look.
+pub(super) async fn read(client: &Client, run: &str) -> Asked<Vec<Record>> {
     if !super::readable(client, "delta.event").await? {
         return Ok(Vec::new());
     }
-    let sql = "SELECT run, number, kind, entry, chain FROM delta.event
-               WHERE $1::text IS NULL OR run = $1 ORDER BY run, number";
-    let rows = client.query(sql, &[&run]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Record {
-            run: row.get(0),
-            number: row.get::<_, i32>(1).cast_unsigned(),
-            kind: row.get(2),
-            entry: row.get(3),
-            chain: row.get(4),
-        })
-        .collect())
+    let sql = "SELECT run, number, kind, entry, chain FROM delta.event WHERE run = $1 ORDER BY number";
+    Ok(client.query(sql, &[&run]).await?.iter().map(record).collect())
+}
+
+/// The entries of the next runs whose ids follow `after`, run after run; none where this user may not look.
+pub(super) async fn page(client: &Client, of: Journals, after: &str) -> Asked<Vec<Record>> {
+    if !super::readable(client, "delta.event").await? {
+        return Ok(Vec::new());
+    }
+    let open = match of {
+        Journals::All => String::new(),
+        Journals::Open => format!(
+            " AND NOT EXISTS (SELECT FROM delta.event AS x WHERE x.run = e.run AND x.kind IN {})",
+            Journals::ENDS
+        ),
+    };
+    let sql = format!(
+        "SELECT run, number, kind, entry, chain FROM delta.event WHERE run IN (
+             SELECT DISTINCT e.run FROM delta.event AS e WHERE e.run > $1{open} ORDER BY e.run LIMIT {})
+         ORDER BY run, number",
+        Journals::PAGE
+    );
+    Ok(client.query(&sql, &[&after]).await?.iter().map(record).collect())
+}
+
+fn record(row: &Row) -> Record {
+    Record {
+        run: row.get(0),
+        number: row.get::<_, i32>(1).cast_unsigned(),
+        kind: row.get(2),
+        entry: row.get(3),
+        chain: row.get(4),
+    }
+}
+
+/// The runs, oldest first; none where this user may not look.
+pub(super) async fn runs(client: &Client) -> Asked<Vec<RunHeader>> {
+    if !super::readable(client, "delta.run").await? {
+        return Ok(Vec::new());
+    }
+    let rows = client.query("SELECT id, pipeline, started_at FROM delta.run ORDER BY started_at, id", &[]).await?;
+    let header = |row: &Row| RunHeader { id: row.get(0), pipeline: row.get(1), started_at: row.get(2) };
+    Ok(rows.iter().map(header).collect())
+}
+
+/// A run with its report.
+pub(super) async fn run(client: &Client, id: &str) -> Asked<Option<RunRecord>> {
+    if !super::readable(client, "delta.run").await? {
+        return Ok(None);
+    }
+    let row = client.query_opt("SELECT id, pipeline, started_at, report FROM delta.run WHERE id = $1", &[&id]).await?;
+    let record =
+        |row: Row| RunRecord { id: row.get(0), pipeline: row.get(1), started_at: row.get(2), report: row.get(3) };
+    Ok(row.map(record))
 }

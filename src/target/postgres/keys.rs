@@ -60,7 +60,7 @@ impl Keys<'_> {
 
     /// The block that a run has already: it was cut off, and goes on.
     pub(super) async fn reserved(&self, run: &str) -> Result<Option<Block>> {
-        let sql = "SELECT first, last FROM delta.block WHERE relation = $1 AND run = $2";
+        let sql = "SELECT first, last FROM delta.block WHERE table_name = $1 AND run = $2";
         let found = self.client.query_opt(sql, &[&self.id().relation(), &run]).await;
         let block =
             found.map_err(|error| self.fault(&error))?.map(|row| self.request.block(row.get::<_, i64>(0).into()));
@@ -207,7 +207,7 @@ impl Keys<'_> {
             largest = largest.max(found.and_then(|row| row.get::<_, Option<i64>>(0)).unwrap_or(0));
         }
         if self.control {
-            let sql = "SELECT max(last) FROM delta.block WHERE relation = $1";
+            let sql = "SELECT max(last) FROM delta.block WHERE table_name = $1";
             let row = self.client.query_one(sql, &[&self.id().relation()]).await.map_err(|error| self.fault(&error))?;
             largest = largest.max(row.get::<_, Option<i64>>(0).unwrap_or(0));
         }
@@ -244,7 +244,8 @@ impl Keys<'_> {
         if !self.control {
             return Ok(None);
         }
-        let sql = "SELECT first, last, run FROM delta.block WHERE relation = $1 AND first <= $3 AND last >= $2 LIMIT 1";
+        let sql =
+            "SELECT first, last, run FROM delta.block WHERE table_name = $1 AND first <= $3 AND last >= $2 LIMIT 1";
         let found = self.client.query_opt(sql, &[&self.id().relation(), &block.first, &block.last]).await;
         Ok(found.map_err(|error| self.fault(&error))?.map(|row| {
             let (first, last, run): (i64, i64, String) = (row.get(0), row.get(1), row.get(2));

@@ -3,7 +3,7 @@
 use super::catalog::{PgCatalog, PgColumn, PgTable, Sequence};
 use super::names::{Names, TableId, qualified};
 use super::types::PgType;
-use crate::target::Destination;
+use crate::target::{CatalogTable, Destination};
 
 impl PgCatalog {
     /// How a column is staged: the cast that makes its value production's, and its type in staging.
@@ -13,6 +13,12 @@ impl PgCatalog {
             Some(column) => (String::new(), format!("{}{}", column.declared, column.collation)),
             None => (String::new(), "text".into()),
         }
+    }
+
+    /// Whether a column keeps values as they are copied, and gives them back the same.
+    pub(super) fn is_kept_as_copied(&self, table: &CatalogTable, column: &str) -> bool {
+        self.staged_as(&table.name, column).0.is_empty()
+            && table.column(column).is_some_and(|column| column.form.is_kept_as_written())
     }
 
     /// How values of a column are looked for: the SQL of one that is in `value`, the type of `value`, and as what it travels.

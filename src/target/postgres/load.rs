@@ -6,6 +6,7 @@
 //! before it, and count when the ledger has their segment.
 
 mod insertion;
+mod locks;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -221,9 +222,8 @@ impl Load for PgLoad {
         self.write(self.side(), record).await
     }
 
-    async fn is_staged(&mut self, destination: &Destination, rows: u64) -> Result<bool> {
-        let counts = self.staged(destination).counts(self.side(), &self.run).await;
-        Ok(counts.map_err(self.fault("cannot look at what is staged"))? == Some((rows, rows)))
+    async fn is_staged(&mut self, destination: &Destination, rows: Batches<'_>, keys: Batches<'_>) -> Result<bool> {
+        self.staged(destination).holds(&self.connector, self.side(), &self.run, [rows, keys]).await
     }
 
     async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
@@ -289,6 +289,7 @@ impl Load for PgLoad {
     async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
         self.open().await?;
         self.all = destinations.to_vec();
+        self.lock_tables(destinations).await?;
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             // What is not staged is looked at when it is there.
             for destination in destinations.iter().filter(|destination| !self.is_straight(destination)) {
@@ -302,6 +303,7 @@ impl Load for PgLoad {
 
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
         self.open().await?;
+        self.lock_references(destinations, delta).await?;
         let compared =
             !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
         let Brought { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await {
@@ -355,6 +357,12 @@ impl Load for PgLoad {
             let of = destinations.iter().find(|destination| Some(&destination.table.name) == named.as_ref());
             return Err(self.of_rows(of, "cannot insert", &error, delta).await);
         }
+        if self.takes_back() {
+            // Of a run that stays, its last statement asks it.
+            for destination in destinations {
+                self.refusals(destination).promises().await?;
+            }
+        }
         Ok(())
     }
 
@@ -400,7 +408,7 @@ impl Load for PgLoad {
         let staged = self.staged(destination);
         match self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination)) {
             Some(keys) => self.meanwhile(straight::compare(&self.connector, &self.main, &staged, keys, meant)).await,
-            None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged)).await,
+            None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, meant)).await,
         }
     }
 
@@ -431,7 +439,7 @@ impl Load for PgLoad {
         Ok(Some(asked.map_err(self.fault("cannot commit"))?.get(0)))
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<()> {
+    async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
         let transaction = self.transaction().await?;
         let _commit = tracing::info_span!("COMMIT");
         if let Some(beside) = &self.beside {
@@ -439,11 +447,15 @@ impl Load for PgLoad {
             beside.batch_execute("COMMIT").await.map_err(self.fault("cannot commit the key map"))?;
             stop_at("key map committed");
         }
-        if let Err(error) = self.main.batch_execute("COMMIT").await {
+        let commit = self.last_check() + "COMMIT";
+        if let Err(error) = self.main.batch_execute(&commit).await {
+            if let Some(taken) = self.found_taken(&error).await {
+                return Err(taken);
+            }
             // Whatever the error is: a server that ends a session may have committed before.
             return match outcome::committed(&self.connector, &self.run, transaction.as_deref()).await? {
                 true => Ok(()),
-                false => Err(self.connector.explain("cannot commit", &error)),
+                false => Err(self.connector.explain("cannot commit", &error).into()),
             };
         }
         self.hand_back();

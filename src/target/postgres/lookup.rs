@@ -3,6 +3,7 @@
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
+use futures::{StreamExt, stream};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
@@ -14,7 +15,7 @@ use super::types::PgType;
 use super::{PostgresTarget, open_session, readable};
 use crate::engine::{ident, literal, shown};
 use crate::error::{Error, Result};
-use crate::target::{Destination, Filter, Lookup, Place, Test};
+use crate::target::{Batches, Destination, Filter, Lookup, Place, Test};
 
 /// The temporary table of a question's keys.
 const ASKED: &str = "pg_temp.asked";
@@ -193,7 +194,7 @@ impl PostgresTarget {
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>> {
+    ) -> Result<Batches<'static>> {
         let known = self.known().await?;
         let table = known.tables.get(table).ok_or_else(|| not_there(table))?;
         let all = wires(table);
@@ -212,13 +213,13 @@ impl PostgresTarget {
         let limit = limit.map_or(String::new(), |rows| format!(" LIMIT {rows}"));
         let query =
             format!("SELECT {} FROM {} AS p{only}{limit}", sql.join(", "), qualified(&table.schema, &table.name));
-        receive(&self.connector, &*self.session.lock().await, &query, &wanted).await
+        self.stream(&query, &wanted).await
     }
 
-    pub(super) async fn mappings(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn mappings(&self, destination: &Destination) -> Result<Batches<'static>> {
         let table = &destination.table.name;
         if !self.has_mappings(table).await? {
-            return Ok(Vec::new());
+            return Ok(stream::empty().boxed());
         }
         let known = self.known().await?;
         let all = known.tables.get(table).map(wires).unwrap_or_default();
@@ -229,7 +230,7 @@ impl PostgresTarget {
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
         let history = known.id(&self.names, table).history();
         let query = format!("SELECT {} FROM {history} AS p ORDER BY p.legacy_key", wanted.join(", "));
-        receive(&self.connector, &*self.session.lock().await, &query, &columns).await
+        self.stream(&query, &columns).await
     }
 }
 
@@ -345,11 +346,13 @@ impl Question {
 
 /// A value as a literal that the server reads as the same.
 fn in_text(values: &dyn Array, row: usize) -> String {
-    if values.is_null(row) {
-        return "NULL".to_owned();
-    }
+    if values.is_null(row) { "NULL".to_owned() } else { literal(&text_of(values, row)) }
+}
+
+/// A value as a text that the server reads as the same.
+pub(super) fn text_of(values: &dyn Array, row: usize) -> String {
     let prefix = if *values.data_type() == DataType::Binary { "\\x" } else { "" };
-    literal(&format!("{prefix}{}", shown(values, row)))
+    format!("{prefix}{}", shown(values, row))
 }
 
 /// A text with its ASCII letters in lower case.

@@ -32,6 +32,8 @@ mod numeric;
 mod outcome;
 mod policy;
 mod privileges;
+mod promises;
+mod reading;
 mod refusal;
 mod regex;
 mod rollback;
@@ -64,8 +66,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, Intent, KeyRequest, Load, LoadedFile, Lookup, Mode,
-    Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile,
+    Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -328,8 +330,8 @@ async fn loaded_files(
     let (relations, hashes): (Vec<String>, Vec<&str>) =
         files.iter().map(|(table, hash)| (known.id(names, table).relation(), hash.as_str())).unzip();
     let sql = "SELECT DISTINCT ON (a.place) f.hash, a.place, f.name, f.run FROM delta.file AS f
-               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (relation, hash, place)
-                 ON f.relation = a.relation AND f.hash = a.hash
+               JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (table_name, hash, place)
+                 ON f.table_name = a.table_name AND f.hash = a.hash
                WHERE NOT EXISTS (SELECT FROM delta.event AS e WHERE e.run = f.run AND e.kind = 'rolled_back') ORDER BY a.place, f.run DESC";
     let found = client.query(sql, &[&relations, &hashes]).await?;
     let table = |place: i64| files.get(place as usize - 1).map(|(table, _)| table.clone()).unwrap_or_default();
@@ -395,7 +397,7 @@ impl Target for PostgresTarget {
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>> {
+    ) -> Result<Batches<'static>> {
         self.read(table, columns, filters, limit).await
     }
 
@@ -416,21 +418,15 @@ impl Target for PostgresTarget {
             .await
     }
 
-    async fn runs(&self) -> Result<Vec<RunRecord>> {
-        let session = self.session.lock().await;
-        let fault = self.fault("cannot read the runs");
-        if !readable(&session, "delta.run").await.map_err(&fault)? {
-            return Ok(Vec::new());
-        }
-        let sql = "SELECT id, pipeline, started_at, report FROM delta.run ORDER BY started_at, id";
-        let rows = session.query(sql, &[]).await.map_err(&fault)?;
-        Ok(rows
-            .iter()
-            .map(|row| RunRecord { id: row.get(0), pipeline: row.get(1), started_at: row.get(2), report: row.get(3) })
-            .collect())
+    async fn runs(&self) -> Result<Vec<RunHeader>> {
+        journal::runs(&*self.session.lock().await).await.map_err(self.fault("cannot read the runs"))
     }
 
-    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        journal::run(&*self.living().await?, id).await.map_err(self.fault("cannot read the runs"))
+    }
+
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
         self.mappings(destination).await
     }
 
@@ -478,8 +474,12 @@ impl Target for PostgresTarget {
         Ok(())
     }
 
-    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>> {
+    async fn journal(&self, run: &str) -> Result<Vec<Record>> {
         journal::read(&*self.living().await?, run).await.map_err(self.fault("cannot read the journal"))
+    }
+
+    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>> {
+        journal::page(&*self.living().await?, of, after).await.map_err(self.fault("cannot read the journals"))
     }
 
     async fn note(&self, record: &Record) -> Result<()> {
@@ -497,7 +497,7 @@ impl Target for PostgresTarget {
             .map_err(self.fault("cannot read the key map"))
     }
 
-    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
+    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
         self.mappings_of(table, run).await
     }
 
@@ -512,14 +512,18 @@ impl Target for PostgresTarget {
         gone.map_err(self.fault("cannot look for the rows of the run"))
     }
 
-    async fn survey(&self, run: &str) -> Result<Survey> {
-        rollback::survey(&self.connector, &*self.session.lock().await, run).await
+    async fn holdings(&self, run: &str) -> Result<Vec<Holding>> {
+        rollback::holdings(&self.connector, &*self.session.lock().await, &self.names, run).await
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey> {
+        rollback::survey(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
+    }
+
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>> {
         let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
         let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
-        rollback::take_back(&self.connector, &session, record, end_mode).await
+        rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
     }
 
     async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>> {
@@ -537,10 +541,11 @@ impl Target for PostgresTarget {
         Ok(Box::new(load))
     }
 
-    async fn compare(&self, destination: &Destination, _: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
         let known = self.known().await?;
         let session = self.session.lock().await;
-        staging::compare(&self.connector, &session, &Staged { known: &known, names: &self.names, destination }).await
+        let staged = Staged { known: &known, names: &self.names, destination };
+        staging::compare(&self.connector, &session, &staged, meant).await
     }
 
     async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()> {

@@ -7,6 +7,7 @@ use super::PostgresTarget;
 use super::catalog::PgCatalog;
 use super::control::{Kind, VERSION, rights};
 use super::names::{LOADER, qualified};
+use super::promises;
 use super::staging::{MARK, Staged};
 use crate::engine::list;
 use crate::error::{Error, Result};
@@ -58,6 +59,7 @@ impl PostgresTarget {
         }
         for destination in destinations {
             preflight.notes.extend(Self::note(&known, destination));
+            preflight.notes.extend(promises::notes(&self.load, destination));
         }
         Ok(preflight)
     }
@@ -170,6 +172,8 @@ impl PostgresTarget {
         let [registered, history]: [Option<bool>; 2] = std::array::from_fn(|at| row.get(at));
         if registered != Some(true) || history != Some(true) {
             reasons.push(format!("`{name}` was not set up for loading, or was set up before it was changed"));
+        } else {
+            reasons.extend(promises::unregistered(client, &self.names, known, destination).await?);
         }
         if table.row_security {
             reasons.push(format!("`{name}` has row-level security, which would hide rows from the checks: give {LOADER} a way around it (ALTER ROLE {LOADER} BYPASSRLS)"));

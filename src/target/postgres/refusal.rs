@@ -4,7 +4,6 @@ use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::connect::Connector;
-use super::lookup::folded;
 use super::names::qualified;
 use super::staging::Staged;
 use crate::engine::ident;
@@ -73,20 +72,14 @@ impl Refusals<'_> {
         .into()
     }
 
-    /// Asks again what no constraint keeps true: what must be so before the rows are in production, or with them there.
-    pub(super) async fn promises(&self, inserted: bool) -> Result<(), Stopped> {
+    /// Asks again whether production has values that no index keeps free.
+    pub(super) async fn promises(&self) -> Result<(), Stopped> {
         for promise in &self.staged.destination.promises {
-            let (rows, reason) = match &promise.what {
-                Promised::Unique { columns, ignore_case } if !inserted => {
-                    (self.taken(columns, ignore_case).await?, "production has these values meanwhile".to_owned())
-                }
-                Promised::Reference { column, to, to_column } if inserted => {
-                    let condition = self.orphan(std::slice::from_ref(column), to, std::slice::from_ref(to_column));
-                    (self.rows(&condition).await?, format!("the row of `{to}` that they refer to is gone meanwhile"))
-                }
-                _ => continue,
-            };
-            self.refuse(&promise.check, reason, rows)?;
+            if let Promised::Unique { columns, ignore_case } = &promise.what {
+                let not_own = format!(" AND {}", self.staged.not_of_the_load());
+                let rows = self.taken_by(columns, ignore_case, &not_own).await?;
+                self.refuse(&promise.check, "production has these values meanwhile".to_owned(), rows)?;
+            }
         }
         Ok(())
     }
@@ -114,19 +107,13 @@ impl Refusals<'_> {
 
     /// The staged rows whose values production has.
     async fn taken(&self, columns: &[String], ignore_case: &[String]) -> Result<Vec<u32>> {
-        let staged = columns.iter().all(|name| self.staged.destination.columns.contains(name));
-        if columns.is_empty() || !staged {
-            return Ok(Vec::new());
-        }
-        let same = columns.iter().map(|name| {
-            let (there, staged) = (format!("p.{}", ident(name)), self.staged.value(name));
-            match ignore_case.contains(name) {
-                true => format!("{} = {}", folded(&there), folded(&staged)),
-                false => format!("{there} = {staged}"),
-            }
-        });
-        let same: Vec<_> = same.collect();
-        self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {})", self.staged.own_rows(), same.join(" AND "))).await
+        self.taken_by(columns, ignore_case, "").await
+    }
+
+    /// The staged rows whose values a row `p` of production has for which `more` holds.
+    async fn taken_by(&self, columns: &[String], ignore_case: &[String], more: &str) -> Result<Vec<u32>> {
+        let Some(same) = self.staged.same_values(columns, ignore_case) else { return Ok(Vec::new()) };
+        self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {same}{more})", self.staged.own_rows())).await
     }
 
     /// The staged rows whose references nothing answers, neither production nor what is staged with them.

@@ -1,7 +1,7 @@
-//! Taking a run back: all of it is done by functions of the control schema, which look for themselves what is the run's.
+//! The rollback of a run: functions of the control schema do all of it, and find out by themselves what is the run's.
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error as PgError};
+use tokio_postgres::{Client, Error as PgError, Row};
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
@@ -12,8 +12,11 @@ use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
 
-/// A code of our own functions: a run is not taken back.
+/// A code of our own functions: a run is not rolled back.
 const REFUSED: &str = "DP003";
+
+/// A code of our own functions: a run is not rolled back because of its rows.
+const OBSTRUCTED: &str = "DP007";
 
 /// The legacy keys of a run's rows that are gone.
 pub(super) async fn gone(
@@ -39,75 +42,117 @@ pub(super) async fn gone(
     Ok(client.query(&sql, &[&run]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// What a run holds, and what is in the way.
-pub(super) async fn survey(connector: &Connector, client: &Client, run: &str) -> Result<Survey> {
-    let fault = |error| explain(connector, &error);
-    let mut survey = Survey::default();
-    let sql = "SELECT table_name, mappings, first_key, last_key, production, triggers FROM delta.holdings($1)";
-    for row in client.query(sql, &[&run]).await.map_err(fault)? {
-        survey.tables.push(Holding {
-            table: row.get(0),
-            rows: row.get::<_, i64>(1).unsigned_abs(),
-            keys: (row.get(2), row.get(3)),
-            production: row.get::<_, i64>(4).unsigned_abs(),
-            triggers: row.get(5),
-        });
-    }
-    let sql = "SELECT table_name, what, total, told FROM delta.obstacles($1)";
-    for row in client.query(sql, &[&run]).await.map_err(fault)? {
-        let total = row.get::<_, i64>(2).unsigned_abs();
-        Obstacle::tell(&mut survey.obstacles, row.get(0), row.get(1), total, row.get(3));
-    }
-    Ok(survey)
+/// What a run holds.
+pub(super) async fn holdings(connector: &Connector, client: &Client, names: &Names, run: &str) -> Result<Vec<Holding>> {
+    let sql = "SELECT table_name, mappings, first_key, last_key, triggers FROM delta.holdings($1)";
+    let rows = client.query(sql, &[&run]).await.map_err(|error| explain(connector, &error))?;
+    let holding = |row: &Row| Holding {
+        table: shown(names, row.get(0)),
+        rows: row.get::<_, i64>(1).unsigned_abs(),
+        keys: (row.get(2), row.get(3)),
+        triggers: row.get(4),
+    };
+    Ok(rows.iter().map(holding).collect())
 }
 
-/// Takes a run back, on the session that holds the lock.
+/// What a run holds, and what is in the way. What triggers have a say in is tried out and taken back.
+pub(super) async fn survey(
+    connector: &Connector,
+    client: &Client,
+    names: &Names,
+    run: &str,
+    accepted: &[String],
+) -> Result<Survey> {
+    let fault = |error| explain(connector, &error);
+    let tables = holdings(connector, client, names, run).await?;
+    let obstacles = obstacles(client, names, run, accepted).await.map_err(fault)?;
+    let sql = "SELECT child_name, columns FROM delta.unindexed($1) GROUP BY 1, 2 ORDER BY 1, 2";
+    let unindexed = client.query(sql, &[&run]).await.map_err(fault)?;
+    let note = |row: &Row| {
+        let (child, columns): (String, String) = (row.get(0), row.get(1));
+        format!(
+            "no index finds the rows of `{child}` by ({columns}): the rollback makes one for its own time, in which other programs do not \
+             write to `{child}`"
+        )
+    };
+    let notes = unindexed.iter().map(note).collect();
+    if obstacles.is_empty() {
+        client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await.map_err(fault)?;
+    }
+    Ok(Survey { tables, obstacles, notes })
+}
+
+async fn obstacles(client: &Client, names: &Names, run: &str, accepted: &[String]) -> Result<Vec<Obstacle>, PgError> {
+    let sql = "SELECT table_name, what, total, told FROM delta.obstacles($1, $2)";
+    let mut obstacles = Vec::new();
+    for row in client.query(sql, &[&run, &accepted]).await? {
+        let total = row.get::<_, i64>(2).unsigned_abs();
+        Obstacle::tell(&mut obstacles, &shown(names, row.get(0)), row.get(1), total, row.get(3));
+    }
+    Ok(obstacles)
+}
+
+/// A table as the pipeline file names it: without the schema and the namespace if they are the file's.
+fn shown(names: &Names, table: &str) -> String {
+    let own = names.id(&names.production, "").key_map();
+    table.strip_prefix(&own).unwrap_or(table).to_owned()
+}
+
+/// Rolls a run back, on the session that holds the lock.
 pub(super) async fn take_back(
     connector: &Connector,
     session: &Session,
+    names: &Names,
     record: &Record,
     end_mode: bool,
+    accepted: &[String],
 ) -> Result<Vec<TakenBack>> {
-    let taken_back = inside(session, record, end_mode).await;
-    let taken_back = match taken_back {
+    let run = record.run.as_str();
+    let taken_back = match inside(session, names, record, end_mode, accepted).await {
         Ok(taken_back) => taken_back,
         Err(error) => {
             session.batch_execute("ROLLBACK").await.ok();
+            if error.code().is_some_and(|code| code.code() == OBSTRUCTED) {
+                let obstacles = obstacles(session, names, run, accepted).await;
+                let obstacles = obstacles.map_err(|error| explain(connector, &error))?;
+                if !obstacles.is_empty() {
+                    return Err(Survey { obstacles, ..Survey::default() }.refusal(run));
+                }
+            }
             return Err(explain(connector, &error));
         }
     };
     stop_at("rolling back");
     session.batch_execute("COMMIT").await.map_err(|error| {
-        Error::interrupted(format!("whether run {} was taken back is not known: {error}", record.run))
-            .hint("all of it was or nothing: `pipeline runs FILE` tells, and to take it back again does no harm")
+        Error::interrupted(format!("cannot tell whether run {run} was rolled back: {error}"))
+            .hint("all of it was or nothing: `pipeline runs FILE` tells, and to roll it back again does no harm")
     })?;
     Ok(taken_back)
 }
 
-async fn inside(session: &Session, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>, PgError> {
+async fn inside(
+    session: &Session,
+    names: &Names,
+    record: &Record,
+    end_mode: bool,
+    accepted: &[String],
+) -> Result<Vec<TakenBack>, PgError> {
     let Record { run, number, entry, chain, .. } = record;
     session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    let sql = "SELECT table_name, deleted, mappings, before, after FROM delta.roll_back($1, $2, $3, $4)";
-    let rows = session.query(sql, &[run, &number.cast_signed(), entry, chain]).await?;
+    let sql = "SELECT table_name, deleted, mappings FROM delta.roll_back($1, $2, $3, $4, $5)";
+    let rows = session.query(sql, &[run, &number.cast_signed(), entry, chain, &accepted]).await?;
     if end_mode {
         mode::end_with(session, run).await?;
     }
-    let count = |row: &tokio_postgres::Row, at: usize| row.get::<_, i64>(at).unsigned_abs();
-    Ok(rows
-        .iter()
-        .map(|row| TakenBack {
-            table: row.get(0),
-            deleted: count(row, 1),
-            mappings: count(row, 2),
-            before: count(row, 3),
-            after: count(row, 4),
-        })
-        .collect())
+    let count = |row: &Row, at: usize| row.get::<_, i64>(at).unsigned_abs();
+    let taken_back =
+        |row: &Row| TakenBack { table: shown(names, row.get(0)), deleted: count(row, 1), mappings: count(row, 2) };
+    Ok(rows.iter().map(taken_back).collect())
 }
 
 fn explain(connector: &Connector, error: &PgError) -> Error {
     match error.as_db_error() {
-        Some(refused) if refused.code().code() == REFUSED => {
+        Some(refused) if [REFUSED, OBSTRUCTED].contains(&refused.code().code()) => {
             let error = Error::refused(refused.message());
             match refused.hint() {
                 Some(hint) => error.hint(hint),
@@ -119,8 +164,8 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
             Error::refused(format!("production does not let the rows go: {}{detail}", refused.message()))
                 .hint("a trigger of production that keeps rows looks like this; nothing was changed")
         }
-        Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot take a run back", error))
+        Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot roll back the run", error))
             .hint(format!("the owner of the schema `delta` and members of {ROLLBACK} may, and who loads may not")),
-        _ => connector.explain("cannot take a run back", error),
+        _ => connector.explain("cannot roll back the run", error),
     }
 }

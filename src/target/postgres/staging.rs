@@ -1,15 +1,18 @@
 //! The staging tables of one destination: how they are made, inserted from, and held against production.
 
+use futures::StreamExt;
 use tokio_postgres::Client;
 
 use super::catalog::{PgCatalog, PgTable};
 use super::connect::Connector;
 use super::copy::Wire;
+use super::lookup::folded;
 use super::names::{Names, TableId, qualified};
+use super::reading::{self, ROW};
 use super::types::PgType;
 use crate::engine::{ident, literal};
 use crate::error::Result;
-use crate::target::{Destination, different};
+use crate::target::{Batches, Destination, different};
 
 /// What the staging tables of this program carry, so that no other table is taken for one; the run that filled them stands behind it.
 pub(super) const MARK: &str = "staging of the delta pipeline";
@@ -104,17 +107,44 @@ impl Staged<'_> {
         )
     }
 
-    /// How many rows and keys a run has staged; None where the tables are gone, or another run's.
-    pub(super) async fn counts(&self, client: &Client, run: &str) -> Result<Option<(u64, u64)>, tokio_postgres::Error> {
-        let (rows, keys) = (self.rows(), self.keys());
+    /// Whether a run has staged these rows and keys, value by value. A table with a column that staging gives back in another way than it
+    /// was sent (jsonb) is never known to be.
+    pub(super) async fn holds(
+        &self,
+        connector: &Connector,
+        client: &Client,
+        run: &str,
+        delta: [Batches<'_>; 2],
+    ) -> Result<bool> {
+        let fault = |error| connector.explain("cannot look at what is staged", &error);
+        if self.destination.columns.iter().any(|name| self.given_back_by(name).is_none()) {
+            return Ok(false);
+        }
+        let tables = [self.rows(), self.keys()];
         let sql = "SELECT count(*) = 2 FROM unnest($1::text[]) AS t (name)
                    WHERE obj_description(to_regclass(t.name), 'pg_class') = $2";
-        if !client.query_one(sql, &[&[&rows, &keys].as_slice(), &mark(run)]).await?.get::<_, bool>(0) {
-            return Ok(None);
+        let marked = client.query_one(sql, &[&tables.as_slice(), &mark(run)]).await.map_err(fault)?;
+        if !marked.get::<_, bool>(0) {
+            return Ok(false);
         }
-        let sql = format!("SELECT (SELECT count(*) FROM {rows}), (SELECT count(*) FROM {keys})");
-        let row = client.query_one(&sql, &[]).await?;
-        Ok(Some((row.get::<_, i64>(0).cast_unsigned(), row.get::<_, i64>(1).cast_unsigned())))
+        for ((table, columns), meant) in tables.iter().zip([self.wires(), self.key_wires()]).zip(delta) {
+            let wanted: Vec<_> = columns.iter().map(|column| column.read("s")).collect();
+            let query = format!("SELECT {} FROM {table} AS s ORDER BY s._row", wanted.join(", "));
+            if reading::compare(connector, client, &query, &columns, meant).await?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The rows that give a column's values back as they were sent: production's, `p`, or the staged ones, `s`, as text; None if neither
+    /// does.
+    fn given_back_by(&self, name: &str) -> Option<&'static str> {
+        let (cast, _) = self.known.staged_as(self.table(), name);
+        match self.known.is_kept_as_copied(&self.destination.table, name) {
+            true => Some("p"),
+            false => (!cast.is_empty()).then_some("s"),
+        }
     }
 
     /// A staged value as production's column takes it.
@@ -139,6 +169,27 @@ impl Staged<'_> {
         let same: Vec<_> =
             self.destination.key.iter().map(|name| format!("p.{} = {}", ident(name), self.value(name))).collect();
         same.join(" AND ")
+    }
+
+    /// SQL: a staged row `s` and a row `p` of production have the same values in these columns; None where not all of them are staged.
+    pub(super) fn same_values(&self, columns: &[String], ignore_case: &[String]) -> Option<String> {
+        if columns.is_empty() || !columns.iter().all(|name| self.destination.columns.contains(name)) {
+            return None;
+        }
+        let same = columns.iter().map(|name| {
+            let (there, staged) = (format!("p.{}", ident(name)), self.value(name));
+            match ignore_case.contains(name) {
+                true => format!("{} = {}", folded(&there), folded(&staged)),
+                false => format!("{there} = {staged}"),
+            }
+        });
+        Some(same.collect::<Vec<_>>().join(" AND "))
+    }
+
+    /// SQL: a row `p` of production is none that is staged, by its key.
+    pub(super) fn not_of_the_load(&self) -> String {
+        let same = self.same_key();
+        format!("NOT EXISTS (SELECT FROM {} AS s WHERE {same})", self.rows())
     }
 
     /// SQL that keeps a join on the first key column near the staged keys, which are mostly a block at production's end; empty for
@@ -169,8 +220,39 @@ fn mark(run: &str) -> String {
     format!("{MARK}, run {run}")
 }
 
+/// Holds the inserted rows against those that were meant: the first difference, in words. A value that production writes in another way
+/// than the delta is held against the staged one by the server, and the staged one against the delta.
+pub(super) async fn compare(
+    connector: &Connector,
+    client: &Client,
+    staged: &Staged<'_>,
+    meant: Batches<'_>,
+) -> Result<Option<String>> {
+    let given_back: Vec<_> = staged.destination.columns.iter().map(|name| staged.given_back_by(name)).collect();
+    if given_back.iter().any(|by| *by != Some("p"))
+        && let Some(how) = compare_staged(connector, client, staged).await?
+    {
+        return Ok(Some(how));
+    }
+    let mut columns = vec![Wire::number(ROW)];
+    let mut wanted = vec![format!("s.{ROW}")];
+    let mut taken = vec![0];
+    for (at, (name, by)) in staged.destination.columns.iter().zip(&given_back).enumerate() {
+        if let Some(by) = by {
+            let column = staged.wire(name);
+            wanted.push(column.read(by));
+            columns.push(column);
+            taken.push(1 + at);
+        }
+    }
+    let rows = staged.inserted(connector, client).await?;
+    let query = format!("SELECT {} FROM {rows} ORDER BY s.{ROW}", wanted.join(", "));
+    let meant = meant.map(|batch| Ok(batch?.project(&taken)?));
+    reading::compare(connector, client, &query, &columns, meant.boxed()).await
+}
+
 /// Holds the inserted rows against the staged ones: the first difference, in words.
-pub(super) async fn compare(connector: &Connector, client: &Client, staged: &Staged<'_>) -> Result<Option<String>> {
+async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<'_>) -> Result<Option<String>> {
     let fault = |error| connector.explain("cannot compare the rows", &error);
     let range = staged.range(connector, client).await?;
     let columns = &staged.destination.columns;

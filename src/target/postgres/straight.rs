@@ -1,28 +1,26 @@
 //! Rows that go straight into production: which tables may have theirs copied without staging them first, and how what is there is held
 //! against what was meant.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::compute::{SortColumn, concat_batches, lexsort_to_indices, partition, take_arrays, take_record_batch};
+use arrow::compute::{SortColumn, lexsort_to_indices, partition, take_arrays, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
-use futures::StreamExt;
 use tokio_postgres::Client;
 
 use super::catalog::PgCatalog;
 use super::connect::Connector;
-use super::copy;
+use super::reading;
 use super::staging::Staged;
 use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
-use crate::target::difference::difference;
 use crate::target::{Batches, Destination, ForeignKey};
 
 /// Which tables need no staging. Their keys are a block, by which their rows are found again; production takes their values as they are
-/// copied and gives them back the same, and would do no more with them if they were inserted; and no check asks again what no constraint
-/// keeps true.
+/// copied and gives them back the same, and would do no more with them if they were inserted; and no check asks again whether values are
+/// free that no index keeps free.
 ///
 /// Where references are looked at as a set, rows of one load refer to each other by blocks as well, so it is all tables or none.
 pub(super) fn straight(
@@ -36,16 +34,12 @@ pub(super) fn straight(
     }
     let may = |destination: &Destination| {
         let table = &destination.table;
-        let as_copied = |name: &String| {
-            known.staged_as(&table.name, name).0.is_empty()
-                && table.column(name).is_some_and(|column| column.form.is_kept_as_written())
-        };
         let has_rules = known.tables.get(&table.name).is_some_and(|table| !table.rules.is_empty());
         destination.assigned.is_some()
             && !has_rules
             && keys.contains_key(&table.name)
-            && destination.promises.is_empty()
-            && destination.columns.iter().all(as_copied)
+            && !destination.has_free_values()
+            && destination.columns.iter().all(|name| known.is_kept_as_copied(table, name))
     };
     let straight: Vec<bool> = destinations.iter().map(may).collect();
     if spec.foreign_keys == ForeignKeys::Triggers {
@@ -100,7 +94,7 @@ pub(super) async fn compare(
     client: &Client,
     staged: &Staged<'_>,
     (first, last): &(String, String),
-    mut meant: Batches<'_>,
+    meant: Batches<'_>,
 ) -> Result<Option<String>> {
     let destination = staged.destination;
     let Some(key) = destination.key.first() else { return Ok(None) };
@@ -114,62 +108,7 @@ pub(super) async fn compare(
         literal(first),
         literal(last)
     );
-    let mut there = Reading { rows: copy::read(connector, client, &query, &columns).await?, read: VecDeque::new() };
-    while let Some(meant) = meant.next().await {
-        let meant = meant?;
-        let found = there.next(&meant).await?;
-        let compare = tracing::info_span!("compare rows", rows = meant.num_rows());
-        if let Some(how) = compare.in_scope(|| difference(&[found], &meant))? {
-            return Ok(Some(how));
-        }
-    }
-    let more = there.is_more().await?;
-    Ok(more.then(|| "there are more rows".to_owned()))
-}
-
-/// Rows of production, as many at a time as are asked for.
-struct Reading<'a> {
-    rows: Batches<'a>,
-    read: VecDeque<RecordBatch>,
-}
-
-impl Reading<'_> {
-    /// As many rows as were meant, with their numbers; fewer at the end.
-    async fn next(&mut self, meant: &RecordBatch) -> Result<RecordBatch> {
-        let wanted = meant.num_rows();
-        let mut parts = Vec::new();
-        let mut count = 0;
-        while count < wanted {
-            let Some(batch) = self.pull().await? else { break };
-            let taken = batch.num_rows().min(wanted - count);
-            parts.push(batch.slice(0, taken));
-            if taken < batch.num_rows() {
-                self.read.push_front(batch.slice(taken, batch.num_rows() - taken));
-            }
-            count += taken;
-        }
-        let schema = meant.schema();
-        let columns = schema.fields().iter().skip(1).cloned().collect::<Vec<_>>();
-        let rows = concat_batches(&Arc::new(Schema::new(columns)), &parts)?;
-        let numbers = meant.column(0).slice(0, count);
-        Ok(RecordBatch::try_new(schema, [numbers].into_iter().chain(rows.columns().iter().cloned()).collect())?)
-    }
-
-    async fn pull(&mut self) -> Result<Option<RecordBatch>> {
-        match self.read.pop_front() {
-            Some(batch) => Ok(Some(batch)),
-            None => self.rows.next().await.transpose(),
-        }
-    }
-
-    async fn is_more(&mut self) -> Result<bool> {
-        while let Some(batch) = self.pull().await? {
-            if batch.num_rows() > 0 {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
+    reading::compare(connector, client, &query, &columns, meant).await
 }
 
 #[cfg(test)]

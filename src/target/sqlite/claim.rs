@@ -68,7 +68,7 @@ mod tests {
     fn a_second_writer_is_told_who_has_the_lock_and_since_when_and_gets_it_when_that_one_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("p.db");
-        let names = Names { shown: "sqlite:p.db".into(), staging: "staging".into() };
+        let names = Names { shown: "sqlite:p.db".into(), staging: "staging".into(), namespace: String::new() };
         let first = Claim::take(&database, "r1", &names).unwrap();
         let error = Claim::take(&database, "r2", &names).unwrap_err().to_string();
         assert!(error.contains("run r1, since 20") && error.contains("(process "), "{error}");

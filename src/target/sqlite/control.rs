@@ -1,46 +1,70 @@
 //! What this program remembers in the file: the runs, their journals, the files that they loaded and the keys that they were given.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::Names;
 use super::own::{self, own_table_exists};
-use super::{Names, history};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::target::LoadedFile;
+use crate::target::migration::Migration;
+use crate::target::{Journals, LoadedFile, RunHeader, RunRecord};
 
-/// Made where they are missing, by the first run.
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS delta_run (
-        id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, started_at TEXT NOT NULL, report TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS delta_event (
-        run TEXT NOT NULL, number INTEGER NOT NULL, kind TEXT NOT NULL, entry TEXT NOT NULL, chain TEXT NOT NULL,
-        PRIMARY KEY (run, number));
-    CREATE TABLE IF NOT EXISTS delta_file (
-        hash TEXT NOT NULL, table_name TEXT NOT NULL, name TEXT NOT NULL, run TEXT NOT NULL REFERENCES delta_run (id),
-        PRIMARY KEY (hash, table_name, run));
-    CREATE TABLE IF NOT EXISTS delta_block (
-        table_name TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, run TEXT NOT NULL,
-        PRIMARY KEY (table_name, first));";
+/// The changes of the control tables, in order: the first has version 1.
+const MIGRATIONS: &[Migration] =
+    &[Migration { name: "control_tables", sql: include_str!("migrations/0001_control_tables.sql") }];
 
-/// Makes the control tables where they are missing; inside a transaction.
+/// Makes the control tables, or brings them up to date; inside a transaction.
 pub(super) fn make(connection: &Connection, names: &Names) -> Result<()> {
     own::refuse_taken(connection, names, &[])?;
-    let made = || -> rusqlite::Result<()> {
-        own::make_register(connection)?;
-        connection.execute_batch(TABLES)?;
-        history::make(connection)?;
-        own::CONTROL.iter().try_for_each(|name| own::register(connection, name))
-    };
-    made().map_err(|error| names.error("cannot make the control tables in", &error))
+    let fault = |error| names.error("cannot make the control tables in", &error);
+    own::make_register(connection).map_err(fault)?;
+    own::register(connection, own::MIGRATION).map_err(fault)?;
+    connection
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS main.delta_migration (
+                 version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at TEXT NOT NULL)",
+        )
+        .map_err(fault)?;
+    let known = MIGRATIONS.len() as i64;
+    let sql = "SELECT coalesce(max(version), 0) FROM main.delta_migration";
+    let newest: i64 = connection.query_row(sql, [], |row| row.get(0)).map_err(fault)?;
+    if newest > known {
+        return Err(Error::pipeline(format!(
+            "the control tables of `{}` have version {newest}, which a newer version of this program made; this one knows {known}",
+            names.shown
+        ))
+        .hint("use that version, or a newer one"));
+    }
+    for (version, migration) in (1_i64..).zip(MIGRATIONS) {
+        let applied = "SELECT checksum FROM main.delta_migration WHERE version = ?1";
+        let applied: Option<String> =
+            connection.query_row(applied, [version], |row| row.get(0)).optional().map_err(fault)?;
+        match applied {
+            None => apply(connection, version, migration).map_err(fault)?,
+            Some(checksum) if checksum == migration.checksum() => {}
+            Some(_) => {
+                return Err(Error::pipeline(format!(
+                    "migration {version} of the control tables of `{}` is not the one of this program",
+                    names.shown
+                ))
+                .hint("use the version of the program that made it"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn apply(connection: &Connection, version: i64, migration: &Migration) -> rusqlite::Result<()> {
+    connection.execute_batch(migration.sql)?;
+    own::CONTROL.iter().try_for_each(|name| own::register(connection, name))?;
+    let sql = "INSERT INTO main.delta_migration (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)";
+    let at = jiff::Timestamp::now().to_string();
+    connection.execute(sql, (version, migration.name, migration.checksum(), at)).map(|_| ())
 }
 
 /// The same in a transaction of its own.
 pub(super) fn make_alone(connection: &Connection, names: &Names) -> Result<()> {
-    let fault = |error: rusqlite::Error| names.error("cannot make the control tables in", &error);
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
-    let made = make(connection, names);
-    let ended = connection.execute_batch(if made.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fault);
-    made.and(ended)
+    alone(connection, names, "cannot make the control tables in", || make(connection, names))
 }
 
 /// Adds an entry to a journal.
@@ -52,25 +76,78 @@ pub(super) fn note(connection: &Connection, record: &Record) -> rusqlite::Result
 
 /// The same in a transaction of its own.
 pub(super) fn note_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
-    let fault = |error: rusqlite::Error| names.error("cannot write the journal in", &error);
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
-    let noted = make(connection, names).and_then(|()| note(connection, record).map_err(fault));
-    let ended = connection.execute_batch(if noted.is_ok() { "COMMIT" } else { "ROLLBACK" }).map_err(fault);
-    noted.and(ended)
+    let doing = "cannot write the journal in";
+    alone(connection, names, doing, || {
+        make(connection, names)?;
+        note(connection, record).map_err(|error| names.error(doing, &error))
+    })
 }
 
-/// The journals of one run or of all, run after run.
-pub(super) fn journal(connection: &Connection, run: Option<&str>) -> rusqlite::Result<Vec<Record>> {
+/// Writes in a transaction of its own. A COMMIT that other programs' reading stops leaves it open: it is rolled back.
+fn alone(connection: &Connection, names: &Names, doing: &str, write: impl FnOnce() -> Result<()>) -> Result<()> {
+    let fault = |error: rusqlite::Error| names.error(doing, &error);
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
+    let written = write().and_then(|()| connection.execute_batch("COMMIT").map_err(fault));
+    if written.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK").map_err(fault)?;
+    }
+    written
+}
+
+/// The journal of a run.
+pub(super) fn journal(connection: &Connection, run: &str) -> rusqlite::Result<Vec<Record>> {
     if !own_table_exists(connection, "delta_event")? {
         return Ok(Vec::new());
     }
-    let sql = "SELECT run, number, kind, entry, chain FROM main.delta_event
-               WHERE ?1 IS NULL OR run = ?1 ORDER BY run, number";
-    let mut statement = connection.prepare(sql)?;
-    let records = statement.query_map([run], |row| {
-        Ok(Record { run: row.get(0)?, number: row.get(1)?, kind: row.get(2)?, entry: row.get(3)?, chain: row.get(4)? })
-    })?;
-    records.collect()
+    let sql = "SELECT run, number, kind, entry, chain FROM main.delta_event WHERE run = ?1 ORDER BY number";
+    connection.prepare(sql)?.query_map([run], record)?.collect()
+}
+
+/// The journals of the next runs whose ids follow `after`, run after run.
+pub(super) fn journals(connection: &Connection, of: Journals, after: &str) -> rusqlite::Result<Vec<Record>> {
+    if !own_table_exists(connection, "delta_event")? {
+        return Ok(Vec::new());
+    }
+    let open = match of {
+        Journals::All => String::new(),
+        Journals::Open => format!(
+            " AND NOT EXISTS (SELECT 1 FROM main.delta_event AS x WHERE x.run = e.run AND x.kind IN {})",
+            Journals::ENDS
+        ),
+    };
+    let sql = format!(
+        "SELECT run, number, kind, entry, chain FROM main.delta_event WHERE run IN (
+             SELECT DISTINCT e.run FROM main.delta_event AS e WHERE e.run > ?1{open} ORDER BY e.run LIMIT {})
+         ORDER BY run, number",
+        Journals::PAGE
+    );
+    connection.prepare(&sql)?.query_map([after], record)?.collect()
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
+    Ok(Record { run: row.get(0)?, number: row.get(1)?, kind: row.get(2)?, entry: row.get(3)?, chain: row.get(4)? })
+}
+
+/// The runs, oldest first.
+pub(super) fn runs(connection: &Connection) -> rusqlite::Result<Vec<RunHeader>> {
+    if !own_table_exists(connection, "delta_run")? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT id, pipeline, started_at FROM main.delta_run ORDER BY started_at, id";
+    let header = |row: &Row<'_>| Ok(RunHeader { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)? });
+    connection.prepare(sql)?.query_map([], header)?.collect()
+}
+
+/// A run with its report.
+pub(super) fn run(connection: &Connection, id: &str) -> rusqlite::Result<Option<RunRecord>> {
+    if !own_table_exists(connection, "delta_run")? {
+        return Ok(None);
+    }
+    let sql = "SELECT id, pipeline, started_at, report FROM main.delta_run WHERE id = ?1";
+    let found = connection.query_row(sql, [id], |row| {
+        Ok(RunRecord { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)?, report: row.get(3)? })
+    });
+    found.optional()
 }
 
 /// Whether the run's own row is there: it is written with its rows.

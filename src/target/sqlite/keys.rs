@@ -15,7 +15,8 @@ use crate::target::{Block, KeyRequest};
 /// # Errors
 /// Where it would overflow the column, or the keys that are asked for are not free.
 pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
-    let free = Free { connection, request, places: places(connection, request).map_err(|error| fault(names, &error))? };
+    let places = places(connection, names, request).map_err(|error| fault(names, &error))?;
+    let free = Free { connection, request, key_map: names.key_map(&request.table), places };
     let first = match request.start {
         StartRowNumber::At(first) => i128::from(first),
         StartRowNumber::Auto => i128::from(free.largest().map_err(|error| fault(names, &error))?) + 1,
@@ -35,11 +36,10 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
 }
 
 /// Where keys of the table are, beside the ledger: production itself, and the history.
-fn places(connection: &Connection, request: &KeyRequest) -> rusqlite::Result<Vec<Place>> {
+fn places(connection: &Connection, names: &Names, request: &KeyRequest) -> rusqlite::Result<Vec<Place>> {
     let mut places = vec![Place::Production(format!("main.{}", ident(&request.table)))];
-    if let Some(history) = History::of(connection, &request.table)? {
-        let place = history.place();
-        places.push(if history.is_old { Place::HistoryAlone(place) } else { Place::History(place) });
+    if let Some(history) = History::of(connection, &names.key_map(&request.table))? {
+        places.push(Place::History(history.place()));
     }
     Ok(places)
 }
@@ -49,13 +49,12 @@ enum Place {
     Production(String),
     /// The history, whose runs are in the ledger.
     History(String),
-    /// One that an older version made.
-    HistoryAlone(String),
 }
 
 struct Free<'a> {
     connection: &'a Connection,
     request: &'a KeyRequest,
+    key_map: String,
     places: Vec<Place>,
 }
 
@@ -94,11 +93,10 @@ impl Free<'_> {
             let sql = match place {
                 Place::Production(table) => first(table, ""),
                 Place::History(history) => format!(
-                    "SELECT max(({})) FROM main.delta_segment AS s WHERE s.table_name = {}",
+                    "SELECT max(({})) FROM main.delta_segment AS s WHERE s.key_map = {}",
                     first(history, "segment = s.number AND "),
-                    literal(&self.request.table)
+                    literal(&self.key_map)
                 ),
-                Place::HistoryAlone(history) => first(history, ""),
             };
             let found: Option<Option<i64>> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;
             largest = largest.max(found.flatten().unwrap_or(0));
@@ -135,13 +133,13 @@ impl Free<'_> {
         };
         for place in &self.places {
             let sql = match place {
-                Place::Production(table) | Place::HistoryAlone(table) => {
+                Place::Production(table) => {
                     format!("SELECT {number} FROM {table} WHERE {between} AND {is_key} LIMIT 1")
                 }
                 Place::History(history) => format!(
                     "SELECT (SELECT {number} FROM {history} WHERE segment = s.number AND {between} AND {is_key} LIMIT 1) AS k
-                     FROM main.delta_segment AS s WHERE s.table_name = {} AND k IS NOT NULL LIMIT 1",
-                    literal(&self.request.table)
+                     FROM main.delta_segment AS s WHERE s.key_map = {} AND k IS NOT NULL LIMIT 1",
+                    literal(&self.key_map)
                 ),
             };
             let found: Option<i64> = self.connection.query_row(&sql, [], |row| row.get(0)).optional()?;

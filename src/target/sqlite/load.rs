@@ -75,7 +75,7 @@ impl SqliteLoad {
     }
 
     fn make_history(&self, destination: &Destination) -> rusqlite::Result<()> {
-        let table = &destination.table.name;
+        let table = &destination.table.key_map;
         let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
         history::make_table(&self.connection, table, &typed.join(", "), &destination.key)
     }
@@ -88,11 +88,12 @@ impl SqliteLoad {
         let sql = format!(
             "INSERT INTO main.{} (legacy_key, {key}, segment) SELECT legacy_key, {key}, ?1 FROM main.{}
              WHERE _row >= ?2 AND _row < ?3 ORDER BY _row",
-            Names::mappings(table),
+            Names::mappings(&destination.table.key_map),
             self.names.staged_keys(table)
         );
         let refusals = self.refusals(destination);
-        let number = history::number(&self.connection, table, run).map_err(self.fault("cannot read the key map of"))?;
+        let number = history::number(&self.connection, &destination.table.key_map, run)
+            .map_err(self.fault("cannot read the key map of"))?;
         let appended = self.connection.execute(&sql, (number, rows.start, rows.end));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
@@ -101,7 +102,7 @@ impl SqliteLoad {
     fn insert_rows(&self, destination: &Destination) -> Result<u64, Stopped> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = self.refusals(destination);
-        refusals.promises(false)?;
+        refusals.promises()?;
         let columns = idents(&destination.columns);
         let order = if destination.levelled { "_level, _row" } else { "_row" };
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
@@ -110,9 +111,7 @@ impl SqliteLoad {
             ident(&destination.table.name),
             self.names.staging(&destination.table.name)
         );
-        let inserted = self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))?;
-        refusals.promises(true)?;
-        Ok(inserted as u64)
+        Ok(self.connection.execute(&sql, []).map_err(|error| refusals.of(&error))? as u64)
     }
 
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
@@ -180,7 +179,6 @@ impl SqliteLoad {
         }
         let mut all = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
-            let table = &destination.table.name;
             let straight = self.straight_of(destination);
             let mappings = match &straight {
                 None => self.append(destination, &self.run, 0..u32::MAX)?,
@@ -189,7 +187,7 @@ impl SqliteLoad {
                     straight.map(&self.run, at, delta, &refused)?
                 }
             };
-            history::note(&self.connection, table, &self.run, mappings)
+            history::note(&self.connection, &destination.table, &self.run, mappings)
                 .map_err(self.fault("cannot note the key map in"))?;
             all.push(Inserted { rows: rows[at], mappings, compared: straight.is_some() });
         }
@@ -236,7 +234,7 @@ impl Load for SqliteLoad {
         }
     }
 
-    async fn is_staged(&mut self, _: &Destination, _: u64) -> Result<bool> {
+    async fn is_staged(&mut self, _: &Destination, _: Batches<'_>, _: Batches<'_>) -> Result<bool> {
         // Staging is inside the transaction: what was cut off has left nothing.
         Ok(false)
     }
@@ -312,6 +310,9 @@ impl Load for SqliteLoad {
     async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
         let straight: Vec<_> = destinations.iter().filter(|destination| self.is_straight(destination)).collect();
         own::refuse_taken(&self.connection, &self.names, destinations)?;
+        for (at, destination) in destinations.iter().enumerate() {
+            self.refusals(destination).references(at, delta)?;
+        }
         let made = straight.iter().try_for_each(|destination| self.make_history(destination));
         made.map_err(self.fault("cannot make the key map in"))?;
         match self.insert_all(destinations, delta) {
@@ -324,7 +325,7 @@ impl Load for SqliteLoad {
 
     async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
         let appended = self.append(destination, run, rows)?;
-        history::note_counted(&self.connection, &destination.table.name, run)
+        history::note_counted(&self.connection, &destination.table, run)
             .map_err(self.fault("cannot note the key map in"))?;
         Ok(appended)
     }
@@ -340,7 +341,7 @@ impl Load for SqliteLoad {
         }
         // Not before: a trigger of a later table may have changed rows of an earlier one.
         for Destination { table, key, .. } in staged() {
-            rollback::keep_content(&self.connection, &table.name, key, &self.run)
+            rollback::keep_content(&self.connection, table, key, &self.run)
                 .map_err(self.fault("cannot note the rows in"))?;
         }
         Ok(())
@@ -408,7 +409,7 @@ impl Load for SqliteLoad {
         Ok(None)
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<()> {
+    async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
         let _commit = tracing::info_span!("COMMIT").entered();
         self.connection.execute_batch("COMMIT").map_err(self.fault("cannot commit to"))?;
         self.open = false;

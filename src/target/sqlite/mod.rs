@@ -14,6 +14,7 @@ mod load;
 mod mode;
 mod names;
 mod own;
+mod pages;
 mod policy;
 mod refusal;
 mod rollback;
@@ -35,8 +36,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Intent, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Place, Policy, Preflight, RunRecord, Segment, Survey, Switch, TakenBack, Target, Test,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load,
+    LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -46,11 +48,9 @@ use batches::{Inserting, select};
 use claim::Claim;
 use history::History;
 use names::Names;
-use own::{Own, own_table_exists};
+use own::Own;
+use pages::Pages;
 use stored::Stored;
-
-/// How long a statement waits for another program's lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A SQLite file.
 pub struct SqliteTarget {
@@ -86,7 +86,11 @@ impl SqliteTarget {
             }
             None => (rest, false),
         };
-        let names = Names { shown: address.shown.to_owned(), staging: address.spec.staging.clone() };
+        let names = Names {
+            shown: address.shown.to_owned(),
+            staging: address.spec.staging.clone(),
+            namespace: address.namespace.to_owned(),
+        };
         if name.is_empty() {
             return Err(
                 Error::pipeline(format!("the target `{}` names no file", names.shown)).hint("write `sqlite:FILE`")
@@ -100,12 +104,12 @@ impl SqliteTarget {
         let script = address.spec.create_from.as_ref().and_then(CreateFrom::sqlite);
         let is_there = file.exists();
         let connection = match (is_there, script.filter(|_| access != Access::Operate)) {
-            (true, _) => connect(&file, access == Access::Read || read_only, &names)?,
+            (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
                     .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
             }
-            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, &names)?,
+            (false, Some(script)) => create(&file, &address.script_folder.join(script), access, address.load, &names)?,
         };
         if matches!(access, Access::Write | Access::Operate) && connection.is_readonly("main").unwrap_or(true) {
             return Err(Error::unreachable(format!("`{}` is read-only", names.shown)).hint(
@@ -114,7 +118,7 @@ impl SqliteTarget {
         }
         let set = |connection: &Connection| -> rusqlite::Result<bool> {
             rollback::register(connection)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
+            let_readers_in(&connection, address.memory)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))
@@ -131,24 +135,52 @@ impl SqliteTarget {
         }
     }
 
+    /// Changes the control tables in a transaction of its own; makes them first if they are missing.
+    async fn alter(&self, doing: &str, change: impl Fn(&Connection) -> rusqlite::Result<()>) -> Result<()> {
+        let mut connection = self.connection.lock().await;
+        let fault = self.fault(doing);
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
+        control::make(&transaction, &self.names)?;
+        change(&transaction).map_err(&fault)?;
+        transaction.commit().map_err(&fault)
+    }
+
     fn fault(&self, doing: &str) -> impl Fn(rusqlite::Error) -> Error + use<> {
         let (names, doing) = (self.names.clone(), doing.to_owned());
         move |error| names.error(&doing, &error)
     }
 }
 
-fn connect(file: &Path, read_only: bool, names: &Names) -> Result<Connection> {
+fn connect(file: &Path, read_only: bool, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let mode = if read_only { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
     let connection = Connection::open_with_flags(file, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)
         .map_err(|error| names.error("cannot open", &error))?;
+    connection.busy_timeout(wait(load)).map_err(|error| names.error("cannot open", &error))?;
     connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
         .map_err(|error| names.error("cannot read", &error))?;
     Ok(connection)
 }
 
+/// How long a statement waits while other programs use the file; a COMMIT waits for their reading to end.
+fn wait(load: &LoadSpec) -> Duration {
+    Duration::from_millis(load.lock_timeout.as_millis().unsigned_abs())
+}
+
+/// Keeps pages in memory until the commit, as long as they take no more bytes than this. A page that SQLite writes into the file before
+/// the commit locks other programs' reading out until then. With a write-ahead log it does not.
+fn let_readers_in(connection: &Connection, memory: usize) -> rusqlite::Result<()> {
+    let journal: String = connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
+    if journal == "wal" {
+        return Ok(());
+    }
+    // In KiB where it is negative.
+    let size = i32::try_from(memory >> 10).unwrap_or(i32::MAX).max(1);
+    connection.pragma_update(Some("main"), "cache_spill", -size)
+}
+
 /// Makes the database beside its place and then moves it there, so that a half-made one is never found.
-fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<Connection> {
+fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let sql = std::fs::read_to_string(script).map_err(|error| {
         Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
     })?;
@@ -169,7 +201,7 @@ fn create(file: &Path, script: &Path, access: Access, names: &Names) -> Result<C
         .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
         .and_then(|()| publish(&beside, file));
     std::fs::remove_file(&beside).ok();
-    made.and_then(|()| connect(file, false, names))
+    made.and_then(|()| connect(file, false, load, names))
 }
 
 /// Gives a finished database its name; where another process was faster, its database stays, and what it holds.
@@ -194,7 +226,12 @@ impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
         let connection = self.connection.lock().await;
         let own = Own::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
-        catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))
+        let mut catalog = catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))?;
+        for table in catalog.tables.iter_mut().filter_map(Arc::get_mut) {
+            table.id.clone_from(&table.name);
+            table.key_map = self.names.key_map(&table.name);
+        }
+        Ok(catalog)
     }
 
     async fn preflight(&self, destinations: &[Destination], _: Access) -> Result<Preflight> {
@@ -213,16 +250,13 @@ impl Target for SqliteTarget {
 
     async fn setup(&self, destinations: &[Destination], _: Option<&str>) -> Result<()> {
         own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
-        let mut connection = self.connection.lock().await;
-        let is_stated = own_table_exists(&connection, own::POLICY).map_err(self.fault("cannot set up"))?;
-        if !self.was_there || is_stated {
-            return Ok(());
-        }
-        let made = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            policy::set(&transaction, &Policy::unstated(true))?;
-            transaction.commit()
-        });
-        made.map_err(self.fault("cannot set up"))
+        let stated = policy::is_stated(&*self.connection.lock().await).map_err(self.fault("cannot set up"))?;
+        let requires_mode = self.was_there && !stated;
+        self.alter("cannot set up", |connection| match requires_mode {
+            true => policy::set(connection, &Policy::unstated(true)),
+            false => Ok(()),
+        })
+        .await
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
@@ -233,10 +267,11 @@ impl Target for SqliteTarget {
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
             Place::KeyMap(table) => {
-                let history = History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?;
+                let key_map = self.names.key_map(table);
+                let history = History::of(&connection, &key_map).map_err(self.fault("cannot read the key map of"))?;
                 let Some(history) = history else { return Ok(Vec::new()) };
                 let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (Names::history(table), known.table(&history.name).map(|there| history.schema(there)))
+                (Names::history(&key_map), known.table(&history.name).map(|there| History::schema(there)))
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
@@ -292,7 +327,7 @@ impl Target for SqliteTarget {
         columns: &[String],
         filters: &[Filter],
         limit: Option<usize>,
-    ) -> Result<Vec<RecordBatch>> {
+    ) -> Result<Batches<'static>> {
         let connection = self.connection.lock().await;
         let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let known =
@@ -301,21 +336,14 @@ impl Target for SqliteTarget {
         for name in columns {
             fields.push(known.schema().field_with_name(name)?.clone());
         }
-        let wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
-        let wanted = if wanted.is_empty() { "1".to_owned() } else { wanted.join(", ") };
-        let conditions: Vec<_> = filters.iter().filter_map(condition).collect();
-        let condition =
-            if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };
-        let limit = limit.map_or(String::new(), |rows| format!(" LIMIT {rows}"));
+        let mut wanted: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         if columns.is_empty() {
+            wanted.push("1 AS \"_\"".to_owned());
             fields.push(Field::new("_", DataType::Int64, false));
         }
-        select(
-            &connection,
-            &format!("SELECT {wanted} FROM main.{}{condition}{limit}", ident(table)),
-            &Arc::new(Schema::new(fields)),
-            &self.names,
-        )
+        let (only, schema) = (filters.iter().filter_map(condition).collect(), Arc::new(Schema::new(fields)));
+        let pages = Pages::of_table(&connection, table, (wanted, schema), only, limit);
+        Ok(pages.map_err(self.fault("cannot read"))?.stream(self.connection.clone(), self.names.clone()))
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
@@ -326,37 +354,27 @@ impl Target for SqliteTarget {
         keys::next_block(&*self.connection.lock().await, request, &self.names)
     }
 
-    async fn runs(&self) -> Result<Vec<RunRecord>> {
-        let connection = self.connection.lock().await;
-        let fault = self.fault("cannot read the runs of");
-        if !own_table_exists(&connection, "delta_run").map_err(&fault)? {
-            return Ok(Vec::new());
-        }
-        let mut statement = connection
-            .prepare("SELECT id, pipeline, started_at, report FROM delta_run ORDER BY started_at, id")
-            .map_err(&fault)?;
-        let runs = statement
-            .query_map([], |row| {
-                Ok(RunRecord { id: row.get(0)?, pipeline: row.get(1)?, started_at: row.get(2)?, report: row.get(3)? })
-            })
-            .map_err(&fault)?;
-        runs.collect::<rusqlite::Result<_>>().map_err(&fault)
+    async fn runs(&self) -> Result<Vec<RunHeader>> {
+        control::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn key_map(&self, destination: &Destination) -> Result<Vec<RecordBatch>> {
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        control::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
+    }
+
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
         let connection = self.connection.lock().await;
-        let table = &destination.table.name;
+        let table = &destination.table.key_map;
         if History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
-            return Ok(Vec::new());
+            return Ok(futures::stream::empty().boxed());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
         fields
             .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
         fields.push(Field::new("run", DataType::Utf8, false));
-        let schema = Arc::new(Schema::new(fields));
-        let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
-        let sql = format!("SELECT {} FROM main.{} ORDER BY legacy_key", columns.join(", "), Names::history(table));
-        select(&connection, &sql, &schema, &self.names)
+        let place = format!("main.{}", Names::history(table));
+        let pages = Pages::in_order_of(place, "legacy_key", Arc::new(Schema::new(fields)));
+        Ok(pages.stream(self.connection.clone(), self.names.clone()))
     }
 
     async fn now(&self) -> Result<jiff::Timestamp> {
@@ -368,13 +386,7 @@ impl Target for SqliteTarget {
     }
 
     async fn set_policy(&self, policy: &Policy) -> Result<()> {
-        own::refuse_taken(&*self.connection.lock().await, &self.names, &[])?;
-        let mut connection = self.connection.lock().await;
-        let set = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            policy::set(&transaction, policy)?;
-            transaction.commit()
-        });
-        set.map_err(self.fault("cannot set the policy of"))
+        self.alter("cannot set the policy of", |connection| policy::set(connection, policy)).await
     }
 
     async fn mode(&self) -> Result<Mode> {
@@ -382,13 +394,7 @@ impl Target for SqliteTarget {
     }
 
     async fn switch_mode(&self, switch: &Switch) -> Result<()> {
-        own::refuse_taken(&*self.connection.lock().await, &self.names, &[])?;
-        let mut connection = self.connection.lock().await;
-        let switched = connection.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|transaction| {
-            mode::switch(&transaction, switch)?;
-            transaction.commit()
-        });
-        switched.map_err(self.fault("cannot switch the conversion mode of"))
+        self.alter("cannot switch the conversion mode of", |connection| mode::switch(connection, switch)).await
     }
 
     async fn claim(&self, run: &str) -> Result<()> {
@@ -404,8 +410,12 @@ impl Target for SqliteTarget {
         Ok(())
     }
 
-    async fn journal(&self, run: Option<&str>) -> Result<Vec<Record>> {
+    async fn journal(&self, run: &str) -> Result<Vec<Record>> {
         control::journal(&*self.connection.lock().await, run).map_err(self.fault("cannot read the journal in"))
+    }
+
+    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>> {
+        control::journals(&*self.connection.lock().await, of, after).map_err(self.fault("cannot read the journals in"))
     }
 
     async fn note(&self, record: &Record) -> Result<()> {
@@ -417,11 +427,15 @@ impl Target for SqliteTarget {
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
-        history::segments(&*self.connection.lock().await).map_err(self.fault("cannot read the key map of"))
+        history::segments(&*self.connection.lock().await, &self.names).map_err(self.fault("cannot read the key map of"))
     }
 
-    async fn segment(&self, table: &str, run: &str) -> Result<Vec<RecordBatch>> {
-        history::segment(&*self.connection.lock().await, table, run, &self.names)
+    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
+        let pages = history::segment(&*self.connection.lock().await, table, run, &self.names)?;
+        Ok(match pages {
+            Some(pages) => pages.stream(self.connection.clone(), self.names.clone()),
+            None => futures::stream::empty().boxed(),
+        })
     }
 
     async fn identity(&self, make: bool) -> Result<Vec<String>> {
@@ -437,12 +451,16 @@ impl Target for SqliteTarget {
         gone.map_err(self.fault("cannot look for the rows of the run in"))
     }
 
-    async fn survey(&self, run: &str) -> Result<Survey> {
-        rollback::survey(&*self.connection.lock().await, &self.names, run)
+    async fn holdings(&self, run: &str) -> Result<Vec<Holding>> {
+        rollback::holdings(&*self.connection.lock().await, &self.names, run)
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
-        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode)
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey> {
+        rollback::survey(&*self.connection.lock().await, &self.names, run, accepted)
+    }
+
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>> {
+        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
     }
 
     async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {

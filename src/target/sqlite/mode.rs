@@ -1,15 +1,10 @@
-//! Conversion mode in a SQLite file: the table `delta_mode`, which is made when it is switched on first, by this machine's clock.
+//! Conversion mode in a SQLite file: the table `delta_mode`, by this machine's clock.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::own::{self, MODE, own_table_exists};
+use super::own::{MODE, own_table_exists};
 use crate::target::{Ended, Mode, Period, Switch};
-
-const TABLE: &str = "
-    CREATE TABLE IF NOT EXISTS main.delta_mode (
-        number INTEGER PRIMARY KEY, since TEXT NOT NULL, until TEXT NOT NULL, switched_by TEXT NOT NULL, reason TEXT NOT NULL,
-        keep INTEGER NOT NULL, ended_at TEXT, ended_by TEXT, ended_run TEXT, ended_reason TEXT)";
 
 /// Reads it.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Mode> {
@@ -44,7 +39,7 @@ fn moment(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
     })
 }
 
-/// Switches it, inside a transaction that is open.
+/// Switches it, inside a transaction that is open and has the control tables.
 pub(super) fn switch(connection: &Connection, switch: &Switch) -> rusqlite::Result<()> {
     let by = whoami::username().unwrap_or_else(|_| "unknown".into());
     let was = read(connection)?;
@@ -56,9 +51,6 @@ pub(super) fn switch(connection: &Connection, switch: &Switch) -> rusqlite::Resu
         end(connection, now, &by, None, reason)?;
     }
     if let Switch::On { time, reason, keep } = switch {
-        own::make_register(connection)?;
-        connection.execute_batch(TABLE)?;
-        own::register(connection, MODE)?;
         let until = now.saturating_add(*time).unwrap_or(Timestamp::MAX);
         let sql = "INSERT INTO main.delta_mode (since, until, switched_by, reason, keep) VALUES (?1, ?2, ?3, ?4, ?5)";
         connection.execute(sql, (now.to_string(), until.to_string(), by, reason, keep))?;

@@ -11,9 +11,21 @@ use crate::error::Error;
 pub(super) struct Names {
     pub(super) shown: String,
     pub(super) staging: String,
+    /// Tells the legacy keys of this pipeline from those of another company's; empty for the only one.
+    pub(super) namespace: String,
 }
 
 impl Names {
+    /// What stands before a table's name in the name of its key map.
+    pub(super) fn scope(&self) -> String {
+        if self.namespace.is_empty() { String::new() } else { format!("{}:", self.namespace) }
+    }
+
+    /// The name of a table's key map: `account`, or `acme:account`.
+    pub(super) fn key_map(&self, table: &str) -> String {
+        self.scope() + table
+    }
+
     pub(super) fn staging(&self, table: &str) -> String {
         ident(&self.staging_name(table))
     }
@@ -30,26 +42,26 @@ impl Names {
         format!("{}_ck_{table}", self.staging)
     }
 
-    pub(super) fn history(table: &str) -> String {
-        ident(&Self::history_name(table))
+    pub(super) fn history(key_map: &str) -> String {
+        ident(&Self::history_name(key_map))
     }
 
-    pub(super) fn history_name(table: &str) -> String {
-        format!("delta_key_map_{table}")
+    pub(super) fn history_name(key_map: &str) -> String {
+        format!("delta_key_map_{key_map}")
     }
 
     /// Where a history's mappings are, each with the number of its segment.
-    pub(super) fn mappings(table: &str) -> String {
-        ident(&Self::mappings_name(table))
+    pub(super) fn mappings(key_map: &str) -> String {
+        ident(&Self::mappings_name(key_map))
     }
 
-    pub(super) fn mappings_name(table: &str) -> String {
-        format!("delta_mapping_{table}")
+    pub(super) fn mappings_name(key_map: &str) -> String {
+        format!("delta_mapping_{key_map}")
     }
 
     /// The index of a history by which the mappings of one run are found.
-    pub(super) fn by_run_name(table: &str) -> String {
-        format!("delta_segment_{table}")
+    pub(super) fn by_run_name(key_map: &str) -> String {
+        format!("delta_segment_{key_map}")
     }
 
     /// An error of SQLite in the user's words.
@@ -70,7 +82,7 @@ impl Names {
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)
-                .hint("another program is writing to the file; run again when it is done"),
+                .hint("another program is using the database: run again when it is done, or raise `load.lock_timeout`"),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
                 Error::unreachable(message).hint("make the file and its folder writable for this user")
             }

@@ -13,13 +13,26 @@ use crate::target::Destination;
 pub(super) const REGISTER: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
 /// The control tables; their names are fixed.
-pub(super) const CONTROL: [&str; 7] =
-    ["delta_object", "delta_run", "delta_event", "delta_file", "delta_block", "delta_segment", "delta_target"];
+pub(super) const CONTROL: [&str; 10] = [
+    "delta_object",
+    MIGRATION,
+    "delta_run",
+    "delta_event",
+    "delta_file",
+    "delta_block",
+    "delta_segment",
+    "delta_target",
+    MODE,
+    POLICY,
+];
 
-/// The control table that is made when conversion mode is switched on first.
+/// The control table with the changes that were made to the others.
+pub(super) const MIGRATION: &str = "delta_migration";
+
+/// The control table of conversion mode.
 pub(super) const MODE: &str = "delta_mode";
 
-/// The control table that is made when a policy is stated first.
+/// The control table of the policy.
 pub(super) const POLICY: &str = "delta_policy";
 
 /// The names of this program's own tables, in lower case: SQLite does not tell names apart by case.
@@ -90,15 +103,13 @@ struct Wanted {
 /// # Errors
 /// With all such names at once.
 pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
-    let mut wanted: Vec<Wanted> = CONTROL
-        .iter()
-        .chain([&MODE, &POLICY])
-        .map(|name| Wanted { name: (*name).to_owned(), staging: false })
-        .collect();
-    for table in destinations.iter().map(|destination| &destination.table.name) {
+    let mut wanted: Vec<Wanted> =
+        CONTROL.iter().map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
+    for destination in destinations {
+        let (table, key_map) = (&destination.table.name, &destination.table.key_map);
         wanted.push(Wanted { name: names.staging_name(table), staging: true });
         wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
-        for name in [Names::history_name(table), Names::mappings_name(table), Names::by_run_name(table)] {
+        for name in [Names::history_name(key_map), Names::mappings_name(key_map), Names::by_run_name(key_map)] {
             wanted.push(Wanted { name, staging: false });
         }
     }

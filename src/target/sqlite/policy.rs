@@ -1,15 +1,10 @@
-//! The policy of a SQLite file: the table `delta_policy`, which `pipeline setup` and `pipeline policy set` make. SQLite has no roles: the
+//! The policy of a SQLite file: the table `delta_policy`. SQLite has no roles: the
 //! operator is who may write the file and uses these commands.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::own::{self, POLICY, own_table_exists};
+use super::own::{POLICY, own_table_exists};
 use crate::target::Policy;
-
-const TABLE: &str = "
-    CREATE TABLE IF NOT EXISTS main.delta_policy (
-        number INTEGER PRIMARY KEY, conversion_mode INTEGER NOT NULL, approvals INTEGER NOT NULL, max_key_block INTEGER NOT NULL,
-        opening_window TEXT, set_at TEXT NOT NULL, set_by TEXT NOT NULL)";
 
 /// Reads it. A file that states none requires nothing.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Policy> {
@@ -18,7 +13,7 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Policy> {
     }
     let sql = "SELECT conversion_mode, approvals, max_key_block, opening_window FROM main.delta_policy ORDER BY number DESC LIMIT 1";
     let last = connection.query_row(sql, [], policy).optional()?;
-    Ok(last.unwrap_or_else(|| Policy::unstated(true)))
+    Ok(last.unwrap_or_else(|| Policy::unstated(false)))
 }
 
 fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
@@ -33,11 +28,13 @@ fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
     })
 }
 
-/// States it, inside a transaction that is open.
+/// Whether one was ever stated.
+pub(super) fn is_stated(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(own_table_exists(connection, POLICY)? && connection.prepare("SELECT 1 FROM main.delta_policy")?.exists([])?)
+}
+
+/// States it, inside a transaction that is open and has the control tables.
 pub(super) fn set(connection: &Connection, policy: &Policy) -> rusqlite::Result<()> {
-    own::make_register(connection)?;
-    connection.execute_batch(TABLE)?;
-    own::register(connection, POLICY)?;
     let by = whoami::username().unwrap_or_else(|_| "unknown".into());
     let sql =
         "INSERT INTO main.delta_policy (conversion_mode, approvals, max_key_block, opening_window, set_at, set_by)

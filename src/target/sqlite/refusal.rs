@@ -1,11 +1,15 @@
 //! Which rows of the delta production refuses, and why: SQLite names a constraint, the staged rows are then asked.
 
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::UInt32Type;
 use rusqlite::{Connection, ErrorCode};
 
 use super::Names;
+use super::stored::Stored;
+use super::straight::is_there;
 use crate::engine::ident;
 use crate::error::Result;
-use crate::target::{Destination, ForeignKey, Promised, Refusal, Stopped};
+use crate::target::{Delta, Destination, ForeignKey, Promised, Refusal, Stopped};
 
 /// Rows that are told at most; more say nothing new.
 const MOST: usize = 1000;
@@ -76,7 +80,7 @@ impl Refusals<'_> {
         let sql = format!(
             "SELECT k._row FROM main.{} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM main.{})",
             self.names.staged_keys(table),
-            Names::mappings(table)
+            Names::mappings(&self.destination.table.key_map)
         );
         match self.rows(&sql) {
             Ok(rows) => {
@@ -86,22 +90,46 @@ impl Refusals<'_> {
         }
     }
 
-    /// Asks again what no constraint keeps true: what must be so before the rows are in production, or with them there.
-    pub(super) fn promises(&self, inserted: bool) -> Result<(), Stopped> {
+    /// Asks again whether production has values that no index keeps free, before the rows are there. Nobody else writes from here on: the
+    /// transaction has the file's write lock.
+    pub(super) fn promises(&self) -> Result<(), Stopped> {
         for promise in &self.destination.promises {
-            let (rows, reason) = match &promise.what {
-                Promised::Unique { columns, ignore_case } if !inserted => {
-                    (self.unique(columns, ignore_case), "production has these values meanwhile".to_owned())
-                }
-                Promised::Reference { column, to, to_column } if inserted => (
-                    self.orphans(std::slice::from_ref(column), to, std::slice::from_ref(to_column)),
-                    format!("the row of `{to}` that they refer to is gone meanwhile"),
-                ),
-                _ => continue,
-            };
-            self.refuse(&promise.check, reason, rows)?;
+            if let Promised::Unique { columns, ignore_case } = &promise.what {
+                let rows = self.unique(columns, ignore_case);
+                self.refuse(&promise.check, "production has these values meanwhile".to_owned(), rows)?;
+            }
         }
         Ok(())
+    }
+
+    /// Asks again whether the rows are there that the delta refers to and no foreign key keeps there.
+    pub(super) fn references(&self, at: usize, delta: &dyn Delta) -> Result<(), Stopped> {
+        for promise in &self.destination.promises {
+            let Promised::Reference { column, to, to_column, by } = &promise.what else { continue };
+            let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by.as_ref())?;
+            if !missing.is_empty() {
+                let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
+                let reason = format!("the row of `{to}` that they refer to is gone meanwhile{changed}");
+                self.refuse(&promise.check, reason, Ok(delta.referring(at, column, &missing)?))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first row of the delta that refers to each row that is not there.
+    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: Option<&String>) -> Result<Vec<u32>> {
+        let fault = |error: rusqlite::Error| self.names.error("cannot look for referenced rows in", &error);
+        let by = by.map_or(String::new(), |by| format!(" AND {} = ?", ident(by)));
+        let sql = format!("SELECT 1 FROM main.{} WHERE {} = ?{by}", ident(to), ident(to_column));
+        let mut statement = self.connection.prepare(&sql).map_err(fault)?;
+        let keys = Stored::of(&rows.columns()[1..])?;
+        let mut missing = Vec::new();
+        for (at, row) in rows.column(0).as_primitive::<UInt32Type>().values().iter().enumerate() {
+            if !is_there(&mut statement, &keys, at).map_err(fault)? {
+                missing.push(*row);
+            }
+        }
+        Ok(missing)
     }
 
     /// Checks all references of the table's rows as a set.

@@ -1,5 +1,5 @@
-//! Taking a run back. Its rows are found by the key map's history, which keeps a hash of each as it was when it was inserted: what was
-//! changed since has another one.
+//! The rollback of a run. Its rows are found by the key map's history, which keeps a hash of each as it was when it was inserted: a row that
+//! was changed since has another one.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::history::{self, History};
-use super::own::{Own, columns, own_table_exists};
+use super::own::{columns, own_table_exists};
 use super::{Names, control, mode};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::target::rollback::TOLD;
-use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
+use crate::target::{CatalogTable, Destination, Holding, Obstacle, Survey, TakenBack};
 
 /// The column of a history with the hash of the row.
 pub(super) const CONTENT: &str = "_content";
@@ -106,22 +106,28 @@ fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
 }
 
 /// Keeps what a run's rows of a table are, once nothing changes them any more.
-pub(super) fn keep_content(connection: &Connection, table: &str, key: &[String], run: &str) -> rusqlite::Result<()> {
+pub(super) fn keep_content(
+    connection: &Connection,
+    of: &CatalogTable,
+    key: &[String],
+    run: &str,
+) -> rusqlite::Result<()> {
+    let table = &of.name;
     let content = content(connection, table)?;
     let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "UPDATE main.{} AS h SET {CONTENT} = (SELECT {content} FROM main.{} AS p WHERE {}) WHERE h.segment = ?1",
-        Names::mappings(table),
+        Names::mappings(&of.key_map),
         ident(table),
         same.join(" AND ")
     );
-    connection.execute(&sql, [history::number(connection, table, run)?]).map(|_| ())
+    connection.execute(&sql, [history::number(connection, &of.key_map, run)?]).map(|_| ())
 }
 
 /// The legacy keys of a run's rows that are gone.
 pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
-    let Some(history) = History::of(connection, table)? else { return Ok(Vec::new()) };
+    let Some(history) = History::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
@@ -141,6 +147,12 @@ struct OfRun {
     /// SQL: where its mappings are, and that a mapping `h` is of the run.
     history: String,
     mine: String,
+    /// How many mappings the ledger has.
+    mappings: u64,
+    /// Whether the table is there, with its key.
+    is_there: bool,
+    /// Whether the operator accepts that it was altered or dropped.
+    is_accepted: bool,
     /// The key's columns.
     columns: Vec<String>,
     /// SQL: a row `p` is that of a mapping `h`.
@@ -148,8 +160,6 @@ struct OfRun {
     /// SQL: the key of a mapping `h`, in parts and as text.
     key: Vec<String>,
     text: String,
-    /// SQL: what a mapping `h` says of its row's content.
-    kept: String,
 }
 
 fn as_text(of: &str, columns: &[String]) -> String {
@@ -157,53 +167,86 @@ fn as_text(of: &str, columns: &[String]) -> String {
     if parts.is_empty() { format!("{of}.rowid") } else { parts.join(" || '|' || ") }
 }
 
-/// The tables of a run, by name.
-fn of_run(connection: &Connection, run: &str) -> rusqlite::Result<Vec<OfRun>> {
-    let own = Own::read(connection)?;
-    let tables: Vec<String> = {
-        let mut statement =
-            connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name")?;
-        let names = statement.query_map([], |row| row.get(0))?;
-        names.collect::<rusqlite::Result<_>>()?
-    };
+/// The tables of a run, by name, as the ledger has them.
+fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::Result<Vec<OfRun>> {
+    if !own_table_exists(connection, "delta_segment")? {
+        return Ok(Vec::new());
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT key_map, table_name, rows FROM main.delta_segment WHERE run = ?1 ORDER BY table_name, key_map",
+    )?;
+    let segments =
+        statement.query_map([run], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?.unsigned_abs())))?;
+    let segments: Vec<(String, String, u64)> = segments.collect::<rusqlite::Result<_>>()?;
     let mut found = Vec::new();
-    for table in tables.iter().filter(|table| !own.has(table)) {
-        let Some(known) = History::of(connection, table)? else { continue };
-        let (history, mine) = (known.place(), known.of_run(&literal(run)));
-        if !connection.prepare(&format!("SELECT 1 FROM {history} AS h WHERE {mine}"))?.exists([])? {
-            continue;
-        }
-        let is_kept = columns(connection, &known.name)?.iter().any(|name| name == CONTENT);
+    for (key_map, table, mappings) in segments {
+        let Some(known) = History::of(connection, &key_map)? else { continue };
         let key = known.key(connection)?;
+        let there = columns(connection, &table)?;
         let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
-        let parts: Vec<_> = key.iter().map(|name| format!("h.{}", ident(name))).collect();
         found.push(OfRun {
-            table: table.clone(),
-            history,
-            mine,
+            history: known.place(),
+            mine: known.of_run(&literal(run)),
+            mappings,
+            is_there: key.iter().all(|name| there.iter().any(|column| column.eq_ignore_ascii_case(name))),
+            is_accepted: accepted.contains(&table),
             same: same.join(" AND "),
-            key: parts,
+            key: key.iter().map(|name| format!("h.{}", ident(name))).collect(),
             text: as_text("h", &key),
             columns: key,
-            kept: if is_kept { format!("h.{CONTENT}") } else { "NULL".to_owned() },
+            table,
         });
     }
     Ok(found)
 }
 
-/// What a run holds, and what is in the way.
-pub(super) fn survey(connection: &Connection, names: &Names, run: &str) -> Result<Survey> {
-    let read = || -> rusqlite::Result<Survey> {
-        let tables = of_run(connection, run)?;
-        let mut survey = Survey::default();
-        for table in &tables {
-            survey.tables.push(holding(connection, table)?);
-            survey.obstacles.extend(changed(connection, table)?);
-            survey.obstacles.extend(referenced(connection, table, &tables)?);
-        }
-        Ok(survey)
+/// What a run holds.
+pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Result<Vec<Holding>> {
+    let read = || -> rusqlite::Result<Vec<Holding>> {
+        of_run(connection, run, &[])?.iter().map(|table| holding(connection, table)).collect()
     };
     read().map_err(|error| names.error("cannot look at the run in", &error))
+}
+
+/// What a run holds, and what is in the way. What triggers have a say in is tried out and taken back.
+pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted: &[String]) -> Result<Survey> {
+    let fault = |error: rusqlite::Error| names.error("cannot look at the run in", &error);
+    let tables = of_run(connection, run, accepted).map_err(fault)?;
+    let survey = Survey {
+        tables: tables
+            .iter()
+            .map(|table| holding(connection, table))
+            .collect::<rusqlite::Result<_>>()
+            .map_err(fault)?,
+        obstacles: obstacles(connection, &tables).map_err(fault)?,
+        notes: Vec::new(),
+    };
+    if survey.obstacles.is_empty() && survey.tables.iter().any(|table| !table.triggers.is_empty()) {
+        within(connection, names, false, || delete_run(connection, names, run, &tables))?;
+    }
+    Ok(survey)
+}
+
+fn obstacles(connection: &Connection, tables: &[OfRun]) -> rusqlite::Result<Vec<Obstacle>> {
+    let mut obstacles = Vec::new();
+    for table in tables {
+        if table.is_there {
+            obstacles.extend(changed(connection, table)?);
+            obstacles.extend(referenced(connection, table, tables)?);
+        } else if !table.is_accepted {
+            let name = &table.table;
+            obstacles.push(Obstacle {
+                table: name.clone(),
+                what: "rows out of reach".to_owned(),
+                count: table.mappings,
+                told: vec![format!(
+                    "the table or its key no longer exists: it was dropped, renamed, or altered (if they are gone for good, \
+                     `--accept {name}` rolls the rest back)"
+                )],
+            });
+        }
+    }
+    Ok(obstacles)
 }
 
 fn count(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
@@ -220,12 +263,10 @@ fn holding(connection: &Connection, table: &OfRun) -> rusqlite::Result<Holding> 
         );
         connection.query_row(&sql, [], |row| row.get::<_, String>(0))
     };
-    let rows = format!("SELECT count(*) FROM {history} AS h WHERE {mine}");
     Ok(Holding {
         table: name.clone(),
-        rows: count(connection, &rows)?,
+        rows: count(connection, &format!("SELECT count(*) FROM {history} AS h WHERE {mine}"))?,
         keys: (end("")?, end(" DESC")?),
-        production: count(connection, &format!("SELECT count(*) FROM main.{}", ident(name)))?,
         triggers: triggers(connection, name)?,
     })
 }
@@ -245,13 +286,16 @@ fn triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String
 
 /// The rows of a run that are not as it inserted them.
 fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Obstacle>> {
-    let OfRun { table: name, history, mine, same, key, text, kept, .. } = table;
+    let OfRun { table: name, history, mine, same, key, text, .. } = table;
     let key = key.join(", ");
-    let content = content(connection, name)?;
-    // A row that is there has a hash.
+    // A row that is there has a hash, whatever it is if the operator accepts it.
+    let (kept, content) = match table.is_accepted {
+        true => ("0".to_owned(), "0".to_owned()),
+        false => (format!("h.{CONTENT}"), content(connection, name)?),
+    };
     let sql = format!(
         "SELECT CASE WHEN now IS NULL THEN 'gone from production' WHEN kept IS NULL
-                     THEN 'without what they were, since an older version loaded them or their mapping was restored: nobody can tell whether they were changed since'
+                     THEN 'without what they were, since their mapping was restored: whether they were changed since cannot be known'
                      ELSE 'changed since' END AS what, CAST(told AS TEXT)
          FROM (SELECT {text} AS told, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
                FROM {history} AS h WHERE {mine} ORDER BY {key})
@@ -273,6 +317,14 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Obsta
         if obstacle.told.len() < TOLD {
             obstacle.told.push(row.get(1)?);
         }
+    }
+    // A row's hash is of all columns: one that was added changes that of each.
+    for obstacle in
+        found.values_mut().filter(|obstacle| obstacle.what == "changed since" && obstacle.count == table.mappings)
+    {
+        obstacle.what = format!(
+            "changed since, which is all (if the table was altered and nothing else, `--accept {name}` rolls them back)"
+        );
     }
     Ok(found.into_values().collect())
 }
@@ -334,7 +386,7 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
             // The parent's collation counts, which is that of the left.
             let refers: Vec<_> =
                 to.iter().zip(&from).map(|(to, from)| format!("p.{} = c.{}", ident(to), ident(from))).collect();
-            let own = all.iter().find(|own| own.table == *child).map_or(String::new(), |own| {
+            let own = all.iter().find(|own| own.is_there && own.table == *child).map_or(String::new(), |own| {
                 let same: Vec<_> = own.columns.iter().map(|name| format!("c.{0} = h.{0}", ident(name))).collect();
                 let same = same.join(" AND ");
                 format!("AND NOT EXISTS (SELECT 1 FROM {} AS h WHERE {} AND {same})", own.history, own.mine)
@@ -366,77 +418,98 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
     Ok(obstacles)
 }
 
-/// Takes a run back.
+/// Rolls a run back.
 pub(super) fn take_back(
     connection: &Connection,
     names: &Names,
     record: &Record,
     end_mode: bool,
+    accepted: &[String],
 ) -> Result<Vec<TakenBack>> {
-    let fault = |error: rusqlite::Error| names.error("cannot take a run back in", &error);
-    // Nobody else writes from here on, so what is looked at holds to the end, and no foreign key has anything to do: without it none
-    // deletes or changes a row.
-    connection.pragma_update(None, "foreign_keys", false).map_err(fault)?;
-    let taken_back = connection.execute_batch("BEGIN IMMEDIATE").map_err(fault).and_then(|()| {
-        let taken_back = inside(connection, names, record, end_mode);
-        if taken_back.is_ok() {
-            stop_at("rolling back");
+    let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
+    let run = &record.run;
+    within(connection, names, true, || {
+        refuse_other_state(connection, record).map_err(fault)??;
+        let tables = of_run(connection, run, accepted).map_err(fault)?;
+        let obstacles = obstacles(connection, &tables).map_err(fault)?;
+        if !obstacles.is_empty() {
+            return Err(Survey { obstacles, ..Survey::default() }.refusal(run));
         }
-        let end = if taken_back.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = connection.execute_batch(end).map_err(fault);
-        let taken_back = taken_back?;
-        ended.map(|()| taken_back)
+        let taken_back = delete_run(connection, names, run, &tables)?;
+        let last = || -> rusqlite::Result<()> {
+            connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
+            control::note(connection, record)?;
+            if end_mode { mode::end_with(connection, run) } else { Ok(()) }
+        };
+        last().map_err(fault)?;
+        stop_at("rolling back");
+        Ok(taken_back)
+    })
+}
+
+/// Does something in a transaction that no other program writes beside; without foreign keys, so that none deletes or changes a row.
+fn within<T>(connection: &Connection, names: &Names, commits: bool, done: impl FnOnce() -> Result<T>) -> Result<T> {
+    let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
+    connection.pragma_update(None, "foreign_keys", false).map_err(fault)?;
+    let result = connection.execute_batch("BEGIN IMMEDIATE").map_err(fault).and_then(|()| {
+        let result = done();
+        let end = if commits && result.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        // A trigger may have ended the transaction.
+        let ended = if connection.is_autocommit() { Ok(()) } else { connection.execute_batch(end).map_err(fault) };
+        let result = result?;
+        ended.map(|()| result)
     });
-    if taken_back.is_err() && !connection.is_autocommit() {
+    if result.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK").map_err(fault)?;
     }
     connection.pragma_update(None, "foreign_keys", true).map_err(fault)?;
-    taken_back
+    result
 }
 
-fn inside(connection: &Connection, names: &Names, record: &Record, end_mode: bool) -> Result<Vec<TakenBack>> {
-    let fault = |error: rusqlite::Error| names.error("cannot take a run back in", &error);
-    let run = &record.run;
-    refuse_other_state(connection, record).map_err(fault)??;
-    let survey = survey(connection, names, run)?;
-    if !survey.obstacles.is_empty() {
-        return Err(survey.refusal(run));
-    }
-    let tables = of_run(connection, run).map_err(fault)?;
-    for OfRun { table, history, mine, columns, .. } in &tables {
+/// Deletes a run's rows and its mappings. The proof: of each table as many rows went as the run has mappings, and no other.
+fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun]) -> Result<Vec<TakenBack>> {
+    let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
+    let there = || tables.iter().filter(|table| table.is_there);
+    // Only a trigger does more than what a statement says.
+    let fired = there().map(|table| triggers(connection, &table.table)).collect::<rusqlite::Result<Vec<_>>>();
+    let is_watched = fired.map_err(fault)?.iter().any(|triggers| !triggers.is_empty());
+    let rows = |table: &OfRun| match is_watched {
+        true => count(connection, &format!("SELECT count(*) FROM main.{}", ident(&table.table))).map_err(fault),
+        false => Ok(0),
+    };
+    let before = there().map(rows).collect::<Result<Vec<_>>>()?;
+    let mut deleted = Vec::new();
+    for OfRun { table, history, mine, columns, .. } in there() {
         let key = columns.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ");
         let sql = format!(
             "DELETE FROM main.{} WHERE ({key}) IN (SELECT {key} FROM {history} AS h WHERE {mine})",
             ident(table)
         );
-        connection.execute(&sql, []).map_err(fault)?;
+        let error = |error| names.error(&format!("cannot delete the rows of run {run} from `{table}` in"), &error);
+        deleted.push(connection.execute(&sql, []).map_err(error)? as u64);
     }
     let mut taken_back = Vec::new();
-    for (OfRun { table, history, mine, same, .. }, was) in tables.iter().zip(&survey.tables) {
-        let sql =
-            format!("SELECT count(*) FROM {history} AS h CROSS JOIN main.{} AS p ON {same} WHERE {mine}", ident(table));
-        let left = count(connection, &sql).map_err(fault)?;
-        let after = count(connection, &format!("SELECT count(*) FROM main.{}", ident(table))).map_err(fault)?;
-        let sql = format!("DELETE FROM {history} AS h WHERE {mine}");
+    for table in tables {
+        let sql = format!("DELETE FROM {} AS h WHERE {}", table.history, table.mine);
         let mappings = connection.execute(&sql, []).map_err(fault)? as u64;
-        if left > 0 || after + was.rows != was.production {
+        taken_back.push(TakenBack { table: table.table.clone(), deleted: 0, mappings });
+    }
+    let deletions = there().zip(before).zip(deleted);
+    for ((table, before), deleted) in deletions {
+        let Some(taken_back) = taken_back.iter_mut().find(|taken_back| taken_back.table == table.table) else {
+            continue;
+        };
+        taken_back.deleted = deleted;
+        if deleted != taken_back.mappings || is_watched && rows(table)? + deleted != before {
             return Err(Error::refused(format!(
-                "with the run's {} rows of `{table}` others would go, or some would stay ({left} of them)",
-                was.rows
+                "with the run's {} rows of `{}` others would go or come, or some would stay ({} of them)",
+                taken_back.mappings,
+                table.table,
+                taken_back.mappings.saturating_sub(deleted)
             ))
             .hint("a trigger of production does that: nothing was changed"));
         }
-        let (table, before) = (table.clone(), was.production);
-        taken_back.push(TakenBack { table, deleted: before - after, mappings, before, after });
     }
-    let last = || -> rusqlite::Result<()> {
-        if own_table_exists(connection, "delta_segment")? {
-            connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
-        }
-        control::note(connection, record)?;
-        if end_mode { mode::end_with(connection, run) } else { Ok(()) }
-    };
-    last().map_err(fault)?;
     Ok(taken_back)
 }
 

@@ -27,8 +27,8 @@ use crate::target::{Batches, Delta, Destination, Stopped};
 /// Batches that are made ahead while earlier ones are worked on.
 const AHEAD: usize = 2;
 
-/// Which tables need no staging: their keys are a block of integers, by which their rows are found again, and no check asks again what no
-/// constraint keeps true. Where anything fires triggers, what is inserted may change until the commit: then none.
+/// Which tables need no staging: their keys are a block of integers, by which their rows are found again, and no check asks again
+/// whether values are free that no index keeps free. Where anything fires triggers, what is inserted may change until the commit: then none.
 pub(super) fn straight(
     spec: &LoadSpec,
     destinations: &[Destination],
@@ -36,10 +36,10 @@ pub(super) fn straight(
 ) -> Vec<bool> {
     let none_fires = destinations.iter().all(|destination| destination.table.triggers.is_empty());
     let may = |destination: &Destination| {
-        let Destination { table, key, levelled, promises, .. } = destination;
+        let Destination { table, key, levelled, .. } = destination;
         let in_order = !levelled || spec.foreign_keys == ForeignKeys::SetBased;
         let is_indexed = table.primary_key == *key || table.uniques.iter().any(|unique| unique.columns == *key);
-        keys.contains_key(&table.name) && promises.is_empty() && in_order && is_indexed
+        keys.contains_key(&table.name) && !destination.has_free_values() && in_order && is_indexed
     };
     let wanted = spec.staging == Staging::WhenNeeded && none_fires;
     destinations.iter().map(|destination| wanted && may(destination)).collect()
@@ -123,9 +123,12 @@ impl Straight<'_> {
         let mut there = There { rows: statement.raw_query(), names: self.names, content };
         let mut content = there.content.clone();
         let keys: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let into =
-            format!("INTO main.{} (legacy_key, {}, {CONTENT}, segment)", Names::mappings(table), keys.join(", "));
-        let number = history::number(self.connection, table, run).map_err(fault)?;
+        let into = format!(
+            "INTO main.{} (legacy_key, {}, {CONTENT}, segment)",
+            Names::mappings(&destination.table.key_map),
+            keys.join(", ")
+        );
+        let number = history::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
         let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
         let meant = delta.meant(at)?.zip(delta.key_map(at)?);
         let meant = meant.map(|(meant, mappings)| Meant::try_new(meant?, &mappings?, &mut content));
@@ -163,7 +166,8 @@ impl Straight<'_> {
     }
 }
 
-fn is_there(statement: &mut Statement<'_>, keys: &Stored, row: usize) -> rusqlite::Result<bool> {
+/// Whether a statement finds a row by keys.
+pub(super) fn is_there(statement: &mut Statement<'_>, keys: &Stored, row: usize) -> rusqlite::Result<bool> {
     for column in 0..keys.columns() {
         statement.raw_bind_parameter(column + 1, ToSqlOutput::Borrowed(keys.value(column, row)))?;
     }

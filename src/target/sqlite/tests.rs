@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Kind;
-use crate::spec::{LoadSpec, SafeguardsSpec, TargetSpec};
+use crate::spec::{LoadSpec, SafeguardsSpec, TargetSpec, Timeout};
 use crate::target::{CatalogTable, Delta, Total};
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
 use futures::{StreamExt, stream};
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 struct Place {
     folder: TempDir,
     spec: TargetSpec,
+    load: LoadSpec,
 }
 
 impl Place {
@@ -24,6 +25,7 @@ impl Place {
                 production: None,
                 staging: "staging".into(),
             },
+            load: LoadSpec::default(),
         };
         place.sql(sql);
         place
@@ -52,9 +54,10 @@ impl Place {
             url: "sqlite:p.db",
             shown: "sqlite:p.db",
             spec: &self.spec,
-            load: &LoadSpec::default(),
             namespace: "",
+            load: &self.load,
             safeguards: &SafeguardsSpec::default(),
+            memory: 64 << 20,
             folder,
             script_folder: folder,
         };
@@ -73,7 +76,7 @@ impl Place {
         stage(load.as_mut(), destination, rows).await?;
         load.insert(std::slice::from_ref(destination), &Staged).await?;
         load.record(&record(run), &[]).await?;
-        load.commit().await
+        Ok(load.commit().await?)
     }
 }
 
@@ -271,6 +274,64 @@ async fn a_run_that_was_cut_off_while_it_wrote_is_told_to_who_may_only_read() {
     cut.open(Access::Write).unwrap();
     assert_eq!(cut.number("SELECT count(*) FROM item"), 0);
     cut.open(Access::Read).unwrap();
+}
+
+/// Another program that reads, and does not wait.
+fn reader(place: &Place) -> Connection {
+    let reader = Connection::open(place.file()).unwrap();
+    reader.busy_timeout(Duration::ZERO).unwrap();
+    reader
+}
+
+#[tokio::test]
+async fn others_read_while_more_rows_than_a_cache_holds_are_written() {
+    let place = Place::new("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)");
+    let item = place.destination("item", &["id", "name"]).await;
+    let rows: Vec<_> = (1..60_000).map(|key| (key, "a text that is as long as a memo of a line or so")).collect();
+    let target = place.open(Access::Write).unwrap();
+    let reader = reader(&place);
+    let count = || reader.query_row("SELECT count(*) FROM item", [], |row| row.get::<_, i64>(0));
+    let mut load = target.begin("r", Intent::Keep).await.unwrap();
+    stage(load.as_mut(), &item, &rows).await.unwrap();
+    assert_eq!(count(), Ok(0), "while rows are staged");
+    load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
+    assert_eq!(count(), Ok(0), "while rows are inserted");
+    load.record(&record("r"), &[]).await.unwrap();
+    load.commit().await.unwrap();
+    assert_eq!(count(), Ok(59_999));
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_readers_as_long_as_the_setting_says() {
+    let mut place = Place::new("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)");
+    let item = place.destination("item", &["id", "name"]).await;
+    let reader = reader(&place);
+    let begin = || reader.execute_batch("BEGIN; SELECT count(*) FROM item").unwrap();
+    begin();
+    place.load.lock_timeout = serde_json::from_str("\"20ms\"").unwrap();
+    let error = place.load("r1", &item, &[(1, "a")]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert!(error.to_string().starts_with("cannot commit to"), "{error}");
+    let hint = error.next_step().unwrap();
+    assert!(hint.contains("is using the database") && hint.contains("`load.lock_timeout`"), "{hint}");
+    // The journal's own COMMIT fails as well, and leaves no transaction open.
+    let target = place.open(Access::Write).unwrap();
+    let noted = || control::make_alone(&target.connection.try_lock().unwrap(), &target.names);
+    assert!(noted().unwrap_err().to_string().contains("database is locked"));
+    reader.execute_batch("COMMIT").unwrap();
+    noted().unwrap();
+    begin();
+    place.load.lock_timeout = Timeout::from_secs(60);
+    let open = place.open(Access::Write).unwrap().connection;
+    let wait: i64 = open.lock().await.pragma_query_value(None, "busy_timeout", |row| row.get(0)).unwrap();
+    assert_eq!(wait, 60_000);
+    let reading = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        reader.execute_batch("COMMIT").unwrap();
+    });
+    place.load("r2", &item, &[(2, "b")]).await.unwrap();
+    reading.join().unwrap();
+    assert_eq!(place.text("SELECT group_concat(name) FROM item"), "b");
 }
 
 #[tokio::test]

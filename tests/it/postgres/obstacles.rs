@@ -43,7 +43,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     fails(&production, &nobody, 78, &["may not use the control schema", "GRANT delta_loader TO"]);
     let member = production.login("member", "IN ROLE delta_loader");
     database.execute("REVOKE INSERT ON item FROM delta_loader");
-    fails(&production, &member, 78, &["may not both read `item` and insert into it", "setup"]);
+    fails(&production, &member, 78, &["lacks SELECT, INSERT on TABLE", "setup"]);
     database.execute("REVOKE SELECT ON account FROM delta_loader");
     fails(&production, &member, 78, &["`account`"]);
     production.set_up();

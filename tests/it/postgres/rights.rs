@@ -69,7 +69,7 @@ fn the_printed_setup_is_run_by_the_owner_and_a_login_that_has_only_the_role_load
 #[test]
 fn setup_keeps_away_from_a_newer_version_and_from_somebody_elses_schema() {
     let production = Production::ready();
-    production.database.execute("INSERT INTO delta.version VALUES (99)");
+    production.database.execute("INSERT INTO delta.migration VALUES (99, 'newer', '')");
     let before = made(&production.database);
     production.pipeline(&["setup", "p.yaml"]).fails(78, &["newer version", "hint: "]);
     production.pipeline(&["run", "p.yaml"]).fails(78, &["version 99", "newer"]);

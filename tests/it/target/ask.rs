@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use delta_pipeline::target::{Filter, Lookup, Place, Target, Test};
 
 use super::live::{Live, On};
-use super::rows::{batch, counted, lines, load, numbers, texts};
+use super::rows::{batch, counted, lines, load, numbers, taken, texts};
 
 contract!(
     each_match_is_an_answer,
@@ -239,7 +239,7 @@ async fn the_key_map_is_asked_by_legacy_key_and_by_key(on: On) {
         assert_eq!(ask(target, &by_legacy, asked.clone()).await, ["10|40|r2", "12|2|r1"]);
         assert_eq!(ask(target, &by_key, vec![numbers([Some(1), Some(4), None])]).await, ["10|L1"]);
     }
-    let mapped = target.key_map(&item).await.unwrap();
+    let mapped = taken(target.key_map(&item).await).await;
     assert_eq!(lines(&mapped), ["L1|1|r1", "L2|2|r1", "L3|3|r2", "L40|40|r2"]);
     let names: Vec<_> = mapped[0].schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["legacy_key", "id", "run"]);
@@ -247,7 +247,7 @@ async fn the_key_map_is_asked_by_legacy_key_and_by_key(on: On) {
 
 async fn scan(target: &dyn Target, columns: &[&str], filters: &[(&str, Test)]) -> Vec<RecordBatch> {
     let filters = filters.iter().map(|(column, test)| Filter { column: (*column).to_owned(), test: test.clone() });
-    target.scan("item", &names(columns), &filters.collect::<Vec<_>>(), None).await.unwrap()
+    taken(target.scan("item", &names(columns), &filters.collect::<Vec<_>>(), None).await).await
 }
 
 async fn a_scan_gives_the_columns_that_are_wanted(on: On) {
@@ -316,6 +316,6 @@ async fn rows_of_tables_that_inherit_are_not_among_those_that_constraints_look_a
     let some = Lookup { condition: Some("id > 0".into()), ..question(&["id"], &["name"]) };
     assert_eq!(ask(target.as_ref(), &some, asked([7, 2])).await, ["11|b"]);
     // Who asks for the table in SQL gets what SQL gives.
-    let found = target.scan("item", &names(&["id"]), &[], None).await.unwrap();
+    let found = taken(target.scan("item", &names(&["id"]), &[], None).await).await;
     assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 8);
 }

@@ -4,7 +4,7 @@ use delta_pipeline::target::{Destination, Intent, Segment};
 use futures::{StreamExt, stream};
 
 use super::live::{Live, On};
-use super::rows::{Part, lines, load, mapped, numbers, texts};
+use super::rows::{Part, lines, load, mapped, numbers, taken, texts};
 
 contract!(
     a_segment_is_what_one_load_appended_and_is_noted_with_it,
@@ -19,8 +19,8 @@ fn part(item: &Destination, first: i64) -> Part<'_> {
     (item, vec![("id", numbers([first, first + 1])), ("name", texts(["a", "b"]))])
 }
 
-fn segment(run: &str, rows: u64) -> Segment {
-    Segment { run: run.into(), table: "item".into(), rows }
+fn segment(item: &Destination, run: &str, rows: u64) -> Segment {
+    Segment { run: run.into(), table: item.table.key_map.clone(), rows }
 }
 
 async fn a_segment_is_what_one_load_appended_and_is_noted_with_it(on: On) {
@@ -28,13 +28,13 @@ async fn a_segment_is_what_one_load_appended_and_is_noted_with_it(on: On) {
     let item = live.ready("item").await;
     let target = live.writer().await;
     assert_eq!(target.segments().await.unwrap(), []);
-    assert!(target.segment("item", "r1").await.unwrap().iter().all(|batch| batch.num_rows() == 0));
+    assert!(taken(target.segment(&item.table.key_map, "r1").await).await.iter().all(|batch| batch.num_rows() == 0));
     load(target.as_ref(), "r1", &[part(&item, 1)]).await.unwrap();
     load(target.as_ref(), "r2", &[part(&item, 3)]).await.unwrap();
     for target in [target, live.reader().await] {
-        assert_eq!(target.segments().await.unwrap(), [segment("r1", 2), segment("r2", 2)]);
-        assert_eq!(lines(&target.segment("item", "r1").await.unwrap()), ["L1|1", "L2|2"]);
-        assert_eq!(lines(&target.segment("item", "r2").await.unwrap()), ["L3|3", "L4|4"]);
+        assert_eq!(target.segments().await.unwrap(), [segment(&item, "r1", 2), segment(&item, "r2", 2)]);
+        assert_eq!(lines(&taken(target.segment(&item.table.key_map, "r1").await).await), ["L1|1", "L2|2"]);
+        assert_eq!(lines(&taken(target.segment(&item.table.key_map, "r2").await).await), ["L3|3", "L4|4"]);
     }
 }
 
@@ -44,7 +44,7 @@ async fn segments_are_read_in_the_order_of_bytes_and_by_themselves(on: On) {
     let target = live.writer().await;
     load(target.as_ref(), "r1", &[(&item, vec![("id", texts(["b", "ä", "a", "B"]))])]).await.unwrap();
     load(target.as_ref(), "r2", &[(&item, vec![("id", texts(["A"]))])]).await.unwrap();
-    let found = target.segment("item", "r1").await.unwrap();
+    let found = taken(target.segment(&item.table.key_map, "r1").await).await;
     let keys: Vec<_> = found.iter().flat_map(|batch| lines(&[batch.project(&[1]).unwrap()])).collect();
     assert_eq!(keys, ["B", "a", "b", "ä"]);
     let first = found[0].column(0);
@@ -57,7 +57,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     let target = live.writer().await;
     load(target.as_ref(), "r1", &[part(&item, 1)]).await.unwrap();
     load(target.as_ref(), "r2", &[part(&item, 3)]).await.unwrap();
-    let before = lines(&target.key_map(&item).await.unwrap());
+    let before = lines(&taken(target.key_map(&item).await).await);
     live.execute(on.choose("DELETE FROM delta_mapping_item", "DELETE FROM delta.key_map_item"));
     let all = (&item, vec![("id", numbers([1, 2, 3, 4])), ("name", texts(["", "", "", ""]))]);
     let put_back = |run: &'static str| {
@@ -75,10 +75,10 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     drop(put_back("dropped").await);
     live.quiet().await;
     target.release().await.unwrap();
-    assert!(lines(&target.key_map(&item).await.unwrap()).is_empty());
+    assert!(lines(&taken(target.key_map(&item).await).await).is_empty());
     put_back("restore").await.commit().await.unwrap();
-    assert_eq!(lines(&target.key_map(&item).await.unwrap()), before);
-    assert_eq!(target.segments().await.unwrap(), [segment("r1", 2), segment("r2", 2)], "noted once");
+    assert_eq!(lines(&taken(target.key_map(&item).await).await), before);
+    assert_eq!(target.segments().await.unwrap(), [segment(&item, "r1", 2), segment(&item, "r2", 2)], "noted once");
 }
 
 async fn a_target_has_one_id_until_it_adopts_another(on: On) {

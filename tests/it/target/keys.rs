@@ -5,7 +5,7 @@ use delta_pipeline::spec::StartRowNumber;
 use delta_pipeline::target::{Block, Destination, Intent, KeyRequest, Target, TextKey};
 
 use super::live::{Live, On};
-use super::rows::{Part, insert, numbers, record, stage, texts};
+use super::rows::{Part, announce, insert, numbers, record, stage, texts};
 
 contract!(
     keys_go_on_where_production_ends,
@@ -62,6 +62,7 @@ async fn assigned(live: &Live, table: &str) -> Destination {
 async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Result<(i64, i64), Error> {
     let foreseen = target.foresee(request).await;
     let mut load = target.begin(run, Intent::Keep).await?;
+    announce(load.as_mut(), run, &[&request.table]).await;
     let reserved = load.reserve(request).await;
     match (foreseen, reserved) {
         (Ok(foreseen), Ok(reserved)) => {
@@ -108,6 +109,7 @@ async fn keys_of_a_run_that_failed_are_given_to_nobody_else_by_mistake(on: On) {
     assigned(&live, "item").await;
     let target = live.writer().await;
     let mut load = target.begin("failed", Intent::Keep).await.unwrap();
+    announce(load.as_mut(), "failed", &[&request(10).table]).await;
     let failed = load.reserve(&request(10)).await.unwrap();
     drop(load);
     live.quiet().await;
@@ -149,6 +151,7 @@ async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
         let live = Live::new(on, SERIAL);
         let item = assigned(&live, "item").await;
         let mut load = live.writer().await.begin("r1", Intent::Keep).await.unwrap();
+        announce(load.as_mut(), "r1", &[&request(2).table]).await;
         let block = load.reserve(&KeyRequest { start, ..request(2) }).await.unwrap();
         let parts: [Part<'_>; 1] =
             [(&item, vec![("id", numbers([block.first, block.last])), ("name", texts(["d", "e"]))])];

@@ -136,6 +136,7 @@ impl Live {
             load: &self.load,
             namespace: "",
             safeguards: &self.safeguards,
+            memory: 64 << 20,
             folder,
             script_folder: folder,
         };
@@ -163,7 +164,10 @@ impl Live {
 
     /// Has the owner make what loads into these tables need, and lets the login load.
     pub async fn set_up(&self, destinations: &[&Destination]) {
-        let destinations: Vec<_> = destinations.iter().map(|&destination| destination.clone()).collect();
+        let catalog = self.catalog().await;
+        let reads = || catalog.names().into_iter().map(str::to_owned).collect();
+        let destinations: Vec<_> =
+            destinations.iter().map(|&destination| Destination { reads: reads(), ..destination.clone() }).collect();
         let owner = (self.on == On::Postgres).then_some("postgres");
         self.open_as_owner(Access::Setup).await.unwrap().setup(&destinations, owner).await.unwrap();
         if self.on == On::Postgres {

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use super::live::{Live, On};
 use super::rows::{
-    Brought, Part, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown, stage, staged,
-    texts,
+    Brought, Part, announce, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown,
+    stage, staged, taken, texts,
 };
 
 contract!(
@@ -95,10 +95,12 @@ async fn a_load_is_all_there_when_it_commits(on: On) {
     for target in [target, live.reader().await] {
         let runs = target.runs().await.unwrap();
         let found: Vec<_> =
-            runs.iter().map(|run| [&run.id, &run.pipeline, &run.started_at, &run.report].map(String::as_str)).collect();
-        assert_eq!(found, [["r1", "p", "2025 r1", run.report.as_str()]]);
-        assert_eq!(lines(&target.key_map(&item).await.unwrap()), ["L2|2|r1", "L3|3|r1"]);
-        assert_eq!(lines(&target.key_map(&part).await.unwrap()), ["L1|2|1|2|r1", "L2|1|2|1|r1", "L3|1|3|1|r1"]);
+            runs.iter().map(|run| [&run.id, &run.pipeline, &run.started_at].map(String::as_str)).collect();
+        assert_eq!(found, [["r1", "p", "2025 r1"]]);
+        assert_eq!(target.run("r1").await.unwrap().unwrap().report, run.report);
+        assert!(target.run("r2").await.unwrap().is_none());
+        assert_eq!(lines(&taken(target.key_map(&item).await).await), ["L2|2|r1", "L3|3|r1"]);
+        assert_eq!(lines(&taken(target.key_map(&part).await).await), ["L1|2|1|2|r1", "L2|1|2|1|r1", "L3|1|3|1|r1"]);
         let asked = asked(&[("part", "h2"), ("item", "h2"), ("item", "h1")]);
         assert_eq!(target.loaded_files(&asked).await.unwrap(), [files[1].clone(), files[0].clone()]);
     }
@@ -113,7 +115,7 @@ async fn seen(live: &Live, item: &Destination, part: &Destination) -> Vec<String
     seen.extend(target.runs().await.unwrap().iter().map(|run| format!("{run:?}")));
     seen.extend(target.loaded_files(&files).await.unwrap().iter().map(|file| format!("{file:?}")));
     for destination in [item, part] {
-        seen.extend(lines(&target.key_map(destination).await.unwrap()));
+        seen.extend(lines(&taken(target.key_map(destination).await).await));
     }
     seen
 }
@@ -132,6 +134,7 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                     text: None,
                     largest: i64::MAX,
                 };
+                announce(load, "r1", &[&request.table]).await;
                 load.reserve(&request).await.unwrap();
             }
             1 => load.clean_staging(&all).await.unwrap(),
@@ -188,7 +191,7 @@ async fn staging_holds_only_the_rows_of_its_own_run(on: On) {
         .await
         .unwrap();
     assert_eq!(live.rows("SELECT id, name FROM item ORDER BY 1"), ["1|there", "7|NULL", "8|b"]);
-    assert_eq!(lines(&target.key_map(&item).await.unwrap()), ["L7|7|r2", "L8|8|r3"]);
+    assert_eq!(lines(&taken(target.key_map(&item).await).await), ["L7|7|r2", "L8|8|r3"]);
 }
 
 fn part_of(part: &Destination, item: i64) -> Part<'_> {
@@ -224,7 +227,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     assert_eq!(load.insert(std::slice::from_ref(&item), &Brought(&[])).await.unwrap(), [inserted(4950)]);
     load.commit().await.unwrap();
     assert_eq!(live.text("SELECT count(*) FROM item WHERE name = 'many' AND id BETWEEN 10 AND 4959"), "4950");
-    let found: usize = target.key_map(&item).await.unwrap().iter().map(RecordBatch::num_rows).sum();
+    let found: usize = taken(target.key_map(&item).await).await.iter().map(RecordBatch::num_rows).sum();
     assert_eq!(found, 4950);
     // A run that brings nothing.
     let parts: [Part<'_>; 1] = [(&item, vec![("id", numbers([0; 0])), ("name", texts([""; 0]))])];
@@ -390,6 +393,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
             text: None,
             largest: i32::MAX.into(),
         };
+        announce(load.as_mut(), "r1", &[&request.table]).await;
         let first = load.reserve(&request).await.unwrap().first;
         assert_eq!(load.straight(std::slice::from_ref(&item)), [true]);
         let part = |names: Names<'_>| -> Part<'_> {
@@ -559,18 +563,18 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
     for access in [Access::Read, Access::Write] {
         let target = live.open(access).await.unwrap();
         assert_eq!(target.catalog().await.unwrap().names(), ["item", "part"]);
-        assert_eq!(lines(&target.scan("item", &["id".into()], &[], None).await.unwrap()), ["1"]);
+        assert_eq!(lines(&taken(target.scan("item", &["id".into()], &[], None).await).await), ["1"]);
         let lookup = Lookup::new(Place::Production("item".into()), vec!["id".into()], vec!["name".into()]);
         let asked_ids = batch(vec![("_id", counted(0, 3)), ("k", numbers([1, 2, 3]))]);
         assert_eq!(lines(&target.lookup(&lookup, &[asked_ids]).await.unwrap()), ["0|there"]);
         assert!(target.runs().await.unwrap().is_empty());
-        assert!(target.key_map(&item).await.unwrap().is_empty());
+        assert!(taken(target.key_map(&item).await).await.is_empty());
         assert!(target.loaded_files(&asked(&[("item", "h1")])).await.unwrap().is_empty());
         target.preflight(std::slice::from_ref(&item), access).await.unwrap();
     }
     load.commit().await.unwrap();
     let target = live.reader().await;
-    assert_eq!(lines(&target.scan("item", &["id".into()], &[], None).await.unwrap()), ["1", "2", "3"]);
+    assert_eq!(lines(&taken(target.scan("item", &["id".into()], &[], None).await).await), ["1", "2", "3"]);
     assert_eq!(target.runs().await.unwrap().len(), 1);
 }
 

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
+use delta_pipeline::journal::{Event, Journal, Loading, Started};
 use delta_pipeline::target::{
     Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target,
 };
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 
 /// A table and the rows that go into it: its columns by name.
 pub type Part<'a> = (&'a Destination, Vec<(&'a str, ArrayRef)>);
@@ -43,6 +45,11 @@ pub fn shown(values: &ArrayRef, row: usize) -> String {
 }
 
 /// The rows of batches, their values with `|` between, sorted.
+/// All rows of a stream.
+pub async fn taken(batches: Result<Batches<'_>>) -> Vec<RecordBatch> {
+    batches.unwrap().try_collect().await.unwrap()
+}
+
 pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
@@ -130,6 +137,30 @@ impl Delta for Brought<'_> {
         Ok(stream::iter([Ok(mapped(&self.0[at]))]).boxed())
     }
 
+    fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
+        let values = self::column(&self.0[at].1, column);
+        let (mut rows, mut seen) = (Vec::new(), Vec::new());
+        for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
+            if !seen.contains(&shown(&values, row)) {
+                seen.push(shown(&values, row));
+                rows.push(row as u32);
+            }
+        }
+        let rows: ArrayRef = Arc::new(UInt32Array::from(rows));
+        let mut columns = vec![("key", take(&values, &rows, None)?), ("_row", rows.clone())];
+        if let Some((_, named)) = self.0[at].1.iter().find(|(name, _)| *name == "named") {
+            columns.insert(0, ("named", take(named, &rows, None)?));
+        }
+        columns.reverse();
+        Ok(batch(columns))
+    }
+
+    fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
+        let values = self::column(&self.0[at].1, column);
+        let wanted: Vec<_> = rows.iter().map(|row| shown(&values, *row as usize)).collect();
+        Ok((0..values.len() as u32).filter(|row| wanted.contains(&shown(&values, *row as usize))).collect())
+    }
+
     fn differs(&self, _: usize, how: &str) -> Error {
         Error::internal(how)
     }
@@ -149,13 +180,27 @@ pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), Stopp
     load.settle(&destinations, &Brought(parts)).await
 }
 
+/// Inserts rows and commits them.
+pub async fn commit(mut load: Box<dyn Load>, parts: &[Part<'_>], run: &str) -> Result<(), Stopped> {
+    insert(load.as_mut(), parts).await?;
+    load.record(&record(run), &[]).await?;
+    load.commit().await
+}
+
 /// A whole load.
 pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<()> {
-    let mut load = begin(target, run, parts).await?;
-    insert(load.as_mut(), parts).await.map_err(Error::from)?;
-    load.record(&record(run), &[]).await?;
-    load.commit().await?;
+    let load = begin(target, run, parts).await?;
+    commit(load, parts, run).await?;
     target.release().await
+}
+
+/// Notes what a run is: one that may reserve keys for a thousand rows of a table.
+pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
+    let ids = tables.iter().flat_map(|table| [(*table).to_owned(), format!("public.{table}")]);
+    let tables = ids.map(|table| Loading { table, rows: 1000, verdicts: String::new(), files: Vec::new() }).collect();
+    let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };
+    // A load of a run that has begun before goes on with it.
+    load.note(&Journal::new(run).record(Event::Started(started)).unwrap()).await.ok();
 }
 
 pub fn record(run: &str) -> RunRecord {

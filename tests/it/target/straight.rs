@@ -7,7 +7,7 @@ use delta_pipeline::spec::{ForeignKeys, StartRowNumber};
 use delta_pipeline::target::{Batches, Delta, Destination, Intent, KeyRequest, Load, Refusal};
 
 use super::live::{Live, On};
-use super::rows::{Brought, Part, numbers, refused, stage, texts};
+use super::rows::{Brought, Part, announce, numbers, refused, stage, texts};
 
 /// A delta that counts how often its rows are asked for.
 struct Counting<'a>(Brought<'a>, AtomicUsize);
@@ -35,6 +35,8 @@ impl Delta for Counting<'_> {
 async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Load> {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
     let mut load = live.writer().await.begin("r", Intent::Keep).await.unwrap();
+    let names: Vec<_> = all.iter().map(|destination| destination.table.name.as_str()).collect();
+    announce(load.as_mut(), "r", &names).await;
     for ((destination, columns), _) in parts.iter().zip(straight).filter(|(_, straight)| **straight) {
         let count = columns[0].1.len() as u64;
         let (table, column) = (destination.table.name.clone(), "id".to_owned());

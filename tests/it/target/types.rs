@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{batch, begin, counted, insert, lines, load, meant, numbers, record, refused, texts};
+use super::rows::{batch, begin, counted, insert, lines, load, meant, numbers, record, refused, taken, texts};
 
 contract!(
     values_of_every_type_come_back_as_they_went,
@@ -66,7 +66,7 @@ async fn values_of_every_type_come_back_as_they_went(on: On) {
     load(target.as_ref(), "r", &parts).await.unwrap();
     let as_meant = stream::iter([Ok(meant(&parts[0]))]).boxed();
     assert_eq!(target.compare(&item, as_meant).await.unwrap(), None);
-    let found = target.scan("item", &item.columns, &[], None).await.unwrap();
+    let found = taken(target.scan("item", &item.columns, &[], None).await).await;
     assert_eq!(found[0].schema(), item.table.schema());
     assert_eq!(lines(&found), lines(&[batch(values())]));
     assert_eq!(
@@ -158,13 +158,13 @@ async fn names_may_be_anything(on: On) {
         let as_meant = || stream::iter([Ok(meant(&parts[0]))]).boxed();
         assert_eq!(target.compare(&order, as_meant()).await.unwrap(), None);
         target.analyze(std::slice::from_ref(&order), &[1_000_000]).await.unwrap();
-        assert_eq!(lines(&target.key_map(&order).await.unwrap()), ["L10|10|r", "L11|11|r"]);
+        assert_eq!(lines(&taken(target.key_map(&order).await).await), ["L10|10|r", "L11|11|r"]);
 
         let filters = [
             Filter { column: name("Ä'ö"), test: Test::Text(">=", "b".into()) },
             Filter { column: name("a \"b\""), test: Test::Integer("<", 9) },
         ];
-        let found = target.scan(table, &[name("back\\slash"), name("select")], &filters, None).await.unwrap();
+        let found = taken(target.scan(table, &[name("back\\slash"), name("select")], &filters, None).await).await;
         assert_eq!(lines(&found), ["'|y"]);
         let lookup = Lookup::new(
             Place::Production(table.into()),
@@ -202,7 +202,7 @@ async fn tables_may_have_the_longest_names(on: On) {
         .collect();
     load(target.as_ref(), "r1", &parts).await.unwrap();
     for (destination, id) in destinations.iter().zip([1, 2, 3]) {
-        assert_eq!(lines(&target.key_map(destination).await.unwrap()), [format!("L{id}|{id}|r1")]);
+        assert_eq!(lines(&taken(target.key_map(destination).await).await), [format!("L{id}|{id}|r1")]);
         assert_eq!(live.rows(&format!("SELECT * FROM \"{}\"", destination.table.name)), [format!("{id}|a")]);
     }
     assert_eq!(live.catalog().await.names().len(), 3);

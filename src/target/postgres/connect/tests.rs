@@ -73,7 +73,13 @@ fn role(database: &Database, options: &str) -> String {
 async fn a_session_has_its_settings_whatever_the_role_says() {
     let database = Server::shared().database("CREATE TABLE t (x integer)");
     let user = role(&database, "LOGIN");
-    for setting in ["synchronous_commit = off", "DateStyle = 'SQL, DMY'", "search_path = public", "TimeZone = 'CET'"] {
+    let mut settings =
+        vec!["synchronous_commit = off", "DateStyle = 'SQL, DMY'", "search_path = public", "TimeZone = 'CET'"];
+    let limits =
+        database.rows("SELECT name FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout')");
+    let limits: Vec<_> = limits.iter().map(|row| format!("{} = '1min'", row[0])).collect();
+    settings.extend(limits.iter().map(String::as_str));
+    for setting in settings {
         database.execute(&format!("ALTER ROLE {user} SET {setting}"));
     }
     let session = connect(&database.url_as(&user, CANARY)).await.unwrap();
@@ -90,6 +96,10 @@ async fn a_session_has_its_settings_whatever_the_role_says() {
         ("client_connection_check_interval", "10s"),
     ] {
         assert_eq!(text(&session, &format!("SHOW {setting}")).await, value, "{setting}");
+    }
+    for limit in limits {
+        let name = limit.split(' ').next().unwrap();
+        assert_eq!(text(&session, &format!("SHOW {name}")).await, "0", "{name}");
     }
 }
 

@@ -8,12 +8,12 @@ REVOKE ALL ON SCHEMA delta, {staging} FROM PUBLIC;
 REVOKE CREATE ON SCHEMA delta, {staging} FROM delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA {staging} TO delta_loader;
-GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.file, delta.block, delta.segment, delta.target, delta.mode,
+GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.file, delta.block, delta.segment, delta.target, delta.mode,
     delta.policy TO delta_loader, delta_rollback;
 -- What is appended and counts for nothing until a run's own row is there.
 GRANT INSERT ON delta.segment, delta.target TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.record_run, delta.reserve, delta.record_block, delta.make_staging, delta.analyze_staging,
-    delta.hold_table, delta.hold_references, delta.analyze, delta.summarize, delta.forget, delta.hold_mode, delta.hold_policy, delta.end_mode
+    delta.hold_table, delta.hold_references, delta.lock_references, delta.analyze, delta.summarize, delta.forget, delta.hold_mode, delta.hold_policy, delta.end_mode
     TO delta_loader;
-GRANT EXECUTE ON FUNCTION delta.append_event, delta.holdings, delta.obstacles, delta.roll_back, delta.switch_mode, delta.hold_mode, delta.end_mode,
+GRANT EXECUTE ON FUNCTION delta.append_event, delta.holdings, delta.obstacles, delta.unindexed, delta.roll_back, delta.try_roll_back, delta.switch_mode, delta.hold_mode, delta.end_mode,
     delta.set_policy TO delta_rollback;

@@ -9,16 +9,12 @@ use crate::engine::{ident, list, literal};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::Destination;
+use crate::target::migration::Migration;
 
 use super::catalog::PgCatalog;
 use super::names::{Names, qualified};
+use super::promises;
 use super::staging::MARK;
-
-/// A change of the control tables, made once.
-struct Migration {
-    name: &'static str,
-    sql: &'static str,
-}
 
 /// All of them, in order: the first has version 1.
 const MIGRATIONS: &[Migration] =
@@ -34,6 +30,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("functions/table_lock.sql"),
     include_str!("functions/staging.sql"),
     include_str!("functions/references.sql"),
+    include_str!("functions/lock_references.sql"),
     include_str!("functions/statistics.sql"),
     include_str!("functions/key_map.sql"),
     include_str!("functions/rollback.sql"),
@@ -71,13 +68,12 @@ impl Setup<'_> {
         sql += &self.fill(include_str!("trust.sql"));
         sql += &self.fill(include_str!("ledger.sql"));
         for (at, migration) in MIGRATIONS.iter().enumerate() {
-            let checksum = blake3::hash(migration.sql.as_bytes()).to_hex();
             sql += &template(
                 include_str!("migration.sql"),
                 &[
                     ("version", (at + 1).to_string()),
                     ("name", literal(migration.name)),
-                    ("checksum", literal(&checksum)),
+                    ("checksum", literal(&migration.checksum())),
                     ("sql", migration.sql.trim().to_owned()),
                 ],
             );
@@ -92,6 +88,7 @@ impl Setup<'_> {
         for destination in self.destinations {
             sql += "\n";
             sql += &self.table(destination);
+            sql += &promises::register(self.names, self.known, destination);
         }
         sql += "\nRESET ROLE;\n";
         sql += &self.rights();

@@ -159,11 +159,8 @@ impl PgLoad {
     }
 
     async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, Cut<'a>> {
-        self.refusals(destination).promises(false).await?;
         let inserted = self.main.execute(&self.staged(destination).insert(), &[]).await;
-        let inserted = inserted.map_err(|error| Cut::Rows(destination, error))?;
-        self.refusals(destination).promises(true).await?;
-        Ok(inserted)
+        inserted.map_err(|error| Cut::Rows(destination, error))
     }
 
     /// Copies rows straight into production.

@@ -14,7 +14,7 @@ DECLARE
     event jsonb;
     fits boolean;
 BEGIN
-    IF of_run !~ '^[0-9]{8}T[0-9]{6}-[0-9a-f]{4}$' OR of_chain !~ '^[0-9a-f]{64}$' THEN
+    IF of_run !~ '^[0-9A-Za-z_-]{1,64}$' OR of_chain !~ '^[0-9a-f]{64}$' THEN
         RAISE EXCEPTION 'run "%" or its chain is malformed', of_run USING ERRCODE = 'DP005';
     END IF;
     BEGIN
@@ -61,7 +61,7 @@ $function$;
 -- Records a run and its files in the transaction that has its rows, if the target lets it commit: what the policy requires is read here and
 -- holds until the commit. The run is the caller's, by its journal; one that loads no file, but restores a key map, has none.
 CREATE OR REPLACE FUNCTION delta.record_run(of_run text, of_pipeline text, began text, of_report text,
-    hashes text[], relations text[], names text[]) RETURNS void
+    hashes text[], tables text[], names text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     required delta.policy;
@@ -79,7 +79,7 @@ BEGIN
     IF first.entry::jsonb #>> '{event,started,pipeline}' <> of_pipeline THEN
         RAISE EXCEPTION 'run % is not of the pipeline "%"', of_run, of_pipeline USING ERRCODE = 'DP005';
     END IF;
-    IF EXISTS (SELECT FROM unnest(relations) AS r (relation) WHERE NOT EXISTS (SELECT FROM delta.loaded_table AS l WHERE l.relation = r.relation)) THEN
+    IF EXISTS (SELECT FROM unnest(tables) AS t (name) WHERE NOT EXISTS (SELECT FROM delta.loaded_table AS l WHERE l.relation = t.name)) THEN
         RAISE EXCEPTION 'run % names a table that no pipeline loads', of_run USING ERRCODE = 'DP005';
     END IF;
     IF first.login IS NOT NULL AND first.login <> session_user AND NOT delta.is_operator() THEN
@@ -101,7 +101,7 @@ BEGIN
     END IF;
     INSERT INTO delta.run (id, pipeline, started_at, report, transaction)
         VALUES (of_run, of_pipeline, began, of_report, pg_current_xact_id()::text);
-    INSERT INTO delta.file (hash, relation, name, run)
-        SELECT f.hash, f.relation, f.name, of_run FROM unnest(hashes, relations, names) AS f (hash, relation, name);
+    INSERT INTO delta.file (hash, table_name, name, run)
+        SELECT f.hash, f.table_name, f.name, of_run FROM unnest(hashes, tables, names) AS f (hash, table_name, name);
 END
 $function$;

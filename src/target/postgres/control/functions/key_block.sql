@@ -13,7 +13,7 @@ BEGIN
         RAISE EXCEPTION 'keys are reserved in READ COMMITTED alone' USING ERRCODE = 'DP001';
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended(of_run || ' ' || known.relation, 7305516414));
-    IF EXISTS (SELECT FROM delta.block AS b WHERE b.run = of_run AND b.relation = known.relation) THEN
+    IF EXISTS (SELECT FROM delta.block AS b WHERE b.run = of_run AND b.table_name = known.relation) THEN
         RAISE EXCEPTION 'run % has its keys of "%" already', of_run, known.table_name USING ERRCODE = 'DP001';
     END IF;
     IF count > largest THEN
@@ -56,7 +56,7 @@ BEGIN
             USING ERRCODE = 'DP001', HINT = 'keys are dense: give the table `start_row_number` with a number that its sequence never reaches';
     END IF;
     EXECUTE format('SELECT max(%I) FROM %s', known.key_column, live) INTO highest;
-    SELECT greatest(highest, max(block.last)) INTO highest FROM delta.block WHERE block.relation = known.relation;
+    SELECT greatest(highest, max(block.last)) INTO highest FROM delta.block WHERE block.table_name = known.relation;
     IF start IS NULL AND highest >= free THEN
         RAISE EXCEPTION 'the sequence % would give % next, and key % is taken', sequence, free, highest
             USING ERRCODE = 'DP001', HINT = format('set it behind the last key: SELECT setval(%L, %s)', sequence, highest);
@@ -78,7 +78,7 @@ BEGIN
         END IF;
         PERFORM setval(sequence, first_key + count - 1);
     END IF;
-    INSERT INTO delta.block (relation, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
+    INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
     RETURN first_key;
 END
 $function$;
@@ -94,6 +94,6 @@ BEGIN
         RAISE EXCEPTION 'the keys of "%" come from a sequence', of_table USING ERRCODE = 'DP001';
     END IF;
     PERFORM delta.allow_block(of_run, known, count);
-    INSERT INTO delta.block (relation, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
+    INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
 END
 $function$;

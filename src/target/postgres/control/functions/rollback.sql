@@ -1,57 +1,176 @@
--- The loaded tables that a run has mappings of; `same` holds a row `p` of the table against a mapping `h`, `key` and `place` are of `h`.
-CREATE OR REPLACE FUNCTION delta.tables_of(of_run text)
-RETURNS TABLE (name text, live regclass, history regclass, same text, key text, place text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-    known delta.loaded_table;
+-- Rollback: which rows are a run's, what is in the way, and their deletion.
+--
+-- A row of production is a run's if the run's key map names it and the run's own transaction wrote it, as `xmin` says. All of that is found
+-- here: the caller names the run alone. A query goes once over the run's mappings and from there by production's own indexes, so that its
+-- cost follows the run. LATERAL with OFFSET 0 is never planned as anything else, whatever the statistics say.
+
+-- A table, its partitions, and the tables that it is a partition of: a foreign key may name any of them.
+CREATE OR REPLACE FUNCTION delta.tree(of_table regclass) RETURNS SETOF regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT of_table UNION SELECT relid FROM pg_partition_tree(of_table) UNION SELECT relid FROM pg_partition_ancestors(of_table)
+$function$;
+
+-- A table as a query reads it: what inherits from it is another table.
+CREATE OR REPLACE FUNCTION delta.own_rows(of_table regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT CASE c.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', n.nspname, c.relname)
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = of_table
+$function$;
+
+-- The equality by which a table's unique index finds a value of a column. Another one of the same name may not use the index.
+CREATE OR REPLACE FUNCTION delta.equality(of_table regclass, of_column smallint) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT coalesce((
+        SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+        FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indclass::oid[]) AS k (number, class)
+        JOIN pg_opclass AS c ON c.oid = k.class JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
+        JOIN pg_amop AS a ON a.amopfamily = c.opcfamily AND a.amopstrategy = 3 AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
+        JOIN pg_operator AS o ON o.oid = a.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace
+        WHERE i.indrelid = of_table AND i.indisunique AND i.indisvalid AND k.number = of_column
+        ORDER BY i.indisprimary DESC, i.indnkeyatts LIMIT 1), 'OPERATOR(pg_catalog.=)')
+$function$;
+
+-- The transaction that wrote all rows of a run, if it is known.
+CREATE OR REPLACE FUNCTION delta.writer_of(of_run text, OUT written xid, OUT is_known boolean)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    SELECT r.xmin, r.transaction::xid8::xid = r.xmin INTO written, is_known FROM delta.run AS r WHERE r.id = of_run;
+    IF written IS NULL THEN
+        RAISE EXCEPTION 'run % is not in production', of_run USING ERRCODE = 'DP003';
+    END IF;
+END
+$function$;
+
+-- The later transaction that altered a table and, with that, wrote a run's rows again; NULL if there is none. It says so of itself in the
+-- catalog, by which it is told from one that updated all rows.
+CREATE OR REPLACE FUNCTION delta.rewritten_by(of_run text, live regclass, rows_of text, mappings regclass, same text, written xid) RETURNS xid
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
+DECLARE
+    found xid;
+BEGIN
+    EXECUTE format(
+        'SELECT g.by FROM (
+             SELECT p.by, count(*) AS total FROM %s AS h CROSS JOIN LATERAL (SELECT p.xmin AS by FROM %s AS p WHERE %s OFFSET 0) AS p
+             WHERE h.run = $1 AND p.by <> $2 GROUP BY p.by) AS g
+         WHERE EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree($3)) AND c.xmin = g.by)
+             OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree($3)) AND a.xmin = g.by)
+         ORDER BY g.total DESC LIMIT 1',
+        mappings, rows_of, same) INTO found USING of_run, written, live;
+    RETURN found;
+END
+$function$;
+
+-- The tables that a run has mappings of, each with what is wrong with it as a whole. `same` compares a row `p` of the table with a mapping
+-- `h`; `key` and `place` are of `h`. A row is the run's if one of `written` wrote it: a transaction that rewrote a table counts if the
+-- operator accepts that table.
+CREATE OR REPLACE FUNCTION delta.tables_of(of_run text, accepted text[])
+RETURNS TABLE (name text, relation text, live regclass, rows_of text, mappings regclass, total bigint, same text, key text, place text,
+    written xid[], fault text, is_accepted boolean)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known record;
+    by xid;
+BEGIN
+    SELECT w.written INTO by FROM delta.writer_of(of_run) AS w;
     FOR known IN
-        SELECT loaded.* FROM delta.loaded_table AS loaded JOIN delta.segment AS s ON s.table_name = loaded.table_name AND s.run = of_run
-        ORDER BY loaded.table_name
+        SELECT s.table_name, s.rows, loaded.relation, loaded.schema_name, loaded.relation_name, loaded.key_columns, loaded.mappings
+        FROM delta.segment AS s LEFT JOIN delta.loaded_table AS loaded ON loaded.table_name = s.table_name
+        WHERE s.run = of_run ORDER BY s.table_name
     LOOP
-        name := known.table_name;
-        live := format('%I.%I', known.schema_name, known.relation_name)::regclass;
-        history := format('delta.%I', known.history)::regclass;
-        SELECT string_agg(format('p.%1$I = h.%1$I::%2$s', a.attname, format_type(a.atttypid, -1)), ' AND '),
-            format('concat_ws(''|'', %s)', string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place)),
-            string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place)
-            INTO STRICT same, key, place
-            FROM unnest(known.key_columns) WITH ORDINALITY AS k (name, place)
-            JOIN pg_attribute AS a ON a.attrelid = tables_of.live AND a.attname = k.name AND NOT a.attisdropped;
+        IF known.mappings IS NULL OR to_regclass(format('delta.%I', known.mappings)) IS NULL THEN
+            RAISE EXCEPTION 'the key map of "%" is missing', known.table_name USING ERRCODE = 'DP003',
+                HINT = 'it says which rows are the run''s: restore the schema delta from a backup';
+        END IF;
+        SELECT known.table_name, known.relation, to_regclass(format('%I.%I', known.schema_name, known.relation_name)),
+                format('delta.%I', known.mappings)::regclass, known.rows, known.table_name = ANY (accepted) OR known.relation_name = ANY (accepted)
+            INTO name, relation, live, mappings, total, is_accepted;
+        SELECT ARRAY[by], delta.own_rows(live), NULL, NULL, NULL, NULL INTO written, rows_of, same, key, place, fault;
+        IF live IS NULL THEN
+            fault := 'the table no longer exists: it was dropped or renamed';
+        ELSE
+            SELECT string_agg(format('p.%1$I %3$s h.%1$I::%2$s', a.attname, format_type(a.atttypid, -1), delta.equality(live, a.attnum)), ' AND '),
+                format('concat_ws(''|'', %s)', string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place)),
+                string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place),
+                'the table lost the key column ' || string_agg(k.column_name, ', ') FILTER (WHERE a.attname IS NULL)
+                INTO same, key, place, fault
+                FROM unnest(known.key_columns) WITH ORDINALITY AS k (column_name, place)
+                LEFT JOIN pg_attribute AS a ON a.attrelid = tables_of.live AND a.attname = k.column_name AND NOT a.attisdropped;
+            IF fault IS NULL AND is_accepted THEN
+                written := array_remove(written || delta.rewritten_by(of_run, live, rows_of, mappings, same, by), NULL);
+            END IF;
+        END IF;
         RETURN NEXT;
     END LOOP;
 END
 $function$;
 
--- A table, its partitions, and the tables that it is a partition of: a foreign key may name any of them.
-CREATE OR REPLACE FUNCTION delta.tree(of_table regclass) RETURNS SETOF regclass
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT of_table UNION SELECT relid FROM pg_partition_tree(of_table) UNION SELECT relid FROM pg_partition_ancestors(of_table)
+-- The foreign keys that refer to a table: by which rows, and whether an index finds them. `same` compares a row `p` that refers with a key
+-- `k` of the columns `c1`, `c2`, …; `named` is what identifies `p`.
+CREATE OR REPLACE FUNCTION delta.references_to(of_table regclass)
+RETURNS TABLE (child regclass, child_rows text, name text, columns text, same text, keys text, named text, is_indexed boolean,
+    is_referenced boolean, action "char", pages bigint)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT f.conrelid::regclass, delta.own_rows(f.conrelid), r.relname::text, pair.columns, pair.same, pair.keys,
+        coalesce((
+            SELECT string_agg(format('p.%I', a.attname), ', ' ORDER BY k.place)
+            FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
+            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
+            WHERE i.indrelid = f.conrelid AND i.indisprimary), 'p.ctid'),
+        EXISTS (
+            SELECT FROM pg_index AS i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indnkeyatts >= cardinality(f.conkey)
+                AND f.conkey <@ (i.indkey::smallint[])[0:cardinality(f.conkey) - 1]
+                AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = format('(%s IS NOT NULL)', pair.columns))),
+        EXISTS (SELECT FROM pg_constraint AS o WHERE o.contype = 'f' AND o.confrelid IN (SELECT delta.tree(f.conrelid))),
+        f.confdeltype,
+        (SELECT sum(pg_relation_size(t.relid)) / 8192 FROM (SELECT f.conrelid AS relid UNION SELECT relid FROM pg_partition_tree(f.conrelid)) AS t
+            JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'r')::bigint
+    FROM pg_constraint AS f JOIN pg_class AS r ON r.oid = f.conrelid
+    CROSS JOIN LATERAL (
+        SELECT string_agg(format('%I', here.attname), ', ' ORDER BY u.place) AS columns,
+            string_agg(format('k.c%s OPERATOR(%I.%s) p.%I', u.place, n.nspname, o.oprname, here.attname), ' AND ') AS same,
+            string_agg(format('p.%I AS c%s', there.attname, u.place), ', ') AS keys
+        FROM unnest(f.conkey, f.confkey, f.conpfeqop) WITH ORDINALITY AS u (here, there, equal, place)
+        JOIN pg_attribute AS here ON here.attrelid = f.conrelid AND here.attnum = u.here
+        JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = u.there
+        JOIN pg_operator AS o ON o.oid = u.equal JOIN pg_namespace AS n ON n.oid = o.oprnamespace) AS pair
+    WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid IN (SELECT delta.tree(of_table)) ORDER BY f.oid
 $function$;
 
--- How many rows of a table the session has inserted or updated, and deleted, that the server's statistics were not told yet.
-CREATE OR REPLACE FUNCTION delta.touched(of_table regclass, OUT written bigint, OUT deleted bigint)
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT sum(pg_stat_get_xact_tuples_inserted(t.oid) + pg_stat_get_xact_tuples_updated(t.oid)), sum(pg_stat_get_xact_tuples_deleted(t.oid))
-    FROM (SELECT of_table::oid AS oid UNION SELECT relid FROM pg_partition_tree(of_table)) AS t
+-- Whether triggers or rules of production act on rows of these tables: on their deletion (8) or insertion (4).
+CREATE OR REPLACE FUNCTION delta.is_watched(live regclass[], moment integer) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT EXISTS (SELECT FROM unnest(live) AS l (t) CROSS JOIN LATERAL delta.tree(l.t) AS r
+        WHERE EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = r AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & moment <> 0)
+            OR EXISTS (SELECT FROM pg_rewrite AS w WHERE w.ev_class = r AND w.ev_type = CASE moment WHEN 8 THEN '4' ELSE '3' END))
 $function$;
 
--- What a run has: for each table its mappings, the first and the last key, the rows of production, and the triggers that a deletion fires.
+-- The references to a run's rows that the server would check by reading the whole table that refers, once for each deleted row. `pages` is
+-- what that would read; `may_index` is whether the owner of these functions can make the index that is missing.
+CREATE OR REPLACE FUNCTION delta.unindexed(of_run text)
+RETURNS TABLE (parent text, child regclass, child_name text, columns text, pages numeric, may_index boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT t.relation, r.child, r.name, r.columns, r.pages::numeric * t.total, pg_has_role(c.relowner, 'USAGE')
+    FROM delta.tables_of(of_run, '{}') AS t CROSS JOIN LATERAL delta.references_to(t.live) AS r JOIN pg_class AS c ON c.oid = r.child
+    WHERE NOT r.is_indexed AND r.pages::numeric * t.total > 100000
+$function$;
+
+-- What a run has: for each table its mappings, the first and the last key, and the triggers that a deletion fires.
 CREATE OR REPLACE FUNCTION delta.holdings(of_run text)
-RETURNS TABLE (table_name text, mappings bigint, first_key text, last_key text, production bigint, triggers text[])
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
+RETURNS TABLE (table_name text, mappings bigint, first_key text, last_key text, triggers text[])
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
     of_table record;
 BEGIN
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run) LOOP
+    FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') LOOP
         table_name := of_table.name;
-        EXECUTE format(
-            'SELECT (SELECT count(*) FROM %1$s AS h WHERE h.run = $1),
-                    (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) LIMIT 1),
-                    (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) DESC LIMIT 1),
-                    (SELECT count(*) FROM %4$s)',
-            of_table.history, of_table.key, of_table.place, of_table.live)
-            INTO mappings, first_key, last_key, production USING of_run;
+        SELECT of_table.total, '', '' INTO mappings, first_key, last_key;
+        IF of_table.fault IS NULL THEN
+            EXECUTE format(
+                'SELECT (SELECT count(*) FROM %1$s AS h WHERE h.run = $1),
+                        (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) LIMIT 1),
+                        (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) DESC LIMIT 1)',
+                of_table.mappings, of_table.key, of_table.place) INTO mappings, first_key, last_key USING of_run;
+        END IF;
         triggers := ARRAY(
             SELECT DISTINCT t.tgname::text FROM pg_trigger AS t WHERE t.tgrelid IN (SELECT delta.tree(of_table.live))
                 AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 = 8 ORDER BY 1);
@@ -60,142 +179,323 @@ BEGIN
 END
 $function$;
 
--- What is in the way of taking a run back, the first ten of each kind and how many there are: rows that are gone or were written by
+-- What is in the way of rolling a run back, the first ten of each kind and how many there are: rows that are gone or were written by
 -- another transaction since, and rows that refer to the run's rows and are not its own, whatever a foreign key would do about them.
-CREATE OR REPLACE FUNCTION delta.obstacles(of_run text)
+CREATE OR REPLACE FUNCTION delta.obstacles(of_run text, accepted text[])
 RETURNS TABLE (table_name text, what text, told text, total bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
+    SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_indexscan = on SET enable_bitmapscan = on AS $function$
 DECLARE
     of_table record;
     reference record;
-    own text;
-    named text;
-    written xid;
-    noted text;
+    whole record;
+    by xid;
+    is_watched boolean;
+    missing text;
 BEGIN
-    SELECT r.xmin, r.transaction INTO written, noted FROM delta.run AS r WHERE r.id = of_run;
-    IF written IS NULL THEN
-        RAISE EXCEPTION 'run % is not in production', of_run USING ERRCODE = 'DP003';
-    END IF;
-    IF noted::xid8::xid <> written THEN
+    SELECT * INTO whole FROM delta.writer_of(of_run);
+    IF NOT whole.is_known THEN
         RETURN QUERY SELECT 'delta.run', 'run from a dump that was restored here: what was changed since cannot be known', of_run, 1::bigint;
         RETURN;
     END IF;
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run) LOOP
+    SELECT delta.is_watched(array_agg(t.live), 4) INTO is_watched FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL;
+    FOR of_table IN SELECT * FROM delta.tables_of(of_run, accepted) LOOP
+        IF of_table.fault IS NOT NULL THEN
+            IF NOT of_table.is_accepted THEN
+                RETURN QUERY SELECT of_table.name, 'rows out of reach', of_table.fault || format(
+                    ' (if they are gone for good, `--accept %s` rolls the rest back)', of_table.name), of_table.total;
+            END IF;
+            CONTINUE;
+        END IF;
+        by := CASE WHEN of_table.is_accepted THEN NULL
+            ELSE delta.rewritten_by(of_run, of_table.live, of_table.rows_of, of_table.mappings, of_table.same, whole.written) END;
         RETURN QUERY EXECUTE format(
             'SELECT %1$L::text, f.what, f.key, f.total FROM (
                  SELECT w.what, w.key, count(*) OVER (PARTITION BY w.what) AS total, row_number() OVER (PARTITION BY w.what ORDER BY w.place) AS n
-                 FROM (SELECT CASE WHEN p.xmin IS NULL THEN ''gone from production'' ELSE ''changed since'' END AS what, %2$s AS key, ROW(%3$s) AS place
-                       FROM %4$s AS h LEFT JOIN %5$s AS p ON %6$s WHERE h.run = $1 AND p.xmin IS DISTINCT FROM $2) AS w) AS f
+                 FROM (SELECT CASE WHEN p.by IS NULL THEN ''gone from production'' WHEN p.by = $3 THEN %7$L ELSE ''changed since'' END AS what,
+                           %2$s AS key, ROW(%3$s) AS place
+                       FROM %4$s AS h LEFT JOIN LATERAL (SELECT p.xmin AS by FROM %5$s AS p WHERE %6$s OFFSET 0) AS p ON true
+                       WHERE h.run = $1 AND (p.by IS NULL OR p.by <> ALL ($2))) AS w) AS f
              WHERE f.n <= 10 ORDER BY f.what, f.n',
-            of_table.name, of_table.key, of_table.place, of_table.history, of_table.live, of_table.same) USING of_run, written;
+            of_table.name, of_table.key, of_table.place, of_table.mappings, of_table.rows_of, of_table.same, format(
+                'written again when the table was altered: whether they were changed before that cannot be known (if they were not, `--accept %s` rolls them back)',
+                of_table.name)) USING of_run, of_table.written, by;
         FOR reference IN
-            SELECT f.conrelid::regclass AS child, max(r.relname) AS name,
-                string_agg(format('p.%I OPERATOR(%I.%s) c.%I', there.attname, n.nspname, o.oprname, here.attname), ' AND ') AS same,
-                string_agg(here.attname, ', ' ORDER BY pair.place) AS columns
-            FROM pg_constraint AS f
-            CROSS JOIN LATERAL unnest(f.conkey, f.confkey, f.conpfeqop) WITH ORDINALITY AS pair (here, there, equal, place)
-            JOIN pg_class AS r ON r.oid = f.conrelid
-            JOIN pg_attribute AS here ON here.attrelid = f.conrelid AND here.attnum = pair.here
-            JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = pair.there
-            JOIN pg_operator AS o ON o.oid = pair.equal
-            JOIN pg_namespace AS n ON n.oid = o.oprnamespace
-            WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid IN (SELECT delta.tree(of_table.live))
-            GROUP BY f.oid, f.conrelid ORDER BY f.oid
+            SELECT r.*, own.mappings AS own_mappings, own.same AS own_same, coalesce(own.written, ARRAY[whole.written]) AS written
+            FROM delta.references_to(of_table.live) AS r
+            LEFT JOIN delta.tables_of(of_run, accepted) AS own ON own.fault IS NULL AND r.child IN (SELECT delta.tree(own.live))
         LOOP
-            SELECT format('AND NOT EXISTS (SELECT FROM %s AS h CROSS JOIN LATERAL (SELECT c.*) AS p WHERE h.run = $1 AND %s)', t.history, t.same)
-                INTO own FROM delta.tables_of(of_run) AS t WHERE reference.child IN (SELECT delta.tree(t.live)) LIMIT 1;
-            SELECT string_agg(format('c.%I', a.attname), ', ' ORDER BY k.place) INTO named
-                FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
-                JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
-                WHERE i.indrelid = reference.child AND i.indisprimary;
+            -- What triggers wrote in the run's own transaction goes with it, but not if other rows may refer to that.
+            IF reference.is_referenced AND (is_watched OR reference.own_mappings IS NULL) THEN
+                reference.written := '{}';
+            END IF;
+            -- An index leads from the run's rows to those that refer to them; else the table that refers is read once.
+            PERFORM set_config('enable_seqscan', CASE WHEN reference.is_indexed THEN 'off' ELSE 'on' END, true);
             RETURN QUERY EXECUTE format(
-                'SELECT %1$L::text, %2$L::text, f.told, f.total FROM (
-                     SELECT %3$s || '' by '' || concat_ws(''|'', %4$s) AS told, count(*) OVER () AS total, ROW(%5$s) AS place
-                     FROM %6$s AS h JOIN %7$s AS p ON %8$s JOIN %9$s AS c ON %10$s WHERE h.run = $1 %11$s) AS f
+                'WITH k AS MATERIALIZED (
+                     SELECT p.*, %3$s AS "told of it", ROW(%4$s) AS "place of it"
+                     FROM %5$s AS h CROSS JOIN LATERAL (SELECT %6$s FROM %7$s AS p WHERE %8$s OFFSET 0) AS p WHERE h.run = $1)
+                 SELECT %1$L::text, %2$L::text, f.told, f.total FROM (
+                     SELECT k."told of it" || '' by '' || concat_ws(''|'', %9$s) AS told, count(*) OVER () AS total, k."place of it" AS place
+                     FROM k %10$s %11$s) AS f
                  ORDER BY f.place, f.told LIMIT 10',
                 of_table.name, format('referenced by rows of `%s` that are not the run''s (%s)', reference.name, reference.columns),
-                of_table.key, coalesce(named, 'c.ctid'), of_table.place, of_table.history, of_table.live, of_table.same,
-                reference.child, reference.same, coalesce(own, '')) USING of_run;
+                of_table.key, of_table.place, of_table.mappings, reference.keys, of_table.rows_of, of_table.same, reference.named,
+                format(CASE WHEN reference.is_indexed
+                    THEN 'CROSS JOIN LATERAL (SELECT p.*, p.ctid FROM %s AS p WHERE %s AND p.xmin <> ALL ($2) OFFSET 0) AS p'
+                    ELSE 'JOIN %s AS p ON %s AND p.xmin <> ALL ($2)' END, reference.child_rows, reference.same),
+                CASE WHEN reference.own_mappings IS NULL THEN ''
+                    ELSE format('WHERE NOT EXISTS (SELECT FROM %s AS h WHERE h.run = $1 AND %s)', reference.own_mappings, reference.own_same) END)
+                USING of_run, reference.written;
+            PERFORM set_config('enable_seqscan', 'off', true);
         END LOOP;
+        SELECT string_agg(format('%s ON %s', right_name, of_table.relation), ', ') INTO missing
+            FROM unnest(ARRAY['SELECT', 'DELETE']) AS r (right_name) WHERE NOT has_table_privilege(current_user, of_table.live, right_name);
+        IF missing IS NOT NULL THEN
+            RETURN QUERY SELECT of_table.name, format('rows that "%s", which owns the control schema, may not delete', current_user),
+                'GRANT ' || missing, of_table.total;
+        END IF;
+    END LOOP;
+    RETURN QUERY SELECT u.parent, format('check of `%s` for each deleted row, which would read that table as often', u.child_name),
+            format('CREATE INDEX CONCURRENTLY ON %s (%s)', u.child, u.columns), 1::bigint
+        FROM delta.unindexed(of_run) AS u WHERE NOT u.may_index AND u.pages > 10000000;
+END
+$function$;
+
+-- Where a run's rows are; `is_locked` keeps them as they are until the transaction ends, with all that might refer to them.
+CREATE OR REPLACE FUNCTION delta.places_of(of_run text, rows_of text, mappings regclass, same text, written xid[], is_locked boolean) RETURNS tid[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
+DECLARE
+    places tid[];
+BEGIN
+    EXECUTE format(
+        'SELECT coalesce(array_agg(p.ctid), ''{}'') FROM %s AS h
+         CROSS JOIN LATERAL (SELECT p.ctid FROM %s AS p WHERE %s AND p.xmin = ANY ($2) %s) AS p WHERE h.run = $1',
+        mappings, rows_of, same, CASE WHEN is_locked THEN 'FOR UPDATE' ELSE 'OFFSET 0' END) INTO places USING of_run, written;
+    RETURN places;
+END
+$function$;
+
+-- The search path that production's own programs have, for what a deletion fires: that of this owner or of the database, and the schemas of
+-- the deleted rows. It is never taken from the session, which is the caller's; temporary objects come last.
+CREATE OR REPLACE FUNCTION delta.production_path(live regclass[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT concat_ws(', ', coalesce((
+            SELECT nullif(btrim(substr(c.setting, length('search_path=') + 1)), '')
+            FROM pg_db_role_setting AS s CROSS JOIN LATERAL unnest(s.setconfig) AS c (setting)
+            WHERE c.setting LIKE 'search\_path=%' AND s.setdatabase IN (0, (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()))
+                AND s.setrole IN (0, (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user))
+            ORDER BY s.setrole <> 0 DESC, s.setdatabase <> 0 DESC LIMIT 1), '"$user", public'),
+        (SELECT string_agg(DISTINCT format('%I', n.nspname), ', ') FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+            WHERE c.oid = ANY (live)), 'pg_temp')
+$function$;
+
+-- Deletes the rows of a table at these places, if these transactions wrote them. Production's triggers run with production's search path,
+-- which ends with this function.
+CREATE OR REPLACE FUNCTION delta.delete_rows(rows_of text, places tid[], written xid[], path text, is_watched boolean) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on SET enable_seqscan = on AS $function$
+DECLARE
+    statement text := format('DELETE FROM %s AS p WHERE p.ctid OPERATOR(pg_catalog.=) ANY ($1) AND p.xmin OPERATOR(pg_catalog.=) ANY ($2)', rows_of);
+    deleted bigint;
+BEGIN
+    -- The server's own checks go by an index, even if it has never counted the rows; triggers of production are planned as ever.
+    PERFORM set_config('enable_seqscan', CASE WHEN is_watched THEN current_setting('enable_seqscan') ELSE 'off' END, true);
+    PERFORM set_config('search_path', path, true);
+    -- From here on nothing may be named without its schema.
+    EXECUTE statement USING places, written;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    RETURN deleted;
+END
+$function$;
+
+-- Has the server check, and production do, all that was put off, with production's search path.
+CREATE OR REPLACE FUNCTION delta.settle(path text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $function$
+BEGIN
+    PERFORM set_config('search_path', path, true);
+    SET CONSTRAINTS ALL IMMEDIATE;
+END
+$function$;
+
+-- Makes the indexes without which the server would read a whole table for each deleted row. They are gone before the transaction ends: no
+-- other session ever sees them. Early in the transaction, since an index that is younger than a row's last change in place is not used.
+CREATE OR REPLACE FUNCTION delta.make_indexes(of_run text) RETURNS regclass[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    needed record;
+    made regclass[] := '{}';
+    one regclass;
+    is_usable boolean;
+BEGIN
+    FOR needed IN
+        SELECT u.child, u.child_name, u.columns, max(u.parent) AS parent, sum(u.pages) AS pages, bool_and(u.may_index) AS may_index
+        FROM delta.unindexed(of_run) AS u GROUP BY u.child, u.child_name, u.columns ORDER BY u.child, u.columns
+    LOOP
+        is_usable := false;
+        IF needed.may_index THEN
+            EXECUTE format('CREATE INDEX %I ON %s (%s)', format('delta_rollback_%s', pg_current_xact_id()) || '_' || cardinality(made), needed.child, needed.columns);
+            SELECT i.indexrelid::regclass, NOT i.indcheckxmin INTO STRICT one, is_usable FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+                WHERE i.indrelid = needed.child AND c.relname = format('delta_rollback_%s', pg_current_xact_id()) || '_' || cardinality(made);
+            made := made || one;
+        END IF;
+        IF NOT is_usable AND needed.pages > 10000000 THEN
+            RAISE EXCEPTION 'the server would read "%" once for each row that is deleted from %: (%) has no index', needed.child_name, needed.parent, needed.columns
+                USING ERRCODE = 'DP003', HINT = format('CREATE INDEX CONCURRENTLY ON %s (%s), and roll back then; nothing was changed', needed.child, needed.columns);
+        END IF;
+    END LOOP;
+    RETURN made;
+END
+$function$;
+
+-- How many rows of a table the session has inserted, and deleted, that the server's statistics do not know yet.
+CREATE OR REPLACE FUNCTION delta.touched(of_table regclass, OUT inserted bigint, OUT deleted bigint)
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT sum(pg_stat_get_xact_tuples_inserted(t.oid)), sum(pg_stat_get_xact_tuples_deleted(t.oid))
+    FROM (SELECT of_table::oid AS oid UNION SELECT relid FROM pg_partition_tree(of_table)) AS t
+$function$;
+
+-- Deletes a run's rows, children first, and its mappings. The proof: of each table as many rows went as the run has mappings, and no other.
+CREATE OR REPLACE FUNCTION delta.delete_run(of_run text, accepted text[])
+RETURNS TABLE (table_name text, deleted bigint, mappings bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
+DECLARE
+    of_table record;
+    reference record;
+    remaining regclass[];
+    sorted regclass[] := '{}';
+    path text;
+    made regclass[];
+    is_watched boolean;
+    writes boolean;
+    places tid[];
+    was record;
+    is_now record;
+    later jsonb := '{}';
+    one regclass;
+BEGIN
+    -- The caller's temporary objects must not stand in for what a trigger of production names.
+    IF EXISTS (SELECT FROM pg_class WHERE relnamespace = pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_type WHERE typnamespace = pg_my_temp_schema()) THEN
+        RAISE EXCEPTION 'the session has temporary objects' USING ERRCODE = 'DP003', HINT = 'roll back in a session of its own; nothing was changed';
+    END IF;
+    IF current_setting('session_replication_role') <> 'origin' THEN
+        RAISE EXCEPTION 'session_replication_role is %: no trigger and no foreign key would act', current_setting('session_replication_role')
+            USING ERRCODE = 'DP003', HINT = 'ALTER ROLE … RESET session_replication_role; nothing was changed';
+    END IF;
+    remaining := ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.fault IS NULL ORDER BY t.name);
+    is_watched := delta.is_watched(remaining, 8);
+    writes := delta.is_watched(remaining, 4);
+    path := delta.production_path(remaining);
+    made := delta.make_indexes(of_run);
+    WHILE cardinality(remaining) > 0 LOOP
+        -- One that no other of them refers to; any if they refer to each other in a circle, which is deferred then.
+        SELECT t.live INTO one FROM unnest(remaining) WITH ORDINALITY AS t (live, place)
+            ORDER BY EXISTS (
+                SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid IN (SELECT delta.tree(t.live)) AND f.conrelid <> t.live
+                    AND EXISTS (SELECT FROM unnest(remaining) AS r (live) WHERE r.live <> t.live AND f.conrelid IN (SELECT delta.tree(r.live)))),
+                t.place LIMIT 1;
+        sorted := sorted || one;
+        remaining := array_remove(remaining, one);
+    END LOOP;
+    SET CONSTRAINTS ALL DEFERRED;
+    FOR of_table IN
+        SELECT t.* FROM delta.tables_of(of_run, accepted) AS t JOIN unnest(sorted) WITH ORDINALITY AS s (live, place) ON s.live = t.live ORDER BY s.place
+    LOOP
+        SELECT * INTO was FROM delta.touched(of_table.live);
+        -- Rows that triggers wrote with the run and that refer to its rows: those of its own tables that are gone already are not among them.
+        FOR reference IN SELECT r.* FROM delta.references_to(of_table.live) AS r
+            WHERE writes AND NOT r.is_referenced AND r.action IN ('a', 'r') AND NOT EXISTS (
+                SELECT FROM unnest(sorted[array_position(sorted, of_table.live):]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
+        LOOP
+            places := delta.places_of(of_run, reference.child_rows, of_table.mappings, format(
+                'EXISTS (SELECT FROM (SELECT %s FROM %s AS p WHERE %s) AS k WHERE %s)', reference.keys, of_table.rows_of, of_table.same, reference.same),
+                of_table.written, false);
+            CONTINUE WHEN cardinality(places) = 0;
+            table_name := reference.child_rows;
+            deleted := delta.delete_rows(reference.child_rows, places, of_table.written, path, true);
+            mappings := 0;
+            RETURN NEXT;
+            later := later || jsonb_build_object(reference.child::oid::text, deleted + coalesce((later ->> reference.child::oid::text)::bigint, 0));
+        END LOOP;
+        -- A row of the run that a trigger of this deletion has updated is the run's still.
+        of_table.written := of_table.written || pg_current_xact_id()::xid;
+        places := delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, false);
+        deleted := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
+        later := later || jsonb_build_object(of_table.name, jsonb_build_array(was.inserted, was.deleted, deleted));
+    END LOOP;
+    PERFORM delta.settle(path);
+    FOREACH one IN ARRAY made LOOP
+        EXECUTE format('DROP INDEX %s', one);
+    END LOOP;
+    FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') LOOP
+        EXECUTE format('DELETE FROM %s AS h WHERE h.run = $1', of_table.mappings) USING of_run;
+        GET DIAGNOSTICS mappings = ROW_COUNT;
+        table_name := of_table.name;
+        deleted := 0;
+        IF of_table.fault IS NULL THEN
+            SELECT * INTO is_now FROM delta.touched(of_table.live);
+            deleted := later -> of_table.name ->> 2;
+            IF deleted <> mappings OR current_setting('track_counts') = 'on' AND (
+                is_now.inserted <> (later -> of_table.name ->> 0)::bigint OR is_now.deleted - (later -> of_table.name ->> 1)::bigint
+                    <> deleted + coalesce((later ->> of_table.live::oid::text)::bigint, 0)) THEN
+                RAISE EXCEPTION 'with the run''s % rows of "%" others would go or come, or some would stay (% of them)', mappings, of_table.name, mappings - deleted
+                    USING ERRCODE = 'DP003', HINT = 'a trigger of production does that, or another session was faster: nothing was changed';
+            END IF;
+        END IF;
+        RETURN NEXT;
     END LOOP;
 END
 $function$;
 
--- Takes a run back: its rows and its key map go, children first, and its journal says so. Not for who loads. What is the run's is found
--- here and not told by the caller: rows that its key map names, and that its own transaction wrote.
-CREATE OR REPLACE FUNCTION delta.roll_back(of_run text, number integer, entry text, chain text)
-RETURNS TABLE (table_name text, deleted bigint, mappings bigint, before bigint, after bigint)
+-- Rolls a run back: its rows and its key map go, children first, and its journal says so. Not for the loader.
+CREATE OR REPLACE FUNCTION delta.roll_back(of_run text, number integer, entry text, chain text, accepted text[])
+RETURNS TABLE (table_name text, deleted bigint, mappings bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
 DECLARE
     of_table record;
     obstacle record;
     last_entry record;
-    remaining oid[];
-    was jsonb := '{}';
-    now_at record;
-    rest bigint;
-    of_run_itself xid;
 BEGIN
     -- An older snapshot would show rows and references as they were.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'a run is taken back in READ COMMITTED alone';
+        RAISE EXCEPTION 'a run is rolled back in READ COMMITTED only';
     END IF;
     IF NOT pg_try_advisory_xact_lock(7305516410) THEN
-        RAISE EXCEPTION 'somebody else is loading' USING ERRCODE = 'DP003', HINT = 'try again when that is done';
+        RAISE EXCEPTION 'another session is loading' USING ERRCODE = 'DP003', HINT = 'roll back when it is done';
     END IF;
     SELECT e.kind, e.number INTO last_entry FROM delta.event AS e WHERE e.run = of_run ORDER BY e.number DESC LIMIT 1;
     IF last_entry.kind IS NULL OR last_entry.kind NOT IN ('committed', 'verified') OR last_entry.number <> roll_back.number - 1 THEN
         RAISE EXCEPTION 'run % is not in production, or its journal has gone on', of_run USING ERRCODE = 'DP003';
     END IF;
-    -- Nobody changes the run's rows from here on, nor refers to them: who did so and has not committed is waited for.
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run) LOOP
-        EXECUTE format('SELECT count(*) FROM %s', of_table.live) INTO before;
-        SELECT * INTO now_at FROM delta.touched(of_table.live);
-        was := was || jsonb_build_object(of_table.name, jsonb_build_array(before, now_at.written, now_at.deleted));
-        EXECUTE format('SELECT FROM %s AS h JOIN %s AS p ON %s WHERE h.run = $1 ORDER BY %s FOR UPDATE OF p',
-            of_table.history, of_table.live, of_table.same, of_table.place) USING of_run;
+    -- No other session refers to the run's rows from here on; one that did so and has not committed is waited for. A table that nothing can
+    -- refer to needs no lock before its rows are deleted.
+    FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') AS t WHERE t.fault IS NULL AND EXISTS (SELECT FROM delta.references_to(t.live)) LOOP
+        PERFORM delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, true);
     END LOOP;
-    SELECT * INTO obstacle FROM delta.obstacles(of_run) LIMIT 1;
+    SELECT * INTO obstacle FROM delta.obstacles(of_run, accepted) LIMIT 1;
     IF obstacle.what IS NOT NULL THEN
-        RAISE EXCEPTION 'rows of run % are in other hands: "%": % %: %', of_run, obstacle.table_name, obstacle.total, obstacle.what, obstacle.told
-            USING ERRCODE = 'DP003', HINT = '`pipeline rollback FILE RUN --dry-run` names them all';
+        RAISE EXCEPTION 'run % cannot be rolled back: "%": % %: %', of_run, obstacle.table_name, obstacle.total, obstacle.what, obstacle.told
+            USING ERRCODE = 'DP007', HINT = '`pipeline rollback FILE RUN --dry-run` names all obstacles; nothing was changed';
     END IF;
-    SELECT r.xmin INTO STRICT of_run_itself FROM delta.run AS r WHERE r.id = of_run;
-    SET CONSTRAINTS ALL DEFERRED;
-    remaining := ARRAY(SELECT t.live::oid FROM delta.tables_of(of_run) AS t);
-    WHILE cardinality(remaining) > 0 LOOP
-        -- One that no other of them refers to; any where they refer to each other in a circle, which is deferred then.
-        SELECT t.* INTO of_table FROM delta.tables_of(of_run) AS t WHERE t.live = ANY (remaining)
-            ORDER BY EXISTS (
-                SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid IN (SELECT delta.tree(t.live)) AND f.conrelid <> t.live
-                    AND EXISTS (SELECT FROM unnest(remaining) AS r (live) WHERE r.live <> t.live AND f.conrelid IN (SELECT delta.tree(r.live)))),
-                t.name LIMIT 1;
-        EXECUTE format('DELETE FROM %s AS p USING %s AS h WHERE h.run = $1 AND %s AND p.xmin = $2', of_table.live, of_table.history, of_table.same)
-            USING of_run, of_run_itself;
-        remaining := array_remove(remaining, of_table.live::oid);
-    END LOOP;
-    SET CONSTRAINTS ALL IMMEDIATE;
-    -- The proof: none of the run's keys is there, and this transaction deleted as many rows and wrote none.
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run) LOOP
-        EXECUTE format('SELECT count(*) FROM %s AS h JOIN %s AS p ON %s WHERE h.run = $1', of_table.history, of_table.live, of_table.same)
-            INTO rest USING of_run;
-        EXECUTE format('SELECT count(*) FROM %s', of_table.live) INTO after;
-        EXECUTE format('DELETE FROM %s AS h WHERE h.run = $1', of_table.history) USING of_run;
-        GET DIAGNOSTICS mappings = ROW_COUNT;
-        SELECT * INTO now_at FROM delta.touched(of_table.live);
-        table_name := of_table.name;
-        before := was -> of_table.name ->> 0;
-        deleted := mappings;
-        IF rest > 0 OR current_setting('track_counts') = 'on' AND (
-            now_at.written <> (was -> of_table.name ->> 1)::bigint OR now_at.deleted - (was -> of_table.name ->> 2)::bigint <> mappings) THEN
-            RAISE EXCEPTION 'with the run''s % rows of "%" others would go or change, or some would stay (% of them)', mappings, of_table.name, rest
-                USING ERRCODE = 'DP003', HINT = 'a trigger of production does that: nothing was changed';
-        END IF;
-        RETURN NEXT;
-    END LOOP;
+    RETURN QUERY SELECT * FROM delta.delete_run(of_run, accepted);
     DELETE FROM delta.segment AS s WHERE s.run = of_run;
     INSERT INTO delta.event (run, number, kind, entry, chain)
         VALUES (of_run, roll_back.number, 'rolled_back', roll_back.entry, roll_back.chain);
+END
+$function$;
+
+-- Does what a rollback does and takes it back, if triggers or rules of production have a say in it; what is in the way otherwise is known
+-- without that. An error is the rollback's. Not for the loader.
+CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
+BEGIN
+    IF NOT delta.is_watched(ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL), 8) THEN
+        RETURN;
+    END IF;
+    BEGIN
+        PERFORM delta.delete_run(of_run, accepted);
+        RAISE EXCEPTION 'taken back' USING ERRCODE = 'DP006';
+    EXCEPTION WHEN SQLSTATE 'DP006' THEN
+        NULL;
+    END;
 END
 $function$;

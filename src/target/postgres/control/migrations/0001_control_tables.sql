@@ -17,15 +17,20 @@ CREATE TABLE delta.loaded_table (
     sequence_schema name, sequence_name name, history name NOT NULL UNIQUE, mappings name NOT NULL UNIQUE,
     staging_schema name NOT NULL, staging_rows name NOT NULL, staging_keys name NOT NULL);
 
+-- What rows of loaded tables refer to though no foreign key covers it: the referenced table, its key, and the column that the key is
+-- looked up by. delta.lock_references locks nothing else.
+CREATE TABLE delta.reference (
+    schema_name name NOT NULL, relation_name name NOT NULL, columns name[] NOT NULL, PRIMARY KEY (schema_name, relation_name, columns));
+
 -- The files that were loaded. The same file may be loaded by several runs: after a rollback, or on request.
 CREATE TABLE delta.file (
-    hash text COLLATE "C" NOT NULL, relation text COLLATE "C" NOT NULL, name text NOT NULL,
-    run text COLLATE "C" NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, relation, run));
+    hash text COLLATE "C" NOT NULL, table_name text COLLATE "C" NOT NULL, name text NOT NULL,
+    run text COLLATE "C" NOT NULL REFERENCES delta.run (id), PRIMARY KEY (hash, table_name, run));
 
 -- The blocks of keys that runs reserved. All key maps of a table share them.
 CREATE TABLE delta.block (
-    relation text COLLATE "C" NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text COLLATE "C" NOT NULL,
-    reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (relation, first));
+    table_name text COLLATE "C" NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text COLLATE "C" NOT NULL,
+    reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_name, first));
 
 -- The mappings that each run appended to a key map, with the numbers of its first and last key if the key is an integer.
 CREATE TABLE delta.segment (

@@ -1,0 +1,62 @@
+-- Locks the rows of a table that have these keys until the caller's transaction ends, and gives the places of those keys that no row has.
+-- Keys come as arrays: nothing that the caller could have made is read, planned over, or locked.
+CREATE OR REPLACE FUNCTION delta.lock_references(of_schema name, of_table name, of_columns name[], keys text[], named text[])
+RETURNS SETOF bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $function$
+DECLARE
+    parent oid;
+    looked_in text;
+    asked text;
+    same text;
+    held_columns text;
+    held_same text;
+    is_whole boolean;
+    known bigint;
+    strength text;
+BEGIN
+    -- An older snapshot would show rows as they were.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'references are locked in READ COMMITTED alone';
+    END IF;
+    IF NOT EXISTS (
+        SELECT FROM delta.reference AS r WHERE r.schema_name = of_schema AND r.relation_name = of_table AND r.columns = of_columns)
+        OR (named IS NULL) <> (cardinality(of_columns) = 1) OR named IS NOT NULL AND cardinality(named) <> cardinality(keys) THEN
+        RAISE EXCEPTION 'no pipeline was set up to refer to "%"."%" by %', of_schema, of_table, of_columns USING ERRCODE = 'DP002',
+            HINT = 'run `pipeline setup` with the pipeline file as it is now';
+    END IF;
+    SELECT c.oid, CASE WHEN c.relkind = 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', of_schema, of_table) INTO parent, looked_in
+        FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = of_schema AND c.relname = of_table AND c.relkind IN ('r', 'p');
+    -- FOR KEY SHARE keeps rows from being deleted and columns of a unique index from being changed; of any other column FOR SHARE does that.
+    SELECT string_agg(format('%s::%s AS c%s', CASE place WHEN 1 THEN 'u.key' ELSE 'u.named' END, format_type(a.atttypid, -1), place), ', '),
+        string_agg(format('p.%I = k.c%s', a.attname, place), ' AND ' ORDER BY place),
+        string_agg(format('p.%I AS c%s', a.attname, place), ', '),
+        string_agg(format('h.c%1$s = k.c%1$s', place), ' AND '),
+        CASE WHEN bool_and(EXISTS (
+            SELECT FROM pg_index AS i WHERE i.indrelid = parent AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
+                AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) THEN 'FOR KEY SHARE' ELSE 'FOR SHARE' END,
+        bool_or(place = 1 AND EXISTS (
+            SELECT FROM pg_index AS i
+            WHERE i.indrelid = parent AND i.indisvalid AND i.indpred IS NULL AND (i.indkey::int2[])[0] = a.attnum)) IS NOT TRUE, count(*)
+        INTO asked, same, held_columns, held_same, strength, is_whole, known
+        FROM unnest(of_columns) WITH ORDINALITY AS named_column (name, place)
+        JOIN pg_attribute AS a ON a.attrelid = parent AND a.attname = named_column.name AND a.attnum > 0 AND NOT a.attisdropped;
+    IF known <> cardinality(of_columns) THEN
+        RAISE EXCEPTION '"%"."%" is no table with the columns %', of_schema, of_table, of_columns USING ERRCODE = 'DP002';
+    END IF;
+    asked := format('SELECT u.place, %s FROM unnest($1, $2) WITH ORDINALITY AS u (key, named, place)', asked);
+    -- A table that has no more than 512 bytes for each key, or no index by it, is read whole, once. In any other each key is looked up by the
+    -- index, by LATERAL, which is never planned as anything else.
+    is_whole := is_whole OR (SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * cardinality(keys) FROM pg_class AS c WHERE c.oid = parent);
+    PERFORM set_config('enable_seqscan', CASE WHEN is_whole THEN 'on' ELSE 'off' END, true);
+    RETURN QUERY EXECUTE format(
+        CASE WHEN is_whole
+            THEN 'WITH k AS MATERIALIZED (%1$s), h AS MATERIALIZED (
+                      SELECT %4$s FROM %2$s AS p WHERE EXISTS (SELECT FROM k WHERE %3$s) %6$s OF p)
+                  SELECT k.place FROM k WHERE NOT EXISTS (SELECT FROM h WHERE %5$s)'
+            ELSE 'WITH k AS MATERIALIZED (%1$s), h AS MATERIALIZED (
+                      SELECT k.place FROM k CROSS JOIN LATERAL (SELECT FROM %2$s AS p WHERE %3$s %6$s OF p) AS p)
+                  SELECT k.place FROM k EXCEPT SELECT h.place FROM h' END || ' ORDER BY 1',
+        asked, looked_in, same, held_columns, held_same, strength) USING keys, named;
+END
+$function$;

@@ -1,0 +1,140 @@
+//! Nothing slips in between check and commit: what a load locks of production, and what its last statement asks once more.
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::UInt32Type;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::super::lookup::text_of;
+use super::super::promises::Referenced;
+use super::{GIVE_UP, PgLoad};
+use crate::engine::literal;
+use crate::error::{Error, Result};
+use crate::spec::Lock;
+use crate::target::{Delta, Destination, Promise, Promised, Refusal, Stopped};
+
+/// The code of the last statement's own refusal.
+const TAKEN: &str = "DP004";
+
+/// Keys that are locked by one call.
+const KEYS_A_CALL: usize = 10_000;
+
+impl PgLoad {
+    /// Keeps other sessions from writing to the tables with values that no index keeps free, where the pipeline file says so. A mock run
+    /// does not: nothing of it stays for others to contradict.
+    pub(super) async fn lock_tables(&self, destinations: &[Destination]) -> Result<()> {
+        if self.spec.lock == Lock::None || self.takes_back() {
+            return Ok(());
+        }
+        for destination in destinations.iter().filter(|destination| destination.has_free_values()) {
+            let (table, key_map) = (&destination.table.name, self.staged(destination).id().key_map());
+            let held = self.main.execute("SELECT delta.hold_table($1)", &[&key_map]).await;
+            held.map_err(self.fault(&format!("cannot keep other sessions from writing to `{table}`")))?;
+        }
+        Ok(())
+    }
+
+    /// Locks the rows of production that the delta refers to and no foreign key keeps as they are.
+    pub(super) async fn lock_references(
+        &self,
+        destinations: &[Destination],
+        delta: &dyn Delta,
+    ) -> Result<(), Stopped> {
+        for (at, destination) in destinations.iter().enumerate() {
+            for Promise { check, what } in &destination.promises {
+                let Promised::Reference { column, to, by, .. } = what else { continue };
+                let Some(referenced) = Referenced::of(what, &self.known, &self.names) else { continue };
+                let missing = self.lock_rows(&referenced, &delta.referenced(at, column)?).await?;
+                if missing.is_empty() {
+                    continue;
+                }
+                let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
+                return Err(Refusal {
+                    table: destination.table.name.clone(),
+                    constraint: check.clone(),
+                    reason: format!("the row of `{to}` that they refer to is gone meanwhile{changed}"),
+                    rows: delta.referring(at, column, &missing)?,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks rows by their keys: the first row of the delta that refers to each one that is not there.
+    async fn lock_rows(&self, of: &Referenced<'_>, rows: &RecordBatch) -> Result<Vec<u32>> {
+        let _lock = tracing::info_span!("lock references", of = of.table, rows = rows.num_rows());
+        let column = |name: &str| rows.column_by_name(name);
+        let (Some(numbers), Some(keys)) = (column("_row"), column("key")) else {
+            return Err(Error::internal("references without their keys"));
+        };
+        let numbers = numbers.as_primitive::<UInt32Type>();
+        let doing = format!("cannot lock the rows of `{}` that the delta refers to", of.table);
+        let mut missing = Vec::new();
+        for first in (0..rows.num_rows()).step_by(KEYS_A_CALL) {
+            let chunk = first..rows.num_rows().min(first + KEYS_A_CALL);
+            let texts = |values: &dyn Array| chunk.clone().map(|row| text_of(values, row)).collect::<Vec<_>>();
+            let (keys, named) = (texts(keys.as_ref()), column("named").map(|named| texts(named.as_ref())));
+            let sql = "SELECT place FROM delta.lock_references($1::text, $2::text, $3::text[]::name[], $4, $5) AS place";
+            let asked = self.main.query(sql, &[&of.schema, &of.table, &of.columns, &keys, &named]).await;
+            for row in asked.map_err(self.fault(&doing))? {
+                // The server counts from 1 on.
+                let place = usize::try_from(row.get::<_, i64>(0)).map_err(Error::internal)?;
+                missing.push(numbers.value(first + place - 1));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// SQL, each statement with a semicolon behind it, that fails if another row has a value that no index keeps free. It is sent together
+    /// with the COMMIT, so that nothing is between them but the server's own work.
+    pub(super) fn last_check(&self) -> String {
+        let mut sql = String::new();
+        for destination in &self.all {
+            let staged = self.staged(destination);
+            for Promise { check, what } in &destination.promises {
+                let Promised::Unique { columns, ignore_case } = what else { continue };
+                let Some(same) = staged.same_values(columns, ignore_case) else { continue };
+                // Counted, so that the server plans for all rows and not for the first of many.
+                let body = format!(
+                    "DECLARE others bigint;
+                     BEGIN
+                         SELECT count(*) INTO others FROM {} AS s JOIN {} AS p ON {same} WHERE {};
+                         IF others > 0 THEN
+                             RAISE EXCEPTION USING ERRCODE = {}, MESSAGE = 'taken', TABLE = {}, CONSTRAINT = {};
+                         END IF;
+                     END",
+                    staged.rows(),
+                    staged.own_rows(),
+                    staged.not_of_the_load(),
+                    literal(TAKEN),
+                    literal(&destination.table.name),
+                    literal(check)
+                );
+                sql += &format!("DO {}; ", literal(&body));
+            }
+        }
+        sql
+    }
+
+    /// What the last statement found; None for any other error.
+    pub(super) async fn found_taken(&self, error: &tokio_postgres::Error) -> Option<Stopped> {
+        if error.code() != Some(&SqlState::from_code(TAKEN)) {
+            return None;
+        }
+        let of = error.as_db_error().map(|error| (error.table(), error.constraint()));
+        self.main.batch_execute(GIVE_UP).await.ok();
+        let named = |destination: &&Destination| of.is_some_and(|(table, _)| table == Some(&destination.table.name));
+        let destination = self.all.iter().find(named)?;
+        // Its rows are asked for now that the load's own are gone; where the other session took its own away again, there are none.
+        Some(match self.refusals(destination).promises().await {
+            Err(stopped) => stopped,
+            Ok(()) => Refusal {
+                table: destination.table.name.clone(),
+                constraint: error.as_db_error().and_then(DbError::constraint).unwrap_or_default().to_owned(),
+                reason: "production had these values meanwhile".to_owned(),
+                rows: Vec::new(),
+            }
+            .into(),
+        })
+    }
+}

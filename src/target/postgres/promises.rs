@@ -1,0 +1,91 @@
+//! What checks found true of production though no constraint of it keeps it true: what setup lists of it, and what a plan says.
+
+use std::fmt::Write as _;
+
+use tokio_postgres::Client;
+
+use super::catalog::PgCatalog;
+use super::names::Names;
+use crate::engine::{list, literal};
+use crate::spec::{Lock, LoadSpec};
+use crate::target::{Destination, Promised};
+
+/// The rows of production that a reference leads to, as the register has them.
+pub(super) struct Referenced<'a> {
+    pub(super) schema: &'a str,
+    pub(super) table: &'a str,
+    /// The key, and what it is looked up by.
+    pub(super) columns: Vec<&'a str>,
+}
+
+impl<'a> Referenced<'a> {
+    /// None of a promise about something else.
+    pub(super) fn of(promised: &'a Promised, known: &'a PgCatalog, names: &'a Names) -> Option<Self> {
+        let Promised::Reference { to, to_column, by, .. } = promised else { return None };
+        let schema = known.tables.get(to).map_or(&names.production, |table| &table.schema);
+        let columns = std::iter::once(to_column).chain(by).map(String::as_str).collect();
+        Some(Self { schema, table: to, columns })
+    }
+}
+
+/// SQL that lists what a table refers to.
+pub(super) fn register(names: &Names, known: &PgCatalog, destination: &Destination) -> String {
+    let mut sql = String::new();
+    for promise in &destination.promises {
+        let Some(Referenced { schema, table, columns }) = Referenced::of(&promise.what, known, names) else { continue };
+        let columns: Vec<_> = columns.into_iter().map(literal).collect();
+        writeln!(
+            sql,
+            "INSERT INTO delta.reference (schema_name, relation_name, columns) VALUES ({}, {}, ARRAY[{}]::name[]) ON CONFLICT DO NOTHING;",
+            literal(schema),
+            literal(table),
+            columns.join(", ")
+        )
+        .ok();
+    }
+    sql
+}
+
+/// Which references of a table the register lacks.
+pub(super) async fn unregistered(
+    client: &Client,
+    names: &Names,
+    known: &PgCatalog,
+    destination: &Destination,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let mut lacking = Vec::new();
+    let references = destination.promises.iter().filter_map(|promise| Referenced::of(&promise.what, known, names));
+    for Referenced { schema, table, columns } in references {
+        let sql = "SELECT EXISTS (SELECT FROM delta.reference
+                                  WHERE schema_name = $1::text AND relation_name = $2::text AND columns = $3::text[]::name[])";
+        if !client.query_one(sql, &[&schema, &table, &columns]).await?.get::<_, bool>(0) {
+            let name = &destination.table.name;
+            lacking.push(format!("`{name}` was not set up to refer to `{table}` by {}", list(&columns)));
+        }
+    }
+    Ok(lacking)
+}
+
+/// What a plan says of how long the checks of a table stay true.
+pub(super) fn notes(spec: &LoadSpec, destination: &Destination) -> Vec<String> {
+    let name = &destination.table.name;
+    let note = |check: &str, what: &Promised| match (what, spec.lock) {
+        (Promised::Unique { .. }, Lock::None) => format!(
+            "`{check}` of `{name}`: no index of production enforces it. The last statement before the COMMIT checks it again; it does not see \
+             rows that another session has inserted and commits later. `load: {{ lock: table }}` keeps other sessions from writing to `{name}`"
+        ),
+        (Promised::Unique { .. }, Lock::Table) => format!(
+            "`{check}` of `{name}`: no index of production enforces it. From the beginning of the insertion to the COMMIT, other sessions \
+             wait when they write to `{name}`"
+        ),
+        (Promised::Reference { column, to, to_column, by }, _) => {
+            let columns: Vec<_> = std::iter::once(to_column).chain(by).collect();
+            format!(
+                "`{column}` of `{name}`: the rows of `{to}` that it refers to are locked until the COMMIT. Other sessions that delete them or \
+                 change {} wait",
+                list(&columns)
+            )
+        }
+    };
+    destination.promises.iter().map(|promise| note(&promise.check, &promise.what)).collect()
+}

@@ -1,0 +1,93 @@
+//! Rows that the server gives in order, held against the delta batch by batch: neither is ever in memory as a whole.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
+use futures::StreamExt;
+use tokio_postgres::Client;
+
+use super::connect::Connector;
+use super::copy::{self, Wire};
+use crate::error::Result;
+use crate::target::Batches;
+use crate::target::difference::difference;
+
+/// The column of the rows' numbers.
+pub(super) const ROW: &str = "_row";
+
+/// Holds the rows of a query against those that were meant, which have `_row` in front: the first difference, in words. The query gives its
+/// rows in their order, with their numbers or without.
+pub(super) async fn compare(
+    connector: &Connector,
+    client: &Client,
+    query: &str,
+    columns: &[Wire],
+    mut meant: Batches<'_>,
+) -> Result<Option<String>> {
+    let numbered = columns.first().is_some_and(|column| column.name == ROW);
+    let mut there =
+        Reading { rows: copy::read(connector, client, query, columns).await?, read: VecDeque::new(), numbered };
+    while let Some(meant) = meant.next().await {
+        let meant = meant?;
+        let found = there.next(&meant).await?;
+        let compare = tracing::info_span!("compare rows", rows = meant.num_rows());
+        if let Some(how) = compare.in_scope(|| difference(&[found], &meant))? {
+            return Ok(Some(how));
+        }
+    }
+    let more = there.is_more().await?;
+    Ok(more.then(|| "there are more rows".to_owned()))
+}
+
+/// Rows of production, as many at a time as are asked for.
+struct Reading<'a> {
+    rows: Batches<'a>,
+    read: VecDeque<RecordBatch>,
+    /// Whether they come with their numbers.
+    numbered: bool,
+}
+
+impl Reading<'_> {
+    /// As many rows as were meant, with their numbers; fewer at the end. Those that come without are numbered as the others are.
+    async fn next(&mut self, meant: &RecordBatch) -> Result<RecordBatch> {
+        let wanted = meant.num_rows();
+        let mut parts = Vec::new();
+        let mut count = 0;
+        while count < wanted {
+            let Some(batch) = self.pull().await? else { break };
+            let taken = batch.num_rows().min(wanted - count);
+            parts.push(batch.slice(0, taken));
+            if taken < batch.num_rows() {
+                self.read.push_front(batch.slice(taken, batch.num_rows() - taken));
+            }
+            count += taken;
+        }
+        let schema = meant.schema();
+        if self.numbered {
+            return Ok(concat_batches(&schema, &parts)?);
+        }
+        let columns = schema.fields().iter().skip(1).cloned().collect::<Vec<_>>();
+        let rows = concat_batches(&Arc::new(Schema::new(columns)), &parts)?;
+        let numbers = meant.column(0).slice(0, count);
+        Ok(RecordBatch::try_new(schema, [numbers].into_iter().chain(rows.columns().iter().cloned()).collect())?)
+    }
+
+    async fn pull(&mut self) -> Result<Option<RecordBatch>> {
+        match self.read.pop_front() {
+            Some(batch) => Ok(Some(batch)),
+            None => self.rows.next().await.transpose(),
+        }
+    }
+
+    async fn is_more(&mut self) -> Result<bool> {
+        while let Some(batch) = self.pull().await? {
+            if batch.num_rows() > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
