@@ -181,7 +181,8 @@ impl<'a> Keys<'a> {
     fn resolved(&self, at: usize, column: &str) -> Result<&Resolved> {
         let which = self.plan.tables[at].reference(column);
         let resolved = which.and_then(|which| self.examined[at].resolved.get(which));
-        resolved.ok_or_else(|| Error::internal(format!("`{column}` of `{}` is no reference", self.plan.tables[at].name)))
+        resolved
+            .ok_or_else(|| Error::internal(format!("`{column}` of `{}` is no reference", self.plan.tables[at].name)))
     }
 
     /// The accepted rows of a batch: `_row` and the wanted columns.

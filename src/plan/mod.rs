@@ -346,7 +346,8 @@ impl Table {
 
     /// Whether production itself keeps two rows from having the same values: then nobody has to ask again.
     fn enforces(&self, unique: &Unique) -> bool {
-        let within = |columns: &[String]| !columns.is_empty() && columns.iter().all(|name| unique.columns.contains(name));
+        let within =
+            |columns: &[String]| !columns.is_empty() && columns.iter().all(|name| unique.columns.contains(name));
         let of_all = self.catalog.uniques.iter().filter(|found| found.condition.is_none());
         within(&self.catalog.primary_key) || of_all.into_iter().any(|found| within(&found.columns))
     }

@@ -4,8 +4,8 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 
 use super::{
-    Access, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile, Lookup, Mode,
-    Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile,
+    Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::error::{Error, Result};
 use crate::journal::Record;

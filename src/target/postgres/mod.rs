@@ -66,8 +66,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load,
+    LoadedFile, Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};

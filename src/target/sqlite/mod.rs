@@ -36,9 +36,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load,
-    LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
-    Test,
+    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, Journals,
+    KeyRequest, Load, LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunHeader, RunRecord, Segment, Survey,
+    Switch, TakenBack, Target, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};

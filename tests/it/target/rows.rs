@@ -197,7 +197,15 @@ pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<
 /// Notes what a run is: one that may reserve keys for a thousand rows of a table.
 pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
     let ids = tables.iter().flat_map(|table| [(*table).to_owned(), format!("public.{table}")]);
-    let tables = ids.map(|table| Loading { table, rows: 1000, verdicts: String::new(), files: Vec::new() }).collect();
+    let tables = ids
+        .map(|table| Loading {
+            table,
+            rows: 1000,
+            verdicts: String::new(),
+            files: Vec::new(),
+            references: std::collections::BTreeMap::new(),
+        })
+        .collect();
     let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };
     // A load of a run that has begun before goes on with it.
     load.note(&Journal::new(run).record(Event::Started(started)).unwrap()).await.ok();

@@ -2,7 +2,7 @@
 -- What default privileges gave to others goes.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA delta FROM PUBLIC, delta_loader, delta_rollback;
 REVOKE ALL ON ALL TABLES IN SCHEMA delta FROM PUBLIC;
-REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.file, delta.block, delta.segment, delta.target, delta.mode,
+REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.file, delta.block, delta.segment, delta.target, delta.mode,
     delta.policy FROM delta_loader, delta_rollback;
 REVOKE ALL ON SCHEMA delta, {staging} FROM PUBLIC;
 REVOKE CREATE ON SCHEMA delta, {staging} FROM delta_loader, delta_rollback;

@@ -34,11 +34,7 @@ impl PgLoad {
     }
 
     /// Locks the rows of production that the delta refers to and no foreign key keeps as they are.
-    pub(super) async fn lock_references(
-        &self,
-        destinations: &[Destination],
-        delta: &dyn Delta,
-    ) -> Result<(), Stopped> {
+    pub(super) async fn lock_references(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
         for (at, destination) in destinations.iter().enumerate() {
             for Promise { check, what } in &destination.promises {
                 let Promised::Reference { column, to, by, .. } = what else { continue };
@@ -74,7 +70,8 @@ impl PgLoad {
             let chunk = first..rows.num_rows().min(first + KEYS_A_CALL);
             let texts = |values: &dyn Array| chunk.clone().map(|row| text_of(values, row)).collect::<Vec<_>>();
             let (keys, named) = (texts(keys.as_ref()), column("named").map(|named| texts(named.as_ref())));
-            let sql = "SELECT place FROM delta.lock_references($1::text, $2::text, $3::text[]::name[], $4, $5) AS place";
+            let sql =
+                "SELECT place FROM delta.lock_references($1::text, $2::text, $3::text[]::name[], $4, $5) AS place";
             let asked = self.main.query(sql, &[&of.schema, &of.table, &of.columns, &keys, &named]).await;
             for row in asked.map_err(self.fault(&doing))? {
                 // The server counts from 1 on.

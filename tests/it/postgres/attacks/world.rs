@@ -128,6 +128,7 @@ tables:
 
 /// What attacks need of the superuser: entries of a journal, and functions without a line of theirs.
 const KIT: &str = "
+    SET check_function_bodies = off;
     CREATE SCHEMA kit;
     GRANT USAGE ON SCHEMA kit TO PUBLIC;
     CREATE FUNCTION kit.entry(of_run text, number integer, event jsonb) RETURNS text LANGUAGE sql AS $$
@@ -217,9 +218,14 @@ impl World {
         }
         let world = Self { database, night: place };
         let all = |sql: &str| world.named(sql);
-        world.database.execute(&all(&format!("ALTER DATABASE {} OWNER TO <owner>; ALTER SCHEMA public OWNER TO <owner>", world.database.name)));
+        world.database.execute(&all(&format!(
+            "ALTER DATABASE {} OWNER TO <owner>; ALTER SCHEMA public OWNER TO <owner>",
+            world.database.name
+        )));
         Holder::new(&world.url("owner")).execute(PRODUCTION);
-        world.database.execute(&all("CREATE SCHEMA night AUTHORIZATION <night>; GRANT USAGE ON SCHEMA night TO PUBLIC"));
+        world
+            .database
+            .execute(&all("CREATE SCHEMA night AUTHORIZATION <night>; GRANT USAGE ON SCHEMA night TO PUBLIC"));
         Holder::new(&world.url("night")).execute(NIGHT);
 
         let rows = |head: &str, each: &dyn Fn(usize) -> String| {
@@ -230,15 +236,24 @@ impl World {
         };
         world.night.write("p.yaml", PIPELINE);
         world.night.write("account.csv", rows("ref\n", &|n| format!("A-{n}")));
-        world.night.write("item.csv", rows("ref,account_id,region_id,quantity\n", &|n| format!("I-{n},A-{n},{n},{n}")));
+        world.night.write("item.csv", rows("ref,account,region_id,quantity\n", &|n| format!("I-{n},A-{n},{n},{n}")));
         world.night.write("note.csv", rows("ref\n", &|n| format!("N-{n}")));
         world.pipeline(&world.database, "owner", &["setup", "p.yaml"]).passes();
         // An attack that the policy stops says so.
-        world.database.execute("INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (false, 0, 1000)");
+        world
+            .database
+            .execute("INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (false, 0, 1000)");
         world.pipeline(&world.database, "night", &["run", "p.yaml"]).passes();
-        Holder::new(&world.url("day")).execute("SELECT kit.start('20990101T000000-aaaa', 10)");
-        Holder::new(&world.url("boss"))
-            .execute("SELECT delta.switch_mode(60, 'a test', true); SELECT delta.switch_mode(NULL, 'over', false)");
+        world.database.execute(
+            &world.named(
+                "INSERT INTO delta.reference VALUES ('public', 'account', '<owner>', '{account_id,account_no}')",
+            ),
+        );
+        Holder::new(&world.url("day")).execute(
+            "SELECT kit.start('20990101T000000-aaaa', 10);
+             INSERT INTO delta.mapping_item (legacy_key, item_id, run) VALUES ('D-1', 99, '20990101T000000-aaaa')",
+        );
+        Holder::new(&world.url("boss")).execute("SELECT delta.switch_mode(36000, 'a test', false)");
         world
     }
 

@@ -21,7 +21,7 @@ BEGIN
         parsed := of_entry::jsonb;
         event := parsed -> 'event';
         fits := parsed ->> 'run' = of_run AND (parsed ->> 'number')::integer = of_number
-            AND of_kind = CASE jsonb_typeof(event) WHEN 'string' THEN event #>> '{}' ELSE (SELECT min(k) FROM jsonb_object_keys(event) AS k) END;
+            AND of_kind = CASE jsonb_typeof(event) WHEN 'string' THEN event #>> '{}' ELSE (SELECT min(k) FROM jsonb_object_keys(event) AS k HAVING count(*) = 1) END;
     EXCEPTION WHEN data_exception THEN
         fits := false;
     END;

@@ -20,7 +20,8 @@ CREATE TABLE delta.loaded_table (
 -- What rows of loaded tables refer to though no foreign key covers it: the referenced table, its key, and the column that the key is
 -- looked up by. delta.lock_references locks nothing else.
 CREATE TABLE delta.reference (
-    schema_name name NOT NULL, relation_name name NOT NULL, columns name[] NOT NULL, PRIMARY KEY (schema_name, relation_name, columns));
+    schema_name name NOT NULL, relation_name name NOT NULL, relation_owner name NOT NULL, columns name[] NOT NULL,
+    PRIMARY KEY (schema_name, relation_name, columns));
 
 -- The files that were loaded. The same file may be loaded by several runs: after a rollback, or on request.
 CREATE TABLE delta.file (
