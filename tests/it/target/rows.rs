@@ -202,8 +202,8 @@ pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
             table,
             rows: 1000,
             verdicts: String::new(),
+            references: Default::default(),
             files: Vec::new(),
-            references: std::collections::BTreeMap::new(),
         })
         .collect();
     let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };

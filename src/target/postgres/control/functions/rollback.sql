@@ -41,20 +41,23 @@ BEGIN
 END
 $function$;
 
--- The later transaction that altered a table and, with that, wrote a run's rows again; NULL if there is none. It says so of itself in the
--- catalog, by which it is told from one that updated all rows.
-CREATE OR REPLACE FUNCTION delta.rewritten_by(of_run text, live regclass, rows_of text, mappings regclass, same text, written xid) RETURNS xid
+-- Whether a transaction altered a table, by which one that wrote the table again is told from one that updated rows.
+CREATE OR REPLACE FUNCTION delta.has_altered(of_table regclass, writer xid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree(of_table)) AND c.xmin = writer)
+        OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree(of_table)) AND a.xmin = writer)
+$function$;
+
+-- The transactions that altered a table and, with that, wrote a run's rows again.
+CREATE OR REPLACE FUNCTION delta.rewritten_by(of_run text, live regclass, rows_of text, mappings regclass, same text, written xid) RETURNS xid[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
-    found xid;
+    found xid[];
 BEGIN
     EXECUTE format(
-        'SELECT g.by FROM (
-             SELECT p.by, count(*) AS total FROM %s AS h CROSS JOIN LATERAL (SELECT p.xmin AS by FROM %s AS p WHERE %s OFFSET 0) AS p
-             WHERE h.run = $1 AND p.by <> $2 GROUP BY p.by) AS g
-         WHERE EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree($3)) AND c.xmin = g.by)
-             OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree($3)) AND a.xmin = g.by)
-         ORDER BY g.total DESC LIMIT 1',
+        'SELECT array_agg(w.writer) FROM (
+             SELECT p.writer FROM %s AS h CROSS JOIN LATERAL (SELECT p.xmin AS writer FROM %s AS p WHERE %s OFFSET 0) AS p
+             WHERE h.run = $1 AND p.writer <> $2 GROUP BY p.writer) AS w WHERE delta.has_altered($3, w.writer)',
         mappings, rows_of, same) INTO found USING of_run, written, live;
     RETURN found;
 END
@@ -69,9 +72,9 @@ RETURNS TABLE (name text, relation text, live regclass, rows_of text, mappings r
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known record;
-    by xid;
+    writer xid;
 BEGIN
-    SELECT w.written INTO by FROM delta.writer_of(of_run) AS w;
+    SELECT w.written INTO writer FROM delta.writer_of(of_run) AS w;
     FOR known IN
         SELECT s.table_name, s.rows, loaded.relation, loaded.schema_name, loaded.relation_name, loaded.relation_owner, loaded.key_columns, loaded.mappings
         FROM delta.segment AS s LEFT JOIN delta.loaded_table AS loaded ON loaded.table_name = s.table_name
@@ -84,7 +87,7 @@ BEGIN
         SELECT known.table_name, known.relation, to_regclass(format('%I.%I', known.schema_name, known.relation_name)),
                 format('delta.%I', known.mappings)::regclass, known.rows, known.table_name = ANY (accepted) OR known.relation_name = ANY (accepted)
             INTO name, relation, live, mappings, total, is_accepted;
-        SELECT ARRAY[by], delta.own_rows(live), NULL, NULL, NULL, NULL INTO written, rows_of, same, key, place, fault;
+        SELECT ARRAY[writer], delta.own_rows(live), NULL, NULL, NULL, NULL INTO written, rows_of, same, key, place, fault;
         IF live IS NULL THEN
             fault := 'the table no longer exists: it was dropped or renamed';
         ELSIF known.relation_owner IS DISTINCT FROM (
@@ -101,7 +104,7 @@ BEGIN
                 FROM unnest(known.key_columns) WITH ORDINALITY AS k (column_name, place)
                 LEFT JOIN pg_attribute AS a ON a.attrelid = tables_of.live AND a.attname = k.column_name AND NOT a.attisdropped;
             IF fault IS NULL AND is_accepted THEN
-                written := array_remove(written || delta.rewritten_by(of_run, live, rows_of, mappings, same, by), NULL);
+                written := written || delta.rewritten_by(of_run, live, rows_of, mappings, same, writer);
             END IF;
         END IF;
         RETURN NEXT;
@@ -123,6 +126,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
             WHERE i.indrelid = f.conrelid AND i.indisprimary), 'p.ctid'),
         EXISTS (
             SELECT FROM pg_index AS i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indnkeyatts >= cardinality(f.conkey)
+                AND (NOT i.indcheckxmin OR age(i.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid))
                 AND f.conkey <@ (i.indkey::smallint[])[0:cardinality(f.conkey) - 1]
                 AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = format('(%s IS NOT NULL)', pair.columns))),
         EXISTS (SELECT FROM pg_constraint AS o WHERE o.contype = 'f' AND o.confrelid IN (SELECT delta.tree(f.conrelid))),
@@ -194,7 +198,6 @@ DECLARE
     of_table record;
     reference record;
     whole record;
-    by xid;
     is_watched boolean;
     missing text;
 BEGIN
@@ -212,19 +215,20 @@ BEGIN
             END IF;
             CONTINUE;
         END IF;
-        by := CASE WHEN of_table.is_accepted THEN NULL
-            ELSE delta.rewritten_by(of_run, of_table.live, of_table.rows_of, of_table.mappings, of_table.same, whole.written) END;
         RETURN QUERY EXECUTE format(
-            'SELECT %1$L::text, f.what, f.key, f.total FROM (
-                 SELECT w.what, w.key, count(*) OVER (PARTITION BY w.what) AS total, row_number() OVER (PARTITION BY w.what ORDER BY w.place) AS n
-                 FROM (SELECT CASE WHEN p.by IS NULL THEN ''gone from production'' WHEN p.by = $3 THEN %7$L ELSE ''changed since'' END AS what,
-                           %2$s AS key, ROW(%3$s) AS place
-                       FROM %4$s AS h LEFT JOIN LATERAL (SELECT p.xmin AS by FROM %5$s AS p WHERE %6$s OFFSET 0) AS p ON true
-                       WHERE h.run = $1 AND (p.by IS NULL OR p.by <> ALL ($2))) AS w) AS f
+            'WITH w AS MATERIALIZED (
+                 SELECT p.writer, %2$s AS key, ROW(%3$s) AS place
+                 FROM %4$s AS h LEFT JOIN LATERAL (SELECT p.xmin AS writer FROM %5$s AS p WHERE %6$s OFFSET 0) AS p ON true
+                 WHERE h.run = $1 AND (p.writer IS NULL OR p.writer <> ALL ($2))),
+             a AS MATERIALIZED (SELECT d.writer FROM (SELECT w.writer FROM w GROUP BY w.writer) AS d WHERE delta.has_altered($3, d.writer))
+             SELECT %1$L::text, f.what, f.key, f.total FROM (
+                 SELECT n.what, n.key, count(*) OVER (PARTITION BY n.what) AS total, row_number() OVER (PARTITION BY n.what ORDER BY n.place) AS n
+                 FROM (SELECT CASE WHEN w.writer IS NULL THEN ''gone from production'' WHEN w.writer IN (SELECT a.writer FROM a) THEN %7$L
+                           ELSE ''changed since'' END AS what, w.key, w.place FROM w) AS n) AS f
              WHERE f.n <= 10 ORDER BY f.what, f.n',
             of_table.name, of_table.key, of_table.place, of_table.mappings, of_table.rows_of, of_table.same, format(
                 'written again when the table was altered: whether they were changed before that cannot be known (if they were not, `--accept %s` rolls them back)',
-                of_table.name)) USING of_run, of_table.written, by;
+                of_table.name)) USING of_run, of_table.written, of_table.live;
         FOR reference IN
             SELECT r.*, own.mappings AS own_mappings, own.same AS own_same, coalesce(own.written, ARRAY[whole.written]) AS written
             FROM delta.references_to(of_table.live) AS r
@@ -360,7 +364,7 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
 $function$;
 
 -- Deletes a run's rows, children first, and its mappings. The proof: of each table as many rows went as the run has mappings, and no other.
-CREATE OR REPLACE FUNCTION delta.delete_run(of_run text, accepted text[])
+CREATE OR REPLACE FUNCTION delta.delete_run(of_run text, accepted text[], made regclass[])
 RETURNS TABLE (table_name text, deleted bigint, mappings bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
 DECLARE
@@ -369,7 +373,6 @@ DECLARE
     remaining regclass[];
     sorted regclass[] := '{}';
     path text;
-    made regclass[];
     is_watched boolean;
     writes boolean;
     places tid[];
@@ -390,7 +393,6 @@ BEGIN
     is_watched := delta.is_watched(remaining, 8);
     writes := delta.is_watched(remaining, 4);
     path := delta.production_path(remaining);
-    made := delta.make_indexes(of_run);
     WHILE cardinality(remaining) > 0 LOOP
         -- One that no other of them refers to; any if they refer to each other in a circle, which is deferred then.
         SELECT t.live INTO one FROM unnest(remaining) WITH ORDINALITY AS t (live, place)
@@ -459,6 +461,7 @@ DECLARE
     of_table record;
     obstacle record;
     last_entry record;
+    made regclass[];
 BEGIN
     -- An older snapshot would show rows and references as they were.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -471,6 +474,7 @@ BEGIN
     IF last_entry.kind IS NULL OR last_entry.kind NOT IN ('committed', 'verified') OR last_entry.number <> roll_back.number - 1 THEN
         RAISE EXCEPTION 'run % is not in production, or its journal has gone on', of_run USING ERRCODE = 'DP003';
     END IF;
+    made := delta.make_indexes(of_run);
     -- No other session refers to the run's rows from here on; one that did so and has not committed is waited for. A table that nothing can
     -- refer to needs no lock before its rows are deleted.
     FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') AS t WHERE t.fault IS NULL AND EXISTS (SELECT FROM delta.references_to(t.live)) LOOP
@@ -481,7 +485,7 @@ BEGIN
         RAISE EXCEPTION 'run % cannot be rolled back: "%": % %: %', of_run, obstacle.table_name, obstacle.total, obstacle.what, obstacle.told
             USING ERRCODE = 'DP007', HINT = '`pipeline rollback FILE RUN --dry-run` names all obstacles; nothing was changed';
     END IF;
-    RETURN QUERY SELECT * FROM delta.delete_run(of_run, accepted);
+    RETURN QUERY SELECT * FROM delta.delete_run(of_run, accepted, made);
     DELETE FROM delta.segment AS s WHERE s.run = of_run;
     INSERT INTO delta.event (run, number, kind, entry, chain)
         VALUES (of_run, roll_back.number, 'rolled_back', roll_back.entry, roll_back.chain);
@@ -497,7 +501,7 @@ BEGIN
         RETURN;
     END IF;
     BEGIN
-        PERFORM delta.delete_run(of_run, accepted);
+        PERFORM delta.delete_run(of_run, accepted, delta.make_indexes(of_run));
         RAISE EXCEPTION 'taken back' USING ERRCODE = 'DP006';
     EXCEPTION WHEN SQLSTATE 'DP006' THEN
         NULL;
