@@ -1,5 +1,6 @@
 //! Loads into PostgreSQL: the samples as into SQLite, who may do what, and all that can be in the way.
 
+mod attacks;
 mod obstacles;
 mod rights;
 

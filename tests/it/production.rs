@@ -214,4 +214,15 @@ impl Holder {
     pub fn execute(&self, sql: &str) {
         self.run(sql).unwrap_or_else(|error| panic!("{error:?} of {sql}"));
     }
+
+    /// The single value of a query, as text.
+    pub fn text(&self, sql: &str) -> String {
+        let messages = self.runtime.block_on(self.client.simple_query(sql));
+        let messages = messages.unwrap_or_else(|error| panic!("{error:?} of {sql}"));
+        let row = messages.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        row.unwrap_or_else(|| panic!("no value of {sql}")).to_owned()
+    }
 }

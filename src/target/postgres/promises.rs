@@ -36,10 +36,14 @@ pub(super) fn register(names: &Names, known: &PgCatalog, destination: &Destinati
         let columns: Vec<_> = columns.into_iter().map(literal).collect();
         writeln!(
             sql,
-            "INSERT INTO delta.reference (schema_name, relation_name, columns) VALUES ({}, {}, ARRAY[{}]::name[]) ON CONFLICT DO NOTHING;",
+            "INSERT INTO delta.reference (schema_name, relation_name, relation_owner, columns)
+                 SELECT n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner), ARRAY[{}]::name[]
+                 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+                 WHERE n.nspname = {} AND c.relname = {}
+                 ON CONFLICT (schema_name, relation_name, columns) DO UPDATE SET relation_owner = excluded.relation_owner;",
+            columns.join(", "),
             literal(schema),
-            literal(table),
-            columns.join(", ")
+            literal(table)
         )
         .ok();
     }

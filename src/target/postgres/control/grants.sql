@@ -1,5 +1,9 @@
 -- No function of this schema is for everybody. Each has the fixed search path that it was made with, and its owner's rights.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA delta FROM PUBLIC;
+-- What default privileges gave to others goes.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA delta FROM PUBLIC, delta_loader, delta_rollback;
+REVOKE ALL ON ALL TABLES IN SCHEMA delta FROM PUBLIC;
+REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.file, delta.block, delta.segment, delta.target, delta.mode,
+    delta.policy FROM delta_loader, delta_rollback;
 REVOKE ALL ON SCHEMA delta, {staging} FROM PUBLIC;
 REVOKE CREATE ON SCHEMA delta, {staging} FROM delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;

@@ -1,8 +1,9 @@
+-- Whatever the session's own path leads to, only the server's functions, operators, and types are meant here.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 -- Two setups at once wait for each other.
 SELECT pg_catalog.pg_advisory_xact_lock(7305516411);
 
--- What is here already is trusted only if the owner of the control schema made it: a table, function, or trigger of another role would run
--- with the rights of the role that sets up, or with the owner's.
 DO $setup$
 DECLARE
     trusted oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {owner_text});
@@ -15,37 +16,21 @@ BEGIN
         RAISE EXCEPTION '"%" is not a member of "%", which owns the control schema', session_user, {owner_text}
             USING ERRCODE = 'DP002', HINT = 'set up as a member of the owner, or name another one: `pipeline setup FILE --owner ROLE`';
     END IF;
-    SELECT * INTO stranger FROM (
-        SELECT 'schema' AS kind, n.nspname::text AS name, n.nspowner AS owner FROM pg_catalog.pg_namespace AS n
-            WHERE n.nspname IN ('delta', {staging_text})
-        UNION ALL
-        SELECT 'table', 'delta.' || c.relname, c.relowner FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-            WHERE n.nspname = 'delta'
-        UNION ALL
-        SELECT 'function', 'delta.' || p.proname, p.proowner FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-            WHERE n.nspname = 'delta'
-        UNION ALL
-        SELECT 'type', 'delta.' || t.typname, t.typowner FROM pg_catalog.pg_type AS t JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace
-            WHERE n.nspname = 'delta'
-        UNION ALL
-        SELECT 'operator', 'delta.' || o.oprname, o.oprowner FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_namespace AS n ON n.oid = o.oprnamespace
-            WHERE n.nspname = 'delta'
-        UNION ALL
-        -- A trigger, rule, or policy has no owner but its table's. A trigger's function may be of any schema.
-        SELECT 'trigger', t.tgname || ' of delta.' || c.relname, p.proowner FROM pg_catalog.pg_trigger AS t
-            JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-            JOIN pg_catalog.pg_proc AS p ON p.oid = t.tgfoid
-            WHERE n.nspname = 'delta' AND NOT t.tgisinternal
-    ) AS found WHERE found.owner <> trusted ORDER BY found.kind = 'schema' DESC, 1, 2 LIMIT 1;
-    IF stranger.kind IS NOT NULL THEN
-        RAISE EXCEPTION 'the % "%" belongs to the role "%", and not to "%"', stranger.kind, stranger.name,
-            pg_catalog.pg_get_userbyid(stranger.owner), {owner_text}
+    SELECT n.nspname, n.nspowner INTO stranger FROM pg_catalog.pg_namespace AS n
+        WHERE n.nspname IN ('delta', {staging_text}) AND n.nspowner <> trusted ORDER BY 1 LIMIT 1;
+    IF stranger.nspname IS NOT NULL THEN
+        RAISE EXCEPTION 'the schema "%" belongs to the role "%", and not to "%"', stranger.nspname,
+            pg_catalog.pg_get_userbyid(stranger.nspowner), {owner_text}
             USING ERRCODE = 'DP002', HINT = 'drop or rename it, or give it to the owner if you trust all that is in it; nothing was changed';
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'delta')
         AND pg_catalog.to_regclass('delta.migration') IS NULL THEN
         RAISE EXCEPTION 'the schema "delta" belongs to something else'
             USING ERRCODE = 'DP002', HINT = 'rename that schema, or load into another database';
+    END IF;
+    -- The tables are locked below. A load that is under way holds them.
+    IF session_user <> {owner_text} AND NOT pg_catalog.pg_try_advisory_xact_lock(7305516410) THEN
+        RAISE EXCEPTION 'another session is loading or rolling back' USING ERRCODE = 'DP002', HINT = 'set up when it is done; nothing was changed';
     END IF;
 END
 $setup$;

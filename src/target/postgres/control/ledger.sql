@@ -1,6 +1,3 @@
-COMMENT ON SCHEMA delta IS 'what the delta pipeline remembers';
-CREATE TABLE IF NOT EXISTS delta.migration (
-    version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
 DO $setup$
 DECLARE
     newer integer := (SELECT max(version) FROM delta.migration WHERE version > {version});

@@ -25,6 +25,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("functions/mode.sql"),
     include_str!("functions/policy.sql"),
     include_str!("functions/journal.sql"),
+    include_str!("functions/live_table.sql"),
     include_str!("functions/key_block.sql"),
     include_str!("functions/table_lock.sql"),
     include_str!("functions/staging.sql"),
@@ -65,6 +66,7 @@ impl Setup<'_> {
                 .to_owned();
         sql += &self.fill(include_str!("guard.sql"));
         sql += &format!("\nSET LOCAL ROLE {};\n", ident(self.owner));
+        sql += &self.fill(include_str!("trust.sql"));
         sql += &self.fill(include_str!("ledger.sql"));
         for (at, migration) in MIGRATIONS.iter().enumerate() {
             sql += &template(

@@ -3,7 +3,16 @@ DO $setup$
 DECLARE
     known delta.loaded_table;
     is_empty boolean;
+    other record;
 BEGIN
+    SELECT c.relname, pg_catalog.pg_get_userbyid(c.relowner) AS owner INTO other FROM pg_catalog.pg_class AS c
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = {staging_schema} AND c.relname IN ({staging_rows}, {staging_keys})
+            AND pg_catalog.pg_get_userbyid(c.relowner) <> current_user LIMIT 1;
+    IF other.relname IS NOT NULL THEN
+        RAISE EXCEPTION 'the table "%"."%" belongs to the role "%", and not to "%"', {staging_schema}, other.relname, other.owner, current_user
+            USING ERRCODE = 'DP002', HINT = 'drop or rename it; nothing was changed';
+    END IF;
     SELECT * INTO known FROM delta.loaded_table AS loaded WHERE loaded.table_name = {table_name};
     -- A key map that has no mapping yet is made again: the pipeline file may have named another key since.
     IF known.table_name IS NOT NULL AND known.key_columns <> {key_columns}::name[] THEN
@@ -17,11 +26,13 @@ BEGIN
     END IF;
 END
 $setup$;
-INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, relation_name, key_columns, key_column,
+INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, relation_name, relation_owner, key_columns, key_column,
         sequence_schema, sequence_name, history, mappings, staging_schema, staging_rows, staging_keys)
-    VALUES ({table_name}, {namespace}, {relation}, {schema_name}, {relation_name}, {key_columns}, {key_column},
-        {sequence_schema}, {sequence_name}, {history_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys})
-    ON CONFLICT (table_name) DO UPDATE SET key_columns = excluded.key_columns, key_column = excluded.key_column,
+    SELECT {table_name}, {namespace}, {relation}, {schema_name}, {relation_name}, pg_catalog.pg_get_userbyid(c.relowner), {key_columns}::name[],
+        {key_column}, {sequence_schema}, {sequence_name}, {history_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys}
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = {schema_name} AND c.relname = {relation_name}
+    ON CONFLICT (table_name) DO UPDATE SET relation_owner = excluded.relation_owner, key_columns = excluded.key_columns, key_column = excluded.key_column,
         sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name, staging_schema = excluded.staging_schema,
         staging_rows = excluded.staging_rows, staging_keys = excluded.staging_keys;
 -- The mappings of a run count when the ledger has its segment, which comes with its rows. They lie side by side, so that an index of where
@@ -31,5 +42,6 @@ CREATE TABLE IF NOT EXISTS {mappings} (
 CREATE INDEX IF NOT EXISTS {by_run_name} ON {mappings} USING brin (run);
 CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_key}, m.run FROM {mappings} AS m
     WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {table_name} AND s.run = m.run);
+REVOKE ALL ON {mappings}, {history} FROM PUBLIC, delta_loader, delta_rollback;
 GRANT SELECT ON {history} TO delta_loader, delta_rollback;
 GRANT SELECT, INSERT ON {mappings} TO delta_loader;

@@ -21,7 +21,7 @@ BEGIN
         parsed := of_entry::jsonb;
         event := parsed -> 'event';
         fits := parsed ->> 'run' = of_run AND (parsed ->> 'number')::integer = of_number
-            AND of_kind = CASE jsonb_typeof(event) WHEN 'string' THEN event #>> '{}' ELSE (SELECT min(k) FROM jsonb_object_keys(event) AS k) END;
+            AND of_kind = CASE jsonb_typeof(event) WHEN 'string' THEN event #>> '{}' ELSE (SELECT min(k) FROM jsonb_object_keys(event) AS k HAVING count(*) = 1) END;
     EXCEPTION WHEN data_exception THEN
         fits := false;
     END;
@@ -59,7 +59,7 @@ END
 $function$;
 
 -- Records a run and its files in the transaction that has its rows, if the target lets it commit: what the policy requires is read here and
--- holds until the commit.
+-- holds until the commit. The run is the caller's, by its journal; one that loads no file, but restores a key map, has none.
 CREATE OR REPLACE FUNCTION delta.record_run(of_run text, of_pipeline text, began text, of_report text,
     hashes text[], tables text[], names text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -68,7 +68,20 @@ DECLARE
     period delta.mode;
     first delta.event;
 BEGIN
+    -- An older snapshot would show the policy as it was.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a run is recorded in READ COMMITTED alone' USING ERRCODE = 'DP005';
+    END IF;
     SELECT * INTO first FROM delta.event AS e WHERE e.run = of_run AND e.number = 1;
+    IF first.login IS NULL AND cardinality(hashes) > 0 THEN
+        RAISE EXCEPTION 'run % has no journal', of_run USING ERRCODE = 'DP005';
+    END IF;
+    IF first.entry::jsonb #>> '{event,started,pipeline}' <> of_pipeline THEN
+        RAISE EXCEPTION 'run % is not of the pipeline "%"', of_run, of_pipeline USING ERRCODE = 'DP005';
+    END IF;
+    IF EXISTS (SELECT FROM unnest(tables) AS t (name) WHERE NOT EXISTS (SELECT FROM delta.loaded_table AS l WHERE l.relation = t.name)) THEN
+        RAISE EXCEPTION 'run % names a table that no pipeline loads', of_run USING ERRCODE = 'DP005';
+    END IF;
     IF first.login IS NOT NULL AND first.login <> session_user AND NOT delta.is_operator() THEN
         RAISE EXCEPTION 'run % belongs to the login "%"', of_run, first.login USING ERRCODE = 'DP005';
     END IF;

@@ -22,6 +22,7 @@ DECLARE
     cut_off text;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    PERFORM delta.refuse_other_load();
     FOR cut_off IN
         SELECT e.run FROM delta.event AS e WHERE NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = of_table AND s.run = e.run)
         GROUP BY e.run HAVING NOT bool_or(e.kind = 'committed')

@@ -13,17 +13,16 @@ DECLARE
     is_whole boolean;
     known bigint;
     strength text;
+    owner_then name;
 BEGIN
-    -- An older snapshot would show rows as they were.
-    IF current_setting('transaction_isolation') <> 'read committed' THEN
-        RAISE EXCEPTION 'references are locked in READ COMMITTED alone';
-    END IF;
-    IF NOT EXISTS (
-        SELECT FROM delta.reference AS r WHERE r.schema_name = of_schema AND r.relation_name = of_table AND r.columns = of_columns)
-        OR (named IS NULL) <> (cardinality(of_columns) = 1) OR named IS NOT NULL AND cardinality(named) <> cardinality(keys) THEN
+    SELECT r.relation_owner INTO owner_then FROM delta.reference AS r
+        WHERE r.schema_name = of_schema AND r.relation_name = of_table AND r.columns = of_columns;
+    IF owner_then IS NULL OR (named IS NULL) <> (cardinality(of_columns) = 1) OR named IS NOT NULL AND cardinality(named) <> cardinality(keys) THEN
         RAISE EXCEPTION 'no pipeline was set up to refer to "%"."%" by %', of_schema, of_table, of_columns USING ERRCODE = 'DP002',
             HINT = 'run `pipeline setup` with the pipeline file as it is now';
     END IF;
+    -- An older snapshot would show rows as they were: this refuses one.
+    PERFORM delta.live_table(of_schema, of_table, owner_then);
     SELECT c.oid, CASE WHEN c.relkind = 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', of_schema, of_table) INTO parent, looked_in
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = of_schema AND c.relname = of_table AND c.relkind IN ('r', 'p');

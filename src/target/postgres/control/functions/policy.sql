@@ -15,9 +15,9 @@ BEGIN
 END
 $function$;
 
--- Whether a window is open, by this server's clock. It is stored as JSON: {"days": ["sat"], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}.
+-- Whether a window is open, by this server's clock, whatever the session takes abbreviations of time zones for. It is stored as JSON: {"days": ["sat"], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}.
 CREATE OR REPLACE FUNCTION delta.is_open(opening jsonb) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone_abbreviations = 'Default' AS $function$
     SELECT opening IS NULL OR CASE
         WHEN began < ended THEN clock >= began AND clock < ended AND today
         ELSE clock >= began AND today OR clock < ended AND yesterday END

@@ -6,6 +6,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enab
 DECLARE
     known delta.loaded_table;
     staged regclass;
+    live regclass;
     parent regclass;
     foreign_key record;
     is_small boolean;
@@ -15,6 +16,7 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     staged := delta.staged(of_table);
+    live := delta.live_table(known);
     FOR foreign_key IN
         SELECT f.conname::text AS name, f.confrelid, max(r.relname) AS parent,
             -- As the server's own check: what inherits from a table is not looked in.
@@ -32,7 +34,7 @@ BEGIN
         JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = pair.there
         LEFT JOIN pg_attribute AS there_too ON there_too.attrelid = staged AND there_too.attname = here.attname
         WHERE f.contype = 'f' AND f.conparentid = 0
-            AND f.conrelid = format('%I.%I', known.schema_name, known.relation_name)::regclass
+            AND f.conrelid = live
         GROUP BY f.oid, f.conname, f.confrelid HAVING bool_and(there_too.attname IS NOT NULL)
     LOOP
         SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded

@@ -76,7 +76,7 @@ DECLARE
 BEGIN
     SELECT w.written INTO writer FROM delta.writer_of(of_run) AS w;
     FOR known IN
-        SELECT s.table_name, s.rows, loaded.relation, loaded.schema_name, loaded.relation_name, loaded.key_columns, loaded.mappings
+        SELECT s.table_name, s.rows, loaded.relation, loaded.schema_name, loaded.relation_name, loaded.relation_owner, loaded.key_columns, loaded.mappings
         FROM delta.segment AS s LEFT JOIN delta.loaded_table AS loaded ON loaded.table_name = s.table_name
         WHERE s.run = of_run ORDER BY s.table_name
     LOOP
@@ -90,6 +90,11 @@ BEGIN
         SELECT ARRAY[writer], delta.own_rows(live), NULL, NULL, NULL, NULL INTO written, rows_of, same, key, place, fault;
         IF live IS NULL THEN
             fault := 'the table no longer exists: it was dropped or renamed';
+        ELSIF known.relation_owner IS DISTINCT FROM (
+            SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = tables_of.live AND c.relkind IN ('r', 'p')) THEN
+            -- What another role made in its place would run code of that role as soon as a query over it is planned.
+            live := NULL;
+            fault := format('the table is not the one of "%s" any more: if that is right, run `pipeline setup`', known.relation_owner);
         ELSE
             SELECT string_agg(format('p.%1$I %3$s h.%1$I::%2$s', a.attname, format_type(a.atttypid, -1), delta.equality(live, a.attnum)), ' AND '),
                 format('concat_ws(''|'', %s)', string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place)),

@@ -28,7 +28,12 @@ DECLARE
     declared text[];
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    live := format('%I.%I', known.schema_name, known.relation_name)::regclass;
+    PERFORM delta.refuse_other_load();
+    IF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = known.staging_schema AND pg_get_userbyid(n.nspowner) = current_user) THEN
+        RAISE EXCEPTION 'the schema "%" for staging is missing, or belongs to another role than "%"', known.staging_schema, current_user
+            USING ERRCODE = 'DP001', HINT = 'drop it if it is of no use, and run `pipeline setup FILE`';
+    END IF;
+    live := delta.live_table(known);
     SELECT string_agg(format(', %I %s', c.name, CASE WHEN c.as_text THEN 'text' ELSE delta.declared(live, c.name) END), '' ORDER BY c.place)
         INTO typed FROM unnest(columns, as_text) WITH ORDINALITY AS c (name, as_text, place);
     SELECT string_agg(format(', %I %s', k.name, CASE WHEN c.as_text THEN 'text' ELSE delta.declared(live, k.name) END), '' ORDER BY k.place)
@@ -46,6 +51,8 @@ BEGIN
         EXECUTE format('DROP TABLE IF EXISTS %s', place);
         EXECUTE format('CREATE UNLOGGED TABLE %s (%s) WITH (autovacuum_enabled = off)', place, declared[at]);
         EXECUTE format('COMMENT ON TABLE %s IS %L', place, format('{mark}, run %s', of_run));
+        -- What default privileges gave goes: with TRIGGER the loader could have code run by other logins.
+        EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, delta_loader, delta_rollback', place);
         EXECUTE format('GRANT SELECT, INSERT ON %s TO delta_loader', place);
     END LOOP;
 END

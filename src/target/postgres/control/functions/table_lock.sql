@@ -5,6 +5,7 @@ DECLARE
     known delta.loaded_table;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    PERFORM delta.live_table(known);
     EXECUTE format('LOCK TABLE %I.%I IN SHARE ROW EXCLUSIVE MODE', known.schema_name, known.relation_name);
 END
 $function$;

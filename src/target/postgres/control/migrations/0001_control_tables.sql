@@ -9,18 +9,19 @@ CREATE TABLE delta.event (
     run text COLLATE "C" NOT NULL, number integer NOT NULL, kind text NOT NULL, entry text NOT NULL, chain text NOT NULL,
     login name NOT NULL DEFAULT session_user, PRIMARY KEY (run, number));
 
--- The tables that are loaded, each with its key map. The functions of this schema act on these tables and on no other. Two legacy systems
+-- The tables that are loaded, each with its owner and its key map. The functions of this schema act on these tables and on no other. Two legacy systems
 -- whose keys look alike have a namespace each, and so a key map each of the same table: `acme:public.account` beside `public.account`.
 CREATE TABLE delta.loaded_table (
     table_name text COLLATE "C" PRIMARY KEY, namespace text NOT NULL, relation text COLLATE "C" NOT NULL,
-    schema_name name NOT NULL, relation_name name NOT NULL, key_columns name[] NOT NULL, key_column name,
+    schema_name name NOT NULL, relation_name name NOT NULL, relation_owner name NOT NULL, key_columns name[] NOT NULL, key_column name,
     sequence_schema name, sequence_name name, history name NOT NULL UNIQUE, mappings name NOT NULL UNIQUE,
     staging_schema name NOT NULL, staging_rows name NOT NULL, staging_keys name NOT NULL);
 
 -- What rows of loaded tables refer to though no foreign key covers it: the referenced table, its key, and the column that the key is
 -- looked up by. delta.lock_references locks nothing else.
 CREATE TABLE delta.reference (
-    schema_name name NOT NULL, relation_name name NOT NULL, columns name[] NOT NULL, PRIMARY KEY (schema_name, relation_name, columns));
+    schema_name name NOT NULL, relation_name name NOT NULL, relation_owner name NOT NULL, columns name[] NOT NULL,
+    PRIMARY KEY (schema_name, relation_name, columns));
 
 -- The files that were loaded. The same file may be loaded by several runs: after a rollback, or on request.
 CREATE TABLE delta.file (

@@ -1,0 +1,43 @@
+-- A table of production, kept as it is until the caller's transaction ends, if it has the owner that it had when it was set up. What another
+-- role made in its place would run code of that role in this owner's name as soon as a query over it is planned.
+CREATE OR REPLACE FUNCTION delta.live_table(of_schema name, of_table name, of_owner name) RETURNS regclass
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    live regclass;
+BEGIN
+    -- An older snapshot would show the table as it was.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a load needs READ COMMITTED' USING ERRCODE = 'DP001';
+    END IF;
+    EXECUTE format('LOCK TABLE %I.%I IN ACCESS SHARE MODE', of_schema, of_table);
+    SELECT c.oid INTO live FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = of_schema AND c.relname = of_table AND c.relkind IN ('r', 'p') AND pg_get_userbyid(c.relowner) = of_owner;
+    IF live IS NULL THEN
+        RAISE EXCEPTION '"%"."%" is not the table of "%" that was set up', of_schema, of_table, of_owner
+            USING ERRCODE = 'DP001', HINT = 'if it was made again or has another owner now: `pipeline setup FILE`';
+    END IF;
+    RETURN live;
+END
+$function$;
+
+-- A registered table.
+CREATE OR REPLACE FUNCTION delta.live_table(known delta.loaded_table) RETURNS regclass
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT delta.live_table(known.schema_name, known.relation_name, known.relation_owner)
+$function$;
+
+-- Refuses while another login loads: its staging, and its mappings that do not count yet, are not in the way.
+CREATE OR REPLACE FUNCTION delta.refuse_other_load() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    other text;
+BEGIN
+    SELECT a.usename INTO other FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = 7305516410
+            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) AND a.usename <> session_user
+        LIMIT 1;
+    IF other IS NOT NULL THEN
+        RAISE EXCEPTION 'the login "%" is loading', other USING ERRCODE = 'DP001', HINT = 'run again when it is done';
+    END IF;
+END
+$function$;
