@@ -28,6 +28,7 @@ pub use segment::{Column, Manifest, VERSION, same, whole};
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::stop_at;
+use crate::output::OutputMode;
 use crate::target::Segment;
 use segment::{Versioned, decode};
 
@@ -38,8 +39,8 @@ const OWNER: &str = "target.json";
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     root: Path,
-    /// The folder, where it is one.
-    folder: Option<PathBuf>,
+    /// The folder, where it is one, and who may read what is in it.
+    folder: Option<(PathBuf, OutputMode)>,
     shown: String,
 }
 
@@ -65,7 +66,7 @@ pub struct Owner {
 pub type Sizes = BTreeMap<String, u64>;
 
 impl Store {
-    fn new(objects: Arc<dyn ObjectStore>, root: Path, folder: Option<PathBuf>, shown: &str) -> Self {
+    fn new(objects: Arc<dyn ObjectStore>, root: Path, folder: Option<(PathBuf, OutputMode)>, shown: &str) -> Self {
         Self { objects, root, folder, shown: shown.to_owned() }
     }
 
@@ -230,10 +231,13 @@ impl Store {
 
     async fn put(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<()> {
         let path = self.path(name)?;
+        if let Some((folder, mode)) = &self.folder {
+            place::prepare(folder, *mode, &path).map_err(|error| self.fault("write", name, &error))?;
+        }
         let put = self.objects.put_opts(&path, PutPayload::from(bytes), mode.into()).await;
         put.map_err(|error| self.fault("write", name, &error))?;
-        if let Some(folder) = &self.folder {
-            place::sync(folder, &path).map_err(|error| self.fault("write", name, &error))?;
+        if let Some((folder, mode)) = &self.folder {
+            place::settle(folder, *mode, &path).map_err(|error| self.fault("write", name, &error))?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ mod text;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use escape::visible;
+pub use escape::{is_harmful, visible};
 pub use github::{github, property, value};
 pub use html::{Links, html, url_segment};
 pub use judge::{Judgement, judge};
