@@ -32,6 +32,7 @@ mod mock;
 mod peer;
 mod pooler;
 mod postgres;
+mod private;
 mod production;
 mod profile;
 mod property;
