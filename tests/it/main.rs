@@ -30,6 +30,7 @@ mod keymap;
 mod live;
 mod mock;
 mod peer;
+mod policy;
 mod pooler;
 mod postgres;
 mod private;
