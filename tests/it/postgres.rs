@@ -2,6 +2,7 @@
 
 mod obstacles;
 mod rights;
+mod script;
 
 use std::collections::BTreeSet;
 
