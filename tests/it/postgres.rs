@@ -3,6 +3,7 @@
 mod attacks;
 mod obstacles;
 mod rights;
+mod script;
 
 use std::collections::BTreeSet;
 
