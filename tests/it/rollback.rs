@@ -349,7 +349,8 @@ fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
          INSERT INTO delta.event VALUES ('f', 1, 'committed', '{}', ''); INSERT INTO delta.mapping_account VALUES ('f-1', 2, 'f');
          INSERT INTO delta.segment VALUES ('account', 'f', 1); COMMIT",
     );
-    let refused = Holder::new(&production.database.url()).run("SELECT delta.roll_back('f', 2, '{}', '', '{}')").unwrap_err();
+    let refused =
+        Holder::new(&production.database.url()).run("SELECT delta.roll_back('f', 2, '{}', '', '{}')").unwrap_err();
     assert_eq!(refused.0, "DP003", "{refused:?}");
     assert_eq!(production.count("account"), 15);
 }

@@ -40,6 +40,7 @@ mod rollback;
 mod staging;
 mod straight;
 mod tls;
+mod trigger;
 mod types;
 mod url;
 
