@@ -41,6 +41,7 @@ mod script;
 mod staging;
 mod straight;
 mod tls;
+mod trigger;
 mod types;
 mod url;
 

@@ -1,12 +1,13 @@
 //! The rollback of a run: functions of the control schema do all of it, and find out by themselves what is the run's.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error as PgError, Row};
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
 use super::mode;
 use super::names::{Names, ROLLBACK};
+use super::trigger;
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -159,6 +160,16 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 None => error.hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"),
             }
         }
+        // Whatever production's own code says: production keeps the rows.
+        Some(refused) if trigger::function(refused).is_some() => {
+            let doing = match deleted_from(refused) {
+                Some(table) => format!("cannot delete the run's rows from {table}"),
+                None => "cannot roll back the run".to_owned(),
+            };
+            let error = connector.explain(&doing, error);
+            let hint = error.next_step().unwrap_or_default().to_owned();
+            Error::refused(&error).hint(hint)
+        }
         Some(refused) if refused.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
             let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
             Error::refused(format!("production does not let the rows go: {}{detail}", refused.message()))
@@ -168,4 +179,12 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
             .hint(format!("the owner of the schema `delta` and members of {ROLLBACK} may, and who loads may not")),
         _ => connector.explain("cannot roll back the run", error),
     }
+}
+
+/// The table whose rows were being deleted, as the context of an error has it.
+fn deleted_from(error: &DbError) -> Option<String> {
+    let statement = error.where_()?.lines().find(|line| line.contains(" AS p WHERE p.ctid "))?;
+    let (_, table) = statement.split_once("DELETE FROM ")?;
+    let (table, _) = table.split_once(" AS p WHERE p.ctid ")?;
+    Some(table.strip_prefix("ONLY ").unwrap_or(table).to_owned())
 }
