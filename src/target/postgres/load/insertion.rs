@@ -160,7 +160,8 @@ impl PgLoad {
 
     async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, Cut<'a>> {
         self.refusals(destination).promises(false).await?;
-        let inserted = self.main.execute(&self.staged(destination).insert(), &[]).await;
+        let numbers = if self.takes_back() { self.numbers(destination).await? } else { Vec::new() };
+        let inserted = self.main.execute(&self.staged(destination).insert(&numbers), &[]).await;
         let inserted = inserted.map_err(|error| Cut::Rows(destination, error))?;
         self.refusals(destination).promises(true).await?;
         Ok(inserted)
