@@ -1,8 +1,10 @@
 //! Loads into PostgreSQL: the samples as into SQLite, who may do what, and all that can be in the way.
 
+mod altered;
 mod attacks;
 mod obstacles;
 mod rights;
+mod triggers;
 
 use std::collections::BTreeSet;
 

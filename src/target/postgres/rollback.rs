@@ -76,9 +76,13 @@ pub(super) async fn survey(
              write to `{child}`"
         )
     };
-    let notes = unindexed.iter().map(note).collect();
+    let mut notes: Vec<_> = unindexed.iter().map(note).collect();
     if obstacles.is_empty() {
-        client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await.map_err(fault)?;
+        let tried = client.query_one("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await.map_err(fault)?;
+        let sequences = tried.get::<_, Vec<String>>(0);
+        notes.extend(sequences.iter().map(|name| {
+            format!("triggers that this dry run fired may have taken numbers of the sequence `{name}`, which are not given again")
+        }));
     }
     Ok(Survey { tables, obstacles, notes })
 }
