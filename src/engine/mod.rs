@@ -14,6 +14,8 @@ mod seen;
 mod spill;
 mod table;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,7 +138,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::try_new`].
     pub fn at(limits: Limits, moment: jiff::Timestamp) -> Result<Self> {
-        let work = TempDir::with_prefix("pipeline-").map_err(|error| {
+        let private = Permissions::from_mode(0o700);
+        let work = tempfile::Builder::new().prefix("pipeline-").permissions(private).tempdir().map_err(|error| {
             Error::unreachable(format!("cannot make a work folder: {error}"))
                 .hint("set TMPDIR to a folder with room for the delta")
         })?;

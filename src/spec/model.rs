@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::output::OutputMode;
+
 use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
 
 /// A pipeline: delta files in, production rows out.
@@ -33,6 +35,12 @@ pub struct PipelineSpec {
     /// The folder for rejects and reports, relative to this file; a run's own are in `<output>/<run id>/`.
     #[serde(default = "default_output")]
     pub output: PathBuf,
+    /// Who may read rejects, reports, journals, and backups in folders, as the octal permission bits of the files: `"0640"` lets the
+    /// group read them. The owner may always read and write; others may at most read. A folder can be entered by those who
+    /// may read its files; one that is there already keeps its mode. Object stores have rules of their own. Default: `"0600"`,
+    /// the user who runs the pipeline, because these files are full of records of people.
+    #[serde(default)]
+    pub output_mode: OutputMode,
     /// The target tables to load, by name. Their order does not matter: references decide it.
     pub tables: OrderedMap<TableSpec>,
 }

@@ -4,6 +4,7 @@ mod altered;
 mod attacks;
 mod obstacles;
 mod rights;
+mod script;
 mod triggers;
 
 use std::collections::BTreeSet;

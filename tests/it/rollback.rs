@@ -338,7 +338,7 @@ fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     let (production, run) = ran("");
     let holder = Holder::new(&production.login("loader", "IN ROLE delta_loader"));
     holder.execute(&format!(
-        "SET ROLE delta_loader; INSERT INTO delta.mapping_public__account VALUES ('forged', 1, '{run}')"
+        "SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"
     ));
     let kept = production.kept();
     production
@@ -348,7 +348,7 @@ fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     // A run that was forged whole: even so, its rows are not of the transaction that says so.
     production.database.execute(
         "BEGIN; INSERT INTO delta.run (id, pipeline, started_at, report, transaction) VALUES ('f', 'small', '2026', '{}', pg_current_xact_id()::text);
-         INSERT INTO delta.event VALUES ('f', 1, 'committed', '{}', ''); INSERT INTO delta.mapping_public__account VALUES ('f-1', 2, 'f');
+         INSERT INTO delta.event VALUES ('f', 1, 'committed', '{}', ''); INSERT INTO delta.mapping_account VALUES ('f-1', 2, 'f');
          INSERT INTO delta.segment VALUES ('public.account', 'f', 1); COMMIT",
     );
     let refused =

@@ -131,7 +131,7 @@ fn a_dry_run_fails_as_the_rollback_would_and_leaves_no_trace() {
     );
     let before = (kept(database), database.text(sequence));
     let dry = production.pipeline(&["rollback", "p.yaml", &run, "--dry-run"]);
-    assert!(!dry.passes().stdout.contains("sequence"), "{}", dry.stdout);
+    assert!(!dry.passes().stdout.contains("numbers of"), "{}", dry.stdout);
     assert_eq!((kept(database), database.text(sequence)), before);
     production.pipeline(&["rollback", "p.yaml", &run]).passes();
     assert_eq!(database.number("SELECT count(*) FROM noted"), 20);
@@ -145,7 +145,7 @@ fn a_sequence_in_use_is_not_waited_for_by_a_dry_run() {
     let holder = Holder::new(&production.database.url());
     holder.execute("BEGIN; SELECT nextval('public.noted_id_seq')");
     let dry = production.pipeline(&["rollback", "p.yaml", &run_of(&production), "--dry-run"]);
-    assert!(dry.passes().stdout.contains("numbers of the sequence `public.noted_id_seq`"), "{}", dry.stdout);
+    assert!(dry.passes().stdout.contains("numbers of public.noted_id_seq"), "{}", dry.stdout);
 }
 
 #[test]

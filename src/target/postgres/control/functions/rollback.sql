@@ -244,7 +244,7 @@ BEGIN
 END
 $function$;
 
--- Has sequences keep their numbers if the subtransaction is taken back, which else they do not: those that functions of production name that a
+-- Has sequences keep their numbers if the transaction is taken back, which else they do not: those that functions of production name that a
 -- deletion of these rows fires, or whose table they name. Gives those of which that is not possible. A sequence that another transaction is
 -- using is not waited for, and other programs wait for it meanwhile.
 CREATE OR REPLACE FUNCTION delta.keep_sequences(live regclass[]) RETURNS regclass[]
@@ -286,25 +286,19 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT lower(source) ~ ('(^|\W)' || regexp_replace(lower(name), '(\W)', '\\\1', 'g') || '(\W|$)')
 $function$;
 
--- Does what a rollback does and takes it back, if triggers or rules of production have a say in it; what is in the way otherwise is known
--- without that. An error is the rollback's. Gives the sequences that triggers may have used, whose numbers are not given again. Not for the
--- loader.
-CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS text[]
+-- Does what a rollback does and fails in any case, so that nothing of it stays: with DP006 if the rollback would succeed, else with its
+-- error. The detail names the sequences that triggers may have used, whose numbers are not given again. If no trigger and no rule of
+-- production has a say in it, what is in the way is known without that. Not for the loader.
+CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
 DECLARE
     live regclass[] := ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL);
-    others text[] := '{}';
+    others regclass[] := '{}';
 BEGIN
-    IF NOT delta.is_watched(live, 8) THEN
-        RETURN others;
-    END IF;
-    BEGIN
+    IF delta.is_watched(live, 8) THEN
         others := delta.keep_sequences(live);
         PERFORM delta.delete_run(of_run, accepted, delta.make_indexes(of_run));
-        RAISE EXCEPTION 'taken back' USING ERRCODE = 'DP006';
-    EXCEPTION WHEN SQLSTATE 'DP006' THEN
-        NULL;
-    END;
-    RETURN others;
+    END IF;
+    RAISE EXCEPTION 'run % can be rolled back', of_run USING ERRCODE = 'DP006', DETAIL = array_to_string(others, ', ');
 END
 $function$;
