@@ -16,6 +16,9 @@ use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
 /// A code of our own functions: a run is not rolled back.
 const REFUSED: &str = "DP003";
 
+/// A code of our own functions: a rollback that was tried would succeed.
+const TRIED: &str = "DP006";
+
 /// A code of our own functions: a run is not rolled back because of its rows.
 const OBSTRUCTED: &str = "DP007";
 
@@ -76,11 +79,26 @@ pub(super) async fn survey(
              write to `{child}`"
         )
     };
-    let notes = unindexed.iter().map(note).collect();
+    let mut notes: Vec<_> = unindexed.iter().map(note).collect();
     if obstacles.is_empty() {
-        client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await.map_err(fault)?;
+        notes.extend(attempt(client, run, accepted).await.map_err(fault)?);
     }
     Ok(Survey { tables, obstacles, notes })
+}
+
+/// Tries a rollback, which fails in any case; gives what is to be known of it if it would succeed.
+async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Option<String>, PgError> {
+    let error = match client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await {
+        Ok(_) => return Ok(None),
+        Err(error) => error,
+    };
+    let Some(tried) = error.as_db_error().filter(|tried| tried.code().code() == TRIED && trigger::function(tried).is_none())
+    else {
+        return Err(error);
+    };
+    Ok(tried.detail().filter(|sequences| !sequences.is_empty()).map(|sequences| {
+        format!("triggers that this dry run fired may have taken numbers of {sequences}, which are not given again")
+    }))
 }
 
 async fn obstacles(client: &Client, names: &Names, run: &str, accepted: &[String]) -> Result<Vec<Obstacle>, PgError> {

@@ -244,19 +244,61 @@ BEGIN
 END
 $function$;
 
--- Does what a rollback does and takes it back, if triggers or rules of production have a say in it; what is in the way otherwise is known
--- without that. An error is the rollback's. Not for the loader.
+-- Has sequences keep their numbers if the transaction is taken back, which else they do not: those that functions of production name that a
+-- deletion of these rows fires, or whose table they name. Gives those of which that is not possible. A sequence that another transaction is
+-- using is not waited for, and other programs wait for it meanwhile.
+CREATE OR REPLACE FUNCTION delta.keep_sequences(live regclass[]) RETURNS regclass[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $function$
+DECLARE
+    named record;
+    others regclass[] := '{}';
+BEGIN
+    FOR named IN
+        WITH RECURSIVE fired (function) AS (
+            SELECT t.tgfoid FROM pg_trigger AS t WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 = 8
+                AND t.tgrelid IN (SELECT delta.tree(l.t) FROM unnest(live) AS l (t))
+            UNION
+            SELECT c.function FROM fired AS f JOIN pg_proc AS p ON p.oid = f.function CROSS JOIN LATERAL (
+                SELECT t.tgfoid FROM pg_trigger AS t JOIN pg_class AS r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal AND delta.has_word(p.prosrc, r.relname)
+                UNION ALL
+                SELECT o.oid FROM pg_proc AS o WHERE o.oid >= 16384 AND delta.has_word(p.prosrc, o.proname)) AS c (function))
+        SELECT DISTINCT s.seqrelid::regclass AS sequence, s.seqcache AS cache
+        FROM pg_sequence AS s JOIN pg_class AS r ON r.oid = s.seqrelid
+        LEFT JOIN pg_depend AS d ON d.objid = s.seqrelid AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+        LEFT JOIN pg_class AS t ON t.oid = d.refobjid
+        WHERE r.relnamespace <> 'delta'::regnamespace AND EXISTS (
+            SELECT FROM fired AS f JOIN pg_proc AS p ON p.oid = f.function
+            WHERE delta.has_word(p.prosrc, r.relname) OR delta.has_word(p.prosrc, t.relname))
+    LOOP
+        BEGIN
+            EXECUTE format('ALTER SEQUENCE %s CACHE %s', named.sequence, named.cache);
+        EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN
+            others := others || named.sequence;
+        END;
+    END LOOP;
+    RETURN others;
+END
+$function$;
+
+-- Whether a name stands in a text as a word.
+CREATE OR REPLACE FUNCTION delta.has_word(source text, name text) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT lower(source) ~ ('(^|\W)' || regexp_replace(lower(name), '(\W)', '\\\1', 'g') || '(\W|$)')
+$function$;
+
+-- Does what a rollback does and fails in any case, so that nothing of it stays: with DP006 if the rollback would succeed, else with its
+-- error. The detail names the sequences that triggers may have used, whose numbers are not given again. If no trigger and no rule of
+-- production has a say in it, what is in the way is known without that. Not for the loader.
 CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
+DECLARE
+    live regclass[] := ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL);
+    others regclass[] := '{}';
 BEGIN
-    IF NOT delta.is_watched(ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL), 8) THEN
-        RETURN;
-    END IF;
-    BEGIN
+    IF delta.is_watched(live, 8) THEN
+        others := delta.keep_sequences(live);
         PERFORM delta.delete_run(of_run, accepted, delta.make_indexes(of_run));
-        RAISE EXCEPTION 'taken back' USING ERRCODE = 'DP006';
-    EXCEPTION WHEN SQLSTATE 'DP006' THEN
-        NULL;
-    END;
+    END IF;
+    RAISE EXCEPTION 'run % can be rolled back', of_run USING ERRCODE = 'DP006', DETAIL = array_to_string(others, ', ');
 END
 $function$;

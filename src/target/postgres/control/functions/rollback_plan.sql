@@ -96,9 +96,9 @@ BEGIN
             live := NULL;
             fault := format('the table is not the one of "%s" any more: if that is right, run `pipeline setup`', known.relation_owner);
         ELSE
-            SELECT string_agg(format('p.%1$I %3$s h.%1$I::%2$s', a.attname, format_type(a.atttypid, -1), delta.equality(live, a.attnum)), ' AND '),
-                format('concat_ws(''|'', %s)', string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place)),
-                string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place),
+            SELECT string_agg(format('p.%1$I %3$s h.%1$I::%2$s', a.attname, format_type(a.atttypid, -1), delta.equality(live, a.attnum)), ' AND ') FILTER (WHERE a.attname IS NOT NULL),
+                format('concat_ws(''|'', %s)', string_agg(format('h.%I', k.column_name), ', ' ORDER BY k.place)),
+                string_agg(format('h.%I', k.column_name), ', ' ORDER BY k.place),
                 'the table lost the key column ' || string_agg(k.column_name, ', ') FILTER (WHERE a.attname IS NULL)
                 INTO same, key, place, fault
                 FROM unnest(known.key_columns) WITH ORDINALITY AS k (column_name, place)
