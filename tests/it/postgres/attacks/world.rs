@@ -120,6 +120,7 @@ const PIPELINE: &str = "version: 1
 name: small
 target: { url: '${DATABASE_URL}' }
 safeguards: { conversion_mode: off }
+load: { lock: table }
 tables:
   account:
     source: { path: account.csv }
