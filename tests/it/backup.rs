@@ -389,7 +389,7 @@ fn verify_names_whatever_differs_between_history_ledger_and_store(home: &Home) {
     let manifest = home.object("item/", ".json");
     let text = home.place.text(&manifest);
     std::fs::remove_file(home.place.path(&manifest)).unwrap();
-    differs(&["differs: the store lacks the mappings of `item`", &mine]);
+    differs(&["differs: the store lacks the mappings of ", "item`", &mine]);
     home.place.write(&manifest, text);
     home.pipeline(&verify).passes();
 
