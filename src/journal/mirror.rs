@@ -21,8 +21,8 @@ impl Mirror {
     /// Where it cannot be written.
     pub fn open(folder: &Path, mode: OutputMode) -> Result<Self> {
         let path = folder.join("journal.ndjson");
-        let made = mode.create_folders(folder).and_then(|()| mode.append(&path));
-        let file = made.map_err(|error| cannot_write(&path, &error))?;
+        let opened = mode.create_folders(folder).and_then(|()| mode.append(&path));
+        let file = opened.map_err(|error| cannot_write(&path, &error))?;
         Ok(Self { path, file })
     }
 

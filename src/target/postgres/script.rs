@@ -142,8 +142,10 @@ impl<'s> Lexer<'s> {
                     let command: String = rest.chars().take_while(|char| !char.is_whitespace()).take(40).collect();
                     return Err((self.line, format!("`{command}` is a command of psql and not SQL: take it out")));
                 }
-                '(' => (depth, _) = (depth + 1, self.skip(1)),
-                ')' => (depth, _) = (depth.saturating_sub(1), self.skip(1)),
+                '(' | ')' => {
+                    depth = if char == '(' { depth + 1 } else { depth.saturating_sub(1) };
+                    self.skip(1);
+                }
                 '\'' | '"' => self.quoted(char, false)?,
                 '$' if dollar_tag(rest).is_some() => {
                     let tag = dollar_tag(rest).unwrap_or_default();

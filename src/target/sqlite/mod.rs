@@ -119,7 +119,7 @@ impl SqliteTarget {
         }
         let set = |connection: &Connection| -> rusqlite::Result<bool> {
             rollback::register(connection)?;
-            let_readers_in(&connection, address.memory)?;
+            let_readers_in(connection, address.memory)?;
             connection.pragma_update(None, "foreign_keys", true)?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.pragma_query_value(None, "foreign_keys", |row| row.get(0))

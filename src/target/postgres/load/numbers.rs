@@ -196,12 +196,12 @@ fn calls(sql: &str) -> Vec<Call> {
 /// The length of the call that a text begins with, and what it names; None if it names no sequence by a literal.
 fn call(sql: &str) -> Option<(usize, &str)> {
     let argument = sql.strip_prefix("nextval(")?;
-    let (named, cast) = match argument.strip_prefix('(') {
-        Some(named) => (named, "::text)::regclass)"),
+    let (inner, cast) = match argument.strip_prefix('(') {
+        Some(inner) => (inner, "::text)::regclass)"),
         None => (argument, "::regclass)"),
     };
-    let names = named.get(..quoted(named)).filter(|names| names.starts_with('\''))?;
-    let rest = named[names.len()..].strip_prefix(cast)?;
+    let names = inner.get(..quoted(inner)).filter(|names| names.starts_with('\''))?;
+    let rest = inner[names.len()..].strip_prefix(cast)?;
     Some((sql.len() - rest.len(), names))
 }
 
