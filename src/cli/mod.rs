@@ -20,6 +20,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use args::Cli;
 use clap::CommandFactory;
@@ -34,6 +35,12 @@ use args::{Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
 use files::ReportFiles;
 use progress::{Interrupt, Watched};
 use tell::{count, hand_over, json, print_error, say, tell};
+
+/// Bytes of stack of each thread: SQL is planned by recursion. They are taken from memory only as far as they are used.
+const STACK: usize = 16 << 20;
+
+/// How long the end of the program waits for what is still computed.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A plan that has work to do, with `--detailed-exitcode`.
 const HAS_WORK: u8 = 2;
@@ -55,10 +62,14 @@ pub fn main(cli: Cli) -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     let color = cli.global.color.enabled(&std::io::stderr());
-    let result = std::panic::catch_unwind(|| execute(cli)).unwrap_or_else(|_| {
-        let what = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
-        Err(Error::internal(format!("this program failed: {what}"))
-            .hint("nothing that was not committed is kept; please report it"))
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || execute(cli));
+    let ended = thread.map(std::thread::JoinHandle::join).map_err(Error::internal);
+    let result = ended.and_then(|ended| {
+        ended.unwrap_or_else(|_| {
+            let what = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
+            Err(Error::internal(format!("this program failed: {what}"))
+                .hint("nothing that was not committed is kept; please report it"))
+        })
     });
     profile::end();
     match result {
@@ -79,12 +90,13 @@ pub fn usage(error: &clap::Error) -> ExitCode {
 fn execute(cli: Cli) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cli.global.threads().max(2))
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(|error| Error::internal(format!("cannot start threads: {error}")))?;
     let output = cli.global.output;
     let color = cli.global.color.enabled(&std::io::stderr());
-    runtime.block_on(async move {
+    let result = runtime.block_on(async move {
         match dispatch(cli).await {
             // Told here, where the format is known; the exit code is all that is left.
             Err(error) if output != Output::Text => {
@@ -93,7 +105,10 @@ fn execute(cli: Cli) -> Result<u8> {
             }
             result => result,
         }
-    })
+    });
+    // A query whose time was up may compute on for a while.
+    runtime.shutdown_timeout(LAST_WAIT);
+    result
 }
 
 async fn dispatch(cli: Cli) -> Result<u8> {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod bounded;
+mod depth;
 mod expression;
 mod hashes;
 mod mask;
@@ -244,6 +245,7 @@ impl Engine {
     /// Where it does not parse or plan, is no query, or has another answer each time.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, Mistake> {
         let told = |error: DataFusionError| message::explain(&error, &self.tables(), &[]);
+        depth::refuse_deep(sql)?;
         let state = self.state();
         let plan = logical(&state, sql).await.map_err(told)?;
         if is_volatile(&plan).map_err(told)? {

@@ -267,6 +267,10 @@ impl Loading<'_> {
         report.steps = steps.timings();
         load.record(&record(&report)?, &loaded_files(session, &report, &examined)).await?;
         if self.wish.mock {
+            let moved = load.moved().await?;
+            report.warnings.extend(moved.iter().map(|sequence| {
+                format!("the mock run moved the sequence {sequence}: a trigger or a function of production takes its numbers, and they stay taken")
+            }));
             load.roll_back().await?;
             drop(step);
             report.steps = steps.timings();

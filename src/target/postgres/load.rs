@@ -7,6 +7,7 @@
 
 mod insertion;
 mod locks;
+mod numbers;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -239,7 +240,11 @@ impl Load for PgLoad {
     }
 
     fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let straight = straight::straight(&self.known, &self.spec, destinations, &self.keys);
+        let mut straight = straight::straight(&self.known, &self.spec, destinations, &self.keys);
+        // Copied rows would take numbers from production's sequences, which a mock run must not.
+        let takes: Vec<_> = destinations.iter().map(|table| self.takes_back() && self.takes_numbers(table)).collect();
+        let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
+        straight.iter_mut().zip(takes).for_each(|(straight, takes)| *straight &= !takes && !set_based);
         let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
         self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
         straight
@@ -469,6 +474,10 @@ impl Load for PgLoad {
         }
         self.hand_back();
         Ok(())
+    }
+
+    async fn moved(&mut self) -> Result<Vec<String>> {
+        self.moved_sequences().await
     }
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {

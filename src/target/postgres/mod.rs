@@ -243,7 +243,7 @@ impl PostgresTarget {
     /// The SQL of the control schema, under the owner that is named, or that it has, or that production has.
     async fn control_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<String> {
         let known = self.known().await?;
-        let owner = match owner {
+        let owner = match owner.filter(|owner| !owner.is_empty()) {
             Some(owner) => owner.to_owned(),
             None => {
                 let session = self.session.lock().await;

@@ -2,5 +2,8 @@
 //! Each attack fails, and succeeds as soon as its defense is taken away: none of them is a blank.
 
 mod arguments;
+mod design;
 mod functions;
+mod owners;
+mod sessions;
 mod world;

@@ -51,5 +51,14 @@ BEGIN
 END
 $setup$;
 
-CREATE SCHEMA IF NOT EXISTS delta AUTHORIZATION {owner};
-CREATE SCHEMA IF NOT EXISTS {staging} AUTHORIZATION {owner};
+-- Who may not create schemas can set up in those that are here already.
+DO $setup$
+BEGIN
+    IF pg_catalog.to_regnamespace('delta') IS NULL THEN
+        CREATE SCHEMA delta AUTHORIZATION {owner};
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = {staging_text}) THEN
+        CREATE SCHEMA {staging} AUTHORIZATION {owner};
+    END IF;
+END
+$setup$;

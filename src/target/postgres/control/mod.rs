@@ -251,10 +251,18 @@ fn refuse_keyless(destination: &Destination) -> Result<()> {
     Ok(())
 }
 
-/// Fills `{name}` placeholders in. What is filled in is not looked at again.
+/// The quotes around blocks of the files.
+const QUOTE: &str = "$setup$";
+
+/// Fills `{name}` placeholders in. What is filled in is not looked at again, and no name in it ends the block that it is in.
 fn template(text: &str, values: &[(&str, String)]) -> String {
+    let mut quote = QUOTE.to_owned();
+    while values.iter().any(|(_, value)| value.contains(&quote)) {
+        quote.insert(1, 's');
+    }
+    let text = text.replace(QUOTE, &quote);
     let mut filled = String::with_capacity(text.len());
-    let mut rest = text;
+    let mut rest = text.as_str();
     while let Some(at) = rest.find('{') {
         let (before, behind) = rest.split_at(at);
         filled += before;
@@ -281,6 +289,13 @@ mod tests {
     fn a_value_that_looks_like_a_placeholder_stays_as_it_is() {
         let values = [("a", "{b}".to_owned()), ("b", "x".to_owned())];
         assert_eq!(template("{a} {b} {c} {", &values), "{b} x {c} {");
+    }
+
+    #[test]
+    fn a_name_does_not_end_the_block_that_it_is_in() {
+        let values = [("name", "'x$setup$; DROP TABLE account; --'".to_owned())];
+        let filled = template("DO $setup$ SELECT {name} $setup$;", &values);
+        assert_eq!(filled, "DO $ssetup$ SELECT 'x$setup$; DROP TABLE account; --' $ssetup$;");
     }
 
     #[test]

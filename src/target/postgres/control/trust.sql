@@ -11,14 +11,6 @@ DECLARE
     place text;
     found record;
 BEGIN
-    -- Nothing is put on a table after it was looked at.
-    IF session_user <> {owner_text} THEN
-        FOR place IN SELECT pg_catalog.format('delta.%I', c.relname) FROM pg_catalog.pg_class AS c
-            WHERE c.relnamespace = control AND c.relkind IN ('r', 'p') ORDER BY 1
-        LOOP
-            EXECUTE 'LOCK TABLE ' || place || ' IN SHARE ROW EXCLUSIVE MODE';
-        END LOOP;
-    END IF;
     SELECT o.* INTO found FROM (
         SELECT 'table' AS kind, c.relname::text AS name, c.relowner AS owner FROM pg_catalog.pg_class AS c WHERE c.relnamespace = control
         UNION ALL SELECT 'function', p.proname, p.proowner FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = control
@@ -31,6 +23,14 @@ BEGIN
         RAISE EXCEPTION 'the % "delta.%" belongs to the role "%", and not to "%"', found.kind, found.name,
             pg_catalog.pg_get_userbyid(found.owner), {owner_text}
             USING ERRCODE = 'DP002', HINT = 'drop or rename it, or give it to the owner if you trust all that is in it; nothing was changed';
+    END IF;
+    -- Nothing is put on a table after it was looked at.
+    IF session_user <> {owner_text} THEN
+        FOR place IN SELECT pg_catalog.format('delta.%I', c.relname) FROM pg_catalog.pg_class AS c
+            WHERE c.relnamespace = control AND c.relkind IN ('r', 'p') ORDER BY 1
+        LOOP
+            EXECUTE 'LOCK TABLE ' || place || ' IN SHARE ROW EXCLUSIVE MODE';
+        END LOOP;
     END IF;
     -- What the control tables have of their own is listed; all else is refused, even if it calls the server's functions alone, since some of
     -- those run SQL or set a role.

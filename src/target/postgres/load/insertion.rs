@@ -161,8 +161,9 @@ impl PgLoad {
     async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, Cut<'a>> {
         let staged = self.staged(destination);
         let has_casts = destination.columns.iter().any(|name| !self.known.staged_as(staged.table(), name).0.is_empty());
+        let numbers = if self.takes_back() { self.numbers(destination).await? } else { Vec::new() };
         self.as_production(has_casts).await?;
-        let inserted = self.main.execute(&staged.insert(), &[]).await;
+        let inserted = self.main.execute(&staged.insert(&numbers), &[]).await;
         let inserted = inserted.map_err(|error| Cut::Rows(destination, error))?;
         self.as_ourselves().await?;
         Ok(inserted)

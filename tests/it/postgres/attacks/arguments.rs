@@ -189,6 +189,41 @@ fn a_run_is_recorded_by_its_login_and_as_it_began() {
 }
 
 #[test]
+fn a_run_is_recorded_as_the_target_requires() {
+    const STRIKE: &[&str] = &[
+        "SELECT kit.start('RUN', 1)",
+        "SET LOCAL timezone_abbreviations = 'Australia'",
+        "SELECT delta.record_run('RUN', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
+    ];
+    const RECORDED: &str = "SELECT count(*) > 0 FROM delta.run AS r WHERE r.id = '20990101T000000-0001'";
+    let requires = |what: &str| {
+        format!("INSERT INTO delta.policy (conversion_mode, approvals, max_key_block, opening_window) VALUES ({what})")
+    };
+    // Open now at ten hours before UTC's noon, and not at five behind it: `EST` is the one or the other by a setting of the session.
+    let window = requires(
+        "false, 0, 5, jsonb_build_object('timezone', 'EST', 'from', to_char(now() AT TIME ZONE 'UTC' + interval '9 hours', 'HH24:MI'),
+             'to', to_char(now() AT TIME ZONE 'UTC' + interval '11 hours', 'HH24:MI'))::text",
+    );
+    let attacks = [
+        stopped_by("conversion mode is off", STRIKE, "record_run", "IF required.conversion_mode THEN", "IF false THEN")
+            .given(&["UPDATE delta.mode SET ended_at = now()", &requires("true, 0, 5, NULL")]),
+        stopped_by("its time is up", STRIKE, "record_run", "period.until <= clock_timestamp()", "false")
+            .given(&["UPDATE delta.mode SET until = now()", &requires("true, 0, 5, NULL")]),
+        stopped_by("approvals are missing", STRIKE, "record_run", "IF required.approvals > 0 THEN", "IF false THEN")
+            .given(&[&requires("false, 2, 5, NULL")]),
+        stopped_by(
+            "the window is closed, by another meaning of its time zone",
+            STRIKE,
+            "is_open",
+            "SET timezone_abbreviations TO 'Default'",
+            "",
+        )
+        .given(&[&window]),
+    ];
+    World::shared().assert_defended(&attacks.map(|attack| attack.won(RECORDED)));
+}
+
+#[test]
 fn a_run_gets_the_keys_that_it_announced_and_the_target_allows() {
     const HAS_BLOCK: &str =
         "SELECT count(*) > 0 FROM delta.block WHERE run IN ('20990101T000000-0001', '20990101T000000-aaaa')";
@@ -228,6 +263,10 @@ fn a_run_gets_the_keys_that_it_announced_and_the_target_allows() {
             "count > largest",
             "false",
         )
+        .opened(&[
+            "SELECT kit.edit('allow_block', 'count > largest', 'false')",
+            "SELECT kit.edit('reserve', 'IF first_key - free >', 'IF false AND first_key - free >')",
+        ])
         .won(HAS_BLOCK),
         stopped_by(
             "the keys of another login's run",
@@ -319,7 +358,7 @@ fn names_and_values_are_not_taken_for_sql() {
             "NOT starts_with(",
             "NULL = starts_with(",
         )
-        .given(&["COMMENT ON TABLE staging.note IS 'the only copy'"])
+        .given(&["CREATE TABLE staging.note ()", "ALTER TABLE staging.note OWNER TO <owner>", "COMMENT ON TABLE staging.note IS 'the only copy'"])
         .won("SELECT obj_description('staging.note'::regclass, 'pg_class') <> 'the only copy'"),
         Attack::new(
             "a table of the attacker's choice is registered",
@@ -341,7 +380,7 @@ fn names_and_values_are_not_taken_for_sql() {
         )
         .opened(&[
             "SELECT kit.edit('lock_references', 'owner_then IS NULL OR', '')",
-            "SELECT kit.edit('lock_references', 'PERFORM delta.live_table(of_schema, of_table, owner_then);', '')",
+            "SELECT kit.edit('lock_references', 'PERFORM delta.owned_table(of_schema, of_table, owner_then);', '')",
         ])
         .won("SELECT count(*) > 0 FROM pg_locks WHERE relation = 'public.audit'::regclass AND mode = 'RowShareLock'"),
     ];
@@ -370,7 +409,7 @@ fn a_role_writes_to_no_control_table_by_itself() {
             for change in [
                 "INSERT INTO delta.<table> SELECT * FROM delta.<table> LIMIT 0",
                 "UPDATE delta.<table> SET <column> = <column>",
-                "DELETE FROM delta.<table>",
+                "DELETE FROM delta.<table> WHERE false",
             ] {
                 let appends = ["segment", "target", "mapping_item"].contains(&table)
                     && by == By::Loader

@@ -175,7 +175,6 @@ impl Function {
 
 /// What is put on a table that a function reads: it is planned over, or run, in the function's name.
 const ON_READ: &[(&str, &[&str])] = &[
-    ("an index expression", &["CREATE INDEX ON <table> ((night.bait(1)))"]),
     ("an index predicate", &["CREATE INDEX ON <table> ((1)) WHERE night.bait(1) = 1"]),
     ("a CHECK", &["ALTER TABLE <table> ADD CHECK (night.bait(1) = 1)"]),
     ("extended statistics", &["CREATE STATISTICS night.trap_statistics ON (night.bait(1)) FROM <table>"]),
@@ -185,10 +184,6 @@ const ON_READ: &[(&str, &[&str])] = &[
             "ALTER TABLE <table> ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
             "CREATE POLICY trap ON <table> USING (night.act() = 1)",
         ],
-    ),
-    (
-        "a child table",
-        &["CREATE TABLE night.child () INHERITS (<table>)", "CREATE INDEX ON night.child ((night.bait(1)))"],
     ),
 ];
 
@@ -204,7 +199,6 @@ const ON_WRITE: &[(&str, &[&str])] = &[
     ("a generated column", &["ALTER TABLE <table> ADD trap integer GENERATED ALWAYS AS (night.bait(1)) STORED"]),
     ("a domain", &["ALTER TABLE <table> ADD trap night.trap"]),
     ("a CHECK of the row", &["ALTER TABLE <table> ADD CHECK (night.act() = 1)"]),
-    ("an index expression of the row", &["CREATE INDEX ON <table> ((night.bait(1)))"]),
     (
         "rules",
         &[
@@ -235,11 +229,12 @@ fn on_table(attack: Attack, table: &str, planted: &[&str]) -> Attack {
 /// policy is an error.
 fn is_impossible(function: &Function, vehicle: &str) -> bool {
     match vehicle {
-        "a CHECK" => ["hold_mode", "hold_policy", "set_policy"].contains(&function.name),
+        "a CHECK" => ["hold_mode", "hold_policy", "set_policy", "record_run"].contains(&function.name),
         "a policy" => ["roll_back", "obstacles", "try_roll_back"].contains(&function.name),
         // It updates, deletes, or says nothing of new values.
         "a default" | "a domain" => ["end_mode", "forget"].contains(&function.name),
-        "a generated column" | "a CHECK of the row" => function.name == "forget",
+        "a generated column" => ["end_mode", "forget"].contains(&function.name),
+        "a CHECK of the row" => function.name == "forget",
         _ => false,
     }
 }
@@ -253,10 +248,14 @@ fn nothing_can_be_put_on_what_a_function_reads() {
             let attack = function.attack(&format!("{vehicle} on {table}"), &["SET LOCAL constraint_exclusion = on"]);
             attacks.push(on_table(attack, table, planted));
         }
+        // A view that a statement cannot update is refused before it is read.
+        if ["end_mode", "switch_mode"].contains(&function.name) {
+            continue;
+        }
         let attack = function.attack(&format!("a view in place of {table}"), &[]);
         let planted = [
             "ALTER TABLE <table> RENAME TO hidden",
-            "CREATE VIEW <table> AS SELECT h.* FROM delta.hidden AS h WHERE night.act() = 1",
+            "CREATE VIEW <table> AS WITH h AS MATERIALIZED (SELECT h.* FROM delta.hidden AS h WHERE night.act() = 1) SELECT * FROM h",
             "GRANT ALL ON <table>, delta.hidden TO PUBLIC",
         ];
         attacks.push(Attack { sealed: Vec::new(), ..on_table(attack, table, &planted) });
@@ -292,8 +291,8 @@ fn a_session_cannot_stand_its_own_names_in_for_others() {
                 "CREATE DOMAIN pg_temp.jsonb AS pg_catalog.jsonb CHECK (night.act() = 1)",
                 "CREATE DOMAIN pg_temp.regclass AS pg_catalog.regclass CHECK (night.act() = 1)",
                 "CREATE DOMAIN pg_temp.timestamptz AS pg_catalog.timestamptz CHECK (night.act() = 1)",
-                "CREATE TEMP VIEW pg_index AS SELECT i.* FROM pg_catalog.pg_index AS i WHERE night.act() = 1",
-                "CREATE TEMP VIEW pg_class AS SELECT c.* FROM pg_catalog.pg_class AS c WHERE night.act() = 1",
+                "CREATE TEMP VIEW pg_index AS SELECT i.*, i.xmin FROM pg_catalog.pg_index AS i WHERE night.act() = 1",
+                "CREATE TEMP VIEW pg_class AS SELECT c.*, c.xmin FROM pg_catalog.pg_class AS c WHERE night.act() = 1",
                 "GRANT SELECT ON pg_temp.pg_index, pg_temp.pg_class TO PUBLIC",
             ];
             let attack = function.attack("temporary types and views", &[]).planted(&temporary);

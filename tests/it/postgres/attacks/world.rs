@@ -27,6 +27,8 @@ pub struct Attack {
     /// What the superuser does to take the defense away, before and after the attacker prepares.
     pub opened: Vec<String>,
     pub sealed: Vec<String>,
+    /// Who carries it out in another session than the one that prepares it.
+    pub struck_by: Option<By>,
     /// What the attacker prepares, and the attack itself. Errors are passed over.
     pub planted: Vec<String>,
     pub strike: Vec<String>,
@@ -34,8 +36,12 @@ pub struct Attack {
     pub won: String,
 }
 
+/// Whether code of the attacker ran with the rights of a superuser.
+pub const CLIMBED: &str = "SELECT is_called FROM prize.taken";
+
 /// Whether code of the attacker ran with more rights than the attacker has.
-pub const LOOTED: &str = "SELECT count(*) > 0 FROM vault.touched";
+/// A sequence remembers it even if the statement fails afterwards.
+pub const LOOTED: &str = "SELECT is_called OR EXISTS (SELECT FROM vault.touched) FROM vault.taken";
 
 impl Attack {
     /// One that wins if it gets at the vault.
@@ -44,6 +50,7 @@ impl Attack {
         Self {
             name: name.into(),
             by: By::Loader,
+            struck_by: None,
             given: none.clone(),
             opened: none.clone(),
             sealed: none.clone(),
@@ -55,6 +62,10 @@ impl Attack {
 
     pub fn by(self, by: By) -> Self {
         Self { by, ..self }
+    }
+
+    pub fn struck_by(self, by: By) -> Self {
+        Self { struck_by: Some(by), ..self }
     }
 
     pub fn given(self, sql: &[&str]) -> Self {
@@ -101,13 +112,15 @@ const PRODUCTION: &str = "
     INSERT INTO item (account_id, region_id, quantity) SELECT n, n, n FROM generate_series(1, 5) AS n;
     CREATE SCHEMA vault;
     CREATE TABLE vault.touched (by name);
+    CREATE SEQUENCE vault.taken;
     GRANT USAGE ON SCHEMA vault TO PUBLIC;
-    GRANT SELECT ON vault.touched TO PUBLIC;";
+    GRANT SELECT ON vault.touched, vault.taken TO PUBLIC;";
 
 const PIPELINE: &str = "version: 1
 name: small
 target: { url: '${DATABASE_URL}' }
 safeguards: { conversion_mode: off }
+load: { lock: table }
 tables:
   account:
     source: { path: account.csv }
@@ -130,6 +143,10 @@ tables:
 const KIT: &str = "
     SET check_function_bodies = off;
     CREATE SCHEMA kit;
+    -- What only a superuser can take.
+    CREATE SCHEMA prize;
+    CREATE SEQUENCE prize.taken;
+    GRANT USAGE ON SCHEMA prize TO PUBLIC;
     GRANT USAGE ON SCHEMA kit TO PUBLIC;
     CREATE FUNCTION kit.entry(of_run text, number integer, event jsonb) RETURNS text LANGUAGE sql AS $$
         SELECT pg_catalog.jsonb_build_object('version', 1, 'run', of_run, 'number', number, 'at', '2099-01-01T00:00:00Z', 'by', 'x',
@@ -168,7 +185,7 @@ const KIT: &str = "
 const NIGHT: &str = "
     CREATE FUNCTION night.act() RETURNS integer LANGUAGE plpgsql AS $$
     BEGIN
-        IF pg_catalog.has_table_privilege(current_user, 'vault.touched', 'INSERT') THEN INSERT INTO vault.touched VALUES (current_user); END IF;
+        IF pg_catalog.has_sequence_privilege(current_user, 'vault.taken', 'USAGE') THEN PERFORM pg_catalog.nextval('vault.taken'); END IF;
         RETURN 1;
     END $$;
     CREATE FUNCTION night.bait(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
@@ -180,6 +197,24 @@ const NIGHT: &str = "
     END $$;
     CREATE FUNCTION night.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM night.act(); RETURN coalesce(NEW, OLD); END $$;
     CREATE DOMAIN night.trap AS integer DEFAULT 1 CHECK (night.act() = 1);
+    CREATE FUNCTION night.climb() RETURNS integer LANGUAGE plpgsql AS $$
+    BEGIN
+        BEGIN
+            RESET ROLE;
+            PERFORM pg_catalog.nextval('prize.taken');
+        EXCEPTION WHEN OTHERS THEN NULL;
+        END;
+        RETURN 1;
+    END $$;
+    CREATE FUNCTION night.climb_on_bait(integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$
+    DECLARE
+        one integer;
+    BEGIN
+        EXECUTE 'SELECT night.climb()' INTO one;
+        RETURN one;
+    END $$;
+    CREATE FUNCTION night.climb_on_fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM night.climb(); RETURN coalesce(NEW, OLD); END $$;
+    CREATE DOMAIN night.climber AS integer DEFAULT 1 CHECK (night.climb() = 1);
     CREATE TYPE night.trick AS (x bigint);
     CREATE FUNCTION night.to_bigint(night.trick) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN PERFORM night.act(); RETURN ($1).x; END $$;
     CREATE CAST (night.trick AS bigint) WITH FUNCTION night.to_bigint(night.trick) AS IMPLICIT;
@@ -194,7 +229,7 @@ const NIGHT: &str = "
 /// A production, loaded once, for copies to be made of.
 pub struct World {
     pub database: Database,
-    night: Place,
+    pub place: Place,
 }
 
 static WORLD: LazyLock<World> = LazyLock::new(World::new);
@@ -216,7 +251,7 @@ impl World {
             }
             database.execute(&format!("CREATE ROLE {} LOGIN PASSWORD '{PASSWORD}' {options}", role(&database, who)));
         }
-        let world = Self { database, night: place };
+        let world = Self { database, place };
         let all = |sql: &str| world.named(sql);
         world.database.execute(&all(&format!(
             "ALTER DATABASE {} OWNER TO <owner>; ALTER SCHEMA public OWNER TO <owner>",
@@ -234,10 +269,10 @@ impl World {
                 text
             })
         };
-        world.night.write("p.yaml", PIPELINE);
-        world.night.write("account.csv", rows("ref\n", &|n| format!("A-{n}")));
-        world.night.write("item.csv", rows("ref,account,region_id,quantity\n", &|n| format!("I-{n},A-{n},{n},{n}")));
-        world.night.write("note.csv", rows("ref\n", &|n| format!("N-{n}")));
+        world.place.write("p.yaml", PIPELINE);
+        world.place.write("account.csv", rows("ref\n", &|n| format!("A-{n}")));
+        world.place.write("item.csv", rows("ref,account,region_id,quantity\n", &|n| format!("I-{n},A-{n},{n},{n}")));
+        world.place.write("note.csv", rows("ref\n", &|n| format!("N-{n}")));
         world.pipeline(&world.database, "owner", &["setup", "p.yaml"]).passes();
         // An attack that the policy stops says so.
         world
@@ -252,6 +287,10 @@ impl World {
         Holder::new(&world.url("day")).execute(
             "SELECT kit.start('20990101T000000-aaaa', 10);
              INSERT INTO delta.mapping_item (legacy_key, item_id, run) VALUES ('D-1', 99, '20990101T000000-aaaa')",
+        );
+        Holder::new(&world.url("night")).execute(
+            "SELECT delta.make_staging('r', 'public.item', '{item_id,account_id,region_id,quantity}', '{false,false,false,false}', false, true);
+             INSERT INTO staging.item VALUES (1, 1, 1, 1, 1)",
         );
         Holder::new(&world.url("boss")).execute("SELECT delta.switch_mode(36000, 'a test', false)");
         world
@@ -283,7 +322,7 @@ impl World {
     pub fn pipeline(&self, database: &Database, who: &str, arguments: &[&str]) -> crate::support::Ran {
         let url = self.url_in(database, who);
         let owner = role(&self.database, "owner");
-        self.night.pipeline_with(arguments, &[("DATABASE_URL", &url), ("PIPELINE_OWNER", &owner)])
+        self.place.pipeline_with(arguments, &[("DATABASE_URL", &url), ("PIPELINE_OWNER", &owner)])
     }
 
     /// Holds that each attack fails, and that it succeeds without its defense. Each is taken back: all happen in one copy.
@@ -303,6 +342,55 @@ impl World {
         assert!(wrong.is_empty(), "{} of {} attacks:\n{}", wrong.len(), attacks.len(), wrong.join("\n"));
     }
 
+    /// The same with a copy for each attack, by sessions of the logins themselves, whose statements commit one by one.
+    pub fn assert_defended_apart(&self, attacks: &[Attack]) {
+        let mut wrong = Vec::new();
+        for attack in attacks {
+            self.assert_both_ways(&attack.name, |database, superuser, is_open| {
+                let each = |session: &Holder, sql: &[String]| {
+                    let refused = |sql: &String| {
+                        session.run(&self.named(sql)).err().map(|(_, said)| format!("{said} (of {sql:.90})"))
+                    };
+                    sql.iter().filter_map(refused).collect::<Vec<_>>()
+                };
+                let must = |sql: &[String]| sql.iter().for_each(|sql| superuser.execute(&self.named(sql)));
+                let login = |by| Holder::new(&self.url_in(database, if by == By::Loader { "night" } else { "boss" }));
+                must(&attack.given);
+                if is_open {
+                    must(&attack.opened);
+                }
+                let attacker = login(attack.by);
+                let mut said = each(&attacker, &attack.planted);
+                if is_open {
+                    must(&attack.sealed);
+                }
+                said.extend(match attack.struck_by {
+                    Some(by) => each(&login(by), &attack.strike),
+                    None => each(&attacker, &attack.strike),
+                });
+                let won = superuser.text(&self.named(&attack.won)) == "t";
+                if won != is_open {
+                    wrong.push(format!("{} (open: {is_open})\n  {}", attack.name, said.join("\n  ")));
+                }
+                is_open
+            });
+        }
+        assert!(wrong.is_empty(), "{} attacks end otherwise than meant:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    /// Does something in a copy as it is, and in one that has a defense less: only there it may succeed.
+    pub fn assert_both_ways(&self, name: &str, mut attack: impl FnMut(&Database, &Holder, bool) -> bool) {
+        for is_open in [false, true] {
+            let database = self.database.copied();
+            let superuser = Holder::new(&database.url());
+            assert_eq!(
+                attack(&database, &superuser, is_open),
+                is_open,
+                "{name}, with its defense taken away: {is_open}"
+            );
+        }
+    }
+
     /// Whether an attack succeeds, and what the server said. In one transaction that is taken back, by a session of the superuser that acts for
     /// the attacker: what attacks by `RESET ROLE` gain is tried by sessions of their own (`races`, `owners`).
     fn carry_out(&self, session: &Holder, attack: &Attack, is_open: bool) -> (bool, Vec<String>) {
@@ -319,6 +407,7 @@ impl World {
                 }
             }
         };
+        session.execute("SELECT setval('vault.taken', 1, false)");
         session.execute("BEGIN");
         each(&attack.given, false);
         if is_open {

@@ -1,6 +1,6 @@
 -- A table of production, kept as it is until the caller's transaction ends, if it has the owner that it had when it was set up. What another
 -- role made in its place would run code of that role in this owner's name as soon as a query over it is planned.
-CREATE OR REPLACE FUNCTION delta.live_table(of_schema name, of_table name, of_owner name) RETURNS regclass
+CREATE OR REPLACE FUNCTION delta.owned_table(of_schema name, of_table name, of_owner name) RETURNS regclass
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     live regclass;
@@ -23,7 +23,7 @@ $function$;
 -- A registered table.
 CREATE OR REPLACE FUNCTION delta.live_table(known delta.loaded_table) RETURNS regclass
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT delta.live_table(known.schema_name, known.relation_name, known.relation_owner)
+    SELECT delta.owned_table(known.schema_name, known.relation_name, known.relation_owner)
 $function$;
 
 -- Refuses while another login loads: its staging, and its mappings that do not count yet, are not in the way.

@@ -22,7 +22,7 @@ BEGIN
             HINT = 'run `pipeline setup` with the pipeline file as it is now';
     END IF;
     -- An older snapshot would show rows as they were: this refuses one.
-    PERFORM delta.live_table(of_schema, of_table, owner_then);
+    PERFORM delta.owned_table(of_schema, of_table, owner_then);
     SELECT c.oid, CASE WHEN c.relkind = 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', of_schema, of_table) INTO parent, looked_in
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = of_schema AND c.relname = of_table AND c.relkind IN ('r', 'p');
