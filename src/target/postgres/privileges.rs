@@ -9,6 +9,7 @@ use super::control::{Kind, VERSION, rights};
 use super::names::{LOADER, qualified};
 use super::promises;
 use super::staging::{MARK, Staged};
+use super::trigger;
 use crate::engine::list;
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LeastPrivilege, Lock, StartRowNumber};
@@ -60,6 +61,9 @@ impl PostgresTarget {
             }
             preflight.warnings.push(excess);
         }
+        let loaded = destinations.iter().filter_map(|destination| known.tables.get(&destination.table.name));
+        let loaded: Vec<_> = loaded.map(|table| (table.schema.clone(), table.name.clone())).collect();
+        preflight.notes.extend(trigger::notes(&session, &loaded).await.map_err(fault)?);
         for destination in destinations {
             preflight.notes.extend(Self::note(&known, destination));
             preflight.notes.extend(promises::notes(&self.load, destination));

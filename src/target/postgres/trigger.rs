@@ -3,10 +3,10 @@
 //! A trigger of production names its tables as production's programs do, and counts days by their time zone. So the session has what the
 //! server gives this login, and not its own settings, while it inserts and when it commits.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 use tokio_postgres::error::{DbError, SqlState};
 
-use super::names::{Names, TableId};
+use super::names::{LOADER, Names, TableId};
 use crate::engine::literal;
 use crate::error::Error;
 
@@ -99,6 +99,28 @@ pub(super) async fn calling(
                WHERE $3 IN (format('%I()', p.proname), format('%I.%I()', o.nspname, p.proname)) ORDER BY 1, 2, 3";
     let rows = client.query(sql, &[&schemas, &names, &function]).await?;
     Ok(rows.iter().map(|row| Trigger { schema: row.get(0), table: row.get(1), name: row.get(2) }).collect())
+}
+
+/// What the functions of these tables' triggers need: one that is not SECURITY DEFINER has the rights of the role that inserts.
+pub(super) async fn notes(client: &Client, tables: &[(String, String)]) -> Result<Vec<String>, tokio_postgres::Error> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let sql = "SELECT w.name, string_agg(DISTINCT t.tgname::text, ', '), p.oid::regprocedure::text
+               FROM unnest($1::text[], $2::text[]) AS w (schema, name)
+               JOIN pg_namespace AS n ON n.nspname = w.schema JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name
+               CROSS JOIN LATERAL (SELECT c.oid AS oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS part
+               JOIN pg_trigger AS t ON t.tgrelid = part.oid AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 4 <> 0
+               JOIN pg_proc AS p ON p.oid = t.tgfoid AND NOT p.prosecdef
+               JOIN pg_language AS l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c') GROUP BY 1, 3 ORDER BY 1, 2";
+    let rows = client.query(sql, &[&schemas, &names]).await?;
+    let note = |row: &Row| {
+        let (table, triggers, function): (String, String, String) = (row.get(0), row.get(1), row.get(2));
+        format!(
+            "`{table}`: the trigger {triggers} runs `{function}` with the rights of `{LOADER}`: grant that role what the function needs, \
+             or make it SECURITY DEFINER"
+        )
+    };
+    Ok(rows.iter().map(note).collect())
 }
 
 impl Trigger {

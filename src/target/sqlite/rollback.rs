@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::functions::FunctionFlags;
-use rusqlite::types::ValueRef;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::history::{self, History};
@@ -373,6 +373,22 @@ fn is_indexed(connection: &Connection, table: &str, columns: &[String]) -> rusql
     Ok(columns.iter().any(|column| first.iter().any(|name| name.eq_ignore_ascii_case(column))))
 }
 
+/// The first and the last key of a run's rows of a table, if its key is what others refer to, and all keys are integers.
+fn ends(connection: &Connection, table: &OfRun, to: &[String]) -> rusqlite::Result<Option<(i64, i64)>> {
+    let ([key], [to]) = (table.columns.as_slice(), to) else { return Ok(None) };
+    if !key.eq_ignore_ascii_case(to) {
+        return Ok(None);
+    }
+    let (OfRun { history, mine, .. }, key) = (table, ident(key));
+    // Texts and blobs come behind all numbers, and NULL and fractions are not among a run's keys of integers.
+    let sql = format!("SELECT min(h.{key}), max(h.{key}) FROM {history} AS h WHERE {mine}");
+    let ends = connection.query_row(&sql, [], |row| Ok((row.get::<_, Value>(0)?, row.get::<_, Value>(1)?)))?;
+    Ok(match ends {
+        (Value::Integer(first), Value::Integer(last)) => Some((first, last)),
+        _ => None,
+    })
+}
+
 /// The rows that refer to a run's rows of a table and are not the run's, whatever their foreign key would do about it.
 fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite::Result<Vec<Obstacle>> {
     let OfRun { table: name, history, mine, same, key, text, .. } = table;
@@ -395,6 +411,12 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
             // From the run's rows where an index finds those that refer to them; else the other table is read once, and not once a row.
             let joined = if is_indexed(connection, child, &from)? {
                 format!("{history} AS h CROSS JOIN main.{p} AS p ON {same} CROSS JOIN main.{c} AS c ON {refers}")
+            } else if let Some((first, last)) = ends(connection, table, &to)? {
+                // Numbers are compared alike everywhere, so that most rows are seen not to refer by that alone.
+                let (to, from) = (ident(&to[0]), ident(&from[0]));
+                format!(
+                    "main.{c} AS c CROSS JOIN {history} AS h ON h.{to} = c.{from} AND c.{from} BETWEEN CAST({first} AS INTEGER) AND CAST({last} AS INTEGER)"
+                )
             } else {
                 format!("main.{c} AS c CROSS JOIN main.{p} AS p ON {refers} CROSS JOIN {history} AS h ON {same}")
             };
