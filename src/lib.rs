@@ -18,6 +18,7 @@
 //! | 1 | [`target`] | production, staging and control tables, behind one trait |
 //! | 0 | [`spec`] | the pipeline file as the user wrote it |
 //! | 0 | [`journal`] | what happens in a run, as events |
+//! | 0 | [`output`] | the files that a run leaves, and who may read them |
 //! | 0 | [`error`] | what can go wrong, by whose fault it is |
 
 pub mod backup;
@@ -28,6 +29,7 @@ pub mod engine;
 pub mod error;
 pub mod journal;
 pub mod keys;
+pub mod output;
 pub mod plan;
 pub mod report;
 pub mod run;

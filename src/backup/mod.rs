@@ -29,6 +29,7 @@ pub use segment::{Column, Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::stop_at;
+use crate::output::OutputMode;
 use crate::target::{Batches, Segment};
 use segment::{Versioned, unusable};
 
@@ -42,8 +43,8 @@ const PART: usize = 8 << 20;
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     root: Path,
-    /// The folder, where it is one.
-    folder: Option<PathBuf>,
+    /// The folder, where it is one, and who may read what is in it.
+    folder: Option<(PathBuf, OutputMode)>,
     shown: String,
 }
 
@@ -69,7 +70,7 @@ pub struct Owner {
 pub type Sizes = BTreeMap<String, u64>;
 
 impl Store {
-    fn new(objects: Arc<dyn ObjectStore>, root: Path, folder: Option<PathBuf>, shown: &str) -> Self {
+    fn new(objects: Arc<dyn ObjectStore>, root: Path, folder: Option<(PathBuf, OutputMode)>, shown: &str) -> Self {
         Self { objects, root, folder, shown: shown.to_owned() }
     }
 
@@ -236,6 +237,7 @@ impl Store {
             return self.put(name, part, PutMode::Overwrite).await;
         }
         let path = self.path(name)?;
+        self.prepare(name, &path)?;
         let fault = |error: object_store::Error| self.fault("write", name, &error);
         let parts = match self.objects.put_multipart(&path).await {
             // A store that knows no parts gets it whole.
@@ -262,13 +264,25 @@ impl Store {
                 return Err(error);
             }
         };
-        self.synced(name, &path)
+        self.settle(name, &path)
     }
 
-    /// Has a folder's file written to its disk.
-    fn synced(&self, name: &str, path: &Path) -> Result<()> {
+    /// Makes the folder of an object that is about to be written into a folder's store.
+    fn prepare(&self, name: &str, path: &Path) -> Result<()> {
         match &self.folder {
-            Some(folder) => place::sync(folder, path).map_err(|error| self.fault("write", name, &error)),
+            Some((folder, mode)) => {
+                place::prepare(folder, *mode, path).map_err(|error| self.fault("write", name, &error))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Sets the mode of a folder's file, and has it written to its disk.
+    fn settle(&self, name: &str, path: &Path) -> Result<()> {
+        match &self.folder {
+            Some((folder, mode)) => {
+                place::settle(folder, *mode, path).map_err(|error| self.fault("write", name, &error))
+            }
             None => Ok(()),
         }
     }
@@ -291,9 +305,10 @@ impl Store {
 
     async fn put(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<()> {
         let path = self.path(name)?;
+        self.prepare(name, &path)?;
         let put = self.objects.put_opts(&path, PutPayload::from(bytes), mode.into()).await;
         put.map_err(|error| self.fault("write", name, &error))?;
-        self.synced(name, &path)
+        self.settle(name, &path)
     }
 
     /// Reads a JSON object of a known version; None where there is none.

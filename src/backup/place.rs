@@ -1,5 +1,7 @@
 //! Where a store is: a folder, or an object store by its URL.
 
+#[cfg(any(feature = "object-stores", test))]
+use std::ffi::OsString;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -9,6 +11,7 @@ use object_store::path::Path;
 
 use super::Store;
 use crate::error::{Error, Result};
+use crate::output::OutputMode;
 
 /// The place that a pipeline file names.
 #[derive(Clone)]
@@ -19,12 +22,20 @@ pub struct Place {
     shown: String,
     /// The folder that a relative path starts from.
     folder: PathBuf,
+    mode: OutputMode,
 }
 
 impl Place {
     /// The place of a folder's path or a URL; `shown` is what may be said of it.
     pub fn new(url: &str, shown: &str, folder: &FilePath) -> Self {
-        Self { url: url.to_owned(), shown: shown.to_owned(), folder: folder.to_owned() }
+        let mode = OutputMode::default();
+        Self { url: url.to_owned(), shown: shown.to_owned(), folder: folder.to_owned(), mode }
+    }
+
+    /// The same place, with files that others may read or not.
+    #[must_use]
+    pub fn with_mode(self, mode: OutputMode) -> Self {
+        Self { mode, ..self }
     }
 
     /// What is said of it in messages: no secrets.
@@ -43,10 +54,7 @@ impl Place {
             Some(("file", path)) => PathBuf::from(path),
             Some((scheme, _)) => return open_url(&self.url, scheme, &self.shown),
         };
-        if to_write
-            && let Err(error) = std::fs::create_dir(&folder)
-            && error.kind() != std::io::ErrorKind::AlreadyExists
-        {
+        if to_write && let Err(error) = self.mode.create_folder(&folder) {
             return Err(Error::unreachable(format!("cannot make the store `{}`: {error}", self.shown)).hint(
                 "check that the folder that it is in is there and writable: a disk that is not mounted looks like this",
             ));
@@ -62,8 +70,17 @@ impl Place {
             Error::unreachable(format!("cannot open the store `{}`: {error}", self.shown))
                 .hint("check `safeguards.backup`: a folder, or an object store's URL")
         })?;
-        Ok(Store::new(Arc::new(objects), Path::default(), Some(folder), &self.shown))
+        Ok(Store::new(Arc::new(objects), Path::default(), Some((folder, self.mode)), &self.shown))
     }
+}
+
+/// The variables of the environment that an object store may read: those of the clouds' own tools. The library takes others as settings too, such
+/// as `TOKEN`, that mean something else to other programs.
+#[cfg(any(feature = "object-stores", test))]
+fn settings(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
+    let of_a_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|cloud| name.starts_with(cloud));
+    let texts = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(name, _)| of_a_cloud(name)).collect()
 }
 
 #[cfg(feature = "object-stores")]
@@ -73,7 +90,8 @@ fn open_url(url: &str, _: &str, shown: &str) -> Result<Store> {
             .hint("check `safeguards.backup`; credentials come from the environment (AWS_…, GOOGLE_…, AZURE_…)")
     };
     let url = url::Url::parse(url).map_err(|error| fault(&error))?;
-    let (objects, root) = object_store::parse_url_opts(&url, std::env::vars()).map_err(|error| fault(&error))?;
+    let (objects, root) =
+        object_store::parse_url_opts(&url, settings(std::env::vars_os())).map_err(|error| fault(&error))?;
     Ok(Store::new(objects.into(), root, None, shown))
 }
 
@@ -83,10 +101,17 @@ fn open_url(_: &str, scheme: &str, _: &str) -> Result<Store> {
         .hint("build it with `--features object-stores`, or name a folder in `safeguards.backup`"))
 }
 
-/// The bytes of a file of a store, for good: a folder's file may otherwise be lost with the machine's power.
-pub(super) fn sync(folder: &FilePath, object: &Path) -> std::io::Result<()> {
+/// Makes the folder of an object, before it is there: nobody looks at the object while it is written.
+pub(super) fn prepare(folder: &FilePath, mode: OutputMode, object: &Path) -> std::io::Result<()> {
+    folder.join(object.as_ref()).parent().map_or(Ok(()), |parent| mode.create_folders(parent))
+}
+
+/// The bytes of a file of a store, for good: a folder's file may otherwise be lost with the machine's power. Sets its mode.
+pub(super) fn settle(folder: &FilePath, mode: OutputMode, object: &Path) -> std::io::Result<()> {
     let path = folder.join(object.as_ref());
-    std::fs::File::open(&path)?.sync_all()?;
+    let file = std::fs::File::open(&path)?;
+    mode.set(&file)?;
+    file.sync_all()?;
     match path.parent() {
         Some(parent) => std::fs::File::open(parent)?.sync_all(),
         None => Ok(()),
@@ -134,6 +159,25 @@ mod tests {
             let error = Place::new("s3://bucket/x", "s3://bucket/x", FilePath::new("")).open(true).unwrap_err();
             assert!(error.to_string().contains("`s3://`") && error.next_step().unwrap().contains("object-stores"));
         }
+    }
+
+    #[test]
+    fn only_the_clouds_own_variables_reach_an_object_store() {
+        use std::os::unix::ffi::OsStringExt;
+        let variables = [
+            ("AWS_REGION", "eu-central-1"),
+            ("TOKEN", "another program's"),
+            ("REGION", "nowhere"),
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/key.json"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "a"),
+            ("aws_token", "t"),
+            ("MY_AWS_TOKEN", "t"),
+        ];
+        let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let not_text = || OsString::from_vec(vec![b'A', b'W', b'S', b'_', 0xff]);
+        let odd = [(not_text(), "x".into()), ("AWS_PROFILE".into(), not_text())];
+        let names: Vec<_> = settings(variables.into_iter().chain(odd)).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["AWS_REGION", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_NAME"]);
     }
 
     #[test]

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use parquet::file::properties::WriterProperties;
 use super::{Detail, Examined};
 use crate::engine::shown;
 use crate::error::{Error, Result};
+use crate::output::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
 use crate::spec::Severity;
@@ -56,27 +56,33 @@ impl Reject {
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
+pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path, mode: OutputMode) -> Result<Vec<Vec<PathBuf>>> {
     let write = |at: usize| match examined[at].rejected() {
         0 => Ok(Vec::new()),
-        _ => write_table(compiled, examined, at, folder).map(Vec::from),
+        _ => write_table(compiled, examined, at, folder, mode).map(Vec::from),
     };
     (0..examined.len()).map(write).collect()
 }
 
-fn write_table(compiled: &Compiled, examined: &[Examined], at: usize, folder: &Path) -> Result<[PathBuf; 2]> {
+fn write_table(
+    compiled: &Compiled,
+    examined: &[Examined],
+    at: usize,
+    folder: &Path,
+    mode: OutputMode,
+) -> Result<[PathBuf; 2]> {
     let table = &compiled.plan.tables[at];
     let _write = tracing::info_span!("write rejects", of = table.name).entered();
-    std::fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
+    mode.create_folders(folder).map_err(|error| cannot_write(folder, &error))?;
     let source = &compiled.sources[at];
     let name = file_name(&table.name);
     let csv_path = folder.join(format!("{name}.{}", source.csv_ending()));
     let parquet_path = folder.join(format!("{name}.parquet"));
     let schema = reject_schema(table);
-    let mut csv = source.csv_writer(&csv_path).map_err(|error| cannot_write(&csv_path, &error))?;
+    let mut csv = source.csv_writer(&csv_path, mode).map_err(|error| cannot_write(&csv_path, &error))?;
     let names = schema.fields().iter().map(|field| guarded(Cow::from(field.name())));
     csv.write(names).map_err(|error| cannot_write(&csv_path, &error))?;
-    let parquet = File::create(&parquet_path).map_err(|error| cannot_write(&parquet_path, &error))?;
+    let parquet = mode.create(&parquet_path).map_err(|error| cannot_write(&parquet_path, &error))?;
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default())).build();
     let mut parquet = ArrowWriter::try_new(parquet, schema.clone(), Some(properties))

@@ -1,7 +1,6 @@
 //! The files that a report is written into, each in the format that is asked for.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -10,6 +9,7 @@ use super::args::{Format, ReportFile};
 use super::tell::json;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
+use crate::output::OutputMode;
 use crate::report::{self, Links, Report};
 
 /// The files that a report is written into. They are made beside their places before the work begins, so that a load does not
@@ -46,12 +46,11 @@ impl ReportFiles {
     ///
     /// # Errors
     /// Where one cannot be made, or something that is no report of its format is in its place.
-    pub(super) fn create(files: &[ReportFile]) -> Result<Self> {
+    pub(super) fn create(files: &[ReportFile], mode: OutputMode) -> Result<Self> {
         let create = |ReportFile { format, path }: &ReportFile| {
             refuse_other(path, format.beginning(), "report")?;
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let readable = std::fs::Permissions::from_mode(0o666);
-            let file = tempfile::Builder::new().permissions(readable).tempfile_in(folder);
+            let file = mode.temporary(folder, ".report-");
             Ok((*format, path.clone(), file.map_err(|error| cannot_write(path, &error))?))
         };
         files.iter().map(create).collect::<Result<_>>().map(Self)
@@ -114,7 +113,7 @@ mod tests {
     fn a_report_file_that_cannot_be_made_is_told_before_the_work() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| ReportFile { format: Format::Json, path: folder.path().join(name) };
-        let error = ReportFiles::create(&[file("r.json"), file("nowhere/r.json")]).unwrap_err();
+        let error = ReportFiles::create(&[file("r.json"), file("nowhere/r.json")], OutputMode::PRIVATE).unwrap_err();
         assert_eq!(error.kind(), Kind::Unreachable);
         assert!(error.to_string().contains("nowhere/r.json"), "{error}");
     }
@@ -134,17 +133,17 @@ mod tests {
             let path = folder.path().join(format!("{format:?}"));
             let files = [ReportFile { format, path: path.clone() }];
             std::fs::write(&path, "SQLite format 3").unwrap();
-            assert_eq!(ReportFiles::create(&files).unwrap_err().kind(), Kind::Usage);
+            assert_eq!(ReportFiles::create(&files, OutputMode::PRIVATE).unwrap_err().kind(), Kind::Usage);
             assert_eq!(std::fs::read_to_string(&path).unwrap(), "SQLite format 3");
 
             let old = format!("{}the old one", format.beginning());
             std::fs::write(&path, &old).unwrap();
-            drop(ReportFiles::create(&files).unwrap());
+            drop(ReportFiles::create(&files, OutputMode::PRIVATE).unwrap());
             assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "a run that was refused leaves it");
-            ReportFiles::create(&files).unwrap().write(&report, None).unwrap();
+            ReportFiles::create(&files, OutputMode::PRIVATE).unwrap().write(&report, None).unwrap();
             let new = std::fs::read_to_string(&path).unwrap();
             assert!(new.contains("item") && !new.contains("the old one"), "{new}");
-            ReportFiles::create(&files).expect("what was written is known as a report");
+            ReportFiles::create(&files, OutputMode::PRIVATE).expect("what was written is known as a report");
         }
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing stays beside them");
     }

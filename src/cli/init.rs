@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::Init;
 use super::files::cannot_write;
-use super::tell::{count, note, say};
+use super::tell::{count, hand_over, note, say};
 use crate::error::{Error, Result};
 use crate::run::init::{self, Made};
 
@@ -38,7 +38,7 @@ pub(super) async fn init(wanted: Init, target: Option<&String>) -> Result<u8> {
         None => Made { text: TEMPLATE.to_owned(), problems: Vec::new(), notes: Vec::new() },
     };
     match &wanted.out {
-        None => say(&made.text)?,
+        None => hand_over(&made.text)?,
         Some(file) => {
             write(file, &made.text, wanted.force)?;
             say(&format!("{} is written\n", file.display()))?;

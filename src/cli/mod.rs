@@ -16,10 +16,11 @@ mod tell;
 mod tests;
 mod tracks;
 
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 pub use args::Cli;
 use clap::CommandFactory;
@@ -28,12 +29,18 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Listener, Silent};
 use crate::report::{self, Verdict};
 use crate::run::{self, Opened, Session, Wish};
-use crate::spec::{self, cover};
+use crate::spec;
 use crate::target::Access;
-use args::{Color, Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
+use args::{Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
 use files::ReportFiles;
 use progress::{Interrupt, Watched};
-use tell::{count, json, print_error, say, tell};
+use tell::{count, hand_over, json, print_error, say, tell};
+
+/// Bytes of stack of each thread: SQL is planned by recursion. They are taken from memory only as far as they are used.
+const STACK: usize = 16 << 20;
+
+/// How long the end of the program waits for what is still computed.
+const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// A plan that has work to do, with `--detailed-exitcode`.
 const HAS_WORK: u8 = 2;
@@ -55,10 +62,14 @@ pub fn main(cli: Cli) -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     let color = cli.global.color.enabled(&std::io::stderr());
-    let result = std::panic::catch_unwind(|| execute(cli)).unwrap_or_else(|_| {
-        let what = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
-        Err(Error::internal(format!("this program failed: {what}"))
-            .hint("nothing that was not committed is kept; please report it"))
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || execute(cli));
+    let ended = thread.map(std::thread::JoinHandle::join).map_err(Error::internal);
+    let result = ended.and_then(|ended| {
+        ended.unwrap_or_else(|_| {
+            let what = LAST_PANIC.lock().map(|last| last.clone()).unwrap_or_default();
+            Err(Error::internal(format!("this program failed: {what}"))
+                .hint("nothing that was not committed is kept; please report it"))
+        })
     });
     profile::end();
     match result {
@@ -72,28 +83,20 @@ pub fn main(cli: Cli) -> ExitCode {
 
 /// Tells what is wrong with the command line, or the help that was asked for, and gives the exit code.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    // A closed pipe is no reason to fail: there is nobody to tell.
-    let text = error.render();
-    let color = match error.use_stderr() {
-        true => Color::Auto.enabled(&std::io::stderr()),
-        false => Color::Auto.enabled(&std::io::stdout()),
-    };
-    let text = if color { text.ansi().to_string() } else { text.to_string() };
-    let text = cover(&text);
-    let _told =
-        if error.use_stderr() { write!(std::io::stderr(), "{text}") } else { write!(std::io::stdout(), "{text}") };
+    tell::usage(error);
     if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS }
 }
 
 fn execute(cli: Cli) -> Result<u8> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cli.global.threads().max(2))
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .map_err(|error| Error::internal(format!("cannot start threads: {error}")))?;
     let output = cli.global.output;
     let color = cli.global.color.enabled(&std::io::stderr());
-    runtime.block_on(async move {
+    let result = runtime.block_on(async move {
         match dispatch(cli).await {
             // Told here, where the format is known; the exit code is all that is left.
             Err(error) if output != Output::Text => {
@@ -102,7 +105,10 @@ fn execute(cli: Cli) -> Result<u8> {
             }
             result => result,
         }
-    })
+    });
+    // A query whose time was up may compute on for a while.
+    runtime.shutdown_timeout(LAST_WAIT);
+    result
 }
 
 async fn dispatch(cli: Cli) -> Result<u8> {
@@ -128,14 +134,14 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Validate { file, report, profile } => {
             profile::begin(profile.as_deref())?;
             let session = look(&global, &file).await?;
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::create(&report, session.output_mode)?;
             let result = run::validate(&session, listener(&global).as_ref()).await;
             tell(&result.map_err(|error| error.masked(&session.compiled.secrets))?, None, global.output, files)
         }
         Command::Plan { file, out, detailed_exitcode, mut report } => {
             let (session, _) = open(&global, &file, Access::Read).await?;
             report.extend(out.map(|path| ReportFile { format: Format::Json, path }));
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::create(&report, session.output_mode)?;
             let result = run::plan(&session, listener(&global).as_ref())
                 .await
                 .map_err(|error| error.masked(&session.compiled.secrets))?;
@@ -146,7 +152,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             profile::begin(profile.as_deref())?;
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::create(&report, session.output_mode)?;
             let watched = Watched::new(listener(&global), interrupt, &file);
             let result = run::run(&session, Wish { mock, allow_reload }, &watched).await;
             drop(watched);
@@ -164,7 +170,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let session = Session::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
             interrupt.removes(session.engine.work_folder());
             profile::mask(&session.compiled.secrets);
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::create(&report, session.output_mode)?;
             let watched = Watched::new(listener(&global), interrupt, &file);
             let result = run::resume(&session, &unfinished, &watched).await;
             drop(watched);
@@ -180,7 +186,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,
         Command::Report { file, run, report } => {
             let opened = Opened::open(&global.request(&file), Access::Read).await?;
-            let files = ReportFiles::create(&report)?;
+            let files = ReportFiles::create(&report, opened.output_mode())?;
             let kept =
                 run::kept(&opened, run.as_deref()).await.map_err(|error| error.masked(&opened.document.secrets))?;
             tell(&kept.report, kept.journal.as_ref(), global.output, files)?;
@@ -209,7 +215,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pipeline", &mut script);
-            say(&String::from_utf8_lossy(&script))?;
+            hand_over(&String::from_utf8_lossy(&script))?;
             Ok(0)
         }
         Command::Man => {
@@ -217,7 +223,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             clap_mangen::Man::new(Cli::command())
                 .render(&mut page)
                 .map_err(|error| Error::internal(format!("the manual page: {error}")))?;
-            say(&String::from_utf8_lossy(&page))?;
+            hand_over(&String::from_utf8_lossy(&page))?;
             Ok(0)
         }
     }
@@ -258,10 +264,10 @@ async fn setup(global: &Global, file: &Path, print: bool, owner: Option<&str>) -
     let opened = Opened::open(&request, if print { Access::Read } else { Access::Setup }).await?;
     let masked = |error: Error| error.masked(&opened.document.secrets);
     if print {
-        let script = run::setup::script(&opened, &request, owner).await.map_err(masked)?;
-        say(
-            &script.unwrap_or_else(|| format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", opened.shown))
-        )?;
+        match run::setup::script(&opened, &request, owner).await.map_err(masked)? {
+            None => say(&format!("{} needs no SQL: `pipeline setup` makes what it keeps\n", opened.shown))?,
+            Some(script) => hand_over(&script)?,
+        }
     } else {
         run::setup::setup(&opened, &request, owner).await.map_err(masked)?;
         say(&format!("{} is set up for loads\n", opened.shown))?;

@@ -10,10 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::profile;
-use super::tell::note;
+use super::tell::{escaped, note};
 use crate::error::Kind;
 use crate::journal::{Listener, Progress, Step, Timing};
-use crate::report;
+use crate::report::{self, visible};
 
 /// One line that is redrawn: the step, its table, and the rows so far.
 pub(super) struct Bars {
@@ -44,7 +44,7 @@ impl Listener for Bars {
             Progress::Rows { table, rows } => {
                 let count = counts.entry(table.clone()).or_default();
                 *count += rows;
-                self.bar.set_message(format!("{table}: {count} rows"));
+                self.bar.set_message(visible(&format!("{table}: {count} rows")).into_owned());
             }
             Progress::Ended(_) | Progress::Resumable(_) => {}
         }
@@ -81,7 +81,7 @@ impl Listener for JsonLines {
             }
             Progress::Resumable(run) => serde_json::json!({ "event": "resumable", "run": run }),
         };
-        note(&value.to_string());
+        note(&escaped(&value.to_string()));
     }
 }
 

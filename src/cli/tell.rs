@@ -1,12 +1,15 @@
 //! What comes back, told: reports on stdout, errors and notes on stderr.
+//!
+//! Nothing else writes there, and all of it is made [`visible`] first: what data, file names, and servers bring in drives no terminal.
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 
-use super::args::Output;
+use super::args::{Color, Output};
 use super::files::ReportFiles;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
-use crate::report::{self, Report, Verdict, property, value, visible};
+use crate::report::{self, Report, Verdict, is_harmful, property, value, visible};
 use crate::spec::cover;
 
 /// Tells a report: on stdout, and into the files that were asked for. The exit code is its verdict.
@@ -35,7 +38,16 @@ pub(super) fn tell(report: &Report, journal: Option<&Journal>, output: Output, f
 pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
-    Ok(text + "\n")
+    Ok(escaped(&text) + "\n")
+}
+
+/// JSON in which no character drives a terminal, and which is read as before: such a character can only be inside of a string.
+pub(super) fn escaped(json: &str) -> String {
+    let escape = |char: char| match char {
+        char if is_harmful(char) => format!("\\u{:04x}", u32::from(char)),
+        char => char.to_string(),
+    };
+    json.chars().map(escape).collect()
 }
 
 /// A number of things: `1 table`, `2 tables`.
@@ -46,8 +58,18 @@ pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
-/// Writes to stdout. A reader that went away ends the program in silence, as `head` expects.
+/// Writes to stdout.
 pub(super) fn say(text: &str) -> Result<()> {
+    write_out(&visible(text))
+}
+
+/// Writes what another program reads, such as a script, to stdout: unchanged, unless it is a terminal.
+pub(super) fn hand_over(text: &str) -> Result<()> {
+    if std::io::stdout().is_terminal() { say(text) } else { write_out(text) }
+}
+
+/// A reader that went away ends the program in silence, as `head` expects.
+fn write_out(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::unreachable(format!("cannot write to stdout: {error}")))
@@ -58,21 +80,62 @@ pub(super) fn say(text: &str) -> Result<()> {
 
 /// Writes a line to stderr. Where that is impossible there is nobody to tell, and a run must not end for it.
 pub(super) fn note(text: &str) {
-    let _told = writeln!(std::io::stderr(), "{text}").is_ok();
+    let _told = writeln!(std::io::stderr(), "{}", visible(text)).is_ok();
+}
+
+/// Tells what is wrong with the command line on stderr, or the help that was asked for on stdout. A closed pipe is no reason to fail: there
+/// is nobody to tell.
+pub(super) fn usage(error: &clap::Error) {
+    let styled = error.render().ansi().to_string();
+    let told = |color: bool| {
+        let text = if color { Cow::from(&styled) } else { Cow::from(error.render().to_string()) };
+        let text = cover(&text).into_owned();
+        if color { visible_with_styles(&text) } else { visible(&text).into_owned() }
+    };
+    let _told = if error.use_stderr() {
+        write!(std::io::stderr(), "{}", told(Color::Auto.enabled(&std::io::stderr())))
+    } else {
+        write!(std::io::stdout(), "{}", told(Color::Auto.enabled(&std::io::stdout())))
+    };
+}
+
+/// Makes all visible but the styles that this program puts in itself; what it puts between them must be visible before.
+fn visible_with_styles(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("\u{1b}[") {
+        let style = &rest[at..];
+        let behind =
+            style[2..].find(|char: char| !char.is_ascii_digit() && char != ';').map_or(style.len(), |end| end + 2);
+        let end = if style[behind..].starts_with('m') { behind + 1 } else { 0 };
+        shown += &visible(&rest[..at]);
+        if end == 0 {
+            // No style: the sequence is shown.
+            shown += &visible(&style[..2]);
+            rest = &style[2..];
+        } else {
+            shown += &style[..end];
+            rest = &style[end..];
+        }
+    }
+    shown + &visible(rest)
 }
 
 pub(super) fn print_error(error: &Error, color: bool, output: Output) {
     let said = match output {
         Output::Github => say(&cover(&github_error(error))),
         Output::Json => say(&cover(&json_error(error))),
-        Output::Text => {
-            note(&cover(&text_error(error, color)));
-            Ok(())
-        }
+        Output::Text => return note_error(error, color),
     };
     if said.is_err() {
-        note(&cover(&text_error(error, color)));
+        note_error(error, color);
     }
+}
+
+fn note_error(error: &Error, color: bool) {
+    let text = cover(&text_error(error, color)).into_owned();
+    let text = if color { visible_with_styles(&text) } else { visible(&text).into_owned() };
+    let _told = writeln!(std::io::stderr(), "{text}").is_ok();
 }
 
 fn github_error(error: &Error) -> String {
@@ -97,7 +160,7 @@ fn json_error(error: &Error) -> String {
     let value = serde_json::json!({
         "version": 1, "error": error.to_string(), "hint": error.next_step(), "problems": problems,
     });
-    format!("{value:#}\n")
+    escaped(&format!("{value:#}")) + "\n"
 }
 
 fn text_error(error: &Error, color: bool) -> String {
@@ -115,6 +178,23 @@ fn text_error(error: &Error, color: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_control_sequences_only_styles_stay() {
+        assert_eq!(
+            visible_with_styles("\u{1b}[1;31merror:\u{1b}[0m a\u{1b}[2Jb\u{1b}]0;t\u{7}"),
+            "\u{1b}[1;31merror:\u{1b}[0m a␛[2Jb␛]0;t␇"
+        );
+        assert_eq!(visible_with_styles("\u{1b}[\u{202e}\u{1b}[31"), "␛[[U+202E]␛[31");
+    }
+
+    #[test]
+    fn json_keeps_what_a_terminal_must_not_get() {
+        let text = "größe\t\u{9b}2J\u{202e}\u{1b}\u{7f}\u{feff}";
+        let json = json(&[text]).unwrap();
+        assert_eq!(visible(&json), json);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&json).unwrap(), [text]);
+    }
 
     #[test]
     fn one_thing_is_singular() {

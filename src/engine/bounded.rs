@@ -28,6 +28,9 @@ use datafusion::prelude::SessionContext;
 /// Bytes of a constant at most: one for each row of a batch is then half a gigabyte.
 pub(super) const CONSTANT: usize = 64 << 10;
 
+/// What a refusal for size ends with.
+pub(super) const ARE_THE_MOST: &str = "bytes are the most";
+
 /// How the size of a function's values follows from its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Growth {
@@ -237,7 +240,7 @@ fn size_of(value: &ScalarValue) -> usize {
 /// Refuses an expression whose constants are computed where one of them is too large, or was not computed because it would be.
 pub(super) fn refuse_constants(expression: &Expr) -> Result<()> {
     let refuse = |part: &Expr| match too_large(part) {
-        Some((what, bytes)) => exec_err!("{what} of {bytes} bytes, and {CONSTANT} bytes are the most"),
+        Some((what, bytes)) => exec_err!("{what} of {bytes} bytes, and {CONSTANT} {ARE_THE_MOST}"),
         None => Ok(TreeNodeRecursion::Continue),
     };
     expression.apply(refuse).map(|_| ())

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Schema};
+use arrow::error::ArrowError;
 use datafusion::common::DFSchema;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{ColumnarValue, Operator};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, Mistake, bounded, message};
+use super::{Engine, Mistake, bounded, depth, message};
 use crate::error::{Error, Result as Outcome};
 
 /// An SQL expression that gives one value a row.
@@ -37,6 +40,7 @@ impl Engine {
     pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, Mistake> {
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
         let told = |error| message::explain(&error, &[], &columns);
+        depth::refuse_deep(sql)?;
         let known = DFSchema::try_from(schema.clone()).map_err(told)?;
         let logical = self.context.parse_sql_expr(sql, &known).map_err(told)?;
         if logical.is_volatile() {
@@ -63,11 +67,35 @@ impl Engine {
             .build();
         let simplifier = ExprSimplifier::new(moment);
         let logical = bounded::Rewrite::new(self.limits.text()).apply(logical)?;
-        let folded = simplifier.simplify(simplifier.coerce(logical, &known)?)?;
+        let coerced = simplifier.coerce(logical, &known)?;
+        refuse_overflow(&state, &coerced)?;
+        let folded = simplifier.simplify(coerced)?;
         bounded::refuse_constants(&folded)?;
         let compiled = state.create_physical_expr(folded, &known)?;
         Ok(compiled.transform_up(|part| Ok(checked(part)))?.data)
     }
+}
+
+/// Refuses constants that overflow: where the engine computes them beforehand, they would wrap around.
+fn refuse_overflow(state: &SessionState, expression: &Expr) -> datafusion::error::Result<()> {
+    let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+    let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
+    expression
+        .apply(|part| {
+            let is_arithmetic = matches!(part, Expr::BinaryExpr(binary)
+                if matches!(binary.op, Operator::Plus | Operator::Minus | Operator::Multiply));
+            if is_arithmetic
+                && part.column_refs().is_empty()
+                && let Ok(compiled) = state.create_physical_expr(part.clone(), &DFSchema::empty())
+                && let Err(error) = compiled.transform_up(|part| Ok(checked(part)))?.data.evaluate(&one_row)
+                && let DataFusionError::ArrowError(overflow, _) = error.find_root()
+                && matches!(**overflow, ArrowError::ArithmeticOverflow(_))
+            {
+                return Err(error);
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })
+        .map(|_| ())
 }
 
 /// Arithmetic that overflows fails instead of wrapping around.

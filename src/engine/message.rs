@@ -4,7 +4,7 @@ use std::fmt;
 
 use datafusion::error::DataFusionError;
 
-use super::list;
+use super::{bounded, list};
 
 /// What DataFusion puts in front of what it says.
 const PREFIXES: [&str; 9] = [
@@ -49,6 +49,12 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
     }
     if let Some(text) = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")) {
         return Mistake::new(format!("the SQL cannot be read: {text}"), "look for a missing bracket, quote or operand");
+    }
+    if text.ends_with("RecursionLimitExceeded") {
+        return Mistake::new("the SQL is nested too deeply", "take brackets away, or compute a part in another column");
+    }
+    if text.ends_with(bounded::ARE_THE_MOST) {
+        return Mistake::new(text, "write a shorter constant: what is long belongs into the delta");
     }
     if ["DDL not supported", "DML not supported", "Statement not supported"]
         .iter()

@@ -5,6 +5,7 @@
 
 mod answer;
 mod bounded;
+mod depth;
 mod expression;
 mod hashes;
 mod mask;
@@ -14,6 +15,8 @@ mod seen;
 mod spill;
 mod table;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,7 +139,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::try_new`].
     pub fn at(limits: Limits, moment: jiff::Timestamp) -> Result<Self> {
-        let work = TempDir::with_prefix("pipeline-").map_err(|error| {
+        let private = Permissions::from_mode(0o700);
+        let work = tempfile::Builder::new().prefix("pipeline-").permissions(private).tempdir().map_err(|error| {
             Error::unreachable(format!("cannot make a work folder: {error}"))
                 .hint("set TMPDIR to a folder with room for the delta")
         })?;
@@ -241,6 +245,7 @@ impl Engine {
     /// Where it does not parse or plan, is no query, or has another answer each time.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, Mistake> {
         let told = |error: DataFusionError| message::explain(&error, &self.tables(), &[]);
+        depth::refuse_deep(sql)?;
         let state = self.state();
         let plan = logical(&state, sql).await.map_err(told)?;
         if is_volatile(&plan).map_err(told)? {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::output::OutputMode;
 
 /// A file with one entry a line. Every line is on the disk before the target hears of it.
 #[derive(Debug)]
@@ -18,9 +19,9 @@ impl Mirror {
     ///
     /// # Errors
     /// Where it cannot be written.
-    pub fn open(folder: &Path) -> Result<Self> {
+    pub fn open(folder: &Path, mode: OutputMode) -> Result<Self> {
         let path = folder.join("journal.ndjson");
-        let made = std::fs::create_dir_all(folder).and_then(|()| File::options().create(true).append(true).open(&path));
+        let made = mode.create_folders(folder).and_then(|()| mode.append(&path));
         let file = made.map_err(|error| cannot_write(&path, &error))?;
         Ok(Self { path, file })
     }

@@ -5,25 +5,27 @@ use std::borrow::Cow;
 /// Text in which every character is seen: those that would drive a terminal, that XML forbids, or that turn the order of what
 /// follows are shown as what they are. Line breaks and tabs stay.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let harmful = |char: char| {
-        (char.is_control() && !matches!(char, '\n' | '\t'))
-            || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
-            || matches!(char, '\u{fffe}' | '\u{ffff}')
-    };
-    if !text.contains(harmful) {
+    if !text.contains(is_harmful) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);
     for char in text.chars() {
         match char {
             // The pictures that Unicode has for them.
-            '\0'..='\u{1f}' if harmful(char) => shown.extend(char::from_u32(0x2400 + u32::from(char))),
+            '\0'..='\u{1f}' if is_harmful(char) => shown.extend(char::from_u32(0x2400 + u32::from(char))),
             '\u{7f}' => shown.push('\u{2421}'),
-            char if harmful(char) => shown.extend(["[U+", &format!("{:04X}", u32::from(char)), "]"]),
+            char if is_harmful(char) => shown.extend(["[U+", &format!("{:04X}", u32::from(char)), "]"]),
             char => shown.push(char),
         }
     }
     Cow::Owned(shown)
+}
+
+/// Whether a character would drive a terminal, is forbidden in XML, or turns the order of what follows. Line breaks and tabs do not.
+pub fn is_harmful(char: char) -> bool {
+    (char.is_control() && !matches!(char, '\n' | '\t'))
+        || matches!(char, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}' | '\u{feff}')
+        || matches!(char, '\u{fffe}' | '\u{ffff}')
 }
 
 /// The same in one line.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use escape::visible;
+pub use escape::{is_harmful, visible};
 pub use github::{github, property, value};
 pub use html::{Links, html, url_segment};
 pub use judge::{Judgement, judge};

@@ -2,7 +2,7 @@
 //! journal, and in the folders of runs those of all that examined a delta.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::journals::of_run;
@@ -31,11 +31,10 @@ pub struct Kept {
 pub(super) fn keep(session: &Session, report: &mut Report) {
     let folder = session.folder(&report.run);
     let kept = serde_json::to_string_pretty(report).map_err(std::io::Error::other).and_then(|text| {
-        std::fs::create_dir_all(&folder)?;
+        session.output_mode.create_folders(&folder)?;
         // Whoever reads it meanwhile reads the one before.
-        let readable = std::fs::Permissions::from_mode(0o666);
-        let file = tempfile::Builder::new().prefix(".report-").permissions(readable).tempfile_in(&folder)?;
-        std::fs::write(file.path(), text + "\n")?;
+        let mut file = session.output_mode.temporary(&folder, ".report-")?;
+        file.write_all((text + "\n").as_bytes())?;
         file.persist(folder.join(NAME)).map(drop).map_err(|error| error.error)
     });
     if let Err(error) = kept {

@@ -51,7 +51,7 @@ pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Resu
         let mut journal = Journal::new(&report.run);
         if !wish.mock {
             mock::compare(session, &mut report)?;
-            journal = journal.mirrored(Mirror::open(&session.folder(&report.run))?);
+            journal = journal.mirrored(Mirror::open(&session.folder(&report.run), session.output_mode)?);
         }
         let loading = Loading { session, examined, known, wish, steps: &steps, journal };
         loading.go(report).await
@@ -70,7 +70,7 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
     session.target.claim(run).await?;
     let resumed = async {
         let (journal, state) = unfinished.again(session).await?;
-        let mut journal = journal.mirrored(Mirror::open(&session.folder(run))?);
+        let mut journal = journal.mirrored(Mirror::open(&session.folder(run), session.output_mode)?);
         if state.phase == Phase::Committed {
             let mut report = resume::read_back(session, &mut journal, &steps).await?;
             kept::keep(session, &mut report);
@@ -267,6 +267,10 @@ impl Loading<'_> {
         report.steps = steps.timings();
         load.record(&record(&report)?, &loaded_files(session, &report, &examined)).await?;
         if self.wish.mock {
+            let moved = load.moved().await?;
+            report.warnings.extend(moved.iter().map(|sequence| {
+                format!("the mock run moved the sequence {sequence}: a trigger or a function of production takes its numbers, and they stay taken")
+            }));
             load.roll_back().await?;
             drop(step);
             report.steps = steps.timings();

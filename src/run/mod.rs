@@ -163,7 +163,7 @@ fn unasked(table: &Table, found: &Examined) -> Option<String> {
 fn write_rejects(session: &Session, report: &mut Report, examined: &[Examined], steps: &Steps<'_>) -> Result<()> {
     let _step = steps.step(Step::Report);
     let folder = session.folder(&report.run).join("rejects");
-    let written = rejects::write(&session.compiled, examined, &folder)?;
+    let written = rejects::write(&session.compiled, examined, &folder, session.output_mode)?;
     for (table, files) in report.tables.iter_mut().zip(&written) {
         let names = files.iter().filter_map(|path| path.file_name());
         table.rejects = names.map(|name| name.to_string_lossy().into_owned()).collect();

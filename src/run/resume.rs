@@ -290,7 +290,7 @@ pub(super) async fn note_failure(session: &Session, run: &str, error: &Error) ->
     let Some(journal) = journals::of_run(session.target.as_ref(), run).await? else { return Ok(()) };
     if journal.state().is_some_and(State::is_cut_off) {
         let reason = session.compiled.secrets.mask(&error.to_string()).into_owned();
-        let mut journal = journal.mirrored(Mirror::open(&session.folder(run))?);
+        let mut journal = journal.mirrored(Mirror::open(&session.folder(run), session.output_mode)?);
         session.target.note(&journal.record(Event::Failed { reason })?).await?;
     }
     Ok(())

@@ -102,7 +102,8 @@ impl<'a> Undo<'a> {
     fn mirrored(self, mut report: Rollback) -> Rollback {
         let Some(folder) = self.opened.output() else { return report };
         let run = self.journal.run().to_owned();
-        let mirrored = Mirror::open(&folder.join(run)).and_then(|mirror| self.journal.mirrored(mirror).mirror_last());
+        let mirror = Mirror::open(&folder.join(run), self.opened.output_mode());
+        let mirrored = mirror.and_then(|mirror| self.journal.mirrored(mirror).mirror_last());
         report.notes.extend(mirrored.err().map(|error| error.to_string()));
         report
     }

@@ -8,6 +8,7 @@ use crate::backup::Place;
 use crate::check::Examined;
 use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
+use crate::output::OutputMode;
 use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
@@ -148,7 +149,12 @@ impl Opened {
             let clean: PathBuf = parts.components().filter(|part| *part != std::path::Component::CurDir).collect();
             shown = clean.display().to_string();
         }
-        Some(Place::new(url, &shown, &self.document.folder))
+        Some(Place::new(url, &shown, &self.document.folder).with_mode(self.output_mode()))
+    }
+
+    /// Who may read the files that are written.
+    pub fn output_mode(&self) -> OutputMode {
+        self.document.spec.as_ref().map(|spec| spec.output_mode).unwrap_or_default()
     }
 
     /// The folder with the folders of runs.
@@ -173,6 +179,8 @@ pub struct Session {
     pub safeguards: Safeguards,
     /// The folder for rejects and reports.
     pub output: PathBuf,
+    /// Who may read them.
+    pub output_mode: OutputMode,
     /// Where the key map is backed up.
     pub backup: Option<Place>,
     /// The target's name in messages.
@@ -206,7 +214,7 @@ impl Session {
     /// # Errors
     /// As [`Session::open`].
     pub async fn prepare(opened: Opened, request: &Request, access: Access, moment: jiff::Timestamp) -> Result<Self> {
-        let backup = opened.backup();
+        let (backup, output_mode) = (opened.backup(), opened.output_mode());
         let Opened { document, target, catalog, safeguards, shown } = opened;
         let patience = document.spec.as_ref().map(|spec| spec.load.statement_timeout);
         let engine = Engine::at(request.limits, moment)?;
@@ -221,7 +229,20 @@ impl Session {
             target.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
         let (lines, file) = (LineNumbers::of(&document.text), document.path);
-        Ok(Self { compiled, target, catalog, engine, preflight, safeguards, output, backup, shown, file, lines })
+        Ok(Self {
+            compiled,
+            target,
+            catalog,
+            engine,
+            preflight,
+            safeguards,
+            output,
+            output_mode,
+            backup,
+            shown,
+            file,
+            lines,
+        })
     }
 
     /// By table, the hash of each of its files.

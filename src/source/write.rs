@@ -8,6 +8,7 @@ use std::path::Path;
 use super::Source;
 use super::csv::Dialect;
 use super::files;
+use crate::output::OutputMode;
 use crate::spec::{Encoding, Format};
 
 /// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding and NULL; of a source that is no CSV, as
@@ -35,7 +36,7 @@ impl Source {
     ///
     /// # Errors
     /// Where the file cannot be made.
-    pub fn csv_writer(&self, path: &Path) -> std::io::Result<CsvWriter> {
+    pub fn csv_writer(&self, path: &Path, mode: OutputMode) -> std::io::Result<CsvWriter> {
         let mut builder = csv::WriterBuilder::new();
         let (mut null, mut encoding) = (String::new(), Encoding::Utf8);
         if let Some(dialect) = self.own_dialect() {
@@ -44,7 +45,7 @@ impl Source {
             null = dialect.null_values().first().cloned().unwrap_or_default();
             encoding = dialect.encoding();
         }
-        let writer = builder.from_writer(BufWriter::new(File::create(path)?));
+        let writer = builder.from_writer(BufWriter::new(mode.create(path)?));
         Ok(CsvWriter { writer, null, encoding })
     }
 
@@ -100,7 +101,7 @@ mod tests {
         let source = source(files.path(), name, &[], spec.clone()).unwrap();
         let ending = source.csv_ending();
         let path = files.path().join(format!("again.{ending}"));
-        let mut writer = source.csv_writer(&path).unwrap();
+        let mut writer = source.csv_writer(&path, OutputMode::PRIVATE).unwrap();
         let null = writer.null().to_owned();
         writer.write(["a", "_reject_line"].map(Cow::from)).unwrap();
         for record in records {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::output::OutputMode;
+
 use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
 
 /// A pipeline: delta files in, production rows out.
@@ -33,6 +35,12 @@ pub struct PipelineSpec {
     /// The folder for rejects and reports, relative to this file; a run's own are in `<output>/<run id>/`.
     #[serde(default = "default_output")]
     pub output: PathBuf,
+    /// Who may read rejects, reports, journals, and backups in folders, as the octal permission bits of the files: `"0640"` lets the
+    /// group read them. The owner may always read and write; others may at most read. A folder can be entered by those who
+    /// may read its files; one that is there already keeps its mode. Object stores have rules of their own. Default: `"0600"`,
+    /// the user who runs the pipeline, because these files are full of records of people.
+    #[serde(default)]
+    pub output_mode: OutputMode,
     /// The target tables to load, by name. Their order does not matter: references decide it.
     pub tables: OrderedMap<TableSpec>,
 }
@@ -218,7 +226,8 @@ impl Default for LoadSpec {
 }
 
 /// What a load locks so that a uniqueness holds which the pipeline file states (`checks: [{ unique: … }]`) and no index of production
-/// enforces.
+/// enforces, and so that integer keys are free which come from no sequence: without this lock, PostgreSQL targets need such a table's
+/// `start_row_number`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Lock {
@@ -226,8 +235,9 @@ pub enum Lock {
     /// inserted and commits later.
     #[default]
     None,
-    /// The tables with such a uniqueness, from the beginning of the insertion to the COMMIT. Other sessions wait when they write to
-    /// them, and read them as before; the load waits for sessions that have written and not committed, up to `lock_timeout`.
+    /// The tables with such a uniqueness, and those with such keys, which continue from the largest. From the beginning of the insertion to
+    /// the COMMIT, other sessions wait when they write to them, and read them as before. The load waits for sessions that have written and
+    /// not committed, up to `lock_timeout`.
     Table,
 }
 

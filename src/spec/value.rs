@@ -8,6 +8,8 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::output::OutputMode;
+
 /// A mapping that keeps the order of the file.
 #[derive(Debug, Clone)]
 pub struct OrderedMap<V>(Vec<(String, V)>);
@@ -172,6 +174,12 @@ impl Serialize for TimeOfDay {
     }
 }
 
+impl Serialize for OutputMode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.digits())
+    }
+}
+
 impl Serialize for Timeout {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -277,6 +285,13 @@ impl<'de> Deserialize<'de> for Timeout {
     }
 }
 
+impl<'de> Deserialize<'de> for OutputMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expecting = "octal permission bits in quotes, such as `\"0640\"`, by which the owner may read and write and others at most read";
+        scalar(deserializer, expecting, Self::parse)
+    }
+}
+
 impl<'de> Deserialize<'de> for TimeOfDay {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         scalar(deserializer, "a time of day from `00:00` to `23:59`", |text| {
@@ -284,6 +299,20 @@ impl<'de> Deserialize<'de> for TimeOfDay {
             let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
             let number = |part: &str| part.parse::<i8>().ok().filter(|_| is_number(part));
             jiff::civil::Time::new(number(hour)?, number(minute)?, 0, 0).ok().map(Self)
+        })
+    }
+}
+
+impl JsonSchema for OutputMode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OutputMode".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The permission bits of files in octal digits, such as `\"0640\"`.",
+            "type": "string",
+            "pattern": r"^((0|0o)?6[0246][04]|.*\$\{.*\}.*)$"
         })
     }
 }

@@ -520,6 +520,11 @@ pub trait Load: Send {
     /// The number of the transaction that inserts, where the target can be asked later what became of it.
     async fn transaction(&mut self) -> Result<Option<String>>;
 
+    /// The sequences that this load moved, which taking it back does not undo.
+    async fn moved(&mut self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Makes it all visible, at once. The last statement before that asks whether production still has none of the values that no index
     /// keeps free.
     async fn commit(self: Box<Self>) -> Result<(), Stopped>;

@@ -180,7 +180,7 @@ impl Home {
     /// The first object of the store under a folder with an ending.
     fn object(&self, folder: &str, ending: &str) -> String {
         let names = self.store().into_keys();
-        let of_schema = format!("public.{folder}");
+        let of_schema = format!("public%2E{folder}");
         let mut names =
             names.filter(|name| (name.starts_with(folder) || name.starts_with(&of_schema)) && name.ends_with(ending));
         format!("backups/{}", names.next().expect("there is such an object"))

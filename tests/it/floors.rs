@@ -175,6 +175,29 @@ fn modules_of_one_floor_use_each_other_in_one_direction_only() {
 }
 
 #[test]
+fn all_terminal_output_passes_the_module_that_escapes_it() {
+    let prints = ["println!", "print!", "dbg!", "stdout()", "stderr()"];
+    let mut others = Vec::new();
+    for file in files(&Path::new(REPOSITORY).join("src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        // A unit test may say what it likes.
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        for (at, line) in
+            text.lines().enumerate().filter(|(_, line)| prints.iter().any(|print| code(line).contains(print)))
+        {
+            let asks = line.contains("is_terminal()") || line.contains("enabled(&std::io::stderr())");
+            let name = file.strip_prefix(REPOSITORY).unwrap().display().to_string();
+            // The crash tests' own, just before an abort.
+            if !asks && !["src/cli/tell.rs", "src/journal/stop.rs"].contains(&name.as_str()) && !name.contains("tests")
+            {
+                others.push(format!("{name}:{}", at + 1));
+            }
+        }
+    }
+    assert!(others.is_empty(), "only src/cli/tell.rs writes to the terminal: {others:?}");
+}
+
+#[test]
 fn the_search_for_imports_sees_lists_and_paths_in_code() {
     let text = "use crate::{error::{Error, Result}, spec}; let x = crate::plan::y(); my_crate::no(); pub(crate) fn z()";
     assert_eq!(named_behind(text, "crate::"), ["error", "spec", "plan"]);

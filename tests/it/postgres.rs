@@ -1,8 +1,11 @@
 //! Loads into PostgreSQL: the samples as into SQLite, who may do what, and all that can be in the way.
 
+mod altered;
 mod attacks;
 mod obstacles;
 mod rights;
+mod script;
+mod triggers;
 
 use std::collections::BTreeSet;
 

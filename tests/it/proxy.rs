@@ -30,7 +30,7 @@ pub enum Cut {
 }
 
 /// Something that is done once, before a message of the session that inserts into production is passed on: the number of the message,
-/// counted from the one with which the first row comes.
+/// counted from the one with which the first row comes to the one with the COMMIT.
 type Plant = (usize, Box<dyn Fn() + Send + Sync>);
 
 /// What the proxy's threads share.
@@ -94,7 +94,7 @@ impl Proxy {
         database.url().replace(&direct, &format!("127.0.0.1:{}/", self.port)) + "?sslmode=disable"
     }
 
-    /// How many messages the session that inserts has sent from the first row on.
+    /// How many messages the session that inserts has sent from the first row to its COMMIT.
     pub fn messages(&self) -> usize {
         self.line.inserting.load(Ordering::SeqCst)
     }
@@ -173,6 +173,7 @@ impl Line {
                 if let Some((_, plant)) = self.plant.as_ref().filter(|(at, _)| *at == number) {
                     plant();
                 }
+                inserts = !(message[0] == b'Q' && text.ends_with(b"COMMIT\0"));
             }
             let commits = message[0] == b'Q' && text.trim_ascii_end().eq_ignore_ascii_case(b"COMMIT\0");
             if notes_the_run && commits && !matches!(self.cut, Cut::Copied(_) | Cut::Never) && self.now() {

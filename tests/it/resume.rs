@@ -107,7 +107,9 @@ fn stopped_by(production: &Production, signal: &str, arguments: &[&str]) -> (Opt
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    until(&production.database, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted");
+    // The server is shared: other tests wait in other databases.
+    let waits = "SELECT count(*) > 0 FROM pg_locks JOIN pg_database AS d ON d.oid = database WHERE NOT granted AND datname = current_database()";
+    until(&production.database, waits);
     let stopped = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(stopped.success());
     let output = child.wait_with_output().unwrap();

@@ -303,7 +303,14 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
     let kept = production.kept();
     let holder = Holder::new(&loader);
     holder.execute("SET ROLE delta_loader");
-    for sql in ["SELECT delta.roll_back('r', 1, '', '')", "SELECT delta.obstacles('r')", "SELECT delta.holdings('r')"] {
+    for sql in [
+        "SELECT delta.roll_back('r', 1, '', '', '{}')",
+        "SELECT delta.try_roll_back('r', '{}')",
+        "SELECT delta.obstacles('r', '{}')",
+        "SELECT delta.holdings('r')",
+        "SELECT delta.delete_rows('public.item', '{}', '{}', '', true)",
+        "SELECT delta.delete_run('r', '{}', '{}')",
+    ] {
         assert_eq!(holder.run(sql).unwrap_err().0, "42501", "{sql}");
     }
     production
@@ -322,7 +329,7 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
     {
         assert_eq!(holder.run(sql).unwrap_err().0, "42501", "{sql}");
     }
-    let begun = holder.run(&format!("SELECT delta.roll_back('{run}', 99, '', '')")).unwrap_err();
+    let begun = holder.run(&format!("SELECT delta.roll_back('{run}', 99, '', '', '{{}}')")).unwrap_err();
     assert_eq!(begun.0, "DP003", "{begun:?}");
 }
 
@@ -330,20 +337,23 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
 fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     let (production, run) = ran("");
     let holder = Holder::new(&production.login("loader", "IN ROLE delta_loader"));
-    holder.execute(&format!("SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"));
+    holder.execute(&format!(
+        "SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"
+    ));
     let kept = production.kept();
     production
         .pipeline(&["rollback", "p.yaml", &run])
         .fails(77, &["`account`: 1 changed since: 1", "hint: nothing was changed"]);
     assert_same(&production.kept(), &kept);
-    // A whole run that was forged: its rows are not of the transaction that says so.
-    holder.execute(
+    // A run that was forged whole: even so, its rows are not of the transaction that says so.
+    production.database.execute(
         "BEGIN; INSERT INTO delta.run (id, pipeline, started_at, report, transaction) VALUES ('f', 'small', '2026', '{}', pg_current_xact_id()::text);
          INSERT INTO delta.event VALUES ('f', 1, 'committed', '{}', ''); INSERT INTO delta.mapping_account VALUES ('f-1', 2, 'f');
-         INSERT INTO delta.segment VALUES ('account', 'f', 1); COMMIT",
+         INSERT INTO delta.segment VALUES ('public.account', 'f', 1); COMMIT",
     );
-    let refused = Holder::new(&production.database.url()).run("SELECT delta.roll_back('f', 2, '{}', '')").unwrap_err();
-    assert_eq!(refused.0, "DP003", "{refused:?}");
+    let refused =
+        Holder::new(&production.database.url()).run("SELECT delta.roll_back('f', 2, '{}', '', '{}')").unwrap_err();
+    assert_eq!(refused.0, "DP007", "{refused:?}");
     assert_eq!(production.count("account"), 15);
 }
 

@@ -8,7 +8,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::check::{translate, translate_exactly};
 use super::domains::{Base, Types};
-use super::names::Names;
+use super::names::{Names, qualified};
 use super::types::PgType;
 use crate::engine::{ident, list, literal};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
@@ -60,6 +60,17 @@ pub(super) struct PgColumn {
     pub(super) collation: String,
     /// The sequence that its values are from.
     pub(super) sequence: Option<Sequence>,
+    /// The default that takes its value from a sequence.
+    pub(super) numbered: Option<Numbered>,
+}
+
+/// A default that calls `nextval`.
+#[derive(Debug, Clone)]
+pub(super) struct Numbered {
+    /// The default as SQL.
+    pub(super) sql: String,
+    /// Whether it is that of an identity column, which needs no right to its sequence.
+    pub(super) is_identity: bool,
 }
 
 /// A sequence and how it counts.
@@ -264,6 +275,7 @@ impl Reader {
             let (name, declared) = (row.text("name").to_owned(), row.text("declared").to_owned());
             let identity = !row.text("identity").is_empty();
             let generated = row.is("is_generated");
+            let numbered = numbered(row, sequence.as_ref().filter(|_| identity));
             let has_default = row.is("has_default") || base.domains.iter().any(|domain| domain.has_default);
             let column = CatalogColumn {
                 name: name.clone(),
@@ -285,7 +297,7 @@ impl Reader {
             checks_of_type(made, &name, &declared, &base);
             let declared = base.declared.map_or(declared, str::to_owned);
             let collation = row.get("collation").map_or(String::new(), |collation| format!(" COLLATE {collation}"));
-            made.pg.columns.push(PgColumn { name, pg_type: base.pg_type, declared, collation, sequence });
+            made.pg.columns.push(PgColumn { name, pg_type: base.pg_type, declared, collation, sequence, numbered });
         }
     }
 
@@ -453,6 +465,16 @@ fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) 
             }
         }
     }
+}
+
+/// The default of a column by which a sequence fills it.
+fn numbered(row: &Row, identity: Option<&Sequence>) -> Option<Numbered> {
+    if let Some(Sequence { schema, name, .. }) = identity {
+        let sql = format!("nextval({}::regclass)", literal(&qualified(schema, name)));
+        return Some(Numbered { sql, is_identity: true });
+    }
+    let sql = row.get("default_expr").filter(|default| default.contains("nextval("))?;
+    Some(Numbered { sql: sql.to_owned(), is_identity: false })
 }
 
 fn sequence(row: &Row) -> Sequence {

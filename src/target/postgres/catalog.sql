@@ -44,10 +44,13 @@ WITH RECURSIVE {wanted}, home AS MATERIALIZED (
 )
 SELECT a.attrelid AS "table", a.attnum AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS modifier,
        format_type(a.atttypid, a.atttypmod) AS declared, a.attnotnull AS not_null, a.attgenerated <> '' AS is_generated,
-       a.attidentity AS identity, a.atthasdef AND a.attgenerated = '' AS has_default, coalesce(k.plain, true) AS plain,
+       a.attidentity AS identity, a.atthasdef AND a.attgenerated = '' AS has_default, d.expr AS default_expr, coalesce(k.plain, true) AS plain,
        (SELECT format('%I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
         WHERE c.oid = a.attcollation AND c.collprovider <> 'd') AS collation
 FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid LEFT JOIN collations k ON k.oid = a.attcollation
+     LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum LEFT JOIN pg_type t ON t.oid = a.atttypid AND t.typtype = 'd'
+     CROSS JOIN LATERAL (SELECT CASE WHEN a.attgenerated = ''
+                                THEN coalesce(pg_get_expr(f.adbin, f.adrelid), pg_get_expr(t.typdefaultbin, 0)) END) d (expr)
 WHERE a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum;
 

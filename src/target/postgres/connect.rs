@@ -114,6 +114,11 @@ impl Connector {
         self.operates
     }
 
+    /// The settings that every session has, as SQL.
+    pub(super) fn settings(&self) -> &str {
+        &self.settings
+    }
+
     /// What to look at, though it stops nothing.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings

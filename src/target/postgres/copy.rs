@@ -157,7 +157,7 @@ pub(super) enum Insert {
 }
 
 /// A condition that has the server insert row by row: it must not depend on when it is asked, for all the server knows.
-const BY_ROW: &str = " WHERE pg_catalog.random() >= 0";
+const BY_ROW: &str = " WHERE pg_catalog.random() OPERATOR(pg_catalog.>=) 0";
 
 /// Why a [`Destined::stream`] ended early.
 pub(super) enum Refused {

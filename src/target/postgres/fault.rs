@@ -9,6 +9,7 @@ use rustls::CertificateError::{
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::trigger;
 use crate::error::Error;
 
 /// Whom the error is about.
@@ -126,6 +127,9 @@ fn of_connecting(kind: Option<ErrorKind>, reason: &str, whom: &Whom<'_>) -> Erro
 }
 
 fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
+    if let Some(error) = trigger::explain(error, &[]) {
+        return error;
+    }
     let Whom { places, user, database, shown } = whom;
     let said = error.message();
     match error.code() {

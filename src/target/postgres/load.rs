@@ -7,6 +7,8 @@
 
 mod insertion;
 mod locks;
+mod numbers;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -24,7 +26,9 @@ use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
 use super::staging::Staged;
-use super::{BEGIN, Claimed, begin_session, history, loaded_files, mode, outcome, policy, privileges, straight};
+use super::{
+    BEGIN, Claimed, begin_session, history, loaded_files, mode, outcome, policy, privileges, straight, trigger,
+};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -236,7 +240,11 @@ impl Load for PgLoad {
     }
 
     fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let straight = straight::straight(&self.known, &self.spec, destinations, &self.keys);
+        let mut straight = straight::straight(&self.known, &self.spec, destinations, &self.keys);
+        // Copied rows would take numbers from production's sequences, which a mock run must not.
+        let takes: Vec<_> = destinations.iter().map(|table| self.takes_back() && self.takes_numbers(table)).collect();
+        let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
+        straight.iter_mut().zip(takes).for_each(|(straight, takes)| *straight &= !takes && !set_based);
         let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
         self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
         straight
@@ -352,7 +360,10 @@ impl Load for PgLoad {
     }
 
     async fn settle(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
-        if let Err(error) = self.meanwhile(self.main.batch_execute("SET CONSTRAINTS ALL IMMEDIATE")).await {
+        // Constraint triggers of production run now.
+        let settle =
+            format!("{}; SET CONSTRAINTS ALL IMMEDIATE; {}", trigger::theirs(&self.names, false), trigger::OURS);
+        if let Err(error) = self.meanwhile(self.main.batch_execute(&settle)).await {
             let named = error.as_db_error().and_then(tokio_postgres::error::DbError::table).map(str::to_owned);
             let of = destinations.iter().find(|destination| Some(&destination.table.name) == named.as_ref());
             return Err(self.of_rows(of, "cannot insert", &error, delta).await);
@@ -442,6 +453,9 @@ impl Load for PgLoad {
     async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
         let transaction = self.transaction().await?;
         let _commit = tracing::info_span!("COMMIT");
+        // Those that were put off again run with the COMMIT.
+        let theirs = trigger::theirs(&self.names, false);
+        self.main.batch_execute(&theirs).await.map_err(self.fault("cannot commit"))?;
         if let Some(beside) = &self.beside {
             // They count when the rows are committed with the ledger, and not before.
             beside.batch_execute("COMMIT").await.map_err(self.fault("cannot commit the key map"))?;
@@ -460,6 +474,10 @@ impl Load for PgLoad {
         }
         self.hand_back();
         Ok(())
+    }
+
+    async fn moved(&mut self) -> Result<Vec<String>> {
+        self.moved_sequences().await
     }
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {

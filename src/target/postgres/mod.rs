@@ -37,9 +37,11 @@ mod reading;
 mod refusal;
 mod regex;
 mod rollback;
+mod script;
 mod staging;
 mod straight;
 mod tls;
+mod trigger;
 mod types;
 mod url;
 
@@ -69,7 +71,7 @@ use super::{
     Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load,
     LoadedFile, Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
 };
-use crate::engine::{ident, literal};
+use crate::engine::literal;
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{LeastPrivilege, LoadSpec};
@@ -79,6 +81,7 @@ use connect::{Connector, Session};
 use control::{Setup, owner};
 use keys::Keys;
 use names::{LOADER, Names, ROLLBACK};
+use script::Script;
 use staging::Staged;
 
 /// What a load does that cannot reach the server.
@@ -178,25 +181,11 @@ impl PostgresTarget {
         let sql = std::fs::read_to_string(script).map_err(|error| {
             Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
         })?;
-        let schema = ident(&self.names.production);
-        let made = format!(
-            "BEGIN; CREATE SCHEMA IF NOT EXISTS {schema}; SET LOCAL search_path TO {schema}; {sql}\n;SET LOCAL search_path TO pg_catalog"
-        );
-        session.batch_execute(&made).await.map_err(|error| {
-            Error::input(format!(
-                "`{}` does not make a database: {}",
-                script.display(),
-                self.connector.explain("cannot write", &error)
-            ))
-            .hint("check the SQL in it; nothing of it stays")
-        })?;
-        match access {
-            Access::Read => self.unfinished = true,
-            Access::Write | Access::Setup | Access::Operate => {
-                session.batch_execute("COMMIT").await.map_err(fault)?;
-                self.made = true;
-            }
-        }
+        let is_kept = access != Access::Read;
+        let name = script.display().to_string();
+        let script = Script { connector: &self.connector, session, name, production: &self.names.production };
+        script.run(&sql, is_kept).await?;
+        (self.made, self.unfinished) = (is_kept, !is_kept);
         Ok(())
     }
 

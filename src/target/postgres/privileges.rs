@@ -11,7 +11,7 @@ use super::promises;
 use super::staging::{MARK, Staged};
 use crate::engine::list;
 use crate::error::{Error, Result};
-use crate::spec::{ForeignKeys, LeastPrivilege, StartRowNumber};
+use crate::spec::{ForeignKeys, LeastPrivilege, Lock, StartRowNumber};
 use crate::target::{Access, Destination, Preflight, refuse_set_based};
 
 type Asked<T> = Result<T, tokio_postgres::Error>;
@@ -27,6 +27,9 @@ impl PostgresTarget {
         if self.load.foreign_keys == ForeignKeys::SetBased {
             refuse_set_based(destinations)?;
             preflight.notes.push(SET_BASED.to_owned());
+        }
+        if self.load.lock == Lock::None {
+            refuse_unknown_keys(&known, destinations)?;
         }
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the catalog", &error);
@@ -188,6 +191,27 @@ impl PostgresTarget {
         }
         Ok(())
     }
+}
+
+/// Refuses integer keys that no sequence of the catalog hands out. Applications take keys from sequences that no column names, and the
+/// largest key plus one would be a number that such a sequence gives next: production's own inserts would fail after the load.
+fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Result<()> {
+    for destination in destinations {
+        let (table, Some(key)) = (&destination.table, destination.key.first()) else { continue };
+        let is_integer = table.column(key).is_some_and(|column| column.data_type.is_integer());
+        if destination.assigned == Some(StartRowNumber::Auto) && is_integer && known.sequence(destination).is_none() {
+            return Err(Error::pipeline(format!(
+                "`{key}` of `{}` has no sequence of its own: which keys other programs take next is unknown",
+                table.name
+            ))
+            .hint(format!(
+                "make the sequence that they use the column's own (ALTER SEQUENCE … OWNED BY {}.{key}), state a `start_row_number` that they \
+                 never reach, or, if they take the largest key plus one, write `load: {{ lock: table }}`; nothing was loaded",
+                table.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The rights that loads of these tables need and the role lacks, each with the role and the object.

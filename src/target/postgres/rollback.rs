@@ -1,12 +1,13 @@
 //! The rollback of a run: functions of the control schema do all of it, and find out by themselves what is the run's.
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error as PgError, Row};
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
 use super::mode;
 use super::names::{Names, ROLLBACK};
+use super::trigger;
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -14,6 +15,9 @@ use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
 
 /// A code of our own functions: a run is not rolled back.
 const REFUSED: &str = "DP003";
+
+/// A code of our own functions: a rollback that was tried would succeed.
+const TRIED: &str = "DP006";
 
 /// A code of our own functions: a run is not rolled back because of its rows.
 const OBSTRUCTED: &str = "DP007";
@@ -75,11 +79,26 @@ pub(super) async fn survey(
              write to `{child}`"
         )
     };
-    let notes = unindexed.iter().map(note).collect();
+    let mut notes: Vec<_> = unindexed.iter().map(note).collect();
     if obstacles.is_empty() {
-        client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await.map_err(fault)?;
+        notes.extend(attempt(client, run, accepted).await.map_err(fault)?);
     }
     Ok(Survey { tables, obstacles, notes })
+}
+
+/// Tries a rollback, which fails in any case; gives what is to be known of it if it would succeed.
+async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Option<String>, PgError> {
+    let error = match client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await {
+        Ok(_) => return Ok(None),
+        Err(error) => error,
+    };
+    let Some(tried) = error.as_db_error().filter(|tried| tried.code().code() == TRIED && trigger::function(tried).is_none())
+    else {
+        return Err(error);
+    };
+    Ok(tried.detail().filter(|sequences| !sequences.is_empty()).map(|sequences| {
+        format!("triggers that this dry run fired may have taken numbers of {sequences}, which are not given again")
+    }))
 }
 
 async fn obstacles(client: &Client, names: &Names, run: &str, accepted: &[String]) -> Result<Vec<Obstacle>, PgError> {
@@ -159,6 +178,16 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 None => error.hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"),
             }
         }
+        // Whatever production's own code says: production keeps the rows.
+        Some(refused) if trigger::function(refused).is_some() => {
+            let doing = match deleted_from(refused) {
+                Some(table) => format!("cannot delete the run's rows from {table}"),
+                None => "cannot roll back the run".to_owned(),
+            };
+            let error = connector.explain(&doing, error);
+            let hint = error.next_step().unwrap_or_default().to_owned();
+            Error::refused(&error).hint(hint)
+        }
         Some(refused) if refused.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
             let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
             Error::refused(format!("production does not let the rows go: {}{detail}", refused.message()))
@@ -168,4 +197,12 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
             .hint(format!("the owner of the schema `delta` and members of {ROLLBACK} may, and who loads may not")),
         _ => connector.explain("cannot roll back the run", error),
     }
+}
+
+/// The table whose rows were being deleted, as the context of an error has it.
+fn deleted_from(error: &DbError) -> Option<String> {
+    let statement = error.where_()?.lines().find(|line| line.contains(" AS p WHERE p.ctid "))?;
+    let (_, table) = statement.split_once("DELETE FROM ")?;
+    let (table, _) = table.split_once(" AS p WHERE p.ctid ")?;
+    Some(table.strip_prefix("ONLY ").unwrap_or(table).to_owned())
 }

@@ -152,9 +152,12 @@ impl Staged<'_> {
         format!("s.{}{}", ident(name), self.known.staged_as(self.table(), name).0)
     }
 
-    pub(super) fn insert(&self) -> String {
-        let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
-        let values: Vec<_> = self.destination.columns.iter().map(|name| self.value(name)).collect();
+    /// SQL that inserts the rows, with more columns and their values.
+    pub(super) fn insert(&self, more: &[(String, String)]) -> String {
+        let columns = self.destination.columns.iter().chain(more.iter().map(|(name, _)| name));
+        let columns: Vec<_> = columns.map(|name| ident(name)).collect();
+        let values = self.destination.columns.iter().map(|name| self.value(name));
+        let values: Vec<_> = values.chain(more.iter().map(|(_, value)| value.clone())).collect();
         format!(
             "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s",
             self.live(),

@@ -30,7 +30,8 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use async_trait::async_trait;
 use futures::StreamExt;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::difference::difference;
@@ -179,26 +180,54 @@ fn let_readers_in(connection: &Connection, memory: usize) -> rusqlite::Result<()
     connection.pragma_update(Some("main"), "cache_spill", -size)
 }
 
+/// Keeps a script that is only looked at inside of its database in memory: other files are neither read nor made.
+fn stays_inside(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        // `VACUUM INTO` attaches the new file.
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } | AuthAction::Unknown { .. } => Authorization::Deny,
+        AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
+            Authorization::Deny
+        }
+        _ => Authorization::Allow,
+    }
+}
+
 /// Makes the database beside its place and then moves it there, so that a half-made one is never found.
 fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let sql = std::fs::read_to_string(script).map_err(|error| {
         Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
     })?;
+    let fault = |error: rusqlite::Error| names.error("cannot make", &error);
     let run = |connection: Connection| {
+        let wrong = |what: &str| Error::input(format!("`{}` does not make a database: {what}", script.display()));
         connection.execute_batch(&sql).map_err(|error| {
-            Error::input(format!("`{}` does not make a database: {error}", script.display()))
-                .hint("check the SQL in it")
+            let is_of_shell = sql.lines().any(|line| line.starts_with('.'));
+            let shell = "a line that begins with `.` is a command of the sqlite3 shell and not SQL: take it out";
+            wrong(&error.to_string()).hint(match error.sqlite_error_code() {
+                Some(ErrorCode::AuthorizationForStatementDenied) => {
+                    "a command that writes nothing lets no script attach, make, or load another file: take that out"
+                }
+                _ if is_of_shell => shell,
+                _ => "check the SQL in it",
+            })
         })?;
-        Ok(connection)
+        match connection.is_autocommit() {
+            true => Ok(connection),
+            false => Err(wrong("its transaction has no COMMIT").hint("check the SQL in it")),
+        }
     };
     if access == Access::Read {
-        return run(Connection::open_in_memory().map_err(|error| names.error("cannot make", &error))?);
+        let mut connection = Connection::open_in_memory().map_err(fault)?;
+        connection.authorizer(Some(stays_inside)).map_err(fault)?;
+        let mut connection = run(connection)?;
+        connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>).map_err(fault)?;
+        return Ok(connection);
     }
     let beside = PathBuf::from(format!("{}.new-{}", file.display(), std::process::id()));
     let made = Connection::open(&beside)
-        .map_err(|error| names.error("cannot make", &error))
+        .map_err(fault)
         .and_then(run)
-        .and_then(|connection| connection.close().map_err(|(_, error)| names.error("cannot make", &error)))
+        .and_then(|connection| connection.close().map_err(|(_, error)| fault(error)))
         .and_then(|()| publish(&beside, file));
     std::fs::remove_file(&beside).ok();
     made.and_then(|()| connect(file, false, load, names))

@@ -235,6 +235,45 @@ fn a_database_is_made_by_its_script_and_nothing_stays_beside_it() {
     assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 2);
 }
 
+/// What is said of a script that only makes a database to look at.
+fn looked_at(script: &str) -> (Place, Result<SqliteTarget>) {
+    let mut place = Place::new(ITEM);
+    std::fs::remove_file(place.file()).unwrap();
+    std::fs::write(place.folder.path().join("make.sql"), script).unwrap();
+    place.spec.create_from = Some(crate::spec::CreateFrom::Any("make.sql".into()));
+    let target = place.open(Access::Read);
+    assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 1, "{script}");
+    (place, target)
+}
+
+#[test]
+fn a_script_that_is_only_looked_at_touches_no_file() {
+    let other = tempfile::tempdir().unwrap();
+    let file = other.path().join("side.db").display().to_string();
+    for script in [
+        format!("ATTACH '{file}' AS side; CREATE TABLE side.t (x);"),
+        format!("ATTACH (substr('x{file}', 2)) AS side; CREATE TABLE side.t (x);"),
+        format!("{ITEM}; VACUUM INTO '{file}';"),
+        format!("{ITEM}; SELECT load_extension('{file}');"),
+        format!("{ITEM}; DETACH main;"),
+    ] {
+        let error = looked_at(&script).1.err().unwrap();
+        assert_eq!(error.kind(), Kind::Input, "{script}: {error}");
+        assert!(error.to_string().contains("does not make a database"), "{error}");
+        assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 0, "{script}");
+    }
+    looked_at(&format!("BEGIN; {ITEM}; COMMIT; PRAGMA foreign_keys = off; ANALYZE;")).1.unwrap();
+}
+
+#[test]
+fn a_script_that_is_not_sql_to_its_end_is_told_why() {
+    for (script, what) in [("BEGIN; CREATE TABLE t (x);", "no COMMIT"), (".open other.db\n", "the sqlite3 shell")] {
+        let error = looked_at(script).1.err().unwrap();
+        let told = format!("{error} {}", error.next_step().unwrap());
+        assert!(error.kind() == Kind::Input && told.contains(what), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let place = Place::new("CREATE TABLE item (id STRING PRIMARY KEY, name UUID)");

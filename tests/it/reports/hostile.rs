@@ -111,6 +111,52 @@ fn no_format_lets_a_value_a_file_or_a_name_out_of_its_place() {
 }
 
 #[test]
+fn no_command_lets_a_name_or_a_value_drive_the_terminal() {
+    let place = Place::new();
+    let table = "wo\u{1b}[2Jrse\u{202e}\u{9b}1m";
+    place.database(
+        "live.db",
+        &format!("CREATE TABLE \"{table}\" (id INTEGER PRIMARY KEY, ref TEXT, name TEXT NOT NULL)"),
+    );
+    let pipeline = serde_json::json!({
+        "version": 1, "name": "hostile", "target": { "url": "sqlite:live.db" }, "safeguards": { "backup": "store" },
+        "tables": { table: {
+            "source": { "path": "in/*.csv" }, "legacy_key": ["ref"], "key": { "column": "id" }, "max_rejects": "100%",
+            "checks": [{ "matches": { "column": "name", "pattern": "^fine" }, "name": "named \u{1b}]0;x\u{7}" }],
+        } },
+    });
+    // YAML refuses this character as it is.
+    place.write("p.yaml", format!("{pipeline:#}").replace('\u{9b}', "\\u009b"));
+    place.write("in/\u{1b}[31m.csv", "ref,name\na,fine\nb\u{1b}[1m,\u{9b}2J\u{202e}\n");
+    let report = place.report(&["validate", "p.yaml"], 0);
+    assert_eq!(report["tables"][0]["name"], table, "JSON tells the name as it is");
+    let commands = [
+        "check p.yaml",
+        "plan p.yaml",
+        "explain p.yaml",
+        "explain p.yaml --analyze",
+        "run p.yaml --verbose",
+        "runs p.yaml",
+        "report p.yaml",
+        "keymap list p.yaml",
+        "keymap verify p.yaml",
+        "keymap backup p.yaml",
+        "rollback p.yaml \u{1b}[31m",
+        "check \u{1b}[31m.yaml",
+        "no\u{1b}[31m",
+    ];
+    for command in commands {
+        for output in ["text", "json", "github"] {
+            let arguments: Vec<_> = command.split(' ').chain(["--output", output]).collect();
+            let ran = place.pipeline(&arguments);
+            assert!(!ran.stdout.is_empty() || !ran.stderr.is_empty() || output == "github", "{command}");
+            assert_harmless(command, &ran.stdout);
+            assert_harmless(command, &ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn no_field_of_a_reject_csv_is_a_formula_and_read_again_it_is_what_it_was() {
     let values = ["=1+1", "+49 171 123", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "-5", "'quoted'"];
     let mut writer = csv::Writer::from_writer(Vec::new());

@@ -33,6 +33,7 @@ const FUNCTIONS: &[&str] = &[
     include_str!("functions/lock_references.sql"),
     include_str!("functions/statistics.sql"),
     include_str!("functions/key_map.sql"),
+    include_str!("functions/rollback_plan.sql"),
     include_str!("functions/rollback.sql"),
 ];
 

@@ -11,7 +11,7 @@ use super::super::begin_session;
 use super::super::connect::Session;
 use super::super::copy::{Destined, Insert, Refused, Wire};
 use super::super::refusal::is_about_rows;
-use super::super::straight;
+use super::super::{straight, trigger};
 use super::{GIVE_UP, PgLoad};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
@@ -159,8 +159,24 @@ impl PgLoad {
     }
 
     async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, Cut<'a>> {
-        let inserted = self.main.execute(&self.staged(destination).insert(), &[]).await;
-        inserted.map_err(|error| Cut::Rows(destination, error))
+        let staged = self.staged(destination);
+        let has_casts = destination.columns.iter().any(|name| !self.known.staged_as(staged.table(), name).0.is_empty());
+        let numbers = if self.takes_back() { self.numbers(destination).await? } else { Vec::new() };
+        self.as_production(has_casts).await?;
+        let inserted = self.main.execute(&staged.insert(&numbers), &[]).await;
+        let inserted = inserted.map_err(|error| Cut::Rows(destination, error))?;
+        self.as_ourselves().await?;
+        Ok(inserted)
+    }
+
+    /// From here on production's own code finds the settings that it is used to.
+    async fn as_production(&self, has_casts: bool) -> Result<()> {
+        let theirs = trigger::theirs(&self.names, has_casts);
+        self.main.batch_execute(&theirs).await.map_err(self.fault("cannot insert"))
+    }
+
+    async fn as_ourselves(&self) -> Result<()> {
+        self.main.batch_execute(trigger::OURS).await.map_err(self.fault("cannot insert"))
     }
 
     /// Copies rows straight into production.
@@ -193,8 +209,12 @@ impl PgLoad {
         let into = Destined { connector: &self.connector, table: &live, columns: &columns };
         let is_checked = !set_based && !destination.table.foreign_keys.is_empty();
         let insert = if is_checked { Insert::Rows } else { Insert::Pages };
+        self.as_production(false).await?;
         match into.stream(&self.main, rows.boxed(), insert).await {
-            Ok(copied) => Ok((copied, references.map(References::distinct).transpose()?)),
+            Ok(copied) => {
+                self.as_ourselves().await?;
+                Ok((copied, references.map(References::distinct).transpose()?))
+            }
             Err(Refused::Failed(error)) => Err(error.into()),
             Err(Refused::Server(error)) => Err(Cut::Rows(destination, error)),
         }
@@ -273,7 +293,7 @@ impl PgLoad {
 
     /// Takes the insertion back, and stages the rows that were copied straight: what is wrong with them is asked of staging. It is gone
     /// with the transaction.
-    async fn stage_to_ask(&self, delta: &dyn Delta) {
+    pub(super) async fn stage_to_ask(&self, delta: &dyn Delta) {
         let staged = async {
             let fault = self.fault("cannot stage rows");
             self.main.batch_execute("ROLLBACK; BEGIN").await.map_err(&fault)?;
@@ -343,6 +363,9 @@ impl PgLoad {
         error: &tokio_postgres::Error,
         delta: &dyn Delta,
     ) -> Stopped {
+        if let Some(error) = error.as_db_error().filter(|error| trigger::function(error).is_some()) {
+            return self.of_production(destination, doing, error, delta).await;
+        }
         let told = self.connector.explain(doing, error);
         let asked = async {
             match destination {

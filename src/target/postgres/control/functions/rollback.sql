@@ -1,277 +1,8 @@
--- Rollback: which rows are a run's, what is in the way, and their deletion.
---
--- A row of production is a run's if the run's key map names it and the run's own transaction wrote it, as `xmin` says. All of that is found
--- here: the caller names the run alone. A query goes once over the run's mappings and from there by production's own indexes, so that its
--- cost follows the run. LATERAL with OFFSET 0 is never planned as anything else, whatever the statistics say.
+-- Rollback: the deletion of a run's rows. What fires triggers of production is planned and named as they expect; everything else is as in
+-- the functions that find the rows.
 
--- A table, its partitions, and the tables that it is a partition of: a foreign key may name any of them.
-CREATE OR REPLACE FUNCTION delta.tree(of_table regclass) RETURNS SETOF regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT of_table UNION SELECT relid FROM pg_partition_tree(of_table) UNION SELECT relid FROM pg_partition_ancestors(of_table)
-$function$;
-
--- A table as a query reads it: what inherits from it is another table.
-CREATE OR REPLACE FUNCTION delta.own_rows(of_table regclass) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT CASE c.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', n.nspname, c.relname)
-    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = of_table
-$function$;
-
--- The equality by which a table's unique index finds a value of a column. Another one of the same name may not use the index.
-CREATE OR REPLACE FUNCTION delta.equality(of_table regclass, of_column smallint) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT coalesce((
-        SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
-        FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[], i.indclass::oid[]) AS k (number, class)
-        JOIN pg_opclass AS c ON c.oid = k.class JOIN pg_am AS m ON m.oid = c.opcmethod AND m.amname = 'btree'
-        JOIN pg_amop AS a ON a.amopfamily = c.opcfamily AND a.amopstrategy = 3 AND a.amoplefttype = c.opcintype AND a.amoprighttype = c.opcintype
-        JOIN pg_operator AS o ON o.oid = a.amopopr JOIN pg_namespace AS n ON n.oid = o.oprnamespace
-        WHERE i.indrelid = of_table AND i.indisunique AND i.indisvalid AND k.number = of_column
-        ORDER BY i.indisprimary DESC, i.indnkeyatts LIMIT 1), 'OPERATOR(pg_catalog.=)')
-$function$;
-
--- The transaction that wrote all rows of a run, if it is known.
-CREATE OR REPLACE FUNCTION delta.writer_of(of_run text, OUT written xid, OUT is_known boolean)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-BEGIN
-    SELECT r.xmin, r.transaction::xid8::xid = r.xmin INTO written, is_known FROM delta.run AS r WHERE r.id = of_run;
-    IF written IS NULL THEN
-        RAISE EXCEPTION 'run % is not in production', of_run USING ERRCODE = 'DP003';
-    END IF;
-END
-$function$;
-
--- Whether a transaction altered a table, by which one that wrote the table again is told from one that updated rows.
-CREATE OR REPLACE FUNCTION delta.has_altered(of_table regclass, writer xid) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree(of_table)) AND c.xmin = writer)
-        OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree(of_table)) AND a.xmin = writer)
-$function$;
-
--- The transactions that altered a table and, with that, wrote a run's rows again.
-CREATE OR REPLACE FUNCTION delta.rewritten_by(of_run text, live regclass, rows_of text, mappings regclass, same text, written xid) RETURNS xid[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
-DECLARE
-    found xid[];
-BEGIN
-    EXECUTE format(
-        'SELECT array_agg(w.writer) FROM (
-             SELECT p.writer FROM %s AS h CROSS JOIN LATERAL (SELECT p.xmin AS writer FROM %s AS p WHERE %s OFFSET 0) AS p
-             WHERE h.run = $1 AND p.writer <> $2 GROUP BY p.writer) AS w WHERE delta.has_altered($3, w.writer)',
-        mappings, rows_of, same) INTO found USING of_run, written, live;
-    RETURN found;
-END
-$function$;
-
--- The tables that a run has mappings of, each with what is wrong with it as a whole. `same` compares a row `p` of the table with a mapping
--- `h`; `key` and `place` are of `h`. A row is the run's if one of `written` wrote it: a transaction that rewrote a table counts if the
--- operator accepts that table.
-CREATE OR REPLACE FUNCTION delta.tables_of(of_run text, accepted text[])
-RETURNS TABLE (name text, relation text, live regclass, rows_of text, mappings regclass, total bigint, same text, key text, place text,
-    written xid[], fault text, is_accepted boolean)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-DECLARE
-    known record;
-    writer xid;
-BEGIN
-    SELECT w.written INTO writer FROM delta.writer_of(of_run) AS w;
-    FOR known IN
-        SELECT s.table_name, s.rows, loaded.relation, loaded.schema_name, loaded.relation_name, loaded.relation_owner, loaded.key_columns, loaded.mappings
-        FROM delta.segment AS s LEFT JOIN delta.loaded_table AS loaded ON loaded.table_name = s.table_name
-        WHERE s.run = of_run ORDER BY s.table_name
-    LOOP
-        IF known.mappings IS NULL OR to_regclass(format('delta.%I', known.mappings)) IS NULL THEN
-            RAISE EXCEPTION 'the key map of "%" is missing', known.table_name USING ERRCODE = 'DP003',
-                HINT = 'it says which rows are the run''s: restore the schema delta from a backup';
-        END IF;
-        SELECT known.table_name, known.relation, to_regclass(format('%I.%I', known.schema_name, known.relation_name)),
-                format('delta.%I', known.mappings)::regclass, known.rows, known.table_name = ANY (accepted) OR known.relation_name = ANY (accepted)
-            INTO name, relation, live, mappings, total, is_accepted;
-        SELECT ARRAY[writer], delta.own_rows(live), NULL, NULL, NULL, NULL INTO written, rows_of, same, key, place, fault;
-        IF live IS NULL THEN
-            fault := 'the table no longer exists: it was dropped or renamed';
-        ELSIF known.relation_owner IS DISTINCT FROM (
-            SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = tables_of.live AND c.relkind IN ('r', 'p')) THEN
-            -- What another role made in its place would run code of that role as soon as a query over it is planned.
-            live := NULL;
-            fault := format('the table is not the one of "%s" any more: if that is right, run `pipeline setup`', known.relation_owner);
-        ELSE
-            SELECT string_agg(format('p.%1$I %3$s h.%1$I::%2$s', a.attname, format_type(a.atttypid, -1), delta.equality(live, a.attnum)), ' AND '),
-                format('concat_ws(''|'', %s)', string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place)),
-                string_agg(format('h.%I', a.attname), ', ' ORDER BY k.place),
-                'the table lost the key column ' || string_agg(k.column_name, ', ') FILTER (WHERE a.attname IS NULL)
-                INTO same, key, place, fault
-                FROM unnest(known.key_columns) WITH ORDINALITY AS k (column_name, place)
-                LEFT JOIN pg_attribute AS a ON a.attrelid = tables_of.live AND a.attname = k.column_name AND NOT a.attisdropped;
-            IF fault IS NULL AND is_accepted THEN
-                written := written || delta.rewritten_by(of_run, live, rows_of, mappings, same, writer);
-            END IF;
-        END IF;
-        RETURN NEXT;
-    END LOOP;
-END
-$function$;
-
--- The foreign keys that refer to a table: by which rows, and whether an index finds them. `same` compares a row `p` that refers with a key
--- `k` of the columns `c1`, `c2`, …; `named` is what identifies `p`.
-CREATE OR REPLACE FUNCTION delta.references_to(of_table regclass)
-RETURNS TABLE (child regclass, child_rows text, name text, columns text, same text, keys text, named text, is_indexed boolean,
-    is_referenced boolean, action "char", pages bigint)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT f.conrelid::regclass, delta.own_rows(f.conrelid), r.relname::text, pair.columns, pair.same, pair.keys,
-        coalesce((
-            SELECT string_agg(format('p.%I', a.attname), ', ' ORDER BY k.place)
-            FROM pg_index AS i CROSS JOIN LATERAL unnest(i.indkey::smallint[]) WITH ORDINALITY AS k (number, place)
-            JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.number
-            WHERE i.indrelid = f.conrelid AND i.indisprimary), 'p.ctid'),
-        EXISTS (
-            SELECT FROM pg_index AS i WHERE i.indrelid = f.conrelid AND i.indisvalid AND i.indnkeyatts >= cardinality(f.conkey)
-                AND (NOT i.indcheckxmin OR age(i.xmin) > age(pg_snapshot_xmin(pg_current_snapshot())::xid))
-                AND f.conkey <@ (i.indkey::smallint[])[0:cardinality(f.conkey) - 1]
-                AND (i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = format('(%s IS NOT NULL)', pair.columns))),
-        EXISTS (SELECT FROM pg_constraint AS o WHERE o.contype = 'f' AND o.confrelid IN (SELECT delta.tree(f.conrelid))),
-        f.confdeltype,
-        (SELECT sum(pg_relation_size(t.relid)) / 8192 FROM (SELECT f.conrelid AS relid UNION SELECT relid FROM pg_partition_tree(f.conrelid)) AS t
-            JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'r')::bigint
-    FROM pg_constraint AS f JOIN pg_class AS r ON r.oid = f.conrelid
-    CROSS JOIN LATERAL (
-        SELECT string_agg(format('%I', here.attname), ', ' ORDER BY u.place) AS columns,
-            string_agg(format('k.c%s OPERATOR(%I.%s) p.%I', u.place, n.nspname, o.oprname, here.attname), ' AND ') AS same,
-            string_agg(format('p.%I AS c%s', there.attname, u.place), ', ') AS keys
-        FROM unnest(f.conkey, f.confkey, f.conpfeqop) WITH ORDINALITY AS u (here, there, equal, place)
-        JOIN pg_attribute AS here ON here.attrelid = f.conrelid AND here.attnum = u.here
-        JOIN pg_attribute AS there ON there.attrelid = f.confrelid AND there.attnum = u.there
-        JOIN pg_operator AS o ON o.oid = u.equal JOIN pg_namespace AS n ON n.oid = o.oprnamespace) AS pair
-    WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid IN (SELECT delta.tree(of_table)) ORDER BY f.oid
-$function$;
-
--- Whether triggers or rules of production act on rows of these tables: on their deletion (8) or insertion (4).
-CREATE OR REPLACE FUNCTION delta.is_watched(live regclass[], moment integer) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT EXISTS (SELECT FROM unnest(live) AS l (t) CROSS JOIN LATERAL delta.tree(l.t) AS r
-        WHERE EXISTS (SELECT FROM pg_trigger AS t WHERE t.tgrelid = r AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & moment <> 0)
-            OR EXISTS (SELECT FROM pg_rewrite AS w WHERE w.ev_class = r AND w.ev_type = CASE moment WHEN 8 THEN '4' ELSE '3' END))
-$function$;
-
--- The references to a run's rows that the server would check by reading the whole table that refers, once for each deleted row. `pages` is
--- what that would read; `may_index` is whether the owner of these functions can make the index that is missing.
-CREATE OR REPLACE FUNCTION delta.unindexed(of_run text)
-RETURNS TABLE (parent text, child regclass, child_name text, columns text, pages numeric, may_index boolean)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT t.relation, r.child, r.name, r.columns, r.pages::numeric * t.total, pg_has_role(c.relowner, 'USAGE')
-    FROM delta.tables_of(of_run, '{}') AS t CROSS JOIN LATERAL delta.references_to(t.live) AS r JOIN pg_class AS c ON c.oid = r.child
-    WHERE NOT r.is_indexed AND r.pages::numeric * t.total > 100000
-$function$;
-
--- What a run has: for each table its mappings, the first and the last key, and the triggers that a deletion fires.
-CREATE OR REPLACE FUNCTION delta.holdings(of_run text)
-RETURNS TABLE (table_name text, mappings bigint, first_key text, last_key text, triggers text[])
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $function$
-DECLARE
-    of_table record;
-BEGIN
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') LOOP
-        table_name := of_table.name;
-        SELECT of_table.total, '', '' INTO mappings, first_key, last_key;
-        IF of_table.fault IS NULL THEN
-            EXECUTE format(
-                'SELECT (SELECT count(*) FROM %1$s AS h WHERE h.run = $1),
-                        (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) LIMIT 1),
-                        (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) DESC LIMIT 1)',
-                of_table.mappings, of_table.key, of_table.place) INTO mappings, first_key, last_key USING of_run;
-        END IF;
-        triggers := ARRAY(
-            SELECT DISTINCT t.tgname::text FROM pg_trigger AS t WHERE t.tgrelid IN (SELECT delta.tree(of_table.live))
-                AND NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 = 8 ORDER BY 1);
-        RETURN NEXT;
-    END LOOP;
-END
-$function$;
-
--- What is in the way of rolling a run back, the first ten of each kind and how many there are: rows that are gone or were written by
--- another transaction since, and rows that refer to the run's rows and are not its own, whatever a foreign key would do about them.
-CREATE OR REPLACE FUNCTION delta.obstacles(of_run text, accepted text[])
-RETURNS TABLE (table_name text, what text, told text, total bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
-    SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_indexscan = on SET enable_bitmapscan = on AS $function$
-DECLARE
-    of_table record;
-    reference record;
-    whole record;
-    is_watched boolean;
-    missing text;
-BEGIN
-    SELECT * INTO whole FROM delta.writer_of(of_run);
-    IF NOT whole.is_known THEN
-        RETURN QUERY SELECT 'delta.run', 'run from a dump that was restored here: what was changed since cannot be known', of_run, 1::bigint;
-        RETURN;
-    END IF;
-    SELECT delta.is_watched(array_agg(t.live), 4) INTO is_watched FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL;
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run, accepted) LOOP
-        IF of_table.fault IS NOT NULL THEN
-            IF NOT of_table.is_accepted THEN
-                RETURN QUERY SELECT of_table.name, 'rows out of reach', of_table.fault || format(
-                    ' (if they are gone for good, `--accept %s` rolls the rest back)', of_table.name), of_table.total;
-            END IF;
-            CONTINUE;
-        END IF;
-        RETURN QUERY EXECUTE format(
-            'WITH w AS MATERIALIZED (
-                 SELECT p.writer, %2$s AS key, ROW(%3$s) AS place
-                 FROM %4$s AS h LEFT JOIN LATERAL (SELECT p.xmin AS writer FROM %5$s AS p WHERE %6$s OFFSET 0) AS p ON true
-                 WHERE h.run = $1 AND (p.writer IS NULL OR p.writer <> ALL ($2))),
-             a AS MATERIALIZED (SELECT d.writer FROM (SELECT w.writer FROM w GROUP BY w.writer) AS d WHERE delta.has_altered($3, d.writer))
-             SELECT %1$L::text, f.what, f.key, f.total FROM (
-                 SELECT n.what, n.key, count(*) OVER (PARTITION BY n.what) AS total, row_number() OVER (PARTITION BY n.what ORDER BY n.place) AS n
-                 FROM (SELECT CASE WHEN w.writer IS NULL THEN ''gone from production'' WHEN w.writer IN (SELECT a.writer FROM a) THEN %7$L
-                           ELSE ''changed since'' END AS what, w.key, w.place FROM w) AS n) AS f
-             WHERE f.n <= 10 ORDER BY f.what, f.n',
-            of_table.name, of_table.key, of_table.place, of_table.mappings, of_table.rows_of, of_table.same, format(
-                'written again when the table was altered: whether they were changed before that cannot be known (if they were not, `--accept %s` rolls them back)',
-                of_table.name)) USING of_run, of_table.written, of_table.live;
-        FOR reference IN
-            SELECT r.*, own.mappings AS own_mappings, own.same AS own_same, coalesce(own.written, ARRAY[whole.written]) AS written
-            FROM delta.references_to(of_table.live) AS r
-            LEFT JOIN delta.tables_of(of_run, accepted) AS own ON own.fault IS NULL AND r.child IN (SELECT delta.tree(own.live))
-        LOOP
-            -- What triggers wrote in the run's own transaction goes with it, but not if other rows may refer to that.
-            IF reference.is_referenced AND (is_watched OR reference.own_mappings IS NULL) THEN
-                reference.written := '{}';
-            END IF;
-            -- An index leads from the run's rows to those that refer to them; else the table that refers is read once.
-            PERFORM set_config('enable_seqscan', CASE WHEN reference.is_indexed THEN 'off' ELSE 'on' END, true);
-            RETURN QUERY EXECUTE format(
-                'WITH k AS MATERIALIZED (
-                     SELECT p.*, %3$s AS "told of it", ROW(%4$s) AS "place of it"
-                     FROM %5$s AS h CROSS JOIN LATERAL (SELECT %6$s FROM %7$s AS p WHERE %8$s OFFSET 0) AS p WHERE h.run = $1)
-                 SELECT %1$L::text, %2$L::text, f.told, f.total FROM (
-                     SELECT k."told of it" || '' by '' || concat_ws(''|'', %9$s) AS told, count(*) OVER () AS total, k."place of it" AS place
-                     FROM k %10$s %11$s) AS f
-                 ORDER BY f.place, f.told LIMIT 10',
-                of_table.name, format('referenced by rows of `%s` that are not the run''s (%s)', reference.name, reference.columns),
-                of_table.key, of_table.place, of_table.mappings, reference.keys, of_table.rows_of, of_table.same, reference.named,
-                format(CASE WHEN reference.is_indexed
-                    THEN 'CROSS JOIN LATERAL (SELECT p.*, p.ctid FROM %s AS p WHERE %s AND p.xmin <> ALL ($2) OFFSET 0) AS p'
-                    ELSE 'JOIN %s AS p ON %s AND p.xmin <> ALL ($2)' END, reference.child_rows, reference.same),
-                CASE WHEN reference.own_mappings IS NULL THEN ''
-                    ELSE format('WHERE NOT EXISTS (SELECT FROM %s AS h WHERE h.run = $1 AND %s)', reference.own_mappings, reference.own_same) END)
-                USING of_run, reference.written;
-            PERFORM set_config('enable_seqscan', 'off', true);
-        END LOOP;
-        SELECT string_agg(format('%s ON %s', right_name, of_table.relation), ', ') INTO missing
-            FROM unnest(ARRAY['SELECT', 'DELETE']) AS r (right_name) WHERE NOT has_table_privilege(current_user, of_table.live, right_name);
-        IF missing IS NOT NULL THEN
-            RETURN QUERY SELECT of_table.name, format('rows that "%s", which owns the control schema, may not delete', current_user),
-                'GRANT ' || missing, of_table.total;
-        END IF;
-    END LOOP;
-    RETURN QUERY SELECT u.parent, format('check of `%s` for each deleted row, which would read that table as often', u.child_name),
-            format('CREATE INDEX CONCURRENTLY ON %s (%s)', u.child, u.columns), 1::bigint
-        FROM delta.unindexed(of_run) AS u WHERE NOT u.may_index AND u.pages > 10000000;
-END
-$function$;
-
--- Where a run's rows are; `is_locked` keeps them as they are until the transaction ends, with all that might refer to them.
+-- Where a run's rows are, whoever wrote them if `written` is NULL. `is_locked` keeps them as they are until the transaction ends, with all that
+-- might refer to them.
 CREATE OR REPLACE FUNCTION delta.places_of(of_run text, rows_of text, mappings regclass, same text, written xid[], is_locked boolean) RETURNS tid[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
@@ -279,8 +10,23 @@ DECLARE
 BEGIN
     EXECUTE format(
         'SELECT coalesce(array_agg(p.ctid), ''{}'') FROM %s AS h
-         CROSS JOIN LATERAL (SELECT p.ctid FROM %s AS p WHERE %s AND p.xmin = ANY ($2) %s) AS p WHERE h.run = $1',
+         CROSS JOIN LATERAL (SELECT p.ctid FROM %s AS p WHERE %s AND ($2 IS NULL OR p.xmin = ANY ($2)) %s) AS p WHERE h.run = $1',
         mappings, rows_of, same, CASE WHEN is_locked THEN 'FOR UPDATE' ELSE 'OFFSET 0' END) INTO places USING of_run, written;
+    RETURN places;
+END
+$function$;
+
+-- Where the rows are that triggers wrote with a run, in a table that refers to one of its tables.
+CREATE OR REPLACE FUNCTION delta.places_with(of_run text, rows_of text, mappings regclass, same text, written xid[], keys text, child_rows text, refers text)
+RETURNS tid[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_nestloop = off SET jit = off AS $function$
+DECLARE
+    places tid[];
+BEGIN
+    EXECUTE format(
+        'WITH k AS MATERIALIZED (SELECT p.* FROM %s AS h CROSS JOIN LATERAL (SELECT %s FROM %s AS p WHERE %s OFFSET 0) AS p WHERE h.run = $1)
+         SELECT coalesce(array_agg(p.ctid), ''{}'') FROM k JOIN %s AS p ON %s WHERE p.xmin = ANY ($2)',
+        mappings, keys, rows_of, same, child_rows, refers) INTO places USING of_run, written;
     RETURN places;
 END
 $function$;
@@ -372,13 +118,17 @@ DECLARE
     reference record;
     remaining regclass[];
     sorted regclass[] := '{}';
+    was_inserted bigint[] := '{}';
+    was_deleted bigint[] := '{}';
+    gone bigint[] := '{}';
+    with_it bigint[] := '{}';
     path text;
     is_watched boolean;
     writes boolean;
     places tid[];
-    was record;
-    is_now record;
-    later jsonb := '{}';
+    moved record;
+    at integer;
+    rest bigint;
     one regclass;
 BEGIN
     -- The caller's temporary objects must not stand in for what a trigger of production names.
@@ -400,51 +150,53 @@ BEGIN
                 SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid IN (SELECT delta.tree(t.live)) AND f.conrelid <> t.live
                     AND EXISTS (SELECT FROM unnest(remaining) AS r (live) WHERE r.live <> t.live AND f.conrelid IN (SELECT delta.tree(r.live)))),
                 t.place LIMIT 1;
-        sorted := sorted || one;
         remaining := array_remove(remaining, one);
+        SELECT * INTO moved FROM delta.touched(one);
+        SELECT sorted || one, was_inserted || moved.inserted, was_deleted || moved.deleted, gone || 0::bigint, with_it || 0::bigint
+            INTO sorted, was_inserted, was_deleted, gone, with_it;
     END LOOP;
     SET CONSTRAINTS ALL DEFERRED;
     FOR of_table IN
-        SELECT t.* FROM delta.tables_of(of_run, accepted) AS t JOIN unnest(sorted) WITH ORDINALITY AS s (live, place) ON s.live = t.live ORDER BY s.place
+        SELECT t.*, array_position(sorted, t.live) AS place_in_order FROM delta.tables_of(of_run, accepted) AS t WHERE t.fault IS NULL ORDER BY place_in_order
     LOOP
-        SELECT * INTO was FROM delta.touched(of_table.live);
-        -- Rows that triggers wrote with the run and that refer to its rows: those of its own tables that are gone already are not among them.
+        at := of_table.place_in_order;
+        -- Rows that triggers wrote with the run and that refer to its rows, in tables of whose rows of the run none is left.
         FOR reference IN SELECT r.* FROM delta.references_to(of_table.live) AS r
-            WHERE writes AND NOT r.is_referenced AND r.action IN ('a', 'r') AND NOT EXISTS (
-                SELECT FROM unnest(sorted[array_position(sorted, of_table.live):]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
+            WHERE writes AND NOT r.is_referenced AND NOT EXISTS (SELECT FROM unnest(sorted[at:]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
         LOOP
-            places := delta.places_of(of_run, reference.child_rows, of_table.mappings, format(
-                'EXISTS (SELECT FROM (SELECT %s FROM %s AS p WHERE %s) AS k WHERE %s)', reference.keys, of_table.rows_of, of_table.same, reference.same),
-                of_table.written, false);
+            places := delta.places_with(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, reference.keys, reference.child_rows, reference.same);
             CONTINUE WHEN cardinality(places) = 0;
-            table_name := reference.child_rows;
-            deleted := delta.delete_rows(reference.child_rows, places, of_table.written, path, true);
-            mappings := 0;
+            SELECT reference.name, delta.delete_rows(reference.child_rows, places, of_table.written, path, true), 0 INTO table_name, deleted, mappings;
             RETURN NEXT;
-            later := later || jsonb_build_object(reference.child::oid::text, deleted + coalesce((later ->> reference.child::oid::text)::bigint, 0));
+            SELECT array_position(sorted, s.live) INTO at FROM unnest(sorted) AS s (live) WHERE reference.child IN (SELECT delta.tree(s.live));
+            IF at IS NOT NULL THEN
+                with_it[at] := with_it[at] + deleted;
+            END IF;
+            at := of_table.place_in_order;
         END LOOP;
         -- A row of the run that a trigger of this deletion has updated is the run's still.
         of_table.written := of_table.written || pg_current_xact_id()::xid;
         places := delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, false);
-        deleted := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
-        later := later || jsonb_build_object(of_table.name, jsonb_build_array(was.inserted, was.deleted, deleted));
+        gone[at] := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
     END LOOP;
     PERFORM delta.settle(path);
     FOREACH one IN ARRAY made LOOP
         EXECUTE format('DROP INDEX %s', one);
     END LOOP;
-    FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') LOOP
+    FOR of_table IN SELECT t.*, array_position(sorted, t.live) AS place_in_order FROM delta.tables_of(of_run, '{}') AS t LOOP
+        SELECT of_table.name, of_table.place_in_order, 0, 0 INTO table_name, at, deleted, rest;
+        -- Fewer than the mappings if a foreign key deleted rows in a circle, or if some are left.
+        IF gone[at] <> of_table.total THEN
+            rest := cardinality(delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, NULL, false));
+        END IF;
         EXECUTE format('DELETE FROM %s AS h WHERE h.run = $1', of_table.mappings) USING of_run;
         GET DIAGNOSTICS mappings = ROW_COUNT;
-        table_name := of_table.name;
-        deleted := 0;
         IF of_table.fault IS NULL THEN
-            SELECT * INTO is_now FROM delta.touched(of_table.live);
-            deleted := later -> of_table.name ->> 2;
-            IF deleted <> mappings OR current_setting('track_counts') = 'on' AND (
-                is_now.inserted <> (later -> of_table.name ->> 0)::bigint OR is_now.deleted - (later -> of_table.name ->> 1)::bigint
-                    <> deleted + coalesce((later ->> of_table.live::oid::text)::bigint, 0)) THEN
-                RAISE EXCEPTION 'with the run''s % rows of "%" others would go or come, or some would stay (% of them)', mappings, of_table.name, mappings - deleted
+            deleted := mappings;
+            SELECT * INTO moved FROM delta.touched(of_table.live);
+            IF rest > 0 OR gone[at] > mappings OR current_setting('track_counts') = 'on' AND (
+                moved.inserted <> was_inserted[at] OR moved.deleted - was_deleted[at] <> mappings + with_it[at]) THEN
+                RAISE EXCEPTION 'with the run''s % rows of "%" others would go or come, or some would stay (% of them)', mappings, of_table.name, rest
                     USING ERRCODE = 'DP003', HINT = 'a trigger of production does that, or another session was faster: nothing was changed';
             END IF;
         END IF;
@@ -492,19 +244,61 @@ BEGIN
 END
 $function$;
 
--- Does what a rollback does and takes it back, if triggers or rules of production have a say in it; what is in the way otherwise is known
--- without that. An error is the rollback's. Not for the loader.
+-- Has sequences keep their numbers if the transaction is taken back, which else they do not: those that functions of production name that a
+-- deletion of these rows fires, or whose table they name. Gives those of which that is not possible. A sequence that another transaction is
+-- using is not waited for, and other programs wait for it meanwhile.
+CREATE OR REPLACE FUNCTION delta.keep_sequences(live regclass[]) RETURNS regclass[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $function$
+DECLARE
+    named record;
+    others regclass[] := '{}';
+BEGIN
+    FOR named IN
+        WITH RECURSIVE fired (function) AS (
+            SELECT t.tgfoid FROM pg_trigger AS t WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 8 = 8
+                AND t.tgrelid IN (SELECT delta.tree(l.t) FROM unnest(live) AS l (t))
+            UNION
+            SELECT c.function FROM fired AS f JOIN pg_proc AS p ON p.oid = f.function CROSS JOIN LATERAL (
+                SELECT t.tgfoid FROM pg_trigger AS t JOIN pg_class AS r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal AND delta.has_word(p.prosrc, r.relname)
+                UNION ALL
+                SELECT o.oid FROM pg_proc AS o WHERE o.oid >= 16384 AND delta.has_word(p.prosrc, o.proname)) AS c (function))
+        SELECT DISTINCT s.seqrelid::regclass AS sequence, s.seqcache AS cache
+        FROM pg_sequence AS s JOIN pg_class AS r ON r.oid = s.seqrelid
+        LEFT JOIN pg_depend AS d ON d.objid = s.seqrelid AND d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+        LEFT JOIN pg_class AS t ON t.oid = d.refobjid
+        WHERE r.relnamespace <> 'delta'::regnamespace AND EXISTS (
+            SELECT FROM fired AS f JOIN pg_proc AS p ON p.oid = f.function
+            WHERE delta.has_word(p.prosrc, r.relname) OR delta.has_word(p.prosrc, t.relname))
+    LOOP
+        BEGIN
+            EXECUTE format('ALTER SEQUENCE %s CACHE %s', named.sequence, named.cache);
+        EXCEPTION WHEN lock_not_available OR insufficient_privilege THEN
+            others := others || named.sequence;
+        END;
+    END LOOP;
+    RETURN others;
+END
+$function$;
+
+-- Whether a name stands in a text as a word.
+CREATE OR REPLACE FUNCTION delta.has_word(source text, name text) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT lower(source) ~ ('(^|\W)' || regexp_replace(lower(name), '(\W)', '\\\1', 'g') || '(\W|$)')
+$function$;
+
+-- Does what a rollback does and fails in any case, so that nothing of it stays: with DP006 if the rollback would succeed, else with its
+-- error. The detail names the sequences that triggers may have used, whose numbers are not given again. If no trigger and no rule of
+-- production has a say in it, what is in the way is known without that. Not for the loader.
 CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
+DECLARE
+    live regclass[] := ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL);
+    others regclass[] := '{}';
 BEGIN
-    IF NOT delta.is_watched(ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL), 8) THEN
-        RETURN;
-    END IF;
-    BEGIN
+    IF delta.is_watched(live, 8) THEN
+        others := delta.keep_sequences(live);
         PERFORM delta.delete_run(of_run, accepted, delta.make_indexes(of_run));
-        RAISE EXCEPTION 'taken back' USING ERRCODE = 'DP006';
-    EXCEPTION WHEN SQLSTATE 'DP006' THEN
-        NULL;
-    END;
+    END IF;
+    RAISE EXCEPTION 'run % can be rolled back', of_run USING ERRCODE = 'DP006', DETAIL = array_to_string(others, ', ');
 END
 $function$;

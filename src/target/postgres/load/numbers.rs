@@ -1,0 +1,265 @@
+//! What a mock run writes into columns that production fills from a sequence.
+//!
+//! A number that a sequence gave is not taken back with the transaction. So a mock run asks no sequence: it writes numbers itself, those that the
+//! sequence would give later than other programs need any while it runs. Numbers that the sequence gives next would make their inserts wait
+//! for the mock run's end, if an index keeps them unique.
+
+use std::ops::Range;
+
+use super::super::catalog::{Numbered, PgColumn};
+use super::super::names::qualified;
+use super::super::types::PgType;
+use super::PgLoad;
+use crate::engine::ident;
+use crate::error::{Error, Result};
+use crate::target::Destination;
+
+/// By how many numbers a mock run stays clear of other programs, if the sequence has them.
+const CLEAR: i128 = 1 << 20;
+
+/// How far from its beginning a sequence is taken for unused if this user may not look where it is.
+const FAR: i128 = 1_000_000_000;
+
+/// A call of `nextval` in a default: where it stands, and what it names, as an SQL literal.
+#[derive(Debug, PartialEq, Eq)]
+struct Call {
+    place: Range<usize>,
+    names: String,
+}
+
+/// A sequence as it is now.
+struct Sequence {
+    shown: String,
+    /// The number that it gives next; None if this user may not look.
+    next: Option<i128>,
+    increment: i128,
+    /// The first and the last number that it can give.
+    ends: (i128, i128),
+    cycles: bool,
+    /// Whether this user may have its numbers.
+    granted: bool,
+}
+
+impl Sequence {
+    /// The numbers that it has from one of its numbers on.
+    fn left(&self, from: i128) -> i128 {
+        ((self.ends.1 - from) / self.increment + 1).max(0)
+    }
+
+    /// The first of so many numbers, clear of those that it gives next; None if it has not so many.
+    fn clear(&self, rows: i128) -> Option<i128> {
+        let from = self.next.filter(|next| self.left(*next) >= rows);
+        // At its end, one that cycles begins again. One that nobody may look at is somewhere between its ends.
+        let from = from.or_else(|| (self.cycles || self.next.is_none()).then_some(self.ends.0))?;
+        let left = self.left(from) - rows;
+        let skipped = left.min(if self.next.is_none() { FAR } else { CLEAR });
+        (left >= 0).then_some(from + skipped * self.increment)
+    }
+}
+
+impl PgLoad {
+    /// Whether a sequence fills a column of this table that the delta leaves out.
+    pub(super) fn takes_numbers(&self, destination: &Destination) -> bool {
+        self.numbered(destination).next().is_some()
+    }
+
+    fn numbered<'a>(&'a self, destination: &'a Destination) -> impl Iterator<Item = (&'a PgColumn, &'a Numbered)> {
+        let columns = self.known.tables.get(&destination.table.name).into_iter().flat_map(|table| &table.columns);
+        let left_out = columns.filter(|column| !destination.columns.contains(&column.name));
+        left_out.filter_map(|column| Some((column, column.numbered.as_ref()?)))
+    }
+
+    /// By column that a sequence fills, a value of each staged row `s`. A default that production may not even evaluate for this user stays
+    /// what it is.
+    pub(super) async fn numbers(&self, destination: &Destination) -> Result<Vec<(String, String)>> {
+        let mut values = Vec::new();
+        for (column, default) in self.numbered(destination) {
+            let mut value = default.sql.clone();
+            for call in calls(&default.sql).into_iter().rev() {
+                let Some(sequence) = self.sequence(&call.names, &column.pg_type).await? else { continue };
+                if sequence.granted || default.is_identity {
+                    let is_all = call.place == (0..default.sql.len());
+                    let number = self.number(destination, column, &sequence, is_all).await?;
+                    value.replace_range(call.place, &number);
+                }
+            }
+            values.push((column.name.clone(), value));
+        }
+        Ok(values)
+    }
+
+    /// SQL: a number of a sequence that it has not given, for each staged row.
+    async fn number(
+        &self,
+        destination: &Destination,
+        column: &PgColumn,
+        sequence: &Sequence,
+        is_value: bool,
+    ) -> Result<String> {
+        let fault = self.fault("cannot look for numbers of a mock run");
+        let staged = self.staged(destination);
+        let rows = format!("SELECT coalesce(max(_row)::bigint + 1, 0) FROM {}", staged.rows());
+        let rows = i128::from(self.main.query_one(&rows, &[]).await.map_err(&fault)?.get::<_, i64>(0));
+        let Some(mut first) = sequence.clear(rows) else {
+            let left = sequence.next.map_or(0, |next| sequence.left(next));
+            return Err(Error::data(format!(
+                "cannot insert into `{}`: the sequence {} of `{}` has {left} numbers left, and {rows} rows take one each",
+                staged.table(),
+                sequence.shown,
+                column.name
+            ))
+            .hint("nothing was loaded; give the sequence a larger MAXVALUE, or fill the column"));
+        };
+        // What would be in the way of the run's own numbers is in the mock run's as well.
+        let is_indexed = destination.table.uniques.iter().map(|unique| &unique.columns);
+        let is_indexed =
+            is_indexed.chain([&destination.table.primary_key]).any(|columns| columns.first() == Some(&column.name));
+        if let Some(next) = sequence.next.filter(|_| is_value && is_indexed) {
+            let length = (rows - 1).max(0) * sequence.increment;
+            let taken = |from: i128| {
+                let (least, most) = (from.min(from + length), from.max(from + length));
+                format!(
+                    "EXISTS (SELECT FROM {} AS p WHERE p.{} BETWEEN {least} AND {most})",
+                    staged.live(),
+                    ident(&column.name)
+                )
+            };
+            let sql = format!("SELECT {} OR {}", taken(next), taken(first));
+            if self.main.query_one(&sql, &[]).await.map_err(&fault)?.get(0) {
+                first = next;
+            }
+        }
+        Ok(format!("({first}::bigint + {}::bigint * s._row)", sequence.increment))
+    }
+
+    /// A sequence by its name; None if there is none.
+    async fn sequence(&self, name: &str, of: &PgType) -> Result<Option<Sequence>> {
+        let fault = self.fault("cannot look at a sequence");
+        let sql = format!(
+            "SELECT n.nspname, c.relname, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle,
+                    has_sequence_privilege(c.oid, 'USAGE, UPDATE'), has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
+             FROM pg_sequence AS s JOIN pg_class AS c ON c.oid = s.seqrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+             WHERE s.seqrelid = to_regclass({name})"
+        );
+        let Some(row) = self.main.query_opt(&sql, &[]).await.map_err(&fault)? else { return Ok(None) };
+        let shown = qualified(row.get(0), row.get(1));
+        let number = |at: usize| i128::from(row.get::<_, i64>(at));
+        let (increment, min, max) = (number(2), number(3), number(4));
+        // A column may be smaller than its sequence.
+        let (min, max) = match of {
+            PgType::Int2 => (min.max(i16::MIN.into()), max.min(i16::MAX.into())),
+            PgType::Int4 => (min.max(i32::MIN.into()), max.min(i32::MAX.into())),
+            _ => (min, max),
+        };
+        let mut next = None;
+        if row.get(7) {
+            let sql = format!("SELECT last_value, is_called FROM {shown}");
+            let row = self.main.query_one(&sql, &[]).await.map_err(&fault)?;
+            let step = if row.get(1) { increment } else { 0 };
+            next = Some(i128::from(row.get::<_, i64>(0)) + step);
+        }
+        let ends = if increment > 0 { (min, max) } else { (max, min) };
+        Ok(Some(Sequence { shown, next, increment, ends, cycles: row.get(5), granted: row.get(6) }))
+    }
+
+    /// The sequences that gave numbers in this transaction. Each lock of this kind is the proof of it.
+    pub(super) async fn moved_sequences(&self) -> Result<Vec<String>> {
+        let sql = "SELECT DISTINCT n.nspname, c.relname FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+                   JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                   WHERE l.pid = pg_backend_pid() AND l.mode = 'RowExclusiveLock' AND c.relkind = 'S' ORDER BY 1, 2";
+        let moved = self.main.query(sql, &[]).await.map_err(self.fault("cannot look at the sequences"))?;
+        Ok(moved.iter().map(|row| qualified(row.get(0), row.get(1))).collect())
+    }
+}
+
+/// The calls of `nextval` in an expression as the server writes it.
+fn calls(sql: &str) -> Vec<Call> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(char) = sql[at..].chars().next() {
+        let rest = &sql[at..];
+        at += match char {
+            '\'' | '"' => quoted(rest),
+            char if char.is_alphabetic() || char == '_' => match call(rest).filter(|_| !sql[..at].ends_with('.')) {
+                Some((length, names)) => {
+                    found.push(Call { place: at..at + length, names: names.to_owned() });
+                    length
+                }
+                None => rest.find(|char: char| !char.is_alphanumeric() && char != '_').unwrap_or(rest.len()),
+            },
+            char => char.len_utf8(),
+        };
+    }
+    found
+}
+
+/// The length of the call that a text begins with, and what it names; None if it names no sequence by a literal.
+fn call(sql: &str) -> Option<(usize, &str)> {
+    let argument = sql.strip_prefix("nextval(")?;
+    let (named, cast) = match argument.strip_prefix('(') {
+        Some(named) => (named, "::text)::regclass)"),
+        None => (argument, "::regclass)"),
+    };
+    let names = named.get(..quoted(named)).filter(|names| names.starts_with('\''))?;
+    let rest = named[names.len()..].strip_prefix(cast)?;
+    Some((sql.len() - rest.len(), names))
+}
+
+/// The length of the string or the quoted name that a text begins with.
+fn quoted(sql: &str) -> usize {
+    let mut chars = sql.char_indices();
+    let Some((_, quote)) = chars.next() else { return 0 };
+    let mut chars = chars.peekable();
+    while let Some((at, char)) = chars.next() {
+        if char == quote && chars.next_if(|(_, next)| *next == quote).is_none() {
+            return at + 1;
+        }
+    }
+    sql.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_nextval_are_found_where_they_are_calls() {
+        let of =
+            |sql: &str| calls(sql).into_iter().map(|call| (sql[call.place].to_owned(), call.names)).collect::<Vec<_>>();
+        let one = |call: &str, names: &str| vec![(call.to_owned(), names.to_owned())];
+        let plain = "nextval('a.\"b''\"'::regclass)";
+        assert_eq!(of(plain), one(plain, "'a.\"b''\"'"));
+        let late = "nextval(('a'::text)::regclass)";
+        assert_eq!(of(&format!("('A'::text || lpad(({late})::text, 5, '0'::text))")), one(late, "'a'"));
+        assert_eq!(of(&format!("({plain} + {late})")).len(), 2);
+        for none in [
+            "'nextval(''a''::regclass)'::text",
+            "\"nextval\"('a'::regclass)",
+            "x.nextval('a'::regclass)",
+            "my_nextval('a'::regclass)",
+            "nextval(f('a'))",
+        ] {
+            assert_eq!(of(none), [], "{none}");
+        }
+    }
+
+    fn sequence(next: Option<i128>, increment: i128, ends: (i128, i128), cycles: bool) -> Sequence {
+        Sequence { shown: String::new(), next, increment, ends, cycles, granted: true }
+    }
+
+    #[test]
+    fn numbers_of_a_mock_run_are_clear_of_the_next_ones_as_far_as_there_are_any() {
+        let most = i128::from(i64::MAX);
+        assert_eq!(sequence(Some(5), 1, (1, most), false).clear(10), Some(5 + CLEAR));
+        assert_eq!(sequence(Some(5), 50, (1, most), false).clear(10), Some(5 + 50 * CLEAR));
+        assert_eq!(sequence(Some(-5), -1, (-1, -most), false).clear(10), Some(-5 - CLEAR));
+        assert_eq!(sequence(Some(5), 1, (1, 100), false).clear(10), Some(91));
+        assert_eq!(sequence(Some(91), 1, (1, 100), false).clear(10), Some(91));
+        assert_eq!(sequence(Some(92), 1, (1, 100), false).clear(10), None);
+        assert_eq!(sequence(Some(92), 1, (1, 100), true).clear(10), Some(91));
+        assert_eq!(sequence(Some(92), 1, (1, 100), true).clear(101), None);
+        assert_eq!(sequence(None, 1, (1, 100), false).clear(10), Some(91));
+        assert_eq!(sequence(None, 1, (1, most), false).clear(10), Some(1 + FAR));
+        assert_eq!(sequence(None, -2, (100, 1), false).clear(10), Some(20));
+    }
+}

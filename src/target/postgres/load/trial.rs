@@ -1,0 +1,129 @@
+//! Which row an error in production's own code is about. The server says it of a trigger that runs before a row is copied. Of others the
+//! staged rows are tried again in halves, each try taken back.
+
+use std::ops::Range;
+
+use arrow::array::AsArray;
+use arrow::datatypes::UInt32Type;
+use futures::StreamExt;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::super::trigger::{self, Trigger};
+use super::{GIVE_UP, PgLoad};
+use crate::error::{Error, Result};
+use crate::target::{Delta, Destination, Refusal, Stopped};
+
+/// Rows of a table at most that are tried again: it takes as long as to insert them.
+const MOST: u32 = 1_000_000;
+
+impl PgLoad {
+    /// Why a function of production ended the insertion into a table, or into any if that is not known. Nothing is written any more.
+    pub(super) async fn of_production(
+        &self,
+        into: Option<&Destination>,
+        doing: &str,
+        error: &DbError,
+        delta: &dyn Delta,
+    ) -> Stopped {
+        let function = trigger::function(error).unwrap_or_default();
+        self.main.batch_execute("ROLLBACK").await.ok();
+        let tables =
+            self.all.iter().filter(|destination| into.is_none_or(|into| into.table.name == destination.table.name));
+        let ids: Vec<_> = tables.map(|destination| self.staged(destination).id()).collect();
+        let tables: Vec<_> = ids.into_iter().map(|id| (id.schema, id.name)).collect();
+        // If that fails, the error is told without the trigger.
+        let triggers = trigger::calling(&self.main, function, &tables).await.unwrap_or_default();
+        let at = self.all.iter().position(|destination| match (into, triggers.first()) {
+            (Some(into), _) => into.table.name == destination.table.name,
+            (None, Some(first)) => self.staged(destination).id().relation() == first.relation(),
+            (None, None) => false,
+        });
+        let stopped = match at {
+            Some(at) => self.of_trigger(at, error, &triggers, delta).await,
+            None => None,
+        };
+        self.main.batch_execute(GIVE_UP).await.ok();
+        stopped.unwrap_or_else(|| {
+            let failed = trigger::explain(error, &triggers).unwrap_or_else(|| Error::data(error.message()));
+            failed.doing(doing).into()
+        })
+    }
+
+    /// A refusal with its row, if the error is about a row and not about the function itself.
+    async fn of_trigger(&self, at: usize, error: &DbError, triggers: &[Trigger], delta: &dyn Delta) -> Option<Stopped> {
+        if trigger::is_about_itself(error) {
+            return None;
+        }
+        let row = match trigger::copied_row(error) {
+            Some(row) => copied(row, at, delta).await.ok().flatten(),
+            None => self.tried(at, error, delta).await,
+        };
+        let refusal = Refusal {
+            table: self.all[at].table.name.clone(),
+            constraint: trigger::named(error, triggers),
+            reason: trigger::reason(error),
+            rows: row.into_iter().collect(),
+        };
+        Some(refusal.into())
+    }
+
+    /// The first staged row of which the same function says the same again.
+    async fn tried(&self, at: usize, error: &DbError, delta: &dyn Delta) -> Option<u32> {
+        self.stage_to_ask(delta).await;
+        for before in &self.all[..at] {
+            self.main.batch_execute(&trigger::theirs(&self.names, true)).await.ok()?;
+            self.main.batch_execute(&self.staged(before).insert()).await.ok()?;
+        }
+        let staged = self.staged(&self.all[at]);
+        let ends = format!("SELECT min(_row), max(_row) FROM {}", staged.rows());
+        let ends = self.main.query_one(&ends, &[]).await.ok()?;
+        let (first, last): (Option<i32>, Option<i32>) = (ends.get(0), ends.get(1));
+        let mut rows = first?.unsigned_abs()..last?.unsigned_abs() + 1;
+        if rows.len() > MOST as usize {
+            return None;
+        }
+        while rows.len() > 1 {
+            let middle = rows.start + (rows.end - rows.start) / 2;
+            let fails = self.fails_again(&self.all[at], rows.start..middle, error).await;
+            rows = if fails { rows.start..middle } else { middle..rows.end };
+        }
+        // Rows that fail only together are told without a place.
+        let first = rows.start;
+        self.fails_again(&self.all[at], rows, error).await.then_some(first)
+    }
+
+    async fn fails_again(&self, destination: &Destination, rows: Range<u32>, error: &DbError) -> bool {
+        let tried = format!(
+            "SAVEPOINT tried; {}; {} WHERE s._row >= {} AND s._row < {}; SET CONSTRAINTS ALL IMMEDIATE",
+            trigger::theirs(&self.names, true),
+            self.staged(destination).insert(),
+            rows.start,
+            rows.end
+        );
+        let tried = self.main.batch_execute(&tried).await;
+        self.main.batch_execute("ROLLBACK TO tried").await.ok();
+        let again = tried.err().and_then(|again| again.as_db_error().map(|again| same(again, error)));
+        again.unwrap_or(false)
+    }
+}
+
+fn same(one: &DbError, other: &DbError) -> bool {
+    let code = |error: &DbError| -> SqlState { error.code().clone() };
+    code(one) == code(other) && trigger::function(one) == trigger::function(other)
+}
+
+/// The number of the row that was copied as so many-th.
+async fn copied(row: u64, at: usize, delta: &dyn Delta) -> Result<Option<u32>> {
+    let mut batches = delta.rows(at)?;
+    let mut before = 0;
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        let place = row - 1 - before;
+        if place < batch.num_rows() as u64 {
+            let rows = batch.column_by_name("_row").and_then(|rows| rows.as_primitive_opt::<UInt32Type>().cloned());
+            return Ok(rows.map(|rows| rows.value(place as usize)));
+        }
+        before += batch.num_rows() as u64;
+    }
+    Ok(None)
+}

@@ -1,0 +1,168 @@
+//! Production's own code, which runs inside this program's statements: the settings that it is used to, and errors in it.
+//!
+//! A trigger of production names its tables as production's programs do, and counts days by their time zone. So the session has what the
+//! server gives this login, and not its own settings, while it inserts and when it commits.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::{DbError, SqlState};
+
+use super::names::{Names, TableId};
+use crate::engine::literal;
+use crate::error::Error;
+
+/// SQL: the settings of this program, until the transaction ends.
+pub(super) const OURS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off;
+    SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC';
+    SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";
+
+/// SQL: the settings that the database and this login have, until the transaction ends or [`OURS`] come back.
+///
+/// The schema `"$user"` is the login's, whatever role it took. The schema of production comes last, for a login that no search path was made
+/// for. What a value means when it is cast depends on the other settings, so they stay `as_cast` if the statement has casts.
+pub(super) fn theirs(names: &Names, as_cast: bool) -> String {
+    let path = format!(
+        "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',
+             nullif(pg_catalog.replace(s.reset_val, '\"$user\"', pg_catalog.quote_ident(session_user)), ''), pg_catalog.quote_ident({})), true)
+         FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'search_path'",
+        literal(&names.production)
+    );
+    let others = ["row_security", "DateStyle", "IntervalStyle", "TimeZone", "extra_float_digits", "bytea_output"];
+    let others = if as_cast { &others[..1] } else { &others[..] };
+    let others: String = others.iter().map(|name| format!("SET LOCAL {name} TO DEFAULT; ")).collect();
+    others + &path
+}
+
+/// Codes of errors that a function of production has no part in: the server or another session ended the statement.
+const OF_THE_SERVER: [&SqlState; 8] = [
+    &SqlState::LOCK_NOT_AVAILABLE,
+    &SqlState::QUERY_CANCELED,
+    &SqlState::T_R_DEADLOCK_DETECTED,
+    &SqlState::T_R_SERIALIZATION_FAILURE,
+    &SqlState::DISK_FULL,
+    &SqlState::OUT_OF_MEMORY,
+    &SqlState::ADMIN_SHUTDOWN,
+    &SqlState::CRASH_SHUTDOWN,
+];
+
+/// The function of production that an error is from: the outermost, which is a trigger's if a trigger called it.
+pub(super) fn function(error: &DbError) -> Option<&str> {
+    if OF_THE_SERVER.contains(&error.code()) {
+        return None;
+    }
+    let frames = error.where_()?.lines().filter_map(signature);
+    frames.take_while(|frame| !frame.starts_with("delta.")).last()
+}
+
+/// The function that a line of an error's context names, in whatever language: `PL/pgSQL function audited() line 3 at SQL statement`.
+fn signature(line: &str) -> Option<&str> {
+    if line.starts_with("PL/") {
+        let open = line.find('(')?;
+        let close = open + line[open..].find(')')? + 1;
+        let start = line[..open].rfind(' ').map_or(0, |at| at + 1);
+        return Some(&line[start..close]);
+    }
+    // Of functions in SQL the server says the bare name, in quotation marks.
+    let name = line.strip_prefix("SQL function \"")?;
+    name.find('"').map(|end| &name[..end])
+}
+
+/// The row that a COPY was at, counted from one.
+pub(super) fn copied_row(error: &DbError) -> Option<u64> {
+    let line = error.where_()?.lines().rev().find(|line| line.starts_with("COPY "))?;
+    // The name of the table may have digits and commas; the number is behind it.
+    let number = line.rsplit(", ").find_map(|part| part.split_whitespace().find_map(|word| word.parse().ok()));
+    number.filter(|row| *row > 0)
+}
+
+/// A trigger of production.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trigger {
+    /// Its table, by schema and name.
+    pub(super) schema: String,
+    pub(super) table: String,
+    pub(super) name: String,
+}
+
+/// The triggers of these tables, by schema and name, and of their partitions that call a function.
+pub(super) async fn calling(
+    client: &Client,
+    function: &str,
+    tables: &[(String, String)],
+) -> Result<Vec<Trigger>, tokio_postgres::Error> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
+    let sql = "SELECT DISTINCT w.schema, w.name, t.tgname::text FROM unnest($1::text[], $2::text[]) AS w (schema, name)
+               JOIN pg_namespace AS n ON n.nspname = w.schema JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = w.name
+               CROSS JOIN LATERAL (SELECT c.oid AS oid UNION SELECT relid FROM pg_partition_tree(c.oid)) AS part
+               JOIN pg_trigger AS t ON t.tgrelid = part.oid AND NOT t.tgisinternal
+               JOIN pg_proc AS p ON p.oid = t.tgfoid JOIN pg_namespace AS o ON o.oid = p.pronamespace
+               WHERE $3 IN (format('%I()', p.proname), format('%I.%I()', o.nspname, p.proname)) ORDER BY 1, 2, 3";
+    let rows = client.query(sql, &[&schemas, &names, &function]).await?;
+    Ok(rows.iter().map(|row| Trigger { schema: row.get(0), table: row.get(1), name: row.get(2) }).collect())
+}
+
+impl Trigger {
+    /// Its table, as a key map's table is called.
+    pub(super) fn relation(&self) -> String {
+        TableId { namespace: String::new(), schema: self.schema.clone(), name: self.table.clone() }.relation()
+    }
+}
+
+/// What an error is from: the triggers that call its function, or the function.
+pub(super) fn named(error: &DbError, triggers: &[Trigger]) -> String {
+    let names: Vec<_> = triggers.iter().map(|trigger| format!("`{}`", trigger.name)).collect();
+    match names.as_slice() {
+        [] => format!("function `{}`", function(error).unwrap_or_default()),
+        [one] => format!("trigger {one}"),
+        more => format!("triggers {}", more.join(", ")),
+    }
+}
+
+/// What an error says, and where in the function.
+pub(super) fn reason(error: &DbError) -> String {
+    let detail = error.detail().map(|detail| format!("; {detail}")).unwrap_or_default();
+    let place = error.where_().and_then(|place| place.lines().find(|line| signature(line).is_some()));
+    format!("{}{detail} ({})", error.message(), place.unwrap_or_default())
+}
+
+/// Whether an error is about the function, whatever the row is: a right or an object is missing.
+pub(super) fn is_about_itself(error: &DbError) -> bool {
+    ["42", "3F"].contains(&&error.code().code()[..2])
+}
+
+/// An error in production's own code, in the user's words; None if it is none.
+pub(super) fn explain(error: &DbError, triggers: &[Trigger]) -> Option<Error> {
+    function(error)?;
+    let message = format!("production's {} failed: {}", named(error, triggers), reason(error));
+    Some(match error.code() {
+        &SqlState::INSUFFICIENT_PRIVILEGE => Error::pipeline(message).hint(
+            "nothing was changed; a trigger runs with the rights of the role that writes: grant that role what its function needs, or make \
+             the function SECURITY DEFINER",
+        ),
+        _ if is_about_itself(error) => Error::pipeline(message).hint(
+            "nothing was changed; a trigger runs with the search path of the database and the login: set it with ALTER ROLE … SET \
+             search_path, or have its function name the schema",
+        ),
+        _ => Error::data(message).hint("nothing was changed; a trigger or a function of production raised this"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_found_in_the_context_of_an_error_in_any_language() {
+        let cases = [
+            ("PL/pgSQL function audited() line 3 at SQL statement", Some("audited()")),
+            ("PL/pgSQL-Funktion app.\"It's\"() Zeile 3 bei RAISE", Some("app.\"It's\"()")),
+            ("PL/pgSQL function pay(integer,text) line 3 at RAISE", Some("pay(integer,text)")),
+            ("SQL function \"total\" statement 1", Some("total")),
+            ("SQL statement \"INSERT INTO audit VALUES (lower(what))\"", None),
+            ("COPY account, line 3", None),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(signature(line), expected, "{line}");
+        }
+    }
+}
