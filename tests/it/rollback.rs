@@ -337,9 +337,7 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
 fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     let (production, run) = ran("");
     let holder = Holder::new(&production.login("loader", "IN ROLE delta_loader"));
-    holder.execute(&format!(
-        "SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"
-    ));
+    holder.execute(&format!("SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"));
     let kept = production.kept();
     production
         .pipeline(&["rollback", "p.yaml", &run])

@@ -92,7 +92,8 @@ async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Opti
         Ok(_) => return Ok(None),
         Err(error) => error,
     };
-    let Some(tried) = error.as_db_error().filter(|tried| tried.code().code() == TRIED && trigger::function(tried).is_none())
+    let Some(tried) =
+        error.as_db_error().filter(|tried| tried.code().code() == TRIED && trigger::function(tried).is_none())
     else {
         return Err(error);
     };

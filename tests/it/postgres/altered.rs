@@ -17,9 +17,7 @@ fn rows(database: &Database) -> (i64, i64, i64) {
     (
         count("SELECT count(*) FROM account"),
         count("SELECT count(*) FROM item"),
-        count(
-            "SELECT (SELECT count(*) FROM delta.key_map_account) + (SELECT count(*) FROM delta.key_map_item)",
-        ),
+        count("SELECT (SELECT count(*) FROM delta.key_map_account) + (SELECT count(*) FROM delta.key_map_item)"),
     )
 }
 
