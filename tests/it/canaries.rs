@@ -58,7 +58,7 @@ const TABLES: &str = "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20
 /// A pipeline whose target, store, checks and names come from wherever a test wants.
 fn pipeline(url: &str, more: &str) -> String {
     format!(
-        "version: 1\nname: birds\n{url}\nsafeguards: {{ max_rejects: 90%, conversion_mode: off{more} }}\ntables:\n  item:\n    source: {{ path: 'in/*.csv' }}\n    \
+        "version: 1\nname: birds\n{url}\nsafeguards: {{ max_rejects: 90%, conversion_mode: off{more} }}\nload: {{ lock: table }}\ntables:\n  item:\n    source: {{ path: 'in/*.csv' }}\n    \
          legacy_key: [ref]\n    key: {{ column: id }}\n    checks:\n      - accepted_values: {{ column: kind, values: [a, b, '${{KIND:-c}}'] }}\n"
     )
 }

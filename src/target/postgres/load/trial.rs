@@ -72,7 +72,7 @@ impl PgLoad {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
             self.main.batch_execute(&trigger::theirs(&self.names, true)).await.ok()?;
-            self.main.batch_execute(&self.staged(before).insert()).await.ok()?;
+            self.main.batch_execute(&self.staged(before).insert(&[])).await.ok()?;
         }
         let staged = self.staged(&self.all[at]);
         let ends = format!("SELECT min(_row), max(_row) FROM {}", staged.rows());
@@ -96,7 +96,7 @@ impl PgLoad {
         let tried = format!(
             "SAVEPOINT tried; {}; {} WHERE s._row >= {} AND s._row < {}; SET CONSTRAINTS ALL IMMEDIATE",
             trigger::theirs(&self.names, true),
-            self.staged(destination).insert(),
+            self.staged(destination).insert(&[]),
             rows.start,
             rows.end
         );
