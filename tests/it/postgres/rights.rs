@@ -267,5 +267,20 @@ fn a_login_that_may_do_too_much_is_told_of_or_refused() {
     production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
     production.pipeline(&["run", "p.yaml"]).fails(77, &["superuser", "least_privilege"]);
     grant("REVOKE UPDATE, DELETE, TRUNCATE ON account, item FROM LOADER");
+    // Code that others would run: as on PostgreSQL 14 and older, where everybody may create objects in `public`.
+    for (right, back, what) in [
+        (
+            "GRANT CREATE ON SCHEMA public TO PUBLIC",
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+            "create objects in the schema public",
+        ),
+        ("GRANT TRIGGER ON item TO LOADER", "REVOKE TRIGGER ON item FROM LOADER", "put triggers on"),
+    ] {
+        grant(right);
+        production
+            .pipeline_at(&loader, &["run", "p.yaml"])
+            .fails(77, &[what, "sessions of other programs", "least_privilege"]);
+        grant(back);
+    }
     production.pipeline_at(&loader, &["run", "p.yaml"]).passes();
 }
