@@ -48,6 +48,7 @@ mod sample;
 #[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod scene;
 mod secrets;
+mod security;
 #[allow(dead_code, reason = "unit tests use it too")]
 mod server;
 mod slip;

@@ -453,15 +453,13 @@ impl Load for PgLoad {
     async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
         let transaction = self.transaction().await?;
         let _commit = tracing::info_span!("COMMIT");
-        // Those that were put off again run with the COMMIT.
-        let theirs = trigger::theirs(&self.names, false);
-        self.main.batch_execute(&theirs).await.map_err(self.fault("cannot commit"))?;
         if let Some(beside) = &self.beside {
             // They count when the rows are committed with the ledger, and not before.
             beside.batch_execute("COMMIT").await.map_err(self.fault("cannot commit the key map"))?;
             stop_at("key map committed");
         }
-        let commit = self.last_check() + "COMMIT";
+        // Triggers that were put off again run with the COMMIT, and find production's settings. What is asked before that finds ours.
+        let commit = format!("{}{}; COMMIT", self.last_check(), trigger::theirs(&self.names, false));
         if let Err(error) = self.main.batch_execute(&commit).await {
             if let Some(taken) = self.found_taken(&error).await {
                 return Err(taken);

@@ -275,10 +275,38 @@ async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]
             tables.push(format!("{}{by}", destination.table.name));
         }
     }
-    Ok((!tables.is_empty()).then(|| {
-        format!(
+    if !tables.is_empty() {
+        return Ok(Some(format!(
             "the login `{user}` may update, delete or truncate {}, and a load needs SELECT and INSERT",
             list(&tables)
+        )));
+    }
+    plantable(client, known, destinations, &user).await
+}
+
+/// Where the login could put code that other sessions would run: triggers on production, or names that a trigger of production finds.
+async fn plantable(
+    client: &Client,
+    known: &PgCatalog,
+    destinations: &[Destination],
+    user: &str,
+) -> Asked<Option<String>> {
+    let loaded = destinations.iter().filter_map(|destination| known.tables.get(&destination.table.name));
+    let (mut schemas, tables): (Vec<String>, Vec<String>) =
+        loaded.map(|table| (table.schema.clone(), qualified(&table.schema, &table.name))).unzip();
+    schemas.push("public".into());
+    let sql = "SELECT r.rolname::text, w.what FROM pg_roles AS r CROSS JOIN LATERAL (
+                   SELECT 'create objects in the schema ' || quote_ident(n.nspname) AS what FROM pg_namespace AS n
+                       WHERE n.nspname = ANY ($1::text[]) AND has_schema_privilege(r.oid, n.oid, 'CREATE')
+                   UNION ALL
+                   SELECT 'put triggers on ' || t.name FROM unnest($2::text[]) AS t (name)
+                       WHERE has_table_privilege(r.oid, t.name::regclass, 'TRIGGER')) AS w
+               WHERE pg_has_role(session_user, r.oid, 'MEMBER') ORDER BY r.rolname = session_user DESC, 1, 2 LIMIT 1";
+    Ok(client.query_opt(sql, &[&schemas, &tables]).await?.map(|row| {
+        let (role, what): (String, String) = (row.get(0), row.get(1));
+        let by = if role == user { String::new() } else { format!(" as `{role}`") };
+        format!(
+            "the login `{user}` may {what}{by}, and so have code run in sessions of other programs; a load needs SELECT and INSERT"
         )
     }))
 }

@@ -24,7 +24,7 @@ fn made(database: &Database) -> Tables {
     made
 }
 
-/// A production that belongs to somebody who is no superuser; the URLs of its owner and of a login that only loads.
+/// A production that belongs to a role that is no superuser; the URLs of its owner and of a login that only loads.
 fn owned(server: &Server) -> (Production, String, String) {
     let production = Production::new(server, "", "");
     let owner = production.login("owner", "CREATEROLE");
@@ -38,6 +38,7 @@ fn owned(server: &Server) -> (Production, String, String) {
     let printed = production.pipeline_at(&owner, &["setup", "p.yaml", "--print"]);
     session.execute(&printed.passes().stdout);
     session.execute(&printed.stdout);
+    production.require_no_mode();
     let loader = production.login("loader", "IN ROLE delta_loader");
     (production, owner, loader)
 }
@@ -96,9 +97,10 @@ fn setups_at_once_come_to_what_one_comes_to() {
     });
     for production in &productions {
         let before = made(&production.database);
-        production.set_up();
+        production.pipeline(&["setup", "p.yaml"]).passes();
         assert_same(&made(&production.database), &before);
     }
+    productions[0].require_no_mode();
     productions[0].loads();
 }
 
@@ -137,30 +139,64 @@ const FORBIDDEN: &[&str] = &[
     "DELETE FROM delta.block",
     "UPDATE delta.key_map_account SET account_id = 1",
     "DELETE FROM delta.key_map_account",
-    "INSERT INTO delta.loaded_table VALUES ('region', 'public', 'staging', 'region', 'region_id', NULL, NULL)",
+    "INSERT INTO delta.loaded_table (table_name) VALUES ('public.region')",
     "UPDATE delta.loaded_table SET sequence_name = 'item_item_id_seq'",
-    "UPDATE delta.version SET version = 0",
+    "INSERT INTO delta.event (run, number) VALUES ('mine', 1)",
+    "INSERT INTO delta.run (id) VALUES ('mine')",
+    "INSERT INTO delta.file (hash) VALUES ('mine')",
+    "INSERT INTO delta.block (table_name) VALUES ('public.account')",
+    "INSERT INTO delta.policy (conversion_mode) VALUES (false)",
+    "UPDATE delta.policy SET max_key_block = 1",
+    "UPDATE delta.mode SET until = 'infinity'",
+    "UPDATE delta.migration SET version = 0",
+    "CREATE TABLE staging.mine (x integer)",
+    "CREATE INDEX ON staging.item (account_id)",
+    "ALTER TABLE staging.item ADD CHECK (account_id > 0)",
+    "DROP TABLE staging.item",
+    "SELECT delta.switch_mode(60, 'mine', true)",
+    "SELECT delta.set_policy(false, 0, 1, NULL)",
+    "SELECT delta.roll_back('mine', 1, '', '', '{}')",
+    "SELECT delta.is_operator()",
     "CREATE TABLE delta.mine (x integer)",
     "CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void LANGUAGE sql AS 'DELETE FROM public.item'",
     "ALTER FUNCTION delta.reserve(text, text, bigint, bigint) SET search_path = staging",
 ];
 
-/// What the functions of the control schema refuse.
-const NOT_REGISTERED: &[&str] = &[
-    "SELECT delta.reserve('mine', 'region', NULL, 1)",
+/// What the functions of the control schema refuse: tables that no pipeline loads, and keys of runs that nothing announced.
+const REFUSED: &[&str] = &[
+    "SELECT delta.reserve('mine', 'public.region', NULL, 1)",
     "SELECT delta.reserve('mine', 'region', 1, 1)",
-    "SELECT delta.hold_table('region')",
-    "SELECT delta.hold_references('region', '{region}')",
-    "SELECT delta.analyze('region')",
+    "SELECT delta.record_block('mine', 'public.region', 1, 1)",
+    "SELECT delta.record_block('mine', 'public.account', 1, 1)",
+    "SELECT delta.hold_table('public.region')",
+    "SELECT delta.hold_references('public.region', '{public.region}')",
+    "SELECT delta.hold_references(NULL, NULL)",
+    "SELECT delta.lock_references('public', 'region', '{region_id}', '{1}', NULL)",
+    "SELECT delta.lock_references(NULL, NULL, NULL, NULL, NULL)",
+    "SELECT delta.make_staging('mine', 'public.region', '{region_id}', '{false}', false, true)",
+    "SELECT delta.make_staging('mine', 'public.item', '{xmin}', '{false}', false, true)",
+    "SELECT delta.make_staging('mine', 'public.item', '{item_id,item_id}', '{false,false}', false, true)",
+    "SELECT delta.analyze('public.region')",
     "SELECT delta.analyze('pg_class')",
-    "SELECT delta.summarize('region')",
+    "SELECT delta.analyze_staging('public.region')",
+    "SELECT delta.summarize('public.region')",
     "SELECT delta.summarize('pg_class')",
-    "SELECT delta.reserve('mine', 'account', 2, 1000)",
-    "SELECT delta.reserve('mine', 'account', NULL, -100)",
-    "SELECT delta.reserve('mine', 'account', NULL, 0)",
-    "SELECT delta.reserve('mine', 'account', NULL, NULL)",
-    "SELECT delta.reserve('mine', 'account', NULL, 9223372036854775807)",
-    "SELECT delta.reserve('mine', 'account', 9223372036854775807, 10)",
+    "SELECT delta.forget('public.region')",
+    "SELECT delta.forget(NULL)",
+    "SELECT delta.reserve('mine', 'public.account', 2, 1000)",
+    "SELECT delta.reserve('mine', 'public.account', NULL, 1)",
+    "SELECT delta.reserve('mine', 'public.account', NULL, -100)",
+    "SELECT delta.reserve('mine', 'public.account', NULL, 0)",
+    "SELECT delta.reserve('mine', 'public.account', NULL, NULL)",
+    "SELECT delta.reserve(NULL, 'public.account', NULL, 1)",
+    "SELECT delta.reserve('mine', 'public.account', NULL, 9223372036854775807)",
+    "SELECT delta.reserve('mine', 'public.account', 9223372036854775807, 10)",
+    "SELECT delta.append_event(NULL, NULL, NULL, NULL, NULL)",
+    "SELECT delta.append_event('mine', 1, 'started', NULL, NULL)",
+    "SELECT delta.append_event('mine', 1, 'started', 'no JSON', repeat('0', 64))",
+    "SELECT delta.append_event('mine', 1, 'started', repeat('[', 100000), repeat('0', 64))",
+    "SELECT delta.record_run(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    "SELECT delta.record_run('mine', 'p', 'now', '{}', '{h}', '{public.item}', '{f}')",
 ];
 
 #[test]
@@ -183,7 +219,7 @@ fn the_server_refuses_the_loading_role_whatever_is_more_than_a_load() {
             }
             session.execute("ROLLBACK");
         }
-        for sql in NOT_REGISTERED {
+        for sql in REFUSED {
             assert!(session.run(sql).is_err(), "{who} may {sql}");
         }
     }
@@ -203,62 +239,12 @@ fn the_server_refuses_the_loading_role_whatever_is_more_than_a_load() {
 }
 
 #[test]
-fn the_loading_role_gets_no_code_of_its_own_run_by_the_owner() {
-    let (production, _, loader) = owned(Server::shared());
-    let loader = Holder::new(&loader);
-    let before = tables(&production.database, "public");
-    loader.execute(
-        "SET ROLE delta_loader;
-         CREATE FUNCTION staging.take() RETURNS boolean LANGUAGE plpgsql AS
-            'BEGIN DELETE FROM public.item; RETURN true; END';
-         CREATE TYPE staging.trick AS (x bigint);
-         CREATE FUNCTION staging.take(staging.trick) RETURNS bigint LANGUAGE plpgsql AS
-            'BEGIN DELETE FROM public.item; RETURN 1; END';
-         CREATE CAST (staging.trick AS bigint) WITH FUNCTION staging.take(staging.trick) AS IMPLICIT;
-         CREATE FUNCTION staging.take_back(bigint) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-            'BEGIN DELETE FROM public.item; RETURN true; END';",
-    );
-    for (what, sql, taken) in [
-        (
-            "a policy",
-            "CREATE TABLE staging.item (_row integer, account_id bigint, region_id integer);
-             INSERT INTO staging.item VALUES (1, 1, 1);
-             ALTER TABLE staging.item ENABLE ROW LEVEL SECURITY;
-             CREATE POLICY take ON staging.item USING (staging.take());",
-            false,
-        ),
-        (
-            "a cast",
-            "CREATE TABLE staging.item (_row integer, account_id staging.trick, region_id integer);
-             INSERT INTO staging.item VALUES (1, ROW(1), 1);",
-            false,
-        ),
-        (
-            "an index",
-            "CREATE TABLE staging.item (_row integer, account_id bigint, region_id integer);
-             CREATE INDEX ON staging.item (staging.take_back(account_id));",
-            true,
-        ),
-    ] {
-        loader.execute(&format!("DROP TABLE IF EXISTS staging.item; {sql} GRANT SELECT ON staging.item TO PUBLIC"));
-        // The functions are the owner's first, and then a superuser's.
-        for by in [format!("{}_owner", production.database.name), "postgres".to_owned()] {
-            production.database.execute(&format!("ALTER FUNCTION delta.hold_references(text, text[]) OWNER TO {by}"));
-            match loader.run("SELECT delta.hold_references('item', '{item}')") {
-                Ok(()) => assert!(taken, "{what} is taken, run by {by}"),
-                Err((_, said)) => {
-                    assert!(!taken && said.contains("is no staging table"), "{what}, run by {by}: {said}");
-                }
-            }
-            assert_same(&tables(&production.database, "public"), &before);
-        }
-    }
-}
-
-#[test]
 fn a_login_that_may_do_too_much_is_told_of_or_refused() {
     let (production, owner, loader) = owned(Server::shared());
     let name = format!("{}_loader", production.database.name);
+    production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
+    production.pipeline_at(&owner, &["run", "p.yaml"]).fails(77, &["creates roles", "least_privilege", "delta_loader"]);
+    production.database.execute(&format!("ALTER ROLE {}_owner NOCREATEROLE", production.database.name));
     let grant = |sql: &str| production.database.execute(&sql.replace("LOADER", &name));
     for (right, url) in [
         ("", &owner),
@@ -281,5 +267,20 @@ fn a_login_that_may_do_too_much_is_told_of_or_refused() {
     production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
     production.pipeline(&["run", "p.yaml"]).fails(77, &["superuser", "least_privilege"]);
     grant("REVOKE UPDATE, DELETE, TRUNCATE ON account, item FROM LOADER");
+    // Code that others would run: as on PostgreSQL 14 and older, where everybody may create objects in `public`.
+    for (right, back, what) in [
+        (
+            "GRANT CREATE ON SCHEMA public TO PUBLIC",
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+            "create objects in the schema public",
+        ),
+        ("GRANT TRIGGER ON item TO LOADER", "REVOKE TRIGGER ON item FROM LOADER", "put triggers on"),
+    ] {
+        grant(right);
+        production
+            .pipeline_at(&loader, &["run", "p.yaml"])
+            .fails(77, &[what, "sessions of other programs", "least_privilege"]);
+        grant(back);
+    }
     production.pipeline_at(&loader, &["run", "p.yaml"]).passes();
 }

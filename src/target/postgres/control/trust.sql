@@ -14,7 +14,7 @@ BEGIN
     SELECT o.* INTO found FROM (
         SELECT 'table' AS kind, c.relname::text AS name, c.relowner AS owner FROM pg_catalog.pg_class AS c WHERE c.relnamespace = control
         UNION ALL SELECT 'function', p.proname, p.proowner FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = control
-        UNION ALL SELECT 'type', t.typname, t.typowner FROM pg_catalog.pg_type AS t WHERE t.typnamespace = control
+        UNION ALL SELECT 'type', t.typname, t.typowner FROM pg_catalog.pg_type AS t WHERE t.typnamespace = control AND t.typcategory <> 'A'
         UNION ALL SELECT 'operator', o.oprname, o.oprowner FROM pg_catalog.pg_operator AS o WHERE o.oprnamespace = control
         UNION ALL SELECT 'operator class', o.opcname, o.opcowner FROM pg_catalog.pg_opclass AS o WHERE o.opcnamespace = control
         UNION ALL SELECT 'collation', o.collname, o.collowner FROM pg_catalog.pg_collation AS o WHERE o.collnamespace = control

@@ -320,6 +320,23 @@ fn a_run_gets_the_keys_that_it_announced_and_the_target_allows() {
 }
 
 #[test]
+fn mappings_that_count_are_not_forgotten() {
+    let attack = stopped_by(
+        "the mappings of a run that is in production are removed",
+        &["SELECT delta.forget('public.item')"],
+        "forget",
+        "HAVING NOT bool_or(e.kind = 'committed')",
+        "",
+    )
+    .opened(&[
+        "SELECT kit.edit('forget', 'HAVING NOT bool_or(e.kind = ''committed'')', '')",
+        "SELECT kit.edit('forget', 'NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = of_table AND s.run = e.run)', 'true')",
+    ])
+    .won("SELECT count(*) = 0 FROM delta.mapping_item WHERE run = kit.loaded()");
+    World::shared().assert_defended(&[attack]);
+}
+
+#[test]
 fn names_and_values_are_not_taken_for_sql() {
     let attacks = [
         stopped_by(

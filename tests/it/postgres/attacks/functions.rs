@@ -1,8 +1,11 @@
 //! Every function that runs with its owner's rights: how it is called, which control tables it reads and writes, and the attacks that all of
 //! them have to withstand: without the right to it, by names that the caller's session finds first, and by code on the tables that it uses.
 
+use std::path::Path;
+
 use super::world::{Attack, By, World};
-use crate::production::Holder;
+use crate::production::{Holder, tables};
+use crate::support::{REPOSITORY, assert_same};
 
 /// A function of the control schema that runs with its owner's rights.
 pub struct Function {
@@ -351,4 +354,44 @@ fn a_function_with_rights_has_a_fixed_path_and_an_attack() {
              AND (p.proconfig::text NOT LIKE '%\"search_path=pg_catalog, pg_temp\"%' OR p.proconfig IS NULL OR p.proacl IS NULL OR p.proacl::text ~ '[{,]=|delta_')",
     );
     assert!(others.is_empty(), "functions that are called by those with rights alone: {others:?}");
+}
+
+#[test]
+fn a_reading_function_writes_nothing() {
+    let world = World::shared();
+    let database = world.database.copied();
+    let boss = Holder::new(&world.url_in(&database, "boss"));
+    let before = (tables(&database, "delta"), tables(&database, "public"), tables(&database, "staging"));
+    for name in ["holdings", "obstacles", "unindexed", "try_roll_back"] {
+        let function = FUNCTIONS.iter().find(|function| function.name == name).unwrap();
+        for sql in function.call {
+            // A trial ends with an error of its own, which takes it back.
+            let ended = boss.run(sql).err().map(|(code, _)| code);
+            assert_eq!(ended.as_deref(), (name == "try_roll_back").then_some("DP006"), "{sql}");
+        }
+        assert_same(&tables(&database, "delta"), &before.0);
+        assert_same(&tables(&database, "public"), &before.1);
+        assert_same(&tables(&database, "staging"), &before.2);
+    }
+}
+
+#[test]
+fn the_security_page_has_each_function_and_its_role() {
+    let page = std::fs::read_to_string(Path::new(REPOSITORY).join("docs/security.md")).unwrap();
+    let mut told: Vec<_> = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| function |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('|').skip(1).take(2).map(|cell| cell.trim().trim_matches('`')).collect::<Vec<_>>())
+        .collect();
+    told.sort();
+    let role = |function: &Function| match function.by {
+        [] => "none",
+        [Loader] => "loader",
+        [Rollback] => "rollback",
+        _ => "both",
+    };
+    let meant: Vec<_> = FUNCTIONS.iter().map(|function| vec![function.name, role(function)]).collect();
+    assert_eq!(told, meant);
 }
