@@ -165,7 +165,7 @@ fn numbered(rights: &str, head: &str) -> Production {
     production
         .place
         .write("p.yaml", production.place.text("p.yaml").replace("    checks: [{ unique: [alias] }]\n", ""));
-    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.set_up();
     for schema in ["public", "own"] {
         production.database.execute(&format!("GRANT {rights} ON ALL SEQUENCES IN SCHEMA {schema} TO delta_loader"));
     }

@@ -3,8 +3,8 @@
 //! A trigger of production names its tables as production's programs do, and counts days by their time zone. So the session has what the
 //! server gives this login, and not its own settings, while it inserts and when it commits.
 
-use tokio_postgres::{Client, Row};
 use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::{Client, Row};
 
 use super::names::{LOADER, Names, TableId};
 use crate::engine::literal;

@@ -102,8 +102,8 @@ fn a_rollback_reads_each_of_its_rows_a_few_times() {
     let read = "SELECT sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables
                 WHERE relname IN ('account', 'item', 'mapping_account', 'mapping_item')";
     // The server counts what a session did when that ends.
-    let settled =
-        || until(database, "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'run %')");
+    let others = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid())";
+    let settled = || until(database, others);
     settled();
     let before = database.number(read);
     production.pipeline(&["rollback", "p.yaml", &run]).passes();

@@ -51,7 +51,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     database.execute("DROP SCHEMA staging");
     fails(&production, &member, 78, &["the schema `staging` for staging is missing", "setup"]);
     database.execute("CREATE SCHEMA staging");
-    fails(&production, &member, 78, &["may not make tables in the schema `staging`"]);
+    fails(&production, &member, 78, &["lacks USAGE on the schema `staging` for staging"]);
     production.set_up();
 
     database.execute("CREATE TABLE staging.item (mine text); INSERT INTO staging.item VALUES ('precious')");
