@@ -567,3 +567,49 @@ pub(super) fn scatter(batch: &RecordBatch, targets: &mut [u32], offset: u32) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// References of four rows: to a row of the delta, to a value of production, to nothing, and to another value.
+    fn resolved(values: [&str; 2], targets: [u32; 4]) -> Resolved {
+        Resolved {
+            targets: targets.to_vec(),
+            parents: 10,
+            found: Arc::new(StringArray::from(values.to_vec())),
+            named: None,
+        }
+    }
+
+    #[test]
+    fn the_hash_is_of_what_rows_refer_to_and_not_of_how_it_was_found() {
+        let none = Mask::default();
+        let one = resolved(["x", "yy"], [3, 10, NOTHING, 11]).hash(&none).unwrap();
+        assert_eq!(resolved(["yy", "x"], [3, 11, NOTHING, 10]).hash(&none).unwrap(), one, "answers come in any order");
+        for other in [
+            resolved(["x", "yy"], [4, 10, NOTHING, 11]),
+            resolved(["x", "yy"], [3, 11, NOTHING, 10]),
+            resolved(["x", "yy"], [3, 10, 11, 11]),
+            resolved(["xy", "y"], [3, 10, NOTHING, 11]),
+        ] {
+            assert_ne!(other.hash(&none).unwrap(), one, "{other:?}");
+        }
+        // A row that does not stay refers to nothing that is loaded.
+        let mut without = Mask::default();
+        without.insert(3);
+        let (x, yy) = (resolved(["x", "yy"], [3, 10, NOTHING, 11]), resolved(["x", "yy"], [3, 10, NOTHING, 10]));
+        assert_eq!(x.hash(&without).unwrap(), yy.hash(&without).unwrap());
+    }
+
+    #[test]
+    fn each_value_of_production_is_given_once_with_the_first_row_that_stays() {
+        let mut without = Mask::default();
+        without.insert(1);
+        let resolved = resolved(["x", "yy"], [10, 11, 11, 11]);
+        let rows = resolved.referenced(&without).unwrap();
+        assert_eq!(rows.column(0).as_primitive::<UInt32Type>().values()[..], [0, 2]);
+        assert_eq!(rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x"), Some("yy")]);
+        assert_eq!(resolved.same_as(&[2], &without), [2, 3]);
+    }
+}

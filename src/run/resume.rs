@@ -6,7 +6,7 @@ use super::{Opened, Session, journals};
 use crate::check::Examined;
 use crate::error::{Error, Result};
 use crate::journal::{Event, Input, Journal, Loading, Mirror, Phase, Started, State, Step, Steps, moment};
-use crate::plan::Reference;
+use crate::plan::{Reference, Table};
 use crate::report::Report;
 use crate::target::{Journals, LoadedFile, Target};
 
@@ -228,7 +228,8 @@ pub(super) fn refuse_other(
         reasons.push("the pipeline, or the schema of its tables, was changed".to_owned());
     }
     if reasons.is_empty() {
-        for (then, now) in then.tables.iter().zip(&now.tables) {
+        // The same plan has the same tables in the same order.
+        for (table, (then, now)) in session.compiled.plan.tables.iter().zip(then.tables.iter().zip(&now.tables)) {
             if then.verdicts != now.verdicts {
                 reasons.push(format!(
                     "production has changed: `{}` had {} rows to load, and {} now",
@@ -237,7 +238,7 @@ pub(super) fn refuse_other(
                     now.rows
                 ));
             } else {
-                reasons.extend(moved(session, then, now));
+                reasons.extend(moved(table, then, now));
             }
         }
     }
@@ -251,16 +252,14 @@ pub(super) fn refuse_other(
 }
 
 /// The references of a table that lead to other rows than when the run began: its staged rows have those of then.
-fn moved(session: &Session, then: &Loading, now: &Loading) -> Vec<String> {
-    let table = session.compiled.plan.tables.iter().find(|table| table.name == then.table);
-    let references = table.map(|table| table.references.as_slice()).unwrap_or_default();
+fn moved(table: &Table, then: &Loading, now: &Loading) -> Vec<String> {
     let differs = |column: &String| then.references.get(column) != now.references.get(column);
-    let moved = references.iter().filter(|reference| differs(&reference.column));
+    let moved = table.references.iter().filter(|reference| differs(&reference.column));
     let reason = |reference: &Reference| {
         let by = reference.by.as_deref().unwrap_or("legacy key");
         format!(
             "production has changed: `{}` of `{}` refers to other rows of `{}` (found by `{by}`) than when the run began",
-            reference.column, then.table, reference.to
+            reference.column, table.name, reference.to
         )
     };
     moved.map(reason).collect()

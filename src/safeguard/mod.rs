@@ -29,6 +29,8 @@ pub struct Safeguards {
     approvals: u32,
     /// The most keys that a run may reserve for a table.
     max_key_block: u64,
+    /// Whether the target was made now.
+    is_new: bool,
     /// The pipeline file, as it was named on the command line.
     file: PathBuf,
     /// The target's name in messages.
@@ -50,6 +52,7 @@ impl Safeguards {
             file_requires_mode,
             approvals: 0,
             max_key_block: 0,
+            is_new: false,
             file: file.to_owned(),
             shown: shown.to_owned(),
         };
@@ -59,7 +62,8 @@ impl Safeguards {
 
     /// Takes over what the target requires.
     fn take(&mut self, policy: &Policy) -> Result<()> {
-        self.requires_mode = policy.conversion_mode || self.file_requires_mode;
+        self.requires_mode = policy.conversion_mode || self.file_requires_mode && !policy.is_new && !self.is_new;
+        self.is_new |= policy.is_new;
         self.policy_window = policy.window.as_ref().map(Window::try_new).transpose()?;
         self.approvals = policy.approvals;
         self.max_key_block = policy.max_key_block;

@@ -57,6 +57,8 @@ pub struct TargetSpec {
     pub url: String,
     /// A file of SQL statements that makes the database where there is none yet: for demos, tests and
     /// production-like copies. Never run on a database that has any table. One file, or one for each kind of target.
+    /// On PostgreSQL it is one transaction: its own `BEGIN` and `COMMIT` are left out, and commands of psql are refused. Commands that write
+    /// nothing keep nothing of it.
     pub create_from: Option<CreateFrom>,
     /// The schema of the live tables; `main` on SQLite, `public` on PostgreSQL if it is left out.
     pub production: Option<String>,
@@ -200,7 +202,8 @@ pub enum LeastPrivilege {
 pub struct LoadSpec {
     /// How references are held.
     pub foreign_keys: ForeignKeys,
-    /// How long a statement waits for a lock that another program holds, such as `5s` or `500ms`.
+    /// How long a statement waits for a lock that another program holds, such as `5s` or `500ms`. A COMMIT on SQLite waits as long for other
+    /// programs' reading to end.
     pub lock_timeout: Timeout,
     /// How long one statement may take, such as `30min` or `4h`.
     pub statement_timeout: Timeout,

@@ -16,6 +16,9 @@ pub struct Policy {
     pub approvals: u32,
     /// The most keys that a run may reserve for a table.
     pub max_key_block: u64,
+    /// Whether the target was made now: then it is no production yet, and not even the pipeline file's own mode is asked for.
+    #[serde(skip)]
+    pub is_new: bool,
     /// When runs may begin and insert; at any time if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowSpec>,
@@ -24,7 +27,12 @@ pub struct Policy {
 impl Policy {
     /// The policy of a target that has stated none: `conversion_mode` depends on the kind of target.
     pub fn unstated(conversion_mode: bool) -> Self {
-        Self { conversion_mode, approvals: 0, max_key_block: MAX_KEY_BLOCK, window: None }
+        Self { conversion_mode, approvals: 0, max_key_block: MAX_KEY_BLOCK, is_new: false, window: None }
+    }
+
+    /// The policy of a target that was made now.
+    pub fn of_new() -> Self {
+        Self { is_new: true, ..Self::unstated(false) }
     }
 
     /// The window as targets keep it: JSON, without what is not stated.

@@ -131,8 +131,6 @@ struct Plant {
     table: &'static str,
     constraint: &'static str,
     place: &'static str,
-    /// Whether it can be planted when the accounts are inserted and not committed, without waiting for that.
-    late: bool,
     /// Whether a constraint of production keeps it from happening, and no check asks again.
     constrained: bool,
 }
@@ -144,7 +142,6 @@ const PLANTS: [Plant; 5] = [
         table: "`account`",
         constraint: "account_account_no_key",
         place: "account.csv:4",
-        late: false,
         constrained: true,
     },
     Plant {
@@ -153,7 +150,6 @@ const PLANTS: [Plant; 5] = [
         table: "`item`",
         constraint: "item_region_id_fkey",
         place: "item.csv:8",
-        late: false,
         constrained: true,
     },
     // A check of the pipeline file, which no constraint of production keeps true.
@@ -163,7 +159,6 @@ const PLANTS: [Plant; 5] = [
         table: "`account`",
         constraint: "unique(alias)",
         place: "account.csv:6",
-        late: false,
         constrained: false,
     },
     // A reference that no constraint of production keeps true.
@@ -173,7 +168,6 @@ const PLANTS: [Plant; 5] = [
         table: "`item`",
         constraint: "area_id",
         place: "item.csv:3",
-        late: true,
         constrained: false,
     },
     // A record of an earlier run.
@@ -184,40 +178,21 @@ const PLANTS: [Plant; 5] = [
         table: "`item`",
         constraint: "item_account_id_fkey",
         place: "item.csv:7",
-        late: false,
         constrained: true,
     },
 ];
 
-/// Plants something when a run is at a point.
+/// Plants something when a step of a run begins.
 struct Planter<'a> {
     database: &'a Database,
     sql: &'a str,
-    point: Point,
+    point: Step,
     planted: AtomicUsize,
-    inserting: AtomicBool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Point {
-    Began(Step),
-    /// The rows of the first table are in production, and not committed.
-    Inserted,
 }
 
 impl Listener for Planter<'_> {
     fn hear(&self, event: &Progress) {
-        let is_there = match event {
-            Progress::Began(step) => {
-                self.inserting.store(*step == Step::Insert, Ordering::Relaxed);
-                self.point == Point::Began(*step)
-            }
-            Progress::Rows { table, .. } => {
-                self.point == Point::Inserted && table == "account" && self.inserting.load(Ordering::Relaxed)
-            }
-            Progress::Ended(_) | Progress::Resumable(_) => false,
-        };
-        if is_there {
+        if matches!(event, Progress::Began(step) if *step == self.point) {
             self.database.execute(self.sql);
             self.planted.fetch_add(1, Ordering::Relaxed);
         }
@@ -225,8 +200,8 @@ impl Listener for Planter<'_> {
 }
 
 /// Runs with something planted; how the run failed.
-fn run_planted(runtime: &Runtime, session: &Session, database: &Database, sql: &str, point: Point) -> Ran {
-    let planter = Planter { database, sql, point, planted: AtomicUsize::new(0), inserting: AtomicBool::new(false) };
+fn run_planted(runtime: &Runtime, session: &Session, database: &Database, sql: &str, point: Step) -> Ran {
+    let planter = Planter { database, sql, point, planted: AtomicUsize::new(0) };
     let result = runtime.block_on(run::run(session, Wish::default(), &planter));
     assert_eq!(planter.planted.load(Ordering::Relaxed), 1, "{point:?}");
     match result {
@@ -289,11 +264,11 @@ fn plant_a_hundred_times(foreign_keys: &str, staging: Staging) {
     let (before, files) = (production.kept(), files_but_of_runs(&production));
     let runtime = runtime();
     let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
-    let points = [Step::Keys, Step::Stage, Step::Insert].map(Point::Began);
+    let points = [Step::Keys, Step::Stage, Step::Insert];
     for number in 0..100 {
         let plant = plants[number % plants.len()];
         let turn = number / plants.len();
-        let point = if plant.late && turn % 4 == 3 { Point::Inserted } else { points[turn % points.len()] };
+        let point = points[turn % points.len()];
         let ran = run_planted(&runtime, &session, &production.database, plant.sql, point);
         ran.fails(i32::from(Kind::Data.exit_code()), &[plant.table, plant.constraint, plant.place, "hint: "]);
         production.database.execute(plant.undo);
@@ -363,7 +338,7 @@ fn a_connection_that_is_cut_after_the_commit_is_not_told_as_nothing_loaded() {
     let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    let ran = run_planted(&runtime, &session, &production.database, cut, Point::Began(Step::Verify));
+    let ran = run_planted(&runtime, &session, &production.database, cut, Step::Verify);
     ran.fails(i32::from(Kind::Unreachable.exit_code()), &["the run is committed", "hint: its rows are there"]);
     assert!(!ran.stderr.contains("nothing was loaded"), "{}", ran.stderr);
     assert_eq!(production.count("account"), 5 + 2 + 20);

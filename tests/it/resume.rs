@@ -129,6 +129,53 @@ fn sigterm_and_sighup_end_a_run_as_ctrl_c_does() {
     }
 }
 
+const NEVER: &str = "CREATE TRIGGER no BEFORE INSERT ON item BEGIN SELECT raise(ABORT, 'not on a Sunday'); END";
+
+#[test]
+fn a_run_whose_references_lead_elsewhere_is_not_resumed() {
+    let place = things();
+    place.open("p.db").execute_batch(NEVER).unwrap();
+    place.pipeline(&["run", "p.yaml"]).fails(1, &["not on a Sunday"]);
+    // As many rows refer to an owner as before, and to another one.
+    let database = place.open("p.db");
+    database.execute_batch("UPDATE owner SET code = 'was a'; INSERT INTO owner VALUES (7, 'a')").unwrap();
+    place.pipeline(&["resume", "p.yaml"]).fails(
+        77,
+        &[
+            "`owner` of `item` refers to other rows of `owner` (found by `code`)",
+            "hint: undo",
+            "pipeline rollback FILE 2",
+        ],
+    );
+    // Undone, it is the same run again: it fails as it did.
+    database.execute_batch("DELETE FROM owner WHERE id = 7; UPDATE owner SET code = 'a'").unwrap();
+    place.pipeline(&["resume", "p.yaml"]).fails(1, &["not on a Sunday"]);
+    // A rejected row refers to nothing that is loaded, and what becomes of that is none of the run's business.
+    database.execute_batch("INSERT INTO owner VALUES (9, 'nobody')").unwrap();
+    place.pipeline(&["resume", "p.yaml"]).fails(1, &["not on a Sunday"]);
+}
+
+#[test]
+fn a_run_whose_parents_were_loaded_anew_is_not_resumed() {
+    let place = things();
+    place.write("p.yaml", PIPELINE.replace(", by: code", ""));
+    let owners = "version: 1\nname: owners\ntarget: { url: 'sqlite:p.db' }\ntables:\n  owner:\n    source: { path: owner.csv }\n    \
+                  legacy_key: [ref]\n    key: { column: id }\n    columns: { code: ref }\n";
+    place.write("owners.yaml", owners);
+    place.write("owner.csv", "ref\nfirst\n");
+    place.write("item.csv", "ref,owner\nA,first\nB,first\n");
+    let report = place.report(&["run", "owners.yaml"], 0);
+    place.open("p.db").execute_batch(NEVER).unwrap();
+    place.pipeline(&["run", "p.yaml"]).fails(1, &["not on a Sunday"]);
+    place.pipeline(&["rollback", "owners.yaml", report["run"].as_str().unwrap()]).passes();
+    place.open("p.db").execute_batch("INSERT INTO owner VALUES (2, 'a live program')").unwrap();
+    place.pipeline(&["run", "owners.yaml"]).passes();
+    let refused =
+        &["`owner` of `item` refers to other rows of `owner` (found by `legacy key`)", "pipeline rollback FILE 2"];
+    place.pipeline(&["resume", "p.yaml"]).fails(77, refused);
+    assert_eq!(number(&place.open("p.db"), "SELECT count(*) FROM item"), 0);
+}
+
 #[test]
 fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_go_on_with() {
     let production = Production::ready();

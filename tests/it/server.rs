@@ -51,6 +51,12 @@ impl Server {
         &SHARED
     }
 
+    /// A server on which no other test grants anything: roles, and what they may set, belong to all databases of a server.
+    pub fn attacked() -> &'static Self {
+        static ATTACKED: LazyLock<Server> = LazyLock::new(|| Server::private(&[]));
+        &ATTACKED
+    }
+
     /// A server for one test, with more lines for its `postgresql.conf`.
     pub fn private(extra_config: &[&str]) -> Self {
         let programs = programs();

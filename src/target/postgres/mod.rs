@@ -425,7 +425,7 @@ impl Target for PostgresTarget {
 
     async fn policy(&self) -> Result<Policy> {
         if self.made || self.unfinished {
-            return Ok(Policy::unstated(false));
+            return Ok(Policy::of_new());
         }
         let read = policy::read(&*self.session.lock().await).await;
         read.map_err(self.fault("cannot read the policy"))?

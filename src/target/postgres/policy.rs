@@ -38,6 +38,7 @@ fn policy(row: &Row) -> Result<Policy> {
         conversion_mode: row.get(0),
         approvals: row.get::<_, i32>(1).unsigned_abs(),
         max_key_block: row.get::<_, i64>(2).unsigned_abs(),
+        is_new: false,
         window,
     })
 }

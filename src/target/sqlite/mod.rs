@@ -411,6 +411,9 @@ impl Target for SqliteTarget {
     }
 
     async fn policy(&self) -> Result<Policy> {
+        if !self.was_there {
+            return Ok(Policy::of_new());
+        }
         policy::read(&*self.connection.lock().await).map_err(self.fault("cannot read the policy of"))
     }
 

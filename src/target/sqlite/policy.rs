@@ -24,6 +24,7 @@ fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
         conversion_mode: row.get(0)?,
         approvals: u32::try_from(number(1)?).unwrap_or(u32::MAX),
         max_key_block: number(2)?,
+        is_new: false,
         window,
     })
 }

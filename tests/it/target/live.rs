@@ -171,7 +171,7 @@ impl Live {
         let owner = (self.on == On::Postgres).then_some("postgres");
         self.open_as_owner(Access::Setup).await.unwrap().setup(&destinations, owner).await.unwrap();
         if self.on == On::Postgres {
-            self.execute("UPDATE delta.policy SET conversion_mode = false");
+            self.execute("UPDATE delta.policy SET conversion_mode = false, max_key_block = 9223372036854775807");
             self.execute(&format!("GRANT delta_loader TO {}", self.login()));
         }
     }

@@ -336,6 +336,10 @@ async fn rows_are_held_against_what_was_meant(on: On) {
         ),
     ] {
         live.execute(sql);
+        if on == On::Postgres && sql.starts_with("UPDATE item") {
+            // The staged copy of a row says nothing of what it should be.
+            live.execute(&sql.replace("item", "staging.public__item"));
+        }
         assert_eq!(how(at).await.as_deref(), Some(meant), "{sql}");
         live.execute(back);
         assert_eq!(how(at).await, None, "{back}");

@@ -262,7 +262,7 @@ async fn a_promise_that_a_value_is_free(on: On) {
     assert_eq!(refusal.reason, "production has these values meanwhile");
     // Rows of the same load may have the same.
     let promising = promise(&item, free(&["must", "price"], &[]));
-    let part = rows(&promising, vec![("price", numbers([7; 5]))]);
+    let part = rows(&promising, vec![("id", numbers(20..25)), ("price", numbers([7; 5]))]);
     load(live.writer().await.as_ref(), "r", &[part]).await.unwrap();
 }
 

@@ -237,7 +237,7 @@ static WORLD: LazyLock<World> = LazyLock::new(World::new);
 
 impl World {
     fn new() -> Self {
-        let (database, place) = (Server::shared().database(KIT), Place::new());
+        let (database, place) = (Server::attacked().database(KIT), Place::new());
         for (who, options) in [
             ("owner", ""),
             ("night", "IN ROLE delta_loader"),
