@@ -17,7 +17,7 @@ fn staging_that_a_server_crash_emptied_is_staged_again() {
         trial.scene.write("load: { staging: always }\n");
         trial.kill(at);
         server.restart();
-        let staged = trial.scene.rows("SELECT count(*) FROM staging.public__parent").remove(0).remove(0);
+        let staged = trial.scene.rows("SELECT count(*) FROM staging.parent").remove(0).remove(0);
         assert_eq!(staged, "0", "the server kept what is unlogged");
         trial.resume("the server's crash");
     }
@@ -28,9 +28,9 @@ fn staging_that_a_server_crash_emptied_is_staged_again() {
 fn staged_rows_that_are_not_the_deltas_are_staged_again() {
     let done = Done::default();
     for sql in [
-        "UPDATE staging.public__child SET memo = 'another'",
-        "UPDATE staging.ck_public__parent SET legacy_key = legacy_key || ' too'",
-        "DELETE FROM staging.public__child WHERE _row = (SELECT min(_row) FROM staging.public__child)",
+        "UPDATE staging.child SET memo = 'another'",
+        "UPDATE staging.ck_parent SET legacy_key = legacy_key || ' too'",
+        "DELETE FROM staging.child WHERE _row = (SELECT min(_row) FROM staging.child)",
     ] {
         let trial = Trial::new(Scene::new(On::Postgres), &done);
         trial.scene.write("load: { staging: always }\n");
