@@ -51,8 +51,7 @@ pub struct Production {
 }
 
 /// SQL: the target does not require conversion mode any more.
-pub const NO_MODE: &str =
-    "INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (false, 0, 100000000)";
+pub const NO_MODE: &str = "SET synchronous_commit = on; INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (false, 0, 100000000)";
 
 impl Production {
     /// Of [`SQL`], set up for loads, with a delta of ten accounts and twenty items.

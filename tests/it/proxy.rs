@@ -175,7 +175,7 @@ impl Line {
                 }
                 inserts = !(message[0] == b'Q' && text.ends_with(b"COMMIT\0"));
             }
-            let commits = message[0] == b'Q' && text.trim_ascii_end().eq_ignore_ascii_case(b"COMMIT\0");
+            let commits = message[0] == b'Q' && text.trim_ascii_end().ends_with(b"COMMIT\0");
             if notes_the_run && commits && !matches!(self.cut, Cut::Copied(_) | Cut::Never) && self.now() {
                 return self.cut_at_commit(connection, &message);
             }

@@ -81,7 +81,7 @@ fn faults(page: &str, functions: &BTreeSet<String>) -> Vec<String> {
         for (text, tests) in sentences(&block) {
             let text = prose(&text);
             let stops = text.matches(['.', '?', '!']).count();
-            let last_cell = text.rsplit('|').next().unwrap_or_default().trim();
+            let last_cell = text.trim().trim_end_matches('|').rsplit('|').next().unwrap_or_default().trim();
             let is_told = if is_row { !last_cell.is_empty() } else { !text.is_empty() };
             if stops > usize::from(text.ends_with(['.', '?', '!'])) || tests.is_empty() && is_told {
                 // "Each of them can:" opens a list with the sentence before it.

@@ -13,7 +13,7 @@ use delta_pipeline::report::Verdict;
 use delta_pipeline::run::{self, Request, Session, Wish};
 use delta_pipeline::target::Access;
 
-use crate::production::{Holder, NO_MODE, until};
+use crate::production::{Holder, NO_MODE};
 use crate::proxy::Proxy;
 use crate::server::{Database, Server};
 use crate::support::{Place, tell};
@@ -176,98 +176,4 @@ fn nothing_slips_in_between_the_first_row_and_the_commit() {
     let [caught, blocked] = [0, 1].map(|which| counts.values().map(|count| count[which]).sum::<usize>());
     assert_eq!(caught + blocked, tries());
     tell(&format!("{} conflicts between the first row and the COMMIT: {caught} caught, {blocked} blocked", tries()));
-}
-
-/// What another session has written and not committed is seen by no statement. Where the table is locked, the load waits for it.
-#[test]
-fn with_lock_table_a_load_waits_for_rows_not_committed_yet() {
-    let family = Family::new("{ lock: table, lock_timeout: 30s }");
-    let other = Holder::new(&family.database.url());
-    other.execute("BEGIN; INSERT INTO child (code) VALUES ('K2')");
-    let url = family.database.local_url("postgres");
-    thread::scope(|scope| {
-        let run = scope.spawn(|| family.place.pipeline_with(&["run", "p.yaml"], &[("DATABASE_URL", &url)]));
-        until(
-            &family.database,
-            "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND mode = 'ShareRowExclusiveLock'",
-        );
-        other.execute("COMMIT");
-        run.join().unwrap().fails(1, &["`child`", "unique(code)", "child.csv:3", "hint: nothing was loaded"]);
-    });
-    let family = Family::new("{ lock: table, lock_timeout: 200ms }");
-    let other = Holder::new(&family.database.url());
-    other.execute("BEGIN; INSERT INTO child (code) VALUES ('K2')");
-    let url = family.database.local_url("postgres");
-    let ran = family.place.pipeline_with(&["run", "p.yaml"], &[("DATABASE_URL", &url)]);
-    ran.fails(69, &["cannot keep other sessions from writing to `child`", "hint: "]);
-    // A mock run leaves others alone: nothing of it stays for them to contradict.
-    family.place.pipeline_with(&["run", "p.yaml", "--mock"], &[("DATABASE_URL", &url)]).passes();
-}
-
-#[test]
-fn a_plan_says_what_each_promise_is_worth() {
-    let notes = |load: &str| {
-        let family = Family::new(load);
-        let url = family.database.local_url("postgres");
-        family.place.pipeline_with(&["plan", "p.yaml"], &[("DATABASE_URL", &url)]).passes().stdout.clone()
-    };
-    let plan = notes("{}");
-    for text in [
-        "`unique(code)` of `child`: no index of production enforces it. The last statement before the COMMIT checks it again",
-        "rows that another session has inserted and commits later",
-        "`load: { lock: table }`",
-        "`area_id` of `child`: the rows of `area` that it refers to are locked until the COMMIT",
-        "change `area_id` and `code` wait",
-        "`before_id` of `child`: the rows of `child` that it refers to are locked",
-    ] {
-        assert!(plan.contains(text), "no {text:?} in {plan}");
-    }
-    let plan = notes("{ lock: table }");
-    assert!(plan.contains("From the beginning of the insertion to the COMMIT, other sessions wait"), "{plan}");
-    assert!(!plan.contains("commits later"), "{plan}");
-}
-
-#[test]
-fn keys_are_locked_only_where_a_pipeline_refers_to() {
-    let family = Family::new("{}");
-    let loader = Holder::new(&family.database.url());
-    loader
-        .execute("CREATE TABLE secret (secret_id integer PRIMARY KEY, word text); INSERT INTO secret VALUES (1, 'x')");
-    loader.execute("SET ROLE delta_loader");
-    let lock = |table: &str, columns: &str, named: &str| {
-        let sql = format!("SELECT delta.lock_references('public', '{table}', '{columns}', '{{1}}', {named})");
-        loader.run(&sql).map_err(|(code, _)| code)
-    };
-    assert_eq!(lock("area", "{area_id,code}", "'{A1}'"), Ok(()));
-    for (table, columns, named) in [
-        ("secret", "{secret_id}", "NULL"),
-        ("leaf", "{leaf_id}", "NULL"),
-        ("area", "{area_id}", "NULL"),
-        ("area", "{code,area_id}", "'{1}'"),
-        ("area", "{area_id,code}", "NULL"),
-        ("area", "{area_id,code}", "'{A1,A2}'"),
-    ] {
-        assert_eq!(lock(table, columns, named), Err("DP002".to_owned()), "{table} {columns} {named}");
-    }
-    // The loader itself may lock nothing, and list nothing that could be locked.
-    for sql in [
-        "SELECT FROM area WHERE area_id = 1 FOR KEY SHARE",
-        "INSERT INTO delta.reference VALUES ('public', 'secret', '{secret_id}')",
-        "UPDATE delta.reference SET relation_name = 'secret'",
-    ] {
-        assert_eq!(loader.run(sql).map_err(|(code, _)| code), Err("42501".to_owned()), "{sql}");
-    }
-    // One key that has no row is told by its place, in a table that is read whole and in one that is looked up by its index.
-    loader.execute("RESET ROLE; INSERT INTO area SELECT n, 'A' || n FROM generate_series(51, 20000) AS n");
-    for keys in ["{3,99999,4}", "{3,99999,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30}"]
-    {
-        let named = keys.replace('{', "{A").replace(',', ",A");
-        for size in ["", "DELETE FROM area WHERE area_id > 50; VACUUM FULL area"] {
-            size.split("; ").filter(|sql| !sql.is_empty()).for_each(|sql| loader.execute(sql));
-            let sql = format!(
-                "SELECT string_agg(place::text, ',') FROM delta.lock_references('public', 'area', '{{area_id,code}}', '{keys}', '{named}') AS place"
-            );
-            assert_eq!(family.database.text(&sql), "2", "{keys} {size}");
-        }
-    }
 }

@@ -108,6 +108,7 @@ fn cut_once(scene: &Scene, cut: Cut, name: &str, before: &str) -> Said {
 #[test]
 fn a_network_that_stalls_or_fails_while_rows_are_copied_leaves_nothing_and_the_run_can_be_repeated() {
     let scene = Scene::new(On::Postgres);
+    scene.write("load: { staging: always }\n");
     for (name, cut) in [("S", Cut::Stalled(Duration::from_secs(2))), ("C", Cut::Copied(1)), ("D", Cut::Copied(1000))] {
         assert_eq!(cut_once(&scene, cut, name, "A"), Said::Nothing, "{cut:?}");
         let delta = Delta::new(name, 8, Some("A"));

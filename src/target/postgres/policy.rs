@@ -1,22 +1,55 @@
 //! The policy in PostgreSQL: the table `delta.policy`. Its owner and members of `delta_rollback` state it; a run reads it in the transaction
 //! that commits, where `delta.record_run` holds the run to it as well.
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
-use super::readable;
 use crate::error::{Error, Result};
+use crate::spec::WindowSpec;
 use crate::target::Policy;
 
 type Asked<T> = std::result::Result<T, tokio_postgres::Error>;
 
 const COLUMNS: &str = "p.conversion_mode, p.approvals, p.max_key_block, p.opening_window";
 
-/// Reads it. A database that is not set up requires conversion mode, as one does that was.
+/// Reads it. A database that is not set up requires conversion mode, as one does that was. Without prepared statements: it is read before
+/// a pooler that shares sessions is refused.
 pub(super) async fn read(client: &Client) -> Asked<Result<Policy>> {
-    if !readable(client, "delta.policy").await? {
+    let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND has_schema_privilege(oid, 'USAGE'))
+                   AND EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                       WHERE n.nspname = 'delta' AND c.relname = 'policy' AND has_table_privilege(c.oid, 'SELECT'))";
+    if answer(client, sql).await?.first().and_then(|row| row.get(0)) != Some("t") {
         return Ok(Ok(Policy::unstated(true)));
     }
-    last(client, "(SELECT * FROM delta.policy ORDER BY number DESC LIMIT 1)").await
+    let sql = format!("SELECT {COLUMNS} FROM (SELECT * FROM delta.policy ORDER BY number DESC LIMIT 1) AS p");
+    Ok(answer(client, &sql).await?.first().map_or_else(|| Ok(Policy::unstated(true)), of_text))
+}
+
+async fn answer(client: &Client, sql: &str) -> Asked<Vec<SimpleQueryRow>> {
+    let messages = client.simple_query(sql).await?.into_iter();
+    Ok(messages
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        })
+        .collect())
+}
+
+fn of_text(row: &SimpleQueryRow) -> Result<Policy> {
+    let number = |at: usize| row.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Ok(Policy {
+        conversion_mode: row.get(0) == Some("t"),
+        approvals: u32::try_from(number(1)).unwrap_or(u32::MAX),
+        max_key_block: number(2),
+        is_new: false,
+        window: window(row.get(3))?,
+    })
+}
+
+fn window(json: Option<&str>) -> Result<Option<WindowSpec>> {
+    Policy::window_of(json).map_err(|error| {
+        Error::refused(format!("cannot read the window of the target's policy: {error}"))
+            .hint("the operator states it again: `pipeline policy set`")
+    })
 }
 
 /// Reads it, and keeps it as it is until the transaction ends.
@@ -30,16 +63,12 @@ async fn last(client: &Client, rows: &str) -> Asked<Result<Policy>> {
 }
 
 fn policy(row: &Row) -> Result<Policy> {
-    let window = Policy::window_of(row.get(3)).map_err(|error| {
-        Error::refused(format!("cannot read the window of the target's policy: {error}"))
-            .hint("the operator states it again: `pipeline policy set`")
-    })?;
     Ok(Policy {
         conversion_mode: row.get(0),
         approvals: row.get::<_, i32>(1).unsigned_abs(),
         max_key_block: row.get::<_, i64>(2).unsigned_abs(),
         is_new: false,
-        window,
+        window: window(row.get(3))?,
     })
 }
 

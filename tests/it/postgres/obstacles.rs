@@ -45,7 +45,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     database.execute("REVOKE INSERT ON item FROM delta_loader");
     fails(&production, &member, 78, &["lacks SELECT, INSERT on TABLE", "setup"]);
     database.execute("REVOKE SELECT ON account FROM delta_loader");
-    fails(&production, &member, 78, &["`account`"]);
+    fails(&production, &member, 78, &["\"account\""]);
     production.set_up();
 
     database.execute("DROP SCHEMA staging");

@@ -26,7 +26,7 @@ fn made(database: &Database) -> Tables {
 
 /// A production that belongs to a role that is no superuser; the URLs of its owner and of a login that only loads.
 fn owned(server: &Server) -> (Production, String, String) {
-    let production = Production::new(server, "", "");
+    let production = Production::new(server, "", "load: { staging: always }\n");
     let owner = production.login("owner", "CREATEROLE");
     let name = format!("{}_owner", production.database.name);
     production.database.execute(&format!(

@@ -83,6 +83,7 @@ async fn a_load_is_all_there_when_it_commits(on: On) {
     let files = [file("h1", "item", "r1"), file("h2", "part", "r1")];
     let mut run = record("r1");
     run.report = r#"{"said": "it's \"ä\" \\ done"}"#.into();
+    announce(load.as_mut(), "r1", &[]).await;
     load.record(&run, &files).await.unwrap();
     load.commit().await.unwrap();
     target.analyze(&[item.clone(), part.clone()], &[1_000_000, 0]).await.unwrap();
@@ -135,6 +136,7 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                     largest: i64::MAX,
                 };
                 announce(load, "r1", &[&request.table]).await;
+                announce(load, "r2", &[&request.table]).await;
                 load.reserve(&request).await.unwrap();
             }
             1 => load.clean_staging(&all).await.unwrap(),
@@ -160,6 +162,7 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     let mut load = target.begin("r1", Intent::Keep).await.unwrap();
     load.clean_staging(&[item.clone(), part.clone()]).await.unwrap();
     load.open_insertion(&[]).await.unwrap();
+    announce(load.as_mut(), "r1", &[]).await;
     load.record(&record("r1"), &[file("h3", "item", "r1")]).await.unwrap();
     load.commit().await.unwrap();
     let before = seen(&live, &item, &part).await;
@@ -257,6 +260,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
 
 async fn record_only(target: &dyn Target, run: &str, files: &[LoadedFile]) {
     let mut load = target.begin(run, Intent::Keep).await.unwrap();
+    announce(load.as_mut(), run, &[]).await;
     load.open_insertion(&[]).await.unwrap();
     load.record(&record(run), files).await.unwrap();
     load.commit().await.unwrap();
@@ -338,7 +342,7 @@ async fn rows_are_held_against_what_was_meant(on: On) {
         live.execute(sql);
         if on == On::Postgres && sql.starts_with("UPDATE item") {
             // The staged copy of a row says nothing of what it should be.
-            live.execute(&sql.replace("item", "staging.public__item"));
+            live.execute(&sql.replace("item", "staging.item"));
         }
         assert_eq!(how(at).await.as_deref(), Some(meant), "{sql}");
         live.execute(back);
@@ -563,6 +567,7 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
     let parts = [item_part(&item), part_part(&part)];
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
+    announce(load.as_mut(), "r1", &[]).await;
     load.record(&record("r1"), &[file("h1", "item", "r1")]).await.unwrap();
     for access in [Access::Read, Access::Write] {
         let target = live.open(access).await.unwrap();

@@ -375,7 +375,7 @@ fn names_and_values_are_not_taken_for_sql() {
             "NOT starts_with(",
             "NULL = starts_with(",
         )
-        .given(&["CREATE TABLE staging.note ()", "ALTER TABLE staging.note OWNER TO <owner>", "COMMENT ON TABLE staging.note IS 'the only copy'"])
+        .given(&["DROP TABLE IF EXISTS staging.note", "CREATE TABLE staging.note ()", "ALTER TABLE staging.note OWNER TO <owner>", "COMMENT ON TABLE staging.note IS 'the only copy'"])
         .won("SELECT obj_description('staging.note'::regclass, 'pg_class') <> 'the only copy'"),
         Attack::new(
             "a table of the attacker's choice is registered",

@@ -192,7 +192,6 @@ fn a_table_in_place_of_production_is_not_read() {
     }
     for strike in [
         "SELECT FROM delta.obstacles(kit.loaded(), '{}')",
-        "SELECT delta.try_roll_back(kit.loaded(), '{}')",
         "SELECT FROM delta.roll_back(kit.loaded(), kit.next(kit.loaded()), '{}', 'c', '{}')",
     ] {
         attacks.push(
