@@ -251,10 +251,10 @@ impl Writing {
         }
         let key = &batch.columns()[1..];
         let rows = self.keys.convert_columns(key)?;
-        let (mut least, mut greatest) = (0, 0);
+        let (mut smallest, mut greatest) = (0, 0);
         for at in 1..rows.num_rows() {
-            if rows.row(at) < rows.row(least) {
-                least = at;
+            if rows.row(at) < rows.row(smallest) {
+                smallest = at;
             }
             if rows.row(at) > rows.row(greatest) {
                 greatest = at;
@@ -265,10 +265,10 @@ impl Writing {
             (rows.row(at).owned(), parts.join(", "))
         };
         match &mut self.ends {
-            None => self.ends = Some([end(least), end(greatest)]),
+            None => self.ends = Some([end(smallest), end(greatest)]),
             Some([least_yet, greatest_yet]) => {
-                if rows.row(least) < least_yet.0.row() {
-                    *least_yet = end(least);
+                if rows.row(smallest) < least_yet.0.row() {
+                    *least_yet = end(smallest);
                 }
                 if rows.row(greatest) > greatest_yet.0.row() {
                     *greatest_yet = end(greatest);

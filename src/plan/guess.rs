@@ -117,7 +117,7 @@ fn names_production(sql: &str) -> bool {
 pub(super) fn production_tables(sql: &str) -> Vec<String> {
     let statements = Parser::parse_sql(&GenericDialect {}, sql).unwrap_or_default();
     let mut tables = Vec::new();
-    let _: ControlFlow<()> = visit_relations(&statements, |name| {
+    let visited: ControlFlow<()> = visit_relations(&statements, |name| {
         let parts: Vec<_> = name.0.iter().map(|part| part.to_string().replace('"', "")).collect();
         if let [.., schema, table] = parts.as_slice()
             && schema.eq_ignore_ascii_case(Space::Production.schema())
@@ -126,6 +126,7 @@ pub(super) fn production_tables(sql: &str) -> Vec<String> {
         }
         ControlFlow::Continue(())
     });
+    debug_assert!(visited.is_continue());
     tables
 }
 

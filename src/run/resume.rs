@@ -230,15 +230,15 @@ pub(super) fn refuse_other(
     if reasons.is_empty() {
         // The same plan has the same tables in the same order.
         for (table, (then, now)) in session.compiled.plan.tables.iter().zip(then.tables.iter().zip(&now.tables)) {
-            if then.verdicts != now.verdicts {
+            if then.verdicts == now.verdicts {
+                reasons.extend(moved(table, then, now));
+            } else {
                 reasons.push(format!(
                     "production has changed: `{}` had {} rows to load, and {} now",
                     shown(&then.table),
                     then.rows,
                     now.rows
                 ));
-            } else {
-                reasons.extend(moved(table, then, now));
             }
         }
     }

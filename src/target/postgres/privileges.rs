@@ -102,7 +102,7 @@ impl PostgresTarget {
         match client.query_one(sql, &[&self.names.staging]).await?.get::<_, Option<bool>>(0) {
             None => reasons.push(format!("the schema `{}` for staging is missing", self.names.staging)),
             Some(false) => {
-                reasons.push(format!("the role lacks USAGE on the schema `{}` for staging", self.names.staging))
+                reasons.push(format!("the role lacks USAGE on the schema `{}` for staging", self.names.staging));
             }
             Some(true) => {}
         }

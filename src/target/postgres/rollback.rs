@@ -88,9 +88,8 @@ pub(super) async fn survey(
 
 /// Tries a rollback, which fails in any case; gives what is to be known of it if it would succeed.
 async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Option<String>, PgError> {
-    let error = match client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await {
-        Ok(_) => return Ok(None),
-        Err(error) => error,
+    let Err(error) = client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await else {
+        return Ok(None);
     };
     let Some(tried) =
         error.as_db_error().filter(|tried| tried.code().code() == TRIED && trigger::function(tried).is_none())

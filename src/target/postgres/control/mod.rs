@@ -65,7 +65,7 @@ impl Setup<'_> {
             "-- What `pipeline` needs in this database. Running it again changes nothing that is right already.\n\n"
                 .to_owned();
         sql += &self.fill(include_str!("guard.sql"));
-        sql += &format!("\nSET LOCAL ROLE {};\n", ident(self.owner));
+        sql.extend(["\nSET LOCAL ROLE ", &ident(self.owner), ";\n"]);
         sql += &self.fill(include_str!("trust.sql"));
         sql += &self.fill(include_str!("ledger.sql"));
         for (at, migration) in MIGRATIONS.iter().enumerate() {
@@ -152,7 +152,7 @@ impl Setup<'_> {
     fn rights(&self) -> String {
         let mut sql = "\n-- Production: the tables that the pipeline loads, and those that it reads.\n".to_owned();
         for right in rights(self.known, self.destinations) {
-            sql += &format!("GRANT {} ON {} TO delta_loader;\n", right.what, right.object());
+            sql.extend(["GRANT ", right.what, " ON ", &right.object(), " TO delta_loader;\n"]);
         }
         if self.foreign_keys == ForeignKeys::SetBased {
             sql += "-- `foreign_keys: set_based`: only a superuser can give a role this, and only PostgreSQL 15 or newer.\n\

@@ -107,7 +107,7 @@ impl PgLoad {
                     literal(&destination.table.name),
                     literal(check)
                 );
-                sql += &format!("DO {}; ", literal(&body));
+                sql.extend(["DO ", &literal(&body), "; "]);
             }
         }
         sql
