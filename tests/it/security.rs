@@ -60,8 +60,8 @@ fn functions() -> BTreeSet<String> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = fs::read_to_string(path).unwrap();
-                let named = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
-                names.extend(named.map(str::to_owned));
+                let found = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+                names.extend(found.map(str::to_owned));
             }
         }
     }

@@ -202,7 +202,7 @@ pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
             table,
             rows: 1 << 40,
             verdicts: String::new(),
-            references: Default::default(),
+            references: std::collections::BTreeMap::new(),
             files: Vec::new(),
         })
         .collect();

@@ -235,8 +235,7 @@ fn is_impossible(function: &Function, vehicle: &str) -> bool {
         "a CHECK" => ["hold_mode", "hold_policy", "set_policy", "record_run"].contains(&function.name),
         "a policy" => ["roll_back", "obstacles", "try_roll_back"].contains(&function.name),
         // It updates, deletes, or says nothing of new values.
-        "a default" | "a domain" => ["end_mode", "forget"].contains(&function.name),
-        "a generated column" => ["end_mode", "forget"].contains(&function.name),
+        "a default" | "a domain" | "a generated column" => ["end_mode", "forget"].contains(&function.name),
         "a CHECK of the row" => function.name == "forget",
         _ => false,
     }
