@@ -94,6 +94,7 @@ fn a_rollback_reads_each_of_its_rows_a_few_times() {
     // So many that reading a table whole for each row would be many times as much.
     production.delta("P", 1500);
     let database = &production.database;
+    database.execute("INSERT INTO region SELECT n, 'region ' || n FROM generate_series(301, 3000) AS n");
     // Nothing is known of the rows: neither of production's nor of the mappings.
     database
         .execute("ALTER TABLE account SET (autovacuum_enabled = off); ALTER TABLE item SET (autovacuum_enabled = off)");
