@@ -40,7 +40,8 @@ pub(super) fn register(names: &Names, known: &PgCatalog, destination: &Destinati
                  SELECT n.nspname, c.relname, pg_catalog.pg_get_userbyid(c.relowner), ARRAY[{}]::name[]
                  FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
                  WHERE n.nspname = {} AND c.relname = {}
-                 ON CONFLICT (schema_name, relation_name, columns) DO UPDATE SET relation_owner = excluded.relation_owner;",
+                 ON CONFLICT (schema_name, relation_name, columns) DO UPDATE SET relation_owner = excluded.relation_owner;
+             INSERT INTO delta.trusted_owner (name) SELECT r.relation_owner FROM delta.reference AS r ON CONFLICT DO NOTHING;",
             columns.join(", "),
             literal(schema),
             literal(table)

@@ -149,3 +149,40 @@ fn a_rollback_waits_for_no_reader_and_no_other_row() {
     holder.execute("COMMIT");
     assert_eq!(rows(&production.database), (5, 5, 0));
 }
+
+#[test]
+fn a_table_of_another_owner_that_refers_is_not_read() {
+    for (action, refused) in [
+        ("", "production does not let the rows go"),
+        ("ON DELETE CASCADE", "`account`: 1 reference of `note`, whose rows their foreign key would delete or change"),
+    ] {
+        let (production, run) = loaded();
+        let database = &production.database;
+        production.login("stranger", "");
+        let stranger =
+            database.text("SELECT rolname FROM pg_roles WHERE rolname LIKE '%stranger%' ORDER BY oid DESC LIMIT 1");
+        database.execute(&format!(
+            "CREATE TABLE note (account_id bigint REFERENCES account {action}); ALTER TABLE note OWNER TO {stranger}"
+        ));
+        let roll_back = |arguments: &[&str]| production.pipeline(&[&["rollback", "p.yaml", &run], arguments].concat());
+        if action.is_empty() {
+            roll_back(&["--dry-run"]).passes();
+        }
+        database.execute("INSERT INTO note SELECT max(account_id) FROM account");
+        let before = kept(database);
+        let dry = roll_back(&["--dry-run"]);
+        assert!(
+            dry.code == 77 && format!("{}{}", dry.stdout, dry.stderr).contains(refused),
+            "{}{}",
+            dry.stdout,
+            dry.stderr
+        );
+        roll_back(&[]).fails(77, &[refused]);
+        assert_same(&kept(database), &before);
+        database.execute("DELETE FROM note");
+        if action.is_empty() {
+            roll_back(&[]).passes();
+            assert_eq!(rows(database), (5, 5, 0));
+        }
+    }
+}

@@ -2,14 +2,14 @@
 -- What default privileges gave to others goes.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA delta FROM PUBLIC, delta_loader, delta_rollback;
 REVOKE ALL ON ALL TABLES IN SCHEMA delta FROM PUBLIC;
-REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.file, delta.block, delta.segment, delta.target, delta.mode,
-    delta.policy FROM delta_loader, delta_rollback;
+REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.trusted_owner, delta.file, delta.block, delta.segment,
+    delta.target, delta.mode, delta.policy FROM delta_loader, delta_rollback;
 REVOKE ALL ON SCHEMA delta, {staging} FROM PUBLIC;
 REVOKE CREATE ON SCHEMA delta, {staging} FROM delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA {staging} TO delta_loader;
-GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.file, delta.block, delta.segment, delta.target, delta.mode,
-    delta.policy TO delta_loader, delta_rollback;
+GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.trusted_owner, delta.file, delta.block, delta.segment,
+    delta.target, delta.mode, delta.policy TO delta_loader, delta_rollback;
 -- What is appended and counts for nothing until a run's own row is there.
 GRANT INSERT ON delta.segment, delta.target TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.record_run, delta.reserve, delta.record_block, delta.make_staging, delta.analyze_staging,

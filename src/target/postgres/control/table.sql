@@ -35,6 +35,14 @@ INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, re
     ON CONFLICT (table_name) DO UPDATE SET relation_owner = excluded.relation_owner, key_columns = excluded.key_columns, key_column = excluded.key_column,
         sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name, staging_schema = excluded.staging_schema,
         staging_rows = excluded.staging_rows, staging_keys = excluded.staging_keys;
+-- Its owner, and those of what its foreign keys lead to, are trusted from here on.
+INSERT INTO delta.trusted_owner (name)
+    SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS own
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = own.relnamespace
+    JOIN pg_catalog.pg_class AS c ON c.oid = own.oid
+        OR c.oid IN (SELECT f.confrelid FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.conrelid = own.oid)
+    WHERE n.nspname = {schema_name} AND own.relname = {relation_name}
+    ON CONFLICT DO NOTHING;
 -- The mappings of a run count when the ledger has its segment, which comes with its rows. They lie side by side, so that an index of where
 -- each run's are costs next to nothing.
 CREATE TABLE IF NOT EXISTS {mappings} (

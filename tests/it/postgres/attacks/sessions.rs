@@ -173,7 +173,10 @@ const REMADE: &[&str] = &[
 
 #[test]
 fn a_table_in_place_of_production_is_not_read() {
-    let unchecked = ["SELECT kit.edit('owned_table', 'AND pg_get_userbyid(c.relowner) = of_owner', '')"];
+    let unchecked = [
+        "SELECT kit.edit('owned_table', 'AND pg_get_userbyid(c.relowner) = of_owner', '')",
+        "SELECT kit.edit('is_trusted', 'r.rolsuper', 'true')",
+    ];
     let mut attacks = Vec::new();
     for strike in [
         vec![START, "SELECT delta.reserve('20990101T000000-0001', 'public.item', NULL, 5)"],
@@ -229,8 +232,49 @@ fn a_table_in_place_of_production_is_not_read() {
             vec![HOLD],
         ),
     ] {
-        attacks.push(on_table(name, table, planted, &strike));
+        let mut attack = on_table(name, table, planted, &strike);
+        attack.opened.push(unchecked[1].into());
+        attacks.push(attack);
     }
+    World::shared().assert_defended_apart(&attacks);
+}
+
+#[test]
+fn a_table_of_another_owner_on_either_side_of_a_foreign_key_is_not_read() {
+    let mut attacks: Vec<_> = [
+        "SELECT FROM delta.obstacles(kit.loaded(), '{}')",
+        "SELECT FROM delta.try_roll_back(kit.loaded(), '{}')",
+        "SELECT FROM delta.roll_back(kit.loaded(), kit.next(kit.loaded()), '{}', 'c', '{}')",
+    ]
+    .into_iter()
+    .map(|strike| {
+        Attack::new(format!("a table that refers to the run's rows, by {strike}"), &[strike])
+            // What triggers of an insertion wrote is deleted with the run.
+            .given(&[
+                "GRANT REFERENCES ON public.item TO <night>",
+                "CREATE TRIGGER inserted AFTER INSERT ON public.item FOR EACH ROW EXECUTE FUNCTION audited()",
+            ])
+            .planted(&[
+                "CREATE TABLE night.child (item_id integer REFERENCES public.item)",
+                "CREATE INDEX ON night.child ((night.bait(1)))",
+                "GRANT ALL ON night.child TO PUBLIC",
+            ])
+            .struck_by(By::Rollback)
+            .opened(&["SELECT kit.edit('references_to', 'delta.is_trusted(f.conrelid)', 'true')"])
+    })
+    .collect();
+    attacks.push(
+        Attack::new("a table that production refers to", &[HOLD])
+            .given(&[
+                "CREATE TABLE night.parent (region_id integer PRIMARY KEY)",
+                "INSERT INTO night.parent SELECT n FROM generate_series(1, 300) AS n",
+                "ALTER TABLE night.parent OWNER TO <night>",
+                "ALTER TABLE public.item ADD FOREIGN KEY (region_id) REFERENCES night.parent",
+                "GRANT ALL ON night.parent TO <owner>",
+            ])
+            .planted(&["CREATE INDEX ON night.parent ((night.bait(1)))"])
+            .opened(&["SELECT kit.edit('hold_references', 'NOT delta.is_trusted(foreign_key.confrelid)', 'false')"]),
+    );
     World::shared().assert_defended_apart(&attacks);
 }
 

@@ -20,6 +20,15 @@ BEGIN
 END
 $function$;
 
+-- Whether code of a table's owner may run in the name of this owner, as planning a query over the table has it do: the owner is this one, a
+-- superuser, or one that setup has seen. So are the owners of its partitions.
+CREATE OR REPLACE FUNCTION delta.is_trusted(of_table regclass) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT bool_and(r.rolsuper OR r.rolname = current_user OR EXISTS (SELECT FROM delta.trusted_owner AS o WHERE o.name = r.rolname))
+    FROM (SELECT of_table::oid AS oid UNION SELECT relid FROM pg_partition_tree(of_table)) AS t
+    JOIN pg_class AS c ON c.oid = t.oid JOIN pg_roles AS r ON r.oid = c.relowner
+$function$;
+
 -- A registered table.
 CREATE OR REPLACE FUNCTION delta.live_table(known delta.loaded_table) RETURNS regclass
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$

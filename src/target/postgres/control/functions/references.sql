@@ -37,6 +37,10 @@ BEGIN
             AND f.conrelid = live
         GROUP BY f.oid, f.conname, f.confrelid HAVING bool_and(there_too.attname IS NOT NULL)
     LOOP
+        IF NOT delta.is_trusted(foreign_key.confrelid) THEN
+            RAISE EXCEPTION 'the table % that "%" refers to has another owner than when it was set up', foreign_key.confrelid::regclass, known.relation
+                USING ERRCODE = 'DP001', HINT = 'if that owner is right: `pipeline setup FILE`';
+        END IF;
         SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
             WHERE loaded.table_name = ANY (of_load)
                 AND format('%I.%I', loaded.schema_name, loaded.relation_name)::regclass = foreign_key.confrelid;

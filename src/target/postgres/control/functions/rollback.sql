@@ -162,7 +162,7 @@ BEGIN
         at := of_table.place_in_order;
         -- Rows that triggers wrote with the run and that refer to its rows, in tables of whose rows of the run none is left.
         FOR reference IN SELECT r.* FROM delta.references_to(of_table.live) AS r
-            WHERE writes AND NOT r.is_referenced AND NOT EXISTS (SELECT FROM unnest(sorted[at:]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
+            WHERE writes AND r.is_trusted AND NOT r.is_referenced AND NOT EXISTS (SELECT FROM unnest(sorted[at:]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
         LOOP
             places := delta.places_with(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, reference.keys, reference.child_rows, reference.same);
             CONTINUE WHEN cardinality(places) = 0;
@@ -288,14 +288,16 @@ $function$;
 
 -- Does what a rollback does and fails in any case, so that nothing of it stays: with DP006 if the rollback would succeed, else with its
 -- error. The detail names the sequences that triggers may have used, whose numbers are not given again. If no trigger and no rule of
--- production has a say in it, what is in the way is known without that. Not for the loader.
+-- production has a say in it, and each table that refers to the rows could be read, what is in the way is known without that. Not for the
+-- loader.
 CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
 DECLARE
     live regclass[] := ARRAY(SELECT t.live FROM delta.tables_of(of_run, '{}') AS t WHERE t.live IS NOT NULL);
     others regclass[] := '{}';
 BEGIN
-    IF delta.is_watched(live, 8) THEN
+    IF delta.is_watched(live, 8)
+        OR EXISTS (SELECT FROM unnest(live) AS l (t) CROSS JOIN LATERAL delta.references_to(l.t) AS r WHERE NOT r.is_trusted) THEN
         others := delta.keep_sequences(live);
         PERFORM delta.delete_run(of_run, accepted, delta.make_indexes(of_run));
     END IF;

@@ -113,10 +113,11 @@ END
 $function$;
 
 -- The foreign keys that refer to a table: by which rows, and whether an index finds them. `same` compares a row `p` that refers with a key
--- `k` of the columns `c1`, `c2`, …; `named` is what identifies `p`.
+-- `k` of the columns `c1`, `c2`, …; `named` is what identifies `p`. A table that is not trusted is not read: the server's own check of the
+-- foreign key reads it, in the name of that table's owner.
 CREATE OR REPLACE FUNCTION delta.references_to(of_table regclass)
 RETURNS TABLE (child regclass, child_rows text, name text, columns text, same text, keys text, named text, is_indexed boolean,
-    is_referenced boolean, action "char", pages bigint)
+    is_referenced boolean, action "char", pages bigint, is_trusted boolean)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT f.conrelid::regclass, delta.own_rows(f.conrelid), r.relname::text, pair.columns, pair.same, pair.keys,
         coalesce((
@@ -132,7 +133,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         EXISTS (SELECT FROM pg_constraint AS o WHERE o.contype = 'f' AND o.confrelid IN (SELECT delta.tree(f.conrelid))),
         f.confdeltype,
         (SELECT sum(pg_relation_size(t.relid)) / 8192 FROM (SELECT f.conrelid AS relid UNION SELECT relid FROM pg_partition_tree(f.conrelid)) AS t
-            JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'r')::bigint
+            JOIN pg_class AS c ON c.oid = t.relid AND c.relkind = 'r')::bigint,
+        delta.is_trusted(f.conrelid)
     FROM pg_constraint AS f JOIN pg_class AS r ON r.oid = f.conrelid
     CROSS JOIN LATERAL (
         SELECT string_agg(format('%I', here.attname), ', ' ORDER BY u.place) AS columns,
@@ -158,7 +160,7 @@ $function$;
 CREATE OR REPLACE FUNCTION delta.unindexed(of_run text)
 RETURNS TABLE (parent text, child regclass, child_name text, columns text, pages numeric, may_index boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
-    SELECT t.relation, r.child, r.name, r.columns, r.pages::numeric * t.total, pg_has_role(c.relowner, 'USAGE')
+    SELECT t.relation, r.child, r.name, r.columns, r.pages::numeric * t.total, r.is_trusted AND pg_has_role(c.relowner, 'USAGE')
     FROM delta.tables_of(of_run, '{}') AS t CROSS JOIN LATERAL delta.references_to(t.live) AS r JOIN pg_class AS c ON c.oid = r.child
     WHERE NOT r.is_indexed AND r.pages::numeric * t.total > 100000
 $function$;
@@ -234,6 +236,14 @@ BEGIN
             FROM delta.references_to(of_table.live) AS r
             LEFT JOIN delta.tables_of(of_run, accepted) AS own ON own.fault IS NULL AND r.child IN (SELECT delta.tree(own.live))
         LOOP
+            -- A table that may not be read: the deletion of a row that it refers to fails by itself, unless it would go on there.
+            IF NOT reference.is_trusted THEN
+                IF reference.action NOT IN ('a', 'r') THEN
+                    RETURN QUERY SELECT of_table.name, format('reference of `%s`, whose rows their foreign key would delete or change', reference.name),
+                        format('`pipeline setup` knows no table of the owner of %s', reference.child), 1::bigint;
+                END IF;
+                CONTINUE;
+            END IF;
             -- What triggers wrote in the run's own transaction goes with it, but not if other rows may refer to that.
             IF reference.is_referenced AND (is_watched OR reference.own_mappings IS NULL) THEN
                 reference.written := '{}';

@@ -23,6 +23,10 @@ CREATE TABLE delta.reference (
     schema_name name NOT NULL, relation_name name NOT NULL, relation_owner name NOT NULL, columns name[] NOT NULL,
     PRIMARY KEY (schema_name, relation_name, columns));
 
+-- The owners of the tables of production that setup has seen: loaded, or referred to. The functions of this schema read no table of another
+-- one, since planning a query over it may run that role's code in their owner's name.
+CREATE TABLE delta.trusted_owner (name name PRIMARY KEY);
+
 -- The files that were loaded. The same file may be loaded by several runs: after a rollback, or on request.
 CREATE TABLE delta.file (
     hash text COLLATE "C" NOT NULL, table_name text COLLATE "C" NOT NULL, name text NOT NULL,
