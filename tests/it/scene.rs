@@ -289,6 +289,11 @@ impl Scene {
         self.place.pipeline_with(arguments, &[&[("DATABASE_URL", url.as_str())], variables].concat())
     }
 
+    /// The command, to be run by another program or not.
+    pub fn command(&self, by: &[&str], arguments: &[&str]) -> std::process::Command {
+        self.place.command(by, arguments, &[("DATABASE_URL", &self.url())])
+    }
+
     /// All rows of production as a dump of the database has them.
     pub fn dump(&self) -> String {
         let Some(database) = &self.database else {

@@ -112,6 +112,19 @@ impl Server {
         self.start();
     }
 
+    /// Sets how large a file may become that the server's next sessions write; none: as large as they like.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let pid = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap_or_default();
+        let Some(pid) = pid.lines().next() else { return };
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        ran(as_owner("prlimit").args(["--pid", pid, &format!("--fsize={limit}:")])).unwrap();
+    }
+
+    /// Whether it is up: it may have crashed.
+    pub fn is_running(&self) -> bool {
+        ran(&mut pg_ctl(&self.programs, &self.folder, &["status"])).is_ok()
+    }
+
     /// Reads the configuration again.
     pub fn reload(&self) {
         self.sql("SELECT pg_reload_conf()");

@@ -1,8 +1,10 @@
 //! A folder of a test's own, the binary, and what is in a database, as text.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -125,7 +127,15 @@ impl Place {
 
     /// The same with variables of the environment.
     pub fn pipeline_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
-        let mut command = assert_cmd::Command::cargo_bin("pipeline").unwrap();
+        Ran::of(self.command(&[], arguments, variables).output().unwrap())
+    }
+
+    /// The command, to be run by another program or not.
+    pub fn command(&self, by: &[&str], arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+        let program = assert_cmd::cargo::cargo_bin("pipeline");
+        let words: Vec<_> = by.iter().map(OsStr::new).chain([program.as_os_str()]).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("PIPELINE_") || ["DATABASE_URL", "NO_COLOR", "COLUMNS"].contains(&text.as_ref()) {
@@ -136,12 +146,8 @@ impl Place {
         if variables.iter().any(|(_, value)| value.contains("://postgres")) {
             command.env("PIPELINE_OWNER", "postgres");
         }
-        command.current_dir(self.folder.path());
-        let output = command.args(arguments).envs(variables.iter().copied()).output();
-        let output = output.unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
-        let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap());
-        Ran { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+        command.current_dir(self.folder.path()).args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+        command
     }
 
     /// The report of a command as JSON; the command must exit with a code.
@@ -158,6 +164,13 @@ impl Place {
 }
 
 impl Ran {
+    /// What a command that has ended said; a signal's number is negative.
+    pub fn of(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the output is UTF-8");
+        let code = output.status.code().unwrap_or_else(|| -output.status.signal().unwrap());
+        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
     /// Holds the exit code, and that each text is part of what was said on stderr.
     pub fn fails(&self, code: i32, texts: &[&str]) {
         let whole = format!("stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);

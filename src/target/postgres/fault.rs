@@ -205,6 +205,16 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
         code if code.code().starts_with("08") => {
             Error::unreachable(format!("no session with {places}: {said}")).hint(NOTHING_LOADED)
         }
+        // Of the server's machine, its files, or its own faults: nothing that a statement of ours could do otherwise.
+        code if ["53", "57", "58", "F0", "XX"].iter().any(|class| code.code().starts_with(class)) => {
+            Error::unreachable(format!(
+                "the server at {places} fails ({}): {said}{}{}",
+                code.code(),
+                rest(error),
+                context(error)
+            ))
+            .hint("nothing was loaded; the server's log tells more")
+        }
         code => Error::internal(format!("the server says {}: {said}{}{}", code.code(), rest(error), context(error))),
     }
 }

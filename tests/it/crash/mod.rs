@@ -22,9 +22,11 @@ macro_rules! on_both {
 }
 
 mod backup;
+mod disk;
 mod faults;
 mod resume;
 mod rollback;
+mod statement;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -175,6 +177,14 @@ impl<'a> Trial<'a> {
         assert_eq!(ran.code, 0, "resuming after {what}: {ran:?}");
         self.done.resumes.fetch_add(1, Ordering::SeqCst);
         self.is_loaded(&format!("resumed after {what}"));
+    }
+
+    /// Goes on with the run if a journal tells of it, and runs anew if none does.
+    fn go_on(&self, what: &str) {
+        match chain::kept(&self.scene).iter().any(|entry| !self.before.has_run(&entry.run)) {
+            true => self.resume(what),
+            false => self.run_anew(what),
+        }
     }
 
     fn is_loaded(&self, what: &str) {

@@ -7,6 +7,7 @@ use crate::scene::{FILE, On, Scene};
 
 on_both! {
     a_run_that_is_killed_anywhere_is_resumed_and_loaded_once => resumed;
+    a_set_based_run_that_is_killed_anywhere_is_resumed_or_rolled_back => set_based;
     of_two_that_resume_at_once_one_is_refused_and_told_who_has_the_run => two_at_once;
     a_run_that_would_be_another_one_now_is_not_resumed => changed;
     what_cannot_be_resumed_is_refused_and_nothing_changes => refused;
@@ -31,6 +32,33 @@ fn resumed(on: On) {
                 let ran = trial.scene.pipeline(&["resume", FILE]);
                 ran.fails(64, &["cut off or failed", "hint: "]);
                 trial.run_anew(what);
+            }
+        }
+    }
+    done.tell(on);
+}
+
+/// What was checked once for all rows is checked again.
+fn set_based(on: On) {
+    let done = Done::default();
+    let base = Scene::new(on);
+    base.write("load: { foreign_keys: set_based }\n");
+    if on == On::Postgres {
+        base.pipeline(&["setup", FILE]).passes();
+    }
+    for round in 0..rounds() {
+        for (at, point) in points(on).enumerate() {
+            let trial = Trial::new(base.copied(), &done);
+            let staging = if (at + round) % 4 < 2 { "when_needed" } else { "always" };
+            trial.scene.write(&format!("load: {{ foreign_keys: set_based, staging: {staging} }}\n"));
+            trial.kill_at(point);
+            match (point.noted, (at + round) % 2) {
+                (true, 0) => trial.resume(point.what),
+                (true, _) => {
+                    trial.roll_back(point.what);
+                    trial.run_anew(point.what);
+                }
+                (false, _) => trial.run_anew(point.what),
             }
         }
     }

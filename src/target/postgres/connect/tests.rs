@@ -222,7 +222,7 @@ async fn what_the_server_refuses_is_said_in_the_users_words() {
     );
     let user = role(&database, "LOGIN");
     database.execute(&format!("GRANT SELECT ON secret TO {user}"));
-    let cases: [(&str, &str, Kind, &[&str]); 12] = [
+    let cases: [(&str, &str, Kind, &[&str]); 13] = [
         (&user, "SELECT * FROM public.t", Kind::Pipeline, &["lacks a right", "for table t", "pipeline setup", "GRANT"]),
         (&user, "SELECT * FROM public.secret", Kind::Pipeline, &["row-level security", "BYPASSRLS"]),
         (&user, "SELECT * FROM staging.run", Kind::Pipeline, &["staging.run", "pipeline setup"]),
@@ -233,6 +233,12 @@ async fn what_the_server_refuses_is_said_in_the_users_words() {
         ("postgres", "INSERT INTO public.closed VALUES (1)", Kind::Data, &["not on a Sunday", "function public.no()"]),
         ("postgres", "INSERT INTO public.t VALUES (1)", Kind::Data, &["t_pkey", "already exists"]),
         ("postgres", "DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$", Kind::Unreachable, &["is full"]),
+        (
+            "postgres",
+            "DO $$ BEGIN RAISE 'could not extend file' USING ERRCODE = 'XX000'; END $$",
+            Kind::Unreachable,
+            &["fails (XX000): could not extend file", "the server's log"],
+        ),
         ("postgres", "SELECT 1/0", Kind::Data, &["does not take a value", "division by zero"]),
         ("postgres", "SELECTED", Kind::Internal, &["42601", "syntax error"]),
     ];
