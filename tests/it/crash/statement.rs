@@ -85,7 +85,7 @@ fn kill_inside(trial: &Trial) {
 }
 
 fn go_on(trial: &Trial, turn: usize, what: &str) {
-    if turn % 2 == 0 {
+    if turn.is_multiple_of(2) {
         trial.resume(what);
     } else {
         trial.roll_back(what);
