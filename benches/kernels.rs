@@ -11,7 +11,7 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, UInt32
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use delta_pipeline::check::kernels::cast;
-use delta_pipeline::engine::{Engine, Hashes, Limits, Mask, Rows};
+use delta_pipeline::engine::{Engine, Hashes, Limits, RowSet, RowStore};
 use delta_pipeline::keys::{offset, written};
 use delta_pipeline::source::Source;
 use delta_pipeline::spec::SourceSpec;
@@ -92,7 +92,7 @@ fn texts_to_types(criterion: &mut Criterion) {
 }
 
 /// Rows of a reference and a number as the engine keeps them.
-fn rows(engine: &Engine, reference: Text) -> Arc<Rows> {
+fn rows(engine: &Engine, reference: Text) -> Arc<RowStore> {
     let fields = vec![Field::new("ref", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
     let schema = Arc::new(Schema::new(fields));
     let mut writer = engine.rows(schema.clone());
@@ -108,7 +108,7 @@ fn hashes(criterion: &mut Criterion) {
     // A thousandth of the rows are there twice.
     let children = rows(&engine, |row| reference(if row % 1000 == 7 { row - 1 } else { row }));
     let parents = rows(&engine, reference);
-    let none = Mask::default();
+    let none = RowSet::default();
     let mut group = criterion.benchmark_group("hashes");
     group.throughput(Throughput::Elements(ROWS));
     group.bench_function("unique", |bench| {
@@ -130,7 +130,7 @@ fn hashes(criterion: &mut Criterion) {
 }
 
 fn keys(criterion: &mut Criterion) {
-    let mut kept_out = Mask::default();
+    let mut kept_out = RowSet::default();
     (0..ROWS as u32).filter(|row| number((*row).into()).is_multiple_of(1000)).for_each(|row| {
         kept_out.insert(row);
     });

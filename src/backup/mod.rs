@@ -24,7 +24,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultip
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use place::Place;
+pub use place::StoreLocation;
 pub use segment::{Column, Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};

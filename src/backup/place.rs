@@ -15,7 +15,7 @@ use crate::output::OutputMode;
 
 /// The place that a pipeline file names.
 #[derive(Clone)]
-pub struct Place {
+pub struct StoreLocation {
     /// What is written there.
     url: String,
     /// What is said of it in messages.
@@ -25,7 +25,7 @@ pub struct Place {
     mode: OutputMode,
 }
 
-impl Place {
+impl StoreLocation {
     /// The place of a folder's path or a URL; `shown` is what may be said of it.
     pub fn new(url: &str, shown: &str, folder: &FilePath) -> Self {
         let mode = OutputMode::default();
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_store_that_this_program_was_not_built_for_names_the_feature() {
         if cfg!(not(feature = "object-stores")) {
-            let error = Place::new("s3://bucket/x", "s3://bucket/x", FilePath::new("")).open(true).unwrap_err();
+            let error = StoreLocation::new("s3://bucket/x", "s3://bucket/x", FilePath::new("")).open(true).unwrap_err();
             assert!(error.to_string().contains("`s3://`") && error.next_step().unwrap().contains("object-stores"));
         }
     }
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_folder_in_a_folder_that_is_missing_is_no_store() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::new("not-mounted/backups", "not-mounted/backups", folder.path());
+        let place = StoreLocation::new("not-mounted/backups", "not-mounted/backups", folder.path());
         let error = place.open(true).unwrap_err();
         assert!(error.to_string().contains("`not-mounted/backups`"), "{error}");
         assert!(place.open(false).is_ok());

@@ -26,7 +26,7 @@ fn segment(table: &str, run: &str, rows: u64) -> Segment {
 }
 
 fn store(folder: &FilePath) -> Store {
-    Place::new("s", "the store", folder).open(true).unwrap()
+    StoreLocation::new("s", "the store", folder).open(true).unwrap()
 }
 
 async fn stored(store: &Store, segment: &Segment) -> Result<Option<Manifest>> {
@@ -111,7 +111,7 @@ async fn whatever_is_damaged_is_named_with_its_object() {
 async fn a_store_is_away_or_not_writable_by_name() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("s"), "a file").unwrap();
-    let error = Place::new("s", "the store", folder.path()).open(true).map(|_| ()).unwrap_err();
+    let error = StoreLocation::new("s", "the store", folder.path()).open(true).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable, "{error}");
     fs::remove_file(folder.path().join("s")).unwrap();
     let store = store(folder.path());
@@ -129,9 +129,9 @@ async fn a_store_is_found_by_its_url_as_by_its_path() {
     let path: PathBuf = folder.path().join("s");
     store(folder.path()).take("id", "sqlite:p.db").await.unwrap();
     let by_url =
-        Place::new(&format!("file://{}", path.display()), "url", FilePath::new("nowhere")).open(false).unwrap();
+        StoreLocation::new(&format!("file://{}", path.display()), "url", FilePath::new("nowhere")).open(false).unwrap();
     assert_eq!(by_url.owner().await.unwrap().unwrap().id, "id");
-    let empty = Place::new("none", "none", folder.path()).open(false).unwrap();
+    let empty = StoreLocation::new("none", "none", folder.path()).open(false).unwrap();
     assert_eq!((empty.owner().await.unwrap(), empty.sizes().await.unwrap().len()), (None, 0));
     assert!(!folder.path().join("none").exists());
 }

@@ -42,7 +42,7 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
         return Ok(Converted { values, no_value: Vec::new(), too_precise: Vec::new() });
     }
     let safe = CastOptions { safe: true, ..CastOptions::default() };
-    let mut lost = vec![Lost::Nothing; values.len()];
+    let mut lost = vec![CastLoss::Nothing; values.len()];
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
     let converted = match to {
         DataType::Decimal128(precision, scale) if from_text => {
@@ -51,9 +51,9 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
         _ => cast_with_options(values, to, &safe)?,
     };
     if converted.null_count() != values.null_count() {
-        for (row, lost) in lost.iter_mut().enumerate().filter(|(_, lost)| **lost == Lost::Nothing) {
+        for (row, lost) in lost.iter_mut().enumerate().filter(|(_, lost)| **lost == CastLoss::Nothing) {
             if values.is_valid(row) && converted.is_null(row) {
-                *lost = Lost::Value;
+                *lost = CastLoss::Value;
             }
         }
     }
@@ -64,15 +64,15 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
         let differs = distinct(&back, values)?;
         let decimal = matches!(to, DataType::Decimal128(..) | DataType::Decimal256(..));
         for row in (0..values.len()).filter(|row| differs.value(*row) && values.is_valid(*row)) {
-            lost[row] = if decimal { Lost::Digits } else { Lost::Value };
+            lost[row] = if decimal { CastLoss::Digits } else { CastLoss::Value };
         }
     }
     out_of_range(&converted, significant_digits, &mut lost);
-    let rows_of = |wanted: Lost| (0..lost.len()).filter(|row| lost[*row] == wanted).collect::<Vec<_>>();
-    let (no_value, too_precise) = (rows_of(Lost::Value), rows_of(Lost::Digits));
+    let rows_of = |wanted: CastLoss| (0..lost.len()).filter(|row| lost[*row] == wanted).collect::<Vec<_>>();
+    let (no_value, too_precise) = (rows_of(CastLoss::Value), rows_of(CastLoss::Digits));
     let mut values = converted;
     if !(no_value.is_empty() && too_precise.is_empty()) {
-        let out: Vec<bool> = lost.iter().map(|lost| *lost != Lost::Nothing).collect();
+        let out: Vec<bool> = lost.iter().map(|lost| *lost != CastLoss::Nothing).collect();
         values = arrow::compute::nullif(&values, &out.into())?;
     }
     if *to == DataType::Float64 {
@@ -85,14 +85,14 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
 
 /// What of a value its type does not keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lost {
+pub(super) enum CastLoss {
     Nothing,
     Value,
     Digits,
 }
 
 /// Finds the texts that say more than their value keeps.
-fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lost]) {
+fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [CastLoss]) {
     let strings = texts.as_string::<i32>();
     let suspects = |suspicious: &dyn Fn(&str) -> bool| -> Vec<usize> {
         (0..strings.len()).filter(|row| strings.is_valid(*row) && suspicious(strings.value(*row))).collect()
@@ -100,19 +100,19 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
     match to {
         DataType::Decimal256(_, scale) => {
             for row in suspects(&|text| decimals(text) > i64::from(*scale)) {
-                lost[row] = Lost::Digits;
+                lost[row] = CastLoss::Digits;
             }
         }
         DataType::Timestamp(_, Some(_)) => {
             for row in suspects(&|text| !has_offset(text) || text.contains(":60")) {
-                lost[row] = Lost::Value;
+                lost[row] = CastLoss::Value;
             }
         }
         DataType::Date32 => {
             for row in suspects(&|text| text.len() != 10) {
                 let midnight = strings.value(row).get(10..).is_some_and(is_midnight);
                 if !(midnight && strings.value(row).starts_with(&shown(converted.as_ref(), row))) {
-                    lost[row] = Lost::Value;
+                    lost[row] = CastLoss::Value;
                 }
             }
         }
@@ -120,7 +120,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
             let plain = |text: &str| text.len() == 10 || (text.len() == 19 && text.as_bytes()[16] == b':');
             for row in suspects(&|text| !plain(text) || text.ends_with(":60")) {
                 if !same_time(strings.value(row), &shown(converted.as_ref(), row)) {
-                    lost[row] = Lost::Value;
+                    lost[row] = CastLoss::Value;
                 }
             }
         }
@@ -129,7 +129,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
                 let text = strings.value(row);
                 let whole = if text.len() == 5 { format!("{text}:00") } else { text.to_owned() };
                 if !same_time(&whole, &shown(converted.as_ref(), row)) {
-                    lost[row] = Lost::Value;
+                    lost[row] = CastLoss::Value;
                 }
             }
         }
@@ -139,7 +139,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Lo
                 suspects(&|text| text.len() > 15 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
             {
                 if floats.is_valid(row) && strings.value(row).parse::<i128>().ok() != Some(floats.value(row) as i128) {
-                    lost[row] = Lost::Value;
+                    lost[row] = CastLoss::Value;
                 }
             }
         }
@@ -183,23 +183,25 @@ fn same_time(text: &str, value: &str) -> bool {
 }
 
 /// Finds values that a target cannot keep.
-fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [Lost]) {
+fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [CastLoss]) {
     match values.data_type() {
-        DataType::Date32 => mark::<Date32Type>(values, lost, Lost::Value, |day| !DAYS.contains(&day)),
+        DataType::Date32 => mark::<Date32Type>(values, lost, CastLoss::Value, |day| !DAYS.contains(&day)),
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let day = |time: i64| time.div_euclid(MICROSECONDS_A_DAY);
             let years = i64::from(DAYS.start)..i64::from(DAYS.end);
-            mark::<TimestampMicrosecondType>(values, lost, Lost::Value, |time| !years.contains(&day(time)));
+            mark::<TimestampMicrosecondType>(values, lost, CastLoss::Value, |time| !years.contains(&day(time)));
         }
         DataType::Time64(TimeUnit::Microsecond) => {
-            mark::<Time64MicrosecondType>(values, lost, Lost::Value, |time| !(0..MICROSECONDS_A_DAY).contains(&time));
+            mark::<Time64MicrosecondType>(values, lost, CastLoss::Value, |time| {
+                !(0..MICROSECONDS_A_DAY).contains(&time)
+            });
         }
-        DataType::Float64 => mark::<Float64Type>(values, lost, Lost::Value, |value| !value.is_finite()),
+        DataType::Float64 => mark::<Float64Type>(values, lost, CastLoss::Value, |value| !value.is_finite()),
         DataType::Decimal128(_, scale) => {
             let unit = 10_i128.pow(scale.max(&0).unsigned_abs().into());
             let whole = |value: i128| value % unit == 0 && i64::try_from(value / unit).is_ok();
             let Some(limit) = significant_digits.map(|digits| 10_u128.pow(digits.into())) else { return };
-            mark::<Decimal128Type>(values, lost, Lost::Digits, |value| {
+            mark::<Decimal128Type>(values, lost, CastLoss::Digits, |value| {
                 let mut digits = value.unsigned_abs();
                 while digits >= limit && digits.is_multiple_of(10) {
                     digits /= 10;
@@ -211,7 +213,12 @@ fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [L
     }
 }
 
-fn mark<T: ArrowPrimitiveType>(values: &ArrayRef, lost: &mut [Lost], as_what: Lost, bad: impl Fn(T::Native) -> bool) {
+fn mark<T: ArrowPrimitiveType>(
+    values: &ArrayRef,
+    lost: &mut [CastLoss],
+    as_what: CastLoss,
+    bad: impl Fn(T::Native) -> bool,
+) {
     let values: &PrimitiveArray<T> = values.as_primitive();
     for (row, value) in values.iter().enumerate() {
         if value.is_some_and(&bad) {

@@ -8,7 +8,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Decimal128Type};
 
-use super::convert::Lost;
+use super::convert::CastLoss;
 use crate::error::Result;
 
 /// Wide enough for any number that a file holds.
@@ -18,7 +18,7 @@ const WIDE: DataType = DataType::Decimal256(76, 38);
 const DIGITS: usize = 18;
 
 /// Casts texts, NULL where one has no value, and notes of which ones something is lost.
-pub(super) fn cast(texts: &StringArray, precision: u8, scale: i8, lost: &mut [Lost]) -> Result<ArrayRef> {
+pub(super) fn cast(texts: &StringArray, precision: u8, scale: i8, lost: &mut [CastLoss]) -> Result<ArrayRef> {
     let mut values = vec![0; texts.len()];
     let mut valid = BooleanBufferBuilder::new(texts.len());
     let mut others = Vec::new();
@@ -44,9 +44,9 @@ pub(super) fn cast(texts: &StringArray, precision: u8, scale: i8, lost: &mut [Lo
             values[row] = numbers.value(at);
             valid.set_bit(row, found.is_valid(at));
             lost[row] = match (differs.value(at), exact.is_valid(at), found.is_valid(at)) {
-                (true, true, _) => Lost::Digits,
-                (true, false, _) | (false, _, false) => Lost::Value,
-                (false, _, true) => Lost::Nothing,
+                (true, true, _) => CastLoss::Digits,
+                (true, false, _) | (false, _, false) => CastLoss::Value,
+                (false, _, true) => CastLoss::Nothing,
             };
         }
     }
@@ -103,7 +103,7 @@ mod tests {
                 }
             }
             assert_eq!(plainly > 0, scale < 18, "{to}");
-            let mut lost = vec![Lost::Nothing; array.len()];
+            let mut lost = vec![CastLoss::Nothing; array.len()];
             let found = cast(&array, precision, scale, &mut lost).unwrap();
             assert_eq!(&found, &(Arc::new(by_arrow.clone()) as ArrayRef), "{to}");
         }

@@ -10,7 +10,7 @@ use arrow::datatypes::{UInt32Type, UInt64Type};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Examined;
+use super::CheckedTable;
 use super::rejects::Explain;
 use crate::error::Result;
 use crate::plan::{CheckKind, Compiled};
@@ -44,7 +44,7 @@ pub struct Evidence {
     /// Of how many rows the values were counted: of all, or of every nth one where there are very many.
     pub counted: u64,
     /// Where in the files the rows are: the files with the most of them.
-    pub files: Vec<Spread>,
+    pub files: Vec<LineHistogram>,
 }
 
 /// A row that fails a check.
@@ -71,7 +71,7 @@ pub struct Count {
 
 /// How rows are spread over the lines of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Spread {
+pub struct LineHistogram {
     /// The file's number among the table's.
     pub file: u64,
     /// How many rows.
@@ -86,11 +86,11 @@ pub struct Spread {
 
 /// What is shown of one table.
 #[derive(Debug, Default)]
-pub struct Shown {
+pub struct TableEvidence {
     /// By check.
     pub checks: Vec<Evidence>,
     /// Where the rejected rows are.
-    pub rejected: Vec<Spread>,
+    pub rejected: Vec<LineHistogram>,
     /// By file, how many records it has and the line of the last one.
     pub extents: Vec<(u64, u64)>,
 }
@@ -99,7 +99,7 @@ pub struct Shown {
 ///
 /// # Errors
 /// Where the work folder cannot be read.
-pub fn evidence(compiled: &Compiled, examined: &[Examined], at: usize) -> Result<Shown> {
+pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<TableEvidence> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let unread = unread(found)?;
     let mut extents = vec![(0, 0); compiled.sources[at].files().len()];
@@ -110,10 +110,10 @@ pub fn evidence(compiled: &Compiled, examined: &[Examined], at: usize) -> Result
         }
     }
     let spread = |places: &mut dyn Iterator<Item = (usize, u64)>, parts, most| {
-        let mut files: BTreeMap<usize, Spread> = BTreeMap::new();
+        let mut files: BTreeMap<usize, LineHistogram> = BTreeMap::new();
         for (file, line) in places {
             let last = extents.get(file).map_or(line, |extent| extent.1);
-            files.entry(file).or_insert_with(|| Spread::new(file, parts)).add(line, last);
+            files.entry(file).or_insert_with(|| LineHistogram::new(file, parts)).add(line, last);
         }
         let mut files: Vec<_> = files.into_values().collect();
         files.sort_by_key(|spread| (std::cmp::Reverse(spread.rows), spread.file));
@@ -133,10 +133,10 @@ pub fn evidence(compiled: &Compiled, examined: &[Examined], at: usize) -> Result
             evidence.files = spread(&mut places, PARTS_OF_CHECK, FILES);
         }
     }
-    Ok(Shown { checks, rejected, extents })
+    Ok(TableEvidence { checks, rejected, extents })
 }
 
-impl Spread {
+impl LineHistogram {
     fn new(file: usize, parts: u64) -> Self {
         Self { file: file as u64, parts: vec![0; parts as usize], ..Self::default() }
     }
@@ -160,7 +160,7 @@ struct Unread {
     reasons: Vec<String>,
 }
 
-fn unread(found: &Examined) -> Result<Unread> {
+fn unread(found: &CheckedTable) -> Result<Unread> {
     let mut unread = Unread::default();
     for batch in found.malformed.batches(vec![0, 1, 2]) {
         let (_, batch) = batch?;
@@ -203,7 +203,7 @@ struct Cursor {
 }
 
 /// By check, its examples and values: one pass over the batches that have a row to show.
-fn values(compiled: &Compiled, examined: &[Examined], at: usize) -> Result<Vec<Evidence>> {
+fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<Vec<Evidence>> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
     let mut evidence = vec![Evidence::default(); table.checks.len()];
@@ -316,12 +316,12 @@ mod tests {
 
     #[test]
     fn lines_fall_into_the_parts_of_their_file() {
-        let mut spread = Spread::new(0, 4);
+        let mut spread = LineHistogram::new(0, 4);
         for line in [1, 2, 25, 26, 99, 100] {
             spread.add(line, 100);
         }
         assert_eq!((spread.parts.as_slice(), spread.first, spread.last, spread.rows), (&[3, 1, 0, 2][..], 1, 100, 6));
-        let mut spread = Spread::new(0, 4);
+        let mut spread = LineHistogram::new(0, 4);
         spread.add(7, 0);
         assert_eq!(spread.parts, [0, 0, 0, 1], "a line beyond what is known of the file is in the last part");
     }

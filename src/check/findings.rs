@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::engine::Mask;
+use crate::engine::RowSet;
 use crate::plan::Table;
 use crate::spec::Severity;
 
@@ -12,9 +12,9 @@ pub struct Findings {
     violations: Vec<Vec<Violation>>,
     texts: Texts,
     /// Rows that are kept out.
-    pub rejected: Mask,
+    pub rejected: RowSet,
     /// Rows that are left out as declared.
-    pub skipped: Mask,
+    pub skipped: RowSet,
 }
 
 /// One row that fails a check.
@@ -23,12 +23,12 @@ pub struct Violation {
     /// The row's number.
     pub row: u32,
     /// More about it.
-    pub detail: Detail,
+    pub detail: ViolationDetail,
 }
 
 /// What there is to say of a violation beside the check's own reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Detail {
+pub enum ViolationDetail {
     /// Nothing.
     None,
     /// Another row has part in it: a row of a table of the plan.
@@ -58,7 +58,7 @@ impl Findings {
     }
 
     /// Notes that a row fails a check; one whose severity is `error` rejects it.
-    pub fn add(&mut self, table: &Table, check: usize, row: u32, detail: Detail) {
+    pub fn add(&mut self, table: &Table, check: usize, row: u32, detail: ViolationDetail) {
         self.violations[check].push(Violation { row, detail });
         if table.checks[check].severity == Severity::Error {
             self.rejected.insert(row);
@@ -73,7 +73,7 @@ impl Findings {
 
     /// Notes a record that cannot be read: it has no number among the rows, but one of its own.
     pub fn add_malformed(&mut self, check: usize, number: u32) {
-        self.violations[check].push(Violation { row: number, detail: Detail::None });
+        self.violations[check].push(Violation { row: number, detail: ViolationDetail::None });
     }
 
     /// The rows that fail a check, in the order they were found.
@@ -90,30 +90,30 @@ impl Findings {
     }
 
     /// The text of a detail.
-    pub fn text(&self, detail: Detail) -> Option<&str> {
+    pub fn text(&self, detail: ViolationDetail) -> Option<&str> {
         match detail {
-            Detail::Text(at) => self.texts.list.get(at as usize).map(String::as_str),
+            ViolationDetail::Text(at) => self.texts.list.get(at as usize).map(String::as_str),
             _ => None,
         }
     }
 
     /// Rows that are neither rejected nor skipped are accepted: this is the set of the others.
-    pub fn kept_out(&self) -> Mask {
+    pub fn kept_out(&self) -> RowSet {
         self.rejected.union(&self.skipped)
     }
 }
 
 impl Texts {
-    fn intern(&mut self, text: &str) -> Detail {
+    fn intern(&mut self, text: &str) -> ViolationDetail {
         if let Some(at) = self.known.get(text) {
-            return Detail::Text(*at);
+            return ViolationDetail::Text(*at);
         }
         if self.list.len() >= MOST_TEXTS {
-            return Detail::None;
+            return ViolationDetail::None;
         }
         let at = self.list.len() as u32;
         self.known.insert(text.to_owned(), at);
         self.list.push(text.to_owned());
-        Detail::Text(at)
+        ViolationDetail::Text(at)
     }
 }

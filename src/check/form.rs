@@ -8,26 +8,26 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 
 use super::convert::{Converted, convert};
 use crate::error::Result;
-use crate::target::{CatalogColumn, Form, bytes};
+use crate::target::{CatalogColumn, LogicalType, bytes};
 
 /// Values as a column of production keeps them.
 pub(super) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converted> {
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    if column.form == Form::Bytes && from_text {
+    if column.form == LogicalType::Bytes && from_text {
         return Ok(from_hexadecimal(&super::convert::text(values)?));
     }
     let mut converted = convert(values, &column.data_type, column.significant_digits)?;
     let values = &converted.values;
     let mut no_value = Vec::new();
     let formed: Option<ArrayRef> = match (&column.form, values.data_type()) {
-        (Form::Plain | Form::Bytes, _) => None,
-        (Form::Text, DataType::Utf8) if !has_nul(values.as_string::<i32>()) => None,
-        (Form::Integer(_), DataType::Int64) => {
+        (LogicalType::Plain | LogicalType::Bytes, _) => None,
+        (LogicalType::Text, DataType::Utf8) if !has_nul(values.as_string::<i32>()) => None,
+        (LogicalType::Integer(_), DataType::Int64) => {
             let integers = values.as_primitive::<Int64Type>();
             no_value.extend(present(values).filter(|row| !column.form.takes_integer(integers.value(*row))));
             None
         }
-        (Form::Single, DataType::Float64) => {
+        (LogicalType::Single, DataType::Float64) => {
             let floats = values.as_primitive::<Float64Type>();
             no_value.extend(present(values).filter(|row| column.form.float(floats.value(*row)).is_none()));
             Some(Arc::new(floats.unary::<_, Float64Type>(|value| column.form.float(value).unwrap_or(value))))
@@ -59,9 +59,9 @@ pub(super) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converte
 }
 
 /// A text in its form; of an array, its elements are also cast to their type, as a column's values are.
-fn canonical<'a>(form: &Form, text: &'a str) -> Result<std::borrow::Cow<'a, str>, ()> {
+fn canonical<'a>(form: &LogicalType, text: &'a str) -> Result<std::borrow::Cow<'a, str>, ()> {
     let canonical = form.canonical(text).ok_or(())?;
-    if let Form::Array(element) = form {
+    if let LogicalType::Array(element) = form {
         let (data_type, _) = element.as_ref();
         let elements: ArrayRef = Arc::new(StringArray::from_iter(crate::target::elements(text).ok_or(())?));
         if *data_type != DataType::Utf8 && *data_type != DataType::Binary {
@@ -113,7 +113,7 @@ mod tests {
     use crate::engine::shown;
     use arrow::datatypes::TimeUnit;
 
-    fn column(data_type: DataType, form: Form) -> CatalogColumn {
+    fn column(data_type: DataType, form: LogicalType) -> CatalogColumn {
         CatalogColumn {
             name: "c".into(),
             declared: String::new(),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     /// What is kept of texts, `-` for what has no value.
-    fn texts(data_type: DataType, form: Form, values: &[&str]) -> Vec<String> {
+    fn texts(data_type: DataType, form: LogicalType, values: &[&str]) -> Vec<String> {
         let values: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
         let converted = kept(&values, &column(data_type, form)).unwrap();
         let lost = |row: usize| converted.no_value.contains(&row);
@@ -140,26 +140,26 @@ mod tests {
     #[test]
     fn a_value_is_kept_in_the_form_of_its_column() {
         let text = DataType::Utf8;
-        assert_eq!(texts(DataType::Int64, Form::Integer(16), &["32767", "32768", "x"]), ["32767", "-", "-"]);
-        assert_eq!(texts(DataType::Float64, Form::Single, &["0.1", "1e39"]), ["0.10000000149011612", "-"]);
-        assert_eq!(texts(text.clone(), Form::Text, &["a ", "a\0"]), ["a ", "-"]);
-        assert_eq!(texts(text.clone(), Form::Padded, &["a ", "  "]), ["a", ""]);
-        assert_eq!(texts(text.clone(), Form::Uuid, &["A0EEBC999C0B4EF8BB6D6BB9BD380A11", "a"])[1], "-");
-        assert_eq!(texts(text.clone(), Form::Json, &["{\"a\": 1}", "{a}"]), ["{\"a\": 1}", "-"]);
-        assert_eq!(texts(text.clone(), Form::Interval, &["P1D", "soon"]), ["P1D", "-"]);
-        assert_eq!(texts(DataType::Binary, Form::Bytes, &["\\x0aFF", "a", "\\x0"]), ["0aff", "61", "-"]);
-        let dates = Form::Array(Box::new((DataType::Date32, Form::Plain)));
+        assert_eq!(texts(DataType::Int64, LogicalType::Integer(16), &["32767", "32768", "x"]), ["32767", "-", "-"]);
+        assert_eq!(texts(DataType::Float64, LogicalType::Single, &["0.1", "1e39"]), ["0.10000000149011612", "-"]);
+        assert_eq!(texts(text.clone(), LogicalType::Text, &["a ", "a\0"]), ["a ", "-"]);
+        assert_eq!(texts(text.clone(), LogicalType::Padded, &["a ", "  "]), ["a", ""]);
+        assert_eq!(texts(text.clone(), LogicalType::Uuid, &["A0EEBC999C0B4EF8BB6D6BB9BD380A11", "a"])[1], "-");
+        assert_eq!(texts(text.clone(), LogicalType::Json, &["{\"a\": 1}", "{a}"]), ["{\"a\": 1}", "-"]);
+        assert_eq!(texts(text.clone(), LogicalType::Interval, &["P1D", "soon"]), ["P1D", "-"]);
+        assert_eq!(texts(DataType::Binary, LogicalType::Bytes, &["\\x0aFF", "a", "\\x0"]), ["0aff", "61", "-"]);
+        let dates = LogicalType::Array(Box::new((DataType::Date32, LogicalType::Plain)));
         assert_eq!(texts(text.clone(), dates, &["{2024-01-31,NULL}", "{2024-01-32}", "2024"])[1..], ["-", "-"]);
-        let small = Form::Array(Box::new((DataType::Int64, Form::Integer(16))));
+        let small = LogicalType::Array(Box::new((DataType::Int64, LogicalType::Integer(16))));
         assert_eq!(texts(text, small, &["{1,{2}}", "{1,32768}", "{1,2}"]), ["-", "-", "{1,2}"]);
     }
 
     #[test]
     fn a_form_leaves_no_value_where_the_type_leaves_none() {
         let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-        assert_eq!(texts(zoned, Form::Plain, &["2024-01-01 10:00"]), ["-"]);
+        assert_eq!(texts(zoned, LogicalType::Plain, &["2024-01-01 10:00"]), ["-"]);
         let nothing: ArrayRef = arrow::array::new_null_array(&DataType::Utf8, 2);
-        let found = kept(&nothing, &column(DataType::Utf8, Form::Uuid)).unwrap();
+        let found = kept(&nothing, &column(DataType::Utf8, LogicalType::Uuid)).unwrap();
         assert_eq!((found.values.null_count(), found.no_value.len()), (2, 0));
     }
 }

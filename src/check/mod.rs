@@ -26,29 +26,29 @@ use arrow::compute::concat;
 use arrow::datatypes::UInt32Type;
 use tracing::Span;
 
-pub use evidence::{Count, Evidence, Example, Shown, Spread, evidence};
-pub use findings::{Detail, Findings, Violation};
-pub use places::Places;
+pub use evidence::{Count, Evidence, Example, LineHistogram, TableEvidence, evidence};
+pub use findings::{Findings, Violation, ViolationDetail};
+pub use places::RowLocations;
 pub use references::Resolved;
 
-use crate::engine::{Engine, Mask, Rows, RowsTable, Space};
+use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
 use crate::error::Result;
 use crate::journal::{Step, Steps};
 use crate::plan::{CheckKind, Compiled, Plan};
-use crate::target::{Catalog, Lookup, Place, ProductionTable, Target};
+use crate::target::{Catalog, Lookup, ProductionTable, Relation, Target};
 
 /// One table of the delta, with the verdict on each of its rows.
 #[derive(Debug)]
-pub struct Examined {
+pub struct CheckedTable {
     /// The rows that could be read, under [`crate::plan::Table::kept_schema`].
-    pub rows: Arc<Rows>,
+    pub rows: Arc<RowStore>,
     /// Where each row stands.
-    pub places: Places,
+    pub places: RowLocations,
     /// The records that could not be read.
-    pub malformed: Arc<Rows>,
+    pub malformed: Arc<RowStore>,
     /// How many rows the pipeline's own WHERE leaves out.
     pub filtered: u64,
-    /// Files that have such records, beside those that [`Places`] knows.
+    /// Files that have such records, beside those that [`RowLocations`] knows.
     pub files: BTreeSet<usize>,
     /// What the checks found.
     pub findings: Findings,
@@ -57,23 +57,23 @@ pub struct Examined {
     /// By reference, how many rows refer to something that the delta does not have, where there is no target to ask.
     pub elsewhere: Vec<u64>,
     /// Rows whose legacy key an earlier row has.
-    repeated: Mask,
+    repeated: RowSet,
     /// Rows whose legacy key another row has.
-    same_record: Mask,
+    same_record: RowSet,
     /// By reference, the rows that were taken along with their parent.
-    cascaded: Vec<Mask>,
+    cascaded: Vec<RowSet>,
     /// Rows that are skipped because production has their values.
-    existing: Existing,
+    existing: ExistingRows,
 }
 
 /// Rows that production has already, by a unique constraint, and what it knows of them.
 #[derive(Debug, Default)]
-struct Existing {
+struct ExistingRows {
     rows: Vec<u32>,
     known: Vec<RecordBatch>,
 }
 
-impl Existing {
+impl ExistingRows {
     /// Adds answers of the target: the row's number, then what production knows.
     fn add(&mut self, answer: &RecordBatch) {
         self.rows.extend_from_slice(answer.column(0).as_primitive::<UInt32Type>().values());
@@ -88,7 +88,7 @@ impl Existing {
     }
 }
 
-impl Examined {
+impl CheckedTable {
     /// How many records the files have.
     pub fn read(&self) -> u64 {
         u64::from(self.rows.count()) + u64::from(self.malformed.count()) + self.filtered
@@ -126,15 +126,15 @@ impl Examined {
 }
 
 /// The work of examining: what is known so far, and whom to ask.
-pub(crate) struct Examination<'a> {
+pub(crate) struct Checker<'a> {
     engine: &'a Engine,
     target: &'a dyn Target,
     catalog: &'a Catalog,
     plan: &'a Plan,
-    tables: Vec<Examined>,
+    tables: Vec<CheckedTable>,
 }
 
-/// Examines the delta: one [`Examined`] a table, in the plan's order.
+/// Examines the delta: one [`CheckedTable`] a table, in the plan's order.
 ///
 /// # Errors
 /// Where a file cannot be read any further or the target does not answer; never for what a row holds.
@@ -144,16 +144,16 @@ pub async fn examine(
     catalog: &Catalog,
     target: &Arc<dyn Target>,
     steps: &Steps<'_>,
-) -> Result<Vec<Examined>> {
+) -> Result<Vec<CheckedTable>> {
     let plan = &compiled.plan;
-    let mut examination = Examination { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
+    let mut examination = Checker { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
     {
         let _step = steps.step(Step::Read);
         for (table, source) in plan.tables.iter().zip(&compiled.sources) {
             let read = read::read(engine, table, source, steps).await?;
             let visible = RowsTable::new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."));
             engine.register(Space::Delta, &table.name, visible)?;
-            examination.tables.push(Examined {
+            examination.tables.push(CheckedTable {
                 rows: read.rows,
                 places: read.places,
                 malformed: read.malformed,
@@ -162,10 +162,10 @@ pub async fn examine(
                 findings: read.findings,
                 resolved: Vec::new(),
                 elsewhere: Vec::new(),
-                repeated: Mask::default(),
-                same_record: Mask::default(),
-                existing: Existing::default(),
-                cascaded: vec![Mask::default(); table.references.len()],
+                repeated: RowSet::default(),
+                same_record: RowSet::default(),
+                existing: ExistingRows::default(),
+                cascaded: vec![RowSet::default(); table.references.len()],
             });
         }
         for table in &catalog.tables {
@@ -183,7 +183,7 @@ pub async fn examine(
     Ok(examination.tables)
 }
 
-impl Examination<'_> {
+impl Checker<'_> {
     /// Everything that is asked of one table's rows together; tables that it refers to were examined before.
     async fn table(&mut self, at: usize) -> Result<()> {
         let plan = self.plan;
@@ -231,8 +231,8 @@ impl Examination<'_> {
     /// Asks the target.
     async fn lookup(&self, lookup: &Lookup, questions: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let rows: usize = questions.iter().map(RecordBatch::num_rows).sum();
-        let (Place::Production(table) | Place::KeyMap(table)) = &lookup.place;
-        let in_key_map = matches!(lookup.place, Place::KeyMap(_));
+        let (Relation::Production(table) | Relation::KeyMap(table)) = &lookup.place;
+        let in_key_map = matches!(lookup.place, Relation::KeyMap(_));
         let _asking = tracing::info_span!("look up", of = table, in_key_map, rows);
         self.target.lookup(lookup, questions).await
     }

@@ -4,29 +4,29 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
-use super::references::{MISSING, scatter};
-use crate::engine::{Engine, Hashes, Mask, Rows, RowsTable, SEVERAL, Space, fold, ident};
+use super::references::{UNRESOLVED, scatter};
+use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, fold, ident};
 use crate::error::{Error, Result};
 
 /// Rows by the texts of a column. No two of them, beside those in `without`, have the same.
-pub(super) struct Named<'a> {
-    pub(super) rows: &'a Arc<Rows>,
+pub(super) struct BuildSide<'a> {
+    pub(super) rows: &'a Arc<RowStore>,
     pub(super) column: &'a str,
-    pub(super) without: &'a Mask,
+    pub(super) without: &'a RowSet,
 }
 
-impl Named<'_> {
+impl BuildSide<'_> {
     /// Writes into `targets`, by row of `from`, the row that its text in `column` names, where there is one. The others stay as they are.
     ///
     /// Hashes say which row it could be, the texts whether it is; only what has the same hash without being the same is joined by SQL.
     pub(super) async fn find(
         &self,
         engine: &Engine,
-        from: &Arc<Rows>,
+        from: &Arc<RowStore>,
         column: &str,
         targets: &mut [u32],
     ) -> Result<()> {
-        let all = Mask::default();
+        let all = RowSet::default();
         let limits = engine.limits();
         let (ours, theirs) = (place(self.rows, self.column)?, place(from, column)?);
         let named = Hashes::new(self.rows, &[ours], self.without, limits);
@@ -39,18 +39,18 @@ impl Named<'_> {
         engine: &Engine,
         named: &Hashes<'_>,
         naming: &Hashes<'_>,
-        (from, column): (&Arc<Rows>, usize),
+        (from, column): (&Arc<RowStore>, usize),
         targets: &mut [u32],
     ) -> Result<()> {
-        let mut unsure = Mask::default();
+        let mut unsure = RowSet::default();
         naming.partners(named, |row, partner| match partner {
-            SEVERAL => {
+            AMBIGUOUS => {
                 unsure.insert(row);
             }
             partner => targets[row as usize] = partner,
         })?;
         for row in self.mistaken(engine, from, column, targets)? {
-            targets[row as usize] = MISSING;
+            targets[row as usize] = UNRESOLVED;
             unsure.insert(row);
         }
         if unsure.is_empty() {
@@ -75,7 +75,7 @@ impl Named<'_> {
 
     /// The rows whose text is not that of the row found for them. As many of these rows' texts as an eighth of the memory holds are
     /// looked at in one pass.
-    fn mistaken(&self, engine: &Engine, from: &Arc<Rows>, column: usize, targets: &[u32]) -> Result<Vec<u32>> {
+    fn mistaken(&self, engine: &Engine, from: &Arc<RowStore>, column: usize, targets: &[u32]) -> Result<Vec<u32>> {
         let limits = engine.limits();
         let own = place(self.rows, self.column)?;
         let firsts: Vec<u32> = self.rows.stretches().map(|(first, _)| first).collect();
@@ -91,7 +91,7 @@ impl Named<'_> {
                 next += 1;
             }
             let known: Vec<_> = texts.iter().map(AsArray::as_string::<i32>).collect();
-            let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(MISSING));
+            let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(UNRESOLVED));
             let found = fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
                 let (first, count) = naming[at];
                 let targets = &targets[first as usize..first as usize + count];
@@ -115,7 +115,7 @@ impl Named<'_> {
     }
 }
 
-fn place(rows: &Rows, column: &str) -> Result<usize> {
+fn place(rows: &RowStore, column: &str) -> Result<usize> {
     rows.schema().index_of(column).map_err(|_| Error::internal(format!("no column `{column}`")))
 }
 
@@ -126,11 +126,11 @@ mod tests {
     use arrow::array::{RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
 
-    use super::super::references::NOTHING;
+    use super::super::references::NULL_REFERENCE;
     use super::*;
     use crate::engine::Limits;
 
-    fn rows(engine: &Engine, texts: &[Option<String>]) -> Arc<Rows> {
+    fn rows(engine: &Engine, texts: &[Option<String>]) -> Arc<RowStore> {
         let schema = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8, true)]));
         let mut writer = engine.rows(schema.clone());
         for part in texts.chunks(7) {
@@ -144,12 +144,12 @@ mod tests {
     async fn each_row_finds_the_row_it_names_whatever_hashes_collide_and_however_little_memory_there_is() {
         let ours: Vec<_> = (0..300).map(|row| (row % 50 != 3).then(|| format!("k{}", row % 250))).collect();
         let theirs: Vec<_> = (0..500).map(|row| (row % 9 != 0).then(|| format!("k{}", row * 7 % 400))).collect();
-        let mut repeated = Mask::default();
+        let mut repeated = RowSet::default();
         (250..300).for_each(|row| assert!(repeated.insert(row)));
         let meant: HashMap<&String, u32> = (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
         let expected: Vec<u32> = theirs
             .iter()
-            .map(|text| text.as_ref().map_or(NOTHING, |text| meant.get(text).copied().unwrap_or(MISSING)))
+            .map(|text| text.as_ref().map_or(NULL_REFERENCE, |text| meant.get(text).copied().unwrap_or(UNRESOLVED)))
             .collect();
         for memory in [800, 1 << 30] {
             for bits in [u64::MAX, 0xC000_0000_0000_0003, 0] {
@@ -157,9 +157,9 @@ mod tests {
                 let limits = Limits { memory, ..engine.limits() };
                 let (named, naming) = (rows(&engine, &ours), rows(&engine, &theirs));
                 let mut targets: Vec<u32> =
-                    theirs.iter().map(|text| if text.is_some() { MISSING } else { NOTHING }).collect();
-                let all = Mask::default();
-                let this = Named { rows: &named, column: "t", without: &repeated };
+                    theirs.iter().map(|text| if text.is_some() { UNRESOLVED } else { NULL_REFERENCE }).collect();
+                let all = RowSet::default();
+                let this = BuildSide { rows: &named, column: "t", without: &repeated };
                 let (left, right) = (
                     Hashes::new(&named, &[0], &repeated, limits).weakened(bits),
                     Hashes::new(&naming, &[0], &all, limits).weakened(bits),

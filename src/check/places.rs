@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// File and line of every row, kept as stretches of consecutive lines: a few bytes for a file without gaps.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct RowLocations {
     stretches: Vec<Stretch>,
     count: u32,
 }
@@ -16,7 +16,7 @@ struct Stretch {
     first_line: u64,
 }
 
-impl Places {
+impl RowLocations {
     /// Adds the next rows, all of one file.
     pub fn extend(&mut self, file: usize, lines: &[u64]) {
         for line in lines {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_row_is_found_in_its_file_and_line() {
-        let mut places = Places::default();
+        let mut places = RowLocations::default();
         places.extend(0, &[2, 3, 7]);
         places.extend(0, &[8, 9]);
         places.extend(1, &[2]);

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::transform::{Transform, Transformed};
-use super::{Detail, Findings, Places};
-use crate::engine::{Engine, Rows};
+use super::{Findings, RowLocations, ViolationDetail};
+use crate::engine::{Engine, RowStore};
 use crate::error::{Error, Result};
 use crate::journal::Steps;
 use crate::plan::{CheckKind, Table};
@@ -17,9 +17,9 @@ use crate::source::{Batch, Malformed, Source};
 
 /// The rows of one table, typed, with what is known of each by itself.
 pub(super) struct Read {
-    pub(super) rows: Arc<Rows>,
-    pub(super) places: Places,
-    pub(super) malformed: Arc<Rows>,
+    pub(super) rows: Arc<RowStore>,
+    pub(super) places: RowLocations,
+    pub(super) malformed: Arc<RowStore>,
     pub(super) files: BTreeSet<usize>,
     pub(super) filtered: u64,
     pub(super) findings: Findings,
@@ -45,7 +45,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
     let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no check for parsing"))?;
     let mut rows = engine.rows(table.kept_schema());
     let mut malformed = engine.rows(malformed_schema(table));
-    let (mut places, mut findings) = (Places::default(), Findings::new(table));
+    let (mut places, mut findings) = (RowLocations::default(), Findings::new(table));
     let (mut files, mut filtered) = (BTreeSet::new(), 0);
 
     let transformed = stream::iter(source.pieces(limits.batch_rows)).map(|piece| {
@@ -77,7 +77,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
             let row = first + row as u32;
             match text {
                 Some(text) => findings.add_text(table, check, row, &text),
-                None => findings.add(table, check, row, Detail::None),
+                None => findings.add(table, check, row, ViolationDetail::None),
             }
         }
         if !batch.malformed.is_empty() {

@@ -13,13 +13,13 @@ use arrow::compute::{concat, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use arrow::row::{RowConverter, SortField};
 
-use super::named::Named;
+use super::named::BuildSide;
 use super::sets::{number, typed};
-use super::{Detail, Examination};
-use crate::engine::{Mask, RowsTable, Space, ident};
+use super::{Checker, ViolationDetail};
+use crate::engine::{RowSet, RowsTable, Space, ident};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Reference, Table};
-use crate::target::{Lookup, Place};
+use crate::target::{Lookup, Relation};
 
 /// What every row of a table refers to by one of its references.
 #[derive(Debug)]
@@ -33,9 +33,9 @@ pub struct Resolved {
 }
 
 /// The row refers to nothing: its reference is NULL.
-pub(super) const NOTHING: u32 = u32::MAX;
+pub(super) const NULL_REFERENCE: u32 = u32::MAX;
 /// The row refers to something that is nowhere.
-pub(super) const MISSING: u32 = u32::MAX - 1;
+pub(super) const UNRESOLVED: u32 = u32::MAX - 1;
 
 /// Bytes that are hashed in one piece: a hash of many rows takes as long as that of their bytes then.
 const HASHED_AT_ONCE: usize = 1 << 16;
@@ -68,7 +68,7 @@ impl Resolved {
     /// The keys of `count` rows from `first` on that refer to rows in production; NULL for the others.
     pub fn in_production(&self, first: u32, count: usize) -> Result<ArrayRef> {
         let range = first as usize..first as usize + count;
-        let found = |target: u32| (self.parents..MISSING).contains(&target).then(|| target - self.parents);
+        let found = |target: u32| (self.parents..UNRESOLVED).contains(&target).then(|| target - self.parents);
         let indices: UInt32Array = self.targets[range].iter().map(|target| found(*target)).collect();
         Ok(take(&self.found, &indices, None)?)
     }
@@ -83,7 +83,7 @@ impl Resolved {
     ///
     /// # Errors
     /// If Arrow refuses the values, which have passed it before.
-    pub fn referenced(&self, without: &Mask) -> Result<RecordBatch> {
+    pub fn referenced(&self, without: &RowSet) -> Result<RecordBatch> {
         let mut seen = vec![false; self.found.len()];
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         for (row, value) in self.values(without) {
@@ -102,7 +102,7 @@ impl Resolved {
     }
 
     /// The rows that refer to the same values of production as these rows, but for those in `without`.
-    pub fn same_as(&self, rows: &[u32], without: &Mask) -> Vec<u32> {
+    pub fn same_as(&self, rows: &[u32], without: &RowSet) -> Vec<u32> {
         let wanted: HashSet<u32> = rows.iter().map(|row| self.targets[*row as usize]).collect();
         let is_wanted = |(row, value): (u32, u32)| wanted.contains(&(self.parents + value)).then_some(row);
         self.values(without).filter_map(is_wanted).collect()
@@ -112,7 +112,7 @@ impl Resolved {
     ///
     /// # Errors
     /// If Arrow cannot write the values as bytes.
-    pub fn hash(&self, without: &Mask) -> Result<String> {
+    pub fn hash(&self, without: &RowSet) -> Result<String> {
         let converter = RowConverter::new(vec![SortField::new(self.found.data_type().clone())])?;
         let values = converter.convert_columns(std::slice::from_ref(&self.found))?;
         let mut hasher = blake3::Hasher::new();
@@ -120,7 +120,7 @@ impl Resolved {
         for (row, target) in self.targets.iter().enumerate().filter(|(row, _)| !without.contains(*row as u32)) {
             bytes.extend_from_slice(&(row as u32).to_le_bytes());
             match *target {
-                NOTHING | MISSING => bytes.push(0),
+                NULL_REFERENCE | UNRESOLVED => bytes.push(0),
                 parent if parent < self.parents => {
                     bytes.push(1);
                     bytes.extend_from_slice(&parent.to_le_bytes());
@@ -141,14 +141,14 @@ impl Resolved {
     }
 
     /// The rows that refer to values of production, each with the number of its value.
-    fn values<'a>(&'a self, without: &'a Mask) -> impl Iterator<Item = (u32, u32)> + 'a {
+    fn values<'a>(&'a self, without: &'a RowSet) -> impl Iterator<Item = (u32, u32)> + 'a {
         let targets = (0_u32..).zip(&self.targets);
-        let found = targets.filter(|(_, target)| (self.parents..MISSING).contains(*target));
+        let found = targets.filter(|(_, target)| (self.parents..UNRESOLVED).contains(*target));
         found.filter(|(row, _)| !without.contains(*row)).map(|(row, target)| (row, target - self.parents))
     }
 }
 
-impl Examination<'_> {
+impl Checker<'_> {
     /// Resolves one reference of a table; its parent's own rows are examined already.
     pub(super) async fn resolve(&mut self, at: usize, which: usize) -> Result<()> {
         let plan = self.plan;
@@ -165,8 +165,8 @@ impl Examination<'_> {
         }
         if self.catalog.guessed {
             // Whether the key map or production has the others, nobody can tell.
-            let missing = targets.iter_mut().filter(|target| **target == MISSING);
-            self.tables[at].elsewhere.push(missing.map(|target| *target = NOTHING).count() as u64);
+            let missing = targets.iter_mut().filter(|target| **target == UNRESOLVED);
+            self.tables[at].elsewhere.push(missing.map(|target| *target = NULL_REFERENCE).count() as u64);
             self.tables[at].resolved.push(Resolved { targets, parents, found, named: None });
             return Ok(());
         }
@@ -176,12 +176,12 @@ impl Examination<'_> {
         let found = concat(&[&found, &unresolved.values])?;
         for (row, target) in targets.iter().enumerate() {
             let row = row as u32;
-            if *target != MISSING || self.tables[at].findings.skipped.contains(row) {
+            if *target != UNRESOLVED || self.tables[at].findings.skipped.contains(row) {
                 continue;
             }
             match unresolved.why.get(&row) {
                 Some(why) => self.tables[at].findings.add_text(table, check, row, why),
-                None => self.tables[at].findings.add(table, check, row, Detail::None),
+                None => self.tables[at].findings.add(table, check, row, ViolationDetail::None),
             }
         }
         // What is looked up by a value of production is nothing else than that: no row of the delta was asked before.
@@ -201,15 +201,15 @@ impl Examination<'_> {
         let reference = &self.plan.tables[at].references[which];
         let examined = &self.tables[parent];
         // One row a legacy key.
-        let named = Named { rows: &examined.rows, column: "_key", without: &examined.repeated };
+        let named = BuildSide { rows: &examined.rows, column: "_key", without: &examined.repeated };
         named.find(self.engine, &self.tables[at].rows, &reference.text_column(), targets).await?;
         let (skipped, existing) = (&examined.findings.skipped, &examined.existing);
         if skipped.is_empty() {
             return Ok(self.no_values(reference));
         }
         let numbers: HashMap<u32, u32> = existing.rows.iter().copied().zip(examined.rows.count()..).collect();
-        for target in targets.iter_mut().filter(|target| **target < MISSING && skipped.contains(**target)) {
-            *target = numbers.get(target).copied().unwrap_or(MISSING);
+        for target in targets.iter_mut().filter(|target| **target < UNRESOLVED && skipped.contains(**target)) {
+            *target = numbers.get(target).copied().unwrap_or(UNRESOLVED);
         }
         if existing.rows.is_empty() { Ok(self.no_values(reference)) } else { existing.values(&reference.give) }
     }
@@ -220,7 +220,7 @@ impl Examination<'_> {
         for batch in rows.batches(rows.columns(|name| name == column)) {
             let (_, batch) = batch?;
             let texts = batch.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
-            targets.extend((0..texts.len()).map(|row| if texts.is_null(row) { NOTHING } else { MISSING }));
+            targets.extend((0..texts.len()).map(|row| if texts.is_null(row) { NULL_REFERENCE } else { UNRESOLVED }));
         }
         Ok(targets)
     }
@@ -229,12 +229,12 @@ impl Examination<'_> {
     async fn find(&self, at: usize, which: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
         let reference = &self.plan.tables[at].references[which];
         let mut unresolved = Unresolved { values: self.no_values(reference), named: None, why: HashMap::new() };
-        if !targets.contains(&MISSING) {
+        if !targets.contains(&UNRESOLVED) {
             return Ok(unresolved);
         }
         let column = reference.text_column();
-        let mut resolved = Mask::default();
-        for (row, _) in targets.iter().enumerate().filter(|(_, target)| **target != MISSING) {
+        let mut resolved = RowSet::default();
+        for (row, _) in targets.iter().enumerate().filter(|(_, target)| **target != UNRESOLVED) {
             resolved.insert(row as u32);
         }
         let rows = self.tables[at].rows.clone();
@@ -292,7 +292,7 @@ impl Examination<'_> {
     /// Asks the target for the keys of texts: through the key map's history and then production, where the row may be gone; or in
     /// production by the column that the texts are values of.
     async fn ask_for(&self, reference: &Reference, texts: &ArrayRef) -> Result<(Answers, HashMap<u32, String>)> {
-        let production = Place::Production(reference.to.clone());
+        let production = Relation::Production(reference.to.clone());
         let give = vec![reference.give.clone()];
         let to = self.catalog.table(&reference.to);
         let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..texts.len() as u32));
@@ -316,7 +316,8 @@ impl Examination<'_> {
                     Some(parent) => self.plan.tables[parent].key.columns().to_vec(),
                     None => to.map(|to| to.primary_key.clone()).unwrap_or_default(),
                 };
-                let history = Lookup::new(Place::KeyMap(reference.to.clone()), vec!["legacy_key".into()], key.clone());
+                let history =
+                    Lookup::new(Relation::KeyMap(reference.to.clone()), vec!["legacy_key".into()], key.clone());
                 let mapped = self.lookup(&history, &[question]).await?;
                 let live = Lookup::new(production, key, give);
                 let live = if mapped.is_empty() { Vec::new() } else { self.lookup(&live, &mapped).await? };
@@ -360,7 +361,7 @@ impl Examination<'_> {
             for row in 0..self.tables[at].rows.count() {
                 let target = self.tables[at].resolved[which].parent(row);
                 if let Some(target) = target.filter(|target| self.tables[parent].findings.rejected.contains(*target)) {
-                    self.take_along(at, which, check, row, Detail::Row { table: parent as u32, row: target });
+                    self.take_along(at, which, check, row, ViolationDetail::Row { table: parent as u32, row: target });
                 }
             }
         }
@@ -381,7 +382,7 @@ impl Examination<'_> {
             for ((which, check), children) in inside.iter().zip(&children) {
                 for child in children.of(row) {
                     let known = self.tables[at].findings.rejected.contains(*child);
-                    self.take_along(at, *which, *check, *child, Detail::Row { table: at as u32, row });
+                    self.take_along(at, *which, *check, *child, ViolationDetail::Row { table: at as u32, row });
                     if !known && self.tables[at].findings.rejected.contains(*child) {
                         waiting.push(*child);
                     }
@@ -392,7 +393,7 @@ impl Examination<'_> {
     }
 
     /// Rejects a row with the row that it refers to, once a reference.
-    fn take_along(&mut self, at: usize, which: usize, check: usize, row: u32, detail: Detail) {
+    fn take_along(&mut self, at: usize, which: usize, check: usize, row: u32, detail: ViolationDetail) {
         if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[which].insert(row) {
             self.tables[at].findings.add(&self.plan.tables[at], check, row, detail);
         }
@@ -428,8 +429,8 @@ impl Examination<'_> {
             )?);
         }
         let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(()) };
-        let lookup = Lookup::new(Place::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
-        let mut known = Mask::default();
+        let lookup = Lookup::new(Relation::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
+        let mut known = RowSet::default();
         for answer in self.lookup(&lookup, &questions).await? {
             for id in answer.column(0).as_primitive::<UInt32Type>().values() {
                 known.insert(*id);
@@ -468,7 +469,7 @@ impl Examination<'_> {
             same("a", &names),
             in_delta.unwrap_or_default()
         );
-        let mut rows = Mask::default();
+        let mut rows = RowSet::default();
         self.engine
             .for_each(&missing, |batch| {
                 for row in batch.column(0).as_primitive::<UInt32Type>().values() {
@@ -478,7 +479,7 @@ impl Examination<'_> {
             })
             .await?;
         for row in rows.iter().filter(|row| !self.tables[at].findings.skipped.contains(*row)).collect::<Vec<_>>() {
-            self.tables[at].findings.add(table, check, row, Detail::None);
+            self.tables[at].findings.add(table, check, row, ViolationDetail::None);
         }
         Ok(())
     }
@@ -499,13 +500,13 @@ struct Answers {
     ids: Vec<u32>,
     values: ArrayRef,
     named: Option<ArrayRef>,
-    known: Mask,
-    ambiguous: Mask,
+    known: RowSet,
+    ambiguous: RowSet,
 }
 
 impl Answers {
     fn new(batches: &[RecordBatch], none: ArrayRef) -> Result<Self> {
-        let (mut known, mut ambiguous) = (Mask::default(), Mask::default());
+        let (mut known, mut ambiguous) = (RowSet::default(), RowSet::default());
         let all = || batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
         for id in all() {
             if !known.insert(*id) {
@@ -584,27 +585,32 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_what_rows_refer_to_and_not_of_how_it_was_found() {
-        let none = Mask::default();
-        let one = resolved(["x", "yy"], [3, 10, NOTHING, 11]).hash(&none).unwrap();
-        assert_eq!(resolved(["yy", "x"], [3, 11, NOTHING, 10]).hash(&none).unwrap(), one, "answers come in any order");
+        let none = RowSet::default();
+        let one = resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 11]).hash(&none).unwrap();
+        assert_eq!(
+            resolved(["yy", "x"], [3, 11, NULL_REFERENCE, 10]).hash(&none).unwrap(),
+            one,
+            "answers come in any order"
+        );
         for other in [
-            resolved(["x", "yy"], [4, 10, NOTHING, 11]),
-            resolved(["x", "yy"], [3, 11, NOTHING, 10]),
+            resolved(["x", "yy"], [4, 10, NULL_REFERENCE, 11]),
+            resolved(["x", "yy"], [3, 11, NULL_REFERENCE, 10]),
             resolved(["x", "yy"], [3, 10, 11, 11]),
-            resolved(["xy", "y"], [3, 10, NOTHING, 11]),
+            resolved(["xy", "y"], [3, 10, NULL_REFERENCE, 11]),
         ] {
             assert_ne!(other.hash(&none).unwrap(), one, "{other:?}");
         }
         // A row that does not stay refers to nothing that is loaded.
-        let mut without = Mask::default();
+        let mut without = RowSet::default();
         without.insert(3);
-        let (x, yy) = (resolved(["x", "yy"], [3, 10, NOTHING, 11]), resolved(["x", "yy"], [3, 10, NOTHING, 10]));
+        let (x, yy) =
+            (resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 11]), resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 10]));
         assert_eq!(x.hash(&without).unwrap(), yy.hash(&without).unwrap());
     }
 
     #[test]
     fn each_value_of_production_is_given_once_with_the_first_row_that_stays() {
-        let mut without = Mask::default();
+        let mut without = RowSet::default();
         without.insert(1);
         let resolved = resolved(["x", "yy"], [10, 11, 11, 11]);
         let rows = resolved.referenced(&without).unwrap();

@@ -16,7 +16,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
-use super::{Detail, Examined};
+use super::{CheckedTable, ViolationDetail};
 use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::output::OutputMode;
@@ -56,7 +56,12 @@ impl Reject {
 ///
 /// # Errors
 /// Where the folder cannot be written.
-pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path, mode: OutputMode) -> Result<Vec<Vec<PathBuf>>> {
+pub fn write(
+    compiled: &Compiled,
+    examined: &[CheckedTable],
+    folder: &Path,
+    mode: OutputMode,
+) -> Result<Vec<Vec<PathBuf>>> {
     let write = |at: usize| match examined[at].rejected() {
         0 => Ok(Vec::new()),
         _ => write_table(compiled, examined, at, folder, mode).map(Vec::from),
@@ -66,7 +71,7 @@ pub fn write(compiled: &Compiled, examined: &[Examined], folder: &Path, mode: Ou
 
 fn write_table(
     compiled: &Compiled,
-    examined: &[Examined],
+    examined: &[CheckedTable],
     at: usize,
     folder: &Path,
     mode: OutputMode,
@@ -161,7 +166,7 @@ fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> R
 /// Those of `handle`, and where the work folder cannot be read.
 pub fn each(
     compiled: &Compiled,
-    examined: &[Examined],
+    examined: &[CheckedTable],
     at: usize,
     mut handle: impl FnMut(&RecordBatch, &[Reject]) -> Result<()>,
 ) -> Result<()> {
@@ -237,7 +242,11 @@ fn is_told(check: &Check) -> bool {
 }
 
 /// The records that could not be read.
-fn unread<'a>(compiled: &'a Compiled, examined: &'a [Examined], at: usize) -> impl Iterator<Item = Result<Piece>> + 'a {
+fn unread<'a>(
+    compiled: &'a Compiled,
+    examined: &'a [CheckedTable],
+    at: usize,
+) -> impl Iterator<Item = Result<Piece>> + 'a {
     let malformed = &examined[at].malformed;
     malformed.batches(malformed.columns(|_| true)).map(move |batch| {
         let (_, batch) = batch?;
@@ -260,7 +269,7 @@ fn unread<'a>(compiled: &'a Compiled, examined: &'a [Examined], at: usize) -> im
 /// The rows that fail a check.
 fn refused<'a>(
     compiled: &'a Compiled,
-    examined: &'a [Examined],
+    examined: &'a [CheckedTable],
     at: usize,
 ) -> impl Iterator<Item = Result<Piece>> + 'a {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
@@ -348,7 +357,7 @@ fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
 /// Puts findings into words.
 pub(super) struct Explain<'a> {
     pub(super) compiled: &'a Compiled,
-    pub(super) examined: &'a [Examined],
+    pub(super) examined: &'a [CheckedTable],
     pub(super) at: usize,
 }
 
@@ -383,9 +392,9 @@ impl Explain<'_> {
         crate::plan::source_columns(sql, &table.source).iter().map(|name| source_column(name)).collect()
     }
 
-    pub(super) fn reason(&self, check: &Check, detail: Detail) -> String {
+    pub(super) fn reason(&self, check: &Check, detail: ViolationDetail) -> String {
         match detail {
-            Detail::Row { table, row } => {
+            ViolationDetail::Row { table, row } => {
                 let (table, row) = (table as usize, row);
                 let (number, line) = self.examined[table].places.place(row);
                 let file = self.compiled.sources[table].files().get(number).map_or("", |file| file.name.as_str());
@@ -395,17 +404,17 @@ impl Explain<'_> {
                     _ => format!("{}: {file}:{line}", check.reason),
                 }
             }
-            Detail::Text(_) => match self.examined[self.at].findings.text(detail) {
+            ViolationDetail::Text(_) => match self.examined[self.at].findings.text(detail) {
                 Some(text) => self.compiled.secrets.mask(text).into_owned(),
                 None => check.reason.clone(),
             },
-            Detail::None => check.reason.clone(),
+            ViolationDetail::None => check.reason.clone(),
         }
     }
 }
 
 /// The rows of a batch that a mask does not hold, for those who write accepted rows.
-pub(crate) fn accepted(batch: &RecordBatch, kept_out: &crate::engine::Mask, first: u32) -> Result<RecordBatch> {
+pub(crate) fn accepted(batch: &RecordBatch, kept_out: &crate::engine::RowSet, first: u32) -> Result<RecordBatch> {
     Ok(filter_record_batch(batch, &kept_out.others(first, batch.num_rows()))?)
 }
 

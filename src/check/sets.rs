@@ -9,12 +9,12 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 
 use super::form::kept;
-use super::{Detail, Examination, Resolved};
-use crate::engine::{Hashes, Mask, RowsTable, Space, ident, shown};
+use super::{Checker, Resolved, ViolationDetail};
+use crate::engine::{Hashes, RowSet, RowsTable, Space, ident, shown};
 use crate::error::{Error, Kind, Result};
-use crate::plan::{CheckKind, Fill, Key, Table, Unique, rows_of};
-use crate::spec::{Duplicates, Existing};
-use crate::target::{CatalogColumn, Lookup, Place};
+use crate::plan::{CheckKind, ColumnSource, Key, Table, Unique, rows_of};
+use crate::spec::{Duplicates, ExistingRowPolicy};
+use crate::target::{CatalogColumn, Lookup, Relation};
 
 /// What comparing without regard to case means: ASCII letters and no others, as SQLite's NOCASE has it.
 const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -23,16 +23,16 @@ const LOWER: &str = "abcdefghijklmnopqrstuvwxyz";
 /// Rows that are sent to the target in one question.
 const ROWS_A_QUESTION: usize = 1 << 19;
 
-impl Examination<'_> {
+impl Checker<'_> {
     /// Rows that share a legacy key. Gives all but the first of each.
     pub(super) async fn legacy_key(&mut self, at: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
         let _check = self.about(at, check);
-        let found = self.groups(at, &["_key".to_owned()], &[], &Mask::default()).await?;
+        let found = self.groups(at, &["_key".to_owned()], &[], &RowSet::default()).await?;
         self.tables[at].repeated = self.duplicates(at, check, &found);
-        let mut all = Mask::default();
+        let mut all = RowSet::default();
         for (row, _) in &found {
             all.insert(*row);
         }
@@ -58,8 +58,8 @@ impl Examination<'_> {
     }
 
     /// The rows that a unique constraint is not about.
-    async fn outside(&self, at: usize, unique: &Unique) -> Result<Mask> {
-        let mut outside = Mask::default();
+    async fn outside(&self, at: usize, unique: &Unique) -> Result<RowSet> {
+        let mut outside = RowSet::default();
         if let Some(condition) = &unique.condition {
             let table = ident(&self.plan.tables[at].name);
             let sql = format!("SELECT _row FROM {table} WHERE ({}) IS NOT TRUE", condition.sql);
@@ -81,7 +81,7 @@ impl Examination<'_> {
         at: usize,
         columns: &[String],
         ignore_case: &[String],
-        without: &Mask,
+        without: &RowSet,
     ) -> Result<Vec<(u32, u32)>> {
         let rows = &self.tables[at].rows;
         let wanted = |name: &str| columns.iter().any(|column| column == name);
@@ -128,13 +128,13 @@ impl Examination<'_> {
 
     /// Notes the rows of groups that do not stay, each with another of its group, and gives all but the one of each group that does
     /// or could: the first that nothing else is wrong with.
-    fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> Mask {
+    fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> RowSet {
         let table = &self.plan.tables[at];
         let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (row, first) in found {
             groups.entry(*first).or_default().push(*row);
         }
-        let mut repeated = Mask::default();
+        let mut repeated = RowSet::default();
         for rows in groups.values() {
             let findings = &mut self.tables[at].findings;
             let good = rows.iter().find(|row| !findings.rejected.contains(**row));
@@ -150,7 +150,7 @@ impl Examination<'_> {
                     Duplicates::First => stays,
                     Duplicates::Reject => other.copied().unwrap_or(stays),
                 };
-                findings.add(table, check, *row, Detail::Row { table: at as u32, row: other });
+                findings.add(table, check, *row, ViolationDetail::Row { table: at as u32, row: other });
             }
         }
         repeated
@@ -163,7 +163,7 @@ impl Examination<'_> {
         let Some(check) = table.check(|kind| *kind == CheckKind::KeyMap) else { return Ok(()) };
         let _check = self.about(at, check);
         let give: Vec<_> = table.key.columns().iter().cloned().chain(["run".to_owned()]).collect();
-        let lookup = Lookup::new(Place::KeyMap(table.name.clone()), vec!["legacy_key".into()], give);
+        let lookup = Lookup::new(Relation::KeyMap(table.name.clone()), vec!["legacy_key".into()], give);
         let rows = &self.tables[at].rows;
         let questions = rows.batches(rows.columns(|name| name == "_key")).map(|batch| {
             let (first, batch) = batch?;
@@ -192,7 +192,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let lookup = Lookup {
-            place: Place::Production(table.name.clone()),
+            place: Relation::Production(table.name.clone()),
             match_on: unique.columns.clone(),
             ignore_case: unique.ignore_case.clone(),
             condition: unique.condition.as_ref().map(|condition| condition.own.clone()),
@@ -243,8 +243,8 @@ impl Examination<'_> {
         let table = &self.plan.tables[at];
         let findings = &mut self.tables[at].findings;
         match table.existing {
-            Existing::Skip => !findings.rejected.contains(row) && findings.skipped.insert(row),
-            Existing::Reject => {
+            ExistingRowPolicy::Skip => !findings.rejected.contains(row) && findings.skipped.insert(row),
+            ExistingRowPolicy::Reject => {
                 findings.add_text(table, check, row, text);
                 false
             }
@@ -256,7 +256,7 @@ impl Examination<'_> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let _check = self.about(at, check);
-        let mut rows = Mask::default();
+        let mut rows = RowSet::default();
         let count = i64::from(self.tables[at].rows.count());
         let sql = rows_of(sql);
         let asked = self.engine.ask(&sql, |batch| {
@@ -275,7 +275,7 @@ impl Examination<'_> {
             error.doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
         })?;
         for row in rows.iter() {
-            self.tables[at].findings.add(table, check, row, Detail::None);
+            self.tables[at].findings.add(table, check, row, ViolationDetail::None);
         }
         Ok(())
     }
@@ -323,7 +323,7 @@ fn production_values(
         let column = table.columns.iter().find(|column| column.name == *name);
         let column = column.ok_or_else(|| Error::internal(format!("a look-up by `{name}`, which nothing fills")))?;
         let array = match &column.fill {
-            Fill::Reference(reference) => resolved[*reference].in_production(first, count)?,
+            ColumnSource::Reference(reference) => resolved[*reference].in_production(first, count)?,
             _ => batch.column_by_name(name).cloned().ok_or_else(|| Error::internal(format!("no column `{name}`")))?,
         };
         values.push((name.as_str(), array));

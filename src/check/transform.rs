@@ -41,13 +41,13 @@ pub(super) struct Transformed {
     /// The rows, under [`Table::kept_schema`].
     pub(super) rows: RecordBatch,
     /// What is wrong with them.
-    pub(super) violations: Vec<Found>,
+    pub(super) violations: Vec<TransformError>,
     /// Where the pipeline has a WHERE, which rows of the source it wants: the others are not among `rows`.
     pub(super) wanted: Option<BooleanArray>,
 }
 
 /// Check, row in the batch, and what there is to say.
-pub(super) type Found = (usize, usize, Option<String>);
+pub(super) type TransformError = (usize, usize, Option<String>);
 
 impl Transform {
     pub(super) fn try_new(engine: &Engine, table: &Table) -> Result<Self> {
@@ -154,7 +154,11 @@ impl Transform {
     }
 
     /// The rows that the pipeline's own WHERE wants, and which they are; one for which it cannot be computed stays, as a violation.
-    fn wanted(&self, source: &RecordBatch, violations: &mut Vec<Found>) -> Result<(RecordBatch, Option<BooleanArray>)> {
+    fn wanted(
+        &self,
+        source: &RecordBatch,
+        violations: &mut Vec<TransformError>,
+    ) -> Result<(RecordBatch, Option<BooleanArray>)> {
         let Some((check, filter)) = &self.filter else { return Ok((source.clone(), None)) };
         let (values, errors) = evaluate(filter, source)?;
         let values = values.as_boolean();

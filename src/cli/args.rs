@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 
 use crate::engine::Limits;
 use crate::error::{Error, Result};
-use crate::run::Request;
+use crate::run::CommandOptions;
 
 /// Loads delta files into a live production database: keyed, checked, reconciled, insert-only.
 #[derive(Debug, Parser)]
@@ -365,9 +365,9 @@ impl Global {
         self.threads.map_or(Limits::default().threads, usize::from)
     }
 
-    pub(super) fn request(&self, file: &Path) -> Request {
+    pub(super) fn request(&self, file: &Path) -> CommandOptions {
         let defaults = Limits::default();
-        Request {
+        CommandOptions {
             vars: self.vars.iter().filter_map(|text| variable(text)).collect::<BTreeMap<_, _>>(),
             target: self.target.clone(),
             select: self.select.clone(),
@@ -377,7 +377,7 @@ impl Global {
                 threads: self.threads(),
                 batch_rows: self.batch_rows.map_or(defaults.batch_rows, |rows| rows as usize),
             },
-            ..Request::new(file)
+            ..CommandOptions::new(file)
         }
     }
 }

@@ -8,16 +8,16 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use sqlformat::{Dialect, FormatOptions, QueryParams};
 
 use crate::engine::{Operator, ident};
-use crate::plan::{Check, CheckKind, Fill, Key, Origin, Table};
+use crate::plan::{Check, CheckKind, CheckOrigin, ColumnSource, Key, Table};
 use crate::report::check_sql;
-use crate::run::Session;
+use crate::run::RunContext;
 use crate::run::analyze::Analysis;
 
 /// A name longer than this says nothing more.
 const LONGEST_OPERATOR: usize = 110;
 
 /// Every table of the plan: how its rows are made, what they are held against, and how they are inserted.
-pub(super) fn text(session: &Session, analysis: Option<&Analysis>) -> String {
+pub(super) fn text(session: &RunContext, analysis: Option<&Analysis>) -> String {
     let mut out = String::new();
     for (at, (table, source)) in session.compiled.plan.tables.iter().zip(&session.compiled.sources).enumerate() {
         let files: Vec<_> = source.files().iter().map(|file| file.name.as_str()).collect();
@@ -71,13 +71,15 @@ pub(super) fn text(session: &Session, analysis: Option<&Analysis>) -> String {
 }
 
 /// The tables with their numbers of checks; and where wanted, each check of production with the constraint that it comes from.
-pub(super) fn checks(session: &Session, all: bool) -> String {
+pub(super) fn checks(session: &RunContext, all: bool) -> String {
     let mut out = String::new();
     for table in &session.compiled.plan.tables {
         let count =
-            |wanted: &dyn Fn(&Origin) -> bool| table.checks.iter().filter(|check| wanted(&check.origin)).count();
-        let (always, catalog) =
-            (count(&|origin| *origin == Origin::Always), count(&|origin| matches!(origin, Origin::Catalog(_))));
+            |wanted: &dyn Fn(&CheckOrigin) -> bool| table.checks.iter().filter(|check| wanted(&check.origin)).count();
+        let (always, catalog) = (
+            count(&|origin| *origin == CheckOrigin::Builtin),
+            count(&|origin| matches!(origin, CheckOrigin::Catalog(_))),
+        );
         let declared = table.checks.len() - always - catalog;
         let _infallible = writeln!(
             out,
@@ -85,7 +87,7 @@ pub(super) fn checks(session: &Session, all: bool) -> String {
             table.name,
             table.checks.len()
         );
-        for check in table.checks.iter().filter(|check| all && check.origin != Origin::Always) {
+        for check in table.checks.iter().filter(|check| all && check.origin != CheckOrigin::Builtin) {
             let _infallible = writeln!(out, "    {}  ({})", check.name, from(table, check));
         }
         for constraint in &table.left_to_production {
@@ -99,22 +101,22 @@ pub(super) fn checks(session: &Session, all: bool) -> String {
 fn from(table: &Table, check: &Check) -> String {
     let declared = |name: &String| table.catalog.column(name).map_or("", |column| column.declared.as_str());
     match (&check.origin, &check.kind, check.columns.as_slice()) {
-        (Origin::Always, ..) => "every run".to_owned(),
-        (Origin::File(at), ..) => format!("pipeline file: {}", at.join(".")),
-        (Origin::Catalog(what), CheckKind::Unique(unique), columns) => {
+        (CheckOrigin::Builtin, ..) => "every run".to_owned(),
+        (CheckOrigin::File(at), ..) => format!("pipeline file: {}", at.join(".")),
+        (CheckOrigin::Catalog(what), CheckKind::Unique(unique), columns) => {
             let named = table.catalog.uniques.iter().find(|found| found.columns == unique.columns);
             let name = named.map(|found| found.name.as_str()).filter(|name| !name.starts_with("sqlite_autoindex"));
             let name = name.map_or(String::new(), |name| format!(", constraint {name}"));
             format!("production: {what} ({}){name}", columns.join(", "))
         }
-        (Origin::Catalog(what), CheckKind::ForeignKey { columns, .. }, _) => {
+        (CheckOrigin::Catalog(what), CheckKind::ForeignKey { columns, .. }, _) => {
             format!("production: FOREIGN KEY ({}) {what}", columns.join(", "))
         }
-        (Origin::Catalog(what), _, [column]) if what == declared(column) => format!("production: {column} {what}"),
-        (Origin::Catalog(what), _, [column]) if !what.starts_with("CHECK") => {
+        (CheckOrigin::Catalog(what), _, [column]) if what == declared(column) => format!("production: {column} {what}"),
+        (CheckOrigin::Catalog(what), _, [column]) if !what.starts_with("CHECK") => {
             format!("production: {column} {} {what}", declared(column))
         }
-        (Origin::Catalog(what), ..) => format!("production: {what}"),
+        (CheckOrigin::Catalog(what), ..) => format!("production: {what}"),
     }
 }
 
@@ -158,14 +160,14 @@ fn rows(table: &Table) -> String {
     let mut lines = vec![format!("  {} AS _key", table.legacy_key)];
     for column in &table.columns {
         let sql = match &column.fill {
-            Fill::Computed(sql) => sql.trim().to_owned(),
-            Fill::Key => match &table.key {
+            ColumnSource::Computed(sql) => sql.trim().to_owned(),
+            ColumnSource::Key => match &table.key {
                 Key::Assigned { start, .. } => {
                     format!("start_row_number({start}) + row_number() OVER (ORDER BY file, line) - 1")
                 }
                 _ => String::new(),
             },
-            Fill::Reference(which) => {
+            ColumnSource::Reference(which) => {
                 let reference = &table.references[*which];
                 match &reference.by {
                     Some(by) => format!("key_of({}, {by} = {})", reference.to, reference.from),

@@ -8,7 +8,7 @@ use super::args::Init;
 use super::files::cannot_write;
 use super::tell::{count, hand_over, note, say};
 use crate::error::{Error, Result};
-use crate::run::init::{self, Made};
+use crate::run::init::{self, ScaffoldedFile};
 
 /// What `init` writes where no target is named.
 const TEMPLATE: &str = include_str!("init.yaml");
@@ -35,7 +35,7 @@ pub(super) async fn init(wanted: Init, target: Option<&String>) -> Result<u8> {
             )
             .hint("add `--from URL`: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`"));
         }
-        None => Made { text: TEMPLATE.to_owned(), problems: Vec::new(), notes: Vec::new() },
+        None => ScaffoldedFile { text: TEMPLATE.to_owned(), problems: Vec::new(), notes: Vec::new() },
     };
     match &wanted.out {
         None => hand_over(&made.text)?,

@@ -10,10 +10,10 @@ use super::progress::Interrupt;
 use super::tell::{count, json, say};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
-use crate::run::backup::{self, BackedUp, Listing};
-use crate::run::keymap::{self, Verification, Verified};
-use crate::run::restore::{self, PutBack, Restored, Wanted};
-use crate::run::{Opened, Request};
+use crate::run::backup::{self, BackupReport, SegmentList};
+use crate::run::keymap::{self, KeyMapAudit, TableAudit};
+use crate::run::restore::{self, RestoreOptions, RestoreReport, RestoredSegment};
+use crate::run::{CommandOptions, OpenPipeline};
 use crate::target::Access;
 
 /// Does a command and gives the exit code.
@@ -44,7 +44,8 @@ pub(super) async fn execute(global: &Global, command: KeymapCommand) -> Result<u
             let request = global.request(&file);
             let (engine, _interrupt) = engine(&request)?;
             let (opened, masked) = open(&request, Access::Write).await?;
-            let done = restore::restore(&opened, &engine, &Wanted { run, table, adopt }).await.map_err(masked)?;
+            let done =
+                restore::restore(&opened, &engine, &RestoreOptions { run, table, adopt }).await.map_err(masked)?;
             say(&if global.output == Output::Json { json(&done)? } else { restored(&done) })?;
             Ok(0)
         }
@@ -52,21 +53,21 @@ pub(super) async fn execute(global: &Global, command: KeymapCommand) -> Result<u
 }
 
 /// Opens a target, and gives what keeps errors from telling secrets.
-async fn open(request: &Request, access: Access) -> Result<(Opened, impl Fn(Error) -> Error + use<>)> {
-    let opened = Opened::open(request, access).await?;
+async fn open(request: &CommandOptions, access: Access) -> Result<(OpenPipeline, impl Fn(Error) -> Error + use<>)> {
+    let opened = OpenPipeline::open(request, access).await?;
     let secrets = opened.document.secrets.clone();
     Ok((opened, move |error: Error| error.masked(&secrets)))
 }
 
 /// An engine for mappings, whose work folder goes with Ctrl-C.
-fn engine(request: &Request) -> Result<(Engine, Arc<Interrupt>)> {
+fn engine(request: &CommandOptions) -> Result<(Engine, Arc<Interrupt>)> {
     let interrupt = Interrupt::watch();
     let engine = Engine::try_new(request.limits)?;
     interrupt.removes(engine.work_folder());
     Ok((engine, interrupt))
 }
 
-async fn import(request: &Request, mapping: &Path, table: &str, output: Output) -> Result<u8> {
+async fn import(request: &CommandOptions, mapping: &Path, table: &str, output: Output) -> Result<u8> {
     let (engine, _interrupt) = engine(request)?;
     let (opened, masked) = open(request, Access::Write).await?;
     let result = keymap::import(&opened, &engine, mapping, table).await.map_err(masked)?;
@@ -85,7 +86,7 @@ async fn import(request: &Request, mapping: &Path, table: &str, output: Output) 
     Ok(0)
 }
 
-fn backed_up(done: &BackedUp) -> String {
+fn backed_up(done: &BackupReport) -> String {
     let mappings: u64 = done.written.iter().map(|segment| segment.rows).sum();
     let mut text = format!(
         "{}: {} there already, {} with {} written\n",
@@ -100,7 +101,7 @@ fn backed_up(done: &BackedUp) -> String {
     text
 }
 
-fn listed(listing: &Listing) -> String {
+fn listed(listing: &SegmentList) -> String {
     let mut text = String::new();
     if listing.segments.is_empty() {
         text += "the key map is empty\n";
@@ -136,7 +137,7 @@ fn listed(listing: &Listing) -> String {
     text
 }
 
-fn verified(found: &Verification) -> String {
+fn verified(found: &KeyMapAudit) -> String {
     if found.tables.is_empty() && found.holds() {
         return "the key map is empty\n".to_owned();
     }
@@ -153,7 +154,7 @@ fn verified(found: &Verification) -> String {
     lines.concat()
 }
 
-fn table(table: &Verified) -> String {
+fn table(table: &TableAudit) -> String {
     let verdict = match table.missing.as_slice() {
         [] => "every key is in production".to_owned(),
         missing => format!(
@@ -166,10 +167,10 @@ fn table(table: &Verified) -> String {
     format!("{}: {}, {verdict}\n", table.table, count(table.mappings, "mapping"))
 }
 
-fn restored(done: &Restored) -> String {
+fn restored(done: &RestoreReport) -> String {
     let put_back = done.segments.iter().filter(|segment| segment.put_back > 0);
     let mut lines: Vec<String> = put_back
-        .map(|PutBack { segment, put_back }| {
+        .map(|RestoredSegment { segment, put_back }| {
             let all = count(segment.rows, "mapping");
             format!("{}, run {}: {put_back} of {all} put back\n", segment.table, segment.run)
         })

@@ -26,14 +26,14 @@ pub use args::Cli;
 use clap::CommandFactory;
 
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Listener, Silent};
+use crate::journal::{Listener, NoopListener};
 use crate::report::{self, Verdict};
-use crate::run::{self, Opened, Session, Wish};
+use crate::run::{self, LoadOptions, OpenPipeline, RunContext};
 use crate::spec;
 use crate::target::Access;
 use args::{Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
 use files::ReportFiles;
-use progress::{Interrupt, Watched};
+use progress::{Interrupt, InterruptibleListener};
 use tell::{count, hand_over, json, print_error, say, tell};
 
 /// Bytes of stack of each thread: SQL is planned by recursion. They are taken from memory only as far as they are used.
@@ -153,8 +153,8 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
             let files = ReportFiles::create(&report, session.output_mode)?;
-            let watched = Watched::new(listener(&global), interrupt, &file);
-            let result = run::run(&session, Wish { mock, allow_reload }, &watched).await;
+            let watched = InterruptibleListener::new(listener(&global), interrupt, &file);
+            let result = run::run(&session, LoadOptions { mock, allow_reload }, &watched).await;
             drop(watched);
             let report = result.map_err(|error| error.masked(&session.compiled.secrets))?;
             // Without its journal a report is one still.
@@ -165,13 +165,13 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             profile::begin(profile.as_deref())?;
             let interrupt = Interrupt::watch();
             let request = global.request(&file);
-            let opened = Opened::open(&request, Access::Write).await?;
+            let opened = OpenPipeline::open(&request, Access::Write).await?;
             let unfinished = run::find(&opened, run.as_deref()).await?;
-            let session = Session::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
+            let session = RunContext::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
             interrupt.removes(session.engine.work_folder());
             profile::mask(&session.compiled.secrets);
             let files = ReportFiles::create(&report, session.output_mode)?;
-            let watched = Watched::new(listener(&global), interrupt, &file);
+            let watched = InterruptibleListener::new(listener(&global), interrupt, &file);
             let result = run::resume(&session, &unfinished, &watched).await;
             drop(watched);
             let report = result.map_err(|error| error.masked(&session.compiled.secrets))?;
@@ -185,7 +185,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Setup { file, print, owner } => setup(&global, &file, print, owner.as_deref()).await,
         Command::Runs { file, run } => runs::tell(&global.request(&file), run.as_deref(), global.output).await,
         Command::Report { file, run, report } => {
-            let opened = Opened::open(&global.request(&file), Access::Read).await?;
+            let opened = OpenPipeline::open(&global.request(&file), Access::Read).await?;
             let files = ReportFiles::create(&report, opened.output_mode())?;
             let kept =
                 run::kept(&opened, run.as_deref()).await.map_err(|error| error.masked(&opened.document.secrets))?;
@@ -230,18 +230,18 @@ async fn dispatch(cli: Cli) -> Result<u8> {
 }
 
 /// Opens a session that does without a target where none is named.
-async fn look(global: &Global, file: &Path) -> Result<Session> {
+async fn look(global: &Global, file: &Path) -> Result<RunContext> {
     let interrupt = Interrupt::watch();
-    let session = Session::look(&global.request(file)).await?;
+    let session = RunContext::look(&global.request(file)).await?;
     interrupt.removes(session.engine.work_folder());
     profile::mask(&session.compiled.secrets);
     Ok(session)
 }
 
 /// Opens a session; Ctrl-C ends the program from here on.
-async fn open(global: &Global, file: &Path, access: Access) -> Result<(Session, Arc<Interrupt>)> {
+async fn open(global: &Global, file: &Path, access: Access) -> Result<(RunContext, Arc<Interrupt>)> {
     let interrupt = Interrupt::watch();
-    let session = Session::open(&global.request(file), access).await?;
+    let session = RunContext::open(&global.request(file), access).await?;
     interrupt.removes(session.engine.work_folder());
     profile::mask(&session.compiled.secrets);
     Ok((session, interrupt))
@@ -249,19 +249,19 @@ async fn open(global: &Global, file: &Path, access: Access) -> Result<(Session, 
 
 fn listener(global: &Global) -> Arc<dyn Listener> {
     if global.quiet {
-        return Arc::new(Silent);
+        return Arc::new(NoopListener);
     }
     match global.log_format {
         LogFormat::Json => Arc::new(progress::JsonLines),
         LogFormat::Text if std::io::stderr().is_terminal() => Arc::new(progress::Bars::new()),
         LogFormat::Text if global.verbose => Arc::new(progress::Lines),
-        LogFormat::Text => Arc::new(Silent),
+        LogFormat::Text => Arc::new(NoopListener),
     }
 }
 
 async fn setup(global: &Global, file: &Path, print: bool, owner: Option<&str>) -> Result<u8> {
     let request = global.request(file);
-    let opened = Opened::open(&request, if print { Access::Read } else { Access::Setup }).await?;
+    let opened = OpenPipeline::open(&request, if print { Access::Read } else { Access::Setup }).await?;
     let masked = |error: Error| error.masked(&opened.document.secrets);
     if print {
         match run::setup::script(&opened, &request, owner).await.map_err(masked)? {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::{Global, ModeCommand, Output};
 use super::tell::{json, say};
 use crate::error::{Error, Result};
-use crate::run::Opened;
+use crate::run::OpenPipeline;
 use crate::safeguard::lasting;
 use crate::target::{Access, Mode, Switch, shown};
 
@@ -23,8 +23,8 @@ pub(super) async fn mode(global: &Global, command: ModeCommand) -> Result<u8> {
             Error::usage("the reason is empty").hint("who reads the history later wants to know: `--reason \"…\"`")
         );
     }
-    let access = if switch.is_some() { Access::Operate } else { Access::Read };
-    let opened = Opened::open(&global.request(&file), access).await?;
+    let access = if switch.is_some() { Access::Administer } else { Access::Read };
+    let opened = OpenPipeline::open(&global.request(&file), access).await?;
     let target = opened.target.as_ref();
     let told = async {
         if let Some(switch) = &switch {

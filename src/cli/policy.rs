@@ -5,7 +5,7 @@ use serde_json::json;
 use super::args::{Global, Output, PolicyCommand, Requirement};
 use super::tell::{json, say};
 use crate::error::{Error, Result};
-use crate::run::Opened;
+use crate::run::OpenPipeline;
 use crate::safeguard::Window;
 use crate::spec::WindowSpec;
 use crate::target::{Access, Policy};
@@ -14,9 +14,9 @@ use crate::target::{Access, Policy};
 pub(super) async fn policy(global: &Global, command: PolicyCommand) -> Result<u8> {
     let (file, access) = match &command {
         PolicyCommand::Show { file } => (file.clone(), Access::Read),
-        PolicyCommand::Set { file, .. } => (file.clone(), Access::Operate),
+        PolicyCommand::Set { file, .. } => (file.clone(), Access::Administer),
     };
-    let opened = Opened::open(&global.request(&file), access).await?;
+    let opened = OpenPipeline::open(&global.request(&file), access).await?;
     let target = opened.target.as_ref();
     let shown = async {
         let mut policy = target.policy().await?;

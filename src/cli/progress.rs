@@ -165,19 +165,19 @@ const STOPPED: u8 = 130;
 const TRIES: u32 = 50;
 
 /// Passes progress on, and tells when the run can be resumed and when its commit begins.
-pub(super) struct Watched {
+pub(super) struct InterruptibleListener {
     listener: Arc<dyn Listener>,
     interrupt: Arc<Interrupt>,
     file: PathBuf,
 }
 
-impl Watched {
+impl InterruptibleListener {
     pub(super) fn new(listener: Arc<dyn Listener>, interrupt: Arc<Interrupt>, file: &Path) -> Self {
         Self { listener, interrupt, file: file.to_owned() }
     }
 }
 
-impl Listener for Watched {
+impl Listener for InterruptibleListener {
     fn hear(&self, progress: &Progress) {
         match progress {
             Progress::Began(Step::Commit) => self.interrupt.committing.store(true, Ordering::SeqCst),
@@ -213,7 +213,8 @@ mod tests {
     #[test]
     fn from_the_commit_on_the_run_goes_on() {
         let interrupt = Arc::new(Interrupt::default());
-        let watched = Watched::new(Arc::new(crate::journal::Silent), interrupt.clone(), Path::new("p.yaml"));
+        let watched =
+            InterruptibleListener::new(Arc::new(crate::journal::NoopListener), interrupt.clone(), Path::new("p.yaml"));
         watched.hear(&Progress::Began(Step::Insert));
         assert!(!interrupt.committing.load(Ordering::SeqCst));
         watched.hear(&Progress::Began(Step::Commit));

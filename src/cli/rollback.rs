@@ -4,18 +4,18 @@ use super::args::Output;
 use super::tell::{json, say};
 use crate::error::{Error, Kind, Result};
 use crate::report::Outcome;
-use crate::run::{self, Opened, Request};
+use crate::run::{self, CommandOptions, OpenPipeline};
 use crate::target::Access;
 
 /// Rolls a run back and tells what became of it.
 pub(super) async fn rollback(
-    request: &Request,
+    request: &CommandOptions,
     run: &str,
     dry: bool,
     accepted: &[String],
     output: Output,
 ) -> Result<u8> {
-    let opened = Opened::open(request, Access::Operate).await?;
+    let opened = OpenPipeline::open(request, Access::Administer).await?;
     let masked = |error: Error| error.masked(&opened.document.secrets);
     let report = run::rollback(&opened, run, dry, accepted).await.map_err(masked)?;
     let told = match output {

@@ -10,7 +10,7 @@ use super::tell::{json, say};
 use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal, Phase, State, moment};
 use crate::report::{self, Command, Report};
-use crate::run::{Opened, Request, journals};
+use crate::run::{CommandOptions, OpenPipeline, journals};
 use crate::target::{Access, Journals, RunHeader};
 
 /// How many runs an error names.
@@ -45,8 +45,8 @@ struct Told {
 }
 
 /// Lists the runs, or tells the story of one.
-pub(super) async fn tell(request: &Request, wanted: Option<&str>, output: Output) -> Result<u8> {
-    let opened = Opened::open(request, Access::Read).await?;
+pub(super) async fn tell(request: &CommandOptions, wanted: Option<&str>, output: Output) -> Result<u8> {
+    let opened = OpenPipeline::open(request, Access::Read).await?;
     let Some(id) = wanted else {
         let runs = read(&opened).await?;
         say(&match output {
@@ -63,7 +63,7 @@ pub(super) async fn tell(request: &Request, wanted: Option<&str>, output: Output
 }
 
 /// All runs, oldest first.
-async fn read(opened: &Opened) -> Result<Vec<Listed>> {
+async fn read(opened: &OpenPipeline) -> Result<Vec<Listed>> {
     let target = opened.target.as_ref();
     let mut others: BTreeMap<String, RunHeader> =
         target.runs().await?.into_iter().map(|header| (header.id.clone(), header)).collect();
@@ -136,7 +136,7 @@ fn of_report(report: &Report) -> Listed {
 }
 
 /// A run with its report and its journal; None if the target knows no such run.
-async fn one(opened: &Opened, id: &str) -> Result<Option<Told>> {
+async fn one(opened: &OpenPipeline, id: &str) -> Result<Option<Told>> {
     let target = opened.target.as_ref();
     let record = target.run(id).await?;
     let report = record.as_ref().map(Report::read).transpose()?;
@@ -158,7 +158,7 @@ async fn one(opened: &Opened, id: &str) -> Result<Option<Told>> {
     Ok(Some(Told { listed, report, journal, folded }))
 }
 
-async fn unknown(opened: &Opened, id: &str) -> Result<Error> {
+async fn unknown(opened: &OpenPipeline, id: &str) -> Result<Error> {
     let runs = read(opened).await?;
     let last: Vec<_> = runs.iter().rev().take(LAST).map(|run| run.run.as_str()).collect();
     Ok(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(if last.is_empty() {

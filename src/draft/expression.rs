@@ -10,9 +10,9 @@ use datafusion::sql::sqlparser::keywords::{
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::sample::{Accepted, Sample, Written};
+use super::sample::{InferredType, Sample, Written};
 use crate::engine::{ident, literal};
-use crate::target::{CatalogColumn, CatalogTable, Form};
+use crate::target::{CatalogColumn, CatalogTable, LogicalType};
 
 /// SQL for a column out of a source column, and what is only guessed about it.
 pub(super) fn expression(
@@ -23,7 +23,7 @@ pub(super) fn expression(
 ) -> (String, Option<String>) {
     let plain = sql_name(name);
     let number = DataType::Decimal128(38, 9);
-    let wanted = if matches!(column.form, Form::Number { .. }) { &number } else { &column.data_type };
+    let wanted = if matches!(column.form, LogicalType::Number { .. }) { &number } else { &column.data_type };
     let also = |others: &[&str]| match others {
         [] => None,
         others => Some(format!("the values fit {} as well", others.join(" and "))),
@@ -48,8 +48,8 @@ pub(super) fn expression(
         return (plain, None);
     }
     match sample.accepted_by(name, accepted) {
-        Some(Accepted::Upper) => return (format!("upper({plain})"), None),
-        Some(Accepted::Lower) => return (format!("lower({plain})"), None),
+        Some(InferredType::Upper) => return (format!("upper({plain})"), None),
+        Some(InferredType::Lower) => return (format!("lower({plain})"), None),
         None => {}
     }
     if let Some(full) =

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use self::delta::Files;
-use self::table::{Draft, Known};
+use self::table::{DeltaFacts, Draft};
 use crate::error::Result;
 use crate::plan::order;
 use crate::target::{Catalog, CatalogTable, TextKey};
@@ -23,7 +23,7 @@ pub use delta::relative;
 pub use sample::SAMPLED;
 
 /// What a draft is made from.
-pub struct Wanted<'a> {
+pub struct ScaffoldOptions<'a> {
     /// The pipeline's name.
     pub name: String,
     /// The target's URL as the file has it: with a variable where it holds a secret.
@@ -48,7 +48,7 @@ pub struct Wanted<'a> {
 ///
 /// # Errors
 /// Where the delta's folder cannot be listed.
-pub fn draft(wanted: &Wanted<'_>) -> Result<Drafted> {
+pub fn draft(wanted: &ScaffoldOptions<'_>) -> Result<Drafted> {
     let mut notes = Vec::new();
     let files = match wanted.delta {
         Some(delta) => delta::find(delta, wanted.folder, &mut notes)?,
@@ -60,7 +60,7 @@ pub fn draft(wanted: &Wanted<'_>) -> Result<Drafted> {
     let mut written = Vec::new();
     let production = |name: &str| wanted.catalog.table(name).map(AsRef::as_ref);
     for (table, found) in tables.iter().zip(&matched) {
-        let known = Known {
+        let known = DeltaFacts {
             before: &drafts,
             all: &tables,
             production: &production,
@@ -116,7 +116,7 @@ enum Matched<'f> {
 }
 
 /// The tables of a draft, referenced tables first.
-fn tables<'a>(wanted: &Wanted<'a>, files: &[Files]) -> Vec<&'a CatalogTable> {
+fn tables<'a>(wanted: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a CatalogTable> {
     let all = || wanted.catalog.tables.iter().map(AsRef::as_ref);
     let mut tables: Vec<&CatalogTable> = match (wanted.tables.as_slice(), wanted.delta) {
         ([], None) => all().collect(),

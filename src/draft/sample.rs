@@ -158,7 +158,7 @@ impl Sample {
     }
 
     /// How values become one of those that are accepted; None where they are already, or where it is not known.
-    pub(super) fn accepted_by(&self, column: &str, accepted: &[String]) -> Option<Accepted> {
+    pub(super) fn accepted_by(&self, column: &str, accepted: &[String]) -> Option<InferredType> {
         let values = self.telling(column);
         let accepted = |value: &str| accepted.iter().any(|known| known == value);
         let fit = |by: &dyn Fn(&str) -> String| values.iter().filter(|value| accepted(&by(value))).count();
@@ -167,8 +167,8 @@ impl Sample {
             return None;
         }
         for (way, by) in [
-            (Accepted::Upper, &(|value: &str| value.to_uppercase()) as &dyn Fn(&str) -> String),
-            (Accepted::Lower, &|value: &str| value.to_lowercase()),
+            (InferredType::Upper, &(|value: &str| value.to_uppercase()) as &dyn Fn(&str) -> String),
+            (InferredType::Lower, &|value: &str| value.to_lowercase()),
         ] {
             let count = fit(by);
             if count > plain && enough(count, values.len()) {
@@ -198,7 +198,7 @@ impl Sample {
 
 /// How values become accepted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Accepted {
+pub(super) enum InferredType {
     /// In capitals.
     Upper,
     /// In small letters.

@@ -67,7 +67,7 @@ pub(super) struct Relationship {
 }
 
 /// What is known when a table is drafted.
-pub(super) struct Known<'k, 'a> {
+pub(super) struct DeltaFacts<'k, 'a> {
     /// The tables drafted so far, by name.
     pub(super) before: &'k BTreeMap<String, Draft<'a>>,
     /// All tables of the draft.
@@ -79,7 +79,7 @@ pub(super) struct Known<'k, 'a> {
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(table: &'a CatalogTable, files: Option<&'a Files>, known: &Known<'_, 'a>) -> Self {
+    pub(super) fn new(table: &'a CatalogTable, files: Option<&'a Files>, known: &DeltaFacts<'_, 'a>) -> Self {
         let mut draft = Self {
             table,
             files,
@@ -102,7 +102,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What the schema alone tells.
-    fn by_schema(&mut self, known: &Known<'_, '_>) {
+    fn by_schema(&mut self, known: &DeltaFacts<'_, '_>) {
         let uniques: Vec<_> = self.table.uniques.iter().filter(|unique| unique.condition.is_none()).collect();
         let mut choices: Vec<Vec<String>> = uniques.iter().map(|unique| unique.columns.clone()).collect();
         choices.sort_by_key(Vec::len);
@@ -138,7 +138,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What schema, names and values tell together.
-    fn by_files(&mut self, sample: &Sample, known: &Known<'_, '_>) {
+    fn by_files(&mut self, sample: &Sample, known: &DeltaFacts<'_, '_>) {
         let mut used: BTreeSet<String> = BTreeSet::new();
         self.single_legacy_key(sample);
         self.references(sample, known, &mut used);
@@ -208,7 +208,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn references(&mut self, sample: &Sample, known: &Known<'_, '_>, used: &mut BTreeSet<String>) {
+    fn references(&mut self, sample: &Sample, known: &DeltaFacts<'_, '_>, used: &mut BTreeSet<String>) {
         for key in self.table.foreign_keys.iter().filter(|key| key.columns.len() == 1) {
             let column = &key.columns[0];
             if self.relationships.iter().any(|reference| reference.column == *column) {
@@ -364,7 +364,7 @@ impl<'a> Draft<'a> {
 }
 
 /// Which key a table has.
-fn key(table: &CatalogTable, known: &Known<'_, '_>) -> Key {
+fn key(table: &CatalogTable, known: &DeltaFacts<'_, '_>) -> Key {
     let refers = |column: &String| table.foreign_keys.iter().any(|key| key.columns == [column.clone()]);
     let [column] = table.primary_key.as_slice() else {
         return match table.primary_key.iter().any(refers) {
@@ -387,14 +387,14 @@ fn key(table: &CatalogTable, known: &Known<'_, '_>) -> Key {
 }
 
 /// Whether rows of a table have keys that mean nothing outside of production.
-fn is_assigned(known: &Known<'_, '_>, table: &str) -> bool {
+fn is_assigned(known: &DeltaFacts<'_, '_>, table: &str) -> bool {
     let Some(table) = (known.production)(table) else { return false };
     let [key] = table.primary_key.as_slice() else { return false };
     table.column(key).is_some_and(|column| column.data_type.is_integer())
 }
 
 /// A source column that holds the values of a unique column of a table that is not loaded.
-fn by_value(sample: &Sample, to: &str, known: &Known<'_, '_>) -> Option<(String, String)> {
+fn by_value(sample: &Sample, to: &str, known: &DeltaFacts<'_, '_>) -> Option<(String, String)> {
     let to = (known.production)(to)?;
     let uniques = to.uniques.iter().filter(|unique| unique.columns.len() == 1 && unique.condition.is_none());
     let mut found = uniques.filter_map(|unique| {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::expression::sql_name;
 use super::table::{Draft, Key, Relationship};
-use super::{Drafted, Matched, SAMPLED, Wanted};
+use super::{Drafted, Matched, SAMPLED, ScaffoldOptions};
 use crate::engine::list;
 use crate::spec::{CsvSpec, Encoding};
 
@@ -33,7 +33,7 @@ pub(super) fn text(drafted: &Drafted, shown: &str, problems: &[String]) -> Strin
 }
 
 /// Everything before the tables.
-pub(super) fn head(wanted: &Wanted<'_>) -> String {
+pub(super) fn head(wanted: &ScaffoldOptions<'_>) -> String {
     let production =
         wanted.production.as_ref().map_or(String::new(), |schema| format!("  production: {}\n", value(schema)));
     format!(

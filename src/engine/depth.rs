@@ -6,7 +6,7 @@
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::Mistake;
+use super::SqlDiagnostic;
 
 /// Operators that may hang on each other.
 const OPERATORS: usize = 300;
@@ -15,7 +15,7 @@ const OPERATORS: usize = 300;
 const SOURCES: usize = 64;
 
 /// Refuses SQL that would be nested too deeply. What is no SQL is for the parser to tell.
-pub(super) fn refuse_deep(sql: &str) -> Result<(), Mistake> {
+pub(super) fn refuse_deep(sql: &str) -> Result<(), SqlDiagnostic> {
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
     let (mut levels, mut sources) = (vec![Level::default()], 0);
     for token in tokens {
@@ -34,13 +34,13 @@ pub(super) fn refuse_deep(sql: &str) -> Result<(), Mistake> {
     }
     let depth: usize = levels.iter().map(Level::depth).sum();
     if depth > OPERATORS {
-        return Err(Mistake::new(
+        return Err(SqlDiagnostic::new(
             format!("{depth} operators hang on each other, and {OPERATORS} are the most"),
             "write `x IN (…)` for many values, or `CASE` for many conditions",
         ));
     }
     if sources > SOURCES {
-        return Err(Mistake::new(
+        return Err(SqlDiagnostic::new(
             format!("the query reads from {sources} tables and subqueries, and {SOURCES} are the most"),
             "make several checks of it",
         ));

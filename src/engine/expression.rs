@@ -17,7 +17,7 @@ use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, Mistake, bounded, depth, message};
+use super::{Engine, SqlDiagnostic, bounded, depth, message};
 use crate::error::{Error, Result as Outcome};
 
 /// An SQL expression that gives one value a row.
@@ -37,14 +37,14 @@ impl Engine {
     /// # Errors
     /// Where it does not parse, names a column that is not there, does
     /// not type, holds a subquery or an aggregate, or has another value each time it is asked.
-    pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, Mistake> {
+    pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, SqlDiagnostic> {
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
         let told = |error| message::explain(&error, &[], &columns);
         depth::refuse_deep(sql)?;
         let known = DFSchema::try_from(schema.clone()).map_err(told)?;
         let logical = self.context.parse_sql_expr(sql, &known).map_err(told)?;
         if logical.is_volatile() {
-            return Err(Mistake::new(
+            return Err(SqlDiagnostic::new(
                 "the expression has another value each time",
                 "keys and counts must be the same in every run: leave `random()` and its like out",
             ));

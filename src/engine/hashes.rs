@@ -21,21 +21,21 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
-use super::{Limits, Mask, Rows};
+use super::{Limits, RowSet, RowStore};
 use crate::error::{Error, Result};
 
 const BUCKETS: usize = 256;
 
 /// What is said of a row that could have several partners.
-pub const SEVERAL: u32 = u32::MAX;
+pub const AMBIGUOUS: u32 = u32::MAX;
 
 /// Rows to be told apart by some of their columns. Those with a NULL among them take no part.
 #[derive(Debug, Clone)]
 pub struct Hashes<'a> {
-    rows: &'a Rows,
+    rows: &'a RowStore,
     /// The columns, and whether the case of ASCII letters counts.
     columns: Vec<(usize, bool)>,
-    without: &'a Mask,
+    without: &'a RowSet,
     limits: Limits,
     /// Those bits of the hashes that count.
     bits: u64,
@@ -46,7 +46,7 @@ type Buckets = Vec<Mutex<Vec<Vec<u64>>>>;
 
 impl<'a> Hashes<'a> {
     /// The rows that are not in `without`, by these columns.
-    pub fn new(rows: &'a Rows, columns: &[usize], without: &'a Mask, limits: Limits) -> Self {
+    pub fn new(rows: &'a RowStore, columns: &[usize], without: &'a RowSet, limits: Limits) -> Self {
         let columns = columns.iter().map(|column| (*column, true)).collect();
         Self { rows, columns, without, limits, bits: u64::MAX }
     }
@@ -71,8 +71,8 @@ impl<'a> Hashes<'a> {
     ///
     /// # Errors
     /// Where the work folder cannot be read.
-    pub fn repeated(&self) -> Result<Mask> {
-        let mut repeated = Mask::default();
+    pub fn repeated(&self) -> Result<RowSet> {
+        let mut repeated = RowSet::default();
         for part in parts(self.rows.count() as usize, self.limits) {
             let buckets = self.collect(part)?;
             let found = fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
@@ -89,7 +89,7 @@ impl<'a> Hashes<'a> {
         Ok(repeated)
     }
 
-    /// Hands each row over that has a partner in `others` by its hash, with the partner; [`SEVERAL`] where it has more than one.
+    /// Hands each row over that has a partner in `others` by its hash, with the partner; [`AMBIGUOUS`] where it has more than one.
     ///
     /// # Errors
     /// Where the work folder cannot be read.
@@ -107,7 +107,7 @@ impl<'a> Hashes<'a> {
                     *entry = match (same(next), same(next + 1)) {
                         (None, _) => u64::MAX,
                         (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
-                        (Some(_), Some(_)) => u64::from(SEVERAL) << 32 | u64::from(row(*entry)),
+                        (Some(_), Some(_)) => u64::from(AMBIGUOUS) << 32 | u64::from(row(*entry)),
                     };
                 }
                 ours.retain(|entry| *entry != u64::MAX);
@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
 
-    fn rows(engine: &Engine, values: &[Option<String>], step: usize) -> Arc<Rows> {
+    fn rows(engine: &Engine, values: &[Option<String>], step: usize) -> Arc<RowStore> {
         let fields = vec![Field::new("t", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
         let schema = Arc::new(Schema::new(fields));
         let mut writer = engine.rows(schema.clone());
@@ -266,7 +266,7 @@ mod tests {
             let engine = Engine::try_new(Limits { memory, threads, batch_rows: 8 }).unwrap();
             let limits = engine.limits();
             let (ours, theirs) = (rows(&engine, &values, step), rows(&engine, &others, step));
-            let mut without = Mask::default();
+            let mut without = RowSet::default();
             (0..values.len()).filter(|row| out[*row]).for_each(|row| { without.insert(row as u32); });
             let hashes = Hashes::new(&ours, &[0, 1], &without, limits).ignoring_case(&["t".to_owned()]).weakened(bits);
             let repeated = hashes.repeated().unwrap();
@@ -283,7 +283,7 @@ mod tests {
                 prop_assert_eq!(repeated.count(), expected.len());
             }
 
-            let none = Mask::default();
+            let none = RowSet::default();
             let (ours, theirs) = (Hashes::new(&ours, &[0], &none, limits).weakened(bits), Hashes::new(&theirs, &[0], &none, limits).weakened(bits));
             let mut found: HashMap<u32, u32> = HashMap::new();
             ours.partners(&theirs, |row, partner| assert_eq!(found.insert(row, partner), None)).unwrap();
@@ -291,8 +291,8 @@ mod tests {
                 let partners: Vec<_> = (0..others.len()).filter(|other| others[*other].as_ref() == Some(value)).collect();
                 match (partners.as_slice(), found.get(&row)) {
                     ([], _) => {}
-                    ([one], Some(partner)) => prop_assert!(*partner == *one as u32 || *partner == SEVERAL),
-                    (_, partner) => prop_assert_eq!(partner, Some(&SEVERAL)),
+                    ([one], Some(partner)) => prop_assert!(*partner == *one as u32 || *partner == AMBIGUOUS),
+                    (_, partner) => prop_assert_eq!(partner, Some(&AMBIGUOUS)),
                 }
             }
         }

@@ -5,12 +5,12 @@ use arrow::buffer::{BooleanBuffer, Buffer};
 
 /// A set of rows, a bit each.
 #[derive(Debug, Clone, Default)]
-pub struct Mask {
+pub struct RowSet {
     bits: Vec<u64>,
     count: usize,
 }
 
-impl Mask {
+impl RowSet {
     /// Adds a row; true where it was not in the set.
     pub fn insert(&mut self, row: u32) -> bool {
         let (word, bit) = (row as usize / 64, 1 << (row % 64));
@@ -49,14 +49,14 @@ impl Mask {
     }
 
     /// The set, so that the rows in front of a row can be counted.
-    pub fn ranked(self) -> Ranked {
+    pub fn ranked(self) -> RankedRowSet {
         let mut count = 0;
         let before = self.bits.chunks(WORDS).map(|words| {
             let before = count;
             count += words.iter().map(|word| word.count_ones()).sum::<u32>();
             before
         });
-        Ranked { before: before.collect(), mask: self }
+        RankedRowSet { before: before.collect(), mask: self }
     }
 
     /// The rows of the set, in order.
@@ -108,13 +108,13 @@ const WORDS: usize = 8;
 
 /// A set of rows that knows how many of them are in front of a row.
 #[derive(Debug, Default)]
-pub struct Ranked {
-    mask: Mask,
+pub struct RankedRowSet {
+    mask: RowSet,
     /// By 512 rows, how many rows of the set are before them.
     before: Vec<u32>,
 }
 
-impl Ranked {
+impl RankedRowSet {
     /// How many rows of the set are in front of a row.
     pub fn before(&self, row: u32) -> u32 {
         let word = row as usize / 64;
@@ -127,7 +127,7 @@ impl Ranked {
     }
 
     /// The set.
-    pub fn mask(&self) -> &Mask {
+    pub fn mask(&self) -> &RowSet {
         &self.mask
     }
 }
@@ -138,19 +138,19 @@ mod tests {
 
     #[test]
     fn a_mask_holds_what_was_put_in_and_counts_it_once() {
-        let mut mask = Mask::default();
+        let mut mask = RowSet::default();
         assert!(mask.insert(3) && mask.insert(200) && !mask.insert(3));
         assert_eq!(mask.count(), 2);
         assert_eq!(mask.iter().collect::<Vec<_>>(), [3, 200]);
         assert_eq!(mask.others(2, 3).iter().collect::<Vec<_>>(), [Some(true), Some(false), Some(true)]);
-        let mut other = Mask::default();
+        let mut other = RowSet::default();
         other.insert(64);
         assert_eq!(mask.union(&other).iter().collect::<Vec<_>>(), [3, 64, 200]);
     }
 
     #[test]
     fn a_slice_is_the_same_wherever_it_begins() {
-        let mut mask = Mask::default();
+        let mut mask = RowSet::default();
         let rows = [0, 1, 5, 63, 64, 65, 127, 128, 190, 1000];
         for row in rows {
             assert!(mask.insert(row));

@@ -21,47 +21,53 @@ const PREFIXES: [&str; 9] = [
 
 /// A mistake in the user's SQL, for a message at its own place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct SqlDiagnostic {
     /// What is wrong.
     pub message: String,
     /// The next step.
     pub hint: String,
 }
 
-impl Mistake {
+impl SqlDiagnostic {
     pub(super) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for SqlDiagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
 /// What is wrong with a query or an expression; `tables` and `columns` are those that it can name.
-pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&String]) -> Mistake {
+pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&String]) -> SqlDiagnostic {
     let text = error.strip_backtrace();
     let mut text = text.split("\n\n").next().unwrap_or_default().trim();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         text = rest.trim_start();
     }
     if let Some(text) = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")) {
-        return Mistake::new(format!("the SQL cannot be read: {text}"), "look for a missing bracket, quote or operand");
+        return SqlDiagnostic::new(
+            format!("the SQL cannot be read: {text}"),
+            "look for a missing bracket, quote or operand",
+        );
     }
     if text.ends_with("RecursionLimitExceeded") {
-        return Mistake::new("the SQL is nested too deeply", "take brackets away, or compute a part in another column");
+        return SqlDiagnostic::new(
+            "the SQL is nested too deeply",
+            "take brackets away, or compute a part in another column",
+        );
     }
     if text.ends_with(bounded::ARE_THE_MOST) {
-        return Mistake::new(text, "write a shorter constant: what is long belongs into the delta");
+        return SqlDiagnostic::new(text, "write a shorter constant: what is long belongs into the delta");
     }
     if ["DDL not supported", "DML not supported", "Statement not supported"]
         .iter()
         .any(|refused| text.starts_with(refused))
     {
         let message = "only a query is allowed here: no DDL, no DML, no COPY, no SET";
-        return Mistake::new(message, "write one SELECT that returns the rows that fail");
+        return SqlDiagnostic::new(message, "write one SELECT that returns the rows that fail");
     }
     for (what, sign) in [
         ("an aggregate", "AggregateFunction("),
@@ -71,7 +77,7 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
         ("a subquery", "Exists("),
     ] {
         if text.contains(sign) {
-            return Mistake::new(
+            return SqlDiagnostic::new(
                 format!("{what} does not belong here: the expression is about one row"),
                 "use a `sql` check",
             );
@@ -84,14 +90,14 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
         };
         let name = name.unwrap_or(rest);
         let valid: Vec<_> = columns.iter().filter(|name| !name.starts_with('_')).collect();
-        return Mistake::new(format!("there is no column `{name}`"), nearest(name, &valid));
+        return SqlDiagnostic::new(format!("there is no column `{name}`"), nearest(name, &valid));
     }
     if let Some((_, rest)) = text.split_once("table 'datafusion.")
         && rest.contains("not found")
     {
         let name = rest.split('\'').next().unwrap_or_default();
         let name = name.strip_prefix("public.").unwrap_or(name);
-        return Mistake::new(format!("there is no table `{name}` here"), format!("there are {}", list(tables)));
+        return SqlDiagnostic::new(format!("there is no table `{name}` here"), format!("there are {}", list(tables)));
     }
     let text = text.replace("datafusion.public.", "");
     let (message, more) = text.split_once('\n').unwrap_or((&text, ""));
@@ -99,7 +105,7 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
         "" => "it is SQL as DataFusion has it: cast values of different types, for example `CAST(x AS DATE)`",
         more => more,
     };
-    Mistake::new(message.trim_end_matches('.'), hint)
+    SqlDiagnostic::new(message.trim_end_matches('.'), hint)
 }
 
 /// The name that was perhaps meant, or all that there are.

@@ -39,11 +39,11 @@ use tempfile::TempDir;
 
 pub use answer::Answer;
 pub use expression::Expression;
-pub use hashes::{Hashes, SEVERAL, fold};
-pub use mask::{Mask, Ranked};
-pub use message::Mistake;
-pub use rows::{Rows, RowsWriter};
-pub use seen::{Operator, Seen};
+pub use hashes::{AMBIGUOUS, Hashes, fold};
+pub use mask::{RankedRowSet, RowSet};
+pub use message::SqlDiagnostic;
+pub use rows::{RowStore, RowsWriter};
+pub use seen::{Operator, QueryMetrics};
 pub use table::RowsTable;
 
 use crate::error::{Error, Result};
@@ -117,12 +117,12 @@ pub struct Engine {
     context: SessionContext,
     limits: Limits,
     work: TempDir,
-    room: Arc<rows::Room>,
+    room: Arc<rows::MemoryBudget>,
     /// Holds the moment that expressions take for now.
     clock: SimplifyContext,
     moment: jiff::Timestamp,
     patience: Timeout,
-    notes: seen::Notes,
+    notes: seen::QueryLog,
 }
 
 impl Engine {
@@ -166,8 +166,8 @@ impl Engine {
         }
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
-        let room = Arc::new(rows::Room::new(limits.memory / 8 * 3));
-        let (patience, notes) = (LoadSpec::default().statement_timeout, seen::Notes::default());
+        let room = Arc::new(rows::MemoryBudget::new(limits.memory / 8 * 3));
+        let (patience, notes) = (LoadSpec::default().statement_timeout, seen::QueryLog::default());
         Ok(Self { context, limits, work, room, clock, moment, patience, notes })
     }
 
@@ -243,13 +243,13 @@ impl Engine {
     ///
     /// # Errors
     /// Where it does not parse or plan, is no query, or has another answer each time.
-    pub async fn plan(&self, sql: &str) -> Result<SchemaRef, Mistake> {
+    pub async fn plan(&self, sql: &str) -> Result<SchemaRef, SqlDiagnostic> {
         let told = |error: DataFusionError| message::explain(&error, &self.tables(), &[]);
         depth::refuse_deep(sql)?;
         let state = self.state();
         let plan = logical(&state, sql).await.map_err(told)?;
         if is_volatile(&plan).map_err(told)? {
-            return Err(Mistake::new(
+            return Err(SqlDiagnostic::new(
                 "the query has another answer each time",
                 "what is rejected must be the same in every run: leave `random()` and its like out",
             ));
@@ -271,7 +271,7 @@ impl Engine {
     }
 
     /// The queries that ran since [`Engine::note`].
-    pub fn noted(&self) -> Vec<Seen> {
+    pub fn noted(&self) -> Vec<QueryMetrics> {
         self.notes.take()
     }
 

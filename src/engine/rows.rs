@@ -18,28 +18,28 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::spill::{Place, Spill};
+use super::spill::{Spill, SpillSlot};
 use crate::error::{Error, Result};
 
 /// The rows of one table of the delta.
 #[derive(Debug)]
-pub struct Rows {
+pub struct RowStore {
     schema: SchemaRef,
-    batches: Vec<Kept>,
+    batches: Vec<StoredBatch>,
     spill: Option<Spill>,
     count: u32,
-    room: Arc<Room>,
+    room: Arc<MemoryBudget>,
     in_memory: usize,
 }
 
 /// How many bytes may be in memory, of all rows of a run together.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     left: AtomicUsize,
     exceeded: AtomicBool,
 }
 
-impl Room {
+impl MemoryBudget {
     pub(super) fn new(bytes: usize) -> Self {
         Self { left: AtomicUsize::new(bytes), exceeded: AtomicBool::new(false) }
     }
@@ -60,7 +60,7 @@ impl Room {
 
 /// One batch of rows.
 #[derive(Debug)]
-struct Kept {
+struct StoredBatch {
     first: u32,
     count: u32,
     columns: Vec<Column>,
@@ -69,12 +69,12 @@ struct Kept {
 #[derive(Debug)]
 enum Column {
     Memory(ArrayRef),
-    Spilled(Place),
+    Spilled(SpillSlot),
     /// The values are those of an earlier column.
     Same(usize),
 }
 
-impl Rows {
+impl RowStore {
     /// The columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -108,7 +108,7 @@ impl Rows {
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
     }
 
-    fn array(&self, kept: &Kept, column: usize) -> Result<ArrayRef> {
+    fn array(&self, kept: &StoredBatch, column: usize) -> Result<ArrayRef> {
         match (&kept.columns[column], &self.spill) {
             (Column::Memory(array), _) => Ok(array.clone()),
             (Column::Same(other), _) => self.array(kept, *other),
@@ -127,21 +127,21 @@ impl Rows {
     }
 }
 
-impl Drop for Rows {
+impl Drop for RowStore {
     fn drop(&mut self) {
         self.room.left.fetch_add(self.in_memory, Ordering::Relaxed);
     }
 }
 
-/// Writes [`Rows`].
+/// Writes [`RowStore`].
 pub struct RowsWriter {
-    rows: Rows,
+    rows: RowStore,
     folder: PathBuf,
 }
 
 impl RowsWriter {
-    pub(super) fn new(schema: SchemaRef, room: &Arc<Room>, folder: &Path) -> Self {
-        let rows = Rows { schema, batches: Vec::new(), spill: None, count: 0, room: room.clone(), in_memory: 0 };
+    pub(super) fn new(schema: SchemaRef, room: &Arc<MemoryBudget>, folder: &Path) -> Self {
+        let rows = RowStore { schema, batches: Vec::new(), spill: None, count: 0, room: room.clone(), in_memory: 0 };
         Self { rows, folder: folder.to_owned() }
     }
 
@@ -187,13 +187,13 @@ impl RowsWriter {
                 }
             });
         }
-        self.rows.batches.push(Kept { first: self.rows.count, count: count as u32, columns });
+        self.rows.batches.push(StoredBatch { first: self.rows.count, count: count as u32, columns });
         self.rows.count += count as u32;
         Ok(())
     }
 
     /// Ends the writing.
-    pub fn finish(self) -> Arc<Rows> {
+    pub fn finish(self) -> Arc<RowStore> {
         Arc::new(self.rows)
     }
 }
@@ -210,7 +210,7 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let folder = tempfile::tempdir().unwrap();
         for most_in_memory in [0, 3000, 1 << 20] {
-            let room = Arc::new(Room::new(most_in_memory));
+            let room = Arc::new(MemoryBudget::new(most_in_memory));
             let mut writer = RowsWriter::new(schema.clone(), &room, folder.path());
             for start in (0..1000).step_by(100) {
                 let column = Int64Array::from_iter_values(start..start + 100);
@@ -246,7 +246,8 @@ mod tests {
         let whole = RecordBatch::try_new(schema.clone(), vec![texts, Arc::new(numbers), again]).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for most_in_memory in [0, 1 << 20] {
-            let mut writer = RowsWriter::new(schema.clone(), &Arc::new(Room::new(most_in_memory)), folder.path());
+            let mut writer =
+                RowsWriter::new(schema.clone(), &Arc::new(MemoryBudget::new(most_in_memory)), folder.path());
             writer.write(&whole).unwrap();
             writer.write(&whole.slice(1, 2)).unwrap();
             let rows = writer.finish();

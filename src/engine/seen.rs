@@ -8,7 +8,7 @@ use datafusion::physical_plan::{ExecutionPlan, displayable};
 
 /// A query that ran.
 #[derive(Debug)]
-pub struct Seen {
+pub struct QueryMetrics {
     /// What it was asked for: a table and a check.
     pub about: (String, String),
     /// The query.
@@ -29,7 +29,7 @@ pub struct Operator {
     pub time: Option<Duration>,
 }
 
-impl Seen {
+impl QueryMetrics {
     /// The operators, each above those that it reads from.
     pub fn operators(&self) -> Vec<Operator> {
         let mut operators = Vec::new();
@@ -53,17 +53,17 @@ fn collect(plan: &dyn ExecutionPlan, depth: usize, operators: &mut Vec<Operator>
 
 /// Where queries are noted: nowhere, unless somebody asked for it.
 #[derive(Debug, Default)]
-pub(super) struct Notes(Mutex<Option<Noted>>);
+pub(super) struct QueryLog(Mutex<Option<LoggedQuery>>);
 
 #[derive(Debug, Default)]
-struct Noted {
+struct LoggedQuery {
     about: (String, String),
-    seen: Vec<Seen>,
+    seen: Vec<QueryMetrics>,
 }
 
-impl Notes {
+impl QueryLog {
     pub(super) fn begin(&self) {
-        self.with(|noted| *noted = Some(Noted::default()));
+        self.with(|noted| *noted = Some(LoggedQuery::default()));
     }
 
     pub(super) fn about(&self, table: &str, check: &str) {
@@ -77,18 +77,18 @@ impl Notes {
     pub(super) fn add(&self, sql: &str, plan: &Arc<dyn ExecutionPlan>) {
         self.with(|noted| {
             if let Some(noted) = noted {
-                noted.seen.push(Seen { about: noted.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
+                noted.seen.push(QueryMetrics { about: noted.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
             }
         });
     }
 
-    pub(super) fn take(&self) -> Vec<Seen> {
+    pub(super) fn take(&self) -> Vec<QueryMetrics> {
         let mut seen = Vec::new();
         self.with(|noted| seen = noted.take().map(|noted| noted.seen).unwrap_or_default());
         seen
     }
 
-    fn with(&self, change: impl FnOnce(&mut Option<Noted>)) {
+    fn with(&self, change: impl FnOnce(&mut Option<LoggedQuery>)) {
         // Who panicked while it was held is not told by what is noted.
         if let Ok(mut noted) = self.0.lock() {
             change(&mut noted);

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 /// Where an array stands in the file: its description first, its values behind it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct SpillSlot {
     at: u64,
     message: u32,
     values: u32,
@@ -38,7 +38,7 @@ impl Spill {
     }
 
     /// Writes an array behind the others.
-    pub(super) fn write(&mut self, field: &FieldRef, array: &ArrayRef) -> Result<Place> {
+    pub(super) fn write(&mut self, field: &FieldRef, array: &ArrayRef) -> Result<SpillSlot> {
         let batch = RecordBatch::try_new(alone(field), vec![array.clone()])?;
         let (_, encoded) = IpcDataGenerator::default().encode(
             &batch,
@@ -46,7 +46,7 @@ impl Spill {
             &IpcWriteOptions::default(),
             &mut IpcWriteContext::default(),
         )?;
-        let place = Place {
+        let place = SpillSlot {
             at: self.end,
             message: encoded.ipc_message.len() as u32,
             values: u32::try_from(encoded.arrow_data.len())
@@ -60,7 +60,7 @@ impl Spill {
     }
 
     /// Reads an array, from any thread.
-    pub(super) fn read(&self, field: &FieldRef, place: Place) -> Result<ArrayRef> {
+    pub(super) fn read(&self, field: &FieldRef, place: SpillSlot) -> Result<ArrayRef> {
         let mut bytes = MutableBuffer::from_len_zeroed(place.values as usize);
         let mut message = vec![0; place.message as usize];
         let behind = place.at + u64::from(place.message);

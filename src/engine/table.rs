@@ -14,22 +14,22 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
-use super::{Mask, Rows};
+use super::{RowSet, RowStore};
 use crate::error::Result;
 
-/// Some columns of [`Rows`], with each row's number as `_row` in front, without the rows of a mask. Only the columns that a query
+/// Some columns of [`RowStore`], with each row's number as `_row` in front, without the rows of a mask. Only the columns that a query
 /// reads are read, and only batches that have a row left.
 #[derive(Debug)]
 pub struct RowsTable {
-    rows: Arc<Rows>,
-    without: Arc<Mask>,
+    rows: Arc<RowStore>,
+    without: Arc<RowSet>,
     columns: Vec<usize>,
     schema: SchemaRef,
 }
 
 impl RowsTable {
     /// A table of the columns that `choose` accepts by name.
-    pub fn new(rows: Arc<Rows>, without: Arc<Mask>, choose: impl Fn(&str) -> bool) -> Arc<Self> {
+    pub fn new(rows: Arc<RowStore>, without: Arc<RowSet>, choose: impl Fn(&str) -> bool) -> Arc<Self> {
         let columns = rows.columns(choose);
         let mut fields = vec![Arc::new(Field::new("_row", DataType::UInt32, false))];
         fields.extend(columns.iter().map(|at| rows.schema().fields()[*at].clone()));
@@ -75,8 +75,8 @@ impl TableProvider for RowsTable {
 /// Some of the batches of a [`RowsTable`], as a query reads them.
 #[derive(Debug, Clone)]
 struct Part {
-    rows: Arc<Rows>,
-    without: Arc<Mask>,
+    rows: Arc<RowStore>,
+    without: Arc<RowSet>,
     /// None is the row's number.
     columns: Vec<Option<usize>>,
     schema: SchemaRef,

@@ -16,7 +16,7 @@ pub enum Event {
     /// The delta passed its checks, and what will be loaded is decided. Nothing is written yet.
     Started(Started),
     /// The key map's history is in the store.
-    BackedUp {
+    BackupReport {
         /// The store.
         store: String,
         /// How many segments were written now.
@@ -61,7 +61,7 @@ impl Event {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Started(_) => "started",
-            Self::BackedUp { .. } => "backed_up",
+            Self::BackupReport { .. } => "backed_up",
             Self::Reserved { .. } => "reserved",
             Self::Staged => "staged",
             Self::Committing { .. } => "committing",
@@ -85,12 +85,12 @@ pub struct Started {
     /// The moment that expressions take for now (RFC 3339).
     pub moment: String,
     /// The tables, in the order they are loaded.
-    pub tables: Vec<Loading>,
+    pub tables: Vec<TableManifest>,
 }
 
 /// What is loaded into one table.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loading {
+pub struct TableManifest {
     /// The table.
     pub table: String,
     /// How many rows are accepted.

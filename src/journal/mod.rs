@@ -10,9 +10,9 @@ mod progress;
 mod state;
 mod stop;
 
-pub use event::{Entry, Event, Input, Keys, Loading, Record, Started, VERSION, moment, pipeline, writer};
+pub use event::{Entry, Event, Input, Keys, Record, Started, TableManifest, VERSION, moment, pipeline, writer};
 pub use mirror::Mirror;
-pub use progress::{Listener, Progress, Running, Silent, Step, Steps, Timing};
+pub use progress::{Listener, NoopListener, Progress, Running, Step, Steps, Timing};
 pub use state::{Phase, State, next};
 pub use stop::stop_at;
 
@@ -152,7 +152,12 @@ mod tests {
             pipeline: "p".into(),
             plan: "hash".into(),
             moment: "2026-01-02T03:04:05Z".into(),
-            tables: vec![Loading { table: "t".into(), rows: 2, verdicts: "v".into(), ..Loading::default() }],
+            tables: vec![TableManifest {
+                table: "t".into(),
+                rows: 2,
+                verdicts: "v".into(),
+                ..TableManifest::default()
+            }],
         })
     }
 

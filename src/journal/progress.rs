@@ -98,9 +98,9 @@ pub trait Listener: Send + Sync {
 }
 
 /// Tells nobody.
-pub struct Silent;
+pub struct NoopListener;
 
-impl Listener for Silent {
+impl Listener for NoopListener {
     fn hear(&self, _: &Progress) {}
 }
 
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn rows_and_bytes_are_those_of_the_step_that_ran_when_they_were_counted() {
-        let steps = Steps::new(&Silent);
+        let steps = Steps::new(&NoopListener);
         for rows in [1, 2] {
             let _step = steps.step(Step::Report);
             steps.rows("a", rows);

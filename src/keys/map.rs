@@ -8,8 +8,8 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
-use crate::check::Places;
-use crate::engine::{Engine, Rows, shown};
+use crate::check::RowLocations;
+use crate::engine::{Engine, RowStore, shown};
 use crate::error::{Error, Result};
 use crate::source::{Batch, Source};
 use crate::spec::{SourceSpec, TableSpec};
@@ -39,9 +39,9 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
 #[derive(Debug)]
 pub struct Mapping {
     /// Its mappings: `legacy_key`, and the table's key columns.
-    pub rows: Arc<Rows>,
+    pub rows: Arc<RowStore>,
     /// The line of each.
-    lines: Places,
+    lines: RowLocations,
     path: PathBuf,
 }
 
@@ -86,7 +86,7 @@ pub fn read(path: &Path, legacy_key: &[String], destination: &Destination, engin
     }
     let staged = key_map_schema(destination);
     let schema = Arc::new(Schema::new(staged.fields()[1..].to_vec()));
-    let (mut writer, mut lines) = (engine.rows(schema.clone()), Places::default());
+    let (mut writer, mut lines) = (engine.rows(schema.clone()), RowLocations::default());
     for batch in source.batches(engine.limits().batch_rows) {
         let batch = batch?;
         if let Some(malformed) = batch.malformed.first() {
@@ -191,7 +191,7 @@ mod tests {
             generated: false,
             max_length: None,
             significant_digits: None,
-            form: crate::target::Form::Plain,
+            form: crate::target::LogicalType::Plain,
         };
         let table = CatalogTable {
             name: "t".into(),

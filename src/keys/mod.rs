@@ -23,11 +23,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use offset::{offset, written};
 
-use crate::check::{Examined, Resolved, rejects::accepted};
-use crate::engine::Ranked;
+use crate::check::{CheckedTable, Resolved, rejects::accepted};
+use crate::engine::RankedRowSet;
 use crate::error::{Error, Result};
-use crate::plan::{Column, Fill, Key, Plan, Table};
-use crate::target::{Block, KeyRequest, key_map_schema};
+use crate::plan::{Column, ColumnSource, Key, Plan, Table};
+use crate::target::{KeyBlock, KeyRequest, key_map_schema};
 
 /// What a table asks of the target: None where its rows bring their keys.
 pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
@@ -49,8 +49,8 @@ pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
 /// An assigned key is a count over the accepted rows, so it is computed where it is needed and kept nowhere.
 pub struct Keys<'a> {
     plan: &'a Plan,
-    examined: &'a [Examined],
-    kept_out: Vec<Ranked>,
+    examined: &'a [CheckedTable],
+    kept_out: Vec<RankedRowSet>,
     /// By table, the first number of its block, where its keys are assigned.
     blocks: Vec<Option<i64>>,
     /// By table and reference, the values that rows of the delta are referred to by, where these are no assigned keys.
@@ -64,7 +64,7 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// Where the work folder cannot be read.
-    pub fn assign(plan: &'a Plan, examined: &'a [Examined], blocks: &[Option<Block>]) -> Result<Self> {
+    pub fn assign(plan: &'a Plan, examined: &'a [CheckedTable], blocks: &[Option<KeyBlock>]) -> Result<Self> {
         let kept_out = examined.iter().map(|table| table.findings.kept_out().ranked()).collect();
         let blocks = blocks.iter().map(|block| block.as_ref().map(|block| block.first)).collect();
         let mut keys = Self { plan, examined, kept_out, blocks, given: Vec::new(), levels: Vec::new() };
@@ -193,9 +193,11 @@ impl<'a> Keys<'a> {
         let mut columns: Vec<ArrayRef> = vec![numbers.clone()];
         for column in wanted {
             let values = match &column.fill {
-                Fill::Computed(_) => batch.column_by_name(&column.name).cloned(),
-                Fill::Key => Some(self.assigned(at, &numbers)?),
-                Fill::Reference(which) => Some(cast(&self.referred(at, *which, first, count)?, &column.data_type)?),
+                ColumnSource::Computed(_) => batch.column_by_name(&column.name).cloned(),
+                ColumnSource::Key => Some(self.assigned(at, &numbers)?),
+                ColumnSource::Reference(which) => {
+                    Some(cast(&self.referred(at, *which, first, count)?, &column.data_type)?)
+                }
             };
             columns.push(values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))?);
         }

@@ -7,7 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, StringBuilder, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use crate::engine::Ranked;
+use crate::engine::RankedRowSet;
 use crate::error::Result;
 use crate::target::TextKey;
 
@@ -22,7 +22,7 @@ use crate::target::TextKey;
 /// let keys = offset(&kept_out.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000);
 /// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
 /// ```
-pub fn offset(kept_out: &Ranked, rows: &UInt32Array, first: i64) -> Int64Array {
+pub fn offset(kept_out: &RankedRowSet, rows: &UInt32Array, first: i64) -> Int64Array {
     if kept_out.mask().is_empty() {
         return rows.unary(|row| first.wrapping_add(i64::from(row)));
     }
@@ -59,7 +59,7 @@ mod tests {
     use arrow::array::{Array, AsArray};
     use proptest::prelude::*;
 
-    use crate::engine::Mask;
+    use crate::engine::RowSet;
 
     fn numbers(count: u32) -> UInt32Array {
         UInt32Array::from_iter_values(0..count)
@@ -68,7 +68,7 @@ mod tests {
     proptest! {
         #[test]
         fn keys_are_dense_over_the_accepted_rows(rejected in prop::collection::vec(any::<bool>(), 0..300), first in 0_i64..1_000_000) {
-            let mut kept_out = Mask::default();
+            let mut kept_out = RowSet::default();
             for (row, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
                 kept_out.insert(row as u32);
             }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_block_may_end_at_the_largest_number() {
-        let mut kept_out = Mask::default();
+        let mut kept_out = RowSet::default();
         assert_eq!(
             offset(&kept_out.clone().ranked(), &numbers(2), i64::MAX - 1).values()[..],
             [i64::MAX - 1, i64::MAX]

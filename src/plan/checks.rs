@@ -3,14 +3,14 @@
 use arrow::datatypes::{DataType, Schema};
 
 use super::columns::Builder;
-use super::{Check, CheckKind, Column, Fill, Key, Origin, Reference, Unique};
+use super::{Check, CheckKind, CheckOrigin, Column, ColumnSource, Key, Reference, Unique};
 use crate::engine::{ident, list, literal};
 use crate::path;
 use crate::spec::{CheckSpec, Path, Problems, Scalar, Severity};
-use crate::target::{CatalogTable, Condition, Form};
+use crate::target::{CatalogTable, Condition, LogicalType};
 
 /// What is known of a table when its checks are made.
-pub(super) struct Known<'a> {
+pub(super) struct CatalogFacts<'a> {
     pub(super) table: &'a CatalogTable,
     pub(super) columns: &'a [Column],
     pub(super) references: &'a [Reference],
@@ -19,7 +19,7 @@ pub(super) struct Known<'a> {
     pub(super) schema: &'a Schema,
 }
 
-impl Known<'_> {
+impl CatalogFacts<'_> {
     fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
@@ -27,14 +27,14 @@ impl Known<'_> {
     /// SQL that reads a column in a check: a reference is looked at as what it is made from.
     fn sql(&self, name: &str) -> Option<String> {
         match &self.column(name)?.fill {
-            Fill::Computed(_) => Some(ident(name)),
-            Fill::Reference(reference) => Some(ident(&self.references.get(*reference)?.text_column())),
-            Fill::Key => None,
+            ColumnSource::Computed(_) => Some(ident(name)),
+            ColumnSource::Reference(reference) => Some(ident(&self.references.get(*reference)?.text_column())),
+            ColumnSource::Key => None,
         }
     }
 }
 
-fn check(name: String, kind: CheckKind, columns: &[String], origin: Origin, reason: impl Into<String>) -> Check {
+fn check(name: String, kind: CheckKind, columns: &[String], origin: CheckOrigin, reason: impl Into<String>) -> Check {
     Check {
         name,
         kind,
@@ -48,58 +48,58 @@ fn check(name: String, kind: CheckKind, columns: &[String], origin: Origin, reas
 }
 
 /// The checks of every run: the record can be read, its legacy key is there, once, and new; values can be cast.
-pub(super) fn always(known: &Known<'_>, legacy_key: &[String], filter: Option<&String>) -> Vec<Check> {
+pub(super) fn always(known: &CatalogFacts<'_>, legacy_key: &[String], filter: Option<&String>) -> Vec<Check> {
     let mut checks = vec![
-        check("parse".into(), CheckKind::Parse, &[], Origin::Always, "the record cannot be read"),
+        check("parse".into(), CheckKind::Parse, &[], CheckOrigin::Builtin, "the record cannot be read"),
         check(
             "legacy_key".into(),
             CheckKind::LegacyKey,
             legacy_key,
-            Origin::Always,
+            CheckOrigin::Builtin,
             "the legacy key is NULL, or more than one row has it",
         ),
-        check("key_map".into(), CheckKind::KeyMap, legacy_key, Origin::Always, "the record was converted before"),
+        check("key_map".into(), CheckKind::KeyMap, legacy_key, CheckOrigin::Builtin, "the record was converted before"),
     ];
     if filter.is_some() {
         let reason = "the WHERE of `select` cannot be computed";
-        checks.push(check("select(where)".into(), CheckKind::Filter, &[], Origin::Always, reason));
+        checks.push(check("select(where)".into(), CheckKind::Filter, &[], CheckOrigin::Builtin, reason));
     }
     for column in known.columns {
-        if !matches!(column.fill, Fill::Computed(_)) {
+        if !matches!(column.fill, ColumnSource::Computed(_)) {
             continue;
         }
         let name = std::slice::from_ref(&column.name);
-        let form = known.table.column(&column.name).map_or(&Form::Plain, |column| &column.form);
+        let form = known.table.column(&column.name).map_or(&LogicalType::Plain, |column| &column.form);
         let kind = CheckKind::Cast { column: column.name.clone() };
         checks.push(check(
             format!("cast({})", column.name),
             kind,
             name,
-            Origin::Always,
+            CheckOrigin::Builtin,
             format!("it is not {}", wanted(&column.data_type, form)),
         ));
         if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) = column.data_type {
             let kind = CheckKind::Precision { column: column.name.clone() };
             let reason =
                 format!("it has more digits than production keeps: {precision} in all, {scale} after the point");
-            checks.push(check(format!("precision({})", column.name), kind, name, Origin::Always, reason));
+            checks.push(check(format!("precision({})", column.name), kind, name, CheckOrigin::Builtin, reason));
         }
     }
     checks
 }
 
-fn wanted(data_type: &DataType, form: &Form) -> String {
+fn wanted(data_type: &DataType, form: &LogicalType) -> String {
     match (form, data_type) {
-        (Form::Integer(bits), _) => format!("an integer of {bits} bits"),
-        (Form::Single, _) => "a number of single precision".into(),
-        (Form::Number { .. }, _) => "a decimal number with as many digits".into(),
-        (Form::Text | Form::Padded | Form::Opaque, _) => "a text without NUL characters".into(),
-        (Form::Bytes, _) => "bytes (`\\x` and hexadecimal digits, or a text)".into(),
-        (Form::Uuid, _) => "a UUID".into(),
-        (Form::Json | Form::Jsonb, _) => "JSON".into(),
-        (Form::Interval, _) => "an interval (`1 year 2 days 03:00:00` or `P1Y2DT3H`)".into(),
-        (Form::Array(_), _) => "an array (`{1,2,NULL}`) of its type".into(),
-        (Form::Plain, data_type) => match data_type {
+        (LogicalType::Integer(bits), _) => format!("an integer of {bits} bits"),
+        (LogicalType::Single, _) => "a number of single precision".into(),
+        (LogicalType::Number { .. }, _) => "a decimal number with as many digits".into(),
+        (LogicalType::Text | LogicalType::Padded | LogicalType::Opaque, _) => "a text without NUL characters".into(),
+        (LogicalType::Bytes, _) => "bytes (`\\x` and hexadecimal digits, or a text)".into(),
+        (LogicalType::Uuid, _) => "a UUID".into(),
+        (LogicalType::Json | LogicalType::Jsonb, _) => "JSON".into(),
+        (LogicalType::Interval, _) => "an interval (`1 year 2 days 03:00:00` or `P1Y2DT3H`)".into(),
+        (LogicalType::Array(_), _) => "an array (`{1,2,NULL}`) of its type".into(),
+        (LogicalType::Plain, data_type) => match data_type {
             DataType::Date32 => "a date (YYYY-MM-DD)".into(),
             DataType::Int16 | DataType::Int32 | DataType::Int64 => "an integer".into(),
             DataType::Float32 | DataType::Float64 => "a number".into(),
@@ -114,9 +114,9 @@ fn wanted(data_type: &DataType, form: &Form) -> String {
 }
 
 /// The checks that production's catalog states, and what it states that no check can express.
-pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, Vec<String>) {
+pub(super) fn derived(builder: &Builder<'_>, known: &CatalogFacts<'_>) -> (Vec<Check>, Vec<String>) {
     let (mut checks, mut left) = (Vec::new(), builder.table.unread.clone());
-    let from = |what: &str| Origin::Catalog(what.to_owned());
+    let from = |what: &str| CheckOrigin::Catalog(what.to_owned());
     for column in &builder.table.columns {
         let (Some(sql), name) = (known.sql(&column.name), std::slice::from_ref(&column.name)) else { continue };
         let is_key = builder.table.primary_key.contains(&column.name);
@@ -131,7 +131,7 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
                 "it is NULL, and production wants a value",
             ));
         }
-        if let (Some(most), Some(Fill::Computed(_))) =
+        if let (Some(most), Some(ColumnSource::Computed(_))) =
             (column.max_length, known.column(&column.name).map(|column| &column.fill))
         {
             let kind = CheckKind::Row { violated: format!("character_length({sql}) > {most}") };
@@ -168,12 +168,12 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     let own = Some((&own_key, &none, None, "the key"))
         .filter(|(columns, ..)| !columns.is_empty() && **columns != builder.table.primary_key);
     for (columns, ignore_case, condition, what) in uniques.chain(primary).chain(own) {
-        if columns.iter().any(|name| matches!(known.column(name), Some(Column { fill: Fill::Key, .. }))) {
+        if columns.iter().any(|name| matches!(known.column(name), Some(Column { fill: ColumnSource::Key, .. }))) {
             continue;
         }
         let computable = |condition: &Condition| builder.engine.expression(&condition.sql, known.schema).is_ok();
         if columns.iter().all(|name| known.sql(name).is_some()) && condition.is_none_or(computable) {
-            let origin = if builder.catalog.guessed { Origin::Always } else { from(what) };
+            let origin = if builder.catalog.guessed { CheckOrigin::Builtin } else { from(what) };
             checks.push(unique(columns, ignore_case, condition, origin));
         } else {
             let about = condition.map_or(String::new(), |condition| format!(" WHERE {}", condition.own));
@@ -183,8 +183,8 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     for key in &builder.table.foreign_keys {
         let filled: Vec<_> =
             key.columns.iter().filter_map(|name| known.column(name)).map(|column| &column.fill).collect();
-        let resolved = |fill: &&Fill| matches!(fill, Fill::Reference(_));
-        match (filled.len() == key.columns.len(), filled.iter().all(|fill| matches!(fill, Fill::Computed(_)))) {
+        let resolved = |fill: &&ColumnSource| matches!(fill, ColumnSource::Reference(_));
+        match (filled.len() == key.columns.len(), filled.iter().all(|fill| matches!(fill, ColumnSource::Computed(_)))) {
             (true, true) => {
                 let kind = CheckKind::ForeignKey {
                     columns: key.columns.clone(),
@@ -209,7 +209,7 @@ pub(super) fn derived(builder: &Builder<'_>, known: &Known<'_>) -> (Vec<Check>, 
     (checks, left)
 }
 
-fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Condition>, origin: Origin) -> Check {
+fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Condition>, origin: CheckOrigin) -> Check {
     let unique = Unique { columns: columns.to_vec(), ignore_case: ignore_case.to_vec(), condition: condition.cloned() };
     let about = condition.map_or(String::new(), |condition| format!(" where {}", condition.sql));
     check(
@@ -222,7 +222,7 @@ fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Conditi
 }
 
 /// The checks of references: the row is there, and it is not rejected itself.
-pub(super) fn references(known: &Known<'_>) -> Vec<Check> {
+pub(super) fn references(known: &CatalogFacts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
     for (at, reference) in known.references.iter().enumerate() {
         let column = std::slice::from_ref(&reference.column);
@@ -233,13 +233,13 @@ pub(super) fn references(known: &Known<'_>) -> Vec<Check> {
             }
         };
         let kind = CheckKind::Relationship { reference: at };
-        checks.push(check(format!("relationship({})", reference.column), kind, column, Origin::Always, reason));
+        checks.push(check(format!("relationship({})", reference.column), kind, column, CheckOrigin::Builtin, reason));
     }
     checks
 }
 
 /// The checks that the pipeline file declares.
-pub(super) fn declared(builder: &Builder<'_>, known: &Known<'_>, problems: &mut Problems) -> Vec<Check> {
+pub(super) fn declared(builder: &Builder<'_>, known: &CatalogFacts<'_>, problems: &mut Problems) -> Vec<Check> {
     let mut checks = Vec::new();
     for (index, spec) in builder.spec.checks.iter().enumerate() {
         let at = builder.at(path!["checks", index]);
@@ -258,7 +258,7 @@ pub(super) fn declared(builder: &Builder<'_>, known: &Known<'_>, problems: &mut 
 
 struct Declared<'a> {
     builder: &'a Builder<'a>,
-    known: &'a Known<'a>,
+    known: &'a CatalogFacts<'a>,
     spec: &'a CheckSpec,
     at: Path,
 }
@@ -289,7 +289,7 @@ impl Declared<'_> {
                 problems.add_with_hint(self.inside("where"), "`where` does not go with `unique`", "use a `sql` check");
             }
             if columns.iter().filter_map(|name| self.column(problems, "unique", name)).count() == columns.len() {
-                checks.push(unique(columns, &[], None, Origin::File(self.at.clone())));
+                checks.push(unique(columns, &[], None, CheckOrigin::File(self.at.clone())));
             }
         }
         if let Some(accepted) = &spec.accepted_values {
@@ -402,7 +402,7 @@ impl Declared<'_> {
                 format!("sql({number})"),
                 kind,
                 &[],
-                Origin::File(self.at.clone()),
+                CheckOrigin::File(self.at.clone()),
                 "the query returns this row",
             ));
         }
@@ -417,7 +417,7 @@ impl Declared<'_> {
                 .known
                 .columns
                 .iter()
-                .filter(|column| column.fill != Fill::Key)
+                .filter(|column| column.fill != ColumnSource::Key)
                 .map(|column| &column.name)
                 .collect();
             problems.add_with_hint(
@@ -454,7 +454,7 @@ impl Declared<'_> {
             Ok(expression) if *expression.data_type() == DataType::Boolean => {
                 let columns = if column.is_empty() { expression.columns().to_vec() } else { vec![column.to_owned()] };
                 let kind = CheckKind::Row { violated };
-                Some(check(name, kind, &columns, Origin::File(self.at.clone()), reason))
+                Some(check(name, kind, &columns, CheckOrigin::File(self.at.clone()), reason))
             }
             Ok(_) => problem(problems, self.inside(field), "the check is neither true nor false", NOT_BOOLEAN),
             Err(mistake) => problem(problems, self.inside(field), &mistake.message, &mistake.hint),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::{Column, Fill, Key, Reference};
+use super::{Column, ColumnSource, Key, Reference};
 use crate::engine::{Engine, ident, list};
 use crate::path;
 use crate::spec::{Path, Problems, TableSpec};
@@ -255,9 +255,9 @@ impl Builder<'_> {
                 );
             }
             let fill = if assigned {
-                Fill::Key
+                ColumnSource::Key
             } else if let Some(reference) = reference {
-                Fill::Reference(reference)
+                ColumnSource::Reference(reference)
             } else if let Some((_, sql, at)) = expression {
                 self.computed(problems, at.clone(), column, sql)
             } else if self.spec.select.is_none()
@@ -307,7 +307,7 @@ impl Builder<'_> {
         }
     }
 
-    fn computed(&mut self, problems: &mut Problems, at: Path, column: &CatalogColumn, sql: &str) -> Fill {
+    fn computed(&mut self, problems: &mut Problems, at: Path, column: &CatalogColumn, sql: &str) -> ColumnSource {
         match self.engine.expression(sql, self.source) {
             Ok(expression) => {
                 self.used.extend(expression.columns().iter().cloned());
@@ -325,7 +325,7 @@ impl Builder<'_> {
                 problems.add_with_hint(at, format!("column `{}`: {mistake}", column.name), mistake.hint);
             }
         }
-        Fill::Computed(sql.to_owned())
+        ColumnSource::Computed(sql.to_owned())
     }
 
     /// Source columns that nothing uses: data that would be lost in silence.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::columns::Builder;
-use super::{Check, CheckKind, Key, Origin, Plan, Table, checks, guess, order, rows_of, select};
+use super::{Check, CheckKind, CheckOrigin, Key, Plan, Table, checks, guess, order, rows_of, select};
 use crate::engine::{Engine, Space, list};
 use crate::path;
 use crate::source::Source;
@@ -173,7 +173,7 @@ fn compile_table(
         max_rejects,
     };
     let checked = compiled.checked_schema();
-    let known = checks::Known {
+    let known = checks::CatalogFacts {
         table: &compiled.catalog,
         columns: &compiled.columns,
         references: &compiled.references,
@@ -292,7 +292,7 @@ async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut
     }
     for table in &plan.tables {
         for check in &table.checks {
-            let (CheckKind::Query { sql }, Origin::File(at)) = (&check.kind, &check.origin) else { continue };
+            let (CheckKind::Query { sql }, CheckOrigin::File(at)) = (&check.kind, &check.origin) else { continue };
             let at: Path = at.iter().cloned().chain(["sql".to_owned()]).collect();
             match engine.plan(sql).await {
                 Ok(schema) if schema.field_with_name("_row").is_ok_and(|field| field.data_type().is_integer()) => {

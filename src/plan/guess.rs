@@ -13,7 +13,7 @@ use super::{CheckKind, Table, select};
 use crate::engine::{Engine, Space};
 use crate::source::Source;
 use crate::spec::{Document, TableSpec};
-use crate::target::{Catalog, CatalogColumn, CatalogTable, Form};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, LogicalType};
 
 /// The tables of a pipeline file as its sources and expressions make them: with the types that the files have, and without
 /// any constraint. What is wrong with a source or an expression is told when the plan is compiled.
@@ -78,7 +78,7 @@ fn column(name: &str, data_type: DataType) -> CatalogColumn {
         generated: false,
         max_length: None,
         significant_digits: None,
-        form: Form::Plain,
+        form: LogicalType::Plain,
     }
 }
 

@@ -18,8 +18,8 @@ pub use compile::{Compiled, compile};
 pub use guess::guess;
 pub use order::order;
 
-use crate::spec::{Duplicates, Existing, Path, Severity, StartRowNumber, Threshold};
-use crate::target::{CatalogTable, Condition, Destination, ForeignKey, Promise, Promised, TextKey};
+use crate::spec::{Duplicates, ExistingRowPolicy, Path, Severity, StartRowNumber, Threshold};
+use crate::target::{CatalogTable, CommitCheck, CommitCheckKind, Condition, Destination, ForeignKey, TextKey};
 
 /// What a run does.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ pub struct Table {
     /// Rows of the delta that are the same.
     pub duplicates: Duplicates,
     /// Rows that are there already.
-    pub existing: Existing,
+    pub existing: ExistingRowPolicy,
     /// How many rows may be rejected.
     pub max_rejects: Threshold,
 }
@@ -80,12 +80,12 @@ pub struct Column {
     /// The Arrow type of its values.
     pub data_type: DataType,
     /// Where its values come from.
-    pub fill: Fill,
+    pub fill: ColumnSource,
 }
 
 /// Where a column's values come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fill {
+pub enum ColumnSource {
     /// An SQL expression over the source columns.
     Computed(String),
     /// The row's own new key.
@@ -157,16 +157,16 @@ pub struct Check {
     /// More violations than this and nothing is loaded.
     pub error_if: Option<Threshold>,
     /// Where it comes from.
-    pub origin: Origin,
+    pub origin: CheckOrigin,
     /// What is wrong with a row that fails it.
     pub reason: String,
 }
 
 /// Where a check comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum CheckOrigin {
     /// It holds for every run.
-    Always,
+    Builtin,
     /// A constraint or a type of production's catalog, in words.
     Catalog(String),
     /// The pipeline file, at this place.
@@ -242,7 +242,7 @@ impl Table {
     /// The columns that are computed from the source, with their SQL.
     pub fn computed(&self) -> impl Iterator<Item = (&Column, &str)> {
         self.columns.iter().filter_map(|column| match &column.fill {
-            Fill::Computed(sql) => Some((column, sql.as_str())),
+            ColumnSource::Computed(sql) => Some((column, sql.as_str())),
             _ => None,
         })
     }
@@ -320,12 +320,12 @@ impl Table {
     }
 
     /// What checks find true of production though no constraint of it keeps it true.
-    fn promises(&self) -> Vec<Promise> {
+    fn promises(&self) -> Vec<CommitCheck> {
         let mut promises = Vec::new();
         for check in self.checks.iter().filter(|check| check.severity == Severity::Error) {
             let what = match &check.kind {
-                CheckKind::Unique(unique) if matches!(check.origin, Origin::File(_)) && !self.enforces(unique) => {
-                    Promised::Unique { columns: unique.columns.clone(), ignore_case: unique.ignore_case.clone() }
+                CheckKind::Unique(unique) if matches!(check.origin, CheckOrigin::File(_)) && !self.enforces(unique) => {
+                    CommitCheckKind::Unique { columns: unique.columns.clone(), ignore_case: unique.ignore_case.clone() }
                 }
                 CheckKind::Relationship { reference } => {
                     let Reference { column, to, give, by, .. } = &self.references[*reference];
@@ -335,11 +335,11 @@ impl Table {
                         continue;
                     }
                     let (column, to, to_column, by) = (column.clone(), to.clone(), give.clone(), by.clone());
-                    Promised::Reference { column, to, to_column, by }
+                    CommitCheckKind::Reference { column, to, to_column, by }
                 }
                 _ => continue,
             };
-            promises.push(Promise { check: check.name.clone(), what });
+            promises.push(CommitCheck { check: check.name.clone(), what });
         }
         promises
     }

@@ -145,7 +145,7 @@ fn page(report: &Report, journal: Option<&Journal>, links: &Links, most: usize) 
 mod tests {
     use super::super::{CheckReport, Command, TableReport};
     use super::*;
-    use crate::check::Spread;
+    use crate::check::LineHistogram;
     use crate::spec::Severity;
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
             value: Some(long("<\u{202e}")),
             reason: long("\u{1b}\"<"),
         };
-        let spread = |file| Spread { file, rows: 80, first: 1, last: 999, parts: (1..=80).collect() };
+        let spread = |file| LineHistogram { file, rows: 80, first: 1, last: 999, parts: (1..=80).collect() };
         let evidence = crate::check::Evidence {
             examples: vec![example; 5],
             values: vec![crate::check::Count { value: long("<"), rows: 3 }; 8],

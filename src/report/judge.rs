@@ -1,13 +1,13 @@
 //! The verdict on a delta: what the thresholds say of the findings.
 
-use crate::check::Examined;
+use crate::check::CheckedTable;
 use crate::engine::list;
 use crate::plan::Compiled;
 use crate::spec::{Severity, Threshold};
 
 /// What the thresholds say.
 #[derive(Debug, Default)]
-pub struct Judgement {
+pub struct ThresholdResult {
     /// By table, the reasons to load nothing.
     pub reasons: Vec<Vec<String>>,
     /// What to look at, though it stops nothing.
@@ -15,7 +15,7 @@ pub struct Judgement {
 }
 
 /// The reasons to load nothing, and the warnings.
-pub fn judge(compiled: &Compiled, examined: &[Examined]) -> Judgement {
+pub fn judge(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResult {
     let (mut all, mut warnings) = (Vec::new(), Vec::new());
     for (table, found) in compiled.plan.tables.iter().zip(examined) {
         let read = found.read();
@@ -57,5 +57,5 @@ pub fn judge(compiled: &Compiled, examined: &[Examined]) -> Judgement {
         }
         all.push(reasons);
     }
-    Judgement { reasons: all, warnings }
+    ThresholdResult { reasons: all, warnings }
 }

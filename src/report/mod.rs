@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use escape::{is_harmful, visible};
 pub use github::{github, property, value};
 pub use html::{Links, html, url_segment};
-pub use judge::{Judgement, judge};
+pub use judge::{ThresholdResult, judge};
 pub use junit::junit;
 pub use markdown::{BEGINNING as MARKDOWN_BEGINNING, markdown};
 pub use rollback::{Outcome, Rollback, RollbackTable};
@@ -29,13 +29,13 @@ pub use sql::check_sql;
 pub use story::story;
 pub use text::{step, text};
 
-use crate::check::{Evidence, Examined, Spread, evidence};
+use crate::check::{CheckedTable, Evidence, LineHistogram, evidence};
 use crate::error::{Error, Result};
 use crate::journal::Timing;
 use crate::path;
-use crate::plan::{Compiled, Key, Origin, Table};
+use crate::plan::{CheckOrigin, Compiled, Key, Table};
 use crate::spec::{LineNumbers, Severity};
-use crate::target::{Block, RunRecord, Segment};
+use crate::target::{KeyBlock, RunRecord, Segment};
 
 /// The version of the JSON report.
 pub const VERSION: u32 = 1;
@@ -185,7 +185,7 @@ pub struct TableReport {
     pub reasons: Vec<String>,
     /// Where in the files the rejected rows are.
     #[serde(default)]
-    pub places: Vec<Spread>,
+    pub places: Vec<LineHistogram>,
     /// The names of its reject files in the report's folder of them.
     #[serde(default)]
     pub rejects: Vec<String>,
@@ -262,7 +262,7 @@ impl TableReport {
     pub fn new(
         compiled: &Compiled,
         at: usize,
-        examined: &[Examined],
+        examined: &[CheckedTable],
         hashes: &[String],
         lines: &LineNumbers,
     ) -> Result<Self> {
@@ -286,8 +286,8 @@ impl TableReport {
                 columns: check.columns.clone(),
                 reason: compiled.secrets.mask(&check.reason).into_owned(),
                 line: match &check.origin {
-                    Origin::File(path) => lines.line(path),
-                    Origin::Always | Origin::Catalog(_) => None,
+                    CheckOrigin::File(path) => lines.line(path),
+                    CheckOrigin::Builtin | CheckOrigin::Catalog(_) => None,
                 },
                 evidence: (violations > 0).then_some(evidence),
             }
@@ -315,7 +315,7 @@ impl TableReport {
     }
 
     /// Notes the keys of a block.
-    pub fn set_keys(&mut self, table: &Table, block: Option<&Block>) {
+    pub fn set_keys(&mut self, table: &Table, block: Option<&KeyBlock>) {
         let Some(block) = block.filter(|block| block.first <= block.last) else { return };
         if let Key::Assigned { text, .. } = &table.key {
             let written = |number: i64| text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
@@ -330,10 +330,10 @@ pub fn json_schema() -> schemars::Schema {
 }
 
 /// Where a check comes from, in words.
-pub fn origin(origin: &Origin) -> String {
+pub fn origin(origin: &CheckOrigin) -> String {
     match origin {
-        Origin::Always => "every run".into(),
-        Origin::Catalog(constraint) => format!("production: {constraint}"),
-        Origin::File(_) => "pipeline file".into(),
+        CheckOrigin::Builtin => "every run".into(),
+        CheckOrigin::Catalog(constraint) => format!("production: {constraint}"),
+        CheckOrigin::File(_) => "pipeline file".into(),
     }
 }

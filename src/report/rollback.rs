@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::escape::visible;
 use super::text::{align, grid, lines, number};
 use super::{Report, VERSION};
-use crate::target::{Obstacle, Survey, TakenBack};
+use crate::target::{RollbackConflict, RollbackPlan, RolledBackTable};
 
 /// The report of a rollback.
 #[derive(Debug, Clone, Serialize)]
@@ -25,7 +25,7 @@ pub struct Rollback {
     /// The tables, by name.
     pub tables: Vec<RollbackTable>,
     /// What is in the way.
-    pub obstacles: Vec<Obstacle>,
+    pub obstacles: Vec<RollbackConflict>,
     /// What was proven before the commit.
     pub proven: Vec<String>,
     /// What to know beside it.
@@ -73,16 +73,16 @@ impl Rollback {
         let verdict = if dry { Outcome::Possible } else { Outcome::GivenUp };
         let kept =
             "nothing of it is in production: its staging is emptied by the next run, and its keys are not used again";
-        Self::new(run, pipeline, target, verdict, Survey::default()).noting(kept.to_owned())
+        Self::new(run, pipeline, target, verdict, RollbackPlan::default()).noting(kept.to_owned())
     }
 
     /// What would be taken back.
-    pub fn of(run: &str, pipeline: &str, target: &str, survey: Survey) -> Self {
+    pub fn of(run: &str, pipeline: &str, target: &str, survey: RollbackPlan) -> Self {
         let verdict = if survey.obstacles.is_empty() { Outcome::Possible } else { Outcome::Impossible };
         Self::new(run, pipeline, target, verdict, survey)
     }
 
-    fn new(run: &str, pipeline: &str, target: &str, verdict: Outcome, survey: Survey) -> Self {
+    fn new(run: &str, pipeline: &str, target: &str, verdict: Outcome, survey: RollbackPlan) -> Self {
         let mut notes = survey.notes;
         let mut tables = Vec::new();
         for holding in survey.tables {
@@ -110,7 +110,7 @@ impl Rollback {
 
     /// The same, done.
     #[must_use]
-    pub fn done(mut self, taken_back: &[TakenBack]) -> Self {
+    pub fn done(mut self, taken_back: &[RolledBackTable]) -> Self {
         self.verdict = Outcome::RolledBack;
         self.proven = PROVEN.map(str::to_owned).to_vec();
         for done in taken_back {

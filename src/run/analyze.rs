@@ -1,8 +1,8 @@
 //! `explain --analyze`: the checks on the real data, and what each query of theirs did. Writes nothing.
 
-use super::Session;
-use crate::check::{self, Examined};
-use crate::engine::{Seen, ident};
+use super::RunContext;
+use crate::check::{self, CheckedTable};
+use crate::engine::{QueryMetrics, ident};
 use crate::error::Result;
 use crate::journal::{Listener, Steps, Timing};
 use crate::plan::CheckKind;
@@ -10,9 +10,9 @@ use crate::plan::CheckKind;
 /// What was seen of the checks.
 pub struct Analysis {
     /// The tables as they were examined, in the plan's order.
-    pub examined: Vec<Examined>,
+    pub examined: Vec<CheckedTable>,
     /// The queries that ran, each with its table and check.
-    pub queries: Vec<Seen>,
+    pub queries: Vec<QueryMetrics>,
     /// The steps, with their wall-clock seconds and what went through them.
     pub steps: Vec<Timing>,
 }
@@ -22,7 +22,7 @@ pub struct Analysis {
 ///
 /// # Errors
 /// Where a file or the target cannot be read.
-pub async fn analyze(session: &Session, listener: &dyn Listener) -> Result<Analysis> {
+pub async fn analyze(session: &RunContext, listener: &dyn Listener) -> Result<Analysis> {
     let steps = Steps::new(listener);
     let engine = &session.engine;
     engine.note();

@@ -3,8 +3,8 @@
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::session::run_id;
-use super::{Opened, Session};
-use crate::backup::{Manifest, Place, Sizes, Store};
+use super::{OpenPipeline, RunContext};
+use crate::backup::{Manifest, Sizes, Store, StoreLocation};
 use crate::engine::list;
 use crate::error::{Error, Result};
 use crate::journal::Event;
@@ -24,7 +24,7 @@ struct Backup<'a> {
 
 /// What a backup did.
 #[derive(Debug, Default, serde::Serialize)]
-pub struct BackedUp {
+pub struct BackupReport {
     /// The version of this format.
     pub version: u32,
     /// The store.
@@ -39,7 +39,7 @@ pub struct BackedUp {
 
 impl<'a> Backup<'a> {
     /// Opens a store, makes an empty one this target's, and refuses another's.
-    async fn open(place: &Place, target: &'a dyn Target, catalog: &'a Catalog, shown: &str) -> Result<Self> {
+    async fn open(place: &StoreLocation, target: &'a dyn Target, catalog: &'a Catalog, shown: &str) -> Result<Self> {
         let store = place.open(true)?;
         let owner = store.owner().await?;
         let ids = target.identity(true).await?;
@@ -56,9 +56,9 @@ impl<'a> Backup<'a> {
     }
 
     /// Writes the segments that the store lacks; of the others the manifests are read and the sizes looked at.
-    async fn complete(&self, segments: &[Segment]) -> Result<BackedUp> {
+    async fn complete(&self, segments: &[Segment]) -> Result<BackupReport> {
         let sizes = self.store.sizes().await?;
-        let mut done = BackedUp { version: 1, store: self.store.shown().to_owned(), ..BackedUp::default() };
+        let mut done = BackupReport { version: 1, store: self.store.shown().to_owned(), ..BackupReport::default() };
         let manifests: Vec<Option<Manifest>> = stream::iter(segments)
             .map(|segment| self.store.manifest(segment, &sizes))
             .buffered(AT_ONCE)
@@ -97,7 +97,7 @@ pub(super) fn of_another(store: &Store, target: &str, id: &str) -> Error {
 ///
 /// # Errors
 /// Where the store is away, is another target's, or is damaged: the run must not begin.
-pub(super) async fn before(session: &Session) -> Result<(KeyMapReport, Vec<String>)> {
+pub(super) async fn before(session: &RunContext) -> Result<(KeyMapReport, Vec<String>)> {
     let target = session.target.as_ref();
     let (mut backed_up, mut warnings) = (None, Vec::new());
     let mut segments = target.segments().await?;
@@ -130,14 +130,14 @@ pub(super) async fn before(session: &Session) -> Result<(KeyMapReport, Vec<Strin
 pub(super) fn event(report: &KeyMapReport) -> Option<Event> {
     let store = report.store.clone()?;
     let mappings = report.backed_up.iter().map(|segment| segment.rows).sum();
-    Some(Event::BackedUp { store, segments: report.backed_up.len() as u64, mappings })
+    Some(Event::BackupReport { store, segments: report.backed_up.len() as u64, mappings })
 }
 
 /// Backs up what a run has mapped itself, now that it is committed.
 ///
 /// # Errors
 /// As [`before`]; the rows are there, so that it is no more than a warning.
-pub(super) async fn after(session: &Session, report: &mut Report) -> Result<()> {
+pub(super) async fn after(session: &RunContext, report: &mut Report) -> Result<()> {
     let Some(key_map) = &mut report.key_map else { return Ok(()) };
     let segments = session.target.segments().await?;
     for table in &mut key_map.tables {
@@ -163,7 +163,7 @@ fn left_out(tables: &[String]) -> String {
 ///
 /// # Errors
 /// Where the pipeline file names none.
-pub(super) fn place(opened: &Opened) -> Result<Place> {
+pub(super) fn place(opened: &OpenPipeline) -> Result<StoreLocation> {
     opened.backup().ok_or_else(|| {
         Error::pipeline("the pipeline file does not say where the key map is backed up")
             .hint("add `safeguards: { backup: ./backups }`: a folder, or an object store's URL")
@@ -174,7 +174,7 @@ pub(super) fn place(opened: &Opened) -> Result<Place> {
 ///
 /// # Errors
 /// As before a run.
-pub async fn backup(opened: &Opened) -> Result<BackedUp> {
+pub async fn backup(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
     target.claim(&run_id(jiff::Timestamp::now())).await?;
@@ -184,7 +184,7 @@ pub async fn backup(opened: &Opened) -> Result<BackedUp> {
 }
 
 /// The same where the target is claimed already.
-async fn backup_claimed(opened: &Opened) -> Result<BackedUp> {
+async fn backup_claimed(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     let backup = Backup::open(&place(opened)?, target, &opened.catalog, &opened.shown).await?;
     backup.complete(&target.segments().await?).await
@@ -194,7 +194,7 @@ async fn backup_claimed(opened: &Opened) -> Result<BackedUp> {
 ///
 /// # Errors
 /// As before a run.
-pub(super) async fn before_import(opened: &Opened) -> Result<()> {
+pub(super) async fn before_import(opened: &OpenPipeline) -> Result<()> {
     if opened.backup().is_some() {
         backup_claimed(opened).await.map_err(|error| error.doing("the key map is not backed up"))?;
     }
@@ -202,7 +202,7 @@ pub(super) async fn before_import(opened: &Opened) -> Result<()> {
 }
 
 /// The same after its commit; what is wrong is a warning, since the mappings are there.
-pub(super) async fn after_import(opened: &Opened) -> Option<String> {
+pub(super) async fn after_import(opened: &OpenPipeline) -> Option<String> {
     opened.backup()?;
     let error = backup_claimed(opened).await.err()?;
     Some(format!("what was brought in is not backed up: {error}; `pipeline keymap backup FILE` does it"))
@@ -210,7 +210,7 @@ pub(super) async fn after_import(opened: &Opened) -> Option<String> {
 
 /// A segment of the key map, and where it is.
 #[derive(Debug, serde::Serialize)]
-pub struct Listed {
+pub struct SegmentStatus {
     /// The segment.
     #[serde(flatten)]
     pub segment: Segment,
@@ -222,13 +222,13 @@ pub struct Listed {
 
 /// The segments of the key map and of its store.
 #[derive(Debug, serde::Serialize)]
-pub struct Listing {
+pub struct SegmentList {
     /// The version of this format.
     pub version: u32,
     /// The store; None where the pipeline file names none.
     pub store: Option<String>,
     /// The segments, in order of their runs.
-    pub segments: Vec<Listed>,
+    pub segments: Vec<SegmentStatus>,
     /// What is wrong with the store.
     pub problems: Vec<String>,
 }
@@ -237,9 +237,9 @@ pub struct Listing {
 ///
 /// # Errors
 /// Where the target or the store does not answer.
-pub async fn segments(opened: &Opened) -> Result<Listing> {
+pub async fn segments(opened: &OpenPipeline) -> Result<SegmentList> {
     let ledger = opened.target.segments().await?;
-    let mut listing = Listing { version: 1, store: None, segments: Vec::new(), problems: Vec::new() };
+    let mut listing = SegmentList { version: 1, store: None, segments: Vec::new(), problems: Vec::new() };
     let mut manifests = Vec::new();
     if let Some(place) = opened.backup() {
         listing.store = Some(place.shown().to_owned());
@@ -258,9 +258,9 @@ pub async fn segments(opened: &Opened) -> Result<Listing> {
     };
     for segment in ledger {
         let stored = manifests.iter().position(|manifest| same(&segment, manifest)).map(|at| manifests.remove(at));
-        listing.segments.push(Listed { segment, in_target: true, stored });
+        listing.segments.push(SegmentStatus { segment, in_target: true, stored });
     }
-    listing.segments.extend(manifests.into_iter().map(|manifest| Listed {
+    listing.segments.extend(manifests.into_iter().map(|manifest| SegmentStatus {
         segment: manifest.segment.clone(),
         in_target: false,
         stored: Some(manifest),

@@ -8,9 +8,9 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use futures::{StreamExt, stream};
 
-use crate::engine::{Engine, Hashes, Mask, Rows, RowsTable, Space, ident, shown};
+use crate::engine::{Engine, Hashes, RowSet, RowStore, RowsTable, Space, ident, shown};
 use crate::error::{Error, Result};
-use crate::target::{Batches, Destination, Lookup, Place, Target, key_map_schema};
+use crate::target::{Batches, Destination, Lookup, Relation, Target, key_map_schema};
 
 /// Mappings that are asked about in one question.
 const QUESTION: usize = 32 << 10;
@@ -45,7 +45,7 @@ impl Twice {
 }
 
 /// The first mapping whose legacy key, or whose key, an earlier one has.
-pub(super) async fn twice(engine: &Engine, rows: &Arc<Rows>) -> Result<Option<Twice>> {
+pub(super) async fn twice(engine: &Engine, rows: &Arc<RowStore>) -> Result<Option<Twice>> {
     let names: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
     let mut found: Option<Twice> = None;
     for columns in [&names[..1], &names[1..]] {
@@ -58,9 +58,9 @@ pub(super) async fn twice(engine: &Engine, rows: &Arc<Rows>) -> Result<Option<Tw
     Ok(found)
 }
 
-async fn twice_in(engine: &Engine, rows: &Arc<Rows>, columns: &[String]) -> Result<Option<Twice>> {
+async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> Result<Option<Twice>> {
     let wanted = |name: &str| columns.iter().any(|column| column == name);
-    let none = Mask::default();
+    let none = RowSet::default();
     let perhaps = Hashes::new(rows, &rows.columns(wanted), &none, engine.limits()).repeated()?;
     if perhaps.is_empty() {
         return Ok(None);
@@ -102,9 +102,9 @@ pub(super) async fn known(
     target: &dyn Target,
     destination: &Destination,
     mapping: &str,
-    rows: &Arc<Rows>,
-) -> Result<Mask> {
-    let mut known = Mask::default();
+    rows: &Arc<RowStore>,
+) -> Result<RowSet> {
+    let mut known = RowSet::default();
     let all = rows.columns(|_| true);
     let (mut waiting, mut first, mut count) = (Vec::new(), 0, 0);
     for batch in rows.batches(all) {
@@ -138,7 +138,7 @@ pub(super) async fn known_among(
     mapping: &str,
     first: u32,
     rows: &RecordBatch,
-    known: &mut Mask,
+    known: &mut RowSet,
 ) -> Result<()> {
     let table = &destination.table.name;
     let key_of = |row: u32| -> Vec<String> {
@@ -151,7 +151,7 @@ pub(super) async fn known_among(
     };
     let key: Vec<usize> = (1..rows.num_columns()).collect();
     let by_key = question(rows, first, &key)?;
-    let lookup = Lookup::new(Place::KeyMap(table.clone()), vec!["legacy_key".into()], destination.key.clone());
+    let lookup = Lookup::new(Relation::KeyMap(table.clone()), vec!["legacy_key".into()], destination.key.clone());
     for answer in target.lookup(&lookup, &[question(rows, first, &[0])?]).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             let there: Vec<_> = answer.columns()[1..].iter().map(|column| shown(column.as_ref(), at)).collect();
@@ -161,7 +161,7 @@ pub(super) async fn known_among(
             known.insert(*row);
         }
     }
-    let lookup = Lookup::new(Place::KeyMap(table.clone()), destination.key.clone(), vec!["legacy_key".into()]);
+    let lookup = Lookup::new(Relation::KeyMap(table.clone()), destination.key.clone(), vec!["legacy_key".into()]);
     for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             if !known.contains(*row) {
@@ -178,7 +178,7 @@ pub(super) async fn known_among(
 }
 
 /// The mappings that are not in `without` as they are staged, with their own numbers.
-pub(super) fn staged<'a>(rows: &'a Arc<Rows>, destination: &Destination, without: &'a Mask) -> Batches<'a> {
+pub(super) fn staged<'a>(rows: &'a Arc<RowStore>, destination: &Destination, without: &'a RowSet) -> Batches<'a> {
     let schema = key_map_schema(destination);
     let batches = rows.batches(rows.columns(|_| true)).map(move |batch| {
         let (first, batch) = batch?;
@@ -214,8 +214,8 @@ pub(super) async fn not_in_production(
     destination: &Destination,
     by_key: &RecordBatch,
 ) -> Result<Vec<u32>> {
-    let lookup = Lookup::new(Place::Production(destination.table.name.clone()), destination.key.clone(), Vec::new());
-    let mut there = Mask::default();
+    let lookup = Lookup::new(Relation::Production(destination.table.name.clone()), destination.key.clone(), Vec::new());
+    let mut there = RowSet::default();
     for answer in target.lookup(&lookup, std::slice::from_ref(by_key)).await? {
         for row in ids(&answer) {
             there.insert(*row);

@@ -9,12 +9,12 @@ use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
 use super::session::without_password;
-use crate::draft::{self, Wanted, relative};
+use crate::draft::{self, ScaffoldOptions, relative};
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::plan::compile;
 use crate::spec::{self, LoadSpec, SafeguardsSpec, Secrets, TargetSpec};
-use crate::target::{self, Access, Address, Catalog, CatalogTable, Target, TextKey};
+use crate::target::{self, Access, Catalog, CatalogTable, Target, TargetConfig, TextKey};
 
 /// The variable that a drafted file takes the target from.
 const VARIABLE: &str = "DATABASE_URL";
@@ -39,7 +39,7 @@ pub struct Init {
 
 /// A pipeline file that was made.
 #[derive(Debug, Clone)]
-pub struct Made {
+pub struct ScaffoldedFile {
     /// Its text.
     pub text: String,
     /// What `check` says of it.
@@ -52,18 +52,18 @@ pub struct Made {
 ///
 /// # Errors
 /// Where the target cannot be opened, has no such table, or the delta's folder cannot be listed.
-pub async fn init(wanted: &Init) -> Result<Made> {
+pub async fn init(wanted: &Init) -> Result<ScaffoldedFile> {
     let mut secrets = Secrets::default();
     secrets.add_url(&wanted.from);
     make(wanted).await.map_err(|error| error.masked(&secrets))
 }
 
-async fn make(init: &Init) -> Result<Made> {
+async fn make(init: &Init) -> Result<ScaffoldedFile> {
     let shown = without_password(&init.from);
     let spec = TargetSpec { production: init.production.clone(), ..TargetSpec::at(&init.from) };
     let (load, safeguards) = (LoadSpec::default(), SafeguardsSpec::default());
     let nowhere = Path::new("");
-    let address = Address {
+    let address = TargetConfig {
         url: &init.from,
         shown: &shown,
         spec: &spec,
@@ -86,7 +86,7 @@ async fn make(init: &Init) -> Result<Made> {
             .hint(format!("its tables are {}", list(&catalog.names()))));
     }
     let folder = init.file.parent().unwrap_or(nowhere);
-    let wanted = Wanted {
+    let wanted = ScaffoldOptions {
         name: name(&init.file),
         url: written_url(&init.from, folder),
         shown: shown.clone(),
@@ -99,7 +99,7 @@ async fn make(init: &Init) -> Result<Made> {
     };
     let drafted = draft::draft(&wanted)?;
     let problems = check(&drafted.text(&shown, &[]), init, &catalog).await?;
-    Ok(Made { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
+    Ok(ScaffoldedFile { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
 }
 
 /// What `check` says of a drafted file.

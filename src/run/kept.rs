@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::journals::of_run;
-use super::{Opened, Session};
+use super::{OpenPipeline, RunContext};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
 use crate::report::{Command, Report};
@@ -20,7 +20,7 @@ const LAST: usize = 5;
 
 /// A report that was kept, and what became of its run.
 #[derive(Debug)]
-pub struct Kept {
+pub struct StoredReport {
     /// The report.
     pub report: Report,
     /// The run's journal; None where nothing was to be loaded.
@@ -28,7 +28,7 @@ pub struct Kept {
 }
 
 /// Keeps a report in its run's folder. Where that is impossible the report says so: what it is about has happened.
-pub(super) fn keep(session: &Session, report: &mut Report) {
+pub(super) fn keep(session: &RunContext, report: &mut Report) {
     let folder = session.folder(&report.run);
     let kept = serde_json::to_string_pretty(report).map_err(std::io::Error::other).and_then(|text| {
         session.output_mode.create_folders(&folder)?;
@@ -65,7 +65,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Report> {
 ///
 /// # Errors
 /// Where there is none, it cannot be read, or the target does not answer.
-pub async fn kept(opened: &Opened, wanted: Option<&str>) -> Result<Kept> {
+pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredReport> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let output = opened.output().unwrap_or_default();
     // Ids and paths; a report is read when its turn comes.
@@ -126,11 +126,11 @@ pub async fn kept(opened: &Opened, wanted: Option<&str>) -> Result<Kept> {
         }
         journal => journal?,
     };
-    Ok(Kept { report, journal })
+    Ok(StoredReport { report, journal })
 }
 
 /// Why there is no report; `last` are the ids of the last runs.
-async fn nothing(opened: &Opened, wanted: Option<&str>, last: &[&str]) -> Result<Error> {
+async fn nothing(opened: &OpenPipeline, wanted: Option<&str>, last: &[&str]) -> Result<Error> {
     let Some(wanted) = wanted else {
         return Ok(Error::usage(format!(
             "no report of this pipeline is kept, neither in {} nor in its folder of runs",

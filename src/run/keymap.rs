@@ -7,19 +7,19 @@ use futures::StreamExt;
 
 use super::load::record;
 use super::session::run_id;
-use super::{Opened, incoming};
+use super::{OpenPipeline, incoming};
 use crate::backup::{Digest, Store};
 use crate::engine::{Engine, list, shown};
 use crate::error::{Error, Kind, Result};
 use crate::keys::map;
 use crate::report::{Command, FileReport, PROGRAM, Report, TableReport, VERSION, Verdict};
-use crate::target::{Access, Destination, Intent, Segment};
+use crate::target::{Access, Destination, LoadMode, Segment};
 
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
 ///
 /// # Errors
 /// Where a row contradicts another one or the key map, or maps to a key that production does not have.
-pub async fn import(opened: &Opened, engine: &Engine, mapping: &Path, table: &str) -> Result<Report> {
+pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
     let run = run_id(started);
@@ -42,7 +42,7 @@ pub async fn import(opened: &Opened, engine: &Engine, mapping: &Path, table: &st
     let mut report = Report { run: run.clone(), ..report(opened, Command::Import, started, verdict, tables) };
     if count > 0 {
         super::backup::before_import(opened).await?;
-        let mut load = opened.target.begin(&run, Intent::Keep).await?;
+        let mut load = opened.target.begin(&run, LoadMode::Commit).await?;
         load.clean_staging(std::slice::from_ref(&destination)).await?;
         load.stage_keys(&destination, incoming::staged(&rows, &destination, &known)).await?;
         let next = "import the mapping again";
@@ -60,7 +60,7 @@ pub async fn import(opened: &Opened, engine: &Engine, mapping: &Path, table: &st
 
 /// The report of a command that brings mappings in.
 pub(super) fn report(
-    opened: &Opened,
+    opened: &OpenPipeline,
     command: Command,
     started: jiff::Timestamp,
     verdict: Verdict,
@@ -99,7 +99,7 @@ pub(super) fn mapped(table: &str, files: Vec<FileReport>, read: u64, count: u64)
     }
 }
 
-pub(super) fn destination(opened: &Opened, table: &str) -> Result<Destination> {
+pub(super) fn destination(opened: &OpenPipeline, table: &str) -> Result<Destination> {
     let found = opened.catalog.table(table).ok_or_else(|| {
         Error::usage(format!("production has no table `{table}`"))
             .hint(format!("its tables are {}", list(&opened.catalog.names())))
@@ -114,7 +114,7 @@ pub(super) fn destination(opened: &Opened, table: &str) -> Result<Destination> {
 
 /// What is known of one table's key map.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Verified {
+pub struct TableAudit {
     /// The table.
     pub table: String,
     /// How many mappings its history has.
@@ -125,11 +125,11 @@ pub struct Verified {
 
 /// What was proven of the key map.
 #[derive(Debug, serde::Serialize)]
-pub struct Verification {
+pub struct KeyMapAudit {
     /// The version of this format.
     pub version: u32,
     /// The tables that have mappings.
-    pub tables: Vec<Verified>,
+    pub tables: Vec<TableAudit>,
     /// Where the history is not what its ledger says.
     pub differences: Vec<String>,
     /// The store; None where the pipeline file names none.
@@ -151,7 +151,7 @@ pub struct StoreVerified {
     pub differences: Vec<String>,
 }
 
-impl Verification {
+impl KeyMapAudit {
     /// Whether everything is as it should be.
     pub fn holds(&self) -> bool {
         let store = self.store.as_ref().is_none_or(|store| store.differences.is_empty());
@@ -164,13 +164,13 @@ impl Verification {
 ///
 /// # Errors
 /// Where the target or the store does not answer.
-pub async fn verify(opened: &Opened) -> Result<Verification> {
+pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
     let ledger = opened.target.segments().await?;
     let mut found =
-        Verification { version: 1, tables: Vec::new(), differences: Vec::new(), store: None, notes: Vec::new() };
+        KeyMapAudit { version: 1, tables: Vec::new(), differences: Vec::new(), store: None, notes: Vec::new() };
     for table in &opened.catalog.tables {
         let Ok(destination) = destination(opened, &table.name) else { continue };
-        let mut verified = Verified { table: table.name.clone(), mappings: 0, missing: Vec::new() };
+        let mut verified = TableAudit { table: table.name.clone(), mappings: 0, missing: Vec::new() };
         let mut by_run: BTreeMap<String, u64> = BTreeMap::new();
         let mut mappings = opened.target.key_map(&destination).await?;
         while let Some(batch) = mappings.next().await {
@@ -208,7 +208,7 @@ pub async fn verify(opened: &Opened) -> Result<Verification> {
 
 /// Holds every object of a store against its manifest, and every segment against the history.
 async fn verify_store(
-    opened: &Opened,
+    opened: &OpenPipeline,
     store: &Store,
     ledger: &[Segment],
     notes: &mut Vec<String>,

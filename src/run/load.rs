@@ -5,19 +5,21 @@ use arrow::array::{Array, RecordBatch};
 use futures::StreamExt;
 use futures::stream;
 
-use super::resume::{self, Unfinished};
-use super::{Asked, Found, Session, backup, examine, kept, mock, session, verify, write_rejects};
-use crate::check::Examined;
+use super::resume::{self, ResumableRun};
+use super::{CheckOutcome, RunContext, RunRequest, backup, examine, kept, mock, session, verify, write_rejects};
+use crate::check::CheckedTable;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps, stop_at};
 use crate::keys::{self, Keys};
 use crate::report::{Command, Report, Verdict};
-use crate::run::totals::Totals;
-use crate::target::{Batches, Block, Catalog, Delta, Destination, Inserted, Intent, Load, LoadedFile, RunRecord};
+use crate::run::totals::ControlTotals;
+use crate::target::{
+    Batches, Catalog, Destination, Inserted, KeyBlock, Load, LoadMode, LoadedFile, RowSource, RunRecord,
+};
 
 /// What is wished of a run beside what the pipeline file says.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish {
+pub struct LoadOptions {
     /// Do all of it and take it back: a mock run.
     pub mock: bool,
     /// Load files again that were loaded before.
@@ -29,17 +31,17 @@ pub struct Wish {
 ///
 /// # Errors
 /// Where a file cannot be read, a file was loaded before, keys are not free, or production refuses a row: nothing is loaded then.
-pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Result<Report> {
+pub async fn run(session: &RunContext, options: LoadOptions, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let command = if wish.mock { Command::Mock } else { Command::Run };
-    let asked = Asked { allow_reload: wish.allow_reload, ..Asked::now(session, command) };
-    if !wish.mock {
+    let command = if options.mock { Command::Mock } else { Command::Run };
+    let asked = RunRequest { allow_reload: options.allow_reload, ..RunRequest::now(session, command) };
+    if !options.mock {
         session.safeguards.admit(session.target.as_ref()).await?;
     }
     session.target.claim(&asked.run).await?;
     let run = async {
-        let damaged = if wish.mock { Vec::new() } else { resume::refuse_cut_off(session).await? };
-        let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
+        let damaged = if options.mock { Vec::new() } else { resume::refuse_cut_off(session).await? };
+        let CheckOutcome { mut report, examined, known } = examine(session, &asked, &steps).await?;
         report.warnings.splice(0..0, damaged);
         write_rejects(session, &mut report, &examined, &steps)?;
         report.steps = steps.timings();
@@ -49,11 +51,11 @@ pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Resu
             return Ok(report);
         }
         let mut journal = Journal::new(&report.run);
-        if !wish.mock {
+        if !options.mock {
             mock::compare(session, &mut report)?;
             journal = journal.mirrored(Mirror::open(&session.folder(&report.run), session.output_mode)?);
         }
-        let loading = Loading { session, examined, known, wish, steps: &steps, journal };
+        let loading = LoadRun { session, examined, known, options, steps: &steps, journal };
         loading.go(report).await
     };
     let result = run.await;
@@ -64,7 +66,7 @@ pub async fn run(session: &Session, wish: Wish, listener: &dyn Listener) -> Resu
 ///
 /// # Errors
 /// As [`run`], and where the files, the pipeline or the verdicts on the rows are others than they were.
-pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn Listener) -> Result<Report> {
+pub async fn resume(session: &RunContext, unfinished: &ResumableRun, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let run = unfinished.run();
     session.target.claim(run).await?;
@@ -78,12 +80,12 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
         }
         session.safeguards.admit(session.target.as_ref()).await?;
         let started_at = unfinished.started_at()?;
-        let asked = Asked { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
-        let Found { mut report, examined, known } = examine(session, &asked, &steps).await?;
+        let asked = RunRequest { command: Command::Resume, run: run.to_owned(), started_at, allow_reload: true };
+        let CheckOutcome { mut report, examined, known } = examine(session, &asked, &steps).await?;
         resume::refuse_other(session, &state.started, &report, &examined, &known)?;
         report.warnings.splice(0..0, unfinished.warnings.iter().cloned());
         write_rejects(session, &mut report, &examined, &steps)?;
-        let loading = Loading { session, examined, known, wish: Wish::default(), steps: &steps, journal };
+        let loading = LoadRun { session, examined, known, options: LoadOptions::default(), steps: &steps, journal };
         loading.go(report).await
     };
     let result = resumed.await;
@@ -91,7 +93,7 @@ pub async fn resume(session: &Session, unfinished: &Unfinished, listener: &dyn L
 }
 
 /// Notes how a run failed, and gives the lock back. A run whose end cannot be noted counts as cut off.
-async fn end(session: &Session, run: &str, steps: &Steps<'_>, result: Result<Report>) -> Result<Report> {
+async fn end(session: &RunContext, run: &str, steps: &Steps<'_>, result: Result<Report>) -> Result<Report> {
     let result = match result {
         Err(error) if steps.is_resumable() && error.kind() != Kind::Interrupted => {
             Err(failed(session, run, error).await)
@@ -103,7 +105,7 @@ async fn end(session: &Session, run: &str, steps: &Steps<'_>, result: Result<Rep
 }
 
 /// Notes why a run failed, and says how it goes on: where the target was the reason, as it is.
-async fn failed(session: &Session, run: &str, error: Error) -> Error {
+async fn failed(session: &RunContext, run: &str, error: Error) -> Error {
     let Err(unnoted) = resume::note_failure(session, run, &error).await else {
         if error.kind() != Kind::Unreachable {
             return error;
@@ -121,22 +123,22 @@ async fn failed(session: &Session, run: &str, error: Error) -> Error {
 }
 
 /// A load on its way.
-struct Loading<'a> {
-    session: &'a Session,
-    examined: Vec<Examined>,
+struct LoadRun<'a> {
+    session: &'a RunContext,
+    examined: Vec<CheckedTable>,
     known: Vec<LoadedFile>,
-    wish: Wish,
+    options: LoadOptions,
     steps: &'a Steps<'a>,
     journal: Journal,
 }
 
-impl Loading<'_> {
+impl LoadRun<'_> {
     async fn go(mut self, mut report: Report) -> Result<Report> {
         let (session, steps) = (self.session, self.steps);
         let plan = &session.compiled.plan;
         let destinations: Vec<_> = plan.tables.iter().map(crate::plan::Table::destination).collect();
 
-        if !self.wish.mock {
+        if !self.options.mock {
             let step = session.backup.as_ref().map(|_| steps.step(Step::Backup));
             let (key_map, warnings) = backup::before(session).await?;
             report.key_map = Some(key_map);
@@ -144,7 +146,7 @@ impl Loading<'_> {
             drop(step);
         }
 
-        let intent = if self.wish.mock { Intent::TakeBack } else { Intent::Keep };
+        let intent = if self.options.mock { LoadMode::Rehearse } else { LoadMode::Commit };
         let mut load = session.target.begin(&report.run, intent).await?;
         stop_at("locked");
         let before = self.journal.state().cloned();
@@ -167,7 +169,7 @@ impl Loading<'_> {
         }
 
         let step = steps.step(Step::Keys);
-        let mut blocks: Vec<Option<Block>> = Vec::new();
+        let mut blocks: Vec<Option<KeyBlock>> = Vec::new();
         for (at, table) in plan.tables.iter().enumerate() {
             blocks.push(match keys::request(table, self.examined[at].accepted()) {
                 Some(request) => Some(load.reserve(&request).await?),
@@ -194,7 +196,7 @@ impl Loading<'_> {
         stop_at("reserved");
 
         let step = steps.step(Step::Stage);
-        let mut meant: Vec<Totals> = plan.tables.iter().map(Totals::new).collect();
+        let mut meant: Vec<ControlTotals> = plan.tables.iter().map(ControlTotals::new).collect();
         if staged {
             for at in &to_stage {
                 keys.rows(*at)?.try_for_each(|batch| meant[*at].add(&batch?))?;
@@ -224,13 +226,13 @@ impl Loading<'_> {
 
         let step = steps.step(Step::Insert);
         let refused = |stopped| session.refused(stopped, &examined);
-        if !self.wish.mock {
+        if !self.options.mock {
             let next = session.safeguards.resume(&report.run);
             session.safeguards.admit_insertion(session.target.as_ref(), load.as_mut(), &next).await?;
         }
         load.open_insertion(&destinations).await.map_err(refused)?;
         stop_at("insertion opened");
-        let delta = Accepted { keys: &keys, destinations: &destinations, steps };
+        let delta = AcceptedRows { keys: &keys, destinations: &destinations, steps };
         let inserted = load.insert(&destinations, &delta).await.map_err(refused)?;
         let compared: Vec<bool> = inserted.iter().map(|table| table.compared).collect();
         for (at, Inserted { rows, mappings, .. }) in inserted.into_iter().enumerate() {
@@ -250,7 +252,7 @@ impl Loading<'_> {
             }
             // Between here and the reading back nothing but a trigger can change a staged row, so where there is one, every row is looked at.
             // A mock run has no later moment to do it, and what was never staged has nothing else to be held against.
-            if !compared[at] && (straight[at] || self.wish.mock || !table.catalog.triggers.is_empty()) {
+            if !compared[at] && (straight[at] || self.options.mock || !table.catalog.triggers.is_empty()) {
                 verify::before_commit(load.as_mut(), &destinations[at], &keys, at).await?;
                 steps.rows(&table.name, report.tables[at].inserted);
             }
@@ -261,12 +263,12 @@ impl Loading<'_> {
         let step = steps.step(Step::Commit);
         let transaction = load.transaction().await?;
         self.note(load.as_mut(), Event::Committing { transaction }).await?;
-        if !self.wish.mock {
+        if !self.options.mock {
             report.verdict = Verdict::Loaded;
         }
         report.steps = steps.timings();
         load.record(&record(&report)?, &loaded_files(session, &report, &examined)).await?;
-        if self.wish.mock {
+        if self.options.mock {
             let moved = load.moved().await?;
             report.warnings.extend(moved.iter().map(|sequence| {
                 format!("the mock run moved the sequence {sequence}: a trigger or a function of production takes its numbers, and they stay taken")
@@ -331,7 +333,7 @@ impl Loading<'_> {
 
     /// Adds an event to the journal; a mock run has none.
     async fn note(&mut self, load: &mut dyn Load, event: Event) -> Result<()> {
-        if self.wish.mock {
+        if self.options.mock {
             return Ok(());
         }
         load.note(&self.journal.record(event)?).await
@@ -339,13 +341,13 @@ impl Loading<'_> {
 }
 
 /// The accepted rows as a target takes them.
-struct Accepted<'a> {
+struct AcceptedRows<'a> {
     keys: &'a Keys<'a>,
     destinations: &'a [Destination],
     steps: &'a Steps<'a>,
 }
 
-impl Delta for Accepted<'_> {
+impl RowSource for AcceptedRows<'_> {
     fn rows(&self, at: usize) -> Result<Batches<'_>> {
         let rows = self.keys.rows(at)?.map(move |batch| {
             let batch = batch?;
@@ -389,7 +391,7 @@ fn held(batch: &RecordBatch) -> u64 {
 }
 
 /// The blocks as the journal keeps them.
-fn reserved(catalog: &Catalog, blocks: &[Option<Block>]) -> Vec<journal::Keys> {
+fn reserved(catalog: &Catalog, blocks: &[Option<KeyBlock>]) -> Vec<journal::Keys> {
     let id = |name: &String| catalog.table(name).map_or_else(|| name.clone(), |table| table.id.clone());
     let blocks = blocks.iter().flatten().filter(|block| block.first <= block.last);
     blocks.map(|block| journal::Keys { table: id(&block.table), first: block.first, last: block.last }).collect()
@@ -406,7 +408,7 @@ pub(super) fn record(report: &Report) -> Result<RunRecord> {
 }
 
 /// The files to remember, so that they are not loaded again; one without rows may come again.
-fn loaded_files(session: &Session, report: &Report, examined: &[Examined]) -> Vec<LoadedFile> {
+fn loaded_files(session: &RunContext, report: &Report, examined: &[CheckedTable]) -> Vec<LoadedFile> {
     let mut files = Vec::new();
     for (at, table) in report.tables.iter().enumerate() {
         for (number, file) in table.files.iter().enumerate() {

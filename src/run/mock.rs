@@ -1,11 +1,11 @@
 //! A mock run's report is kept as all are: the real run says what differs from it.
 
-use super::{Session, kept};
+use super::{RunContext, kept};
 use crate::error::Result;
 use crate::report::{Command, Report, TableReport, Verdict};
 
 /// Warns of what a run does otherwise than the last mock run of the same files, be it into this target or into a copy of it.
-pub(super) fn compare(session: &Session, report: &mut Report) -> Result<()> {
+pub(super) fn compare(session: &RunContext, report: &mut Report) -> Result<()> {
     let Some(mock) = last(session, report)? else { return Ok(()) };
     for table in &report.tables {
         let Some(then) = mock.tables.iter().find(|then| then.name == table.name) else { continue };
@@ -52,7 +52,7 @@ fn differences(now: &TableReport, then: &TableReport) -> Vec<String> {
 }
 
 /// The last mock run of the same files and tables.
-fn last(session: &Session, report: &Report) -> Result<Option<Report>> {
+fn last(session: &RunContext, report: &Report) -> Result<Option<Report>> {
     let same = |one: &TableReport, other: &TableReport| {
         one.name == other.name && one.files.iter().map(|file| &file.hash).eq(other.files.iter().map(|file| &file.hash))
     };

@@ -18,29 +18,29 @@ mod totals;
 mod verify;
 
 pub use journals::of_run as story;
-pub use kept::{Kept, kept};
-pub use load::{Wish, resume, run};
-pub use resume::{Unfinished, find};
+pub use kept::{StoredReport, kept};
+pub use load::{LoadOptions, resume, run};
+pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
-pub use session::{Opened, Request, Session};
+pub use session::{CommandOptions, OpenPipeline, RunContext};
 
-use crate::check::{self, Examined, rejects};
+use crate::check::{self, CheckedTable, rejects};
 use crate::engine::list;
 use crate::error::Result;
 use crate::journal::{Listener, Step, Steps};
 use crate::keys;
 use crate::plan::Table;
-use crate::report::{Command, Judgement, PROGRAM, Report, TableReport, VERSION, Verdict, judge};
+use crate::report::{Command, PROGRAM, Report, TableReport, ThresholdResult, VERSION, Verdict, judge};
 use crate::target::LoadedFile;
 
 /// Validates a delta: every check on all data, and the report that a run would make. Writes reject files and the report, and nothing else.
 ///
 /// # Errors
 /// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
-pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Report> {
+pub async fn validate(session: &RunContext, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let asked = Asked::now(session, Command::Validate);
-    let Found { mut report, examined, .. } = examine(session, &asked, &steps).await?;
+    let asked = RunRequest::now(session, Command::Validate);
+    let CheckOutcome { mut report, examined, .. } = examine(session, &asked, &steps).await?;
     write_rejects(session, &mut report, &examined, &steps)?;
     report.steps = steps.timings();
     kept::keep(session, &mut report);
@@ -51,16 +51,16 @@ pub async fn validate(session: &Session, listener: &dyn Listener) -> Result<Repo
 ///
 /// # Errors
 /// As [`validate`], and where the keys that are asked for are not free.
-pub async fn plan(session: &Session, listener: &dyn Listener) -> Result<Report> {
+pub async fn plan(session: &RunContext, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let Found { mut report, .. } = examine(session, &Asked::now(session, Command::Plan), &steps).await?;
+    let CheckOutcome { mut report, .. } = examine(session, &RunRequest::now(session, Command::Plan), &steps).await?;
     report.notes.extend(session.safeguards.notes(session.target.as_ref()).await?);
     report.steps = steps.timings();
     Ok(report)
 }
 
 /// What is asked of a delta.
-struct Asked {
+struct RunRequest {
     command: Command,
     run: String,
     started_at: jiff::Timestamp,
@@ -68,24 +68,24 @@ struct Asked {
     allow_reload: bool,
 }
 
-impl Asked {
+impl RunRequest {
     /// Now: a run begins at the moment that its expressions take for now.
-    fn now(session: &Session, command: Command) -> Self {
+    fn now(session: &RunContext, command: Command) -> Self {
         let run = session::run_id(jiff::Timestamp::now());
         Self { command, run, started_at: session.engine.moment(), allow_reload: false }
     }
 }
 
 /// What was found in a delta.
-struct Found {
+struct CheckOutcome {
     report: Report,
-    examined: Vec<Examined>,
+    examined: Vec<CheckedTable>,
     /// Files whose bytes were loaded before, which was allowed.
     known: Vec<LoadedFile>,
 }
 
 /// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge, foresee keys.
-async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<Found> {
+async fn examine(session: &RunContext, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
     let step = steps.step(Step::Prepare);
     let hashes = session.hashes()?;
     let known = session.target.loaded_files(&session.asked(&hashes)).await?;
@@ -96,14 +96,14 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
     let examined = check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, steps).await?;
     session.refuse_changed(&hashes)?;
     session.refuse_twice(&hashes, &examined)?;
-    let Judgement { reasons, mut warnings } = judge(&session.compiled, &examined);
+    let ThresholdResult { reasons, mut warnings } = judge(&session.compiled, &examined);
     warnings.splice(0..0, session.preflight.warnings.iter().cloned());
     warnings.extend(known.iter().map(|file| {
         format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
     }));
     warnings
         .extend(session.compiled.plan.tables.iter().zip(&examined).filter_map(|(table, found)| unasked(table, found)));
-    let accepted: u64 = examined.iter().map(Examined::accepted).sum();
+    let accepted: u64 = examined.iter().map(CheckedTable::accepted).sum();
     let verdict = match (reasons.iter().all(Vec::is_empty), accepted) {
         (false, _) => Verdict::Failed,
         (true, 0) => Verdict::Empty,
@@ -143,11 +143,11 @@ async fn examine(session: &Session, asked: &Asked, steps: &Steps<'_>) -> Result<
         rejects: None,
         program: PROGRAM.to_owned(),
     };
-    Ok(Found { report, examined, known })
+    Ok(CheckOutcome { report, examined, known })
 }
 
 /// What of a table was not checked, since there is no target to ask.
-fn unasked(table: &Table, found: &Examined) -> Option<String> {
+fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
     let mut parts = Vec::new();
     if !table.unasked.is_empty() {
         parts.push(list(&table.unasked));
@@ -160,7 +160,12 @@ fn unasked(table: &Table, found: &Examined) -> Option<String> {
 }
 
 /// Writes the reject files, and notes in the report where they are.
-fn write_rejects(session: &Session, report: &mut Report, examined: &[Examined], steps: &Steps<'_>) -> Result<()> {
+fn write_rejects(
+    session: &RunContext,
+    report: &mut Report,
+    examined: &[CheckedTable],
+    steps: &Steps<'_>,
+) -> Result<()> {
     let _step = steps.step(Step::Report);
     let folder = session.folder(&report.run).join("rejects");
     let written = rejects::write(&session.compiled, examined, &folder, session.output_mode)?;

@@ -13,17 +13,17 @@ use super::backup::{of_another, place};
 use super::keymap::{mapped, report};
 use super::load::{expect, record};
 use super::session::run_id;
-use super::{Opened, incoming, journals};
+use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
-use crate::engine::{Engine, Mask, Rows, RowsWriter, list};
+use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};
 use crate::error::{Error, Result};
 use crate::journal::{Phase, stop_at};
 use crate::report::{Command, FileReport, Verdict};
-use crate::target::{Access, Destination, Intent, Segment};
+use crate::target::{Access, Destination, LoadMode, Segment};
 
 /// What is to be restored: all that the store has, where nothing else is said.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct RestoreOptions {
     /// Only what this run had mapped.
     pub run: Option<String>,
     /// Only the mappings of this table.
@@ -34,7 +34,7 @@ pub struct Wanted {
 
 /// What was restored.
 #[derive(Debug, serde::Serialize)]
-pub struct Restored {
+pub struct RestoreReport {
     /// The version of this format.
     pub version: u32,
     /// The store.
@@ -42,14 +42,14 @@ pub struct Restored {
     /// The id that the restoring itself is listed by; None where nothing was to be put back.
     pub restored_by: Option<String>,
     /// The segments that were looked at.
-    pub segments: Vec<PutBack>,
+    pub segments: Vec<RestoredSegment>,
     /// What was left out, and why.
     pub notes: Vec<String>,
 }
 
 /// A segment, and how many of its mappings were put back.
 #[derive(Debug, serde::Serialize)]
-pub struct PutBack {
+pub struct RestoredSegment {
     /// The segment.
     #[serde(flatten)]
     pub segment: Segment,
@@ -58,9 +58,9 @@ pub struct PutBack {
 }
 
 /// The mappings of one table that the history lacks, segment after segment.
-struct Lacking {
+struct MissingMappings {
     destination: Destination,
-    rows: Arc<Rows>,
+    rows: Arc<RowStore>,
     segments: Vec<(Manifest, Range<u32>)>,
 }
 
@@ -75,7 +75,7 @@ struct Collecting {
 ///
 /// # Errors
 /// Where the store is another target's or damaged, or a mapping contradicts the key map, production or another mapping.
-pub async fn restore(opened: &Opened, engine: &Engine, wanted: &Wanted) -> Result<Restored> {
+pub async fn restore(opened: &OpenPipeline, engine: &Engine, wanted: &RestoreOptions) -> Result<RestoreReport> {
     let started = jiff::Timestamp::now();
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
@@ -87,14 +87,14 @@ pub async fn restore(opened: &Opened, engine: &Engine, wanted: &Wanted) -> Resul
 }
 
 async fn restore_claimed(
-    opened: &Opened,
+    opened: &OpenPipeline,
     engine: &Engine,
-    wanted: &Wanted,
+    wanted: &RestoreOptions,
     started: jiff::Timestamp,
-) -> Result<Restored> {
+) -> Result<RestoreReport> {
     let store = place(opened)?.open(false)?;
     let adopted = owned(opened, &store, wanted).await?;
-    let mut restored = Restored {
+    let mut restored = RestoreReport {
         version: 1,
         store: store.shown().to_owned(),
         restored_by: None,
@@ -115,12 +115,12 @@ async fn restore_claimed(
 
 /// What the history lacks of the chosen segments, table by table; what was looked at goes into `seen`.
 async fn lacking(
-    opened: &Opened,
+    opened: &OpenPipeline,
     engine: &Engine,
     store: &Store,
     chosen: Vec<Manifest>,
-    seen: &mut Vec<PutBack>,
-) -> Result<Vec<Lacking>> {
+    seen: &mut Vec<RestoredSegment>,
+) -> Result<Vec<MissingMappings>> {
     let target = opened.target.as_ref();
     let mut tables: BTreeMap<String, Collecting> = BTreeMap::new();
     for manifest in chosen {
@@ -141,19 +141,19 @@ async fn lacking(
         for batch in mappings.batches()? {
             let batch = batch?;
             let rows = RecordBatch::try_new(incoming::schema(&destination), batch.columns().to_vec())?;
-            let mut known = Mask::default();
+            let mut known = RowSet::default();
             incoming::known_among(target, &destination, &name, first, &rows, &mut known).await?;
             let count = rows.num_rows();
             collecting.writer.write(&filter_record_batch(&rows, &known.others(first, count))?)?;
             first += count as u32;
         }
         let put_back = begin..collecting.writer.count();
-        seen.push(PutBack { segment: manifest.segment.clone(), put_back: put_back.len() as u64 });
+        seen.push(RestoredSegment { segment: manifest.segment.clone(), put_back: put_back.len() as u64 });
         if !put_back.is_empty() {
             collecting.segments.push((manifest, put_back));
         }
     }
-    let lacking = tables.into_values().map(|collecting| Lacking {
+    let lacking = tables.into_values().map(|collecting| MissingMappings {
         destination: collecting.destination,
         rows: collecting.writer.finish(),
         segments: collecting.segments,
@@ -163,8 +163,8 @@ async fn lacking(
 
 /// Puts the mappings back, all in one transaction; gives the id that this is listed by.
 async fn put_back(
-    opened: &Opened,
-    lacking: &[Lacking],
+    opened: &OpenPipeline,
+    lacking: &[MissingMappings],
     adopted: Option<&String>,
     started: jiff::Timestamp,
 ) -> Result<String> {
@@ -183,15 +183,15 @@ async fn put_back(
     });
     let report = report(opened, Command::Restore, started, Verdict::Loaded, tables.collect());
     let destinations: Vec<_> = lacking.iter().map(|lacking| lacking.destination.clone()).collect();
-    let mut load = target.begin(&report.run, Intent::Keep).await?;
+    let mut load = target.begin(&report.run, LoadMode::Commit).await?;
     load.clean_staging(&destinations).await?;
-    let all = Mask::default();
-    for Lacking { destination, rows, .. } in lacking {
+    let all = RowSet::default();
+    for MissingMappings { destination, rows, .. } in lacking {
         load.stage_keys(destination, incoming::staged(rows, destination, &all)).await?;
     }
     opened.safeguards.admit_insertion(target, load.as_mut(), "restore the key map again").await?;
     load.open_insertion(&destinations).await?;
-    for Lacking { destination, segments, .. } in lacking {
+    for MissingMappings { destination, segments, .. } in lacking {
         for (manifest, rows) in segments {
             let put_back = load.append_key_map(destination, &manifest.segment.run, rows.clone()).await?;
             expect(&destination.table.name, "put back into the key map", put_back, rows.len() as u64)?;
@@ -207,7 +207,7 @@ async fn put_back(
 }
 
 /// Holds the store to be this target's; an id that the target goes by from now on, where it adopts it.
-async fn owned(opened: &Opened, store: &Store, wanted: &Wanted) -> Result<Option<String>> {
+async fn owned(opened: &OpenPipeline, store: &Store, wanted: &RestoreOptions) -> Result<Option<String>> {
     let Some(owner) = store.owner().await? else {
         return Err(Error::input(format!("the store `{}` is empty: there is nothing to restore from", store.shown()))
             .hint("check `safeguards.backup`"));
@@ -223,7 +223,12 @@ async fn owned(opened: &Opened, store: &Store, wanted: &Wanted) -> Result<Option
 }
 
 /// The segments to restore: those of runs that the target knows, or that were asked for by their run.
-async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec<String>) -> Result<Vec<Manifest>> {
+async fn chosen(
+    opened: &OpenPipeline,
+    store: &Store,
+    wanted: &RestoreOptions,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Manifest>> {
     let sizes = store.sizes().await?;
     let (manifests, mut damaged) = store.manifests(&sizes).await?;
     let is_wanted = |segment: &Segment| {
@@ -272,7 +277,7 @@ async fn chosen(opened: &Opened, store: &Store, wanted: &Wanted, notes: &mut Vec
 }
 
 /// The runs of these segments that the target knows and that were not rolled back.
-async fn known_runs(opened: &Opened, asked: &[Manifest], notes: &mut Vec<String>) -> Result<BTreeSet<String>> {
+async fn known_runs(opened: &OpenPipeline, asked: &[Manifest], notes: &mut Vec<String>) -> Result<BTreeSet<String>> {
     let target = opened.target.as_ref();
     let mut known: BTreeSet<String> = target.runs().await?.into_iter().map(|run| run.id).collect();
     let runs: BTreeSet<&String> = asked.iter().map(|manifest| &manifest.segment.run).collect();
@@ -293,7 +298,7 @@ async fn known_runs(opened: &Opened, asked: &[Manifest], notes: &mut Vec<String>
 }
 
 /// Where the mappings of a segment go: the key is as they have it.
-fn destination(opened: &Opened, manifest: &Manifest, schema: &Schema) -> Result<Destination> {
+fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> Result<Destination> {
     let key_map = &manifest.segment.table;
     let found = opened.catalog.of_key_map(key_map).ok_or_else(|| Error::internal(format!("no table `{key_map}`")))?;
     let table = &found.name;
@@ -327,7 +332,7 @@ fn destination(opened: &Opened, manifest: &Manifest, schema: &Schema) -> Result<
 }
 
 /// Refuses mappings of different runs that map one legacy key, or one key, twice.
-async fn refuse_contradictions(engine: &Engine, lacking: &Lacking) -> Result<()> {
+async fn refuse_contradictions(engine: &Engine, lacking: &MissingMappings) -> Result<()> {
     let Some(twice) = incoming::twice(engine, &lacking.rows).await? else { return Ok(()) };
     let run = |row: u32| {
         let segment = lacking.segments.iter().find(|(_, rows)| rows.contains(&row));

@@ -2,17 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::{Opened, Session, journals};
-use crate::check::Examined;
+use super::{OpenPipeline, RunContext, journals};
+use crate::check::CheckedTable;
 use crate::error::{Error, Result};
-use crate::journal::{Event, Input, Journal, Loading, Mirror, Phase, Started, State, Step, Steps, moment};
+use crate::journal::{Event, Input, Journal, Mirror, Phase, Started, State, Step, Steps, TableManifest, moment};
 use crate::plan::{Reference, Table};
 use crate::report::Report;
 use crate::target::{Journals, LoadedFile, Target};
 
 /// A run that can be gone on with, as its journal tells.
 #[derive(Debug)]
-pub struct Unfinished {
+pub struct ResumableRun {
     run: String,
     state: State,
     /// What is wrong with other runs of the pipeline.
@@ -23,7 +23,7 @@ pub struct Unfinished {
 ///
 /// # Errors
 /// Where there is none, or the one that is named has ended.
-pub async fn find(opened: &Opened, wanted: Option<&str>) -> Result<Unfinished> {
+pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<ResumableRun> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let target = opened.target.as_ref();
     let Some(run) = wanted else {
@@ -32,7 +32,7 @@ pub async fn find(opened: &Opened, wanted: Option<&str>) -> Result<Unfinished> {
                 .hint("`pipeline runs FILE` lists the runs and how they ended")
         });
     };
-    let unfinished = journals::of_run(target, run).await?.and_then(Unfinished::of).ok_or_else(|| {
+    let unfinished = journals::of_run(target, run).await?.and_then(ResumableRun::of).ok_or_else(|| {
         Error::usage(format!("there is no run `{run}` in {}", opened.shown)).hint("`pipeline runs FILE` lists the runs")
     })?;
     unfinished.refuse_ended()?;
@@ -47,19 +47,19 @@ pub async fn find(opened: &Opened, wanted: Option<&str>) -> Result<Unfinished> {
 }
 
 /// The last run of a pipeline that can be gone on with.
-async fn last_open(target: &dyn Target, pipeline: &str) -> Result<Option<Unfinished>> {
+async fn last_open(target: &dyn Target, pipeline: &str) -> Result<Option<ResumableRun>> {
     let (mut last, mut warnings) = (None, Vec::new());
     journals::each(target, Journals::Open, |found| {
         warnings.extend(found.damage(pipeline)?);
         let Ok(journal) = found.journal else { return Ok(()) };
         if journal.state().is_some_and(|state| can_go_on(state) && state.started.pipeline == pipeline) {
-            last = Unfinished::of(journal);
+            last = ResumableRun::of(journal);
         }
         Ok(())
     })
     .await?;
     match (last, warnings.is_empty()) {
-        (Some(last), _) => Ok(Some(Unfinished { warnings, ..last })),
+        (Some(last), _) => Ok(Some(ResumableRun { warnings, ..last })),
         (None, true) => Ok(None),
         (None, false) => Err(Error::refused(format!("no run can be resumed: {}", warnings.join("; ")))
             .hint("compare the journal with `journal.ndjson` in the run's folder before anything else")),
@@ -70,7 +70,7 @@ fn can_go_on(state: &State) -> bool {
     state.phase <= Phase::Committed
 }
 
-impl Unfinished {
+impl ResumableRun {
     fn of(journal: Journal) -> Option<Self> {
         Some(Self { run: journal.run().to_owned(), state: journal.state()?.clone(), warnings: Vec::new() })
     }
@@ -103,7 +103,7 @@ impl Unfinished {
     }
 
     /// The journal once more, now that nobody else writes: another process may have gone on with the run in between.
-    pub(super) async fn again(&self, session: &Session) -> Result<(Journal, State)> {
+    pub(super) async fn again(&self, session: &RunContext) -> Result<(Journal, State)> {
         let gone = || Error::internal(format!("the journal of run {} is gone", self.run));
         let journal = journals::of_run(session.target.as_ref(), &self.run).await?.ok_or_else(gone)?;
         let state = journal.state().cloned().ok_or_else(gone)?;
@@ -124,7 +124,7 @@ impl Unfinished {
 
 /// Refuses to start where an earlier run of the pipeline was cut off: nobody knows yet how it ends. Gives what is wrong with the journals
 /// of the pipeline's other runs.
-pub(super) async fn refuse_cut_off(session: &Session) -> Result<Vec<String>> {
+pub(super) async fn refuse_cut_off(session: &RunContext) -> Result<Vec<String>> {
     let pipeline = &session.compiled.plan.name;
     let mut warnings = Vec::new();
     journals::each(session.target.as_ref(), Journals::Open, |found| {
@@ -154,11 +154,16 @@ fn cut_off(run: &str, state: &State) -> Error {
 }
 
 /// What a run is.
-pub(super) fn started(session: &Session, report: &Report, examined: &[Examined], known: &[LoadedFile]) -> Started {
+pub(super) fn started(
+    session: &RunContext,
+    report: &Report,
+    examined: &[CheckedTable],
+    known: &[LoadedFile],
+) -> Started {
     let id = |table: &crate::report::TableReport| {
         session.catalog.table(&table.name).map_or_else(|| table.name.clone(), |found| found.id.clone())
     };
-    let loading = |(table, examined): (&crate::report::TableReport, &Examined)| Loading {
+    let loading = |(table, examined): (&crate::report::TableReport, &CheckedTable)| TableManifest {
         table: id(table),
         rows: examined.accepted(),
         verdicts: table.verdicts.clone(),
@@ -185,22 +190,22 @@ pub(super) fn started(session: &Session, report: &Report, examined: &[Examined],
 }
 
 /// The hash of everything that is decided: the plan is plain data.
-fn plan_hash(session: &Session) -> String {
+fn plan_hash(session: &RunContext) -> String {
     blake3::hash(format!("{:?}", session.compiled.plan).as_bytes()).to_hex().to_string()
 }
 
 /// Refuses to go on with a run that would be another one now.
 pub(super) fn refuse_other(
-    session: &Session,
+    session: &RunContext,
     then: &Started,
     report: &Report,
-    examined: &[Examined],
+    examined: &[CheckedTable],
     known: &[LoadedFile],
 ) -> Result<()> {
     let now = started(session, report, examined, known);
     let mut reasons = Vec::new();
     let files = |started: &Started| -> BTreeMap<(String, String), Input> {
-        let of = |table: &Loading| {
+        let of = |table: &TableManifest| {
             let files = table.files.iter().cloned();
             files.map(|file| ((table.table.clone(), file.name.clone()), file)).collect::<Vec<_>>()
         };
@@ -252,7 +257,7 @@ pub(super) fn refuse_other(
 }
 
 /// The references of a table that lead to other rows than when the run began: its staged rows have those of then.
-fn moved(table: &Table, then: &Loading, now: &Loading) -> Vec<String> {
+fn moved(table: &Table, then: &TableManifest, now: &TableManifest) -> Vec<String> {
     let differs = |column: &String| then.references.get(column) != now.references.get(column);
     let moved = table.references.iter().filter(|reference| differs(&reference.column));
     let reason = |reference: &Reference| {
@@ -266,7 +271,7 @@ fn moved(table: &Table, then: &Loading, now: &Loading) -> Vec<String> {
 }
 
 /// Reads back what a run committed before it was cut off.
-pub(super) async fn read_back(session: &Session, journal: &mut Journal, steps: &Steps<'_>) -> Result<Report> {
+pub(super) async fn read_back(session: &RunContext, journal: &mut Journal, steps: &Steps<'_>) -> Result<Report> {
     let step = steps.step(Step::Verify);
     let run = journal.run().to_owned();
     let record = session.target.run(&run).await?;
@@ -284,7 +289,7 @@ pub(super) async fn read_back(session: &Session, journal: &mut Journal, steps: &
 ///
 /// # Errors
 /// Where the journal cannot be written.
-pub(super) async fn note_failure(session: &Session, run: &str, error: &Error) -> Result<()> {
+pub(super) async fn note_failure(session: &RunContext, run: &str, error: &Error) -> Result<()> {
     // What is in the target counts: what a load noted in its transaction went with it.
     let Some(journal) = journals::of_run(session.target.as_ref(), run).await? else { return Ok(()) };
     if journal.state().is_some_and(State::is_cut_off) {

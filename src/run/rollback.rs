@@ -1,39 +1,39 @@
 //! The rollback of a run: one that was cut off or failed is given up, one that is in production leaves it again, all of it or nothing.
 
-use super::{Opened, journals};
+use super::{OpenPipeline, journals};
 use crate::error::{Error, Result};
 use crate::journal::{Event, Journal, Mirror, Phase, State, stop_at};
 use crate::report::{Command, Report, Rollback};
-use crate::target::Survey;
+use crate::target::RollbackPlan;
 
 /// Rolls a run back, or gives it up; `dry` tells what would become of it and leaves nothing changed. `accepted` are tables that were altered
 /// or dropped since, of which the operator knows that nothing else was.
 ///
 /// # Errors
 /// If there is no such run, it is rolled back already, its rows are in other hands, or this user may not: nothing is changed then.
-pub async fn rollback(opened: &Opened, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
+pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
     if dry {
-        return Undo::find(opened, run).await?.foreseen(accepted).await;
+        return RollbackCandidate::find(opened, run).await?.foreseen(accepted).await;
     }
     opened.safeguards.admit_rollback(opened.target.as_ref()).await?;
     opened.target.claim(run).await?;
-    let undone = async { Undo::find(opened, run).await?.done(accepted).await };
+    let undone = async { RollbackCandidate::find(opened, run).await?.done(accepted).await };
     let undone = undone.await;
     let released = opened.target.release().await;
     undone.and_then(|report| released.map(|()| report))
 }
 
 /// A run that can be taken back, as its journal tells.
-struct Undo<'a> {
-    opened: &'a Opened,
+struct RollbackCandidate<'a> {
+    opened: &'a OpenPipeline,
     journal: Journal,
     state: State,
     /// Its report, once it is in production.
     report: Option<Report>,
 }
 
-impl<'a> Undo<'a> {
-    async fn find(opened: &'a Opened, run: &str) -> Result<Self> {
+impl<'a> RollbackCandidate<'a> {
+    async fn find(opened: &'a OpenPipeline, run: &str) -> Result<Self> {
         let hint = "`pipeline runs FILE` lists the runs and how they ended; nothing was changed";
         let report = opened.target.run(run).await?.as_ref().map(Report::read).transpose()?;
         let journal = journals::of_run(opened.target.as_ref(), run).await?;
@@ -88,7 +88,7 @@ impl<'a> Undo<'a> {
         }
         let run = self.journal.run().to_owned();
         // What is in the way is looked for when the rows are locked, and not before.
-        let survey = Survey { tables: target.holdings(&run).await?, ..Survey::default() };
+        let survey = RollbackPlan { tables: target.holdings(&run).await?, ..RollbackPlan::default() };
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
         let (_, pipeline, shown) = self.told();
         let report = Rollback::of(&run, pipeline, shown, survey);

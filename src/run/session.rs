@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::backup::Place;
-use crate::check::Examined;
+use crate::backup::StoreLocation;
+use crate::check::CheckedTable;
 use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
 use crate::output::OutputMode;
@@ -13,14 +13,17 @@ use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
-use crate::target::{self, Access, Address, Catalog, LoadedFile, Nowhere, Policy, Preflight, Refusal, Stopped, Target};
+use crate::target::{
+    self, Access, Catalog, ConstraintViolation, InsertError, LoadedFile, NoTarget, Policy, Preflight, Target,
+    TargetConfig,
+};
 
 /// Rows that an error names at most.
 const TOLD: usize = 10;
 
 /// What a command is given beside the pipeline file.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub struct CommandOptions {
     /// The pipeline file.
     pub file: PathBuf,
     /// Variables for `${…}`, which win over the environment.
@@ -35,7 +38,7 @@ pub struct Request {
     pub limits: Limits,
 }
 
-impl Request {
+impl CommandOptions {
     /// A request for a pipeline file, with nothing else said.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self {
@@ -50,7 +53,7 @@ impl Request {
 }
 
 /// A pipeline file that was read, and its target opened.
-pub struct Opened {
+pub struct OpenPipeline {
     /// The pipeline file.
     pub document: Document,
     /// The target.
@@ -63,17 +66,17 @@ pub struct Opened {
     pub shown: String,
 }
 
-impl Opened {
+impl OpenPipeline {
     /// Reads the pipeline file and opens the target.
     ///
     /// # Errors
     /// The problems of the pipeline file where it cannot be understood; or where the target cannot be opened.
-    pub async fn open(request: &Request, access: Access) -> Result<Self> {
-        Self::open_or(request, access, Err(Nowhere::error())).await
+    pub async fn open(request: &CommandOptions, access: Access) -> Result<Self> {
+        Self::open_or(request, access, Err(NoTarget::error())).await
     }
 
     /// The same, for what can do without a target: where none is named, `otherwise` stands in for it.
-    async fn open_or(request: &Request, access: Access, otherwise: Result<Nowhere>) -> Result<Self> {
+    async fn open_or(request: &CommandOptions, access: Access, otherwise: Result<NoTarget>) -> Result<Self> {
         let mut document = spec::load(&request.file, &request.vars)?;
         let target = document.spec.as_ref().and_then(|spec| spec.target.as_ref()).map(|target| target.url.clone());
         for url in request.target.iter().chain(&target) {
@@ -85,9 +88,9 @@ impl Opened {
 
     async fn open_document(
         mut document: Document,
-        request: &Request,
+        request: &CommandOptions,
         access: Access,
-        otherwise: Result<Nowhere>,
+        otherwise: Result<NoTarget>,
     ) -> Result<Self> {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
@@ -105,7 +108,7 @@ impl Opened {
                 (settings.url.clone(), document.folder.clone(), shown_url(&document, &["target", "url"], &settings.url))
             }
         };
-        let address = Address {
+        let address = TargetConfig {
             url: &url,
             shown: &shown,
             spec: &settings,
@@ -132,7 +135,7 @@ impl Opened {
         Ok(Self { document, target, catalog, safeguards, shown })
     }
 
-    async fn without_target(document: Document, nowhere: Nowhere) -> Result<Self> {
+    async fn without_target(document: Document, nowhere: NoTarget) -> Result<Self> {
         let shown = "no target".to_owned();
         let safeguards =
             Safeguards::try_new(&SafeguardsSpec::default(), &Policy::unstated(false), &document.path, &shown)?;
@@ -141,7 +144,7 @@ impl Opened {
     }
 
     /// Where the key map is backed up, where the pipeline file says so.
-    pub fn backup(&self) -> Option<Place> {
+    pub fn backup(&self) -> Option<StoreLocation> {
         let url = self.document.spec.as_ref()?.safeguards.backup.as_ref()?;
         let mut shown = shown_url(&self.document, &["safeguards", "backup"], url);
         if !shown.contains("://") && !shown.contains("${") {
@@ -149,7 +152,7 @@ impl Opened {
             let clean: PathBuf = parts.components().filter(|part| *part != std::path::Component::CurDir).collect();
             shown = clean.display().to_string();
         }
-        Some(Place::new(url, &shown, &self.document.folder).with_mode(self.output_mode()))
+        Some(StoreLocation::new(url, &shown, &self.document.folder).with_mode(self.output_mode()))
     }
 
     /// Who may read the files that are written.
@@ -164,7 +167,7 @@ impl Opened {
 }
 
 /// Everything that is decided before a run touches data.
-pub struct Session {
+pub struct RunContext {
     /// The plan, and the sources it reads.
     pub compiled: Compiled,
     /// The target.
@@ -182,7 +185,7 @@ pub struct Session {
     /// Who may read them.
     pub output_mode: OutputMode,
     /// Where the key map is backed up.
-    pub backup: Option<Place>,
+    pub backup: Option<StoreLocation>,
     /// The target's name in messages.
     pub shown: String,
     /// The pipeline file, as it was named.
@@ -191,31 +194,36 @@ pub struct Session {
     pub lines: LineNumbers,
 }
 
-impl Session {
+impl RunContext {
     /// Reads the pipeline file, opens the target, and compiles the plan.
     ///
     /// # Errors
     /// All problems of the pipeline file at once; or where the target cannot be opened.
-    pub async fn open(request: &Request, access: Access) -> Result<Self> {
-        Self::prepare(Opened::open(request, access).await?, request, access, jiff::Timestamp::now()).await
+    pub async fn open(request: &CommandOptions, access: Access) -> Result<Self> {
+        Self::prepare(OpenPipeline::open(request, access).await?, request, access, jiff::Timestamp::now()).await
     }
 
     /// The same to look at the delta, with the target where one is named, and without where none is.
     ///
     /// # Errors
-    /// As [`Session::open`].
-    pub async fn look(request: &Request) -> Result<Self> {
-        let opened = Opened::open_or(request, Access::Read, Ok(Nowhere)).await?;
+    /// As [`RunContext::open`].
+    pub async fn look(request: &CommandOptions) -> Result<Self> {
+        let opened = OpenPipeline::open_or(request, Access::Read, Ok(NoTarget)).await?;
         Self::prepare(opened, request, Access::Read, jiff::Timestamp::now()).await
     }
 
     /// Compiles the plan of what was opened, with the moment that expressions take for now.
     ///
     /// # Errors
-    /// As [`Session::open`].
-    pub async fn prepare(opened: Opened, request: &Request, access: Access, moment: jiff::Timestamp) -> Result<Self> {
+    /// As [`RunContext::open`].
+    pub async fn prepare(
+        opened: OpenPipeline,
+        request: &CommandOptions,
+        access: Access,
+        moment: jiff::Timestamp,
+    ) -> Result<Self> {
         let (backup, output_mode) = (opened.backup(), opened.output_mode());
-        let Opened { document, target, catalog, safeguards, shown } = opened;
+        let OpenPipeline { document, target, catalog, safeguards, shown } = opened;
         let patience = document.spec.as_ref().map(|spec| spec.load.statement_timeout);
         let engine = Engine::at(request.limits, moment)?;
         let engine = match patience {
@@ -302,16 +310,16 @@ impl Session {
     }
 
     /// Why an insertion stopped, with the places of the rows that production refused.
-    pub(super) fn refused(&self, stopped: Stopped, examined: &[Examined]) -> Error {
+    pub(super) fn refused(&self, stopped: InsertError, examined: &[CheckedTable]) -> Error {
         let places = match &stopped {
-            Stopped::Failed(_) => String::new(),
-            Stopped::Refused(refusal) => self.places(refusal, examined),
+            InsertError::Other(_) => String::new(),
+            InsertError::Violation(refusal) => self.places(refusal, examined),
         };
         Error::from(stopped).and(&places)
     }
 
     /// Files and lines of refused rows, one below the other.
-    fn places(&self, refusal: &Refusal, examined: &[Examined]) -> String {
+    fn places(&self, refusal: &ConstraintViolation, examined: &[CheckedTable]) -> String {
         let Some(at) = self.compiled.plan.position(&refusal.table) else { return String::new() };
         let mut lines = String::new();
         for row in refusal.rows.iter().take(TOLD) {
@@ -338,7 +346,7 @@ impl Session {
     }
 
     /// Refuses a file that is given twice under two names.
-    pub(super) fn refuse_twice(&self, hashes: &[Vec<String>], examined: &[Examined]) -> Result<()> {
+    pub(super) fn refuse_twice(&self, hashes: &[Vec<String>], examined: &[CheckedTable]) -> Result<()> {
         for (at, hashes) in hashes.iter().enumerate() {
             let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
             for (file, hash) in hashes.iter().enumerate().filter(|(file, _)| has_rows(&examined[at], *file)) {
@@ -355,11 +363,11 @@ impl Session {
 }
 
 /// Whether a file of a table has any record.
-pub(super) fn has_rows(examined: &Examined, file: usize) -> bool {
+pub(super) fn has_rows(examined: &CheckedTable, file: usize) -> bool {
     examined.places.has_rows(file) || examined.files.contains(&file)
 }
 
-fn choose_tables(spec: &mut PipelineSpec, request: &Request) -> Result<()> {
+fn choose_tables(spec: &mut PipelineSpec, request: &CommandOptions) -> Result<()> {
     let names: Vec<String> = spec.tables.iter().map(|(name, _)| name.clone()).collect();
     if let Some(unknown) = request.select.iter().chain(&request.exclude).find(|name| !names.contains(name)) {
         return Err(Error::usage(format!("the pipeline has no table `{unknown}`"))

@@ -1,6 +1,6 @@
 //! What a target keeps for its loads: control objects, roles, and grants.
 
-use super::{Opened, Request};
+use super::{CommandOptions, OpenPipeline};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::keys::map;
@@ -12,7 +12,7 @@ use crate::target::Destination;
 ///
 /// # Errors
 /// All problems of the pipeline file but missing delta files; or if the target does not answer.
-pub async fn script(opened: &Opened, request: &Request, owner: Option<&str>) -> Result<Option<String>> {
+pub async fn script(opened: &OpenPipeline, request: &CommandOptions, owner: Option<&str>) -> Result<Option<String>> {
     opened.target.setup_script(&destinations(opened, request).await?, owner).await
 }
 
@@ -20,12 +20,12 @@ pub async fn script(opened: &Opened, request: &Request, owner: Option<&str>) -> 
 ///
 /// # Errors
 /// As [`script`], and if this login may not make these objects, or something that another role made is in their place.
-pub async fn setup(opened: &Opened, request: &Request, owner: Option<&str>) -> Result<()> {
+pub async fn setup(opened: &OpenPipeline, request: &CommandOptions, owner: Option<&str>) -> Result<()> {
     opened.target.setup(&destinations(opened, request).await?, owner).await
 }
 
 /// The tables of a pipeline. The whole file is checked first: what is made for a mistaken one would be in the way of the right one.
-async fn destinations(opened: &Opened, request: &Request) -> Result<Vec<Destination>> {
+async fn destinations(opened: &OpenPipeline, request: &CommandOptions) -> Result<Vec<Destination>> {
     let engine = Engine::at(request.limits, jiff::Timestamp::now())?;
     match compile(&opened.document, &opened.catalog, &engine).await {
         Ok(compiled) => Ok(compiled.plan.tables.iter().map(Table::destination).collect()),
@@ -39,7 +39,7 @@ async fn destinations(opened: &Opened, request: &Request) -> Result<Vec<Destinat
 
 /// The tables as the file and the catalog state them, without the delta's columns: all of a table's columns count as filled, so that no
 /// right is granted that a load may not need.
-fn without_files(opened: &Opened) -> Vec<Destination> {
+fn without_files(opened: &OpenPipeline) -> Vec<Destination> {
     let tables = opened.document.spec.iter().flat_map(|spec| spec.tables.iter());
     let found = tables.filter_map(|(name, spec)| opened.catalog.table(name).map(|table| (spec, table)));
     found

@@ -12,10 +12,10 @@ use datafusion::common::ScalarValue;
 use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::plan::Table;
-use crate::target::{Load, Total};
+use crate::target::{Aggregate, Load};
 
 /// Totals of one table.
-pub(super) struct Totals {
+pub(super) struct ControlTotals {
     rows: u64,
     columns: Vec<Column>,
 }
@@ -59,7 +59,7 @@ fn bounds(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
     })
 }
 
-impl Totals {
+impl ControlTotals {
     pub(super) fn new(table: &Table) -> Self {
         let column = |name: &String| Column {
             name: name.clone(),
@@ -108,7 +108,7 @@ impl Totals {
         let mut asked = Vec::new();
         let mut meant = Vec::new();
         for column in &self.columns {
-            asked.push((column.name.clone(), Total::NonNull));
+            asked.push((column.name.clone(), Aggregate::NonNull));
             meant.push(column.non_null.to_string());
             // Sums are asked for where no database rounds or overflows on the way.
             let most: i128 = match table.catalog.column(&column.name).map(|column| &column.data_type) {
@@ -117,12 +117,12 @@ impl Totals {
                 _ => 0,
             };
             if column.size < most && column.non_null > 0 {
-                asked.push((column.name.clone(), Total::Sum));
+                asked.push((column.name.clone(), Aggregate::Sum));
                 meant.push(column.sum.to_string());
             } else if !column.smallest.is_null() && column.comparable {
-                asked.push((column.name.clone(), Total::Min));
+                asked.push((column.name.clone(), Aggregate::Min));
                 meant.push(shown(column.smallest.to_array()?.as_ref(), 0));
-                asked.push((column.name.clone(), Total::Max));
+                asked.push((column.name.clone(), Aggregate::Max));
                 meant.push(shown(column.largest.to_array()?.as_ref(), 0));
             }
         }
@@ -142,10 +142,10 @@ impl Totals {
             let found = shown(found.column(at + 1).as_ref(), 0);
             if found != *meant {
                 let what = match total {
-                    Total::NonNull => "number of values",
-                    Total::Sum => "sum",
-                    Total::Min => "smallest value",
-                    Total::Max => "largest value",
+                    Aggregate::NonNull => "number of values",
+                    Aggregate::Sum => "sum",
+                    Aggregate::Min => "smallest value",
+                    Aggregate::Max => "largest value",
                 };
                 return Err(differs(&format!("the {what} of `{name}`"), meant, &found));
             }

@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use futures::stream;
 
-use super::Session;
+use super::RunContext;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::target::{Destination, Load, Target};
@@ -59,7 +59,7 @@ pub(super) async fn after_commit(
 ///
 /// # Errors
 /// Where one is missing.
-pub(super) async fn of_run(session: &Session, run: &str) -> Result<()> {
+pub(super) async fn of_run(session: &RunContext, run: &str) -> Result<()> {
     for table in &session.compiled.plan.tables {
         let missing = session.target.gone(&table.destination(), run).await?;
         if let Some(first) = missing.first() {

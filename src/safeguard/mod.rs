@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
 
-pub use window::{Standing, Window};
+pub use window::{Window, WindowState};
 
 use crate::error::{Error, Result};
 use crate::spec::{ConversionMode, SafeguardsSpec};
@@ -82,8 +82,8 @@ impl Safeguards {
         }
         let now = target.now().await?;
         Ok(self.windows().find_map(|window| match window.is_open(now) {
-            Standing::Closed { opens } => Some((window, opens, now)),
-            Standing::Open { .. } => None,
+            WindowState::Closed { opens } => Some((window, opens, now)),
+            WindowState::Open { .. } => None,
         }))
     }
 
@@ -204,11 +204,11 @@ impl Safeguards {
         for window in self.windows() {
             let now = target.now().await?;
             notes.push(match window.is_open(now) {
-                Standing::Open { until } => {
+                WindowState::Open { until } => {
                     let left = lasting(until.duration_since(now));
                     format!("the window is open until {}, for {left} ({window})", window.shown(until))
                 }
-                Standing::Closed { opens } => {
+                WindowState::Closed { opens } => {
                     format!("the window is closed: a run waits until {} ({window})", coming(window, opens, now))
                 }
             });

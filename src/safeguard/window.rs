@@ -26,7 +26,7 @@ pub struct Window {
 
 /// Whether a window is open, and the moment from which on it is not so any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum WindowState {
     /// It is open.
     Open {
         /// When it closes: the first moment outside of it.
@@ -58,13 +58,13 @@ impl Window {
     }
 
     /// Whether it is open at a moment, and to when it stays so.
-    pub fn is_open(&self, now: Timestamp) -> Standing {
+    pub fn is_open(&self, now: Timestamp) -> WindowState {
         let is_in = self.contains(now);
         // Whatever ends this state is one of these; the first of them with the other state is where it ends.
         let mut moments = self.moments_after(now);
         moments.sort_unstable();
         let edge = moments.into_iter().find(|moment| self.contains(*moment) != is_in).unwrap_or(Timestamp::MAX);
-        if is_in { Standing::Open { until: edge } } else { Standing::Closed { opens: edge } }
+        if is_in { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } }
     }
 
     /// Whether the clocks show a time within it.
@@ -167,12 +167,12 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn open(until: &str) -> Standing {
-        Standing::Open { until: at(until) }
+    fn open(until: &str) -> WindowState {
+        WindowState::Open { until: at(until) }
     }
 
-    fn closed(opens: &str) -> Standing {
-        Standing::Closed { opens: at(opens) }
+    fn closed(opens: &str) -> WindowState {
+        WindowState::Closed { opens: at(opens) }
     }
 
     #[test]
@@ -319,7 +319,7 @@ mod tests {
                 let begins = at > 0 && by_hand[at - 1] != by_hand[at];
                 if edge == at + 1 || begins || at % every == 0 {
                     let edge = moment(edge);
-                    let meant = if by_hand[at] { Standing::Open { until: edge } } else { Standing::Closed { opens: edge } };
+                    let meant = if by_hand[at] { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } };
                     prop_assert_eq!(window.is_open(moment(at)), meant, "at {}", moment(at));
                 }
             }

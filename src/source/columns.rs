@@ -16,7 +16,7 @@ const REJECT_PREFIX: &str = "_reject_";
 pub(super) const REJECT_LINE: &str = "_reject_line";
 
 /// The columns that a file turned out to have.
-pub(super) enum Found {
+pub(super) enum ColumnMatch {
     /// Names, in order, all text: CSV.
     Named(Vec<String>),
     /// Names that may be missing from any row: JSON.
@@ -26,16 +26,16 @@ pub(super) enum Found {
 }
 
 /// Holds the files' columns against each other: sets each file's `columns` and returns the source's schema.
-pub(super) fn align(files: &mut [SourceFile], found: &[Found], ignore: &[String]) -> Result<SchemaRef> {
+pub(super) fn align(files: &mut [SourceFile], found: &[ColumnMatch], ignore: &[String]) -> Result<SchemaRef> {
     let dropped = |name: &str| name.starts_with(REJECT_PREFIX) || ignore.iter().any(|column| column == name);
     let text = |name: &String| Field::new(name, DataType::Utf8, true);
     let mut columns: Vec<Field> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for (index, found) in found.iter().enumerate() {
         let (names, optional): (Vec<Field>, bool) = match found {
-            Found::Named(names) => (names.iter().map(text).collect(), false),
-            Found::Keys(names) => (names.iter().map(text).collect(), true),
-            Found::Typed(schema) => (schema.fields().iter().map(|field| field.as_ref().clone()).collect(), false),
+            ColumnMatch::Named(names) => (names.iter().map(text).collect(), false),
+            ColumnMatch::Keys(names) => (names.iter().map(text).collect(), true),
+            ColumnMatch::Typed(schema) => (schema.fields().iter().map(|field| field.as_ref().clone()).collect(), false),
         };
         let mut kept = Vec::with_capacity(names.len());
         for field in names {
@@ -173,19 +173,19 @@ mod tests {
         (0..count).map(file).collect()
     }
 
-    fn named(names: &[&str]) -> Found {
-        Found::Named(names.iter().map(ToString::to_string).collect())
+    fn named(names: &[&str]) -> ColumnMatch {
+        ColumnMatch::Named(names.iter().map(ToString::to_string).collect())
     }
 
-    fn one_type(data_type: DataType) -> Found {
-        Found::Typed(Arc::new(Schema::new(vec![Field::new("n", data_type, true)])))
+    fn one_type(data_type: DataType) -> ColumnMatch {
+        ColumnMatch::Typed(Arc::new(Schema::new(vec![Field::new("n", data_type, true)])))
     }
 
     fn names(schema: &Schema) -> Vec<&str> {
         schema.fields().iter().map(|field| field.name().as_str()).collect()
     }
 
-    fn refused(found: &[Found]) -> String {
+    fn refused(found: &[ColumnMatch]) -> String {
         let error = align(&mut files(found.len()), found, &[]).unwrap_err();
         assert!(error.next_step().is_some());
         error.to_string()
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn json_keys_are_the_union_of_all_files() {
         let mut files = files(2);
-        let keys = |names: &[&str]| Found::Keys(names.iter().map(ToString::to_string).collect());
+        let keys = |names: &[&str]| ColumnMatch::Keys(names.iter().map(ToString::to_string).collect());
         let schema = align(&mut files, &[keys(&["b", "a"]), keys(&["c", "a"])], &[]).unwrap();
         assert_eq!(names(&schema), ["b", "a", "c"]);
     }

@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::columns::REJECT_LINE;
 use super::records::{Fault, Record, Records, Span};
-use super::text::Stretch;
+use super::text::TextBatchBuilder;
 use super::{Batch, Malformed, Piece, SourceFile, files, formula};
 use crate::error::{Error, Result};
 use crate::spec::{CsvSpec, Encoding};
@@ -175,12 +175,12 @@ impl Iterator for Blocks {
 struct Rows {
     layout: Arc<Layout>,
     records: Records,
-    stretch: Stretch,
+    stretch: TextBatchBuilder,
 }
 
 impl Rows {
     fn new(layout: Arc<Layout>, records: Records) -> Self {
-        let stretch = Stretch::new(layout.index, Arc::clone(&layout.schema), layout.rows);
+        let stretch = TextBatchBuilder::new(layout.index, Arc::clone(&layout.schema), layout.rows);
         Self { layout, records, stretch }
     }
 

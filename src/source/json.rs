@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use serde::de::IgnoredAny;
 
 use super::input::Input;
-use super::text::Stretch;
+use super::text::TextBatchBuilder;
 use super::{Batch, Malformed, SourceFile};
 use crate::error::{Error, Result};
 use crate::spec::Encoding;
@@ -182,14 +182,14 @@ pub(super) struct Rows {
     /// Each column's place in the schema. A key that is not here is one that is left out.
     places: HashMap<String, usize>,
     columns: usize,
-    stretch: Stretch,
+    stretch: TextBatchBuilder,
 }
 
 impl Rows {
     pub(super) fn try_new(index: usize, file: &SourceFile, schema: SchemaRef, rows: usize) -> Result<Self> {
         let places = schema.fields().iter().enumerate().map(|(place, field)| (field.name().clone(), place)).collect();
         let columns = schema.fields().len();
-        Ok(Self { lines: Lines::open(file)?, places, columns, stretch: Stretch::new(index, schema, rows) })
+        Ok(Self { lines: Lines::open(file)?, places, columns, stretch: TextBatchBuilder::new(index, schema, rows) })
     }
 
     /// Reads the next line; `false` at the end.

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use self::columns::Found;
+use self::columns::ColumnMatch;
 use self::csv::Dialect;
 use self::files::Compression;
 pub(crate) use self::formula::guarded;
@@ -115,10 +115,10 @@ impl Source {
                 return Err(file.empty(file.format == Format::Csv && dialect.header));
             }
             found.push(match file.format {
-                Format::Csv => Found::Named(csv::header(file, &dialect)?),
-                Format::Json => Found::Keys(json::keys(file)?),
-                Format::Parquet => Found::Typed(parquet::schema(file)?),
-                Format::Arrow => Found::Typed(ipc::schema(file)?),
+                Format::Csv => ColumnMatch::Named(csv::header(file, &dialect)?),
+                Format::Json => ColumnMatch::Keys(json::keys(file)?),
+                Format::Parquet => ColumnMatch::Typed(parquet::schema(file)?),
+                Format::Arrow => ColumnMatch::Typed(ipc::schema(file)?),
             });
         }
         let schema = columns::align(&mut files, &found, &spec.ignore)?;

@@ -13,7 +13,7 @@ use crate::error::Result;
 pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// The batch that is being filled.
-pub(super) struct Stretch {
+pub(super) struct TextBatchBuilder {
     file: usize,
     schema: SchemaRef,
     rows: usize,
@@ -23,7 +23,7 @@ pub(super) struct Stretch {
     bytes: usize,
 }
 
-impl Stretch {
+impl TextBatchBuilder {
     pub(super) fn new(file: usize, schema: SchemaRef, rows: usize) -> Self {
         let columns = schema.fields().iter().map(|_| StringBuilder::new()).collect();
         Self { file, schema, rows, lines: Vec::new(), columns, malformed: Vec::new(), bytes: 0 }

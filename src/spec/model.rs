@@ -298,7 +298,7 @@ pub struct TableSpec {
     pub duplicates: Duplicates,
     /// Rows whose legacy key is in the key map already, or whose unique values are in production.
     #[serde(default)]
-    pub existing: Existing,
+    pub existing: ExistingRowPolicy,
     /// This table's own limit, instead of `safeguards.max_rejects`.
     pub max_rejects: Option<Threshold>,
 }
@@ -422,7 +422,7 @@ pub enum Duplicates {
 /// Rows that are in production already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Existing {
+pub enum ExistingRowPolicy {
     /// They are rejected.
     #[default]
     Reject,

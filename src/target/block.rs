@@ -25,7 +25,7 @@ impl KeyRequest {
     ///
     /// # Errors
     /// Where the column does not hold its last key.
-    pub(super) fn block(&self, first: i128) -> Result<Block> {
+    pub(super) fn block(&self, first: i128) -> Result<KeyBlock> {
         let last = first + i128::from(self.count) - 1;
         if self.count > 0 && last > i128::from(self.largest) {
             let message = format!(
@@ -38,7 +38,7 @@ impl KeyRequest {
         // An empty block may begin behind the last number of all.
         let first = i64::try_from(first).unwrap_or(i64::MAX);
         let last = if self.count == 0 { first.saturating_sub(1) } else { last as i64 };
-        Ok(Block { table: self.table.clone(), first, last })
+        Ok(KeyBlock { table: self.table.clone(), first, last })
     }
 }
 
@@ -66,7 +66,7 @@ impl TextKey {
 
 /// Keys of one table that belong to one run: `first` to `last`, both included.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Block {
+pub struct KeyBlock {
     /// The table.
     pub table: String,
     /// The first number.
@@ -75,7 +75,7 @@ pub struct Block {
     pub last: i64,
 }
 
-impl Block {
+impl KeyBlock {
     /// What is said of keys that somebody has.
     pub(super) fn taken(&self, why: &str) -> Error {
         let Self { table, first, last } = self;

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
-use super::form::Form;
+use super::form::LogicalType;
 
 /// The tables of the production schema.
 #[derive(Debug, Clone, Default)]
@@ -91,7 +91,7 @@ pub struct CatalogColumn {
     /// promises: 15 in SQLite. Whole numbers that fit into 64 bits are kept whole.
     pub significant_digits: Option<u8>,
     /// What its values must look like beyond their Arrow type.
-    pub form: Form,
+    pub form: LogicalType,
 }
 
 impl CatalogColumn {

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone)]
 pub struct Lookup {
     /// Where to look.
-    pub place: Place,
+    pub place: Relation,
     /// The columns there that are held against the columns of the question, in order.
     pub match_on: Vec<String>,
     /// Those of them that are compared without regard to the case of ASCII letters.
@@ -17,7 +17,7 @@ pub struct Lookup {
 
 impl Lookup {
     /// A question about all rows of a place, by values as they are.
-    pub fn new(place: Place, match_on: Vec<String>, give: Vec<String>) -> Self {
+    pub fn new(place: Relation, match_on: Vec<String>, give: Vec<String>) -> Self {
         Self { place, match_on, ignore_case: Vec::new(), condition: None, give }
     }
 }
@@ -46,7 +46,7 @@ pub enum Test {
 
 /// A place to look things up in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Relation {
     /// A table of production.
     Production(String),
     /// The key map's history of a table; its columns are `legacy_key`, the table's key columns and `run`.

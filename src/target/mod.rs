@@ -28,16 +28,16 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use block::{Block, KeyRequest, TextKey};
+pub use block::{KeyBlock, KeyRequest, TextKey};
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 use difference::different;
-pub use form::{Form, bytes, elements};
-pub use lookup::{Filter, Lookup, Place, Test};
+pub use form::{LogicalType, bytes, elements};
+pub use lookup::{Filter, Lookup, Relation, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
-pub use nowhere::Nowhere;
+pub use nowhere::NoTarget;
 pub use policy::{MAX_KEY_BLOCK, Policy};
-pub use refusal::{Refusal, Stopped};
-pub use rollback::{Holding, Obstacle, Survey, TakenBack};
+pub use refusal::{ConstraintViolation, InsertError};
+pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 pub use table::ProductionTable;
 
 use crate::error::{Error, Result};
@@ -54,12 +54,12 @@ pub enum Access {
     /// Make what the target keeps for loads.
     Setup,
     /// Decide what loads may do, or take one back: as who may do that, where it is not who loads. Makes no database.
-    Operate,
+    Administer,
 }
 
 /// A target as the pipeline file or the command line names it, with every `${…}` filled in.
 #[derive(Debug)]
-pub struct Address<'a> {
+pub struct TargetConfig<'a> {
     /// The URL.
     pub url: &'a str,
     /// What is said of it in messages: no secrets.
@@ -84,10 +84,10 @@ pub struct Address<'a> {
 ///
 /// # Errors
 /// Where the URL's scheme is unknown or the target cannot be reached.
-pub async fn open(address: &Address<'_>, access: Access) -> Result<Arc<dyn Target>> {
+pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Arc<dyn Target>> {
     match address.url.split_once(':') {
         Some(("sqlite", rest)) => Ok(Arc::new(sqlite::SqliteTarget::open(rest, address, access)?)),
-        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PostgresTarget::open(address, access).await?)),
+        Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PgTarget::open(address, access).await?)),
         _ => Err(Error::pipeline(format!("the target `{}` is of no known kind", address.shown))
             .hint("write `sqlite:FILE`, for example `sqlite:customer.db`, or `postgres://USER@HOST/DATABASE`")),
     }
@@ -107,7 +107,7 @@ pub struct Destination {
     /// Whether rows refer to rows of the same table: a staged row then has a `_level`, and lower ones are inserted first.
     pub levelled: bool,
     /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
-    pub promises: Vec<Promise>,
+    pub promises: Vec<CommitCheck>,
     /// The other tables of production that the pipeline reads for it: those that its rows refer to, and those that its own SQL names.
     pub reads: Vec<String>,
 }
@@ -115,7 +115,7 @@ pub struct Destination {
 impl Destination {
     /// Whether rows must have values that no other row has, and no index of production keeps others from having them.
     fn has_free_values(&self) -> bool {
-        self.promises.iter().any(|promise| matches!(promise.what, Promised::Unique { .. }))
+        self.promises.iter().any(|promise| matches!(promise.what, CommitCheckKind::Unique { .. }))
     }
 
     /// A staged batch with the destination's columns alone.
@@ -127,16 +127,16 @@ impl Destination {
 
 /// Something that was true of production when the checks ran, and that another program may have made untrue since.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Promise {
+pub struct CommitCheck {
     /// The check that found it true.
     pub check: String,
     /// What it is.
-    pub what: Promised,
+    pub what: CommitCheckKind,
 }
 
-/// What a [`Promise`] says of each row.
+/// What a [`CommitCheck`] says of each row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Promised {
+pub enum CommitCheckKind {
     /// No row of production has its values in these columns.
     Unique {
         /// The columns.
@@ -159,7 +159,7 @@ pub enum Promised {
 
 /// One number or value that is the same on both sides when nothing got lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Total {
+pub enum Aggregate {
     /// How many values are not NULL.
     NonNull,
     /// The sum; of decimals as an integer of their smallest unit.
@@ -226,11 +226,11 @@ impl Journals {
 
 /// What a load is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Intent {
+pub enum LoadMode {
     /// Its rows are to stay.
-    Keep,
+    Commit,
     /// All of it is taken back: nothing is written outside of its transaction, and no key is reserved.
-    TakeBack,
+    Rehearse,
 }
 
 /// The mappings that one run appended to the key map's history of one table.
@@ -281,7 +281,7 @@ pub trait Target: Send + Sync {
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
 
     /// Which numbers a block would have if it were reserved now. Writes nothing.
-    async fn foresee(&self, request: &KeyRequest) -> Result<Block>;
+    async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock>;
 
     /// The runs, oldest first, without their reports.
     async fn runs(&self) -> Result<Vec<RunHeader>>;
@@ -350,7 +350,7 @@ pub trait Target: Send + Sync {
     async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>>;
 
     /// What a committed run holds in each table.
-    async fn holdings(&self, run: &str) -> Result<Vec<Holding>>;
+    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>>;
 
     /// What a committed run holds, and what is in the way of its rollback: rows that were changed since or are gone, and rows that refer
     /// to its own and are not. `accepted` are tables that were altered or dropped since, of which the operator knows that nothing else was.
@@ -358,17 +358,17 @@ pub trait Target: Send + Sync {
     ///
     /// # Errors
     /// If the rollback would fail for another reason: with that one.
-    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey>;
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan>;
 
     /// Rolls a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
     /// transaction; conversion mode ends with it where that is asked for.
     ///
     /// # Errors
     /// If anything is in the way, or something else than the run's rows would go: nothing is changed then.
-    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>>;
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<RolledBackTable>>;
 
     /// Begins a load, under the lock; takes it where it is not held yet.
-    async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>>;
+    async fn begin(&self, run: &str, intent: LoadMode) -> Result<Box<dyn Load>>;
 
     /// Holds the rows of the last load against what was meant: the first difference, in words.
     async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
@@ -381,7 +381,7 @@ pub trait Target: Send + Sync {
 pub type Batches<'a> = BoxStream<'a, Result<RecordBatch>>;
 
 /// The accepted rows of a run and their key maps, to be read as often as they are needed; tables by their place among the destinations.
-pub trait Delta: Send + Sync {
+pub trait RowSource: Send + Sync {
     /// The rows of a table as they are staged, see [`Load::stage`].
     ///
     /// # Errors
@@ -456,7 +456,7 @@ pub trait Load: Send {
     async fn is_staged(&mut self, destination: &Destination, rows: Batches<'_>, keys: Batches<'_>) -> Result<bool>;
 
     /// Reserves a block of keys for this run; one that it has already is given again.
-    async fn reserve(&mut self, request: &KeyRequest) -> Result<Block>;
+    async fn reserve(&mut self, request: &KeyRequest) -> Result<KeyBlock>;
 
     /// Which of these files, by table and hash, were loaded: by another run, while this one waited for its turn.
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
@@ -486,27 +486,36 @@ pub trait Load: Send {
     async fn end_mode(&mut self) -> Result<()>;
 
     /// Begins the insertion: nothing that staged rows refer to can go away from here on.
-    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped>;
+    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), InsertError>;
 
     /// Inserts the rows of these tables into production, in their order, and appends their key maps to the history, each as a segment of
     /// this run: what is staged, and out of `delta` what is not. What they refer to is locked until the commit, whether a foreign key
     /// covers it or not.
-    async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped>;
+    async fn insert(
+        &mut self,
+        destinations: &[Destination],
+        delta: &dyn RowSource,
+    ) -> Result<Vec<Inserted>, InsertError>;
 
     /// Appends staged mappings of a table, by their row numbers, to its history as a run's: this one, or an earlier one that had appended
     /// them.
-    async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped>;
+    async fn append_key_map(
+        &mut self,
+        destination: &Destination,
+        run: &str,
+        rows: Range<u32>,
+    ) -> Result<u64, InsertError>;
 
     /// Has the target go by another id too: the store of that one is its own from now on.
     async fn adopt(&mut self, id: &str) -> Result<()>;
 
     /// Has production decide on everything that it put off until all tables are there; which rows it refuses is asked of staging, or of
     /// `delta`.
-    async fn settle(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped>;
+    async fn settle(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError>;
 
     /// Totals over the rows in production that this load inserted, found by their keys: one row, under
     /// [`totals_schema`].
-    async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch>;
+    async fn totals(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch>;
 
     /// As [`Target::compare`], before the commit.
     async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
@@ -527,7 +536,7 @@ pub trait Load: Send {
 
     /// Makes it all visible, at once. The last statement before that asks whether production still has none of the values that no index
     /// keeps free.
-    async fn commit(self: Box<Self>) -> Result<(), Stopped>;
+    async fn commit(self: Box<Self>) -> Result<(), InsertError>;
 
     /// Takes everything back.
     async fn roll_back(self: Box<Self>) -> Result<()>;
@@ -565,12 +574,12 @@ fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
 }
 
 /// The schema of [`Load::totals`]: the number of rows, then each total.
-pub fn totals_schema(destination: &Destination, totals: &[(String, Total)]) -> SchemaRef {
+pub fn totals_schema(destination: &Destination, totals: &[(String, Aggregate)]) -> SchemaRef {
     use arrow::datatypes::{Field, Schema};
     let mut fields = vec![Field::new("rows", DataType::Int64, false)];
     for (name, total) in totals {
         let data_type = match (total, destination.table.column(name)) {
-            (Total::Min | Total::Max, Some(column)) => column.data_type.clone(),
+            (Aggregate::Min | Aggregate::Max, Some(column)) => column.data_type.clone(),
             _ => DataType::Int64,
         };
         fields.push(Field::new(name, data_type, true));

@@ -4,17 +4,17 @@ use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 
 use super::{
-    Access, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load, LoadedFile,
-    Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Batches, Catalog, Destination, Filter, Journals, KeyBlock, KeyRequest, Load, LoadMode, LoadedFile, Lookup,
+    Mode, Policy, Preflight, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch, Target,
 };
 use crate::error::{Error, Result};
 use crate::journal::Record;
 
 /// No target. Of a delta, it has nothing against it and nothing like it; whatever needs a real one is refused.
 #[derive(Debug, Clone, Copy)]
-pub struct Nowhere;
+pub struct NoTarget;
 
-impl Nowhere {
+impl NoTarget {
     /// What is said where a target is needed.
     pub fn error() -> Error {
         Error::pipeline("the pipeline file names no target, and this command needs one")
@@ -30,7 +30,7 @@ const UNASKED: &str = "no target is named, so nothing is held against production
 macro_rules! refused {
     ($($name:ident($($argument:ty),*) -> $gives:ty;)*) => {
         #[async_trait]
-        impl Target for Nowhere {
+        impl Target for NoTarget {
             async fn catalog(&self) -> Result<Catalog> {
                 Ok(Catalog { tables: Vec::new(), guessed: true })
             }
@@ -47,8 +47,8 @@ macro_rules! refused {
                 Ok(Vec::new())
             }
 
-            async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
-                Ok(Block { table: request.table.clone(), first: 0, last: -1 })
+            async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock> {
+                Ok(KeyBlock { table: request.table.clone(), first: 0, last: -1 })
             }
 
             async fn policy(&self) -> Result<Policy> {
@@ -83,10 +83,10 @@ refused! {
     segment(&str, &str) -> Batches<'static>;
     identity(bool) -> Vec<String>;
     gone(&Destination, &str) -> Vec<String>;
-    holdings(&str) -> Vec<Holding>;
-    survey(&str, &[String]) -> Survey;
-    take_back(&Record, bool, &[String]) -> Vec<TakenBack>;
-    begin(&str, Intent) -> Box<dyn Load>;
+    holdings(&str) -> Vec<RunTable>;
+    survey(&str, &[String]) -> RollbackPlan;
+    take_back(&Record, bool, &[String]) -> Vec<RolledBackTable>;
+    begin(&str, LoadMode) -> Box<dyn Load>;
     compare(&Destination, Batches<'_>) -> Option<String>;
     analyze(&[Destination], &[u64]) -> ();
 }

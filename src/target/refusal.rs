@@ -4,7 +4,7 @@ use crate::error::Error;
 
 /// Rows that production refuses, or would.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct ConstraintViolation {
     /// The table.
     pub table: String,
     /// The constraint of production, or the check.
@@ -17,26 +17,26 @@ pub struct Refusal {
 
 /// Why an insertion does not go on.
 #[derive(Debug)]
-pub enum Stopped {
+pub enum InsertError {
     /// Production refuses rows.
-    Refused(Refusal),
+    Violation(ConstraintViolation),
     /// Something failed.
-    Failed(Error),
+    Other(Error),
 }
 
-impl From<Refusal> for Stopped {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+impl From<ConstraintViolation> for InsertError {
+    fn from(refusal: ConstraintViolation) -> Self {
+        Self::Violation(refusal)
     }
 }
 
-impl From<Error> for Stopped {
+impl From<Error> for InsertError {
     fn from(error: Error) -> Self {
-        Self::Failed(error)
+        Self::Other(error)
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for ConstraintViolation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { table, constraint, reason, .. } = self;
         let colon = if reason.is_empty() { "" } else { ": " };
@@ -44,11 +44,11 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-impl From<Stopped> for Error {
-    fn from(stopped: Stopped) -> Self {
+impl From<InsertError> for Error {
+    fn from(stopped: InsertError) -> Self {
         match stopped {
-            Stopped::Failed(error) => error,
-            Stopped::Refused(refusal) => Self::data(&refusal).hint(
+            InsertError::Other(error) => error,
+            InsertError::Violation(refusal) => Self::data(&refusal).hint(
                 "nothing was loaded; where another program was faster, run again and the checks tell; what only production checks is in `pipeline explain`",
             ),
         }

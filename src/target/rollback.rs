@@ -6,7 +6,7 @@ use crate::error::Error;
 
 /// What a run holds of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Holding {
+pub struct RunTable {
     /// The table.
     pub table: String,
     /// How many rows the run inserted, which is how many mappings it appended to the key map.
@@ -19,7 +19,7 @@ pub struct Holding {
 
 /// Something of one kind that keeps a run from being taken back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Obstacle {
+pub struct RollbackConflict {
     /// The table whose rows it is about.
     pub table: String,
     /// What it is, to stand behind how many there are: `changed since`.
@@ -32,18 +32,18 @@ pub struct Obstacle {
 
 /// What a run holds, and what is in the way of taking it back.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Survey {
+pub struct RollbackPlan {
     /// The tables, by name.
-    pub tables: Vec<Holding>,
+    pub tables: Vec<RunTable>,
     /// What is in the way; nothing if the run can be rolled back.
-    pub obstacles: Vec<Obstacle>,
+    pub obstacles: Vec<RollbackConflict>,
     /// What the rollback does beside deleting rows.
     pub notes: Vec<String>,
 }
 
 /// What became of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TakenBack {
+pub struct RolledBackTable {
     /// The table.
     pub table: String,
     /// How many rows were deleted; none of the run's is left.
@@ -55,7 +55,7 @@ pub struct TakenBack {
 /// Names what is in the way at most, of each kind.
 pub(super) const TOLD: usize = 10;
 
-impl Survey {
+impl RollbackPlan {
     /// How many rows of production are the run's.
     pub fn rows(&self) -> u64 {
         self.tables.iter().map(|table| table.rows).sum()
@@ -70,7 +70,7 @@ impl Survey {
     }
 }
 
-impl Obstacle {
+impl RollbackConflict {
     /// Adds one more of a kind.
     pub(super) fn tell(obstacles: &mut Vec<Self>, table: &str, what: &str, count: u64, told: String) {
         match obstacles.iter_mut().find(|obstacle| obstacle.table == table && obstacle.what == what) {
@@ -80,7 +80,7 @@ impl Obstacle {
     }
 }
 
-impl std::fmt::Display for Obstacle {
+impl std::fmt::Display for RollbackConflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { table, what, count, told } = self;
         let more = if *count > told.len() as u64 { ", …" } else { "" };

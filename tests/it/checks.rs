@@ -210,14 +210,14 @@ impl delta_pipeline::journal::Listener for Rewrite {
 
 #[test]
 fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
-    use delta_pipeline::run::{Request, Session, Wish, run};
+    use delta_pipeline::run::{CommandOptions, LoadOptions, RunContext, run};
     let place =
         place("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);", "ref,n\nA,1\n", "    key: { column: id }\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     let error = runtime.block_on(async {
-        let request = Request::new(place.path("p.yaml"));
-        let session = Session::open(&request, delta_pipeline::target::Access::Write).await.unwrap();
-        run(&session, Wish::default(), &Rewrite(place.path("t.csv"))).await.unwrap_err()
+        let request = CommandOptions::new(place.path("p.yaml"));
+        let session = RunContext::open(&request, delta_pipeline::target::Access::Write).await.unwrap();
+        run(&session, LoadOptions::default(), &Rewrite(place.path("t.csv"))).await.unwrap_err()
     });
     assert_eq!(error.to_string(), "`t.csv` was changed while it was read");
     assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);

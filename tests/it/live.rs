@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::journal::{Listener, Progress, Silent, Step};
+use delta_pipeline::journal::{Listener, NoopListener, Progress, Step};
 use delta_pipeline::report::Verdict;
-use delta_pipeline::run::{self, Session, Wish};
+use delta_pipeline::run::{self, LoadOptions, RunContext};
 use delta_pipeline::spec::Staging;
 use delta_pipeline::target::Access;
 use tokio::runtime::Runtime;
@@ -78,8 +78,8 @@ fn no_key_is_given_twice_and_no_run_fails_while_others_insert() {
             (0..WRITERS).map(|number| tokio::spawn(writer(url.clone(), number, stop.clone()))).collect();
         for number in 0..RUNS {
             production.delta(&format!("R{number}"), 10);
-            let session = Session::open(&production.request(), Access::Write).await.unwrap();
-            let report = run::run(&session, Wish::default(), &Silent)
+            let session = RunContext::open(&production.request(), Access::Write).await.unwrap();
+            let report = run::run(&session, LoadOptions::default(), &NoopListener)
                 .await
                 .unwrap_or_else(|error| panic!("run {number}: {error}"));
             assert_eq!(report.verdict, Verdict::Loaded, "{:?}", report.reasons);
@@ -200,9 +200,9 @@ impl Listener for Planter<'_> {
 }
 
 /// Runs with something planted; how the run failed.
-fn run_planted(runtime: &Runtime, session: &Session, database: &Database, sql: &str, point: Step) -> Ran {
+fn run_planted(runtime: &Runtime, session: &RunContext, database: &Database, sql: &str, point: Step) -> Ran {
     let planter = Planter { database, sql, point, planted: AtomicUsize::new(0) };
-    let result = runtime.block_on(run::run(session, Wish::default(), &planter));
+    let result = runtime.block_on(run::run(session, LoadOptions::default(), &planter));
     assert_eq!(planter.planted.load(Ordering::Relaxed), 1, "{point:?}");
     match result {
         Ok(report) => Ran { code: 0, stdout: format!("{:?}", report.verdict), stderr: String::new() },
@@ -263,7 +263,7 @@ fn plant_a_hundred_times(foreign_keys: &str, staging: Staging) {
     };
     let (before, files) = (production.kept(), files_but_of_runs(&production));
     let runtime = runtime();
-    let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
+    let session = runtime.block_on(RunContext::open(&production.request(), Access::Write)).unwrap();
     let points = [Step::Keys, Step::Stage, Step::Insert];
     for number in 0..100 {
         let plant = plants[number % plants.len()];
@@ -335,7 +335,7 @@ fn what_the_server_checks_by_triggers_of_its_own_holds_under_set_based_as_well()
 fn a_connection_that_is_cut_after_the_commit_is_not_told_as_nothing_loaded() {
     let production = planted_in("");
     let runtime = runtime();
-    let session = runtime.block_on(Session::open(&production.request(), Access::Write)).unwrap();
+    let session = runtime.block_on(RunContext::open(&production.request(), Access::Write)).unwrap();
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let ran = run_planted(&runtime, &session, &production.database, cut, Step::Verify);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use delta_pipeline::run::Request;
+use delta_pipeline::run::CommandOptions;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 
@@ -113,9 +113,9 @@ impl Production {
     }
 
     /// What a run in this process is asked for.
-    pub fn request(&self) -> Request {
+    pub fn request(&self) -> CommandOptions {
         let vars = [("DATABASE_URL".to_owned(), self.database.local_url("postgres"))].into();
-        Request { vars, ..Request::new(self.place.path("p.yaml")) }
+        CommandOptions { vars, ..CommandOptions::new(self.place.path("p.yaml")) }
     }
 
     /// A login with nothing but roles; its URL.

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use delta_pipeline::engine::Limits;
-use delta_pipeline::journal::Silent;
+use delta_pipeline::journal::NoopListener;
 use delta_pipeline::report::Report;
-use delta_pipeline::run::{self, Request, Session, Wish};
+use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::target::Access;
 use proptest::prelude::*;
 use rusqlite::Connection;
@@ -182,11 +182,11 @@ fn load(delta: &Delta, batch_rows: usize, threads: usize) -> (Place, Report) {
     place.database("p.db", PRODUCTION);
     delta.write(&place);
     let limits = Limits { batch_rows, threads, ..Limits::default() };
-    let request = Request { limits, ..Request::new(place.path("p.yaml")) };
+    let request = CommandOptions { limits, ..CommandOptions::new(place.path("p.yaml")) };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let report = runtime.block_on(async {
-        let session = Session::open(&request, Access::Write).await.unwrap();
-        run::run(&session, Wish::default(), &Silent).await.unwrap()
+        let session = RunContext::open(&request, Access::Write).await.unwrap();
+        run::run(&session, LoadOptions::default(), &NoopListener).await.unwrap()
     });
     (place, report)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use delta_pipeline::error::Kind;
 use delta_pipeline::journal::{Listener, Progress, Step};
-use delta_pipeline::run::{self, Request, Session, Wish};
+use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::safeguard::Window;
 use delta_pipeline::target::Access;
 use jiff::civil::{Time, Weekday};
@@ -391,10 +391,10 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Runs while the window closes on the way, and gives how it ended. A machine that stands still for a while comes too late to begin, and
 /// tries again.
-fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
+fn run_while_the_window_closes(request: &CommandOptions) -> (Kind, String) {
     for seconds in [3, 10, 60] {
         let runtime = runtime();
-        let mut session = runtime.block_on(Session::open(request, Access::Write)).unwrap();
+        let mut session = runtime.block_on(RunContext::open(request, Access::Write)).unwrap();
         let all = [
             Weekday::Monday,
             Weekday::Tuesday,
@@ -412,7 +412,7 @@ fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
                 std::thread::sleep(Duration::from_millis(50));
             }
         };
-        let error = runtime.block_on(run::run(&session, Wish::default(), &At(Step::Stage, wait))).unwrap_err();
+        let error = runtime.block_on(run::run(&session, LoadOptions::default(), &At(Step::Stage, wait))).unwrap_err();
         if error.kind() != Kind::Refused {
             let mut text = error.to_string();
             write!(text, "; hint: {}", error.next_step().unwrap_or_default()).unwrap();
@@ -426,7 +426,7 @@ fn run_while_the_window_closes(request: &Request) -> (Kind, String) {
 fn a_run_that_reaches_the_end_of_its_window_stops_before_the_insertion() {
     let place = guarded_file("{}");
     let before = place.production("p.db");
-    let (kind, said) = run_while_the_window_closes(&Request::new(place.path("p.yaml")));
+    let (kind, said) = run_while_the_window_closes(&CommandOptions::new(place.path("p.yaml")));
     assert_same(&place.production("p.db"), &before);
     let production = guarded("{ conversion_mode: off }");
     let before = production.kept();
@@ -446,10 +446,10 @@ fn a_run_that_reaches_the_end_of_its_window_stops_before_the_insertion() {
     production.pipeline(&["resume", "p.yaml"]).passes();
 }
 
-fn run_with(request: &Request, step: Step, does: impl Fn() + Send + Sync) -> Result<(), (Kind, String)> {
+fn run_with(request: &CommandOptions, step: Step, does: impl Fn() + Send + Sync) -> Result<(), (Kind, String)> {
     let runtime = runtime();
-    let session = runtime.block_on(Session::open(request, Access::Write)).unwrap();
-    let ran = runtime.block_on(run::run(&session, Wish::default(), &At(step, does)));
+    let session = runtime.block_on(RunContext::open(request, Access::Write)).unwrap();
+    let ran = runtime.block_on(run::run(&session, LoadOptions::default(), &At(step, does)));
     ran.map(drop).map_err(|error| (error.kind(), format!("{error}; {}", error.next_step().unwrap_or_default())))
 }
 
@@ -460,7 +460,7 @@ fn a_mode_that_is_ended_on_the_way_stops_the_run_before_the_insertion() {
     place.pipeline(&on).passes();
     let before = place.production("p.db");
     let off = || drop(place.pipeline(&["mode", "off", "p.yaml", "--reason", "stop"]));
-    let (kind, said) = run_with(&Request::new(place.path("p.yaml")), Step::Check, off).unwrap_err();
+    let (kind, said) = run_with(&CommandOptions::new(place.path("p.yaml")), Step::Check, off).unwrap_err();
     assert_eq!(kind, Kind::Refused, "{said}");
     assert!(
         said.contains("ended on the way: ") && said.contains(": stop") && said.contains("pipeline mode on"),

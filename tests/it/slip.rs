@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::journal::Silent;
+use delta_pipeline::journal::NoopListener;
 use delta_pipeline::report::Verdict;
-use delta_pipeline::run::{self, Request, Session, Wish};
+use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::target::Access;
 
 use crate::production::{Holder, NO_MODE};
@@ -109,11 +109,11 @@ impl Family {
             *told.lock().unwrap() = Some(waited);
         });
         let vars = [("DATABASE_URL".to_owned(), proxy.url(&database))].into();
-        let request = Request { vars, ..Request::new(self.place.path("p.yaml")) };
+        let request = CommandOptions { vars, ..CommandOptions::new(self.place.path("p.yaml")) };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let run = runtime.block_on(async {
-            let session = Session::open(&request, Access::Write).await?;
-            run::run(&session, Wish::default(), &Silent).await
+            let session = RunContext::open(&request, Access::Write).await?;
+            run::run(&session, LoadOptions::default(), &NoopListener).await
         });
         let loaded = match run {
             Ok(report) => {

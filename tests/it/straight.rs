@@ -3,8 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use delta_pipeline::journal::{Listener, Progress, Silent, Step};
-use delta_pipeline::run::{self, Request, Session, Wish};
+use delta_pipeline::journal::{Listener, NoopListener, Progress, Step};
+use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::target::Access;
 use rusqlite::Connection;
 
@@ -58,11 +58,11 @@ fn place(load: &str) -> Place {
 }
 
 fn load(place: &Place, listener: &dyn Listener) -> Result<(), String> {
-    let request = Request::new(place.path("p.yaml"));
+    let request = CommandOptions::new(place.path("p.yaml"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     let ran = runtime.block_on(async {
-        let session = Session::open(&request, Access::Write).await.unwrap();
-        run::run(&session, Wish::default(), listener).await
+        let session = RunContext::open(&request, Access::Write).await.unwrap();
+        run::run(&session, LoadOptions::default(), listener).await
     });
     ran.map(|_| ()).map_err(|error| format!("{error}\n{}", error.next_step().unwrap_or_default()))
 }
@@ -82,8 +82,8 @@ fn rows_that_go_straight_are_those_that_staging_brings_and_can_be_taken_back() {
         let staged = place(&format!("foreign_keys: {foreign_keys}, staging: always"));
         let straight = place(&format!("foreign_keys: {foreign_keys}"));
         let before = straight.production("p.db");
-        load(&staged, &Silent).unwrap();
-        load(&straight, &Silent).unwrap();
+        load(&staged, &NoopListener).unwrap();
+        load(&straight, &NoopListener).unwrap();
         let (there, here) = (staged.open("p.db"), straight.open("p.db"));
         assert!(is_staged(&there) && !is_staged(&here));
         assert_same(&straight.production("p.db"), &staged.production("p.db"));
@@ -134,7 +134,7 @@ fn what_production_refuses_of_them_is_told_by_its_rows_as_if_they_were_staged() 
                 let (parents, children) = (place.text("parent.csv"), place.text("child.csv"));
                 place.write("parent.csv", "ref,code,region_id,since\nX,X,3,\n");
                 place.write("child.csv", "ref,parent,region_id,amount,at,share,note\nX,X,3,,,,\n");
-                load(&place, &Silent).unwrap();
+                load(&place, &NoopListener).unwrap();
                 place.write("parent.csv", parents);
                 place.write("child.csv", children);
                 let planter = Planter { place: &place, sql, planted: AtomicBool::new(false) };
@@ -162,7 +162,7 @@ fn a_trigger_of_any_table_has_all_of_them_staged() {
         )
         .unwrap();
     drop(database);
-    load(&place, &Silent).unwrap();
+    load(&place, &NoopListener).unwrap();
     let database = place.open("p.db");
     assert!(is_staged(&database));
     assert_eq!(number(&database, "SELECT count(*) FROM parent WHERE state = 'used'"), 200);

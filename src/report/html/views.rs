@@ -6,7 +6,7 @@ use super::super::text::{number, running, size, some};
 use super::super::{CheckReport, Report, TableReport, Verdict};
 use super::Links;
 use super::words::{duration, percent, sentence};
-use crate::check::Spread;
+use crate::check::LineHistogram;
 use crate::spec::Severity;
 
 /// Strips of all tables together; of one table; and of one check.
@@ -126,7 +126,7 @@ pub(super) fn table_view<'a>(report: &'a Report, at: usize, table: &'a TableRepo
     let last = if running(report) { table.inserted } else { table.accepted };
     let keys = table.keys.as_ref();
     let (from, to) = keys.map_or(("", ""), |(from, to)| (from.as_str(), to.as_str()));
-    let mut spreads: Vec<&Spread> = table.places.iter().collect();
+    let mut spreads: Vec<&LineHistogram> = table.places.iter().collect();
     spreads.sort_by_key(|spread| std::cmp::Reverse(spread.rows));
     let strips = (ALL_STRIPS / report.tables.len()).clamp(1, STRIPS);
     let more_strips = spreads.len().saturating_sub(strips);
@@ -169,7 +169,7 @@ pub fn url_segment(name: &str) -> String {
     name.bytes().map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-fn strip<'a>(table: &'a TableReport, spread: &Spread, class: &str) -> Strip<'a> {
+fn strip<'a>(table: &'a TableReport, spread: &LineHistogram, class: &str) -> Strip<'a> {
     let file = table.files.get(spread.file as usize);
     let told = match (spread.rows, file.map_or(0, |file| file.records)) {
         (1, _) => format!("line {}", number(spread.first)),

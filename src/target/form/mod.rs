@@ -1,7 +1,7 @@
 //! What a column's values must look like beyond their Arrow type.
 //!
 //! A text that is no UUID, a number that needs more than 32 bits: Arrow's type holds them, production does not. What has a
-//! [`Form`] is taken by production; what production takes in some odd notation may have none.
+//! [`LogicalType`] is taken by production; what production takes in some odd notation may have none.
 
 mod array;
 mod interval;
@@ -16,7 +16,7 @@ pub use array::elements;
 
 /// What a column's values must look like beyond their Arrow type; a value that does not is none of the column's.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Form {
+pub enum LogicalType {
     /// Whatever the Arrow type holds.
     #[default]
     Plain,
@@ -48,10 +48,10 @@ pub enum Form {
     /// A span of time, `P1Y2DT3H` or `1 year 2 days 03:00:00`, kept as written.
     Interval,
     /// An array literal, `{1,NULL,"a, b"}`, kept as written; and the type and the form of its elements.
-    Array(Box<(DataType, Form)>),
+    Array(Box<(DataType, LogicalType)>),
 }
 
-impl Form {
+impl LogicalType {
     /// The value as production takes it; None where it takes none.
     ///
     /// Numbers are judged and left as they are written. Of an array, elements of an Arrow type other than text are judged
@@ -102,7 +102,7 @@ impl Form {
         kept.then_some(single.into())
     }
 
-    /// As [`Form::canonical`], of an element: the server reads it, and not this program.
+    /// As [`LogicalType::canonical`], of an element: the server reads it, and not this program.
     fn takes_element(&self, text: &str) -> bool {
         match self {
             // There a backslash begins an escape.
@@ -173,7 +173,7 @@ mod tests {
             "a0ee-bc99-9c0b-4ef8-bb6d-6bb9-bd38-0a11",
             "{a0eebc99-9c0b4ef8-bb6d6bb9-bd380a11}",
         ] {
-            assert_eq!(Form::Uuid.canonical(text).as_deref(), Some(canonical), "{text}");
+            assert_eq!(LogicalType::Uuid.canonical(text).as_deref(), Some(canonical), "{text}");
         }
         for text in [
             "",
@@ -188,7 +188,7 @@ mod tests {
             " a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
             "g0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
         ] {
-            assert_eq!(Form::Uuid.canonical(text), None, "{text}");
+            assert_eq!(LogicalType::Uuid.canonical(text), None, "{text}");
         }
     }
 
@@ -203,20 +203,23 @@ mod tests {
 
     #[test]
     fn a_number_is_as_large_as_production_keeps_it() {
-        assert!(Form::Integer(16).takes_integer(-32_768) && !Form::Integer(16).takes_integer(32_768));
-        assert!(Form::Integer(32).takes_integer(2_147_483_647) && !Form::Integer(32).takes_integer(2_147_483_648));
-        assert_eq!(Form::Single.float(0.1), Some(f64::from(0.1_f32)));
-        assert_eq!(Form::Single.float(-0.0), Some(0.0));
+        assert!(LogicalType::Integer(16).takes_integer(-32_768) && !LogicalType::Integer(16).takes_integer(32_768));
+        assert!(
+            LogicalType::Integer(32).takes_integer(2_147_483_647)
+                && !LogicalType::Integer(32).takes_integer(2_147_483_648)
+        );
+        assert_eq!(LogicalType::Single.float(0.1), Some(f64::from(0.1_f32)));
+        assert_eq!(LogicalType::Single.float(-0.0), Some(0.0));
         for value in [1e39, 1e-50, f64::NAN, f64::INFINITY] {
-            assert_eq!(Form::Single.float(value), None, "{value}");
+            assert_eq!(LogicalType::Single.float(value), None, "{value}");
         }
     }
 
     #[test]
     fn a_text_has_no_nul_and_a_padded_one_no_trailing_blanks() {
-        assert_eq!(Form::Text.canonical("a "), Some("a ".into()));
-        assert_eq!(Form::Text.canonical("a\0"), None);
-        assert_eq!(Form::Padded.canonical(" a\t  "), Some(" a\t".into()));
-        assert_eq!(Form::Padded.canonical("\0 "), None);
+        assert_eq!(LogicalType::Text.canonical("a "), Some("a ".into()));
+        assert_eq!(LogicalType::Text.canonical("a\0"), None);
+        assert_eq!(LogicalType::Padded.canonical(" a\t  "), Some(" a\t".into()));
+        assert_eq!(LogicalType::Padded.canonical("\0 "), None);
     }
 }

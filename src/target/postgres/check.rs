@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::regex::{self, Pattern};
 use crate::engine::{ident, literal};
 use crate::target::CatalogColumn;
-use crate::target::form::Form;
+use crate::target::form::LogicalType;
 use part::{Kind, Level, Part, arithmetic, cast, compared, constant, decimal};
 
 /// Writes a condition that no row may fail in the engine's SQL; None where the two could judge a row differently.
@@ -121,8 +121,8 @@ impl Translator<'_> {
             (DataType::Decimal128(digits, scale), _) => decimal(i16::from(*digits), i16::from(*scale), 38)?,
             (DataType::Decimal256(digits, scale), _) => decimal(i16::from(*digits), i16::from(*scale), 76)?,
             (DataType::Float64, _) => Kind::Real,
-            (DataType::Utf8, Form::Plain | Form::Text) => Kind::Text,
-            (DataType::Utf8, Form::Padded) => Kind::Padded,
+            (DataType::Utf8, LogicalType::Plain | LogicalType::Text) => Kind::Text,
+            (DataType::Utf8, LogicalType::Padded) => Kind::Padded,
             (DataType::Boolean, _) => Kind::Boolean,
             (DataType::Date32, _) => Kind::Date,
             (DataType::Time64(_), _) => Kind::Time,
@@ -132,7 +132,7 @@ impl Translator<'_> {
         };
         let sql = match (&kind, &column.form) {
             (Kind::Padded, _) => format!("rtrim({sql})"),
-            (Kind::Real, Form::Single) => format!("CAST({sql} AS REAL)"),
+            (Kind::Real, LogicalType::Single) => format!("CAST({sql} AS REAL)"),
             _ => sql,
         };
         Some(Part { declared: Some(column.declared.clone()), ..Part::one(kind, sql) })

@@ -106,7 +106,7 @@ impl Connector {
 
     /// The same, for sessions of who decides what loads may do.
     pub(super) fn acting(self, access: Access) -> Self {
-        Self { operates: access == Access::Operate, ..self }
+        Self { operates: access == Access::Administer, ..self }
     }
 
     /// Whether sessions that write are not those of who loads.

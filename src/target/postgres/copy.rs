@@ -14,7 +14,7 @@ use super::connect::{Connector, Session};
 use super::decode::Decoder;
 use super::encode::Encoder;
 use super::types::PgType;
-use super::{PostgresTarget, open_session};
+use super::{PgTarget, open_session};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::Batches;
@@ -27,13 +27,13 @@ const ROWS: usize = 8192;
 
 /// One column of a COPY.
 #[derive(Debug, Clone)]
-pub(super) struct Wire {
+pub(super) struct CopyColumn {
     pub(super) name: String,
     pub(super) data_type: DataType,
     pub(super) pg: PgType,
 }
 
-impl Wire {
+impl CopyColumn {
     pub(super) fn new(name: &str, data_type: DataType, pg: PgType) -> Self {
         Self { name: name.to_owned(), data_type, pg }
     }
@@ -55,13 +55,13 @@ impl Wire {
 }
 
 /// Where rows are copied to.
-pub(super) struct Destined<'a> {
+pub(super) struct CopyTarget<'a> {
     pub(super) connector: &'a Connector,
     pub(super) table: &'a str,
-    pub(super) columns: &'a [Wire],
+    pub(super) columns: &'a [CopyColumn],
 }
 
-impl Destined<'_> {
+impl CopyTarget<'_> {
     /// Copies rows over several sessions at once.
     pub(super) async fn copy(&self, sessions: &[Arc<Session>], mut rows: Batches<'_>) -> Result<u64> {
         let (sender, receiver) = mpsc::channel(sessions.len() * 2);
@@ -106,15 +106,15 @@ impl Destined<'_> {
 
     /// Copies rows over one session, as the server says what became of it; rows that cannot be read are told by themselves.
     pub(super) async fn stream(&self, client: &Client, rows: Batches<'_>, insert: Insert) -> Result<u64, Refused> {
-        let rows = rows.map(|batch| batch.map_err(Cut::Encode));
+        let rows = rows.map(|batch| batch.map_err(InsertAbort::Encode));
         let sql = match insert {
             Insert::Pages => self.sql(),
             Insert::Rows => self.sql() + BY_ROW,
         };
         copy(client, &sql, &self.types(), rows).await.map_err(|cut| match cut {
-            Cut::Server(error) => Refused::Server(error),
-            Cut::Encode(error) => Refused::Failed(error),
-            Cut::Short => Refused::Failed(Error::internal("a copy without its end")),
+            InsertAbort::Server(error) => Refused::Server(error),
+            InsertAbort::Encode(error) => Refused::Failed(error),
+            InsertAbort::Short => Refused::Failed(Error::internal("a copy without its end")),
         })
     }
 
@@ -134,13 +134,13 @@ impl Destined<'_> {
         self.columns.iter().map(|column| (column.data_type.clone(), column.pg.clone())).collect()
     }
 
-    fn told(&self, cut: Cut) -> Option<Error> {
+    fn told(&self, cut: InsertAbort) -> Option<Error> {
         match cut {
-            Cut::Encode(error) => Some(error),
-            Cut::Server(error) => {
+            InsertAbort::Encode(error) => Some(error),
+            InsertAbort::Server(error) => {
                 Some(self.connector.explain(&format!("cannot copy rows into {}", self.table), &error))
             }
-            Cut::Short => None,
+            InsertAbort::Short => None,
         }
     }
 }
@@ -159,7 +159,7 @@ pub(super) enum Insert {
 /// A condition that has the server insert row by row: it must not depend on when it is asked, for all the server knows.
 const BY_ROW: &str = " WHERE pg_catalog.random() OPERATOR(pg_catalog.>=) 0";
 
-/// Why a [`Destined::stream`] ended early.
+/// Why a [`CopyTarget::stream`] ended early.
 pub(super) enum Refused {
     /// The server refused the rows.
     Server(tokio_postgres::Error),
@@ -168,7 +168,7 @@ pub(super) enum Refused {
 }
 
 /// Why a COPY ended early.
-enum Cut {
+enum InsertAbort {
     Encode(Error),
     Server(tokio_postgres::Error),
     /// The rows ended without their end: whoever gave them tells why.
@@ -178,14 +178,19 @@ enum Cut {
 /// Batches for whoever is free, and None for each worker at their end.
 type Receiver = Arc<Mutex<mpsc::Receiver<Option<RecordBatch>>>>;
 
-async fn work(client: &Client, sql: &str, types: &[(DataType, PgType)], receiver: Receiver) -> Result<u64, Cut> {
+async fn work(
+    client: &Client,
+    sql: &str,
+    types: &[(DataType, PgType)],
+    receiver: Receiver,
+) -> Result<u64, InsertAbort> {
     let rows = stream::unfold(Some(receiver.clone()), |receiver| async move {
         let receiver = receiver?;
         let next = receiver.lock().await.recv().await;
         match next {
             Some(Some(batch)) => Some((Ok(batch), Some(receiver))),
             Some(None) => None,
-            None => Some((Err(Cut::Short), None)),
+            None => Some((Err(InsertAbort::Short), None)),
         }
     });
     let copied = copy(client, sql, types, rows).await;
@@ -199,28 +204,28 @@ async fn copy(
     client: &Client,
     sql: &str,
     types: &[(DataType, PgType)],
-    rows: impl Stream<Item = Result<RecordBatch, Cut>> + Send,
-) -> Result<u64, Cut> {
-    let encoder = Encoder::try_new(types).map_err(Cut::Encode)?;
+    rows: impl Stream<Item = Result<RecordBatch, InsertAbort>> + Send,
+) -> Result<u64, InsertAbort> {
+    let encoder = Encoder::try_new(types).map_err(InsertAbort::Encode)?;
     let copying = tracing::info_span!("COPY", of = sql.trim_start_matches("COPY ").split(" (").next());
     // A sink that is dropped unfinished tells the server to forget the rows.
-    let sink = client.copy_in::<_, Bytes>(sql).await.map_err(Cut::Server)?;
+    let sink = client.copy_in::<_, Bytes>(sql).await.map_err(InsertAbort::Server)?;
     pin_mut!(sink, rows);
     let mut out = BytesMut::with_capacity(2 * MESSAGE);
     Encoder::header(&mut out);
     while let Some(batch) = rows.next().await {
         let batch = batch?;
         let encode = tracing::info_span!("encode", rows = batch.num_rows());
-        encode.in_scope(|| encoder.encode(&batch, &mut out)).map_err(Cut::Encode)?;
+        encode.in_scope(|| encoder.encode(&batch, &mut out)).map_err(InsertAbort::Encode)?;
         if out.len() >= MESSAGE {
             let _send = tracing::info_span!(parent: &copying, "send", bytes = out.len());
-            sink.send(out.split().freeze()).await.map_err(Cut::Server)?;
+            sink.send(out.split().freeze()).await.map_err(InsertAbort::Server)?;
         }
     }
     Encoder::trailer(&mut out);
-    sink.send(out.freeze()).await.map_err(Cut::Server)?;
+    sink.send(out.freeze()).await.map_err(InsertAbort::Server)?;
     let _wait = tracing::info_span!(parent: &copying, "wait for the server");
-    sink.finish().await.map_err(Cut::Server)
+    sink.finish().await.map_err(InsertAbort::Server)
 }
 
 /// Reads what a query gives; its columns come as `columns` has them.
@@ -228,7 +233,7 @@ pub(super) async fn receive(
     connector: &Connector,
     client: &Client,
     query: &str,
-    columns: &[Wire],
+    columns: &[CopyColumn],
 ) -> Result<Vec<RecordBatch>> {
     read(connector, client, query, columns).await?.try_collect().await
 }
@@ -238,7 +243,7 @@ pub(super) async fn read<'a>(
     connector: impl Borrow<Connector> + Send + Sync + 'a,
     client: &Client,
     query: &str,
-    columns: &[Wire],
+    columns: &[CopyColumn],
 ) -> Result<Batches<'a>> {
     let fault = |error| connector.borrow().explain("cannot read", &error);
     let fields = columns.iter().map(|column| {
@@ -270,10 +275,10 @@ pub(super) async fn read<'a>(
     Ok(batches.try_flatten().boxed())
 }
 
-impl PostgresTarget {
+impl PgTarget {
     /// Reads what a query gives, batch by batch, over a session of its own: something else may be asked meanwhile, and if the rest is not
     /// wanted, the server stops.
-    pub(super) async fn stream(&self, query: &str, columns: &[Wire]) -> Result<Batches<'static>> {
+    pub(super) async fn stream(&self, query: &str, columns: &[CopyColumn]) -> Result<Batches<'static>> {
         if self.unfinished {
             // No other session sees what is not committed: a database that a script has just made.
             let read = receive(&self.connector, &*self.session.lock().await, query, columns).await?;

@@ -22,12 +22,12 @@ use crate::error::{Error, Result};
 /// A text is sent as it is to every type that takes one; an integer of any width to every integer type that it fits.
 #[derive(Debug)]
 pub(super) struct Encoder {
-    columns: Vec<(DataType, Wire)>,
+    columns: Vec<(DataType, CopyColumn)>,
 }
 
 /// How a column's values are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wire {
+enum CopyColumn {
     Bool,
     Int2,
     Int4,
@@ -54,7 +54,7 @@ impl Encoder {
     /// # Errors
     /// Where a column's two types do not belong together.
     pub(super) fn try_new(columns: &[(DataType, PgType)]) -> Result<Self> {
-        let columns = columns.iter().map(|(arrow, pg)| Ok((arrow.clone(), Wire::try_new(arrow, pg)?)));
+        let columns = columns.iter().map(|(arrow, pg)| Ok((arrow.clone(), CopyColumn::try_new(arrow, pg)?)));
         let columns = columns.collect::<Result<Vec<_>>>()?;
         if i16::try_from(columns.len()).is_err() {
             return Err(Error::internal("too many columns for a binary copy"));
@@ -117,7 +117,7 @@ fn mismatch(arrow: &DataType, wire: impl std::fmt::Debug) -> Error {
     Error::internal(format!("{arrow} is not copied into a column of type {wire:?}"))
 }
 
-impl Wire {
+impl CopyColumn {
     fn try_new(arrow: &DataType, pg: &PgType) -> Result<Self> {
         use DataType::{
             Binary, Boolean, Date32, Decimal128, Decimal256, Float64, Int32, Int64, LargeUtf8, Time64, Timestamp,
@@ -153,16 +153,16 @@ impl Wire {
 /// A column of a batch, with its types resolved: what is left to do for a value is one match.
 enum Cells<'a> {
     Bool(&'a BooleanArray),
-    UInt32(&'a UInt32Array, Wire),
-    Int32(&'a Int32Array, Wire),
-    Int64(&'a Int64Array, Wire),
+    UInt32(&'a UInt32Array, CopyColumn),
+    Int32(&'a Int32Array, CopyColumn),
+    Int64(&'a Int64Array, CopyColumn),
     Float4(&'a Float64Array),
     Float8(&'a Float64Array),
     Decimal128(&'a Decimal128Array, u16, bool),
     Decimal256(&'a Decimal256Array, u16, bool),
-    Text(&'a StringArray, Wire),
-    LargeText(&'a LargeStringArray, Wire),
-    TextView(&'a StringViewArray, Wire),
+    Text(&'a StringArray, CopyColumn),
+    LargeText(&'a LargeStringArray, CopyColumn),
+    TextView(&'a StringViewArray, CopyColumn),
     Bytes(&'a BinaryArray),
     Date(&'a Date32Array),
     Time(&'a Time64MicrosecondArray),
@@ -170,29 +170,37 @@ enum Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    fn of(values: &'a dyn Array, wire: Wire) -> Option<Self> {
+    fn of(values: &'a dyn Array, wire: CopyColumn) -> Option<Self> {
         Some(match (wire, values.data_type()) {
-            (Wire::Bool, _) => Self::Bool(values.as_boolean_opt()?),
-            (Wire::Int2 | Wire::Int4 | Wire::Int8, DataType::UInt32) => Self::UInt32(values.as_primitive_opt()?, wire),
-            (Wire::Int2 | Wire::Int4 | Wire::Int8, DataType::Int32) => Self::Int32(values.as_primitive_opt()?, wire),
-            (Wire::Int2 | Wire::Int4 | Wire::Int8, _) => Self::Int64(values.as_primitive_opt()?, wire),
-            (Wire::Float4, _) => Self::Float4(values.as_primitive_opt()?),
-            (Wire::Float8, _) => Self::Float8(values.as_primitive_opt()?),
-            (Wire::Decimal { scale, shortest }, DataType::Decimal128(..)) => {
+            (CopyColumn::Bool, _) => Self::Bool(values.as_boolean_opt()?),
+            (CopyColumn::Int2 | CopyColumn::Int4 | CopyColumn::Int8, DataType::UInt32) => {
+                Self::UInt32(values.as_primitive_opt()?, wire)
+            }
+            (CopyColumn::Int2 | CopyColumn::Int4 | CopyColumn::Int8, DataType::Int32) => {
+                Self::Int32(values.as_primitive_opt()?, wire)
+            }
+            (CopyColumn::Int2 | CopyColumn::Int4 | CopyColumn::Int8, _) => {
+                Self::Int64(values.as_primitive_opt()?, wire)
+            }
+            (CopyColumn::Float4, _) => Self::Float4(values.as_primitive_opt()?),
+            (CopyColumn::Float8, _) => Self::Float8(values.as_primitive_opt()?),
+            (CopyColumn::Decimal { scale, shortest }, DataType::Decimal128(..)) => {
                 Self::Decimal128(values.as_primitive_opt()?, scale, shortest)
             }
-            (Wire::Decimal { scale, shortest }, _) => Self::Decimal256(values.as_primitive_opt()?, scale, shortest),
-            (Wire::Text | Wire::Jsonb | Wire::Uuid, DataType::Utf8View) => {
+            (CopyColumn::Decimal { scale, shortest }, _) => {
+                Self::Decimal256(values.as_primitive_opt()?, scale, shortest)
+            }
+            (CopyColumn::Text | CopyColumn::Jsonb | CopyColumn::Uuid, DataType::Utf8View) => {
                 Self::TextView(values.as_string_view_opt()?, wire)
             }
-            (Wire::Text | Wire::Jsonb | Wire::Uuid, DataType::LargeUtf8) => {
+            (CopyColumn::Text | CopyColumn::Jsonb | CopyColumn::Uuid, DataType::LargeUtf8) => {
                 Self::LargeText(values.as_string_opt()?, wire)
             }
-            (Wire::Text | Wire::Jsonb | Wire::Uuid, _) => Self::Text(values.as_string_opt()?, wire),
-            (Wire::Bytes, _) => Self::Bytes(values.as_binary_opt()?),
-            (Wire::Date, _) => Self::Date(values.as_primitive_opt()?),
-            (Wire::Time, _) => Self::Time(values.as_primitive_opt()?),
-            (Wire::Timestamp, _) => Self::Timestamp(values.as_primitive_opt()?),
+            (CopyColumn::Text | CopyColumn::Jsonb | CopyColumn::Uuid, _) => Self::Text(values.as_string_opt()?, wire),
+            (CopyColumn::Bytes, _) => Self::Bytes(values.as_binary_opt()?),
+            (CopyColumn::Date, _) => Self::Date(values.as_primitive_opt()?),
+            (CopyColumn::Time, _) => Self::Time(values.as_primitive_opt()?),
+            (CopyColumn::Timestamp, _) => Self::Timestamp(values.as_primitive_opt()?),
         })
     }
 
@@ -247,23 +255,23 @@ fn put_fixed<const N: usize>(out: &mut BytesMut, value: [u8; N]) {
 }
 
 #[inline]
-fn put_integer(value: i64, wire: Wire, out: &mut BytesMut) -> Option<()> {
+fn put_integer(value: i64, wire: CopyColumn, out: &mut BytesMut) -> Option<()> {
     match wire {
-        Wire::Int2 => put_fixed(out, i16::try_from(value).ok()?.to_be_bytes()),
-        Wire::Int4 => put_fixed(out, i32::try_from(value).ok()?.to_be_bytes()),
+        CopyColumn::Int2 => put_fixed(out, i16::try_from(value).ok()?.to_be_bytes()),
+        CopyColumn::Int4 => put_fixed(out, i32::try_from(value).ok()?.to_be_bytes()),
         _ => put_fixed(out, value.to_be_bytes()),
     }
     Some(())
 }
 
 #[inline]
-fn put_text(text: &str, wire: Wire, out: &mut BytesMut) -> Option<()> {
+fn put_text(text: &str, wire: CopyColumn, out: &mut BytesMut) -> Option<()> {
     match wire {
-        Wire::Uuid => {
+        CopyColumn::Uuid => {
             out.put_i32(16);
             out.put_slice(&uuid(text)?);
         }
-        Wire::Jsonb => {
+        CopyColumn::Jsonb => {
             // The version of jsonb's binary format, then the text.
             out.put_i32(i32::try_from(text.len() + 1).ok()?);
             out.put_u8(1);

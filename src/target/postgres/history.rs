@@ -9,11 +9,11 @@ use futures::{StreamExt, stream};
 use tokio_postgres::{Client, Error as PgError};
 
 use super::catalog::PgCatalog;
-use super::copy::Wire;
+use super::copy::CopyColumn;
 use super::lookup::wires;
 use super::names::{Names, TableId};
 use super::staging::Staged;
-use super::{PostgresTarget, readable};
+use super::{PgTarget, readable};
 use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{Batches, Destination, Segment};
@@ -84,7 +84,7 @@ pub(super) fn integer_key(destination: &Destination) -> Option<&String> {
     destination.table.column(key).is_some_and(|column| column.data_type == DataType::Int64).then_some(key)
 }
 
-impl PostgresTarget {
+impl PgTarget {
     /// The mappings of one segment, in order of their legacy keys.
     pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Batches<'static>> {
         let known = self.known().await?;
@@ -99,7 +99,7 @@ impl PostgresTarget {
         let sql = "SELECT attname FROM pg_attribute
                    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
         let names = session.query(sql, &[&history]).await.map_err(&fault)?;
-        let mut columns = vec![Wire::text("legacy_key")];
+        let mut columns = vec![CopyColumn::text("legacy_key")];
         for name in names.iter().map(|row| row.get::<_, &str>(0)).filter(|name| !["legacy_key", "run"].contains(name)) {
             columns.extend(live.iter().find(|column| column.name == name).cloned());
         }

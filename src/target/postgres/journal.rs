@@ -5,17 +5,17 @@ use tokio_postgres::{Client, Row};
 use crate::journal::Record;
 use crate::target::{Journals, RunHeader, RunRecord};
 
-type Asked<T> = Result<T, tokio_postgres::Error>;
+type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 /// Appends an entry.
-pub(super) async fn write(client: &Client, record: &Record) -> Asked<()> {
+pub(super) async fn write(client: &Client, record: &Record) -> PgResult<()> {
     let Record { run, number, kind, entry, chain } = record;
     let sql = "SELECT delta.append_event($1, $2, $3, $4, $5)";
     client.execute(sql, &[run, &number.cast_signed(), kind, entry, chain]).await.map(|_| ())
 }
 
 /// The entries of one run; none where this user may not look.
-pub(super) async fn read(client: &Client, run: &str) -> Asked<Vec<Record>> {
+pub(super) async fn read(client: &Client, run: &str) -> PgResult<Vec<Record>> {
     if !super::readable(client, "delta.event").await? {
         return Ok(Vec::new());
     }
@@ -24,7 +24,7 @@ pub(super) async fn read(client: &Client, run: &str) -> Asked<Vec<Record>> {
 }
 
 /// The entries of the next runs whose ids follow `after`, run after run; none where this user may not look.
-pub(super) async fn page(client: &Client, of: Journals, after: &str) -> Asked<Vec<Record>> {
+pub(super) async fn page(client: &Client, of: Journals, after: &str) -> PgResult<Vec<Record>> {
     if !super::readable(client, "delta.event").await? {
         return Ok(Vec::new());
     }
@@ -55,7 +55,7 @@ fn record(row: &Row) -> Record {
 }
 
 /// The runs, oldest first; none where this user may not look.
-pub(super) async fn runs(client: &Client) -> Asked<Vec<RunHeader>> {
+pub(super) async fn runs(client: &Client) -> PgResult<Vec<RunHeader>> {
     if !super::readable(client, "delta.run").await? {
         return Ok(Vec::new());
     }
@@ -65,7 +65,7 @@ pub(super) async fn runs(client: &Client) -> Asked<Vec<RunHeader>> {
 }
 
 /// A run with its report.
-pub(super) async fn run(client: &Client, id: &str) -> Asked<Option<RunRecord>> {
+pub(super) async fn run(client: &Client, id: &str) -> PgResult<Option<RunRecord>> {
     if !super::readable(client, "delta.run").await? {
         return Ok(None);
     }

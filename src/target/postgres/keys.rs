@@ -13,7 +13,7 @@ use super::names::{Names, TableId, qualified};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
-use crate::target::{Block, KeyRequest};
+use crate::target::{KeyBlock, KeyRequest};
 
 /// How long writers may have to wait for one try to reserve a block.
 const TRY: &str = "200ms";
@@ -42,7 +42,7 @@ impl Keys<'_> {
     }
 
     /// The block that the request would get now.
-    pub(super) async fn next(&self) -> Result<Block> {
+    pub(super) async fn next(&self) -> Result<KeyBlock> {
         let first = match (self.request.start, self.sequence()) {
             (StartRowNumber::At(first), _) => first.into(),
             (StartRowNumber::Auto, Some(sequence)) => match self.next_of(sequence).await? {
@@ -59,7 +59,7 @@ impl Keys<'_> {
     }
 
     /// The block that a run has already: it was cut off, and goes on.
-    pub(super) async fn reserved(&self, run: &str) -> Result<Option<Block>> {
+    pub(super) async fn reserved(&self, run: &str) -> Result<Option<KeyBlock>> {
         let sql = "SELECT first, last FROM delta.block WHERE table_name = $1 AND run = $2";
         let found = self.client.query_opt(sql, &[&self.id().relation(), &run]).await;
         let block =
@@ -68,7 +68,7 @@ impl Keys<'_> {
     }
 
     /// Reserves a block out of the table's sequence, in a transaction of its own.
-    pub(super) async fn reserve(&self, run: &str) -> Result<Block> {
+    pub(super) async fn reserve(&self, run: &str) -> Result<KeyBlock> {
         let start = match self.request.start {
             StartRowNumber::Auto => None,
             StartRowNumber::At(first) => {
@@ -111,7 +111,7 @@ impl Keys<'_> {
     }
 
     /// Records a block that comes from no sequence.
-    pub(super) async fn record(&self, block: &Block, run: &str) -> Result<()> {
+    pub(super) async fn record(&self, block: &KeyBlock, run: &str) -> Result<()> {
         let count = block.last - block.first + 1;
         let sql = "SELECT delta.record_block($1, $2, $3, $4)";
         let recorded = self.client.execute(sql, &[&run, &self.id().key_map(), &block.first, &count]).await;
@@ -215,14 +215,14 @@ impl Keys<'_> {
     }
 
     /// Refuses a block that is not free.
-    async fn refuse_taken(&self, block: &Block) -> Result<()> {
+    async fn refuse_taken(&self, block: &KeyBlock) -> Result<()> {
         match self.taken(block).await? {
             Some(why) => Err(block.taken(&why)),
             None => Ok(()),
         }
     }
 
-    async fn taken(&self, block: &Block) -> Result<Option<String>> {
+    async fn taken(&self, block: &KeyBlock) -> Result<Option<String>> {
         let (number, is_key) = self.number(block.first, block.last);
         let key_of = |from: &str| format!("SELECT {number} AS number FROM {from} AND {is_key} LIMIT 1");
         let mut places: Vec<_> = self.production().iter().map(|from| key_of(from)).collect();

@@ -21,7 +21,7 @@ use futures::future::try_join_all;
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
-use super::copy::{Destined, Wire, receive};
+use super::copy::{CopyColumn, CopyTarget, receive};
 use super::keys::Keys;
 use super::names::Names;
 use super::refusal::Refusals;
@@ -34,10 +34,10 @@ use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Batches, Block, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Policy, RunRecord, Stopped,
-    Total, totals_schema,
+    Aggregate, Batches, Destination, InsertError, Inserted, KeyBlock, KeyRequest, Load, LoadedFile, Mode, Policy,
+    RowSource, RunRecord, totals_schema,
 };
-use insertion::{Brought, Cut};
+use insertion::{InsertAbort, InsertOutcome};
 
 /// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
 const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
@@ -63,7 +63,7 @@ pub(super) struct PgLoad {
     /// By table, the first and the last key of its block, as production has them.
     keys: BTreeMap<String, (String, String)>,
     /// By table, its block.
-    blocks: BTreeMap<String, Block>,
+    blocks: BTreeMap<String, KeyBlock>,
     /// The tables whose rows are copied straight into production.
     straight: Vec<String>,
 }
@@ -200,7 +200,7 @@ impl PgLoad {
     }
 
     /// Why mappings could not be appended; the transaction is gone.
-    async fn not_appended(&self, destination: &Destination, error: &tokio_postgres::Error) -> Stopped {
+    async fn not_appended(&self, destination: &Destination, error: &tokio_postgres::Error) -> InsertError {
         let doing = format!("cannot append the key map of `{}`", destination.table.name);
         self.refusals(destination).of_key_map(error, self.connector.explain(&doing, error)).await
     }
@@ -214,7 +214,7 @@ impl PgLoad {
     }
 
     /// Stages something: while it is copied, the main session may keep other writers out of a table.
-    async fn copy(&self, destined: Destined<'_>, rows: Batches<'_>) -> Result<u64> {
+    async fn copy(&self, destined: CopyTarget<'_>, rows: Batches<'_>) -> Result<u64> {
         let copied = destined.copy(self.staging(), rows);
         if self.open && !self.takes_back() { self.main.wait_for(copied).await } else { copied.await }
     }
@@ -230,7 +230,7 @@ impl Load for PgLoad {
         self.staged(destination).holds(&self.connector, self.side(), &self.run, [rows, keys]).await
     }
 
-    async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
+    async fn reserve(&mut self, request: &KeyRequest) -> Result<KeyBlock> {
         let block = self.reserve_block(request).await?;
         let written =
             |number: i64| request.text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
@@ -265,7 +265,7 @@ impl Load for PgLoad {
         self.open_others().await?;
         let staged = self.staged(destination);
         let table = staged.rows();
-        let into = Destined { connector: &self.connector, table: &table, columns: &staged.wires() };
+        let into = CopyTarget { connector: &self.connector, table: &table, columns: &staged.wires() };
         let count = self.copy(into, rows).await?;
         // Enough to plan joins by.
         let analyzed = self.side().execute("SELECT delta.analyze_staging($1)", &[&staged.id().key_map()]).await;
@@ -276,7 +276,7 @@ impl Load for PgLoad {
     async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64> {
         let wires = self.staged(destination).key_wires();
         let table = self.staged(destination).keys();
-        self.copy(Destined { connector: &self.connector, table: &table, columns: &wires }, keys).await
+        self.copy(CopyTarget { connector: &self.connector, table: &table, columns: &wires }, keys).await
     }
 
     async fn hold_mode(&mut self) -> Result<Mode> {
@@ -294,7 +294,7 @@ impl Load for PgLoad {
         mode::end_with(&self.main, &self.run).await.map_err(self.fault("cannot end conversion mode"))
     }
 
-    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), Stopped> {
+    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), InsertError> {
         self.open().await?;
         self.all = destinations.to_vec();
         self.lock_tables(destinations).await?;
@@ -309,20 +309,27 @@ impl Load for PgLoad {
         Ok(())
     }
 
-    async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
+    async fn insert(
+        &mut self,
+        destinations: &[Destination],
+        delta: &dyn RowSource,
+    ) -> Result<Vec<Inserted>, InsertError> {
         self.open().await?;
         self.lock_references(destinations, delta).await?;
         let compared =
             !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
-        let Brought { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await {
+        let InsertOutcome { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await
+        {
             Ok(brought) => brought,
-            Err(Cut::Stopped(stopped)) => return Err(stopped),
+            Err(InsertAbort::InsertError(stopped)) => return Err(stopped),
             // Nothing else is on its way on the main connection any more.
-            Err(Cut::Rows(destination, error)) => {
+            Err(InsertAbort::Rows(destination, error)) => {
                 let doing = format!("cannot insert into `{}`", destination.table.name);
                 return Err(self.of_rows(Some(destination), &doing, &error, delta).await);
             }
-            Err(Cut::Mappings(destination, error)) => return Err(self.of_mappings(destination, &error, delta).await),
+            Err(InsertAbort::Mappings(destination, error)) => {
+                return Err(self.of_mappings(destination, &error, delta).await);
+            }
         };
         self.beside = beside;
         for (destination, mappings) in destinations.iter().zip(&mappings) {
@@ -339,7 +346,12 @@ impl Load for PgLoad {
         Ok(inserted.collect())
     }
 
-    async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+    async fn append_key_map(
+        &mut self,
+        destination: &Destination,
+        run: &str,
+        rows: Range<u32>,
+    ) -> Result<u64, InsertError> {
         self.open().await?;
         self.forget(&self.main, destination).await?;
         let appended = match self.append(&self.main, destination, run, rows).await {
@@ -359,7 +371,7 @@ impl Load for PgLoad {
         history::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
     }
 
-    async fn settle(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+    async fn settle(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         // Constraint triggers of production run now.
         let settle =
             format!("{}; SET CONSTRAINTS ALL IMMEDIATE; {}", trigger::theirs(&self.names, false), trigger::OURS);
@@ -377,7 +389,7 @@ impl Load for PgLoad {
         Ok(())
     }
 
-    async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch> {
+    async fn totals(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch> {
         let staged = self.staged(destination);
         let mut wanted = vec!["count(*)".to_owned()];
         for (name, total) in totals {
@@ -387,13 +399,13 @@ impl Load for PgLoad {
             // Bytes decide, as in the delta, whatever collation the column has.
             let bytes = if text { format!("({column}::text) COLLATE \"C\"") } else { column.clone() };
             wanted.push(match (total, data_type) {
-                (Total::NonNull, _) => format!("count({column})"),
-                (Total::Sum, Some(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale))) => {
+                (Aggregate::NonNull, _) => format!("count({column})"),
+                (Aggregate::Sum, Some(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale))) => {
                     format!("trunc(sum({column}) * 10::numeric ^ {scale})::bigint")
                 }
-                (Total::Sum, _) => format!("sum({column})::bigint"),
-                (Total::Min, _) => format!("min({bytes})"),
-                (Total::Max, _) => format!("max({bytes})"),
+                (Aggregate::Sum, _) => format!("sum({column})::bigint"),
+                (Aggregate::Min, _) => format!("min({bytes})"),
+                (Aggregate::Max, _) => format!("max({bytes})"),
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), self.inserted(&staged).await?);
@@ -403,12 +415,12 @@ impl Load for PgLoad {
             .iter()
             .enumerate()
             .map(|(at, field)| match at.checked_sub(1).map(|at| &totals[at]) {
-                Some((name, Total::Min | Total::Max)) => {
+                Some((name, Aggregate::Min | Aggregate::Max)) => {
                     let pg = staged.wire(name).pg;
                     let pg = if *field.data_type() == DataType::Utf8 { super::types::PgType::Text } else { pg };
-                    Wire::new(field.name(), field.data_type().clone(), pg)
+                    CopyColumn::new(field.name(), field.data_type().clone(), pg)
                 }
-                _ => Wire::new(field.name(), DataType::Int64, super::types::PgType::Int8),
+                _ => CopyColumn::new(field.name(), DataType::Int64, super::types::PgType::Int8),
             })
             .collect();
         let found = self.meanwhile(receive(&self.connector, &self.main, &sql, &columns)).await?;
@@ -450,7 +462,7 @@ impl Load for PgLoad {
         Ok(Some(asked.map_err(self.fault("cannot commit"))?.get(0)))
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
+    async fn commit(mut self: Box<Self>) -> Result<(), InsertError> {
         let transaction = self.transaction().await?;
         let _commit = tracing::info_span!("COMMIT");
         if let Some(beside) = &self.beside {
@@ -493,7 +505,7 @@ impl PgLoad {
     }
 
     /// Reserves a block, or finds the one that the run has.
-    async fn reserve_block(&mut self, request: &KeyRequest) -> Result<Block> {
+    async fn reserve_block(&mut self, request: &KeyRequest) -> Result<KeyBlock> {
         if self.takes_back() {
             self.open().await?;
         }

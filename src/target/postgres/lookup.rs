@@ -9,13 +9,13 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::catalog::PgTable;
 use super::connect::Session;
-use super::copy::{Destined, Wire, receive};
+use super::copy::{CopyColumn, CopyTarget, receive};
 use super::names::qualified;
 use super::types::PgType;
-use super::{PostgresTarget, open_session, readable};
+use super::{PgTarget, open_session, readable};
 use crate::engine::{ident, literal, shown};
 use crate::error::{Error, Result};
-use crate::target::{Batches, Destination, Filter, Lookup, Place, Test};
+use crate::target::{Batches, Destination, Filter, Lookup, Relation, Test};
 
 /// The temporary table of a question's keys.
 const ASKED: &str = "pg_temp.asked";
@@ -25,11 +25,11 @@ pub(super) struct Question {
     /// The columns of the keys, as SQL declares them.
     declared: Vec<String>,
     /// The same as they travel.
-    pub(super) asked: Vec<Wire>,
+    pub(super) asked: Vec<CopyColumn>,
     /// The join with the temporary table of the keys.
     pub(super) join: String,
     /// What it gives.
-    pub(super) given: Vec<Wire>,
+    pub(super) given: Vec<CopyColumn>,
     /// Whether production has any row between the least and the greatest of the first keys: without one nothing joins. None where the
     /// keys are not compared as they are.
     between: Option<String>,
@@ -37,21 +37,21 @@ pub(super) struct Question {
     place: String,
 }
 
-impl PostgresTarget {
+impl PgTarget {
     /// A look-up as SQL; None where there is nothing to look in.
     pub(super) async fn question(&self, lookup: &Lookup) -> Result<Option<Question>> {
         let known = self.known().await?;
         let (whole, place, columns) = match &lookup.place {
-            Place::Production(table) => {
+            Relation::Production(table) => {
                 let table = known.tables.get(table).ok_or_else(|| not_there(table))?;
                 (qualified(&table.schema, &table.name), table.own_rows(), wires(table))
             }
-            Place::KeyMap(table) => {
+            Relation::KeyMap(table) => {
                 if !self.has_mappings(table).await? {
                     return Ok(None);
                 }
                 let key = known.tables.get(table).map(wires).unwrap_or_default();
-                let own = [Wire::text("legacy_key"), Wire::text("run")];
+                let own = [CopyColumn::text("legacy_key"), CopyColumn::text("run")];
                 let history = known.id(&self.names, table).history();
                 (history.clone(), history, own.into_iter().chain(key).collect())
             }
@@ -60,7 +60,7 @@ impl PostgresTarget {
             let found = columns.iter().find(|column| column.name == *name).cloned();
             found.ok_or_else(|| Error::internal(format!("a look-up in {place} of `{name}`, which is not there")))
         };
-        let mut asked = vec![Wire::number("_id")];
+        let mut asked = vec![CopyColumn::number("_id")];
         let mut declared = vec!["_id integer".to_owned()];
         let mut on = Vec::new();
         let mut between = None;
@@ -69,8 +69,8 @@ impl PostgresTarget {
             let here = format!("k{at}");
             let value = format!("a.{here}");
             let (right, sql, pg) = match &lookup.place {
-                Place::KeyMap(_) if name == "legacy_key" => (value, "text COLLATE \"C\"".to_owned(), PgType::Text),
-                Place::Production(table) | Place::KeyMap(table) => known.asked_as(table, name, &value),
+                Relation::KeyMap(_) if name == "legacy_key" => (value, "text COLLATE \"C\"".to_owned(), PgType::Text),
+                Relation::Production(table) | Relation::KeyMap(table) => known.asked_as(table, name, &value),
             };
             declared.push(format!("{here} {sql}"));
             let left = format!("p.{}", ident(name));
@@ -84,9 +84,9 @@ impl PostgresTarget {
                 between = between.or(first);
                 on.push(format!("{left} = {right}"));
             }
-            asked.push(Wire { name: here, pg, ..there });
+            asked.push(CopyColumn { name: here, pg, ..there });
         }
-        let mut given = vec![Wire::number("_id")];
+        let mut given = vec![CopyColumn::number("_id")];
         let mut wanted = vec!["a._id".to_owned()];
         for name in &lookup.give {
             given.push(column(name)?);
@@ -130,7 +130,7 @@ impl PostgresTarget {
         let answer = async {
             match begun {
                 Ok(()) => {
-                    Destined { connector: &self.connector, table: ASKED, columns: &question.asked }
+                    CopyTarget { connector: &self.connector, table: ASKED, columns: &question.asked }
                         .send(session, keys)
                         .await?;
                     let rows = keys.iter().map(RecordBatch::num_rows).sum();
@@ -167,7 +167,7 @@ impl PostgresTarget {
     }
 
     /// What a join gives: by an index of production, or where there is none, by reading it once.
-    async fn answer(&self, client: &Client, join: &str, given: &[Wire]) -> Result<Vec<RecordBatch>> {
+    async fn answer(&self, client: &Client, join: &str, given: &[CopyColumn]) -> Result<Vec<RecordBatch>> {
         let fault = |error| self.connector.explain("cannot look up", &error);
         let plan = client.simple_query(&format!("EXPLAIN (COSTS off) {join}")).await.map_err(fault)?;
         if plan.iter().any(reads_whole) {
@@ -205,7 +205,7 @@ impl PostgresTarget {
         }
         let mut sql: Vec<_> = wanted.iter().map(|column| column.read("p")).collect();
         if wanted.is_empty() {
-            wanted.push(Wire::number("_"));
+            wanted.push(CopyColumn::number("_"));
             sql.push("1".into());
         }
         let conditions: Vec<_> = filters.iter().filter_map(|filter| condition(filter, &all)).collect();
@@ -223,10 +223,10 @@ impl PostgresTarget {
         }
         let known = self.known().await?;
         let all = known.tables.get(table).map(wires).unwrap_or_default();
-        let mut columns = vec![Wire::text("legacy_key")];
+        let mut columns = vec![CopyColumn::text("legacy_key")];
         columns
             .extend(destination.key.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()));
-        columns.push(Wire::text("run"));
+        columns.push(CopyColumn::text("run"));
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
         let history = known.id(&self.names, table).history();
         let query = format!("SELECT {} FROM {history} AS p ORDER BY p.legacy_key", wanted.join(", "));
@@ -361,8 +361,12 @@ pub(super) fn folded(sql: &str) -> String {
 }
 
 /// The columns of a table as they travel.
-pub(super) fn wires(table: &PgTable) -> Vec<Wire> {
-    table.columns.iter().map(|column| Wire::new(&column.name, column.pg_type.arrow(), column.pg_type.clone())).collect()
+pub(super) fn wires(table: &PgTable) -> Vec<CopyColumn> {
+    table
+        .columns
+        .iter()
+        .map(|column| CopyColumn::new(&column.name, column.pg_type.arrow(), column.pg_type.clone()))
+        .collect()
 }
 
 fn not_there(table: &str) -> Error {
@@ -370,7 +374,7 @@ fn not_there(table: &str) -> Error {
 }
 
 /// A filter of the engine as the server reads it; None where the two might not mean the same.
-fn condition(filter: &Filter, columns: &[Wire]) -> Option<String> {
+fn condition(filter: &Filter, columns: &[CopyColumn]) -> Option<String> {
     let column = columns.iter().find(|column| column.name == filter.column)?;
     let name = format!("p.{}", ident(&column.name));
     Some(match (&filter.test, &column.pg) {

@@ -68,8 +68,9 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Address, Batches, Block, Catalog, Destination, Filter, Holding, Intent, Journals, KeyRequest, Load,
-    LoadedFile, Lookup, Mode, Policy, Preflight, RunHeader, RunRecord, Segment, Survey, Switch, TakenBack, Target,
+    Access, Batches, Catalog, Destination, Filter, Journals, KeyBlock, KeyRequest, Load, LoadMode, LoadedFile, Lookup,
+    Mode, Policy, Preflight, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch, Target,
+    TargetConfig,
 };
 use crate::engine::literal;
 use crate::error::{Error, Result};
@@ -106,7 +107,7 @@ const SETUP_TRIES: u32 = 5;
 type Claimed = Arc<std::sync::Mutex<Option<Arc<Session>>>>;
 
 /// A PostgreSQL database.
-pub struct PostgresTarget {
+pub struct PgTarget {
     connector: Arc<Connector>,
     access: Access,
     names: Names,
@@ -127,12 +128,12 @@ pub struct PostgresTarget {
     unfinished: bool,
 }
 
-impl PostgresTarget {
+impl PgTarget {
     /// Opens the database that a URL names.
     ///
     /// # Errors
     /// Where the URL is wrong, or the server does not let this user in.
-    pub async fn open(address: &Address<'_>, access: Access) -> Result<Self> {
+    pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Self> {
         let connector =
             Arc::new(Connector::try_new(address.url, address.shown, address.folder, address.load)?.acting(access));
         let names = Names {
@@ -157,7 +158,7 @@ impl PostgresTarget {
             unfinished: false,
         };
         let script = address.spec.create_from.as_ref().and_then(|from| from.postgres());
-        if let Some(script) = script.filter(|_| access != Access::Operate) {
+        if let Some(script) = script.filter(|_| access != Access::Administer) {
             target.create(&address.script_folder.join(script), access).await?;
         }
         // Before a database is set up there is no role to write as.
@@ -272,7 +273,7 @@ impl PostgresTarget {
 async fn open_session(connector: &Connector, access: Access, doing: &str) -> Result<Session> {
     match access {
         Access::Read | Access::Setup => connector.connect(doing).await,
-        Access::Write | Access::Operate => begin_session(connector, doing).await,
+        Access::Write | Access::Administer => begin_session(connector, doing).await,
     }
 }
 
@@ -341,7 +342,7 @@ async fn readable(client: &Client, table: &str) -> Result<bool, tokio_postgres::
 }
 
 #[async_trait]
-impl Target for PostgresTarget {
+impl Target for PgTarget {
     async fn catalog(&self) -> Result<Catalog> {
         Ok(self.known().await?.catalog.clone())
     }
@@ -397,7 +398,7 @@ impl Target for PostgresTarget {
             .map_err(self.fault("cannot read the runs"))
     }
 
-    async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
+    async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock> {
         let known = self.known().await?;
         let session = self.session.lock().await;
         let history = known.id(&self.names, &request.table).history();
@@ -501,30 +502,30 @@ impl Target for PostgresTarget {
         gone.map_err(self.fault("cannot look for the rows of the run"))
     }
 
-    async fn holdings(&self, run: &str) -> Result<Vec<Holding>> {
+    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
         rollback::holdings(&self.connector, &*self.session.lock().await, &self.names, run).await
     }
 
-    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey> {
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
         rollback::survey(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>> {
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<RolledBackTable>> {
         let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
         let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
         rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
     }
 
-    async fn begin(&self, run: &str, intent: Intent) -> Result<Box<dyn Load>> {
+    async fn begin(&self, run: &str, intent: LoadMode) -> Result<Box<dyn Load>> {
         if self.claimed.lock().is_ok_and(|claimed| claimed.is_none()) {
             self.claim(run).await?;
         }
         let known = self.known().await?;
         let (connector, names, spec) = (self.connector.clone(), self.names.clone(), self.load.clone());
         let side = match (intent, self.spare.lock().await.take()) {
-            (Intent::TakeBack, _) => None,
-            (Intent::Keep, Some(spare)) if !spare.is_closed() => Some(spare),
-            (Intent::Keep, _) => Some(begin_session(&self.connector, BEGIN).await?),
+            (LoadMode::Rehearse, _) => None,
+            (LoadMode::Commit, Some(spare)) if !spare.is_closed() => Some(spare),
+            (LoadMode::Commit, _) => Some(begin_session(&self.connector, BEGIN).await?),
         };
         let load = load::PgLoad::begin(connector, known, names, spec, run, self.claimed.clone(), side)?;
         Ok(Box::new(load))

@@ -10,18 +10,18 @@ use super::readable;
 use crate::engine::literal;
 use crate::target::{Ended, Mode, Period, Switch};
 
-type Asked<T> = Result<T, tokio_postgres::Error>;
+type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 /// The server's clock, in microseconds since 1970.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
 /// What the server's clock says.
-pub(super) async fn now(client: &Client) -> Asked<Timestamp> {
+pub(super) async fn now(client: &Client) -> PgResult<Timestamp> {
     Ok(moment(client.query_one(&format!("SELECT {NOW}"), &[]).await?.get(0)))
 }
 
 /// Reads it; it was never on where nothing is set up.
-pub(super) async fn read(client: &Client) -> Asked<Mode> {
+pub(super) async fn read(client: &Client) -> PgResult<Mode> {
     if !readable(client, "delta.mode").await? {
         return Ok(Mode { now: now(client).await?, last: None });
     }
@@ -29,11 +29,11 @@ pub(super) async fn read(client: &Client) -> Asked<Mode> {
 }
 
 /// Reads it and keeps it as it is until the transaction ends.
-pub(super) async fn hold(client: &Client) -> Asked<Mode> {
+pub(super) async fn hold(client: &Client) -> PgResult<Mode> {
     last(client, "delta.hold_mode()").await
 }
 
-async fn last(client: &Client, rows: &str) -> Asked<Mode> {
+async fn last(client: &Client, rows: &str) -> PgResult<Mode> {
     let micros = |name: &str| format!("(extract(epoch FROM m.{name}) * 1000000)::bigint");
     let sql = format!(
         "SELECT {NOW}, {}, {}, m.switched_by, m.reason, m.keep, {}, m.ended_by, m.ended_run, m.ended_reason
@@ -68,7 +68,7 @@ fn moment(micros: i64) -> Timestamp {
 }
 
 /// Switches it.
-pub(super) async fn switch(client: &Client, switch: &Switch) -> Asked<()> {
+pub(super) async fn switch(client: &Client, switch: &Switch) -> PgResult<()> {
     let (time, reason, keep) = match switch {
         Switch::On { time, reason, keep } => (Some(*time), Some(reason), *keep),
         Switch::Off { reason } => (None, reason.as_ref(), false),
@@ -79,13 +79,13 @@ pub(super) async fn switch(client: &Client, switch: &Switch) -> Asked<()> {
 }
 
 /// Ends it at the end of a run, in the transaction that the run commits; one that is kept stays.
-pub(super) async fn end_with(client: &Client, run: &str) -> Asked<()> {
+pub(super) async fn end_with(client: &Client, run: &str) -> PgResult<()> {
     client.execute("SELECT delta.end_mode($1)", &[&run]).await?;
     Ok(())
 }
 
 /// Becomes who may switch, where the login is a member and does not own the control schema.
-pub(super) async fn become_operator(client: &Client) -> Asked<()> {
+pub(super) async fn become_operator(client: &Client) -> PgResult<()> {
     let sql = format!(
         "SELECT set_config('role', {role}, false)
          WHERE EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND NOT pg_has_role(session_user, nspowner, 'MEMBER'))

@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 use crate::spec::WindowSpec;
 use crate::target::Policy;
 
-type Asked<T> = std::result::Result<T, tokio_postgres::Error>;
+type PgResult<T> = std::result::Result<T, tokio_postgres::Error>;
 
 const COLUMNS: &str = "p.conversion_mode, p.approvals, p.max_key_block, p.opening_window";
 
 /// Reads it. A database that is not set up requires conversion mode, as one does that was. Without prepared statements: it is read before
 /// a pooler that shares sessions is refused.
-pub(super) async fn read(client: &Client) -> Asked<Result<Policy>> {
+pub(super) async fn read(client: &Client) -> PgResult<Result<Policy>> {
     let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND has_schema_privilege(oid, 'USAGE'))
                    AND EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                        WHERE n.nspname = 'delta' AND c.relname = 'policy' AND has_table_privilege(c.oid, 'SELECT'))";
@@ -24,7 +24,7 @@ pub(super) async fn read(client: &Client) -> Asked<Result<Policy>> {
     Ok(answer(client, &sql).await?.first().map_or_else(|| Ok(Policy::unstated(true)), of_text))
 }
 
-async fn answer(client: &Client, sql: &str) -> Asked<Vec<SimpleQueryRow>> {
+async fn answer(client: &Client, sql: &str) -> PgResult<Vec<SimpleQueryRow>> {
     let messages = client.simple_query(sql).await?.into_iter();
     Ok(messages
         .filter_map(|message| match message {
@@ -53,11 +53,11 @@ fn window(json: Option<&str>) -> Result<Option<WindowSpec>> {
 }
 
 /// Reads it, and keeps it as it is until the transaction ends.
-pub(super) async fn hold(client: &Client) -> Asked<Result<Policy>> {
+pub(super) async fn hold(client: &Client) -> PgResult<Result<Policy>> {
     last(client, "delta.hold_policy()").await
 }
 
-async fn last(client: &Client, rows: &str) -> Asked<Result<Policy>> {
+async fn last(client: &Client, rows: &str) -> PgResult<Result<Policy>> {
     let row = client.query_opt(&format!("SELECT {COLUMNS} FROM {rows} AS p"), &[]).await?;
     Ok(row.as_ref().map_or_else(|| Ok(Policy::unstated(true)), policy))
 }
@@ -73,7 +73,7 @@ fn policy(row: &Row) -> Result<Policy> {
 }
 
 /// States it.
-pub(super) async fn set(client: &Client, policy: &Policy) -> Asked<()> {
+pub(super) async fn set(client: &Client, policy: &Policy) -> PgResult<()> {
     let approvals = i32::try_from(policy.approvals).unwrap_or(i32::MAX);
     let largest = i64::try_from(policy.max_key_block).unwrap_or(i64::MAX);
     let sql = "SELECT delta.set_policy($1, $2, $3, $4)";

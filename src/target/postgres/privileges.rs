@@ -3,7 +3,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::PostgresTarget;
+use super::PgTarget;
 use super::catalog::PgCatalog;
 use super::control::{Kind, VERSION, rights};
 use super::names::{LOADER, qualified};
@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LeastPrivilege, Lock, StartRowNumber};
 use crate::target::{Access, Destination, Preflight, refuse_set_based};
 
-type Asked<T> = Result<T, tokio_postgres::Error>;
+type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 /// What a plan says of references that are checked as a set.
 const SET_BASED: &str = "referenced rows are locked and references checked as sets before the commit; the server's own check of \
                          each row is off for the insertion (session_replication_role = replica)";
 
-impl PostgresTarget {
+impl PgTarget {
     pub(super) async fn check(&self, destinations: &[Destination], access: Access) -> Result<Preflight> {
         let known = self.known().await?;
         let mut preflight = Preflight { warnings: self.connector.warnings().to_vec(), notes: Vec::new() };
@@ -88,7 +88,7 @@ impl PostgresTarget {
     }
 
     /// Why a run cannot begin.
-    async fn reasons(&self, client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Vec<String>> {
+    async fn reasons(&self, client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Vec<String>> {
         let mut reasons = Vec::new();
         for destination in destinations {
             let Some(table) = known.tables.get(&destination.table.name) else { continue };
@@ -117,7 +117,7 @@ impl PostgresTarget {
     }
 
     /// What is wrong with the control schema.
-    async fn control(&self, client: &Client) -> Asked<Option<String>> {
+    async fn control(&self, client: &Client) -> PgResult<Option<String>> {
         let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'),
                           EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                                   WHERE n.nspname = 'delta' AND c.relname = 'migration'),
@@ -154,7 +154,7 @@ impl PostgresTarget {
         known: &PgCatalog,
         destination: &Destination,
         reasons: &mut Vec<String>,
-    ) -> Asked<()> {
+    ) -> PgResult<()> {
         let name = &destination.table.name;
         let Some(table) = known.tables.get(name) else { return Ok(()) };
         let id = known.id(&self.names, name);
@@ -219,7 +219,7 @@ fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Resul
 }
 
 /// The rights that loads of these tables need and the role lacks, each with the role and the object.
-async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Vec<String>> {
+async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Vec<String>> {
     let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
     let mut missing = Vec::new();
     for right in rights(known, destinations) {
@@ -243,7 +243,7 @@ async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Dest
 }
 
 /// What the login could do though a load never does: by itself, or by `SET ROLE` as any role that it is a member of.
-async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Option<String>> {
+async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Option<String>> {
     let sql = "SELECT session_user::text,
                       string_agg(DISTINCT r.rolname, ', ') FILTER (WHERE r.rolsuper),
                       string_agg(DISTINCT r.rolname, ', ') FILTER (WHERE r.rolcreaterole OR r.rolbypassrls AND r.rolname <> $1 OR r.rolreplication)
@@ -290,7 +290,7 @@ async fn plantable(
     known: &PgCatalog,
     destinations: &[Destination],
     user: &str,
-) -> Asked<Option<String>> {
+) -> PgResult<Option<String>> {
     let loaded = destinations.iter().filter_map(|destination| known.tables.get(&destination.table.name));
     let (mut schemas, tables): (Vec<String>, Vec<String>) =
         loaded.map(|table| (table.schema.clone(), qualified(&table.schema, &table.name))).unzip();
@@ -314,7 +314,7 @@ async fn plantable(
 /// Refuses `set_based` where the server would check something by a trigger of its own, which is off then, and no set is held against it:
 /// deferrable constraints, foreign keys that a partition has for itself, and `MATCH FULL` where only some of its columns are NULL. Nor would
 /// rules be asked.
-async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> Asked<Result<()>> {
+async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Result<()>> {
     let sql = "SELECT CASE WHEN k.contype <> 'f' THEN 'deferrable constraints' WHEN k.conrelid <> $1::text::regclass THEN 'foreign keys of a partition alone'
                            ELSE 'foreign keys of several columns with MATCH FULL' END, k.conname::text
                FROM pg_constraint AS k
@@ -339,7 +339,7 @@ async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[De
     Ok(Ok(()))
 }
 
-async fn may_replicate(client: &Client) -> Asked<bool> {
+async fn may_replicate(client: &Client) -> PgResult<bool> {
     let sql = "SELECT rolsuper OR current_setting('server_version_num')::int >= 150000 FROM pg_roles WHERE rolname = current_user";
     if !client.query_one(sql, &[]).await?.get::<_, bool>(0) {
         return Ok(false);
@@ -352,7 +352,7 @@ async fn may_replicate(client: &Client) -> Asked<bool> {
 }
 
 /// A table that has the name of a staging table and was not made for staging.
-async fn taken(client: &Client, staged: &Staged<'_>) -> Asked<Option<String>> {
+async fn taken(client: &Client, staged: &Staged<'_>) -> PgResult<Option<String>> {
     let id = staged.id();
     for name in [id.staging_rows(), id.staging_keys()] {
         let sql = "SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -368,7 +368,7 @@ async fn taken(client: &Client, staged: &Staged<'_>) -> Asked<Option<String>> {
 }
 
 /// Refuses to make a staging table in the place of another table.
-pub(super) async fn refuse_taken(client: &Client, staged: &Staged<'_>) -> Asked<Result<()>> {
+pub(super) async fn refuse_taken(client: &Client, staged: &Staged<'_>) -> PgResult<Result<()>> {
     Ok(match taken(client, staged).await? {
         Some(what) => Err(Error::pipeline(what).hint("nothing was written")),
         None => Ok(()),

@@ -8,7 +8,7 @@ use super::catalog::PgCatalog;
 use super::names::Names;
 use crate::engine::{list, literal};
 use crate::spec::{LoadSpec, Lock};
-use crate::target::{Destination, Promised};
+use crate::target::{CommitCheckKind, Destination};
 
 /// The rows of production that a reference leads to, as the register has them.
 pub(super) struct Referenced<'a> {
@@ -20,8 +20,8 @@ pub(super) struct Referenced<'a> {
 
 impl<'a> Referenced<'a> {
     /// None of a promise about something else.
-    pub(super) fn of(promised: &'a Promised, known: &'a PgCatalog, names: &'a Names) -> Option<Self> {
-        let Promised::Reference { to, to_column, by, .. } = promised else { return None };
+    pub(super) fn of(promised: &'a CommitCheckKind, known: &'a PgCatalog, names: &'a Names) -> Option<Self> {
+        let CommitCheckKind::Reference { to, to_column, by, .. } = promised else { return None };
         let schema = known.tables.get(to).map_or(&names.production, |table| &table.schema);
         let columns = std::iter::once(to_column).chain(by).map(String::as_str).collect();
         Some(Self { schema, table: to, columns })
@@ -74,16 +74,16 @@ pub(super) async fn unregistered(
 /// What a plan says of how long the checks of a table stay true.
 pub(super) fn notes(spec: &LoadSpec, destination: &Destination) -> Vec<String> {
     let name = &destination.table.name;
-    let note = |check: &str, what: &Promised| match (what, spec.lock) {
-        (Promised::Unique { .. }, Lock::None) => format!(
+    let note = |check: &str, what: &CommitCheckKind| match (what, spec.lock) {
+        (CommitCheckKind::Unique { .. }, Lock::None) => format!(
             "`{check}` of `{name}`: no index of production enforces it. The last statement before the COMMIT checks it again; it does not see \
              rows that another session has inserted and commits later. `load: {{ lock: table }}` keeps other sessions from writing to `{name}`"
         ),
-        (Promised::Unique { .. }, Lock::Table) => format!(
+        (CommitCheckKind::Unique { .. }, Lock::Table) => format!(
             "`{check}` of `{name}`: no index of production enforces it. From the beginning of the insertion to the COMMIT, other sessions \
              wait when they write to `{name}`"
         ),
-        (Promised::Reference { column, to, to_column, by }, _) => {
+        (CommitCheckKind::Reference { column, to, to_column, by }, _) => {
             let columns: Vec<_> = std::iter::once(to_column).chain(by).collect();
             format!(
                 "`{column}` of `{name}`: the rows of `{to}` that it refers to are locked until the COMMIT. Other sessions that delete them or \

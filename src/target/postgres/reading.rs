@@ -10,7 +10,7 @@ use futures::StreamExt;
 use tokio_postgres::Client;
 
 use super::connect::Connector;
-use super::copy::{self, Wire};
+use super::copy::{self, CopyColumn};
 use crate::error::Result;
 use crate::target::Batches;
 use crate::target::difference::difference;
@@ -24,7 +24,7 @@ pub(super) async fn compare(
     connector: &Connector,
     client: &Client,
     query: &str,
-    columns: &[Wire],
+    columns: &[CopyColumn],
     mut meant: Batches<'_>,
 ) -> Result<Option<String>> {
     let numbered = columns.first().is_some_and(|column| column.name == ROW);

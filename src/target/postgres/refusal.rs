@@ -8,7 +8,7 @@ use super::names::qualified;
 use super::staging::Staged;
 use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::target::{Destination, ForeignKey, Promised, Refusal, Stopped};
+use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError};
 
 /// Rows that are told at most; more say nothing new.
 const MOST: usize = 1000;
@@ -30,7 +30,7 @@ pub(super) struct Refusals<'a> {
 
 impl Refusals<'_> {
     /// What an error of the insertion is about, asked after the transaction was rolled back; `told` is the error in the user's words.
-    pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> Stopped {
+    pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
         let Some(refused) = error.as_db_error() else { return told.into() };
         let asked = match refused.code() {
             &SqlState::UNIQUE_VIOLATION => self.taken(&self.unique_columns(refused), &[]).await,
@@ -43,7 +43,7 @@ impl Refusals<'_> {
             _ => return told.into(),
         };
         let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-        Refusal {
+        ConstraintViolation {
             table: self.staged.table().to_owned(),
             constraint: refused.constraint().unwrap_or_else(|| refused.code().code()).to_owned(),
             reason: format!("{}{detail}", refused.message()),
@@ -53,7 +53,7 @@ impl Refusals<'_> {
     }
 
     /// What an error of appending the key map is about.
-    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, told: Error) -> Stopped {
+    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
         if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
             return told.into();
         }
@@ -63,7 +63,7 @@ impl Refusals<'_> {
             self.staged.keys(),
             self.staged.id().history()
         );
-        Refusal {
+        ConstraintViolation {
             table: table.to_owned(),
             constraint: "key_map".into(),
             reason: "another run has converted them meanwhile".into(),
@@ -73,9 +73,9 @@ impl Refusals<'_> {
     }
 
     /// Asks again whether production has values that no index keeps free.
-    pub(super) async fn promises(&self) -> Result<(), Stopped> {
+    pub(super) async fn promises(&self) -> Result<(), InsertError> {
         for promise in &self.staged.destination.promises {
-            if let Promised::Unique { columns, ignore_case } = &promise.what {
+            if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
                 let not_own = format!(" AND {}", self.staged.not_of_the_load());
                 let rows = self.taken_by(columns, ignore_case, &not_own).await?;
                 self.refuse(&promise.check, "production has these values meanwhile".to_owned(), rows)?;
@@ -84,11 +84,17 @@ impl Refusals<'_> {
         Ok(())
     }
 
-    fn refuse(&self, constraint: &str, reason: String, rows: Vec<u32>) -> Result<(), Stopped> {
+    fn refuse(&self, constraint: &str, reason: String, rows: Vec<u32>) -> Result<(), InsertError> {
         if rows.is_empty() {
             return Ok(());
         }
-        Err(Refusal { table: self.staged.table().to_owned(), constraint: constraint.to_owned(), reason, rows }.into())
+        Err(ConstraintViolation {
+            table: self.staged.table().to_owned(),
+            constraint: constraint.to_owned(),
+            reason,
+            rows,
+        }
+        .into())
     }
 
     /// The columns of the constraint or index that an error names.

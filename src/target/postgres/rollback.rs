@@ -11,7 +11,7 @@ use super::trigger;
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
-use crate::target::{Destination, Holding, Obstacle, Survey, TakenBack};
+use crate::target::{Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 
 /// A code of our own functions: a run is not rolled back.
 const REFUSED: &str = "DP003";
@@ -47,10 +47,15 @@ pub(super) async fn gone(
 }
 
 /// What a run holds.
-pub(super) async fn holdings(connector: &Connector, client: &Client, names: &Names, run: &str) -> Result<Vec<Holding>> {
+pub(super) async fn holdings(
+    connector: &Connector,
+    client: &Client,
+    names: &Names,
+    run: &str,
+) -> Result<Vec<RunTable>> {
     let sql = "SELECT table_name, mappings, first_key, last_key, triggers FROM delta.holdings($1)";
     let rows = client.query(sql, &[&run]).await.map_err(|error| explain(connector, &error))?;
-    let holding = |row: &Row| Holding {
+    let holding = |row: &Row| RunTable {
         table: shown(names, row.get(0)),
         rows: row.get::<_, i64>(1).unsigned_abs(),
         keys: (row.get(2), row.get(3)),
@@ -66,7 +71,7 @@ pub(super) async fn survey(
     names: &Names,
     run: &str,
     accepted: &[String],
-) -> Result<Survey> {
+) -> Result<RollbackPlan> {
     let fault = |error| explain(connector, &error);
     let tables = holdings(connector, client, names, run).await?;
     let obstacles = obstacles(client, names, run, accepted).await.map_err(fault)?;
@@ -83,7 +88,7 @@ pub(super) async fn survey(
     if obstacles.is_empty() {
         notes.extend(attempt(client, run, accepted).await.map_err(fault)?);
     }
-    Ok(Survey { tables, obstacles, notes })
+    Ok(RollbackPlan { tables, obstacles, notes })
 }
 
 /// Tries a rollback, which fails in any case; gives what is to be known of it if it would succeed.
@@ -101,12 +106,17 @@ async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Opti
     }))
 }
 
-async fn obstacles(client: &Client, names: &Names, run: &str, accepted: &[String]) -> Result<Vec<Obstacle>, PgError> {
+async fn obstacles(
+    client: &Client,
+    names: &Names,
+    run: &str,
+    accepted: &[String],
+) -> Result<Vec<RollbackConflict>, PgError> {
     let sql = "SELECT table_name, what, total, told FROM delta.obstacles($1, $2)";
     let mut obstacles = Vec::new();
     for row in client.query(sql, &[&run, &accepted]).await? {
         let total = row.get::<_, i64>(2).unsigned_abs();
-        Obstacle::tell(&mut obstacles, &shown(names, row.get(0)), row.get(1), total, row.get(3));
+        RollbackConflict::tell(&mut obstacles, &shown(names, row.get(0)), row.get(1), total, row.get(3));
     }
     Ok(obstacles)
 }
@@ -125,7 +135,7 @@ pub(super) async fn take_back(
     record: &Record,
     end_mode: bool,
     accepted: &[String],
-) -> Result<Vec<TakenBack>> {
+) -> Result<Vec<RolledBackTable>> {
     let run = record.run.as_str();
     let taken_back = match inside(session, names, record, end_mode, accepted).await {
         Ok(taken_back) => taken_back,
@@ -135,7 +145,7 @@ pub(super) async fn take_back(
                 let obstacles = obstacles(session, names, run, accepted).await;
                 let obstacles = obstacles.map_err(|error| explain(connector, &error))?;
                 if !obstacles.is_empty() {
-                    return Err(Survey { obstacles, ..Survey::default() }.refusal(run));
+                    return Err(RollbackPlan { obstacles, ..RollbackPlan::default() }.refusal(run));
                 }
             }
             return Err(explain(connector, &error));
@@ -155,7 +165,7 @@ async fn inside(
     record: &Record,
     end_mode: bool,
     accepted: &[String],
-) -> Result<Vec<TakenBack>, PgError> {
+) -> Result<Vec<RolledBackTable>, PgError> {
     let Record { run, number, entry, chain, .. } = record;
     session.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
     let sql = "SELECT table_name, deleted, mappings FROM delta.roll_back($1, $2, $3, $4, $5)";
@@ -164,8 +174,11 @@ async fn inside(
         mode::end_with(session, run).await?;
     }
     let count = |row: &Row, at: usize| row.get::<_, i64>(at).unsigned_abs();
-    let taken_back =
-        |row: &Row| TakenBack { table: shown(names, row.get(0)), deleted: count(row, 1), mappings: count(row, 2) };
+    let taken_back = |row: &Row| RolledBackTable {
+        table: shown(names, row.get(0)),
+        deleted: count(row, 1),
+        mappings: count(row, 2),
+    };
     Ok(rows.iter().map(taken_back).collect())
 }
 

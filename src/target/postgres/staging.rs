@@ -5,7 +5,7 @@ use tokio_postgres::Client;
 
 use super::catalog::{PgCatalog, PgTable};
 use super::connect::Connector;
-use super::copy::Wire;
+use super::copy::CopyColumn;
 use super::lookup::folded;
 use super::names::{Names, TableId, qualified};
 use super::reading::{self, ROW};
@@ -59,26 +59,26 @@ impl Staged<'_> {
     }
 
     /// A column as it travels.
-    pub(super) fn wire(&self, name: &str) -> Wire {
+    pub(super) fn wire(&self, name: &str) -> CopyColumn {
         let pg = self.known.tables.get(self.table()).and_then(|table| table.column(name));
         let pg = pg.map_or(PgType::Text, |column| column.pg_type.clone());
-        Wire::new(name, pg.arrow(), pg)
+        CopyColumn::new(name, pg.arrow(), pg)
     }
 
     /// The columns of staged rows.
-    pub(super) fn wires(&self) -> Vec<Wire> {
-        let mut wires = vec![Wire::number("_row")];
+    pub(super) fn wires(&self) -> Vec<CopyColumn> {
+        let mut wires = vec![CopyColumn::number("_row")];
         if self.destination.levelled {
-            wires.push(Wire::number("_level"));
+            wires.push(CopyColumn::number("_level"));
         }
         wires.extend(self.destination.columns.iter().map(|name| self.wire(name)));
         wires
     }
 
     /// The columns of a staged key map.
-    pub(super) fn key_wires(&self) -> Vec<Wire> {
+    pub(super) fn key_wires(&self) -> Vec<CopyColumn> {
         let key = self.destination.key.iter().map(|name| self.wire(name));
-        [Wire::number("_row"), Wire::text("legacy_key")].into_iter().chain(key).collect()
+        [CopyColumn::number("_row"), CopyColumn::text("legacy_key")].into_iter().chain(key).collect()
     }
 
     /// SQL that makes both tables again, for a run.
@@ -237,7 +237,7 @@ pub(super) async fn compare(
     {
         return Ok(Some(how));
     }
-    let mut columns = vec![Wire::number(ROW)];
+    let mut columns = vec![CopyColumn::number(ROW)];
     let mut wanted = vec![format!("s.{ROW}")];
     let mut taken = vec![0];
     for (at, (name, by)) in staged.destination.columns.iter().zip(&given_back).enumerate() {

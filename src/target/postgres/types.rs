@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, TimeUnit};
 
-use crate::target::form::Form;
+use crate::target::form::LogicalType;
 
 /// A column's type, as far as it matters for how values travel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,23 +88,23 @@ impl PgType {
     }
 
     /// What the values must look like beyond their Arrow type.
-    pub(super) fn form(&self) -> Form {
+    pub(super) fn form(&self) -> LogicalType {
         match self {
-            Self::Int2 => Form::Integer(16),
-            Self::Int4 => Form::Integer(32),
-            Self::Float4 => Form::Single,
+            Self::Int2 => LogicalType::Integer(16),
+            Self::Int4 => LogicalType::Integer(32),
+            Self::Float4 => LogicalType::Single,
             Self::Numeric { precision: Some(precision), scale } if self.travels_as_text() => {
-                Form::Number { precision: *precision, scale: *scale }
+                LogicalType::Number { precision: *precision, scale: *scale }
             }
-            Self::Text | Self::Enum => Form::Text,
-            Self::Other => Form::Opaque,
-            Self::Padded => Form::Padded,
-            Self::Bytea => Form::Bytes,
-            Self::Uuid => Form::Uuid,
-            Self::Json => Form::Json,
-            Self::Jsonb => Form::Jsonb,
-            Self::Interval => Form::Interval,
-            Self::Array(element) => Form::Array(Box::new((element.arrow(), element.form()))),
+            Self::Text | Self::Enum => LogicalType::Text,
+            Self::Other => LogicalType::Opaque,
+            Self::Padded => LogicalType::Padded,
+            Self::Bytea => LogicalType::Bytes,
+            Self::Uuid => LogicalType::Uuid,
+            Self::Json => LogicalType::Json,
+            Self::Jsonb => LogicalType::Jsonb,
+            Self::Interval => LogicalType::Interval,
+            Self::Array(element) => LogicalType::Array(Box::new((element.arrow(), element.form()))),
             Self::Bool
             | Self::Int8
             | Self::Float8
@@ -112,7 +112,7 @@ impl PgType {
             | Self::Date
             | Self::Time
             | Self::Timestamp
-            | Self::Timestamptz => Form::Plain,
+            | Self::Timestamptz => LogicalType::Plain,
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
         ] {
             assert_eq!((pg.arrow(), pg.travels_as_text()), (arrow, as_text), "{pg:?}");
         }
-        assert_eq!(numeric(5, -2).form(), Form::Number { precision: 5, scale: -2 });
-        assert_eq!(numeric(5, 2).form(), Form::Plain);
+        assert_eq!(numeric(5, -2).form(), LogicalType::Number { precision: 5, scale: -2 });
+        assert_eq!(numeric(5, 2).form(), LogicalType::Plain);
     }
 }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use rusqlite::types::ToSqlOutput;
 
 use super::Names;
-use super::stored::Stored;
+use super::stored::StorageBatch;
 use super::values::Collector;
 use crate::error::{Error, Result};
 
@@ -69,7 +69,7 @@ impl Inserting {
     pub(super) fn insert<E>(
         &self,
         connection: &Connection,
-        batch: &Stored,
+        batch: &StorageBatch,
         fault: impl Fn(&rusqlite::Error) -> E,
     ) -> std::result::Result<(), E> {
         let _insert = tracing::info_span!("insert batch", rows = batch.rows()).entered();

@@ -9,10 +9,10 @@ use datafusion::sql::sqlparser::dialect::SQLiteDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::check::{Stored, kept_as_text, translate};
-use super::own::Own;
+use super::check::{StoredCheck, kept_as_text, translate};
+use super::own::OwnedObjects;
 use super::values::{self, Affinity};
-use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, Form, UniqueConstraint};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, LogicalType, UniqueConstraint};
 
 /// An error on the way, and the table that it is about.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl From<rusqlite::Error> for Unreadable {
 }
 
 /// Reads all tables, without those in `hidden`: this program's own.
-pub(super) fn read(connection: &Connection, hidden: Option<&Own>) -> Result<Catalog, Unreadable> {
+pub(super) fn read(connection: &Connection, hidden: Option<&OwnedObjects>) -> Result<Catalog, Unreadable> {
     let mut statement = connection.prepare(
         "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
@@ -60,7 +60,7 @@ fn table(connection: &Connection, name: String, sql: &str) -> rusqlite::Result<C
     Ok(table)
 }
 
-fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<Vec<Stored>> {
+fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<Vec<StoredCheck>> {
     let strict: Option<bool> = connection
         .query_row("SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'", [&table.name], |row| row.get(0))
         .optional()?;
@@ -78,7 +78,7 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         }
         let (_, collation, ..) = connection.column_metadata(Some("main"), table.name.as_str(), name.as_str())?;
         let binary = collation.is_none_or(|collation| collation.to_bytes().eq_ignore_ascii_case(b"BINARY"));
-        stored.push(Stored { affinity: Affinity::of(&declared, strict == Some(true)), binary });
+        stored.push(StoredCheck { affinity: Affinity::of(&declared, strict == Some(true)), binary });
         let data_type = values::data_type(&declared);
         table.columns.push(CatalogColumn {
             significant_digits: matches!(data_type, DataType::Decimal128(..)).then_some(values::REAL_DIGITS),
@@ -87,7 +87,7 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             not_null: row.get::<_, bool>(2)? || place > 0,
             has_default: row.get(3)?,
             generated: hidden != 0,
-            form: Form::Plain,
+            form: LogicalType::Plain,
             name,
             declared,
         });
@@ -176,7 +176,7 @@ fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::
     Ok(())
 }
 
-fn checks(sql: &str, table: &mut CatalogTable, stored: &[Stored]) {
+fn checks(sql: &str, table: &mut CatalogTable, stored: &[StoredCheck]) {
     let Ok(mut statements) = Parser::parse_sql(&SQLiteDialect {}, sql) else {
         if sql.to_ascii_uppercase().contains("CHECK") {
             table.unread.push("CHECK constraints (the table's text could not be read)".into());
@@ -233,7 +233,7 @@ mod tests {
                  INSERT INTO delta_object VALUES ('Staging_account');",
             )
             .unwrap();
-        let own = Own::read(&connection).unwrap();
+        let own = OwnedObjects::read(&connection).unwrap();
         let catalog = read(&connection, Some(&own)).unwrap();
         assert_eq!(catalog.names(), ["account", "delta_person", "person"]);
         assert_eq!(catalog.table("person").unwrap().uniques[0].ignore_case, ["email"]);

@@ -15,7 +15,7 @@ use crate::target::{CatalogColumn, CatalogTable, CheckConstraint};
 
 /// How SQLite keeps a column's values, beside what the catalog tells of it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Stored {
+pub(super) struct StoredCheck {
     /// What text becomes.
     pub(super) affinity: Affinity,
     /// Whether text is compared byte by byte.
@@ -23,7 +23,7 @@ pub(super) struct Stored {
 }
 
 /// Writes a condition of production's in the engine's SQL; None where the two could judge a row differently.
-pub(super) fn translate(condition: &Expr, table: &CatalogTable, stored: &[Stored]) -> Option<String> {
+pub(super) fn translate(condition: &Expr, table: &CatalogTable, stored: &[StoredCheck]) -> Option<String> {
     Translator { table, stored }.condition(condition)
 }
 
@@ -77,7 +77,7 @@ enum Side {
 
 struct Translator<'a> {
     table: &'a CatalogTable,
-    stored: &'a [Stored],
+    stored: &'a [StoredCheck],
 }
 
 impl Translator<'_> {

@@ -17,12 +17,12 @@ use crate::error::Result;
 use crate::target::{CatalogColumn, CatalogTable, Segment};
 
 /// A key map's mappings.
-pub(super) struct History {
+pub(super) struct KeyMapTable {
     key_map: String,
     pub(super) name: String,
 }
 
-impl History {
+impl KeyMapTable {
     /// The mappings of a key map; None if it has none.
     pub(super) fn of(connection: &Connection, key_map: &str) -> rusqlite::Result<Option<Self>> {
         let name = Names::mappings_name(key_map);
@@ -109,7 +109,7 @@ pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Resu
 /// The mappings of one segment, in order of their legacy keys.
 pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: &Names) -> Result<Option<Pages>> {
     let fault = |error| names.error("cannot read the key map of", &error);
-    let Some(history) = History::of(connection, key_map).map_err(fault)? else { return Ok(None) };
+    let Some(history) = KeyMapTable::of(connection, key_map).map_err(fault)? else { return Ok(None) };
     let known = catalog::read(connection, None).map_err(|error| names.unreadable(&error))?;
     let Some(there) = known.table(&history.name) else { return Ok(None) };
     let live = known.table(key_map.strip_prefix(&names.scope()).unwrap_or(key_map));

@@ -2,19 +2,19 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::history::History;
+use super::history::KeyMapTable;
 use super::own::own_table_exists;
 use super::{Names, table_exists};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
-use crate::target::{Block, KeyRequest};
+use crate::target::{KeyBlock, KeyRequest};
 
 /// The block that a request would get now.
 ///
 /// # Errors
 /// Where it would overflow the column, or the keys that are asked for are not free.
-pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<Block> {
+pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<KeyBlock> {
     let places = places(connection, names, request).map_err(|error| fault(names, &error))?;
     let free = Free { connection, request, key_map: names.key_map(&request.table), places };
     let first = match request.start {
@@ -36,26 +36,26 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
 }
 
 /// Where keys of the table are, beside the ledger: production itself, and the history.
-fn places(connection: &Connection, names: &Names, request: &KeyRequest) -> rusqlite::Result<Vec<Place>> {
-    let mut places = vec![Place::Production(format!("main.{}", ident(&request.table)))];
-    if let Some(history) = History::of(connection, &names.key_map(&request.table))? {
-        places.push(Place::History(history.place()));
+fn places(connection: &Connection, names: &Names, request: &KeyRequest) -> rusqlite::Result<Vec<KeySource>> {
+    let mut places = vec![KeySource::Production(format!("main.{}", ident(&request.table)))];
+    if let Some(history) = KeyMapTable::of(connection, &names.key_map(&request.table))? {
+        places.push(KeySource::KeyMapTable(history.place()));
     }
     Ok(places)
 }
 
 /// A place where keys are, in SQL.
-enum Place {
+enum KeySource {
     Production(String),
     /// The history, whose runs are in the ledger.
-    History(String),
+    KeyMapTable(String),
 }
 
 struct Free<'a> {
     connection: &'a Connection,
     request: &'a KeyRequest,
     key_map: String,
-    places: Vec<Place>,
+    places: Vec<KeySource>,
 }
 
 impl Free<'_> {
@@ -91,8 +91,8 @@ impl Free<'_> {
         for place in &self.places {
             // The mappings are in order of their keys in each run.
             let sql = match place {
-                Place::Production(table) => first(table, ""),
-                Place::History(history) => format!(
+                KeySource::Production(table) => first(table, ""),
+                KeySource::KeyMapTable(history) => format!(
                     "SELECT max(({})) FROM main.delta_segment AS s WHERE s.key_map = {}",
                     first(history, "segment = s.number AND "),
                     literal(&self.key_map)
@@ -120,7 +120,7 @@ impl Free<'_> {
     }
 
     /// Why a block is not free; None where it is.
-    fn taken(&self, block: &Block) -> rusqlite::Result<Option<String>> {
+    fn taken(&self, block: &KeyBlock) -> rusqlite::Result<Option<String>> {
         let (number, is_key) = self.sql();
         let column = ident(&self.request.column);
         let between = match &self.request.text {
@@ -133,10 +133,10 @@ impl Free<'_> {
         };
         for place in &self.places {
             let sql = match place {
-                Place::Production(table) => {
+                KeySource::Production(table) => {
                     format!("SELECT {number} FROM {table} WHERE {between} AND {is_key} LIMIT 1")
                 }
-                Place::History(history) => format!(
+                KeySource::KeyMapTable(history) => format!(
                     "SELECT (SELECT {number} FROM {history} WHERE segment = s.number AND {between} AND {is_key} LIMIT 1) AS k
                      FROM main.delta_segment AS s WHERE s.key_map = {} AND k IS NOT NULL LIMIT 1",
                     literal(&self.key_map)

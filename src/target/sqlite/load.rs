@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::batches::{Inserting, select};
 use super::refusal::Refusals;
-use super::stored::Stored;
+use super::stored::StorageBatch;
 use super::straight::{Straight, ahead};
 use super::values::Affinity;
 use super::{Held, Names, compare, control, history, inserted, keys, mode, own, policy, rollback, straight};
@@ -16,8 +16,8 @@ use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec};
 use crate::target::references::References;
 use crate::target::{
-    Batches, Block, CatalogColumn, Delta, Destination, Inserted, KeyRequest, Load, LoadedFile, Mode, Policy, Refusal,
-    RunRecord, Stopped, Total, totals_schema,
+    Aggregate, Batches, CatalogColumn, ConstraintViolation, Destination, InsertError, Inserted, KeyBlock, KeyRequest,
+    Load, LoadedFile, Mode, Policy, RowSource, RunRecord, totals_schema,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
@@ -81,7 +81,7 @@ impl SqliteLoad {
     }
 
     /// Appends staged mappings to the history as a run's.
-    fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+    fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, InsertError> {
         let _append = tracing::info_span!("append key map", of = destination.table.name).entered();
         let key = idents(&destination.key);
         let table = &destination.table.name;
@@ -99,7 +99,7 @@ impl SqliteLoad {
     }
 
     /// Inserts the staged rows of a table.
-    fn insert_rows(&self, destination: &Destination) -> Result<u64, Stopped> {
+    fn insert_rows(&self, destination: &Destination) -> Result<u64, InsertError> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = self.refusals(destination);
         refusals.promises()?;
@@ -122,7 +122,7 @@ impl SqliteLoad {
     fn copy(&self, table: &str, columns: usize, rows: Batches<'_>) -> Result<u64> {
         let inserting = Inserting::new(&format!("INTO main.{table}"), columns, "");
         let mut count = 0;
-        ahead(rows.map(|batch| Stored::of_batch(&batch?)), |stored| {
+        ahead(rows.map(|batch| StorageBatch::of_batch(&batch?)), |stored| {
             let stored = stored?;
             let fault = |error: &rusqlite::Error| self.names.error(&format!("cannot stage into {table} of"), error);
             inserting.insert(&self.connection, &stored, fault)?;
@@ -146,7 +146,7 @@ impl SqliteLoad {
     }
 
     /// Inserts all tables, and appends their key maps.
-    fn insert_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
+    fn insert_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<Vec<Inserted>, InsertError> {
         let mut rows = Vec::with_capacity(destinations.len());
         let mut referred = Vec::new();
         for (at, destination) in destinations.iter().enumerate() {
@@ -168,7 +168,7 @@ impl SqliteLoad {
             if let Some(straight) = self.straight_of(destination)
                 && !straight.answered(references)?
             {
-                return Err(Refusal {
+                return Err(ConstraintViolation {
                     table: destination.table.name.clone(),
                     constraint: "FOREIGN KEY".to_owned(),
                     reason: "a row that its rows refer to is not there".to_owned(),
@@ -195,7 +195,7 @@ impl SqliteLoad {
     }
 
     /// Takes the insertion back and does it once more by way of staging, which tells the rows that are refused. Nothing of it stays.
-    async fn ask(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+    async fn ask(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         self.straight.clear();
         self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot take back what was written to"))?;
         self.open = false;
@@ -239,7 +239,7 @@ impl Load for SqliteLoad {
         Ok(false)
     }
 
-    async fn reserve(&mut self, request: &KeyRequest) -> Result<Block> {
+    async fn reserve(&mut self, request: &KeyRequest) -> Result<KeyBlock> {
         self.open()?;
         let block = keys::next_block(&self.connection, request, &self.names)?;
         if request.count > 0 {
@@ -302,12 +302,16 @@ impl Load for SqliteLoad {
         mode::end_with(&self.connection, &self.run).map_err(self.fault("cannot end the conversion mode of"))
     }
 
-    async fn open_insertion(&mut self, _: &[Destination]) -> Result<(), Stopped> {
+    async fn open_insertion(&mut self, _: &[Destination]) -> Result<(), InsertError> {
         self.open()?;
         Ok(())
     }
 
-    async fn insert(&mut self, destinations: &[Destination], delta: &dyn Delta) -> Result<Vec<Inserted>, Stopped> {
+    async fn insert(
+        &mut self,
+        destinations: &[Destination],
+        delta: &dyn RowSource,
+    ) -> Result<Vec<Inserted>, InsertError> {
         let straight: Vec<_> = destinations.iter().filter(|destination| self.is_straight(destination)).collect();
         own::refuse_taken(&self.connection, &self.names, destinations)?;
         for (at, destination) in destinations.iter().enumerate() {
@@ -316,14 +320,19 @@ impl Load for SqliteLoad {
         let made = straight.iter().try_for_each(|destination| self.make_history(destination));
         made.map_err(self.fault("cannot make the key map in"))?;
         match self.insert_all(destinations, delta) {
-            Err(Stopped::Refused(refusal)) if refusal.rows.is_empty() && !self.straight.is_empty() => {
+            Err(InsertError::Violation(refusal)) if refusal.rows.is_empty() && !self.straight.is_empty() => {
                 Err(self.ask(destinations, delta).await.err().unwrap_or(refusal.into()))
             }
             inserted => inserted,
         }
     }
 
-    async fn append_key_map(&mut self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, Stopped> {
+    async fn append_key_map(
+        &mut self,
+        destination: &Destination,
+        run: &str,
+        rows: Range<u32>,
+    ) -> Result<u64, InsertError> {
         let appended = self.append(destination, run, rows)?;
         history::note_counted(&self.connection, &destination.table, run)
             .map_err(self.fault("cannot note the key map in"))?;
@@ -334,7 +343,7 @@ impl Load for SqliteLoad {
         history::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
     }
 
-    async fn settle(&mut self, destinations: &[Destination], _: &dyn Delta) -> Result<(), Stopped> {
+    async fn settle(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
         let staged = || destinations.iter().filter(|destination| !self.is_straight(destination));
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;
@@ -347,22 +356,22 @@ impl Load for SqliteLoad {
         Ok(())
     }
 
-    async fn totals(&mut self, destination: &Destination, totals: &[(String, Total)]) -> Result<RecordBatch> {
+    async fn totals(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch> {
         let mut wanted = vec!["count(*)".to_owned()];
         for (name, total) in totals {
             let column = format!("p.{}", ident(name));
             wanted.push(match (total, destination.table.column(name).map(|column| &column.data_type)) {
-                (Total::NonNull, _) => format!("count({column})"),
-                (Total::Sum, Some(DataType::Decimal128(_, scale))) => {
+                (Aggregate::NonNull, _) => format!("count({column})"),
+                (Aggregate::Sum, Some(DataType::Decimal128(_, scale))) => {
                     let zeros = "0".repeat(scale.unsigned_abs().into());
                     format!("sum(CAST(round({column} * 1{zeros}) AS INTEGER))")
                 }
-                (Total::Sum, _) => format!("sum({column})"),
+                (Aggregate::Sum, _) => format!("sum({column})"),
                 // Bytes decide, as in the delta, whatever collation the column has, and though it keeps digits as a number.
-                (Total::Min, Some(DataType::Utf8)) => format!("min(CAST({column} AS TEXT) COLLATE BINARY)"),
-                (Total::Max, Some(DataType::Utf8)) => format!("max(CAST({column} AS TEXT) COLLATE BINARY)"),
-                (Total::Min, _) => format!("min({column} COLLATE BINARY)"),
-                (Total::Max, _) => format!("max({column} COLLATE BINARY)"),
+                (Aggregate::Min, Some(DataType::Utf8)) => format!("min(CAST({column} AS TEXT) COLLATE BINARY)"),
+                (Aggregate::Max, Some(DataType::Utf8)) => format!("max(CAST({column} AS TEXT) COLLATE BINARY)"),
+                (Aggregate::Min, _) => format!("min({column} COLLATE BINARY)"),
+                (Aggregate::Max, _) => format!("max({column} COLLATE BINARY)"),
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
@@ -409,7 +418,7 @@ impl Load for SqliteLoad {
         Ok(None)
     }
 
-    async fn commit(mut self: Box<Self>) -> Result<(), Stopped> {
+    async fn commit(mut self: Box<Self>) -> Result<(), InsertError> {
         let _commit = tracing::info_span!("COMMIT").entered();
         self.connection.execute_batch("COMMIT").map_err(self.fault("cannot commit to"))?;
         self.open = false;

@@ -37,9 +37,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Address, Batches, Block, Catalog, CatalogColumn, Destination, Filter, Holding, Intent, Journals,
-    KeyRequest, Load, LoadedFile, Lookup, Mode, Place, Policy, Preflight, RunHeader, RunRecord, Segment, Survey,
-    Switch, TakenBack, Target, Test,
+    Access, Batches, Catalog, CatalogColumn, Destination, Filter, Journals, KeyBlock, KeyRequest, Load, LoadMode,
+    LoadedFile, Lookup, Mode, Policy, Preflight, Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord,
+    RunTable, Segment, Switch, Target, TargetConfig, Test,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -47,11 +47,11 @@ use crate::journal::Record;
 use crate::spec::{CreateFrom, ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use claim::Claim;
-use history::History;
+use history::KeyMapTable;
 use names::Names;
-use own::Own;
+use own::OwnedObjects;
 use pages::Pages;
-use stored::Stored;
+use stored::StorageBatch;
 
 /// A SQLite file.
 pub struct SqliteTarget {
@@ -77,7 +77,7 @@ impl SqliteTarget {
     ///
     /// # Errors
     /// Where the file is missing, is no database, or cannot be written though it must be.
-    pub fn open(rest: &str, address: &Address<'_>, access: Access) -> Result<Self> {
+    pub fn open(rest: &str, address: &TargetConfig<'_>, access: Access) -> Result<Self> {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (name, read_only) = match rest.split_once('?') {
             Some((name, "mode=ro")) => (name, true),
@@ -104,7 +104,7 @@ impl SqliteTarget {
         let file = address.folder.join(name);
         let script = address.spec.create_from.as_ref().and_then(CreateFrom::sqlite);
         let is_there = file.exists();
-        let connection = match (is_there, script.filter(|_| access != Access::Operate)) {
+        let connection = match (is_there, script.filter(|_| access != Access::Administer)) {
             (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
@@ -112,7 +112,7 @@ impl SqliteTarget {
             }
             (false, Some(script)) => create(&file, &address.script_folder.join(script), access, address.load, &names)?,
         };
-        if matches!(access, Access::Write | Access::Operate) && connection.is_readonly("main").unwrap_or(true) {
+        if matches!(access, Access::Write | Access::Administer) && connection.is_readonly("main").unwrap_or(true) {
             return Err(Error::unreachable(format!("`{}` is read-only", names.shown)).hint(
                 "make the file and its folder writable for this user, or use `pipeline validate`, which writes nothing",
             ));
@@ -254,7 +254,7 @@ fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
 impl Target for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
         let connection = self.connection.lock().await;
-        let own = Own::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
+        let own = OwnedObjects::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
         let mut catalog = catalog::read(&connection, Some(&own)).map_err(|error| self.names.unreadable(&error))?;
         for table in catalog.tables.iter_mut().filter_map(Arc::get_mut) {
             table.id.clone_from(&table.name);
@@ -291,16 +291,17 @@ impl Target for SqliteTarget {
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let connection = self.connection.lock().await;
         let (place, given) = match &lookup.place {
-            Place::Production(table) => {
+            Relation::Production(table) => {
                 let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
                 (ident(table), known.table(table).map(|table| table.schema()))
             }
-            Place::KeyMap(table) => {
+            Relation::KeyMap(table) => {
                 let key_map = self.names.key_map(table);
-                let history = History::of(&connection, &key_map).map_err(self.fault("cannot read the key map of"))?;
+                let history =
+                    KeyMapTable::of(&connection, &key_map).map_err(self.fault("cannot read the key map of"))?;
                 let Some(history) = history else { return Ok(Vec::new()) };
                 let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (Names::history(&key_map), known.table(&history.name).map(|there| History::schema(there)))
+                (Names::history(&key_map), known.table(&history.name).map(|there| KeyMapTable::schema(there)))
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
@@ -324,8 +325,9 @@ impl Target for SqliteTarget {
         connection.execute_batch("SAVEPOINT asking").map_err(&fault)?;
         let inserting = Inserting::new("INTO temp.asked", asked.len() + 1, "");
         for batch in keys {
-            inserting
-                .insert(&connection, &Stored::of_batch(batch)?, |error| self.names.error("cannot look up in", error))?;
+            inserting.insert(&connection, &StorageBatch::of_batch(batch)?, |error| {
+                self.names.error("cannot look up in", error)
+            })?;
         }
         connection.execute_batch("RELEASE asking").map_err(&fault)?;
         let on: Vec<_> = lookup
@@ -379,7 +381,7 @@ impl Target for SqliteTarget {
         control::loaded_files(&*self.connection.lock().await, files).map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn foresee(&self, request: &KeyRequest) -> Result<Block> {
+    async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock> {
         keys::next_block(&*self.connection.lock().await, request, &self.names)
     }
 
@@ -394,7 +396,7 @@ impl Target for SqliteTarget {
     async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
         let connection = self.connection.lock().await;
         let table = &destination.table.key_map;
-        if History::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
+        if KeyMapTable::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
             return Ok(futures::stream::empty().boxed());
         }
         let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
@@ -483,19 +485,19 @@ impl Target for SqliteTarget {
         gone.map_err(self.fault("cannot look for the rows of the run in"))
     }
 
-    async fn holdings(&self, run: &str) -> Result<Vec<Holding>> {
+    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
         rollback::holdings(&*self.connection.lock().await, &self.names, run)
     }
 
-    async fn survey(&self, run: &str, accepted: &[String]) -> Result<Survey> {
+    async fn survey(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
         rollback::survey(&*self.connection.lock().await, &self.names, run, accepted)
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<TakenBack>> {
+    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<RolledBackTable>> {
         rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
     }
 
-    async fn begin(&self, run: &str, _: Intent) -> Result<Box<dyn Load>> {
+    async fn begin(&self, run: &str, _: LoadMode) -> Result<Box<dyn Load>> {
         self.claim(run).await?;
         let connection = self.connection.clone().lock_owned().await;
         Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.load.clone())?))

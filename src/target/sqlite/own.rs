@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::target::Destination;
 
 /// The register of all tables that this program made; production's own table of that name has another text.
-pub(super) const REGISTER: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
+pub(super) const OBJECT_REGISTRY: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
 /// The control tables; their names are fixed.
 pub(super) const CONTROL: [&str; 10] = [
@@ -37,9 +37,9 @@ pub(super) const POLICY: &str = "delta_policy";
 
 /// The names of this program's own tables, in lower case: SQLite does not tell names apart by case.
 #[derive(Debug, Default)]
-pub(super) struct Own(BTreeSet<String>);
+pub(super) struct OwnedObjects(BTreeSet<String>);
 
-impl Own {
+impl OwnedObjects {
     /// Reads the register; empty where there is none.
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut own = Self::default();
@@ -50,7 +50,7 @@ impl Own {
                 |row| row.get(0),
             )
             .optional()?;
-        if text.as_deref() == Some(REGISTER) {
+        if text.as_deref() == Some(OBJECT_REGISTRY) {
             let mut names = connection.prepare_cached("SELECT name FROM main.delta_object")?;
             for name in names.query_map([], |row| row.get::<_, String>(0))? {
                 own.0.insert(name?.to_ascii_lowercase());
@@ -67,7 +67,7 @@ impl Own {
 
 /// Whether there is a table of this name that this program made.
 pub(super) fn own_table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
-    Ok(Own::read(connection)?.has(name) && table_exists(connection, name)?)
+    Ok(OwnedObjects::read(connection)?.has(name) && table_exists(connection, name)?)
 }
 
 /// The columns of a table in their order, without those that are computed.
@@ -80,7 +80,7 @@ pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<
 /// Makes the register where there is none.
 pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
     if !own_table_exists(connection, CONTROL[0])? {
-        connection.execute_batch(REGISTER)?;
+        connection.execute_batch(OBJECT_REGISTRY)?;
     }
     Ok(())
 }
@@ -119,7 +119,7 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
         lines.push((format!("`{}` is the prefix of tables with another meaning", names.staging), true));
     }
     let fault = |error: rusqlite::Error| names.error("cannot read the catalog of", &error);
-    let own = Own::read(connection).map_err(fault)?;
+    let own = OwnedObjects::read(connection).map_err(fault)?;
     let mut seen = BTreeSet::new();
     for Wanted { name, staging } in wanted {
         if !seen.insert(name.to_ascii_lowercase()) {

@@ -5,11 +5,11 @@ use arrow::datatypes::UInt32Type;
 use rusqlite::{Connection, ErrorCode};
 
 use super::Names;
-use super::stored::Stored;
+use super::stored::StorageBatch;
 use super::straight::is_there;
 use crate::engine::ident;
 use crate::error::Result;
-use crate::target::{Delta, Destination, ForeignKey, Promised, Refusal, Stopped};
+use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError, RowSource};
 
 /// Rows that are told at most; more say nothing new.
 const MOST: usize = 1000;
@@ -26,25 +26,26 @@ pub(super) struct Refusals<'a> {
 
 impl Refusals<'_> {
     /// An error of the insertion, where nobody asks which rows it is about.
-    pub(super) fn at_once(&self, error: &rusqlite::Error) -> Stopped {
+    pub(super) fn at_once(&self, error: &rusqlite::Error) -> InsertError {
         self.without_rows(error, "cannot insert into", &text(error), "")
     }
 
     /// The same of appending the key map.
-    pub(super) fn of_key_map_at_once(&self, error: &rusqlite::Error) -> Stopped {
+    pub(super) fn of_key_map_at_once(&self, error: &rusqlite::Error) -> InsertError {
         self.without_rows(error, "cannot append the key map of", KEY_MAP.0, KEY_MAP.1)
     }
 
-    fn without_rows(&self, error: &rusqlite::Error, doing: &str, constraint: &str, reason: &str) -> Stopped {
+    fn without_rows(&self, error: &rusqlite::Error, doing: &str, constraint: &str, reason: &str) -> InsertError {
         let table = self.destination.table.name.clone();
         if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
             return self.names.error(&format!("{doing} `{table}` in"), error).into();
         }
-        Refusal { table, constraint: constraint.to_owned(), reason: reason.to_owned(), rows: Vec::new() }.into()
+        ConstraintViolation { table, constraint: constraint.to_owned(), reason: reason.to_owned(), rows: Vec::new() }
+            .into()
     }
 
     /// What an error of the insertion is about.
-    pub(super) fn of(&self, error: &rusqlite::Error) -> Stopped {
+    pub(super) fn of(&self, error: &rusqlite::Error) -> InsertError {
         let table = &self.destination.table;
         let failed = self.names.error(&format!("cannot insert into `{}` of", table.name), error);
         if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
@@ -64,14 +65,15 @@ impl Refusals<'_> {
         };
         match asked {
             Ok(rows) => {
-                Refusal { table: table.name.clone(), constraint: text.clone(), reason: String::new(), rows }.into()
+                ConstraintViolation { table: table.name.clone(), constraint: text.clone(), reason: String::new(), rows }
+                    .into()
             }
             Err(_) => failed.into(),
         }
     }
 
     /// What an error of appending the key map is about.
-    pub(super) fn of_key_map(&self, error: &rusqlite::Error) -> Stopped {
+    pub(super) fn of_key_map(&self, error: &rusqlite::Error) -> InsertError {
         let table = &self.destination.table.name;
         let failed = self.names.error(&format!("cannot append the key map of `{table}` in"), error);
         if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
@@ -83,18 +85,22 @@ impl Refusals<'_> {
             Names::mappings(&self.destination.table.key_map)
         );
         match self.rows(&sql) {
-            Ok(rows) => {
-                Refusal { table: table.clone(), constraint: KEY_MAP.0.into(), reason: KEY_MAP.1.into(), rows }.into()
+            Ok(rows) => ConstraintViolation {
+                table: table.clone(),
+                constraint: KEY_MAP.0.into(),
+                reason: KEY_MAP.1.into(),
+                rows,
             }
+            .into(),
             Err(_) => failed.into(),
         }
     }
 
     /// Asks again whether production has values that no index keeps free, before the rows are there. Nobody else writes from here on: the
     /// transaction has the file's write lock.
-    pub(super) fn promises(&self) -> Result<(), Stopped> {
+    pub(super) fn promises(&self) -> Result<(), InsertError> {
         for promise in &self.destination.promises {
-            if let Promised::Unique { columns, ignore_case } = &promise.what {
+            if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
                 let rows = self.unique(columns, ignore_case);
                 self.refuse(&promise.check, "production has these values meanwhile".to_owned(), rows)?;
             }
@@ -103,9 +109,9 @@ impl Refusals<'_> {
     }
 
     /// Asks again whether the rows are there that the delta refers to and no foreign key keeps there.
-    pub(super) fn references(&self, at: usize, delta: &dyn Delta) -> Result<(), Stopped> {
+    pub(super) fn references(&self, at: usize, delta: &dyn RowSource) -> Result<(), InsertError> {
         for promise in &self.destination.promises {
-            let Promised::Reference { column, to, to_column, by } = &promise.what else { continue };
+            let CommitCheckKind::Reference { column, to, to_column, by } = &promise.what else { continue };
             let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by.as_ref())?;
             if !missing.is_empty() {
                 let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
@@ -122,7 +128,7 @@ impl Refusals<'_> {
         let by = by.map_or(String::new(), |by| format!(" AND {} = ?", ident(by)));
         let sql = format!("SELECT 1 FROM main.{} WHERE {} = ?{by}", ident(to), ident(to_column));
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
-        let keys = Stored::of(&rows.columns()[1..])?;
+        let keys = StorageBatch::of(&rows.columns()[1..])?;
         let mut missing = Vec::new();
         for (at, row) in rows.column(0).as_primitive::<UInt32Type>().values().iter().enumerate() {
             if !is_there(&mut statement, &keys, at).map_err(fault)? {
@@ -133,7 +139,7 @@ impl Refusals<'_> {
     }
 
     /// Checks all references of the table's rows as a set.
-    pub(super) fn foreign_keys(&self) -> Result<(), Stopped> {
+    pub(super) fn foreign_keys(&self) -> Result<(), InsertError> {
         for key in &self.destination.table.foreign_keys {
             let constraint = format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to);
             let reason = format!("`{}` has no such row", key.to);
@@ -142,13 +148,13 @@ impl Refusals<'_> {
         Ok(())
     }
 
-    fn refuse(&self, constraint: &str, reason: String, rows: rusqlite::Result<Vec<u32>>) -> Result<(), Stopped> {
+    fn refuse(&self, constraint: &str, reason: String, rows: rusqlite::Result<Vec<u32>>) -> Result<(), InsertError> {
         let table = &self.destination.table.name;
         let rows = rows.map_err(|error| self.names.error(&format!("cannot check the rows of `{table}` in"), &error))?;
         if rows.is_empty() {
             return Ok(());
         }
-        Err(Refusal { table: table.clone(), constraint: constraint.to_owned(), reason, rows }.into())
+        Err(ConstraintViolation { table: table.clone(), constraint: constraint.to_owned(), reason, rows }.into())
     }
 
     fn unique(&self, columns: &[String], ignore_case: &[String]) -> rusqlite::Result<Vec<u32>> {

@@ -7,14 +7,14 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::history::{self, History};
+use super::history::{self, KeyMapTable};
 use super::own::{columns, own_table_exists};
 use super::{Names, control, mode};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
 use crate::target::rollback::TOLD;
-use crate::target::{CatalogTable, Destination, Holding, Obstacle, Survey, TakenBack};
+use crate::target::{CatalogTable, Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 
 /// The column of a history with the hash of the row.
 pub(super) const CONTENT: &str = "_content";
@@ -56,7 +56,7 @@ fn hash(bytes: &[u8]) -> i64 {
 
 /// The hash of rows that are at hand anyway, the same as SQL's.
 #[derive(Clone)]
-pub(super) struct Content {
+pub(super) struct RowFingerprint {
     /// The table's columns that are not among those that are read.
     others: Vec<String>,
     /// The place of each column of the table in a row of a constant, what is read, and the others.
@@ -64,7 +64,7 @@ pub(super) struct Content {
     bytes: Vec<u8>,
 }
 
-impl Content {
+impl RowFingerprint {
     /// That of a table of which these columns are read.
     pub(super) fn of(connection: &Connection, table: &str, read: &[String]) -> rusqlite::Result<Self> {
         let columns = columns(connection, table)?;
@@ -127,7 +127,7 @@ pub(super) fn keep_content(
 /// The legacy keys of a run's rows that are gone.
 pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
-    let Some(history) = History::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
+    let Some(history) = KeyMapTable::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE {} AND NOT EXISTS (SELECT 1 FROM main.{} AS p WHERE {}) ORDER BY 1",
@@ -180,7 +180,7 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
     let segments: Vec<(String, String, u64)> = segments.collect::<rusqlite::Result<_>>()?;
     let mut found = Vec::new();
     for (key_map, table, mappings) in segments {
-        let Some(known) = History::of(connection, &key_map)? else { continue };
+        let Some(known) = KeyMapTable::of(connection, &key_map)? else { continue };
         let key = known.key(connection)?;
         let there = columns(connection, &table)?;
         let same: Vec<_> = key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
@@ -201,18 +201,18 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
 }
 
 /// What a run holds.
-pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Result<Vec<Holding>> {
-    let read = || -> rusqlite::Result<Vec<Holding>> {
+pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
+    let read = || -> rusqlite::Result<Vec<RunTable>> {
         of_run(connection, run, &[])?.iter().map(|table| holding(connection, table)).collect()
     };
     read().map_err(|error| names.error("cannot look at the run in", &error))
 }
 
 /// What a run holds, and what is in the way. What triggers have a say in is tried out and taken back.
-pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted: &[String]) -> Result<Survey> {
+pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
     let fault = |error: rusqlite::Error| names.error("cannot look at the run in", &error);
     let tables = of_run(connection, run, accepted).map_err(fault)?;
-    let survey = Survey {
+    let survey = RollbackPlan {
         tables: tables
             .iter()
             .map(|table| holding(connection, table))
@@ -227,7 +227,7 @@ pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted
     Ok(survey)
 }
 
-fn obstacles(connection: &Connection, tables: &[OfRun]) -> rusqlite::Result<Vec<Obstacle>> {
+fn obstacles(connection: &Connection, tables: &[OfRun]) -> rusqlite::Result<Vec<RollbackConflict>> {
     let mut obstacles = Vec::new();
     for table in tables {
         if table.is_there {
@@ -235,7 +235,7 @@ fn obstacles(connection: &Connection, tables: &[OfRun]) -> rusqlite::Result<Vec<
             obstacles.extend(referenced(connection, table, tables)?);
         } else if !table.is_accepted {
             let name = &table.table;
-            obstacles.push(Obstacle {
+            obstacles.push(RollbackConflict {
                 table: name.clone(),
                 what: "rows out of reach".to_owned(),
                 count: table.mappings,
@@ -253,7 +253,7 @@ fn count(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
     connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs)
 }
 
-fn holding(connection: &Connection, table: &OfRun) -> rusqlite::Result<Holding> {
+fn holding(connection: &Connection, table: &OfRun) -> rusqlite::Result<RunTable> {
     let OfRun { table: name, history, mine, key, text, .. } = table;
     let end = |down: &str| {
         let order: Vec<_> = key.iter().map(|part| format!("{part}{down}")).collect();
@@ -263,7 +263,7 @@ fn holding(connection: &Connection, table: &OfRun) -> rusqlite::Result<Holding> 
         );
         connection.query_row(&sql, [], |row| row.get::<_, String>(0))
     };
-    Ok(Holding {
+    Ok(RunTable {
         table: name.clone(),
         rows: count(connection, &format!("SELECT count(*) FROM {history} AS h WHERE {mine}"))?,
         keys: (end("")?, end(" DESC")?),
@@ -285,7 +285,7 @@ fn triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String
 }
 
 /// The rows of a run that are not as it inserted them.
-fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Obstacle>> {
+fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<RollbackConflict>> {
     let OfRun { table: name, history, mine, same, key, text, .. } = table;
     let key = key.join(", ");
     // A row that is there has a hash, whatever it is if the operator accepts it.
@@ -304,10 +304,10 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Obsta
     );
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
-    let mut found: BTreeMap<String, Obstacle> = BTreeMap::new();
+    let mut found: BTreeMap<String, RollbackConflict> = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let what: String = row.get(0)?;
-        let obstacle = found.entry(what.clone()).or_insert_with(|| Obstacle {
+        let obstacle = found.entry(what.clone()).or_insert_with(|| RollbackConflict {
             table: name.clone(),
             what,
             count: 0,
@@ -390,7 +390,7 @@ fn ends(connection: &Connection, table: &OfRun, to: &[String]) -> rusqlite::Resu
 }
 
 /// The rows that refer to a run's rows of a table and are not the run's, whatever their foreign key would do about it.
-fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite::Result<Vec<Obstacle>> {
+fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite::Result<Vec<RollbackConflict>> {
     let OfRun { table: name, history, mine, same, key, text, .. } = table;
     let key = key.join(", ");
     let mut statement =
@@ -429,7 +429,7 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
             let mut told =
                 connection.prepare(&format!("SELECT {text} || ' by ' || {by} {rest} ORDER BY {key} LIMIT {TOLD}"))?;
             let told = told.query_map([], |row| row.get(0))?;
-            obstacles.push(Obstacle {
+            obstacles.push(RollbackConflict {
                 table: name.clone(),
                 what: format!("referenced by rows of `{child}` that are not the run's ({})", from.join(", ")),
                 count: count.unsigned_abs(),
@@ -447,7 +447,7 @@ pub(super) fn take_back(
     record: &Record,
     end_mode: bool,
     accepted: &[String],
-) -> Result<Vec<TakenBack>> {
+) -> Result<Vec<RolledBackTable>> {
     let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
     let run = &record.run;
     within(connection, names, true, || {
@@ -455,7 +455,7 @@ pub(super) fn take_back(
         let tables = of_run(connection, run, accepted).map_err(fault)?;
         let obstacles = obstacles(connection, &tables).map_err(fault)?;
         if !obstacles.is_empty() {
-            return Err(Survey { obstacles, ..Survey::default() }.refusal(run));
+            return Err(RollbackPlan { obstacles, ..RollbackPlan::default() }.refusal(run));
         }
         let taken_back = delete_run(connection, names, run, &tables)?;
         let last = || -> rusqlite::Result<()> {
@@ -489,7 +489,7 @@ fn within<T>(connection: &Connection, names: &Names, commits: bool, done: impl F
 }
 
 /// Deletes a run's rows and its mappings. The proof: of each table as many rows went as the run has mappings, and no other.
-fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun]) -> Result<Vec<TakenBack>> {
+fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun]) -> Result<Vec<RolledBackTable>> {
     let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
     let there = || tables.iter().filter(|table| table.is_there);
     // Only a trigger does more than what a statement says.
@@ -514,7 +514,7 @@ fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun
     for table in tables {
         let sql = format!("DELETE FROM {} AS h WHERE {}", table.history, table.mine);
         let mappings = connection.execute(&sql, []).map_err(fault)? as u64;
-        taken_back.push(TakenBack { table: table.table.clone(), deleted: 0, mappings });
+        taken_back.push(RolledBackTable { table: table.table.clone(), deleted: 0, mappings });
     }
     let deletions = there().zip(before).zip(deleted);
     for ((table, before), deleted) in deletions {

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// A batch whose values are of SQLite's storage classes. To make one is the work of whoever has a thread to spare: then binding and
 /// comparing a value is little more than to look at it.
-pub(super) struct Stored {
+pub(super) struct StorageBatch {
     columns: Vec<Values>,
     rows: usize,
 }
@@ -33,7 +33,7 @@ enum Values {
     Numbers(Vec<ValueRef<'static>>),
 }
 
-impl Stored {
+impl StorageBatch {
     /// Columns that belong together.
     pub(super) fn of(columns: &[ArrayRef]) -> Result<Self> {
         let rows = columns.first().map_or(0, Array::len);

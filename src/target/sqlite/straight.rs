@@ -13,8 +13,8 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, Statement};
 
 use super::batches::{Inserting, unlike_its_column};
-use super::rollback::{CONTENT, Content};
-use super::stored::Stored;
+use super::rollback::{CONTENT, RowFingerprint};
+use super::stored::StorageBatch;
 use super::values::Collector;
 use super::{Names, columns_of_p, history};
 use crate::engine::ident;
@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::difference::difference;
 use crate::target::references::{Distinct, References};
-use crate::target::{Batches, Delta, Destination, Stopped};
+use crate::target::{Batches, Destination, InsertError, RowSource};
 
 /// Batches that are made ahead while earlier ones are worked on.
 const AHEAD: usize = 2;
@@ -72,8 +72,8 @@ impl Straight<'_> {
         &self,
         rows: Batches<'_>,
         references: &mut Option<References>,
-        refused: &dyn Fn(&rusqlite::Error) -> Stopped,
-    ) -> Result<u64, Stopped> {
+        refused: &dyn Fn(&rusqlite::Error) -> InsertError,
+    ) -> Result<u64, InsertError> {
         let _insert = tracing::info_span!("insert", of = self.destination.table.name).entered();
         let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
@@ -84,14 +84,14 @@ impl Straight<'_> {
             if let Some(references) = references.as_mut() {
                 references.add(&batch)?;
             }
-            Stored::of_batch(&self.destination.columns_alone(&batch)?)
+            StorageBatch::of_batch(&self.destination.columns_alone(&batch)?)
         });
         let mut count = 0;
         ahead(stored, |stored| {
             let stored = stored?;
             inserting.insert(self.connection, &stored, refused)?;
             count += stored.rows() as u64;
-            Ok::<_, Stopped>(())
+            Ok::<_, InsertError>(())
         })?;
         Ok(count)
     }
@@ -102,14 +102,14 @@ impl Straight<'_> {
         &self,
         run: &str,
         at: usize,
-        delta: &dyn Delta,
-        refused: &dyn Fn(&rusqlite::Error) -> Stopped,
-    ) -> Result<u64, Stopped> {
+        delta: &dyn RowSource,
+        refused: &dyn Fn(&rusqlite::Error) -> InsertError,
+    ) -> Result<u64, InsertError> {
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
         let destination = self.destination;
         let table = &destination.table.name;
         let _map = tracing::info_span!("append key map", of = table).entered();
-        let content = Content::of(self.connection, table, &destination.columns).map_err(fault)?;
+        let content = RowFingerprint::of(self.connection, table, &destination.columns).map_err(fault)?;
         let key = destination.key.first().map(|key| ident(key)).unwrap_or_default();
         let sql = format!(
             "SELECT 1{}{} FROM main.{} AS p WHERE p.{key} BETWEEN {} AND {} ORDER BY p.{key}",
@@ -120,7 +120,7 @@ impl Straight<'_> {
             self.keys.1
         );
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
-        let mut there = There { rows: statement.raw_query(), names: self.names, content };
+        let mut there = ProductionReader { rows: statement.raw_query(), names: self.names, content };
         let mut content = there.content.clone();
         let keys: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let into = format!(
@@ -131,7 +131,7 @@ impl Straight<'_> {
         let number = history::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
         let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
         let meant = delta.meant(at)?.zip(delta.key_map(at)?);
-        let meant = meant.map(|(meant, mappings)| Meant::try_new(meant?, &mappings?, &mut content));
+        let meant = meant.map(|(meant, mappings)| ExpectedBatch::try_new(meant?, &mappings?, &mut content));
         let mut count = 0;
         ahead(meant, |meant| {
             let mut meant = meant?;
@@ -139,7 +139,7 @@ impl Straight<'_> {
             meant.mappings.push(contents);
             inserting.insert(self.connection, &meant.mappings, refused)?;
             count += meant.mappings.rows() as u64;
-            Ok::<_, Stopped>(())
+            Ok::<_, InsertError>(())
         })?;
         if there.rows.next().map_err(fault)?.is_some() {
             return Err(delta.differs(at, "there are more rows").into());
@@ -155,7 +155,7 @@ impl Straight<'_> {
             let same: Vec<_> = reference.to_columns.iter().map(|name| format!("{} = ?", ident(name))).collect();
             let sql = format!("SELECT 1 FROM main.{} WHERE {}", ident(&reference.to), same.join(" AND "));
             let mut statement = self.connection.prepare(&sql).map_err(fault)?;
-            let stored = Stored::of(&rows.columns()[rows.num_columns() - reference.columns.len()..])?;
+            let stored = StorageBatch::of(&rows.columns()[rows.num_columns() - reference.columns.len()..])?;
             for row in 0..stored.rows() {
                 if !is_there(&mut statement, &stored, row).map_err(fault)? {
                     return Ok(false);
@@ -167,7 +167,7 @@ impl Straight<'_> {
 }
 
 /// Whether a statement finds a row by keys.
-pub(super) fn is_there(statement: &mut Statement<'_>, keys: &Stored, row: usize) -> rusqlite::Result<bool> {
+pub(super) fn is_there(statement: &mut Statement<'_>, keys: &StorageBatch, row: usize) -> rusqlite::Result<bool> {
     for column in 0..keys.columns() {
         statement.raw_bind_parameter(column + 1, ToSqlOutput::Borrowed(keys.value(column, row)))?;
     }
@@ -175,40 +175,40 @@ pub(super) fn is_there(statement: &mut Statement<'_>, keys: &Stored, row: usize)
 }
 
 /// Rows that were inserted, with their mappings.
-struct Meant {
+struct ExpectedBatch {
     rows: RecordBatch,
-    stored: Stored,
-    mappings: Stored,
+    stored: StorageBatch,
+    mappings: StorageBatch,
     /// What each row is, where the delta gives all columns of it.
     contents: Option<Vec<i64>>,
 }
 
-impl Meant {
-    fn try_new(rows: RecordBatch, mappings: &RecordBatch, content: &mut Content) -> Result<Self> {
-        let stored = Stored::of(&rows.columns()[1..])?;
+impl ExpectedBatch {
+    fn try_new(rows: RecordBatch, mappings: &RecordBatch, content: &mut RowFingerprint) -> Result<Self> {
+        let stored = StorageBatch::of(&rows.columns()[1..])?;
         let is_all = content.others().is_empty();
         let hash = |row| content.hash(|place| Ok::<_, Error>(stored.value(place - 1, row)));
         let contents = is_all.then(|| (0..stored.rows()).map(hash).collect::<Result<_>>()).transpose()?;
-        Ok(Self { mappings: Stored::of(&mappings.columns()[1..])?, rows, stored, contents })
+        Ok(Self { mappings: StorageBatch::of(&mappings.columns()[1..])?, rows, stored, contents })
     }
 }
 
 /// Rows of production as they are read back.
-struct There<'a> {
+struct ProductionReader<'a> {
     rows: rusqlite::Rows<'a>,
     names: &'a Names,
-    content: Content,
+    content: RowFingerprint,
 }
 
-impl There<'_> {
+impl ProductionReader<'_> {
     /// What the next rows are, as many as were meant; where they are other rows, in words how. A value that is kept in another way than it
     /// was written is read as its column's type.
-    fn next(&mut self, meant: &Meant) -> Result<Result<Int64Array, String>> {
+    fn next(&mut self, meant: &ExpectedBatch) -> Result<Result<Int64Array, String>> {
         let _read = tracing::info_span!("read back batch", rows = meant.stored.rows()).entered();
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
         let columns = meant.stored.columns();
         let mut contents = Vec::with_capacity(meant.stored.rows());
-        let mut others = Others::default();
+        let mut others = Mismatches::default();
         for row in 0..meant.stored.rows() {
             let Some(there) = self.rows.next().map_err(fault)? else { return Ok(Err("rows are missing".to_owned())) };
             let mut as_written = true;
@@ -230,13 +230,18 @@ impl There<'_> {
 
 /// Rows that are not there bit for bit as they were written.
 #[derive(Default)]
-struct Others {
+struct Mismatches {
     numbers: Vec<u32>,
     found: Option<Collector>,
 }
 
-impl Others {
-    fn push<'a>(&mut self, meant: &Meant, row: usize, value: impl Fn(usize) -> Result<ValueRef<'a>>) -> Result<()> {
+impl Mismatches {
+    fn push<'a>(
+        &mut self,
+        meant: &ExpectedBatch,
+        row: usize,
+        value: impl Fn(usize) -> Result<ValueRef<'a>>,
+    ) -> Result<()> {
         let schema = meant.rows.schema();
         let columns: Vec<usize> = (1..schema.fields().len()).collect();
         let collector = match &mut self.found {
@@ -253,7 +258,7 @@ impl Others {
     }
 
     /// How they differ from what was meant.
-    fn difference(self, meant: &Meant) -> Result<Option<String>> {
+    fn difference(self, meant: &ExpectedBatch) -> Result<Option<String>> {
         let Some(found) = self.found else { return Ok(None) };
         let meant = take_record_batch(&meant.rows, &UInt32Array::from(self.numbers))?;
         let found = found.finish()?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::Kind;
 use crate::spec::{LoadSpec, SafeguardsSpec, TargetSpec, Timeout};
-use crate::target::{CatalogTable, Delta, Total};
+use crate::target::{Aggregate, CatalogTable, RowSource};
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
 use futures::{StreamExt, stream};
 use tempfile::TempDir;
@@ -50,7 +50,7 @@ impl Place {
 
     fn open(&self, access: Access) -> Result<SqliteTarget> {
         let folder = self.folder.path();
-        let address = Address {
+        let address = TargetConfig {
             url: "sqlite:p.db",
             shown: "sqlite:p.db",
             spec: &self.spec,
@@ -72,7 +72,7 @@ impl Place {
     /// Loads rows of a table: a key (the first column) and a text.
     async fn load(&self, run: &str, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
         let target = self.open(Access::Write)?;
-        let mut load = target.begin(run, Intent::Keep).await?;
+        let mut load = target.begin(run, LoadMode::Commit).await?;
         stage(load.as_mut(), destination, rows).await?;
         load.insert(std::slice::from_ref(destination), &Staged).await?;
         load.record(&record(run), &[]).await?;
@@ -83,7 +83,7 @@ impl Place {
 /// Rows that are staged already.
 struct Staged;
 
-impl Delta for Staged {
+impl RowSource for Staged {
     fn rows(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }
@@ -279,7 +279,7 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let place = Place::new("CREATE TABLE item (id STRING PRIMARY KEY, name UUID)");
     let item = place.destination("item", &["id", "name"]).await;
     let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
     load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
     let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
     let row: ArrayRef = Arc::new(UInt32Array::from(vec![0]));
@@ -330,7 +330,7 @@ async fn others_read_while_more_rows_than_a_cache_holds_are_written() {
     let target = place.open(Access::Write).unwrap();
     let reader = reader(&place);
     let count = || reader.query_row("SELECT count(*) FROM item", [], |row| row.get::<_, i64>(0));
-    let mut load = target.begin("r", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
     stage(load.as_mut(), &item, &rows).await.unwrap();
     assert_eq!(count(), Ok(0), "while rows are staged");
     load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
@@ -415,7 +415,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let value = 123_456_789_012_345_i128;
     let decimals = arrow::array::Decimal128Array::from(vec![value]).with_precision_and_scale(38, 18).unwrap();
     let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
     load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
     let (row, key): (ArrayRef, ArrayRef) = (Arc::new(UInt32Array::from(vec![0])), Arc::new(Int64Array::from(vec![7])));
     let legacy: ArrayRef = Arc::new(StringArray::from(vec!["L"]));
@@ -427,7 +427,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
         RecordBatch::try_from_iter([("_row", row.clone()), ("legacy_key", legacy), ("id", key.clone())]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
-    let sum = load.totals(&item, &[("name".to_owned(), Total::Sum)]).await.unwrap();
+    let sum = load.totals(&item, &[("name".to_owned(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(sum.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), value as i64);
     load.commit().await.unwrap();
     let meant = || {

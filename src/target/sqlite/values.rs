@@ -347,7 +347,7 @@ impl Column {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stored::Stored;
+    use super::super::stored::StorageBatch;
     use super::*;
     use arrow::array::AsArray;
     use arrow::datatypes::{Field, Schema};
@@ -403,7 +403,7 @@ mod tests {
         for array in arrays {
             let schema = Arc::new(Schema::new(vec![Field::new("v", array.data_type().clone(), true)]));
             let mut collector = Collector::try_new(schema).unwrap();
-            let stored = Stored::of(std::slice::from_ref(&array)).unwrap();
+            let stored = StorageBatch::of(std::slice::from_ref(&array)).unwrap();
             for row in 0..array.len() {
                 let mut statement = connection.prepare("SELECT ?1").unwrap();
                 let mut rows = statement.query([ToSqlOutput::Borrowed(stored.value(0, row))]).unwrap();
@@ -432,7 +432,7 @@ mod tests {
                 collector.push(0, ValueRef::Text(text.as_bytes())).unwrap();
             }
             let batch = collector.finish().unwrap();
-            let stored = Stored::of_batch(&batch).unwrap();
+            let stored = StorageBatch::of_batch(&batch).unwrap();
             for (row, text) in texts.iter().enumerate() {
                 assert!(stored.is(0, row, ValueRef::Text(text.as_bytes())), "{text}");
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, Decimal128Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
-use delta_pipeline::target::{Filter, Lookup, Place, Target, Test};
+use delta_pipeline::target::{Filter, Lookup, Relation, Target, Test};
 
 use super::live::{Live, On};
 use super::rows::{batch, counted, lines, load, numbers, taken, texts};
@@ -45,7 +45,7 @@ fn names(names: &[&str]) -> Vec<String> {
 
 /// A question about `item`.
 fn question(match_on: &[&str], give: &[&str]) -> Lookup {
-    Lookup::new(Place::Production("item".into()), names(match_on), names(give))
+    Lookup::new(Relation::Production("item".into()), names(match_on), names(give))
 }
 
 /// Asks for values, numbered from 10 on.
@@ -226,7 +226,7 @@ async fn the_key_map_is_asked_by_legacy_key_and_by_key(on: On) {
     let live = Live::new(on, "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20))");
     let item = live.ready("item").await;
     let map =
-        |match_on: &str, give: &[&str]| Lookup::new(Place::KeyMap("item".into()), names(&[match_on]), names(give));
+        |match_on: &str, give: &[&str]| Lookup::new(Relation::KeyMap("item".into()), names(&[match_on]), names(give));
     let (by_legacy, by_key) = (map("legacy_key", &["id", "run"]), map("id", &["legacy_key"]));
     let target = live.writer().await;
     assert_eq!(ask(target.as_ref(), &by_legacy, vec![texts(["L1"])]).await, [""; 0]);

@@ -1,6 +1,6 @@
 //! The key map's history in segments: what a load appended, and what is put back.
 
-use delta_pipeline::target::{Destination, Intent, Segment};
+use delta_pipeline::target::{Destination, LoadMode, Segment};
 use futures::{StreamExt, stream};
 
 use super::live::{Live, On};
@@ -63,7 +63,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     let put_back = |run: &'static str| {
         let (target, item, rows) = (target.clone(), item.clone(), mapped(&all));
         async move {
-            let mut load = target.begin(run, Intent::Keep).await.unwrap();
+            let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
             load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
             load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
             load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
@@ -88,7 +88,7 @@ async fn a_target_has_one_id_until_it_adopts_another(on: On) {
     let id = target.identity(true).await.unwrap();
     assert_eq!((id.len(), id[0].len()), (1, 32));
     assert_eq!(live.reader().await.identity(false).await.unwrap(), id);
-    let mut load = target.begin("r1", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
     load.clean_staging(&[]).await.unwrap();
     load.adopt("another").await.unwrap();
     load.adopt(&id[0]).await.unwrap();

@@ -2,7 +2,7 @@
 
 use delta_pipeline::error::{Error, Kind};
 use delta_pipeline::spec::StartRowNumber;
-use delta_pipeline::target::{Block, Destination, Intent, KeyRequest, Target, TextKey};
+use delta_pipeline::target::{Destination, KeyBlock, KeyRequest, LoadMode, Target, TextKey};
 
 use super::live::{Live, On};
 use super::rows::{Part, announce, insert, numbers, record, stage, texts};
@@ -45,7 +45,7 @@ fn text(prefix: &str, width: usize, count: u64) -> KeyRequest {
     KeyRequest { column: "no".into(), largest: text.largest(), text: Some(text), ..request(count) }
 }
 
-fn keys(block: &Block) -> (i64, i64) {
+fn keys(block: &KeyBlock) -> (i64, i64) {
     assert_eq!(block.table, "item");
     (block.first, block.last)
 }
@@ -61,7 +61,7 @@ async fn assigned(live: &Live, table: &str) -> Destination {
 /// Foresees a block, reserves it in a run that commits, and holds one against the other.
 async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Result<(i64, i64), Error> {
     let foreseen = target.foresee(request).await;
-    let mut load = target.begin(run, Intent::Keep).await?;
+    let mut load = target.begin(run, LoadMode::Commit).await?;
     announce(load.as_mut(), run, &[&request.table]).await;
     let reserved = load.reserve(request).await;
     match (foreseen, reserved) {
@@ -108,7 +108,7 @@ async fn keys_of_a_run_that_failed_are_given_to_nobody_else_by_mistake(on: On) {
     let live = Live::new(on, SERIAL);
     assigned(&live, "item").await;
     let target = live.writer().await;
-    let mut load = target.begin("failed", Intent::Keep).await.unwrap();
+    let mut load = target.begin("failed", LoadMode::Commit).await.unwrap();
     announce(load.as_mut(), "failed", &[&request(10).table]).await;
     let failed = load.reserve(&request(10)).await.unwrap();
     drop(load);
@@ -150,7 +150,7 @@ async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
     for (start, meant) in [(StartRowNumber::Auto, "6"), (StartRowNumber::At(100), "102")] {
         let live = Live::new(on, SERIAL);
         let item = assigned(&live, "item").await;
-        let mut load = live.writer().await.begin("r1", Intent::Keep).await.unwrap();
+        let mut load = live.writer().await.begin("r1", LoadMode::Commit).await.unwrap();
         announce(load.as_mut(), "r1", &[&request(2).table]).await;
         let block = load.reserve(&KeyRequest { start, ..request(2) }).await.unwrap();
         let parts: [Part<'_>; 1] =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use delta_pipeline::error::Result;
 use delta_pipeline::spec::{LoadSpec, SafeguardsSpec, TargetSpec};
-use delta_pipeline::target::{self, Access, Address, Catalog, CatalogTable, Destination, Target};
+use delta_pipeline::target::{self, Access, Catalog, CatalogTable, Destination, Target, TargetConfig};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
@@ -129,7 +129,7 @@ impl Live {
     async fn open_by(&self, url: &str, access: Access) -> Result<Arc<dyn Target>> {
         let spec = TargetSpec { url: url.into(), create_from: None, production: None, staging: "staging".into() };
         let folder = self.folder.path();
-        let address = Address {
+        let address = TargetConfig {
             url,
             shown: "the target",
             spec: &spec,

@@ -5,15 +5,16 @@ use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
 use delta_pipeline::error::{Error, Kind, Result};
 use delta_pipeline::spec::{StartRowNumber, Timeout};
 use delta_pipeline::target::{
-    Access, Batches, Delta, Destination, Inserted, Intent, KeyRequest, Load, LoadedFile, Lookup, Place, Target, Total,
+    Access, Aggregate, Batches, Destination, Inserted, KeyRequest, Load, LoadMode, LoadedFile, Lookup, Relation,
+    RowSource, Target,
 };
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
 use super::rows::{
-    Brought, Part, announce, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown,
-    stage, staged, taken, texts,
+    InsertOutcome, Part, announce, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record,
+    shown, stage, staged, taken, texts,
 };
 
 contract!(
@@ -145,9 +146,9 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
             4 => load.open_insertion(&all).await.unwrap(),
             5 => {
                 let parts = [item_part(item), part_part(part)];
-                assert_eq!(load.insert(&all, &Brought(&parts)).await.unwrap(), [inserted(2), inserted(3)]);
+                assert_eq!(load.insert(&all, &InsertOutcome(&parts)).await.unwrap(), [inserted(2), inserted(3)]);
             }
-            6 => load.settle(&all, &Brought(&[])).await.unwrap(),
+            6 => load.settle(&all, &InsertOutcome(&[])).await.unwrap(),
             7 => assert_eq!(load.totals(item, &[]).await.unwrap().num_rows(), 1),
             _ => load.record(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap(),
         }
@@ -159,7 +160,7 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     let (item, part) = both(&live).await;
     let target = live.writer().await;
     // Something is remembered already.
-    let mut load = target.begin("r1", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
     load.clean_staging(&[item.clone(), part.clone()]).await.unwrap();
     load.open_insertion(&[]).await.unwrap();
     announce(load.as_mut(), "r1", &[]).await;
@@ -167,13 +168,13 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     load.commit().await.unwrap();
     let before = seen(&live, &item, &part).await;
     for count in 0..=9 {
-        let mut load = target.begin("r2", Intent::Keep).await.unwrap();
+        let mut load = target.begin("r2", LoadMode::Commit).await.unwrap();
         steps(load.as_mut(), count, &item, &part).await;
         drop(load);
         live.quiet().await;
         assert_eq!(seen(&live, &item, &part).await, before, "dropped after {count} steps");
     }
-    let mut load = target.begin("r2", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r2", LoadMode::Commit).await.unwrap();
     steps(load.as_mut(), 9, &item, &part).await;
     load.commit().await.unwrap();
     let after = seen(&live, &item, &part).await;
@@ -205,7 +206,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     let live = Live::new(on, SQL);
     let (item, _) = both(&live).await;
     let target = live.writer().await;
-    let mut load = target.begin("r1", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
     load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
     assert_eq!(load.stage(&item, stream::iter([]).boxed()).await.unwrap(), 0);
     assert_eq!(load.stage_keys(&item, stream::iter([]).boxed()).await.unwrap(), 0);
@@ -227,7 +228,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     });
     assert_eq!(load.stage_keys(&item, keys).await.unwrap(), 4950);
     load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-    assert_eq!(load.insert(std::slice::from_ref(&item), &Brought(&[])).await.unwrap(), [inserted(4950)]);
+    assert_eq!(load.insert(std::slice::from_ref(&item), &InsertOutcome(&[])).await.unwrap(), [inserted(4950)]);
     load.commit().await.unwrap();
     assert_eq!(live.text("SELECT count(*) FROM item WHERE name = 'many' AND id BETWEEN 10 AND 4959"), "4950");
     let found: usize = taken(target.key_map(&item).await).await.iter().map(RecordBatch::num_rows).sum();
@@ -236,7 +237,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     let parts: [Part<'_>; 1] = [(&item, vec![("id", numbers([0; 0])), ("name", texts([""; 0]))])];
     let mut load = begin(target.as_ref(), "r2", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
-    assert_eq!(lines(&[load.totals(&item, &[("id".into(), Total::Max)]).await.unwrap()]), ["0|NULL"]);
+    assert_eq!(lines(&[load.totals(&item, &[("id".into(), Aggregate::Max)]).await.unwrap()]), ["0|NULL"]);
     assert_eq!(load.compare(&item, stream::iter([]).boxed()).await.unwrap(), None);
     load.commit().await.unwrap();
 }
@@ -245,7 +246,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
     let live = Live::new(on, SQL);
     let (item, _) = both(&live).await;
     let target = live.writer().await;
-    let mut load = target.begin("r1", Intent::Keep).await.unwrap();
+    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
     load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
     let rows = [Ok(one([7], "a", &item)), Err(Error::data("the file ends here"))];
     let error = load.stage(&item, stream::iter(rows).boxed()).await.unwrap_err();
@@ -259,7 +260,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
 }
 
 async fn record_only(target: &dyn Target, run: &str, files: &[LoadedFile]) {
-    let mut load = target.begin(run, Intent::Keep).await.unwrap();
+    let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
     announce(load.as_mut(), run, &[]).await;
     load.open_insertion(&[]).await.unwrap();
     load.record(&record(run), files).await.unwrap();
@@ -291,7 +292,7 @@ async fn a_load_sees_the_files_of_a_run_that_was_in_front_of_it(on: On) {
     let file = file("h1", "item", "r1");
     record_only(live.writer().await.as_ref(), "r1", std::slice::from_ref(&file)).await;
     live.quiet().await;
-    let mut load = waiting.begin("r2", Intent::Keep).await.unwrap();
+    let mut load = waiting.begin("r2", LoadMode::Commit).await.unwrap();
     assert_eq!(load.loaded_files(&asked).await.unwrap(), [file]);
 }
 
@@ -360,7 +361,7 @@ struct Twisted {
     mapped: RecordBatch,
 }
 
-impl Delta for Twisted {
+impl RowSource for Twisted {
     fn rows(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(self.sent.clone())]).boxed())
     }
@@ -392,7 +393,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         (&both, &both, None),
     ];
     for (sent, meant, how) in cases {
-        let mut load = live.writer().await.begin("r1", Intent::Keep).await.unwrap();
+        let mut load = live.writer().await.begin("r1", LoadMode::Commit).await.unwrap();
         let request = KeyRequest {
             table: "item".into(),
             column: "id".into(),
@@ -458,11 +459,11 @@ async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {
     let parts = [item_part(&item)];
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-    let found = load.insert(std::slice::from_ref(&item), &Brought(&parts)).await.unwrap();
+    let found = load.insert(std::slice::from_ref(&item), &InsertOutcome(&parts)).await.unwrap();
     assert_eq!(found, [Inserted { rows: 1, mappings: 2, compared: false }]);
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
     assert_eq!(how.as_deref(), Some("rows are missing"));
-    let totals = load.totals(&item, &[("id".into(), Total::Sum)]).await.unwrap();
+    let totals = load.totals(&item, &[("id".into(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(lines(&[totals]), ["1|2"]);
 }
 
@@ -491,33 +492,33 @@ async fn totals_are_those_of_the_rows_that_were_inserted(on: On) {
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
     let cases = [
-        ("id", Total::NonNull, "4"),
-        ("id", Total::Sum, "46"),
-        ("id", Total::Min, "10"),
-        ("id", Total::Max, "13"),
-        ("whole", Total::NonNull, "3"),
-        ("whole", Total::Sum, "1152921504606846974"),
-        ("whole", Total::Min, "-7"),
-        ("whole", Total::Max, "1152921504606846976"),
-        ("amount", Total::NonNull, "3"),
-        ("amount", Total::Sum, "999999999850"),
-        ("amount", Total::Min, "-1.50"),
-        ("amount", Total::Max, "9999999999.99"),
-        ("share", Total::NonNull, "3"),
-        ("share", Total::Min, "-2.5"),
-        ("share", Total::Max, "1e300"),
-        ("name", Total::NonNull, "3"),
-        ("name", Total::Min, "B"),
-        ("name", Total::Max, "Ä"),
-        ("day", Total::NonNull, "3"),
-        ("day", Total::Min, "1969-12-31"),
-        ("day", Total::Max, "2024-10-04"),
-        ("at", Total::Min, "00:00:00"),
-        ("at", Total::Max, "23:59:59.999999"),
-        ("moment", Total::NonNull, "2"),
-        ("moment", Total::Min, "1969-12-31T23:59:59.999999"),
-        ("moment", Total::Max, "2023-11-14T22:13:20.123456"),
-        ("yes", Total::NonNull, "2"),
+        ("id", Aggregate::NonNull, "4"),
+        ("id", Aggregate::Sum, "46"),
+        ("id", Aggregate::Min, "10"),
+        ("id", Aggregate::Max, "13"),
+        ("whole", Aggregate::NonNull, "3"),
+        ("whole", Aggregate::Sum, "1152921504606846974"),
+        ("whole", Aggregate::Min, "-7"),
+        ("whole", Aggregate::Max, "1152921504606846976"),
+        ("amount", Aggregate::NonNull, "3"),
+        ("amount", Aggregate::Sum, "999999999850"),
+        ("amount", Aggregate::Min, "-1.50"),
+        ("amount", Aggregate::Max, "9999999999.99"),
+        ("share", Aggregate::NonNull, "3"),
+        ("share", Aggregate::Min, "-2.5"),
+        ("share", Aggregate::Max, "1e300"),
+        ("name", Aggregate::NonNull, "3"),
+        ("name", Aggregate::Min, "B"),
+        ("name", Aggregate::Max, "Ä"),
+        ("day", Aggregate::NonNull, "3"),
+        ("day", Aggregate::Min, "1969-12-31"),
+        ("day", Aggregate::Max, "2024-10-04"),
+        ("at", Aggregate::Min, "00:00:00"),
+        ("at", Aggregate::Max, "23:59:59.999999"),
+        ("moment", Aggregate::NonNull, "2"),
+        ("moment", Aggregate::Min, "1969-12-31T23:59:59.999999"),
+        ("moment", Aggregate::Max, "2023-11-14T22:13:20.123456"),
+        ("yes", Aggregate::NonNull, "2"),
     ];
     let asked: Vec<_> = cases.iter().map(|(name, total, _)| ((*name).to_owned(), *total)).collect();
     let found = load.totals(&item, &asked).await.unwrap();
@@ -535,7 +536,7 @@ async fn totals_of_texts_are_by_bytes(on: On) {
     let parts = [(&item, vec![("id", numbers([1, 2, 3, 4])), ("name", texts(["b", "A", "C", "a"]))])];
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
-    let asked = [("name".to_owned(), Total::Min), ("name".to_owned(), Total::Max)];
+    let asked = [("name".to_owned(), Aggregate::Min), ("name".to_owned(), Aggregate::Max)];
     assert_eq!(lines(&[load.totals(&item, &asked).await.unwrap()]), ["4|A|b"]);
 }
 
@@ -546,7 +547,7 @@ async fn only_one_load_is_at_work(on: On) {
     let (first, second) = (live.writer().await, live.writer().await);
     let parts = [item_part(&item)];
     let mut load = begin(first.as_ref(), "r1", &parts).await.unwrap();
-    let error = second.begin("r2", Intent::Keep).await.err().unwrap();
+    let error = second.begin("r2", LoadMode::Commit).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Unreachable, "{error}");
     assert!(error.to_string().starts_with("run r1, since 20"), "{error}");
     assert!(error.next_step().unwrap().contains("run again when it is done"), "{error:?}");
@@ -573,7 +574,7 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
         let target = live.open(access).await.unwrap();
         assert_eq!(target.catalog().await.unwrap().names(), ["item", "part"]);
         assert_eq!(lines(&taken(target.scan("item", &["id".into()], &[], None).await).await), ["1"]);
-        let lookup = Lookup::new(Place::Production("item".into()), vec!["id".into()], vec!["name".into()]);
+        let lookup = Lookup::new(Relation::Production("item".into()), vec!["id".into()], vec!["name".into()]);
         let asked_ids = batch(vec![("_id", counted(0, 3)), ("k", numbers([1, 2, 3]))]);
         assert_eq!(lines(&target.lookup(&lookup, &[asked_ids]).await.unwrap()), ["0|there"]);
         assert!(target.runs().await.unwrap().is_empty());

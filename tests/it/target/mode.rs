@@ -1,7 +1,7 @@
 //! Conversion mode: on for its time, ended by the load that it let in, and told for ever.
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::target::{Access, Intent, Mode, Switch};
+use delta_pipeline::target::{Access, LoadMode, Mode, Switch};
 use jiff::{SignedDuration, Timestamp};
 
 use super::live::{Live, On};
@@ -31,7 +31,7 @@ async fn ready(on: On) -> Live {
 }
 
 async fn switch(live: &Live, switch: &Switch) -> Mode {
-    let target = live.open_as_owner(Access::Operate).await.unwrap();
+    let target = live.open_as_owner(Access::Administer).await.unwrap();
     target.switch_mode(switch).await.unwrap();
     target.mode().await.unwrap()
 }
@@ -39,7 +39,7 @@ async fn switch(live: &Live, switch: &Switch) -> Mode {
 /// A load that does nothing but end the mode: committed, or dropped.
 async fn load(live: &Live, run: &str, commits: bool) -> Mode {
     let target = live.writer().await;
-    let mut load = target.begin(run, Intent::Keep).await.unwrap();
+    let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
     let held = load.hold_mode().await.unwrap();
     assert!(held.on().is_some(), "{held:?}");
     load.end_mode().await.unwrap();
@@ -128,7 +128,7 @@ async fn to_ask_for_it_writes_nothing(kind: On) {
         "SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace WHERE nspname IN ('public', 'delta')",
     );
     let before = live.rows(tables);
-    let target = live.open_as_owner(Access::Operate).await.unwrap();
+    let target = live.open_as_owner(Access::Administer).await.unwrap();
     assert_eq!(target.mode().await.unwrap().last, None);
     assert_eq!(live.rows(tables), before);
 }

@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, UInt32Array};
 use delta_pipeline::error::{Error, Kind};
 use delta_pipeline::spec::ForeignKeys;
-use delta_pipeline::target::{Destination, Load, Promise, Promised, Refusal, Stopped};
+use delta_pipeline::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, Load};
 use std::sync::Arc;
 
 use super::live::{Live, On};
@@ -58,7 +58,7 @@ fn rows<'a>(item: &'a Destination, told: Vec<(&'a str, ArrayRef)>) -> Part<'a> {
 
 /// Stages rows, has another program do something `meanwhile`, and inserts. Where a load keeps all others out, they were
 /// faster.
-async fn insert_after(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> (Result<(), Stopped>, Box<dyn Load>) {
+async fn insert_after(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> (Result<(), InsertError>, Box<dyn Load>) {
     let target = live.writer().await;
     if live.on == On::Sqlite {
         live.execute(meanwhile);
@@ -71,7 +71,7 @@ async fn insert_after(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> (Resu
 }
 
 /// What is refused, and that nothing of it stays.
-async fn refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> Refusal {
+async fn refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> ConstraintViolation {
     let (result, load) = insert_after(live, meanwhile, parts).await;
     let refusal = refused(result);
     drop(load);
@@ -80,7 +80,7 @@ async fn refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> Refusal {
 }
 
 /// As [`refusal`], of what is asked last: where others may write while a load inserts, they do when it has inserted.
-async fn last_refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> Refusal {
+async fn last_refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> ConstraintViolation {
     if live.on == On::Sqlite {
         return refusal(live, meanwhile, parts).await;
     }
@@ -106,10 +106,10 @@ async fn nothing_stays(live: &Live, parts: &[Part<'_>]) {
 }
 
 /// Holds that a table's rows are refused, and by what.
-fn is(refusal: &Refusal, table: &str, constraint: &str, rows: &[u32]) {
+fn is(refusal: &ConstraintViolation, table: &str, constraint: &str, rows: &[u32]) {
     assert_eq!((refusal.table.as_str(), refusal.rows.as_slice()), (table, rows), "{refusal:?}");
     assert!(refusal.constraint.contains(constraint), "{refusal:?}");
-    let error = Error::from(Stopped::Refused(refusal.clone()));
+    let error = Error::from(InsertError::Violation(refusal.clone()));
     assert_eq!(error.kind(), Kind::Data);
     assert!(error.to_string().contains(&format!("`{table}`")) && error.next_step().is_some(), "{error:?}");
 }
@@ -243,13 +243,13 @@ async fn a_trigger_that_raises(on: On) {
     nothing_stays(&live, &parts).await;
 }
 
-fn promise(item: &Destination, what: Promised) -> Destination {
-    Destination { promises: vec![Promise { check: "the check".into(), what }], ..item.clone() }
+fn promise(item: &Destination, what: CommitCheckKind) -> Destination {
+    Destination { promises: vec![CommitCheck { check: "the check".into(), what }], ..item.clone() }
 }
 
-fn free(columns: &[&str], ignore_case: &[&str]) -> Promised {
+fn free(columns: &[&str], ignore_case: &[&str]) -> CommitCheckKind {
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    Promised::Unique { columns: names(columns), ignore_case: names(ignore_case) }
+    CommitCheckKind::Unique { columns: names(columns), ignore_case: names(ignore_case) }
 }
 
 async fn a_promise_that_a_value_is_free(on: On) {
@@ -276,7 +276,7 @@ async fn a_promise_that_a_value_is_free_in_any_case_of_its_letters(on: On) {
 
 async fn a_promise_that_a_row_is_there(on: On) {
     let live = Live::new(on, SQL);
-    let what = Promised::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), by: None };
+    let what = CommitCheckKind::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), by: None };
     let item = promise(&live.ready("item").await, what);
     live.set_up(&[&item]).await;
     let a = |values: [Option<i64>; 5]| vec![("a", numbers(values)), ("owner_id", numbers([None; 5]))];
@@ -291,7 +291,7 @@ async fn a_promise_that_a_row_is_there(on: On) {
 async fn a_promise_that_a_row_still_has_the_value_that_led_to_it(on: On) {
     let live = Live::new(on, SQL);
     let by = Some("name".into());
-    let what = Promised::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), by };
+    let what = CommitCheckKind::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), by };
     let item = promise(&live.ready("item").await, what);
     live.set_up(&[&item]).await;
     let a = || {

@@ -52,7 +52,7 @@ async fn loaded(live: &Live, run: &str, parts: &[Part<'_>]) -> Journal {
 }
 
 async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::error::Result<u64> {
-    let target = live.open_as_owner(Access::Operate).await.unwrap();
+    let target = live.open_as_owner(Access::Administer).await.unwrap();
     target.claim(journal.run()).await.unwrap();
     let record = journal.record(Event::RolledBack { rows: 0 }).unwrap();
     let taken_back = target.take_back(&record, false, &[]).await;
@@ -61,7 +61,7 @@ async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::error:
 }
 
 async fn obstacles(live: &Live, run: &str) -> Vec<String> {
-    let target = live.open_as_owner(Access::Operate).await.unwrap();
+    let target = live.open_as_owner(Access::Administer).await.unwrap();
     target.survey(run, &[]).await.unwrap().obstacles.iter().map(ToString::to_string).collect()
 }
 
@@ -168,7 +168,7 @@ async fn what_a_run_holds_is_told_of_each_table(on: On) {
     let live = Live::new(on, ITEM);
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;
-    let target = live.open_as_owner(Access::Operate).await.unwrap();
+    let target = live.open_as_owner(Access::Administer).await.unwrap();
     let survey = target.survey("r1", &[]).await.unwrap();
     let [held] = survey.tables.as_slice() else { panic!("{survey:?}") };
     assert_eq!((held.table.as_str(), held.rows), ("item", 2));

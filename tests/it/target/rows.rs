@@ -7,9 +7,9 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
-use delta_pipeline::journal::{Event, Journal, Loading, Started};
+use delta_pipeline::journal::{Event, Journal, Started, TableManifest};
 use delta_pipeline::target::{
-    Batches, Delta, Destination, Inserted, Intent, Load, Refusal, RunRecord, Stopped, Target,
+    Batches, ConstraintViolation, Destination, InsertError, Inserted, Load, LoadMode, RowSource, RunRecord, Target,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -113,7 +113,7 @@ fn all(parts: &[Part<'_>]) -> Vec<Destination> {
 
 /// Begins a load and stages everything.
 pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn Load>> {
-    let mut load = target.begin(run, Intent::Keep).await?;
+    let mut load = target.begin(run, LoadMode::Commit).await?;
     load.clean_staging(&all(parts)).await?;
     for part in parts {
         stage(load.as_mut(), part).await?;
@@ -122,9 +122,9 @@ pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result
 }
 
 /// What a run brings, once more.
-pub struct Brought<'a>(pub &'a [Part<'a>]);
+pub struct InsertOutcome<'a>(pub &'a [Part<'a>]);
 
-impl Delta for Brought<'_> {
+impl RowSource for InsertOutcome<'_> {
     fn rows(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(staged(&self.0[at]))]).boxed())
     }
@@ -172,16 +172,16 @@ pub fn inserted(rows: u64) -> Inserted {
 }
 
 /// Inserts rows that are staged, or that need not be.
-pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), Stopped> {
+pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), InsertError> {
     let destinations = all(parts);
     load.open_insertion(&destinations).await?;
     let meant: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
-    assert_eq!(load.insert(&destinations, &Brought(parts)).await?, meant);
-    load.settle(&destinations, &Brought(parts)).await
+    assert_eq!(load.insert(&destinations, &InsertOutcome(parts)).await?, meant);
+    load.settle(&destinations, &InsertOutcome(parts)).await
 }
 
 /// Inserts rows and commits them.
-pub async fn commit(mut load: Box<dyn Load>, parts: &[Part<'_>], run: &str) -> Result<(), Stopped> {
+pub async fn commit(mut load: Box<dyn Load>, parts: &[Part<'_>], run: &str) -> Result<(), InsertError> {
     insert(load.as_mut(), parts).await?;
     load.record(&record(run), &[]).await?;
     load.commit().await
@@ -198,7 +198,7 @@ pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<
 pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
     let ids = tables.iter().flat_map(|table| [(*table).to_owned(), format!("public.{table}")]);
     let tables = ids
-        .map(|table| Loading {
+        .map(|table| TableManifest {
             table,
             rows: 1 << 40,
             verdicts: String::new(),
@@ -216,10 +216,10 @@ pub fn record(run: &str) -> RunRecord {
 }
 
 /// What was refused.
-pub fn refused<T>(result: Result<T, Stopped>) -> Refusal {
+pub fn refused<T>(result: Result<T, InsertError>) -> ConstraintViolation {
     match result {
         Ok(_) => panic!("nothing was refused"),
-        Err(Stopped::Refused(refusal)) => refusal,
-        Err(Stopped::Failed(error)) => panic!("it failed instead: {error:?}"),
+        Err(InsertError::Violation(refusal)) => refusal,
+        Err(InsertError::Other(error)) => panic!("it failed instead: {error:?}"),
     }
 }

@@ -4,15 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use delta_pipeline::error::Result;
 use delta_pipeline::spec::{ForeignKeys, StartRowNumber};
-use delta_pipeline::target::{Batches, Delta, Destination, Intent, KeyRequest, Load, Refusal};
+use delta_pipeline::target::{Batches, ConstraintViolation, Destination, KeyRequest, Load, LoadMode, RowSource};
 
 use super::live::{Live, On};
-use super::rows::{Brought, Part, announce, numbers, refused, stage, texts};
+use super::rows::{InsertOutcome, Part, announce, numbers, refused, stage, texts};
 
 /// A delta that counts how often its rows are asked for.
-struct Counting<'a>(Brought<'a>, AtomicUsize);
+struct Counting<'a>(InsertOutcome<'a>, AtomicUsize);
 
-impl Delta for Counting<'_> {
+impl RowSource for Counting<'_> {
     fn rows(&self, at: usize) -> Result<Batches<'_>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.rows(at)
@@ -34,7 +34,7 @@ impl Delta for Counting<'_> {
 /// Begins a load of these parts whose keys, those of `straight`, are reserved from 10 on; stages the others.
 async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Load> {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
-    let mut load = live.writer().await.begin("r", Intent::Keep).await.unwrap();
+    let mut load = live.writer().await.begin("r", LoadMode::Commit).await.unwrap();
     let names: Vec<_> = all.iter().map(|destination| destination.table.name.as_str()).collect();
     announce(load.as_mut(), "r", &names).await;
     for ((destination, columns), _) in parts.iter().zip(straight).filter(|(_, straight)| **straight) {
@@ -52,11 +52,11 @@ async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Lo
 }
 
 /// What production refuses, and how often rows were asked for; nobody else can write with the load any more.
-async fn refusal(live: &Live, parts: &[Part<'_>], straight: &[bool], meanwhile: &str) -> (Refusal, usize) {
+async fn refusal(live: &Live, parts: &[Part<'_>], straight: &[bool], meanwhile: &str) -> (ConstraintViolation, usize) {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
     let mut load = begin(live, parts, straight).await;
     live.execute(meanwhile);
-    let delta = Counting(Brought(parts), AtomicUsize::new(0));
+    let delta = Counting(InsertOutcome(parts), AtomicUsize::new(0));
     load.open_insertion(&all).await.unwrap();
     let inserted = match load.insert(&all, &delta).await {
         Ok(_) => load.settle(&all, &delta).await,

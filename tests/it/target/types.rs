@@ -5,7 +5,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use delta_pipeline::spec::ForeignKeys;
-use delta_pipeline::target::{Filter, Lookup, Place, Promise, Promised, Test, Total};
+use delta_pipeline::target::{Aggregate, CommitCheck, CommitCheckKind, Filter, Lookup, Relation, Test};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 
@@ -88,7 +88,7 @@ async fn a_value_of_any_type_is_found(on: On) {
     load(target.as_ref(), "r", &[(&item, values())]).await.unwrap();
     for (name, values) in values() {
         let keys = batch(vec![("_id", counted(0, 4)), ("k", values.clone())]);
-        let lookup = Lookup::new(Place::Production("item".into()), vec![name.into()], vec![name.into()]);
+        let lookup = Lookup::new(Relation::Production("item".into()), vec![name.into()], vec![name.into()]);
         let found = lines(&target.lookup(&lookup, std::slice::from_ref(&keys)).await.unwrap());
         let meant = lines(&[keys]);
         let meant: Vec<_> = meant.into_iter().filter(|line| !line.ends_with("|NULL") || name == "name").collect();
@@ -116,9 +116,12 @@ async fn names_may_be_anything(on: On) {
         let mut order = live.ready(table).await;
         order.levelled = true;
         let name = |name: &str| name.to_owned();
-        order.promises = vec![Promise {
+        order.promises = vec![CommitCheck {
             check: "promised".into(),
-            what: Promised::Unique { columns: vec![name("a \"b\""), name("Ä'ö")], ignore_case: vec![name("Ä'ö")] },
+            what: CommitCheckKind::Unique {
+                columns: vec![name("a \"b\""), name("Ä'ö")],
+                ignore_case: vec![name("Ä'ö")],
+            },
         }];
         let target = live.writer().await;
         let rows = |selects: [&'static str; 2], unders: [i64; 2]| {
@@ -148,10 +151,11 @@ async fn names_may_be_anything(on: On) {
         let parts = [(&order, rows(["x", "y"], [1, 11]))];
         let mut load = begin(target.as_ref(), "r", &parts).await.unwrap();
         insert(load.as_mut(), &parts).await.unwrap();
-        let asked: Vec<_> = order.columns.iter().map(|name| (name.clone(), Total::NonNull)).collect();
+        let asked: Vec<_> = order.columns.iter().map(|name| (name.clone(), Aggregate::NonNull)).collect();
         let totals = load.totals(&order, &asked).await.unwrap();
         assert_eq!(lines(&[totals]), [vec!["2"; 1 + order.columns.len()].join("|")]);
-        let least = [(name("%s $1 ?1"), Total::Min), (name("back\\slash"), Total::Max), (name("a.b"), Total::Sum)];
+        let least =
+            [(name("%s $1 ?1"), Aggregate::Min), (name("back\\slash"), Aggregate::Max), (name("a.b"), Aggregate::Sum)];
         assert_eq!(lines(&[load.totals(&order, &least).await.unwrap()]), ["2|3|\\|7"]);
         load.record(&record("r"), &[]).await.unwrap();
         load.commit().await.unwrap();
@@ -167,7 +171,7 @@ async fn names_may_be_anything(on: On) {
         let found = taken(target.scan(table, &[name("back\\slash"), name("select")], &filters, None).await).await;
         assert_eq!(lines(&found), ["'|y"]);
         let lookup = Lookup::new(
-            Place::Production(table.into()),
+            Relation::Production(table.into()),
             vec![name("k0"), name("Ä'ö")],
             vec![name("_id"), name("Key"), name("run")],
         );
@@ -227,7 +231,7 @@ async fn values_that_only_postgres_has_are_found_and_others_are_found_nowhere() 
         ("list", ["{1, 2}", "{1}"]),
         ("short", ["abc", "abcdef"]),
     ] {
-        let lookup = Lookup::new(Place::Production("item".into()), vec![column.into()], vec!["id".into()]);
+        let lookup = Lookup::new(Relation::Production("item".into()), vec![column.into()], vec!["id".into()]);
         let keys = batch(vec![("_id", counted(0, 2)), ("k", texts(values))]);
         assert_eq!(lines(&target.lookup(&lookup, &[keys]).await.unwrap()), ["0|1"], "{column}");
     }

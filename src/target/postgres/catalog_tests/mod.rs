@@ -10,13 +10,13 @@ use tokio_postgres::Client;
 use super::catalog::{self, PgCatalog, PgTable};
 use super::check::translate;
 use super::connect::{Connector, Session};
-use super::copy::{Wire, receive};
+use super::copy::{CopyColumn, receive};
 use super::names::Names;
 use super::server::{Database, Server};
 use super::types::PgType;
 use crate::engine::{Engine, Limits, ident};
 use crate::spec::LoadSpec;
-use crate::target::form::Form;
+use crate::target::form::LogicalType;
 use crate::target::{CatalogTable, Condition};
 
 /// A database of a test's own, and a session there.
@@ -247,7 +247,7 @@ async fn a_column_has_its_type_below_its_domains_and_what_they_state() {
         ["id", "b", "c", "cb", "cc", "db"].iter().all(|name| known(name).0.has_default) && !known("a").0.has_default
     );
     assert!(known("da").0.generated && !known("da").0.has_default && !known("c").0.generated);
-    assert_eq!((&known("g").0.data_type, &known("m").0.form), (&DataType::Decimal128(12, 3), &Form::Padded));
+    assert_eq!((&known("g").0.data_type, &known("m").0.form), (&DataType::Decimal128(12, 3), &LogicalType::Padded));
     let sequence =
         |name: &str| known(name).1.sequence.as_ref().map(|sequence| (sequence.name.as_str(), sequence.increment));
     assert_eq!(sequence("id"), Some(("types_id_seq", 1)));
@@ -409,16 +409,16 @@ async fn the_engine_judges_as_the_server_does() {
             .iter()
             .map(|name| format!("(SELECT DISTINCT {0} FROM public.sample) AS {name}_", ident(name)))
             .collect();
-        let mut wires = vec![Wire::new("verdict", DataType::Boolean, PgType::Bool)];
+        let mut wires = vec![CopyColumn::new("verdict", DataType::Boolean, PgType::Bool)];
         for name in &columns {
             let pg = own.columns.iter().find(|column| column.name == *name).unwrap().pg_type.clone();
-            wires.push(Wire::new(name, pg.arrow(), pg));
+            wires.push(CopyColumn::new(name, pg.arrow(), pg));
         }
         let ascii: Vec<_> = columns
             .iter()
             .map(|name| format!("coalesce(octet_length({0}::text) = length({0}::text), true)", ident(name)))
             .collect();
-        wires.push(Wire::new("ascii", DataType::Boolean, PgType::Bool));
+        wires.push(CopyColumn::new("ascii", DataType::Boolean, PgType::Bool));
         let values: Vec<_> = columns.iter().map(|name| ident(name)).collect();
         let query =
             format!("SELECT ({printed}), {}, {} FROM {}", values.join(", "), ascii.join(" AND "), from.join(", "));

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, i256};
 use proptest::prelude::*;
 
 use super::PgType;
-use crate::target::form::Form;
+use crate::target::form::LogicalType;
 
 /// One column of the table of everything.
 pub(super) struct Column {
@@ -77,7 +77,7 @@ fn decimals(declared: &'static str, precision: Option<u8>, scale: i8) -> Column 
 
 /// Numbers in text, as the server writes them.
 fn wide(declared: &'static str, precision: u16, scale: i16) -> Column {
-    let form = Form::Number { precision, scale };
+    let form = LogicalType::Number { precision, scale };
     let digits = format!("-?[0-9]{{1,{precision}}}");
     let values = proptest::string::string_regex(&digits)
         .unwrap()

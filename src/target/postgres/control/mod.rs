@@ -318,7 +318,7 @@ mod tests {
                 generated: false,
                 max_length: None,
                 significant_digits: None,
-                form: crate::target::Form::Plain,
+                form: crate::target::LogicalType::Plain,
             }],
             ..Default::default()
         };

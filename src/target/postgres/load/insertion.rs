@@ -9,18 +9,18 @@ use tokio::sync::Notify;
 
 use super::super::begin_session;
 use super::super::connect::Session;
-use super::super::copy::{Destined, Insert, Refused, Wire};
+use super::super::copy::{CopyColumn, CopyTarget, Insert, Refused};
 use super::super::refusal::is_about_rows;
 use super::super::{straight, trigger};
 use super::{GIVE_UP, PgLoad};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
-use crate::target::{Batches, Delta, Destination, Refusal, Stopped};
+use crate::target::{Batches, ConstraintViolation, Destination, InsertError, RowSource};
 
 /// Why an insertion does not go on. What the server says of rows or mappings is asked about by whoever has stopped what else is on its way.
-pub(super) enum Cut<'a> {
-    Stopped(Stopped),
+pub(super) enum InsertAbort<'a> {
+    InsertError(InsertError),
     /// The rows of this table.
     Rows(&'a Destination, tokio_postgres::Error),
     /// The mappings of this table.
@@ -28,15 +28,15 @@ pub(super) enum Cut<'a> {
 }
 
 /// By table, the rows and the mappings that went in; and the session whose transaction has the mappings, where it is not the main one.
-pub(super) struct Brought {
+pub(super) struct InsertOutcome {
     pub(super) rows: Vec<u64>,
     pub(super) mappings: Vec<u64>,
     pub(super) beside: Option<Session>,
 }
 
-impl<S: Into<Stopped>> From<S> for Cut<'_> {
+impl<S: Into<InsertError>> From<S> for InsertAbort<'_> {
     fn from(stopped: S) -> Self {
-        Self::Stopped(stopped.into())
+        Self::InsertError(stopped.into())
     }
 }
 
@@ -51,9 +51,9 @@ impl PgLoad {
     pub(super) async fn insert_and_append<'a>(
         &self,
         destinations: &'a [Destination],
-        delta: &dyn Delta,
+        delta: &dyn RowSource,
         compared: bool,
-    ) -> Result<Brought, Cut<'a>> {
+    ) -> Result<InsertOutcome, InsertAbort<'a>> {
         let all_sent = Notify::new();
         let inserting = async {
             let (insert, references) = (self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
@@ -72,12 +72,12 @@ impl PgLoad {
             let stage = async { Ok(self.stage_references(&referred).await?) };
             futures::try_join!(compare, stage)?;
             self.hold_all(&referred, delta).await?;
-            Ok::<_, Cut<'_>>(rows)
+            Ok::<_, InsertAbort<'_>>(rows)
         };
         if self.takes_back() {
             let rows = inserting.await?;
             let mappings = self.append_all(&self.main, destinations, delta).await?;
-            return Ok(Brought { rows, mappings, beside: None });
+            return Ok(InsertOutcome { rows, mappings, beside: None });
         }
         let appending = async {
             let doing = "cannot append to the key map";
@@ -94,7 +94,7 @@ impl PgLoad {
                     beside.execute("SELECT delta.summarize($1)", &[&self.staged(destination).id().key_map()]).await;
                 summarized.map_err(self.fault(doing))?;
             }
-            Ok::<_, Cut<'_>>((mappings, beside))
+            Ok::<_, InsertAbort<'_>>((mappings, beside))
         };
         pin_mut!(inserting, appending);
         let (rows, (mappings, beside)) = match try_select(inserting, appending).await {
@@ -104,7 +104,7 @@ impl PgLoad {
             }
             Err(cut) => return Err(cut.factor_first().0),
         };
-        Ok(Brought { rows, mappings, beside: Some(beside) })
+        Ok(InsertOutcome { rows, mappings, beside: Some(beside) })
     }
 
     /// Makes the tables that what rows refer to is staged in, where that is looked at as a set.
@@ -121,9 +121,9 @@ impl PgLoad {
     async fn insert_all<'a>(
         &self,
         destinations: &'a [Destination],
-        delta: &dyn Delta,
+        delta: &dyn RowSource,
         all_sent: &Notify,
-    ) -> Result<(Vec<u64>, Vec<Referred<'a>>), Cut<'a>> {
+    ) -> Result<(Vec<u64>, Vec<Referred<'a>>), InsertAbort<'a>> {
         let (mut inserted, mut referred) = (Vec::with_capacity(destinations.len()), Vec::new());
         for (at, destination) in destinations.iter().enumerate() {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
@@ -143,7 +143,7 @@ impl PgLoad {
     }
 
     /// Holds the rows that were copied straight against the delta.
-    async fn compare_all(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+    async fn compare_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         for (at, destination) in
             destinations.iter().enumerate().filter(|(_, destination)| self.is_straight(destination))
         {
@@ -158,13 +158,13 @@ impl PgLoad {
         Ok(())
     }
 
-    async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, Cut<'a>> {
+    async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, InsertAbort<'a>> {
         let staged = self.staged(destination);
         let has_casts = destination.columns.iter().any(|name| !self.known.staged_as(staged.table(), name).0.is_empty());
         let numbers = if self.takes_back() { self.numbers(destination).await? } else { Vec::new() };
         self.as_production(has_casts).await?;
         let inserted = self.main.execute(&staged.insert(&numbers), &[]).await;
-        let inserted = inserted.map_err(|error| Cut::Rows(destination, error))?;
+        let inserted = inserted.map_err(|error| InsertAbort::Rows(destination, error))?;
         self.as_ourselves().await?;
         Ok(inserted)
     }
@@ -184,9 +184,9 @@ impl PgLoad {
         &self,
         destination: &'a Destination,
         at: usize,
-        delta: &dyn Delta,
+        delta: &dyn RowSource,
         all_sent: Option<&Notify>,
-    ) -> Result<(u64, Option<Vec<Distinct>>), Cut<'a>> {
+    ) -> Result<(u64, Option<Vec<Distinct>>), InsertAbort<'a>> {
         let staged = self.staged(destination);
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
@@ -206,7 +206,7 @@ impl PgLoad {
             Poll::Ready(None)
         }));
         let live = staged.live();
-        let into = Destined { connector: &self.connector, table: &live, columns: &columns };
+        let into = CopyTarget { connector: &self.connector, table: &live, columns: &columns };
         let is_checked = !set_based && !destination.table.foreign_keys.is_empty();
         let insert = if is_checked { Insert::Rows } else { Insert::Pages };
         self.as_production(false).await?;
@@ -216,7 +216,7 @@ impl PgLoad {
                 Ok((copied, references.map(References::distinct).transpose()?))
             }
             Err(Refused::Failed(error)) => Err(error.into()),
-            Err(Refused::Server(error)) => Err(Cut::Rows(destination, error)),
+            Err(Refused::Server(error)) => Err(InsertAbort::Rows(destination, error)),
         }
     }
 
@@ -226,9 +226,9 @@ impl PgLoad {
             let table = self.staged(destination).rows();
             let columns = self.staged(destination).wires();
             for Distinct { rows, .. } in rows {
-                let named = |column: &&Wire| rows.column_by_name(&column.name).is_some();
+                let named = |column: &&CopyColumn| rows.column_by_name(&column.name).is_some();
                 let columns: Vec<_> = columns.iter().filter(named).cloned().collect();
-                let into = Destined { connector: &self.connector, table: &table, columns: &columns };
+                let into = CopyTarget { connector: &self.connector, table: &table, columns: &columns };
                 into.send(self.side(), std::slice::from_ref(rows)).await?;
             }
         }
@@ -236,10 +236,10 @@ impl PgLoad {
     }
 
     /// Keeps all that is referred to where it is.
-    async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn Delta) -> Result<(), Stopped> {
+    async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn RowSource) -> Result<(), InsertError> {
         for Referred { destination, .. } in referred {
             match self.hold_references(destination).await {
-                Err(Stopped::Refused(some)) => return Err(self.all_orphans(destination, delta, some).await),
+                Err(InsertError::Violation(some)) => return Err(self.all_orphans(destination, delta, some).await),
                 held => held?,
             }
         }
@@ -247,7 +247,7 @@ impl PgLoad {
     }
 
     /// Keeps what staged rows refer to where it is, until the transaction ends.
-    pub(super) async fn hold_references(&self, destination: &Destination) -> Result<(), Stopped> {
+    pub(super) async fn hold_references(&self, destination: &Destination) -> Result<(), InsertError> {
         let _hold = tracing::info_span!("hold references", of = destination.table.name);
         let names: Vec<_> = self.all.iter().map(|destination| self.staged(destination).id().key_map()).collect();
         let table = self.staged(destination).id().key_map();
@@ -259,16 +259,21 @@ impl PgLoad {
         let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
         let rows = same.map(|row| row.get::<_, i32>(2).unsigned_abs()).collect();
         let reason = format!("`{}` has no such row", first.get::<_, &str>(1));
-        Err(Refusal { table: destination.table.name.clone(), constraint, reason, rows }.into())
+        Err(ConstraintViolation { table: destination.table.name.clone(), constraint, reason, rows }.into())
     }
 
     /// A refusal that names one row of each reference that leads nowhere, with all of them.
-    async fn all_orphans(&self, destination: &Destination, delta: &dyn Delta, some: Refusal) -> Stopped {
+    async fn all_orphans(
+        &self,
+        destination: &Destination,
+        delta: &dyn RowSource,
+        some: ConstraintViolation,
+    ) -> InsertError {
         self.stage_to_ask(delta).await;
         let all = self.hold_references(destination).await;
         self.main.batch_execute(GIVE_UP).await.ok();
         match all {
-            Err(Stopped::Refused(all)) => all.into(),
+            Err(InsertError::Violation(all)) => all.into(),
             _ => some.into(),
         }
     }
@@ -277,9 +282,9 @@ impl PgLoad {
     async fn ask(
         &self,
         error: &tokio_postgres::Error,
-        delta: &dyn Delta,
-        asked: impl Future<Output = Stopped>,
-    ) -> Stopped {
+        delta: &dyn RowSource,
+        asked: impl Future<Output = InsertError>,
+    ) -> InsertError {
         let is_missing = self.takes_back() || !self.straight.is_empty();
         if is_missing && is_about_rows(error) {
             self.stage_to_ask(delta).await;
@@ -293,7 +298,7 @@ impl PgLoad {
 
     /// Takes the insertion back, and stages the rows that were copied straight: what is wrong with them is asked of staging. It is gone
     /// with the transaction.
-    pub(super) async fn stage_to_ask(&self, delta: &dyn Delta) {
+    pub(super) async fn stage_to_ask(&self, delta: &dyn RowSource) {
         let staged = async {
             let fault = self.fault("cannot stage rows");
             self.main.batch_execute("ROLLBACK; BEGIN").await.map_err(&fault)?;
@@ -304,9 +309,9 @@ impl PgLoad {
                 let staged = self.staged(destination);
                 self.main.batch_execute(&staged.make(&self.run)).await.map_err(&fault)?;
                 let (rows, keys) = (staged.rows(), staged.keys());
-                let into = Destined { connector: &self.connector, table: &rows, columns: &staged.wires() };
+                let into = CopyTarget { connector: &self.connector, table: &rows, columns: &staged.wires() };
                 into.copy(std::slice::from_ref(&self.main), delta.rows(at)?).await?;
-                let into = Destined { table: &keys, columns: &staged.key_wires(), ..into };
+                let into = CopyTarget { table: &keys, columns: &staged.key_wires(), ..into };
                 into.copy(std::slice::from_ref(&self.main), delta.key_map(at)?).await?;
             }
             Ok::<_, Error>(())
@@ -322,8 +327,8 @@ impl PgLoad {
         &self,
         session: &Session,
         destinations: &'a [Destination],
-        delta: &dyn Delta,
-    ) -> Result<Vec<u64>, Cut<'a>> {
+        delta: &dyn RowSource,
+    ) -> Result<Vec<u64>, InsertAbort<'a>> {
         let mut appended = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
             let table = &destination.table.name;
@@ -335,7 +340,7 @@ impl PgLoad {
             };
             appended.push(of_table.map_err(|refused| match refused {
                 Refused::Failed(error) => error.into(),
-                Refused::Server(error) => Cut::Mappings(destination, error),
+                Refused::Server(error) => InsertAbort::Mappings(destination, error),
             })?);
         }
         Ok(appended)
@@ -348,10 +353,10 @@ impl PgLoad {
         mappings: Batches<'_>,
     ) -> Result<u64, Refused> {
         let columns: Vec<_> =
-            self.staged(destination).key_wires().into_iter().skip(1).chain([Wire::text("run")]).collect();
+            self.staged(destination).key_wires().into_iter().skip(1).chain([CopyColumn::text("run")]).collect();
         let rows = mappings.map(|batch| straight::of_run(&batch?, &self.run));
         let table = self.staged(destination).id().mappings();
-        let into = Destined { connector: &self.connector, table: &table, columns: &columns };
+        let into = CopyTarget { connector: &self.connector, table: &table, columns: &columns };
         into.stream(session, rows.boxed(), Insert::Pages).await
     }
 
@@ -361,8 +366,8 @@ impl PgLoad {
         destination: Option<&Destination>,
         doing: &str,
         error: &tokio_postgres::Error,
-        delta: &dyn Delta,
-    ) -> Stopped {
+        delta: &dyn RowSource,
+    ) -> InsertError {
         if let Some(error) = error.as_db_error().filter(|error| trigger::function(error).is_some()) {
             return self.of_production(destination, doing, error, delta).await;
         }
@@ -381,8 +386,8 @@ impl PgLoad {
         &self,
         destination: &Destination,
         error: &tokio_postgres::Error,
-        delta: &dyn Delta,
-    ) -> Stopped {
+        delta: &dyn RowSource,
+    ) -> InsertError {
         self.ask(error, delta, self.not_appended(destination, error)).await
     }
 }

@@ -10,7 +10,7 @@ use super::{GIVE_UP, PgLoad};
 use crate::engine::literal;
 use crate::error::{Error, Result};
 use crate::spec::Lock;
-use crate::target::{Delta, Destination, Promise, Promised, Refusal, Stopped};
+use crate::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
 
 /// The code of the last statement's own refusal.
 const TAKEN: &str = "DP004";
@@ -34,17 +34,21 @@ impl PgLoad {
     }
 
     /// Locks the rows of production that the delta refers to and no foreign key keeps as they are.
-    pub(super) async fn lock_references(&self, destinations: &[Destination], delta: &dyn Delta) -> Result<(), Stopped> {
+    pub(super) async fn lock_references(
+        &self,
+        destinations: &[Destination],
+        delta: &dyn RowSource,
+    ) -> Result<(), InsertError> {
         for (at, destination) in destinations.iter().enumerate() {
-            for Promise { check, what } in &destination.promises {
-                let Promised::Reference { column, to, by, .. } = what else { continue };
+            for CommitCheck { check, what } in &destination.promises {
+                let CommitCheckKind::Reference { column, to, by, .. } = what else { continue };
                 let Some(referenced) = Referenced::of(what, &self.known, &self.names) else { continue };
                 let missing = self.lock_rows(&referenced, &delta.referenced(at, column)?).await?;
                 if missing.is_empty() {
                     continue;
                 }
                 let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
-                return Err(Refusal {
+                return Err(ConstraintViolation {
                     table: destination.table.name.clone(),
                     constraint: check.clone(),
                     reason: format!("the row of `{to}` that they refer to is gone meanwhile{changed}"),
@@ -88,8 +92,8 @@ impl PgLoad {
         let mut sql = String::new();
         for destination in &self.all {
             let staged = self.staged(destination);
-            for Promise { check, what } in &destination.promises {
-                let Promised::Unique { columns, ignore_case } = what else { continue };
+            for CommitCheck { check, what } in &destination.promises {
+                let CommitCheckKind::Unique { columns, ignore_case } = what else { continue };
                 let Some(same) = staged.same_values(columns, ignore_case) else { continue };
                 // Counted, so that the server plans for all rows and not for the first of many.
                 let body = format!(
@@ -114,7 +118,7 @@ impl PgLoad {
     }
 
     /// What the last statement found; None for any other error.
-    pub(super) async fn found_taken(&self, error: &tokio_postgres::Error) -> Option<Stopped> {
+    pub(super) async fn found_taken(&self, error: &tokio_postgres::Error) -> Option<InsertError> {
         if error.code() != Some(&SqlState::from_code(TAKEN)) {
             return None;
         }
@@ -125,7 +129,7 @@ impl PgLoad {
         // Its rows are asked for now that the load's own are gone; where the other session took its own away again, there are none.
         Some(match self.refusals(destination).promises().await {
             Err(stopped) => stopped,
-            Ok(()) => Refusal {
+            Ok(()) => ConstraintViolation {
                 table: destination.table.name.clone(),
                 constraint: error.as_db_error().and_then(DbError::constraint).unwrap_or_default().to_owned(),
                 reason: "production had these values meanwhile".to_owned(),

@@ -11,7 +11,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::super::trigger::{self, Trigger};
 use super::{GIVE_UP, PgLoad};
 use crate::error::{Error, Result};
-use crate::target::{Delta, Destination, Refusal, Stopped};
+use crate::target::{ConstraintViolation, Destination, InsertError, RowSource};
 
 /// Rows of a table at most that are tried again: it takes as long as to insert them.
 const MOST: u32 = 1_000_000;
@@ -23,8 +23,8 @@ impl PgLoad {
         into: Option<&Destination>,
         doing: &str,
         error: &DbError,
-        delta: &dyn Delta,
-    ) -> Stopped {
+        delta: &dyn RowSource,
+    ) -> InsertError {
         let function = trigger::function(error).unwrap_or_default();
         self.main.batch_execute("ROLLBACK").await.ok();
         let tables =
@@ -50,7 +50,13 @@ impl PgLoad {
     }
 
     /// A refusal with its row, if the error is about a row and not about the function itself.
-    async fn of_trigger(&self, at: usize, error: &DbError, triggers: &[Trigger], delta: &dyn Delta) -> Option<Stopped> {
+    async fn of_trigger(
+        &self,
+        at: usize,
+        error: &DbError,
+        triggers: &[Trigger],
+        delta: &dyn RowSource,
+    ) -> Option<InsertError> {
         if trigger::is_about_itself(error) {
             return None;
         }
@@ -58,7 +64,7 @@ impl PgLoad {
             Some(row) => copied(row, at, delta).await.ok().flatten(),
             None => self.tried(at, error, delta).await,
         };
-        let refusal = Refusal {
+        let refusal = ConstraintViolation {
             table: self.all[at].table.name.clone(),
             constraint: trigger::named(error, triggers),
             reason: trigger::reason(error),
@@ -68,7 +74,7 @@ impl PgLoad {
     }
 
     /// The first staged row of which the same function says the same again.
-    async fn tried(&self, at: usize, error: &DbError, delta: &dyn Delta) -> Option<u32> {
+    async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource) -> Option<u32> {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
             self.main.batch_execute(&trigger::theirs(&self.names, true)).await.ok()?;
@@ -113,7 +119,7 @@ fn same(one: &DbError, other: &DbError) -> bool {
 }
 
 /// The number of the row that was copied as so many-th.
-async fn copied(row: u64, at: usize, delta: &dyn Delta) -> Result<Option<u32>> {
+async fn copied(row: u64, at: usize, delta: &dyn RowSource) -> Result<Option<u32>> {
     let mut batches = delta.rows(at)?;
     let mut before = 0;
     while let Some(batch) = batches.next().await {
