@@ -8,7 +8,7 @@
 //!
 //! A history only grows, so a segment that is there stays as it is: to bring a store up to date is to write those that it lacks.
 
-mod place;
+mod location;
 mod segment;
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutPayload, WriteMultip
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub use place::StoreLocation;
+pub use location::StoreLocation;
 pub use segment::{Column, Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};
@@ -271,7 +271,7 @@ impl Store {
     fn prepare(&self, name: &str, path: &Path) -> Result<()> {
         match &self.folder {
             Some((folder, mode)) => {
-                place::prepare(folder, *mode, path).map_err(|error| self.fault("write", name, &error))
+                location::prepare(folder, *mode, path).map_err(|error| self.fault("write", name, &error))
             }
             None => Ok(()),
         }
@@ -281,7 +281,7 @@ impl Store {
     fn settle(&self, name: &str, path: &Path) -> Result<()> {
         match &self.folder {
             Some((folder, mode)) => {
-                place::settle(folder, *mode, path).map_err(|error| self.fault("write", name, &error))
+                location::settle(folder, *mode, path).map_err(|error| self.fault("write", name, &error))
             }
             None => Ok(()),
         }
@@ -354,7 +354,7 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
 
 /// The name of a segment's object.
 fn object(segment: &Segment, ending: &str) -> String {
-    format!("{}/{}.{ending}", place::name(&segment.table, false), place::name(&segment.run, true))
+    format!("{}/{}.{ending}", location::name(&segment.table, false), location::name(&segment.run, true))
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -11,11 +11,11 @@ mod form;
 #[doc(hidden)]
 pub mod kernels;
 mod named;
-mod places;
 mod read;
 mod references;
 pub mod rejects;
-mod sets;
+mod row_locations;
+mod set_checks;
 mod transform;
 
 use std::collections::BTreeSet;
@@ -28,8 +28,8 @@ use tracing::Span;
 
 pub use evidence::{Count, Evidence, Example, LineHistogram, TableEvidence, evidence};
 pub use findings::{Findings, Violation, ViolationDetail};
-pub use places::RowLocations;
 pub use references::Resolved;
+pub use row_locations::RowLocations;
 
 use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
 use crate::error::Result;
@@ -243,7 +243,7 @@ impl Checker<'_> {
         for (number, check) in table.checks.iter().enumerate() {
             if let CheckKind::Unique(unique) = &check.kind
                 && unique.columns.iter().any(|column| table.reference(column).is_some()) == with_references
-                && !sets::is_new(table, &unique.columns)
+                && !set_checks::is_new(table, &unique.columns)
             {
                 self.unique_in_production(at, number, unique).await?;
             }

@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use arrow::row::{RowConverter, SortField};
 
 use super::named::BuildSide;
-use super::sets::{number, typed};
+use super::set_checks::{number, typed};
 use super::{Checker, ViolationDetail};
 use crate::engine::{RowSet, RowsTable, Space, ident};
 use crate::error::{Error, Result};

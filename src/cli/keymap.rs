@@ -6,8 +6,8 @@ use std::sync::Arc;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
 use super::args::{Global, KeymapCommand, Output};
+use super::output::{count, json, say};
 use super::progress::Interrupt;
-use super::tell::{count, json, say};
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::run::backup::{self, BackupReport, SegmentList};

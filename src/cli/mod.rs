@@ -2,16 +2,16 @@
 
 mod args;
 mod explain;
-mod files;
-mod init;
 mod keymap;
 mod mode;
+mod output;
 mod policy;
 mod profile;
 mod progress;
+mod report_files;
 mod rollback;
 mod runs;
-mod tell;
+mod scaffold;
 #[cfg(test)]
 mod tests;
 mod tracks;
@@ -32,9 +32,9 @@ use crate::run::{self, LoadOptions, OpenPipeline, RunContext};
 use crate::spec;
 use crate::target::Access;
 use args::{Command, Format, Global, LogFormat, Output, ReportFile, SchemaOf};
-use files::ReportFiles;
+use output::{count, hand_over, json, print_error, say, tell};
 use progress::{Interrupt, InterruptibleListener};
-use tell::{count, hand_over, json, print_error, say, tell};
+use report_files::ReportFiles;
 
 /// Bytes of stack of each thread: SQL is planned by recursion. They are taken from memory only as far as they are used.
 const STACK: usize = 16 << 20;
@@ -83,7 +83,7 @@ pub fn main(cli: Cli) -> ExitCode {
 
 /// Tells what is wrong with the command line, or the help that was asked for, and gives the exit code.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    tell::usage(error);
+    output::usage(error);
     if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS }
 }
 
@@ -115,7 +115,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
     let global = cli.global;
     global.check()?;
     match cli.command {
-        Command::Init(wanted) => init::init(wanted, global.target.as_ref()).await,
+        Command::Init(wanted) => scaffold::init(wanted, global.target.as_ref()).await,
         Command::Check { file } => {
             let session = look(&global, &file).await?;
             let checks: usize = session.compiled.plan.tables.iter().map(|table| table.checks.len()).sum();

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::args::{Global, Output, PolicyCommand, Requirement};
-use super::tell::{json, say};
+use super::output::{json, say};
 use crate::error::{Error, Result};
 use crate::run::OpenPipeline;
 use crate::safeguard::Window;

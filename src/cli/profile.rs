@@ -32,8 +32,8 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
-use super::files::{cannot_write, refuse_other};
-use super::tell::note;
+use super::output::note;
+use super::report_files::{cannot_write, refuse_other};
 use super::tracks::{Tracks, thread};
 use crate::error::{Error, Result};
 use crate::spec::Secrets;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::output::{escaped, note};
 use super::profile;
-use super::tell::{escaped, note};
 use crate::error::Kind;
 use crate::journal::{Listener, Progress, Step, Timing};
 use crate::report::{self, visible};

@@ -1,7 +1,7 @@
 //! `rollback`: rolls a run back, or tells what would become of it.
 
 use super::args::Output;
-use super::tell::{json, say};
+use super::output::{json, say};
 use crate::error::{Error, Kind, Result};
 use crate::report::Outcome;
 use crate::run::{self, CommandOptions, OpenPipeline};

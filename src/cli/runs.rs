@@ -6,7 +6,7 @@ use std::fmt::Display;
 use comfy_table::{ContentArrangement, Table as Grid, presets};
 
 use super::args::Output;
-use super::tell::{json, say};
+use super::output::{json, say};
 use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal, Phase, State, moment};
 use crate::report::{self, Command, Report};

@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::keywords::{
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::sample::{InferredType, Sample, Written};
+use super::profile::{InferredType, Sample, Written};
 use crate::engine::{ident, literal};
 use crate::target::{CatalogColumn, CatalogTable, LogicalType};
 

@@ -3,24 +3,24 @@
 //! What can be known is written, what was guessed says so (`GUESS`), and what is left to decide is a comment with the choices
 //! (`CHOOSE`). Nothing of the data goes into the file but short forms of values that production itself names.
 
-mod delta;
+mod discover;
 mod expression;
-mod names;
-mod sample;
+mod name_match;
+mod profile;
 mod table;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use self::delta::Files;
+use self::discover::Files;
 use self::table::{DeltaFacts, Draft};
 use crate::error::Result;
 use crate::plan::order;
 use crate::target::{Catalog, CatalogTable, TextKey};
 
-pub use delta::relative;
-pub use sample::SAMPLED;
+pub use discover::relative;
+pub use profile::SAMPLED;
 
 /// What a draft is made from.
 pub struct ScaffoldOptions<'a> {
@@ -51,7 +51,7 @@ pub struct ScaffoldOptions<'a> {
 pub fn draft(wanted: &ScaffoldOptions<'_>) -> Result<Drafted> {
     let mut notes = Vec::new();
     let files = match wanted.delta {
-        Some(delta) => delta::find(delta, wanted.folder, &mut notes)?,
+        Some(delta) => discover::find(delta, wanted.folder, &mut notes)?,
         None => Vec::new(),
     };
     let tables = tables(wanted, &files);

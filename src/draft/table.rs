@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::DataType;
 
-use super::delta::Files;
+use super::discover::Files;
 use super::expression::{accepted, expression};
-use super::names::{Alike, alike, is_key, part_of, stem, words};
-use super::sample::Sample;
+use super::name_match::{Alike, alike, is_key, part_of, stem, words};
+use super::profile::Sample;
 use crate::engine::ident;
 use crate::target::{CatalogColumn, CatalogTable, TextKey};
 

@@ -17,7 +17,7 @@ use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, SqlDiagnostic, bounded, depth, message};
+use super::{Engine, SqlDiagnostic, bounded, depth, sql_diagnostic};
 use crate::error::{Error, Result as Outcome};
 
 /// An SQL expression that gives one value a row.
@@ -39,7 +39,7 @@ impl Engine {
     /// not type, holds a subquery or an aggregate, or has another value each time it is asked.
     pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, SqlDiagnostic> {
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
-        let told = |error| message::explain(&error, &[], &columns);
+        let told = |error| sql_diagnostic::explain(&error, &[], &columns);
         depth::refuse_deep(sql)?;
         let known = DFSchema::try_from(schema.clone()).map_err(told)?;
         let logical = self.context.parse_sql_expr(sql, &known).map_err(told)?;

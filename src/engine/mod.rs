@@ -7,12 +7,12 @@ mod answer;
 mod bounded;
 mod depth;
 mod expression;
-mod hashes;
-mod mask;
-mod message;
+mod hash_partitions;
+mod query_metrics;
+mod row_set;
 mod rows;
-mod seen;
 mod spill;
+mod sql_diagnostic;
 mod table;
 
 use std::fs::Permissions;
@@ -39,11 +39,11 @@ use tempfile::TempDir;
 
 pub use answer::Answer;
 pub use expression::Expression;
-pub use hashes::{AMBIGUOUS, Hashes, fold};
-pub use mask::{RankedRowSet, RowSet};
-pub use message::SqlDiagnostic;
+pub use hash_partitions::{AMBIGUOUS, Hashes, fold};
+pub use query_metrics::{Operator, QueryMetrics};
+pub use row_set::{RankedRowSet, RowSet};
 pub use rows::{RowStore, RowsWriter};
-pub use seen::{Operator, QueryMetrics};
+pub use sql_diagnostic::SqlDiagnostic;
 pub use table::RowsTable;
 
 use crate::error::{Error, Result};
@@ -122,7 +122,7 @@ pub struct Engine {
     clock: SimplifyContext,
     moment: jiff::Timestamp,
     patience: Timeout,
-    notes: seen::QueryLog,
+    notes: query_metrics::QueryLog,
 }
 
 impl Engine {
@@ -167,7 +167,7 @@ impl Engine {
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
         let room = Arc::new(rows::MemoryBudget::new(limits.memory / 8 * 3));
-        let (patience, notes) = (LoadSpec::default().statement_timeout, seen::QueryLog::default());
+        let (patience, notes) = (LoadSpec::default().statement_timeout, query_metrics::QueryLog::default());
         Ok(Self { context, limits, work, room, clock, moment, patience, notes })
     }
 
@@ -244,7 +244,7 @@ impl Engine {
     /// # Errors
     /// Where it does not parse or plan, is no query, or has another answer each time.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, SqlDiagnostic> {
-        let told = |error: DataFusionError| message::explain(&error, &self.tables(), &[]);
+        let told = |error: DataFusionError| sql_diagnostic::explain(&error, &self.tables(), &[]);
         depth::refuse_deep(sql)?;
         let state = self.state();
         let plan = logical(&state, sql).await.map_err(told)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::columns::Builder;
-use super::{Check, CheckKind, CheckOrigin, Key, Plan, Table, checks, guess, order, rows_of, select};
+use super::{Check, CheckKind, CheckOrigin, Key, Plan, Table, checks, inferred_catalog, order, rows_of, select};
 use crate::engine::{Engine, Space, list};
 use crate::path;
 use crate::source::Source;
@@ -53,7 +53,7 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     let mut plan = Plan { name: document.secrets.mask(&spec.name).into_owned(), tables };
     link(&mut plan, spec, catalog, &mut problems);
     if catalog.guessed {
-        plan.tables.iter_mut().for_each(guess::keep_to_the_delta);
+        plan.tables.iter_mut().for_each(inferred_catalog::keep_to_the_delta);
     }
     queries(&plan, catalog, engine, &mut problems).await;
     problems.mask(&document.secrets);

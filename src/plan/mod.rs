@@ -6,7 +6,7 @@
 mod checks;
 mod columns;
 mod compile;
-mod guess;
+mod inferred_catalog;
 mod order;
 mod select;
 
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use compile::{Compiled, compile};
-pub use guess::guess;
+pub use inferred_catalog::guess;
 pub use order::order;
 
 use crate::spec::{Duplicates, ExistingRowPolicy, Path, Severity, StartRowNumber, Threshold};
@@ -309,7 +309,7 @@ impl Table {
         for check in &self.checks {
             match &check.kind {
                 CheckKind::ForeignKey { to, .. } => reads.push(to.clone()),
-                CheckKind::Query { sql } => reads.extend(guess::production_tables(sql)),
+                CheckKind::Query { sql } => reads.extend(inferred_catalog::production_tables(sql)),
                 _ => {}
             }
         }

@@ -7,8 +7,8 @@ use askama::Template;
 
 use super::escape::visible;
 use super::policy::policy;
-use super::story::event;
 use super::text::{headline, number, running};
+use super::timeline::event;
 use super::{Report, Verdict};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, moment};

@@ -1,5 +1,6 @@
 //! What a run tells: one value that is folded from what happened, and shown as text, JSON, HTML, JUnit, Markdown or annotations.
 
+mod check_sql;
 mod escape;
 mod github;
 mod html;
@@ -9,15 +10,15 @@ mod markdown;
 mod picture;
 mod policy;
 mod rollback;
-mod sql;
-mod story;
 mod text;
+mod timeline;
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check_sql::check_sql;
 pub use escape::{is_harmful, visible};
 pub use github::{github, property, value};
 pub use html::{Links, html, url_segment};
@@ -25,9 +26,8 @@ pub use judge::{ThresholdResult, judge};
 pub use junit::junit;
 pub use markdown::{BEGINNING as MARKDOWN_BEGINNING, markdown};
 pub use rollback::{Outcome, Rollback, RollbackTable};
-pub use sql::check_sql;
-pub use story::story;
 pub use text::{step, text};
+pub use timeline::story;
 
 use crate::check::{CheckedTable, Evidence, LineHistogram, evidence};
 use crate::error::{Error, Result};

@@ -6,13 +6,15 @@ use futures::StreamExt;
 use futures::stream;
 
 use super::resume::{self, ResumableRun};
-use super::{CheckOutcome, RunContext, RunRequest, backup, examine, kept, mock, session, verify, write_rejects};
+use super::{
+    CheckOutcome, RunContext, RunRequest, backup, examine, mock_diff, report_store, session, verify, write_rejects,
+};
 use crate::check::CheckedTable;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps, stop_at};
 use crate::keys::{self, Keys};
 use crate::report::{Command, Report, Verdict};
-use crate::run::totals::ControlTotals;
+use crate::run::control_totals::ControlTotals;
 use crate::target::{
     Batches, Catalog, Destination, Inserted, KeyBlock, Load, LoadMode, LoadedFile, RowSource, RunRecord,
 };
@@ -46,13 +48,13 @@ pub async fn run(session: &RunContext, options: LoadOptions, listener: &dyn List
         write_rejects(session, &mut report, &examined, &steps)?;
         report.steps = steps.timings();
         // Kept now as well: one that is cut off has told what its checks found.
-        kept::keep(session, &mut report);
+        report_store::keep(session, &mut report);
         if report.verdict != Verdict::Passed {
             return Ok(report);
         }
         let mut journal = Journal::new(&report.run);
         if !options.mock {
-            mock::compare(session, &mut report)?;
+            mock_diff::compare(session, &mut report)?;
             journal = journal.mirrored(Mirror::open(&session.folder(&report.run), session.output_mode)?);
         }
         let loading = LoadRun { session, examined, known, options, steps: &steps, journal };
@@ -75,7 +77,7 @@ pub async fn resume(session: &RunContext, unfinished: &ResumableRun, listener: &
         let mut journal = journal.mirrored(Mirror::open(&session.folder(run), session.output_mode)?);
         if state.phase == Phase::Committed {
             let mut report = resume::read_back(session, &mut journal, &steps).await?;
-            kept::keep(session, &mut report);
+            report_store::keep(session, &mut report);
             return Ok(report);
         }
         session.safeguards.admit(session.target.as_ref()).await?;
@@ -276,7 +278,7 @@ impl LoadRun<'_> {
             load.roll_back().await?;
             drop(step);
             report.steps = steps.timings();
-            kept::keep(session, &mut report);
+            report_store::keep(session, &mut report);
             return Ok(report);
         }
         session.safeguards.close(load.as_mut()).await?;
@@ -327,7 +329,7 @@ impl LoadRun<'_> {
         report.warnings.extend([analyzed, noted].into_iter().filter_map(Result::err).map(|error| error.to_string()));
         drop(step);
         report.steps = steps.timings();
-        kept::keep(session, &mut report);
+        report_store::keep(session, &mut report);
         Ok(report)
     }
 

@@ -2,24 +2,24 @@
 
 pub mod analyze;
 pub mod backup;
+mod control_totals;
 mod incoming;
-pub mod init;
 pub mod journals;
-mod kept;
 pub mod keymap;
 mod load;
-mod mock;
+mod mock_diff;
+mod report_store;
 pub mod restore;
 mod resume;
 mod rollback;
+pub mod scaffold;
 mod session;
 pub mod setup;
-mod totals;
 mod verify;
 
 pub use journals::of_run as story;
-pub use kept::{StoredReport, kept};
 pub use load::{LoadOptions, resume, run};
+pub use report_store::{StoredReport, kept};
 pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
 pub use session::{CommandOptions, OpenPipeline, RunContext};
@@ -43,7 +43,7 @@ pub async fn validate(session: &RunContext, listener: &dyn Listener) -> Result<R
     let CheckOutcome { mut report, examined, .. } = examine(session, &asked, &steps).await?;
     write_rejects(session, &mut report, &examined, &steps)?;
     report.steps = steps.timings();
-    kept::keep(session, &mut report);
+    report_store::keep(session, &mut report);
     Ok(report)
 }
 

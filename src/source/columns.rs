@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use super::SourceFile;
-use super::typed::plain;
+use super::columnar::plain;
 use crate::error::{Error, Result};
 
 /// Columns that a file of rejects has beside the data: it can be corrected and given as a delta again.

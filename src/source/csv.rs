@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::columns::REJECT_LINE;
 use super::records::{Fault, Record, Records, Span};
-use super::text::TextBatchBuilder;
+use super::text_batch::TextBatchBuilder;
 use super::{Batch, Malformed, Piece, SourceFile, files, formula};
 use crate::error::{Error, Result};
 use crate::spec::{CsvSpec, Encoding};

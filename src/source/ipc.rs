@@ -10,7 +10,7 @@ use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader, read_footer_length};
 use arrow::ipc::{root_as_footer, root_as_message};
 
-use super::{Piece, SourceFile, typed};
+use super::{Piece, SourceFile, columnar};
 use crate::error::Result;
 
 /// How the file format begins; a stream begins with its schema.
@@ -35,15 +35,15 @@ pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
 
 /// The file's rows.
 pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<Piece> {
-    Ok(match open(&file, Some(typed::projection(&file)))? {
-        Reader::File(reader) => typed::batches(index, file, schema, rows, None, reader),
-        Reader::Stream(reader) => typed::batches(index, file, schema, rows, None, reader),
+    Ok(match open(&file, Some(columnar::projection(&file)))? {
+        Reader::File(reader) => columnar::batches(index, file, schema, rows, None, reader),
+        Reader::Stream(reader) => columnar::batches(index, file, schema, rows, None, reader),
     })
 }
 
 fn open(file: &SourceFile, projection: Option<Vec<usize>>) -> Result<Reader> {
     let mut handle = BufReader::new(file.open()?);
-    typed::guarded(file, || {
+    columnar::guarded(file, || {
         let mut magic = Vec::with_capacity(FILE_MAGIC.len());
         handle
             .by_ref()
@@ -57,7 +57,7 @@ fn open(file: &SourceFile, projection: Option<Vec<usize>>) -> Result<Reader> {
             check_stream(&mut handle, file.bytes)
                 .and_then(|()| StreamReader::try_new(handle, projection).map(Reader::Stream))
         };
-        reader.map_err(|error| typed::damaged(file, error))
+        reader.map_err(|error| columnar::damaged(file, error))
     })
 }
 

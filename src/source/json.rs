@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use arrow::datatypes::SchemaRef;
 use serde::de::IgnoredAny;
 
-use super::input::Input;
-use super::text::TextBatchBuilder;
+use super::decoder::Input;
+use super::text_batch::TextBatchBuilder;
 use super::{Batch, Malformed, SourceFile};
 use crate::error::{Error, Result};
 use crate::spec::Encoding;

@@ -13,18 +13,18 @@
 //!
 //! A new format is one more file in this folder and one more arm of [`Format`].
 
+mod columnar;
 mod columns;
 mod csv;
+mod decoder;
 mod files;
 mod formula;
 mod hash;
-mod input;
 mod ipc;
 mod json;
 mod parquet;
 mod records;
-mod text;
-mod typed;
+mod text_batch;
 mod write;
 
 use std::fs::File;

@@ -9,8 +9,8 @@ use parquet::arrow::arrow_reader::{
 };
 use parquet::file::metadata::ParquetMetaData;
 
-use super::text::BATCH_BYTES;
-use super::{FilePieces, Piece, SourceFile, typed};
+use super::text_batch::BATCH_BYTES;
+use super::{FilePieces, Piece, SourceFile, columnar};
 use crate::error::Result;
 
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
@@ -38,35 +38,35 @@ pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usiz
     {
         let step = rows.min(rows_per_batch(&metadata));
         let reader = reader(builder, &file, None, step)?;
-        let batches = typed::batches(index, file, schema, rows, expected, reader);
+        let batches = columnar::batches(index, file, schema, rows, expected, reader);
         return Ok(Box::new(batches.map(|batch| Ok(Box::new(std::iter::once(Ok(batch?))) as Piece))));
     }
     let arrow = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())
-        .map_err(|error| typed::damaged(&file, error))?;
+        .map_err(|error| columnar::damaged(&file, error))?;
     let mut before = 0;
     Ok(Box::new(groups.into_iter().enumerate().map(move |(number, count)| {
         let builder = Builder::new_with_metadata(file.open()?, arrow.clone());
         let reader = reader(builder, &file, Some(number), rows)?;
-        let piece = typed::from(before, index, file.clone(), Arc::clone(&schema), rows, Some(count), reader);
+        let piece = columnar::from(before, index, file.clone(), Arc::clone(&schema), rows, Some(count), reader);
         before += count;
         Ok(piece)
     })))
 }
 
 fn reader(builder: Builder, file: &SourceFile, group: Option<usize>, step: usize) -> Result<ParquetRecordBatchReader> {
-    let mask = ProjectionMask::roots(builder.parquet_schema(), typed::projection(file));
-    typed::guarded(file, || {
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columnar::projection(file));
+    columnar::guarded(file, || {
         let mut builder = builder.with_projection(mask).with_batch_size(step);
         if let Some(group) = group {
             builder = builder.with_row_groups(vec![group]);
         }
-        builder.build().map_err(|error| typed::damaged(file, error))
+        builder.build().map_err(|error| columnar::damaged(file, error))
     })
 }
 
 fn open(file: &SourceFile) -> Result<Builder> {
     let handle = file.open()?;
-    typed::guarded(file, || Builder::try_new(handle).map_err(|error| typed::damaged(file, error)))
+    columnar::guarded(file, || Builder::try_new(handle).map_err(|error| columnar::damaged(file, error)))
 }
 
 /// How many rows to decode at a time, so that a batch stays near its limit in bytes.

@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 
 use super::SourceFile;
-use super::input::Input;
+use super::decoder::Input;
 use crate::error::Result;
 use crate::spec::Encoding;
 

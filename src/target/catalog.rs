@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
-use super::form::LogicalType;
+use super::logical_type::LogicalType;
 
 /// The tables of the production schema.
 #[derive(Debug, Clone, Default)]

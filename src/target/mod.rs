@@ -3,21 +3,21 @@
 //! A [`Target`] answers questions, and keeps the journal. What writes rows is a [`Load`]: one transaction from the first row of
 //! production to the run's own row. One that is dropped is rolled back.
 
-mod block;
 mod catalog;
 mod difference;
-mod form;
+mod key_block;
+mod logical_type;
 mod lookup;
 mod migration;
 mod mode;
-mod nowhere;
+mod none;
 mod policy;
 pub mod postgres;
+mod production_provider;
 mod references;
-mod refusal;
 mod rollback;
 pub mod sqlite;
-mod table;
+mod violations;
 
 use std::ops::Range;
 use std::path::Path;
@@ -28,17 +28,17 @@ use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use block::{KeyBlock, KeyRequest, TextKey};
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 use difference::different;
-pub use form::{LogicalType, bytes, elements};
+pub use key_block::{KeyBlock, KeyRequest, TextKey};
+pub use logical_type::{LogicalType, bytes, elements};
 pub use lookup::{Filter, Lookup, Relation, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
-pub use nowhere::NoTarget;
+pub use none::NoTarget;
 pub use policy::{MAX_KEY_BLOCK, Policy};
-pub use refusal::{ConstraintViolation, InsertError};
+pub use production_provider::ProductionTable;
 pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
-pub use table::ProductionTable;
+pub use violations::{ConstraintViolation, InsertError};
 
 use crate::error::{Error, Result};
 use crate::journal::Record;

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::regex::{self, Pattern};
 use crate::engine::{ident, literal};
 use crate::target::CatalogColumn;
-use crate::target::form::LogicalType;
+use crate::target::logical_type::LogicalType;
 use part::{Kind, Level, Part, arithmetic, cast, compared, constant, decimal};
 
 /// Writes a condition that no row may fail in the engine's SQL; None where the two could judge a row differently.

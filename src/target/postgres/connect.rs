@@ -11,7 +11,7 @@ use tokio_postgres::config::Config;
 use tokio_postgres::{CancelToken, Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::fault::{Whom, explain};
+use super::errors::{Whom, explain};
 use super::url::ServerUrl;
 use crate::error::{Error, Result};
 use crate::spec::LoadSpec;

@@ -24,10 +24,10 @@ use super::connect::{Connector, Session};
 use super::copy::{CopyColumn, CopyTarget, receive};
 use super::keys::Keys;
 use super::names::Names;
-use super::refusal::Refusals;
 use super::staging::Staged;
+use super::violations::Refusals;
 use super::{
-    BEGIN, Claimed, begin_session, history, loaded_files, mode, outcome, policy, privileges, straight, trigger,
+    BEGIN, Claimed, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -163,7 +163,7 @@ impl PgLoad {
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {
             let staged = self.staged(destination);
-            privileges::refuse_taken(self.side(), &staged).await.map_err(&fault)??;
+            preflight::refuse_taken(self.side(), &staged).await.map_err(&fault)??;
             let sql = made(self.staged(destination));
             let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
             self.side().batch_execute(&sql).await.map_err(&fault)?;
@@ -240,7 +240,7 @@ impl Load for PgLoad {
     }
 
     fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let mut straight = straight::straight(&self.known, &self.spec, destinations, &self.keys);
+        let mut straight = direct_path::straight(&self.known, &self.spec, destinations, &self.keys);
         // Copied rows would take numbers from production's sequences, which a mock run must not.
         let takes: Vec<_> = destinations.iter().map(|table| self.takes_back() && self.takes_numbers(table)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
@@ -335,7 +335,7 @@ impl Load for PgLoad {
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let table = self.staged(destination).id();
             let ends = self.blocks.get(&destination.table.name).map(|block| (block.first, block.last)).unzip();
-            let noted = history::note(&self.main, &table, &self.run, *mappings, ends).await;
+            let noted = key_map::note(&self.main, &table, &self.run, *mappings, ends).await;
             noted.map_err(self.fault("cannot note the key map"))?;
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
@@ -361,14 +361,14 @@ impl Load for PgLoad {
                 return Err(self.not_appended(destination, &error).await);
             }
         };
-        let noted = history::note_counted(&self.main, &self.staged(destination), run).await;
+        let noted = key_map::note_counted(&self.main, &self.staged(destination), run).await;
         noted.map_err(self.fault("cannot note the key map"))?;
         Ok(appended)
     }
 
     async fn adopt(&mut self, id: &str) -> Result<()> {
         self.open().await?;
-        history::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
+        key_map::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
     }
 
     async fn settle(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
@@ -430,7 +430,7 @@ impl Load for PgLoad {
     async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
         let staged = self.staged(destination);
         match self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination)) {
-            Some(keys) => self.meanwhile(straight::compare(&self.connector, &self.main, &staged, keys, meant)).await,
+            Some(keys) => self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, meant)).await,
             None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, meant)).await,
         }
     }
@@ -477,7 +477,7 @@ impl Load for PgLoad {
                 return Err(taken);
             }
             // Whatever the error is: a server that ends a session may have committed before.
-            return match outcome::committed(&self.connector, &self.run, transaction.as_deref()).await? {
+            return match in_doubt::committed(&self.connector, &self.run, transaction.as_deref()).await? {
                 true => Ok(()),
                 false => Err(self.connector.explain("cannot commit", &error).into()),
             };

@@ -5,45 +5,45 @@
 //! what needs more is done by functions of `delta` that do just that.
 
 mod catalog;
+mod catalog_cache;
 #[cfg(test)]
 mod catalog_tests;
 mod check;
-mod claim;
 #[cfg(test)]
 mod codec_tests;
 mod connect;
 mod control;
 mod copy;
 mod decode;
+mod direct_path;
 mod domains;
 mod encode;
-mod fault;
-mod history;
+mod errors;
+mod in_doubt;
 mod journal;
 #[doc(hidden)]
 pub mod kernels;
+mod key_map;
 mod keys;
-mod known;
 mod load;
 mod lookup;
 mod mode;
 mod names;
 mod numeric;
-mod outcome;
 mod policy;
-mod privileges;
+mod preflight;
 mod promises;
 mod reading;
-mod refusal;
 mod regex;
 mod rollback;
 mod script;
 mod staging;
-mod straight;
 mod tls;
 mod trigger;
 mod types;
 mod url;
+mod violations;
+mod writer_lock;
 
 #[cfg(test)]
 #[path = "../../../tests/it/server.rs"]
@@ -77,13 +77,13 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
-use claim::Opening;
 use connect::{Connector, Session};
 use control::{Setup, owner};
 use keys::Keys;
 use names::{LOADER, Names, ROLLBACK};
 use script::Script;
 use staging::Staged;
+use writer_lock::Opening;
 
 /// What a load does that cannot reach the server.
 const BEGIN: &str = "cannot begin to write";
@@ -163,7 +163,7 @@ impl PgTarget {
         }
         // Before a database is set up there is no role to write as.
         if access == Access::Write && !target.made {
-            *target.opening.get_mut() = Some(claim::open(&target.connector));
+            *target.opening.get_mut() = Some(writer_lock::open(&target.connector));
         }
         Ok(target)
     }
@@ -447,8 +447,8 @@ impl Target for PgTarget {
     }
 
     async fn claim(&self, run: &str) -> Result<()> {
-        let opening = self.opening.lock().await.take().unwrap_or_else(|| claim::open(&self.connector));
-        let (session, spare) = claim::take(&self.connector, &self.names, run, opening).await?;
+        let opening = self.opening.lock().await.take().unwrap_or_else(|| writer_lock::open(&self.connector));
+        let (session, spare) = writer_lock::take(&self.connector, &self.names, run, opening).await?;
         if let Ok(mut claimed) = self.claimed.lock() {
             *claimed = Some(session);
         }
@@ -459,7 +459,7 @@ impl Target for PgTarget {
     async fn release(&self) -> Result<()> {
         let claimed = self.claimed.lock().ok().and_then(|mut claimed| claimed.take());
         if let Some(session) = claimed {
-            claim::release(&session).await;
+            writer_lock::release(&session).await;
         }
         Ok(())
     }
@@ -477,12 +477,12 @@ impl Target for PgTarget {
     }
 
     async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool> {
-        outcome::committed(&self.connector, run, transaction).await
+        in_doubt::committed(&self.connector, run, transaction).await
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
         let known = self.known().await?;
-        history::segments(&*self.living().await?, &known, &self.names)
+        key_map::segments(&*self.living().await?, &known, &self.names)
             .await
             .map_err(self.fault("cannot read the key map"))
     }
@@ -493,7 +493,7 @@ impl Target for PgTarget {
 
     async fn identity(&self, _: bool) -> Result<Vec<String>> {
         // Setup gives it one.
-        history::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
+        key_map::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
     }
 
     async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, TimeUnit};
 
-use crate::target::form::LogicalType;
+use crate::target::logical_type::LogicalType;
 
 /// A column's type, as far as it matters for how values travel.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use rusqlite::types::ToSqlOutput;
 
 use super::Names;
-use super::stored::StorageBatch;
+use super::storage_values::StorageBatch;
 use super::values::Collector;
 use crate::error::{Error, Result};
 

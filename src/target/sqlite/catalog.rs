@@ -10,7 +10,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::check::{StoredCheck, kept_as_text, translate};
-use super::own::OwnedObjects;
+use super::object_registry::OwnedObjects;
 use super::values::{self, Affinity};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, LogicalType, UniqueConstraint};
 

@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::history::KeyMapTable;
-use super::own::own_table_exists;
+use super::key_map::KeyMapTable;
+use super::object_registry::own_table_exists;
 use super::{Names, table_exists};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};

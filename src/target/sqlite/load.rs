@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::batches::{Inserting, select};
-use super::refusal::Refusals;
-use super::stored::StorageBatch;
-use super::straight::{Straight, ahead};
+use super::direct_path::{Straight, ahead};
+use super::storage_values::StorageBatch;
 use super::values::Affinity;
-use super::{Held, Names, compare, control, history, inserted, keys, mode, own, policy, rollback, straight};
+use super::violations::Refusals;
+use super::{
+    Held, Names, compare, control_schema, direct_path, inserted, key_map, keys, mode, object_registry, policy, rollback,
+};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::journal::Record;
@@ -51,7 +53,7 @@ impl SqliteLoad {
         if !self.open {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.fault("cannot begin to write to"))?;
             self.open = true;
-            control::make(&self.connection, &self.names)?;
+            control_schema::make(&self.connection, &self.names)?;
         }
         Ok(())
     }
@@ -70,14 +72,14 @@ impl SqliteLoad {
         );
         self.connection.execute_batch(&sql)?;
         let made = [self.names.staging_name(table), self.names.staged_keys_name(table)];
-        made.iter().try_for_each(|name| own::register(&self.connection, name))?;
+        made.iter().try_for_each(|name| object_registry::register(&self.connection, name))?;
         self.make_history(destination)
     }
 
     fn make_history(&self, destination: &Destination) -> rusqlite::Result<()> {
         let table = &destination.table.key_map;
         let typed: Vec<_> = named(destination, &destination.key).map(declared).collect();
-        history::make_table(&self.connection, table, &typed.join(", "), &destination.key)
+        key_map::make_table(&self.connection, table, &typed.join(", "), &destination.key)
     }
 
     /// Appends staged mappings to the history as a run's.
@@ -92,7 +94,7 @@ impl SqliteLoad {
             self.names.staged_keys(table)
         );
         let refusals = self.refusals(destination);
-        let number = history::number(&self.connection, &destination.table.key_map, run)
+        let number = key_map::number(&self.connection, &destination.table.key_map, run)
             .map_err(self.fault("cannot read the key map of"))?;
         let appended = self.connection.execute(&sql, (number, rows.start, rows.end));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
@@ -187,7 +189,7 @@ impl SqliteLoad {
                     straight.map(&self.run, at, delta, &refused)?
                 }
             };
-            history::note(&self.connection, &destination.table, &self.run, mappings)
+            key_map::note(&self.connection, &destination.table, &self.run, mappings)
                 .map_err(self.fault("cannot note the key map in"))?;
             all.push(Inserted { rows: rows[at], mappings, compared: straight.is_some() });
         }
@@ -228,9 +230,9 @@ fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator
 impl Load for SqliteLoad {
     async fn note(&mut self, record: &Record) -> Result<()> {
         if self.open {
-            control::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+            control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
         } else {
-            control::note_alone(&self.connection, &self.names, record)
+            control_schema::note_alone(&self.connection, &self.names, record)
         }
     }
 
@@ -257,7 +259,7 @@ impl Load for SqliteLoad {
     }
 
     fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let straight = straight::straight(&self.spec, destinations, &self.keys);
+        let straight = direct_path::straight(&self.spec, destinations, &self.keys);
         let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
         self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
         straight
@@ -265,12 +267,12 @@ impl Load for SqliteLoad {
 
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
         self.open()?;
-        control::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
+        control_schema::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
         self.open()?;
-        own::refuse_taken(&self.connection, &self.names, destinations)?;
+        object_registry::refuse_taken(&self.connection, &self.names, destinations)?;
         destinations
             .iter()
             .try_for_each(|destination| self.make_staging_tables(destination))
@@ -313,7 +315,7 @@ impl Load for SqliteLoad {
         delta: &dyn RowSource,
     ) -> Result<Vec<Inserted>, InsertError> {
         let straight: Vec<_> = destinations.iter().filter(|destination| self.is_straight(destination)).collect();
-        own::refuse_taken(&self.connection, &self.names, destinations)?;
+        object_registry::refuse_taken(&self.connection, &self.names, destinations)?;
         for (at, destination) in destinations.iter().enumerate() {
             self.refusals(destination).references(at, delta)?;
         }
@@ -334,13 +336,13 @@ impl Load for SqliteLoad {
         rows: Range<u32>,
     ) -> Result<u64, InsertError> {
         let appended = self.append(destination, run, rows)?;
-        history::note_counted(&self.connection, &destination.table, run)
+        key_map::note_counted(&self.connection, &destination.table, run)
             .map_err(self.fault("cannot note the key map in"))?;
         Ok(appended)
     }
 
     async fn adopt(&mut self, id: &str) -> Result<()> {
-        history::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
+        key_map::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
     }
 
     async fn settle(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
@@ -410,7 +412,7 @@ impl Load for SqliteLoad {
 
     async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
         self.open()?;
-        control::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+        control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
     }
 
     async fn transaction(&mut self) -> Result<Option<String>> {

@@ -6,21 +6,21 @@
 mod batches;
 mod catalog;
 mod check;
-mod claim;
-mod control;
-mod history;
+mod control_schema;
+mod direct_path;
+mod key_map;
 mod keys;
 mod load;
 mod mode;
 mod names;
-mod own;
+mod object_registry;
 mod pages;
 mod policy;
-mod refusal;
 mod rollback;
-mod stored;
-mod straight;
+mod storage_values;
 mod values;
+mod violations;
+mod writer_lock;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,12 +46,12 @@ use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::spec::{CreateFrom, ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
-use claim::Claim;
-use history::KeyMapTable;
+use key_map::KeyMapTable;
 use names::Names;
-use own::OwnedObjects;
+use object_registry::OwnedObjects;
 use pages::Pages;
-use stored::StorageBatch;
+use storage_values::StorageBatch;
+use writer_lock::Claim;
 
 /// A SQLite file.
 pub struct SqliteTarget {
@@ -141,7 +141,7 @@ impl SqliteTarget {
         let mut connection = self.connection.lock().await;
         let fault = self.fault(doing);
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
-        control::make(&transaction, &self.names)?;
+        control_schema::make(&transaction, &self.names)?;
         change(&transaction).map_err(&fault)?;
         transaction.commit().map_err(&fault)
     }
@@ -264,7 +264,7 @@ impl Target for SqliteTarget {
     }
 
     async fn preflight(&self, destinations: &[Destination], _: Access) -> Result<Preflight> {
-        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
+        object_registry::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
         let mut preflight = Preflight::default();
         if self.load.foreign_keys == ForeignKeys::SetBased {
             refuse_set_based(destinations)?;
@@ -278,7 +278,7 @@ impl Target for SqliteTarget {
     }
 
     async fn setup(&self, destinations: &[Destination], _: Option<&str>) -> Result<()> {
-        own::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
+        object_registry::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
         let stated = policy::is_stated(&*self.connection.lock().await).map_err(self.fault("cannot set up"))?;
         let requires_mode = self.was_there && !stated;
         self.alter("cannot set up", |connection| match requires_mode {
@@ -378,7 +378,8 @@ impl Target for SqliteTarget {
     }
 
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        control::loaded_files(&*self.connection.lock().await, files).map_err(self.fault("cannot read the runs of"))
+        control_schema::loaded_files(&*self.connection.lock().await, files)
+            .map_err(self.fault("cannot read the runs of"))
     }
 
     async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock> {
@@ -386,11 +387,11 @@ impl Target for SqliteTarget {
     }
 
     async fn runs(&self) -> Result<Vec<RunHeader>> {
-        control::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
+        control_schema::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
-        control::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
+        control_schema::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
@@ -445,27 +446,28 @@ impl Target for SqliteTarget {
     }
 
     async fn journal(&self, run: &str) -> Result<Vec<Record>> {
-        control::journal(&*self.connection.lock().await, run).map_err(self.fault("cannot read the journal in"))
+        control_schema::journal(&*self.connection.lock().await, run).map_err(self.fault("cannot read the journal in"))
     }
 
     async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>> {
-        control::journals(&*self.connection.lock().await, of, after).map_err(self.fault("cannot read the journals in"))
+        control_schema::journals(&*self.connection.lock().await, of, after)
+            .map_err(self.fault("cannot read the journals in"))
     }
 
     async fn note(&self, record: &Record) -> Result<()> {
-        control::note_alone(&*self.connection.lock().await, &self.names, record)
+        control_schema::note_alone(&*self.connection.lock().await, &self.names, record)
     }
 
     async fn committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
-        control::committed(&*self.connection.lock().await, run).map_err(self.fault("cannot read the runs of"))
+        control_schema::committed(&*self.connection.lock().await, run).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
-        history::segments(&*self.connection.lock().await, &self.names).map_err(self.fault("cannot read the key map of"))
+        key_map::segments(&*self.connection.lock().await, &self.names).map_err(self.fault("cannot read the key map of"))
     }
 
     async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
-        let pages = history::segment(&*self.connection.lock().await, table, run, &self.names)?;
+        let pages = key_map::segment(&*self.connection.lock().await, table, run, &self.names)?;
         Ok(match pages {
             Some(pages) => pages.stream(self.connection.clone(), self.names.clone()),
             None => futures::stream::empty().boxed(),
@@ -475,9 +477,9 @@ impl Target for SqliteTarget {
     async fn identity(&self, make: bool) -> Result<Vec<String>> {
         let connection = self.connection.lock().await;
         if make {
-            control::make_alone(&connection, &self.names)?;
+            control_schema::make_alone(&connection, &self.names)?;
         }
-        history::identity(&connection).map_err(self.fault("cannot read the id of"))
+        key_map::identity(&connection).map_err(self.fault("cannot read the id of"))
     }
 
     async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {

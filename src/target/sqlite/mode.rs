@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::own::{MODE, own_table_exists};
+use super::object_registry::{MODE, own_table_exists};
 use crate::target::{Ended, Mode, Period, Switch};
 
 /// Reads it.

@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
-use super::own::{POLICY, own_table_exists};
+use super::object_registry::{POLICY, own_table_exists};
 use crate::target::Policy;
 
 /// Reads it. A file that states none requires nothing.

@@ -7,9 +7,9 @@ use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::history::{self, KeyMapTable};
-use super::own::{columns, own_table_exists};
-use super::{Names, control, mode};
+use super::key_map::{self, KeyMapTable};
+use super::object_registry::{columns, own_table_exists};
+use super::{Names, control_schema, mode};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::{Record, stop_at};
@@ -121,7 +121,7 @@ pub(super) fn keep_content(
         ident(table),
         same.join(" AND ")
     );
-    connection.execute(&sql, [history::number(connection, &of.key_map, run)?]).map(|_| ())
+    connection.execute(&sql, [key_map::number(connection, &of.key_map, run)?]).map(|_| ())
 }
 
 /// The legacy keys of a run's rows that are gone.
@@ -460,7 +460,7 @@ pub(super) fn take_back(
         let taken_back = delete_run(connection, names, run, &tables)?;
         let last = || -> rusqlite::Result<()> {
             connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
-            control::note(connection, record)?;
+            control_schema::note(connection, record)?;
             if end_mode { mode::end_with(connection, run) } else { Ok(()) }
         };
         last().map_err(fault)?;
@@ -544,7 +544,7 @@ fn refuse_other_state(connection: &Connection, record: &Record) -> rusqlite::Res
         ["committed", "verified"].contains(&kind.as_str()) && number + 1 == record.number
     });
     let run = &record.run;
-    Ok(if is_there && control::committed(connection, run)? {
+    Ok(if is_there && control_schema::committed(connection, run)? {
         Ok(())
     } else {
         Err(Error::refused(format!("run {run} is not in production, or its journal has gone on"))

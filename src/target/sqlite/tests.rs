@@ -355,7 +355,7 @@ async fn a_commit_waits_for_readers_as_long_as_the_setting_says() {
     assert!(hint.contains("is using the database") && hint.contains("`load.lock_timeout`"), "{hint}");
     // The journal's own COMMIT fails as well, and leaves no transaction open.
     let target = place.open(Access::Write).unwrap();
-    let noted = || control::make_alone(&target.connection.try_lock().unwrap(), &target.names);
+    let noted = || control_schema::make_alone(&target.connection.try_lock().unwrap(), &target.names);
     assert!(noted().unwrap_err().to_string().contains("database is locked"));
     reader.execute_batch("COMMIT").unwrap();
     noted().unwrap();

@@ -347,7 +347,7 @@ impl Column {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stored::StorageBatch;
+    use super::super::storage_values::StorageBatch;
     use super::*;
     use arrow::array::AsArray;
     use arrow::datatypes::{Field, Schema};

@@ -16,7 +16,7 @@ use super::server::{Database, Server};
 use super::types::PgType;
 use crate::engine::{Engine, Limits, ident};
 use crate::spec::LoadSpec;
-use crate::target::form::LogicalType;
+use crate::target::logical_type::LogicalType;
 use crate::target::{CatalogTable, Condition};
 
 /// A database of a test's own, and a session there.

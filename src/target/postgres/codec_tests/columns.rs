@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, i256};
 use proptest::prelude::*;
 
 use super::PgType;
-use crate::target::form::LogicalType;
+use crate::target::logical_type::LogicalType;
 
 /// One column of the table of everything.
 pub(super) struct Column {

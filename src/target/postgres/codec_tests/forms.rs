@@ -7,7 +7,7 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::texts::tricky;
 use super::{PgType, Server};
-use crate::target::form::elements;
+use crate::target::logical_type::elements;
 
 /// Asks the server whether a text is a value of a type; None where it is not.
 async fn server_takes(client: &Client, text: &str, declared: &str) -> Result<String, String> {

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use super::super::begin_session;
 use super::super::connect::Session;
 use super::super::copy::{CopyColumn, CopyTarget, Insert, Refused};
-use super::super::refusal::is_about_rows;
-use super::super::{straight, trigger};
+use super::super::violations::is_about_rows;
+use super::super::{direct_path, trigger};
 use super::{GIVE_UP, PgLoad};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
@@ -150,7 +150,7 @@ impl PgLoad {
             let Some(keys) = self.keys.get(&destination.table.name) else { continue };
             let _compare = tracing::info_span!("compare", of = destination.table.name);
             let staged = self.staged(destination);
-            let compared = straight::compare(&self.connector, &self.main, &staged, keys, delta.meant(at)?).await?;
+            let compared = direct_path::compare(&self.connector, &self.main, &staged, keys, delta.meant(at)?).await?;
             if let Some(how) = compared {
                 return Err(delta.differs(at, &how).into());
             }
@@ -199,7 +199,7 @@ impl PgLoad {
             let rows = destination.columns_alone(&batch)?;
             // A trigger of the table's own gets its rows in the order of the delta.
             let is_looked_at = !set_based && destination.table.triggers.is_empty();
-            if is_looked_at { straight::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
+            if is_looked_at { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
         });
         let rows = rows.chain(poll_fn(|_| {
             all_sent.inspect(|all_sent| all_sent.notify_one());
@@ -354,7 +354,7 @@ impl PgLoad {
     ) -> Result<u64, Refused> {
         let columns: Vec<_> =
             self.staged(destination).key_wires().into_iter().skip(1).chain([CopyColumn::text("run")]).collect();
-        let rows = mappings.map(|batch| straight::of_run(&batch?, &self.run));
+        let rows = mappings.map(|batch| direct_path::of_run(&batch?, &self.run));
         let table = self.staged(destination).id().mappings();
         let into = CopyTarget { connector: &self.connector, table: &table, columns: &columns };
         into.stream(session, rows.boxed(), Insert::Pages).await

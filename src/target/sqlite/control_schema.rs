@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::Names;
-use super::own::{self, own_table_exists};
+use super::object_registry::{self, own_table_exists};
 use crate::error::{Error, Result};
 use crate::journal::Record;
 use crate::target::migration::Migration;
@@ -15,10 +15,10 @@ const MIGRATIONS: &[Migration] =
 
 /// Makes the control tables, or brings them up to date; inside a transaction.
 pub(super) fn make(connection: &Connection, names: &Names) -> Result<()> {
-    own::refuse_taken(connection, names, &[])?;
+    object_registry::refuse_taken(connection, names, &[])?;
     let fault = |error| names.error("cannot make the control tables in", &error);
-    own::make_register(connection).map_err(fault)?;
-    own::register(connection, own::MIGRATION).map_err(fault)?;
+    object_registry::make_register(connection).map_err(fault)?;
+    object_registry::register(connection, object_registry::MIGRATION).map_err(fault)?;
     connection
         .execute_batch(
             "CREATE TABLE IF NOT EXISTS main.delta_migration (
@@ -56,7 +56,7 @@ pub(super) fn make(connection: &Connection, names: &Names) -> Result<()> {
 
 fn apply(connection: &Connection, version: i64, migration: &Migration) -> rusqlite::Result<()> {
     connection.execute_batch(migration.sql)?;
-    own::CONTROL.iter().try_for_each(|name| own::register(connection, name))?;
+    object_registry::CONTROL.iter().try_for_each(|name| object_registry::register(connection, name))?;
     let sql = "INSERT INTO main.delta_migration (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, ?4)";
     let at = jiff::Timestamp::now().to_string();
     connection.execute(sql, (version, migration.name, migration.checksum(), at)).map(|_| ())

@@ -5,8 +5,8 @@ use arrow::datatypes::UInt32Type;
 use rusqlite::{Connection, ErrorCode};
 
 use super::Names;
-use super::stored::StorageBatch;
-use super::straight::is_there;
+use super::direct_path::is_there;
+use super::storage_values::StorageBatch;
 use crate::engine::ident;
 use crate::error::Result;
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError, RowSource};

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use super::args::{Color, Output};
-use super::files::ReportFiles;
+use super::report_files::ReportFiles;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
 use crate::report::{self, Report, Verdict, is_harmful, property, value, visible};

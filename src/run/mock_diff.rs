@@ -1,6 +1,6 @@
 //! A mock run's report is kept as all are: the real run says what differs from it.
 
-use super::{RunContext, kept};
+use super::{RunContext, report_store};
 use crate::error::Result;
 use crate::report::{Command, Report, TableReport, Verdict};
 
@@ -56,12 +56,12 @@ fn last(session: &RunContext, report: &Report) -> Result<Option<Report>> {
     let same = |one: &TableReport, other: &TableReport| {
         one.name == other.name && one.files.iter().map(|file| &file.hash).eq(other.files.iter().map(|file| &file.hash))
     };
-    for path in kept::paths(&session.output).iter().rev() {
+    for path in report_store::paths(&session.output).iter().rev() {
         let Ok(text) = std::fs::read_to_string(path) else { continue };
         if !text.contains("\"command\": \"mock\"") {
             continue;
         }
-        let mock = kept::parse(&text, path)?;
+        let mock = report_store::parse(&text, path)?;
         if mock.command == Command::Mock
             && mock.verdict == Verdict::Passed
             && mock.tables.len() == report.tables.len()

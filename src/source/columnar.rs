@@ -11,7 +11,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::text::BATCH_BYTES;
+use super::text_batch::BATCH_BYTES;
 use super::{Batch, Malformed, Piece, SourceFile};
 use crate::error::{Error, Result};
 

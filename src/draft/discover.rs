@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use super::names;
-use super::sample::Sample;
+use super::name_match;
+use super::profile::Sample;
 use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::spec::{CsvSpec, Encoding, SourceSpec};
@@ -24,7 +24,7 @@ pub(super) struct Files {
 impl Files {
     /// How well their names fit a table's: 2 for the same words, 1 for a part of them, 0 for nothing.
     pub(super) fn fit(&self, table: &str) -> u8 {
-        self.words.iter().map(|words| names::fits(words, table)).max().unwrap_or(0)
+        self.words.iter().map(|words| name_match::fits(words, table)).max().unwrap_or(0)
     }
 }
 
@@ -80,7 +80,7 @@ fn groups(inside: &Path, folder: &Path, names: Vec<String>, found: &mut Vec<File
     let mut groups: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
     for name in &names {
         if let Some(ending) = ending(name) {
-            groups.entry((names::file_words(name), ending)).or_default().push(name.clone());
+            groups.entry((name_match::file_words(name), ending)).or_default().push(name.clone());
         }
     }
     let alone = groups.len() == 1;
@@ -89,7 +89,7 @@ fn groups(inside: &Path, folder: &Path, names: Vec<String>, found: &mut Vec<File
         let path = relative(folder, &inside.join(&pattern));
         let mut all = vec![words];
         if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| alone) {
-            all.push(names::words(name));
+            all.push(name_match::words(name));
         }
         match read(&path, folder) {
             Ok((csv, sample)) => found.push(Files { path, csv, sample, words: all }),

@@ -14,9 +14,9 @@ use rusqlite::{Connection, Statement};
 
 use super::batches::{Inserting, unlike_its_column};
 use super::rollback::{CONTENT, RowFingerprint};
-use super::stored::StorageBatch;
+use super::storage_values::StorageBatch;
 use super::values::Collector;
-use super::{Names, columns_of_p, history};
+use super::{Names, columns_of_p, key_map};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
@@ -128,7 +128,7 @@ impl Straight<'_> {
             Names::mappings(&destination.table.key_map),
             keys.join(", ")
         );
-        let number = history::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
+        let number = key_map::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
         let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
         let meant = delta.meant(at)?.zip(delta.key_map(at)?);
         let meant = meant.map(|(meant, mappings)| ExpectedBatch::try_new(meant?, &mappings?, &mut content));

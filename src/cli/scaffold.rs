@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::args::Init;
-use super::files::cannot_write;
-use super::tell::{count, hand_over, note, say};
+use super::output::{count, hand_over, note, say};
+use super::report_files::cannot_write;
 use crate::error::{Error, Result};
-use crate::run::init::{self, ScaffoldedFile};
+use crate::run::scaffold::{self, ScaffoldedFile};
 
 /// What `init` writes where no target is named.
 const TEMPLATE: &str = include_str!("init.yaml");
@@ -20,14 +20,14 @@ pub(super) async fn init(wanted: Init, target: Option<&String>) -> Result<u8> {
     }
     let made = match wanted.from.as_ref().or(target) {
         Some(from) => {
-            let request = init::Init {
+            let request = scaffold::Init {
                 from: from.clone(),
                 production: wanted.schema,
                 tables: wanted.tables,
                 delta: wanted.delta,
                 file: wanted.out.clone().unwrap_or_else(|| PathBuf::from("delta.yaml")),
             };
-            init::init(&request).await?
+            scaffold::init(&request).await?
         }
         None if wanted.schema.is_some() || !wanted.tables.is_empty() || wanted.delta.is_some() => {
             return Err(Error::usage(

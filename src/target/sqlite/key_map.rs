@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rusqlite::Connection;
 
-use super::own::{self, own_table_exists};
+use super::object_registry::{self, own_table_exists};
 use super::pages::Pages;
 use super::rollback::CONTENT;
 use super::{Names, catalog};
@@ -47,7 +47,7 @@ impl KeyMapTable {
 
     /// The key's columns.
     pub(super) fn key(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
-        let columns = own::columns(connection, &self.name)?.into_iter();
+        let columns = object_registry::columns(connection, &self.name)?.into_iter();
         Ok(columns.filter(|name| !["legacy_key", "run", "segment", CONTENT].contains(&name.as_str())).collect())
     }
 }
@@ -73,8 +73,8 @@ fn make_mappings(connection: &Connection, key_map: &str, typed: &str, key: &[Str
         ident(&by_run),
         idents(key).join(", ")
     ))?;
-    own::register(connection, &mappings)?;
-    own::register(connection, &by_run)
+    object_registry::register(connection, &mappings)?;
+    object_registry::register(connection, &by_run)
 }
 
 fn make_view(connection: &Connection, key_map: &str, key: &[String]) -> rusqlite::Result<()> {
@@ -86,7 +86,7 @@ fn make_view(connection: &Connection, key_map: &str, key: &[String]) -> rusqlite
         key.join(", "),
         Names::mappings(key_map)
     ))?;
-    own::register(connection, &Names::history_name(key_map))
+    object_registry::register(connection, &Names::history_name(key_map))
 }
 
 fn idents(names: &[String]) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::args::{Format, ReportFile};
-use super::tell::json;
+use super::output::json;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::output::OutputMode;
