@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::spec::{Problems, Secrets};
+use crate::diagnostic::{Problems, Redactor};
 
 /// The result of everything that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -119,7 +119,7 @@ impl Error {
 
     /// The same error without a word of what must not be printed.
     #[must_use]
-    pub fn masked(mut self, secrets: &Secrets) -> Self {
+    pub fn masked(mut self, secrets: &Redactor) -> Self {
         self.message = secrets.mask(&self.message).into_owned();
         self.hint = self.hint.map(|hint| secrets.mask(&hint).into_owned());
         if let Some(problems) = &mut self.problems {

@@ -9,7 +9,7 @@
 //! | 4 | [`report`] | what a run tells: text and JSON |
 //! | 3 | [`keys`] | new keys: offset, references, the key map |
 //! | 3 | [`check`] | SQL → violations → the verdict on every row |
-//! | 3 | [`draft`] | a live schema and delta files → a pipeline file to start from |
+//! | 3 | [`scaffold`] | a live schema and delta files → a pipeline file to start from |
 //! | 2 | [`plan`] | pipeline file + catalog → plan: pure data |
 //! | 2 | [`safeguard`] | what must hold before anything is written: conversion mode, window |
 //! | 2 | [`source`] | delta files → batches with file and line |
@@ -18,22 +18,28 @@
 //! | 1 | [`target`] | production, staging and control tables, behind one trait |
 //! | 0 | [`spec`] | the pipeline file as the user wrote it |
 //! | 0 | [`journal`] | what happens in a run, as events |
-//! | 0 | [`output`] | the files that a run leaves, and who may read them |
+//! | 0 | [`output_files`] | the files that a run leaves, and who may read them |
+//! | 0 | [`progress`] | steps of a run, and who listens to them |
+//! | 0 | [`diagnostic`] | problems with their places, and the redaction of secrets |
+//! | 0 | [`failpoint`] | points at which tests stop the process |
 //! | 0 | [`error`] | what can go wrong, by whose fault it is |
 
 pub mod backup;
 pub mod check;
 pub mod cli;
-pub mod draft;
+pub mod diagnostic;
 pub mod engine;
 pub mod error;
+pub mod failpoint;
 pub mod journal;
 pub mod keys;
-pub mod output;
+pub mod output_files;
 pub mod plan;
+pub mod progress;
 pub mod report;
 pub mod run;
 pub mod safeguard;
+pub mod scaffold;
 pub mod source;
 pub mod spec;
 pub mod target;

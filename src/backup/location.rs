@@ -11,7 +11,7 @@ use object_store::path::Path;
 
 use super::Store;
 use crate::error::{Error, Result};
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 
 /// The place that a pipeline file names.
 #[derive(Clone)]

@@ -28,8 +28,8 @@ pub use location::StoreLocation;
 pub use segment::{Column, Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};
-use crate::journal::stop_at;
-use crate::output::OutputMode;
+use crate::failpoint::stop_at;
+use crate::output_files::OutputMode;
 use crate::target::{Batches, Segment};
 use segment::{Versioned, unusable};
 

@@ -3,7 +3,7 @@
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
-use super::convert::convert;
+use super::cast::convert;
 use crate::error::Result;
 
 /// Values of a type, NULL where there is none, and how many rows have none.

@@ -3,19 +3,17 @@
 //! [`examine`] reads all tables, checks each row by itself, the rows against each other, the key map and production, resolves
 //! references, and takes the children of rejected rows along. What it gives is the verdict on every row.
 
-mod convert;
-mod decimal;
+mod cast;
 mod evidence;
 mod findings;
-mod form;
 #[doc(hidden)]
 pub mod kernels;
-mod named;
 mod read;
 mod references;
 pub mod rejects;
 mod row_locations;
 mod set_checks;
+mod thresholds;
 mod transform;
 
 use std::collections::BTreeSet;
@@ -30,11 +28,12 @@ pub use evidence::{Count, Evidence, Example, LineHistogram, TableEvidence, evide
 pub use findings::{Findings, Violation, ViolationDetail};
 pub use references::Resolved;
 pub use row_locations::RowLocations;
+pub use thresholds::{ThresholdResult, judge};
 
 use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
 use crate::error::Result;
-use crate::journal::{Step, Steps};
 use crate::plan::{CheckKind, Compiled, Plan};
+use crate::progress::{Step, Steps};
 use crate::target::{Catalog, Lookup, ProductionTable, Relation, Target};
 
 /// One table of the delta, with the verdict on each of its rows.

@@ -11,8 +11,8 @@ use super::transform::{Transform, Transformed};
 use super::{Findings, RowLocations, ViolationDetail};
 use crate::engine::{Engine, RowStore};
 use crate::error::{Error, Result};
-use crate::journal::Steps;
 use crate::plan::{CheckKind, Table};
+use crate::progress::Steps;
 use crate::source::{Batch, Malformed, Source};
 
 /// The rows of one table, typed, with what is known of each by itself.

@@ -13,13 +13,17 @@ use arrow::compute::{concat, filter, filter_record_batch, take};
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use arrow::row::{RowConverter, SortField};
 
-use super::named::BuildSide;
+mod join;
+mod resolved;
+
 use super::set_checks::{number, typed};
 use super::{Checker, ViolationDetail};
 use crate::engine::{RowSet, RowsTable, Space, ident};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Reference, Table};
 use crate::target::{Lookup, Relation};
+use join::BuildSide;
+use resolved::{NULL_REFERENCE, UNRESOLVED, scatter};
 
 /// What every row of a table refers to by one of its references.
 #[derive(Debug)]
@@ -31,11 +35,6 @@ pub struct Resolved {
     /// What each value of `found` was looked up by, where rows refer by a value of production.
     named: Option<ArrayRef>,
 }
-
-/// The row refers to nothing: its reference is NULL.
-pub(super) const NULL_REFERENCE: u32 = u32::MAX;
-/// The row refers to something that is nowhere.
-pub(super) const UNRESOLVED: u32 = u32::MAX - 1;
 
 /// Bytes that are hashed in one piece: a hash of many rows takes as long as that of their bytes then.
 const HASHED_AT_ONCE: usize = 1 << 16;
@@ -557,16 +556,6 @@ impl Children {
 /// Whether the rows of a table bring their values of these columns themselves.
 fn brings(table: &Table, columns: &[String]) -> bool {
     columns.iter().all(|name| table.computed().any(|(column, _)| column.name == *name))
-}
-
-/// Writes what a join found into the array over the rows: row, and the number it refers to.
-pub(super) fn scatter(batch: &RecordBatch, targets: &mut [u32], offset: u32) -> Result<()> {
-    let (rows, numbers) = (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt32Type>());
-    for (row, number) in rows.values().iter().zip(numbers.values()) {
-        let target = targets.get_mut(*row as usize).ok_or_else(|| Error::internal("a row number beyond the rows"))?;
-        *target = offset + number;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

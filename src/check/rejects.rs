@@ -19,7 +19,7 @@ use parquet::file::properties::WriterProperties;
 use super::{CheckedTable, ViolationDetail};
 use crate::engine::shown;
 use crate::error::{Error, Result};
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
 use crate::spec::Severity;

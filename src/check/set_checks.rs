@@ -8,7 +8,7 @@ use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 
-use super::form::kept;
+use super::cast::kept;
 use super::{Checker, Resolved, ViolationDetail};
 use crate::engine::{Hashes, RowSet, RowsTable, Space, ident, shown};
 use crate::error::{Error, Kind, Result};

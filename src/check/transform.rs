@@ -9,8 +9,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBa
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::convert::text;
-use super::form::kept;
+use super::cast::kept;
+use super::cast::text;
 use crate::engine::{Engine, Expression};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Table};

@@ -6,7 +6,6 @@ mod keymap;
 mod mode;
 mod output;
 mod policy;
-mod profile;
 mod progress;
 mod report_files;
 mod rollback;
@@ -14,7 +13,7 @@ mod runs;
 mod scaffold;
 #[cfg(test)]
 mod tests;
-mod tracks;
+mod trace;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -26,7 +25,7 @@ pub use args::Cli;
 use clap::CommandFactory;
 
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Listener, NoopListener};
+use crate::progress::{Listener, NoopListener};
 use crate::report::{self, Verdict};
 use crate::run::{self, LoadOptions, OpenPipeline, RunContext};
 use crate::spec;
@@ -71,7 +70,7 @@ pub fn main(cli: Cli) -> ExitCode {
                 .hint("nothing that was not committed is kept; please report it"))
         })
     });
-    profile::end();
+    trace::end();
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -132,7 +131,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             Ok(0)
         }
         Command::Validate { file, report, profile } => {
-            profile::begin(profile.as_deref())?;
+            trace::begin(profile.as_deref())?;
             let session = look(&global, &file).await?;
             let files = ReportFiles::create(&report, session.output_mode)?;
             let result = run::validate(&session, listener(&global).as_ref()).await;
@@ -149,7 +148,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             Ok(if detailed_exitcode && result.verdict == Verdict::Passed { HAS_WORK } else { code })
         }
         Command::Run { file, mock, allow_reload, report, profile } => {
-            profile::begin(profile.as_deref())?;
+            trace::begin(profile.as_deref())?;
             let (session, interrupt) = open(&global, &file, Access::Write).await?;
             // Made now: a load whose report cannot be written is better refused than regretted.
             let files = ReportFiles::create(&report, session.output_mode)?;
@@ -162,14 +161,14 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             tell(&report, journal.as_ref(), global.output, files)
         }
         Command::Resume { file, run, report, profile } => {
-            profile::begin(profile.as_deref())?;
+            trace::begin(profile.as_deref())?;
             let interrupt = Interrupt::watch();
             let request = global.request(&file);
             let opened = OpenPipeline::open(&request, Access::Write).await?;
             let unfinished = run::find(&opened, run.as_deref()).await?;
             let session = RunContext::prepare(opened, &request, Access::Write, unfinished.moment()?).await?;
             interrupt.removes(session.engine.work_folder());
-            profile::mask(&session.compiled.secrets);
+            trace::mask(&session.compiled.secrets);
             let files = ReportFiles::create(&report, session.output_mode)?;
             let watched = InterruptibleListener::new(listener(&global), interrupt, &file);
             let result = run::resume(&session, &unfinished, &watched).await;
@@ -234,7 +233,7 @@ async fn look(global: &Global, file: &Path) -> Result<RunContext> {
     let interrupt = Interrupt::watch();
     let session = RunContext::look(&global.request(file)).await?;
     interrupt.removes(session.engine.work_folder());
-    profile::mask(&session.compiled.secrets);
+    trace::mask(&session.compiled.secrets);
     Ok(session)
 }
 
@@ -243,7 +242,7 @@ async fn open(global: &Global, file: &Path, access: Access) -> Result<(RunContex
     let interrupt = Interrupt::watch();
     let session = RunContext::open(&global.request(file), access).await?;
     interrupt.removes(session.engine.work_folder());
-    profile::mask(&session.compiled.secrets);
+    trace::mask(&session.compiled.secrets);
     Ok((session, interrupt))
 }
 

@@ -7,10 +7,10 @@ use std::io::{IsTerminal, Write};
 
 use super::args::{Color, Output};
 use super::report_files::ReportFiles;
+use crate::diagnostic::cover;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
 use crate::report::{self, Report, Verdict, is_harmful, property, value, visible};
-use crate::spec::cover;
 
 /// Tells a report: on stdout, and into the files that were asked for. The exit code is its verdict.
 ///
@@ -140,7 +140,7 @@ fn note_error(error: &Error, color: bool) {
 
 fn github_error(error: &Error) -> String {
     let Some(problems) = error.problems() else { return format!("::error::{}\n", value(&error.to_string())) };
-    let line = |(line, column, problem): (usize, usize, &crate::spec::Problem)| {
+    let line = |(line, column, problem): (usize, usize, &crate::diagnostic::Problem)| {
         let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
         let text = value(&format!("{}{hint}", problem.message));
         let file = property(&problems.file.display().to_string());

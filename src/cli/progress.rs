@@ -10,9 +10,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::{escaped, note};
-use super::profile;
+use super::trace;
 use crate::error::Kind;
-use crate::journal::{Listener, Progress, Step, Timing};
+use crate::progress::{Listener, Progress, Step, Timing};
 use crate::report::{self, visible};
 
 /// One line that is redrawn: the step, its table, and the rows so far.
@@ -125,7 +125,7 @@ impl Interrupt {
                         STOPPED
                     }
                 };
-                profile::end();
+                trace::end();
                 watching.remove_work_folder();
                 std::process::exit(code.into());
             }
@@ -214,7 +214,7 @@ mod tests {
     fn from_the_commit_on_the_run_goes_on() {
         let interrupt = Arc::new(Interrupt::default());
         let watched =
-            InterruptibleListener::new(Arc::new(crate::journal::NoopListener), interrupt.clone(), Path::new("p.yaml"));
+            InterruptibleListener::new(Arc::new(crate::progress::NoopListener), interrupt.clone(), Path::new("p.yaml"));
         watched.hear(&Progress::Began(Step::Insert));
         assert!(!interrupt.committing.load(Ordering::SeqCst));
         watched.hear(&Progress::Began(Step::Commit));

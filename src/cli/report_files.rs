@@ -9,7 +9,7 @@ use super::args::{Format, ReportFile};
 use super::output::json;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 use crate::report::{self, Links, Report};
 
 /// The files that a report is written into. They are made beside their places before the work begins, so that a load does not

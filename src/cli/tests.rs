@@ -66,7 +66,7 @@ async fn corrected_rejects_are_read_with_the_same_settings() {
     )
     .unwrap();
     let session = open(folder, &[], Access::Read).await.unwrap();
-    let report = run::validate(&session, &crate::journal::NoopListener).await.unwrap();
+    let report = run::validate(&session, &crate::progress::NoopListener).await.unwrap();
     assert_eq!((report.tables[0].read, report.tables[0].rejected, report.tables[0].accepted), (4, 3, 1));
 
     let rejects = session.output.join(&report.run).join("rejects/item.csv");
@@ -85,7 +85,7 @@ async fn corrected_rejects_are_read_with_the_same_settings() {
     let corrected = corrected.unwrap().replace("Muller;-;", "Muller;B;").replace("'semi;colon';-;", "'semi;colon';C;");
     write(folder, "item.csv", &corrected);
     let session = open(folder, &[], Access::Write).await.unwrap();
-    let report = run::run(&session, LoadOptions::default(), &crate::journal::NoopListener).await.unwrap();
+    let report = run::run(&session, LoadOptions::default(), &crate::progress::NoopListener).await.unwrap();
     assert_eq!((report.tables[0].read, report.tables[0].rejected, report.tables[0].inserted), (3, 0, 3));
 }
 
@@ -97,7 +97,7 @@ async fn a_row_is_not_told_to_be_unreadable_for_a_record_that_is() {
     write(folder, "p.yaml", DIRTY);
     write(folder, "item.csv", "ref;status;price;made\nfirst;-;1;x\ncut\n");
     let session = open(folder, &[], Access::Read).await.unwrap();
-    let report = run::validate(&session, &crate::journal::NoopListener).await.unwrap();
+    let report = run::validate(&session, &crate::progress::NoopListener).await.unwrap();
     let text = fs::read_to_string(session.output.join(&report.run).join("rejects/item.csv")).unwrap();
     assert!(text.lines().nth(1).unwrap().contains(";2;not_null(status);"), "{text}");
     assert!(text.lines().nth(2).unwrap().contains(";3;parse;"), "{text}");
@@ -156,7 +156,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     write(folder, "canary_source/item.csv", &format!("{clean}b,B,1,x\nc,A,1,z\nd,A,1,y\nbad,A,1,x\n\"cut,\n"));
     let session = open(folder, &CANARIES, Access::Write).await.unwrap();
     assert_silent("explain", session.compiled.secrets.mask(&explain::text(&session, None)).as_bytes());
-    let report = run::run(&session, LoadOptions::default(), &crate::journal::NoopListener).await.unwrap();
+    let report = run::run(&session, LoadOptions::default(), &crate::progress::NoopListener).await.unwrap();
     assert_eq!((report.tables[0].inserted, report.tables[0].rejected), (1, 5));
     assert_silent("the report", crate::report::text(&report, None).as_bytes());
     assert_silent("the report as JSON", serde_json::to_string(&report).unwrap().as_bytes());
@@ -172,7 +172,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     }
 
     // Errors: a file that was loaded before, then problems of every place.
-    let error = run::run(&session, LoadOptions::default(), &crate::journal::NoopListener).await.unwrap_err();
+    let error = run::run(&session, LoadOptions::default(), &crate::progress::NoopListener).await.unwrap_err();
     assert_silent("an error", text_of(&error.masked(&session.compiled.secrets)).as_bytes());
     for (place, broken) in [
         ("${IN}/item.csv", "${IN}/${SALT}.csv"),

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 
 /// A file with one entry a line. Every line is on the disk before the target hears of it.
 #[derive(Debug)]

@@ -6,15 +6,11 @@
 
 mod event;
 mod mirror;
-mod progress;
 mod state;
-mod stop;
 
 pub use event::{Entry, Event, Input, Keys, Record, Started, TableManifest, VERSION, moment, pipeline, writer};
 pub use mirror::Mirror;
-pub use progress::{Listener, NoopListener, Progress, Running, Step, Steps, Timing};
 pub use state::{Phase, State, next};
-pub use stop::stop_at;
 
 use crate::error::{Error, Result};
 

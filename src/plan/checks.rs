@@ -4,9 +4,10 @@ use arrow::datatypes::{DataType, Schema};
 
 use super::columns::Builder;
 use super::{Check, CheckKind, CheckOrigin, Column, ColumnSource, Key, Reference, Unique};
+use crate::diagnostic::{Path, Problems};
 use crate::engine::{ident, list, literal};
 use crate::path;
-use crate::spec::{CheckSpec, Path, Problems, Scalar, Severity};
+use crate::spec::{CheckSpec, Scalar, Severity};
 use crate::target::{CatalogTable, Condition, LogicalType};
 
 /// What is known of a table when its checks are made.

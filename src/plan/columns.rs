@@ -7,9 +7,10 @@ use arrow::compute::can_cast_types;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::{Column, ColumnSource, Key, Reference};
+use crate::diagnostic::{Path, Problems};
 use crate::engine::{Engine, ident, list};
 use crate::path;
-use crate::spec::{Path, Problems, TableSpec};
+use crate::spec::TableSpec;
 use crate::target::{Catalog, CatalogColumn, CatalogTable, TextKey};
 
 /// Whether values of a type can become values of another one and mean the same: a number is no time without its unit, and a time

@@ -7,10 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::columns::Builder;
 use super::{Check, CheckKind, CheckOrigin, Key, Plan, Table, checks, inferred_catalog, order, rows_of, select};
+use crate::diagnostic::{Path, Problems, Redactor};
 use crate::engine::{Engine, Space, list};
+use crate::error::Kind;
 use crate::path;
 use crate::source::Source;
-use crate::spec::{Document, Path, PipelineSpec, Problems, Secrets, TableSpec, Threshold};
+use crate::spec::{Document, PipelineSpec, TableSpec, Threshold};
 use crate::target::Catalog;
 
 /// What compiling gives: a plan, and the sources it reads.
@@ -21,7 +23,7 @@ pub struct Compiled {
     /// The delta's files, one source a table of the plan, in its order.
     pub sources: Vec<Source>,
     /// What must not be printed or written.
-    pub secrets: Secrets,
+    pub secrets: Redactor,
 }
 
 /// Compiles a pipeline.
@@ -76,7 +78,10 @@ fn compile_table(
         no_table(problems, at.clone(), name, catalog);
     }
     let mut source = Source::try_new(&table.source, &document.folder)
-        .map_err(|error| problems.add_input(inside(path!["source", "path"]), &error))
+        .map_err(|error| {
+            let hint = error.next_step().map(ToOwned::to_owned);
+            problems.add_input(inside(path!["source", "path"]), error.to_string(), hint, error.kind() == Kind::Input);
+        })
         .ok();
     if let Some(source) = &mut source {
         source.mask_names(&document.secrets);

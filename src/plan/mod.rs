@@ -18,7 +18,8 @@ pub use compile::{Compiled, compile};
 pub use inferred_catalog::guess;
 pub use order::order;
 
-use crate::spec::{Duplicates, ExistingRowPolicy, Path, Severity, StartRowNumber, Threshold};
+use crate::diagnostic::Path;
+use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
 use crate::target::{CatalogTable, CommitCheck, CommitCheckKind, Condition, Destination, ForeignKey, TextKey};
 
 /// What a run does.

@@ -6,12 +6,15 @@ mod words;
 use askama::Template;
 
 use super::escape::visible;
-use super::policy::policy;
+mod charts;
+mod csp;
+
 use super::text::{headline, number, running};
 use super::timeline::event;
 use super::{Report, Verdict};
 use crate::error::{Error, Result};
 use crate::journal::{Journal, moment};
+use csp::policy;
 pub use views::url_segment;
 use views::{CheckView, FileView, StepView, TableView, Tile, checks, steps, table_view, tiles};
 use words::{backup, command, marked, notes, proofs, sentence, sign};

@@ -4,11 +4,8 @@ mod check_sql;
 mod escape;
 mod github;
 mod html;
-mod judge;
 mod junit;
 mod markdown;
-mod picture;
-mod policy;
 mod rollback;
 mod text;
 mod timeline;
@@ -22,7 +19,6 @@ pub use check_sql::check_sql;
 pub use escape::{is_harmful, visible};
 pub use github::{github, property, value};
 pub use html::{Links, html, url_segment};
-pub use judge::{ThresholdResult, judge};
 pub use junit::junit;
 pub use markdown::{BEGINNING as MARKDOWN_BEGINNING, markdown};
 pub use rollback::{Outcome, Rollback, RollbackTable};
@@ -30,11 +26,12 @@ pub use text::{step, text};
 pub use timeline::story;
 
 use crate::check::{CheckedTable, Evidence, LineHistogram, evidence};
+use crate::diagnostic::LineNumbers;
 use crate::error::{Error, Result};
-use crate::journal::Timing;
 use crate::path;
 use crate::plan::{CheckOrigin, Compiled, Key, Table};
-use crate::spec::{LineNumbers, Severity};
+use crate::progress::Timing;
+use crate::spec::Severity;
 use crate::target::{KeyBlock, RunRecord, Segment};
 
 /// The version of the JSON report.

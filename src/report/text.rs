@@ -4,7 +4,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
 use super::escape::visible;
 use super::{Command, KeyMapReport, MappingsReport, Report, TableReport, Verdict};
-use crate::journal::{Phase, State, Timing};
+use crate::journal::{Phase, State};
+use crate::progress::Timing;
 use crate::spec::Severity;
 use crate::target::Segment;
 

@@ -4,8 +4,8 @@ use super::RunContext;
 use crate::check::{self, CheckedTable};
 use crate::engine::{QueryMetrics, ident};
 use crate::error::Result;
-use crate::journal::{Listener, Steps, Timing};
 use crate::plan::CheckKind;
+use crate::progress::{Listener, Steps, Timing};
 
 /// What was seen of the checks.
 pub struct Analysis {

@@ -11,8 +11,10 @@ use super::{
 };
 use crate::check::CheckedTable;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{self, Event, Journal, Listener, Mirror, Phase, Step, Steps, stop_at};
+use crate::failpoint::stop_at;
+use crate::journal::{self, Event, Journal, Mirror, Phase};
 use crate::keys::{self, Keys};
+use crate::progress::{Listener, Step, Steps};
 use crate::report::{Command, Report, Verdict};
 use crate::run::control_totals::ControlTotals;
 use crate::target::{

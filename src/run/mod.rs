@@ -25,12 +25,13 @@ pub use rollback::rollback;
 pub use session::{CommandOptions, OpenPipeline, RunContext};
 
 use crate::check::{self, CheckedTable, rejects};
+use crate::check::{ThresholdResult, judge};
 use crate::engine::list;
 use crate::error::Result;
-use crate::journal::{Listener, Step, Steps};
 use crate::keys;
 use crate::plan::Table;
-use crate::report::{Command, PROGRAM, Report, TableReport, ThresholdResult, VERSION, Verdict, judge};
+use crate::progress::{Listener, Step, Steps};
+use crate::report::{Command, PROGRAM, Report, TableReport, VERSION, Verdict};
 use crate::target::LoadedFile;
 
 /// Validates a delta: every check on all data, and the report that a run would make. Writes reject files and the report, and nothing else.

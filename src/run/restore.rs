@@ -17,7 +17,8 @@ use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
 use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};
 use crate::error::{Error, Result};
-use crate::journal::{Phase, stop_at};
+use crate::failpoint::stop_at;
+use crate::journal::Phase;
 use crate::report::{Command, FileReport, Verdict};
 use crate::target::{Access, Destination, LoadMode, Segment};
 

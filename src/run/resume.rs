@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::{OpenPipeline, RunContext, journals};
 use crate::check::CheckedTable;
 use crate::error::{Error, Result};
-use crate::journal::{Event, Input, Journal, Mirror, Phase, Started, State, Step, Steps, TableManifest, moment};
+use crate::journal::{Event, Input, Journal, Mirror, Phase, Started, State, TableManifest, moment};
 use crate::plan::{Reference, Table};
+use crate::progress::{Step, Steps};
 use crate::report::Report;
 use crate::target::{Journals, LoadedFile, Target};
 

@@ -2,7 +2,8 @@
 
 use super::{OpenPipeline, journals};
 use crate::error::{Error, Result};
-use crate::journal::{Event, Journal, Mirror, Phase, State, stop_at};
+use crate::failpoint::stop_at;
+use crate::journal::{Event, Journal, Mirror, Phase, State};
 use crate::report::{Command, Report, Rollback};
 use crate::target::RollbackPlan;
 

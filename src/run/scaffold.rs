@@ -9,11 +9,12 @@ use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
 use super::session::without_password;
-use crate::draft::{self, ScaffoldOptions, relative};
+use crate::diagnostic::Redactor;
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
 use crate::plan::compile;
-use crate::spec::{self, LoadSpec, SafeguardsSpec, Secrets, TargetSpec};
+use crate::scaffold::{self, ScaffoldOptions, relative};
+use crate::spec::{self, LoadSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{self, Access, Catalog, CatalogTable, Target, TargetConfig, TextKey};
 
 /// The variable that a drafted file takes the target from.
@@ -53,7 +54,7 @@ pub struct ScaffoldedFile {
 /// # Errors
 /// Where the target cannot be opened, has no such table, or the delta's folder cannot be listed.
 pub async fn init(wanted: &Init) -> Result<ScaffoldedFile> {
-    let mut secrets = Secrets::default();
+    let mut secrets = Redactor::default();
     secrets.add_url(&wanted.from);
     make(wanted).await.map_err(|error| error.masked(&secrets))
 }
@@ -97,7 +98,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         delta: init.delta.as_deref(),
         folder,
     };
-    let drafted = draft::draft(&wanted)?;
+    let drafted = scaffold::draft(&wanted)?;
     let problems = check(&drafted.text(&shown, &[]), init, &catalog).await?;
     Ok(ScaffoldedFile { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
 }
@@ -108,7 +109,7 @@ async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>
     let document = spec::parse(&init.file, text.to_owned(), &vars, |_| None);
     let engine = Engine::try_new(Limits::default())?;
     let Err(problems) = compile(&document, catalog, &engine).await else { return Ok(Vec::new()) };
-    let told = |problem: &spec::Problem| {
+    let told = |problem: &crate::diagnostic::Problem| {
         let table = match problem.at.as_slice() {
             [tables, name, ..] if tables == "tables" => format!("`{name}`: "),
             _ => String::new(),

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::backup::StoreLocation;
 use crate::check::CheckedTable;
+use crate::diagnostic::LineNumbers;
 use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 use crate::plan::{Compiled, compile, guess};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
-use crate::spec::{self, Document, LineNumbers, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
+use crate::spec::{self, Document, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{
     self, Access, Catalog, ConstraintViolation, InsertError, LoadedFile, NoTarget, Policy, Preflight, Target,
     TargetConfig,

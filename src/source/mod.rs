@@ -18,14 +18,11 @@ mod columns;
 mod csv;
 mod decoder;
 mod files;
-mod formula;
 mod hash;
 mod ipc;
 mod json;
 mod parquet;
-mod records;
 mod text_batch;
-mod write;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -35,13 +32,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use self::columns::ColumnMatch;
+pub use self::csv::CsvWriter;
 use self::csv::Dialect;
+pub(crate) use self::csv::guarded;
 use self::files::Compression;
-pub(crate) use self::formula::guarded;
 pub use self::hash::{PieceHash, whole_hash};
-pub use self::write::CsvWriter;
+use crate::diagnostic::Redactor;
 use crate::error::{Error, Result};
-use crate::spec::{Format, Secrets, SourceSpec};
+use crate::spec::{Format, SourceSpec};
 
 /// The delta files of one table.
 #[derive(Debug, Clone)]
@@ -136,7 +134,7 @@ impl Source {
     }
 
     /// Takes what must not be printed out of the files' names.
-    pub fn mask_names(&mut self, secrets: &Secrets) {
+    pub fn mask_names(&mut self, secrets: &Redactor) {
         let masked =
             self.files.iter().map(|file| SourceFile { name: secrets.mask(&file.name).into_owned(), ..file.clone() });
         self.files = masked.collect();

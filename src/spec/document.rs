@@ -8,12 +8,12 @@ use std::path::{Path as FilePath, PathBuf};
 use serde_json::Value;
 
 use super::interpolate::Variables;
-use super::locate::Locations;
 use super::model::PipelineSpec;
-use super::problem::{Mark, Path, Problem, Problems};
 use super::read::{MAX_PROBLEMS, Read, Reader};
 use super::rules;
-use super::secrets::Secrets;
+use crate::diagnostic::Locations;
+use crate::diagnostic::Redactor;
+use crate::diagnostic::{Mark, Path, Problem, Problems};
 use crate::error::{Error, Result};
 
 /// A file larger than this is no pipeline file, and is not read into memory.
@@ -34,7 +34,7 @@ pub struct Document {
     /// What is wrong with the file on its own; what is wrong with it in the face of data and target comes later.
     pub problems: Problems,
     /// The values that came from the environment or the command line, not to be printed.
-    pub secrets: Secrets,
+    pub secrets: Redactor,
 }
 
 /// Reads a pipeline file; `vars` are the variables of the command line, which win over the environment's.
@@ -84,7 +84,7 @@ pub fn parse(
     }
     let folder = path.parent().unwrap_or(FilePath::new(""));
     let mut problems = Problems { file: path.to_owned(), text: text.clone(), list: Vec::new() };
-    let mut secrets = Secrets::default();
+    let mut secrets = Redactor::default();
     let spec = yaml(&text, &mut problems).and_then(|written| {
         let mut value = written.clone();
         let filled = Variables::new(vars, &env).interpolate(&mut value, &mut problems);
@@ -201,7 +201,7 @@ fn is_compared_with(at: &[String]) -> bool {
 }
 
 /// Applies the rules to what was read, and leaves out what could not be.
-fn finish(read: Read, failed: &[Path], secrets: &Secrets, problems: &mut Problems) -> Option<PipelineSpec> {
+fn finish(read: Read, failed: &[Path], secrets: &Redactor, problems: &mut Problems) -> Option<PipelineSpec> {
     let mut spec = read.spec?;
     let mut found = Problems::default();
     rules::check(&spec, &mut found);

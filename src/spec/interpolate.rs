@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::problem::{Path, Problems};
 use super::read::MAX_PROBLEMS;
-use super::secrets::Secrets;
+use crate::diagnostic::Redactor;
+use crate::diagnostic::{Path, Problems};
 
 /// Templates within templates go no deeper than this.
 const MAX_DEPTH: usize = 16;
@@ -29,7 +29,7 @@ pub(super) struct Interpolated {
     /// Where a template could not be replaced.
     pub(super) failed: Vec<Path>,
     /// The values that were filled in.
-    pub(super) secrets: Secrets,
+    pub(super) secrets: Redactor,
 }
 
 impl<'v> Variables<'v> {
@@ -81,13 +81,13 @@ impl<'v> Variables<'v> {
     }
 
     /// The text with its templates replaced, and whether it was nothing but one template.
-    fn expand(&self, text: &str, secrets: &mut Secrets) -> Result<(String, bool), Mistake> {
+    fn expand(&self, text: &str, secrets: &mut Redactor) -> Result<(String, bool), Mistake> {
         let (parts, _) = Parts::read(text, 0)?;
         let whole = matches!(parts.0.as_slice(), [Part::Variable { .. }]);
         Ok((self.fill(&parts, secrets)?, whole))
     }
 
-    fn fill(&self, parts: &Parts, secrets: &mut Secrets) -> Result<String, Mistake> {
+    fn fill(&self, parts: &Parts, secrets: &mut Redactor) -> Result<String, Mistake> {
         let mut out = String::new();
         for part in &parts.0 {
             let (name, otherwise) = match part {

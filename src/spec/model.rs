@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 
 use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use serde_path_to_error::Segment;
 
 use super::model::PipelineSpec;
-use super::problem::{Mark, Path, Problem, Problems};
 use super::schema::lists_for_mappings;
+use crate::diagnostic::{Mark, Path, Problem, Problems};
 
 /// After so many problems in one file the rest is not looked for.
 pub(super) const MAX_PROBLEMS: usize = 100;

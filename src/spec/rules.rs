@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{CheckSpec, CsvSpec, KeySpec, PipelineSpec, TableSpec, WindowSpec};
-use super::problem::{Path, Problems};
 use super::read::{nearest, short};
 use super::value::{Scalar, StartRowNumber};
+use crate::diagnostic::{Path, Problems};
 use crate::path;
 
 /// The version of the file format that this program reads.

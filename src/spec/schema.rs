@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::model::PipelineSpec;
-use super::problem::Path;
+use crate::diagnostic::Path;
 
 /// These say themselves which texts they admit.
 const WITH_TEXTS: [&str; 3] = ["Scalar", "StartRowNumber", "Threshold"];

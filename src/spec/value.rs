@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
-use crate::output::OutputMode;
+use crate::output_files::OutputMode;
 
 /// A mapping that keeps the order of the file.
 #[derive(Debug, Clone)]

@@ -199,9 +199,9 @@ fn little_memory_gives_the_same_database() {
 /// Rewrites a file when reading begins, after it was hashed.
 struct Rewrite(std::path::PathBuf);
 
-impl delta_pipeline::journal::Listener for Rewrite {
-    fn hear(&self, event: &delta_pipeline::journal::Progress) {
-        use delta_pipeline::journal::{Progress, Step};
+impl delta_pipeline::progress::Listener for Rewrite {
+    fn hear(&self, event: &delta_pipeline::progress::Progress) {
+        use delta_pipeline::progress::{Progress, Step};
         if matches!(event, Progress::Began(Step::Read)) {
             std::fs::write(&self.0, "ref,n\nB,2\n").unwrap();
         }

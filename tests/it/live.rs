@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::journal::{Listener, NoopListener, Progress, Step};
+use delta_pipeline::progress::{Listener, NoopListener, Progress, Step};
 use delta_pipeline::report::Verdict;
 use delta_pipeline::run::{self, LoadOptions, RunContext};
 use delta_pipeline::spec::Staging;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use delta_pipeline::engine::Limits;
-use delta_pipeline::journal::NoopListener;
+use delta_pipeline::progress::NoopListener;
 use delta_pipeline::report::Report;
 use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::target::Access;

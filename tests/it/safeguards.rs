@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::journal::{Listener, Progress, Step};
+use delta_pipeline::progress::{Listener, Progress, Step};
 use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::safeguard::Window;
 use delta_pipeline::target::Access;

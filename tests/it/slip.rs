@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use delta_pipeline::error::Kind;
-use delta_pipeline::journal::NoopListener;
+use delta_pipeline::progress::NoopListener;
 use delta_pipeline::report::Verdict;
 use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::target::Access;

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use delta_pipeline::journal::{Listener, NoopListener, Progress, Step};
+use delta_pipeline::progress::{Listener, NoopListener, Progress, Step};
 use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
 use delta_pipeline::target::Access;
 use rusqlite::Connection;

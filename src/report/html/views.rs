@@ -1,10 +1,10 @@
 //! The parts of a report as its page shows them: tables, checks, places in files, steps.
 
 use super::super::escape::line;
-use super::super::picture::{Band, bars};
 use super::super::text::{number, running, size, some};
 use super::super::{CheckReport, Report, TableReport, Verdict};
 use super::Links;
+use super::charts::{Band, bars};
 use super::words::{duration, percent, sentence};
 use crate::check::LineHistogram;
 use crate::spec::Severity;

@@ -2,7 +2,8 @@
 
 use super::super::text::number;
 use super::super::{Command, Report, Verdict};
-use crate::journal::{Phase, State, Step};
+use crate::journal::{Phase, State};
+use crate::progress::Step;
 
 /// A text as HTML, with what stands between backticks as code. What stands there is escaped as everything is.
 pub(super) fn marked(text: &str) -> String {

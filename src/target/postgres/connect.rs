@@ -187,7 +187,7 @@ impl Connector {
             user: self.config.get_user().unwrap_or_default(),
             database: self.config.get_dbname().unwrap_or_default(),
         };
-        let mut secrets = crate::spec::Secrets::default();
+        let mut secrets = crate::diagnostic::Redactor::default();
         if let Some(password) = self.config.get_password() {
             secrets.add(&String::from_utf8_lossy(password));
         }

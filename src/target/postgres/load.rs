@@ -31,7 +31,8 @@ use super::{
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::journal::{Record, stop_at};
+use crate::failpoint::stop_at;
+use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
     Aggregate, Batches, Destination, InsertError, Inserted, KeyBlock, KeyRequest, Load, LoadedFile, Mode, Policy,

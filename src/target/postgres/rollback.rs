@@ -10,7 +10,8 @@ use super::names::{Names, ROLLBACK};
 use super::trigger;
 use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::journal::{Record, stop_at};
+use crate::failpoint::stop_at;
+use crate::journal::Record;
 use crate::target::{Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 
 /// A code of our own functions: a run is not rolled back.

@@ -12,7 +12,8 @@ use super::object_registry::{columns, own_table_exists};
 use super::{Names, control_schema, mode};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::journal::{Record, stop_at};
+use crate::failpoint::stop_at;
+use crate::journal::Record;
 use crate::target::rollback::TOLD;
 use crate::target::{CatalogTable, Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 

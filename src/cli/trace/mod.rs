@@ -34,9 +34,11 @@ use tracing_subscriber::registry::Registry;
 
 use super::output::note;
 use super::report_files::{cannot_write, refuse_other};
-use super::tracks::{Tracks, thread};
+mod tracks;
+
+use crate::diagnostic::Redactor;
 use crate::error::{Error, Result};
-use crate::spec::Secrets;
+use tracks::{Tracks, thread};
 
 /// What a profile begins with: nothing else is ever overwritten.
 const BEGINNING: &str = r#"[
@@ -48,7 +50,7 @@ static PROFILE: OnceLock<Profile> = OnceLock::new();
 struct Profile {
     path: PathBuf,
     since: Instant,
-    secrets: OnceLock<Secrets>,
+    secrets: OnceLock<Redactor>,
     tracks: Mutex<Tracks>,
 }
 
@@ -72,7 +74,7 @@ pub(super) fn begin(path: Option<&Path>) -> Result<()> {
 }
 
 /// Says what must not be written from here on.
-pub(super) fn mask(secrets: &Secrets) {
+pub(super) fn mask(secrets: &Redactor) {
     if let Some(profile) = PROFILE.get() {
         // There is one pipeline file, and so one set of secrets.
         let _is_first = profile.secrets.set(secrets.clone()).is_ok();

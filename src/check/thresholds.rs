@@ -1,6 +1,6 @@
 //! The verdict on a delta: what the thresholds say of the findings.
 
-use crate::check::CheckedTable;
+use super::CheckedTable;
 use crate::engine::list;
 use crate::plan::Compiled;
 use crate::spec::{Severity, Threshold};

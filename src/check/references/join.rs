@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
-use super::references::{UNRESOLVED, scatter};
+use super::resolved::{UNRESOLVED, scatter};
 use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, fold, ident};
 use crate::error::{Error, Result};
 
@@ -126,7 +126,7 @@ mod tests {
     use arrow::array::{RecordBatch, StringArray};
     use arrow::datatypes::{DataType, Field, Schema};
 
-    use super::super::references::NULL_REFERENCE;
+    use super::super::resolved::NULL_REFERENCE;
     use super::*;
     use crate::engine::Limits;
 

@@ -5,26 +5,27 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::columns::REJECT_LINE;
+use super::super::columns::REJECT_LINE;
+use super::super::text_batch::TextBatchBuilder;
+use super::super::{Batch, Malformed, Piece, SourceFile, files};
+use super::injection;
 use super::records::{Fault, Record, Records, Span};
-use super::text_batch::TextBatchBuilder;
-use super::{Batch, Malformed, Piece, SourceFile, files, formula};
 use crate::error::{Error, Result};
 use crate::spec::{CsvSpec, Encoding};
 
 /// How the files are written: a [`CsvSpec`] that makes sense.
 #[derive(Debug)]
-pub(super) struct Dialect {
+pub(in crate::source) struct Dialect {
     delimiter: Option<u8>,
     quote: u8,
-    pub(super) header: bool,
+    pub(in crate::source) header: bool,
     names: Vec<String>,
     null_values: Vec<String>,
     encoding: Encoding,
 }
 
 impl Dialect {
-    pub(super) fn try_new(spec: &CsvSpec) -> Result<Self> {
+    pub(in crate::source) fn try_new(spec: &CsvSpec) -> Result<Self> {
         let one_byte = |option: &str, character: char| match u8::try_from(character) {
             Ok(byte) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(byte),
             _ => Err(Error::pipeline(format!("`csv.{option}` is {character:?}, which cannot be one"))
@@ -59,19 +60,19 @@ impl Dialect {
     }
 
     /// The character between fields, where the options say it.
-    pub(super) fn delimiter(&self) -> Option<u8> {
+    pub(in crate::source) fn delimiter(&self) -> Option<u8> {
         self.delimiter
     }
 
-    pub(super) fn quote(&self) -> u8 {
+    pub(in crate::source) fn quote(&self) -> u8 {
         self.quote
     }
 
-    pub(super) fn null_values(&self) -> &[String] {
+    pub(in crate::source) fn null_values(&self) -> &[String] {
         &self.null_values
     }
 
-    pub(super) fn encoding(&self) -> Encoding {
+    pub(in crate::source) fn encoding(&self) -> Encoding {
         self.encoding
     }
 
@@ -81,7 +82,7 @@ impl Dialect {
 }
 
 /// The columns that a file's header names, or `names` where there is no header.
-pub(super) fn header(file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
+pub(in crate::source) fn header(file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
     names(&mut dialect.records(file)?, file, dialect)
 }
 
@@ -110,7 +111,7 @@ fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<
     })?;
     let names: Vec<_> = records.fields().iter().map(|span| records.value(text, *span).into_owned()).collect();
     if names.iter().any(|name| name == REJECT_LINE) {
-        return Ok(names.iter().map(|name| formula::unguarded(name).to_owned()).collect());
+        return Ok(names.iter().map(|name| injection::unguarded(name).to_owned()).collect());
     }
     Ok(names)
 }
@@ -126,7 +127,7 @@ fn is_of_rejects(records: &mut Records) -> Result<bool> {
 }
 
 /// The rows of a file, in blocks of whole records.
-pub(super) struct Blocks {
+pub(in crate::source) struct Blocks {
     layout: Arc<Layout>,
     records: Records,
 }
@@ -145,7 +146,7 @@ struct Layout {
 }
 
 impl Blocks {
-    pub(super) fn try_new(
+    pub(in crate::source) fn try_new(
         index: usize,
         file: SourceFile,
         schema: SchemaRef,
@@ -195,7 +196,7 @@ impl Rows {
                     let Some(place) = *place else { continue };
                     let value = records.value(text, *span);
                     let value = Some(&*value).filter(|value| !dialect.is_null(value));
-                    stretch.value(place, if *guarded { value.map(formula::unguarded) } else { value });
+                    stretch.value(place, if *guarded { value.map(injection::unguarded) } else { value });
                 }
                 stretch.end_row(record.line);
             }
@@ -214,7 +215,7 @@ impl Rows {
                 let raw = String::from_utf8_lossy(&bytes[span.start..span.end]);
                 let value = self.records.value(&raw, Span { start: 0, end: raw.len(), ..*span }).into_owned();
                 let value = Some(value).filter(|value| !self.layout.dialect.is_null(value));
-                if self.layout.guarded { value.map(|value| formula::unguarded(&value).to_owned()) } else { value }
+                if self.layout.guarded { value.map(|value| injection::unguarded(&value).to_owned()) } else { value }
             })
             .collect();
         let Some(reason) = self.reason(record) else {
@@ -302,7 +303,7 @@ impl Iterator for Rows {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Read, read_all, read_one};
+    use super::super::super::tests::{Read, read_all, read_one};
     use super::*;
     use crate::error::Kind;
 

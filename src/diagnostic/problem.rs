@@ -9,8 +9,7 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
 use super::locate::Locations;
-use super::secrets::Secrets;
-use crate::error::{Error, Kind};
+use super::redactor::Redactor;
 
 /// The way to a value in the pipeline file: `["tables", "account", "checks", "2", "unique"]`.
 pub type Path = Vec<String>;
@@ -84,10 +83,10 @@ impl Problems {
     }
 
     /// Adds what is wrong with an input that the file names.
-    pub fn add_input(&mut self, at: Path, error: &Error) {
-        self.push(at, Mark::Value, error.to_string(), error.next_step().map(ToOwned::to_owned));
+    pub fn add_input(&mut self, at: Path, message: String, hint: Option<String>, is_unreadable: bool) {
+        self.push(at, Mark::Value, message, hint);
         if let Some(problem) = self.list.last_mut() {
-            problem.input = error.kind() == Kind::Input;
+            problem.input = is_unreadable;
         }
     }
 
@@ -96,7 +95,7 @@ impl Problems {
     }
 
     /// Takes what must not be printed out of all messages.
-    pub fn mask(&mut self, secrets: &Secrets) {
+    pub fn mask(&mut self, secrets: &Redactor) {
         for problem in &mut self.list {
             problem.message = secrets.mask(&problem.message).into_owned();
             problem.hint = problem.hint.take().map(|hint| secrets.mask(&hint).into_owned());

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::target::{CatalogColumn, LogicalType, bytes};
 
 /// Values as a column of production keeps them.
-pub(super) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converted> {
+pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converted> {
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if column.form == LogicalType::Bytes && from_text {
         return Ok(from_hexadecimal(&super::convert::text(values)?));

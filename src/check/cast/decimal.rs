@@ -8,7 +8,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::{DataType, Decimal128Type};
 
-use super::convert::CastLoss;
+use super::CastLoss;
 use crate::error::Result;
 
 /// Wide enough for any number that a file holds.
@@ -18,7 +18,7 @@ const WIDE: DataType = DataType::Decimal256(76, 38);
 const DIGITS: usize = 18;
 
 /// Casts texts, NULL where one has no value, and notes of which ones something is lost.
-pub(super) fn cast(texts: &StringArray, precision: u8, scale: i8, lost: &mut [CastLoss]) -> Result<ArrayRef> {
+pub(in crate::check) fn cast(texts: &StringArray, precision: u8, scale: i8, lost: &mut [CastLoss]) -> Result<ArrayRef> {
     let mut values = vec![0; texts.len()];
     let mut valid = BooleanBufferBuilder::new(texts.len());
     let mut others = Vec::new();

@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
-use super::Source;
-use super::csv::Dialect;
-use super::files;
-use crate::output::OutputMode;
+use super::super::{Source, files};
+use super::Dialect;
+use crate::output_files::OutputMode;
 use crate::spec::{Encoding, Format};
 
 /// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding and NULL; of a source that is no CSV, as
@@ -86,8 +85,8 @@ impl CsvWriter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::tests::{folder, source};
     use super::super::guarded;
-    use super::super::tests::{folder, source};
     use super::*;
     use crate::spec::CsvSpec;
 
@@ -110,7 +109,8 @@ mod tests {
             writer.write(record.iter().map(|value| field(*value))).unwrap();
         }
         writer.finish().unwrap();
-        let again = super::super::tests::source(files.path(), &format!("again.{ending}"), &[], spec.clone()).unwrap();
+        let again =
+            super::super::super::tests::source(files.path(), &format!("again.{ending}"), &[], spec.clone()).unwrap();
         let mut rows = Vec::new();
         for batch in again.batches(100) {
             let batch = batch.unwrap();

@@ -12,18 +12,18 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 
-use super::decimal;
+use super::{CastLoss, decimal};
 use crate::engine::shown;
 use crate::error::Result;
 
 /// Values of a column's type.
-pub(super) struct Converted {
+pub(in crate::check) struct Converted {
     /// The values, NULL where a row has none.
-    pub(super) values: ArrayRef,
+    pub(in crate::check) values: ArrayRef,
     /// Rows whose value is none of the type.
-    pub(super) no_value: Vec<usize>,
+    pub(in crate::check) no_value: Vec<usize>,
     /// Rows whose decimal has more digits than the column keeps.
-    pub(super) too_precise: Vec<usize>,
+    pub(in crate::check) too_precise: Vec<usize>,
 }
 
 /// Years 1 to 9999, in days and in microseconds since 1970: what every target stores, and every text has four digits for.
@@ -31,12 +31,12 @@ const DAYS: std::ops::Range<i32> = -719_162..2_932_897;
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 
 /// Values as text.
-pub(super) fn text(values: &ArrayRef) -> Result<ArrayRef> {
+pub(in crate::check) fn text(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(if *values.data_type() == DataType::Utf8 { values.clone() } else { cast(values, &DataType::Utf8)? })
 }
 
 /// Casts values to a type. `significant_digits` is how many digits of a decimal the target keeps in all.
-pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Option<u8>) -> Result<Converted> {
+pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Option<u8>) -> Result<Converted> {
     if *values.data_type() == DataType::Null {
         let values = new_null_array(to, values.len());
         return Ok(Converted { values, no_value: Vec::new(), too_precise: Vec::new() });
@@ -81,14 +81,6 @@ pub(super) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Opti
         values = Arc::new(floats.unary::<_, Float64Type>(|value| value + 0.0));
     }
     Ok(Converted { values, no_value, too_precise })
-}
-
-/// What of a value its type does not keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CastLoss {
-    Nothing,
-    Value,
-    Digits,
 }
 
 /// Finds the texts that say more than their value keeps.

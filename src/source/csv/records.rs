@@ -13,8 +13,8 @@
 
 use std::borrow::Cow;
 
-use super::SourceFile;
-use super::decoder::Input;
+use super::super::SourceFile;
+use super::super::decoder::Input;
 use crate::error::Result;
 use crate::spec::Encoding;
 
@@ -313,7 +313,7 @@ fn line_breaks(bytes: &[u8], returns: bool) -> u64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::{Read, read_one};
+    use super::super::super::tests::{Read, read_one};
     use crate::spec::CsvSpec;
 
     fn lines(text: &str) -> Vec<(u64, String)> {

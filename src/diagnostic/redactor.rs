@@ -63,11 +63,11 @@ fn decoded(text: &str) -> String {
 
 /// The values that a pipeline file took from the environment or from `--var`.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub struct Redactor {
     values: BTreeSet<String>,
 }
 
-impl Secrets {
+impl Redactor {
     /// Adds a value; space around it is no part of it.
     pub fn add(&mut self, value: &str) {
         self.values.insert(value.trim().to_ascii_lowercase());
@@ -123,9 +123,9 @@ impl Secrets {
     }
 }
 
-impl fmt::Debug for Secrets {
+impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({} values)", self.values.len())
+        write!(f, "Redactor({} values)", self.values.len())
     }
 }
 
@@ -133,8 +133,8 @@ impl fmt::Debug for Secrets {
 mod tests {
     use super::*;
 
-    fn secrets(values: &[&str]) -> Secrets {
-        let mut secrets = Secrets::default();
+    fn secrets(values: &[&str]) -> Redactor {
+        let mut secrets = Redactor::default();
         for value in values {
             secrets.add(value);
         }
@@ -179,13 +179,13 @@ mod tests {
 
     #[test]
     fn what_is_secret_in_a_url_is_masked() {
-        let mut secrets = Secrets::default();
+        let mut secrets = Redactor::default();
         secrets.add_url("postgres://me:p%40ssword@h/d?sslmode=require&token=abcdef");
         assert_eq!(secrets.mask("p%40ssword p@ssword require abcdef me"), "*** *** require *** me");
     }
 
     #[test]
     fn debug_shows_no_value() {
-        assert_eq!(format!("{:?}", secrets(&["hunter22"])), "Secrets(1 values)");
+        assert_eq!(format!("{:?}", secrets(&["hunter22"])), "Redactor(1 values)");
     }
 }
