@@ -34,7 +34,7 @@ use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
 use crate::error::Result;
 use crate::plan::{CheckKind, Compiled, Plan};
 use crate::progress::{Step, Steps};
-use crate::target::{Catalog, Lookup, ProductionTable, Relation, Target};
+use crate::target::{Catalog, Lookup, Production, ProductionTable, Relation};
 
 /// One table of the delta, with the verdict on each of its rows.
 #[derive(Debug)]
@@ -127,7 +127,7 @@ impl CheckedTable {
 /// The work of examining: what is known so far, and whom to ask.
 pub(crate) struct Checker<'a> {
     engine: &'a Engine,
-    target: &'a dyn Target,
+    target: &'a dyn Production,
     catalog: &'a Catalog,
     plan: &'a Plan,
     tables: Vec<CheckedTable>,
@@ -141,7 +141,7 @@ pub async fn examine(
     engine: &Engine,
     compiled: &Compiled,
     catalog: &Catalog,
-    target: &Arc<dyn Target>,
+    target: &Arc<dyn Production>,
     steps: &Steps<'_>,
 ) -> Result<Vec<CheckedTable>> {
     let plan = &compiled.plan;

@@ -153,7 +153,13 @@ async fn dispatch(cli: Cli) -> Result<u8> {
             // Made now: a load whose report cannot be written is better refused than regretted.
             let files = ReportFiles::create(&report, session.output_mode)?;
             let watched = InterruptibleListener::new(listener(&global), interrupt, &file);
-            let result = run::run(&session, LoadOptions { mock, allow_reload }, &watched).await;
+            let result = {
+                let options = LoadOptions { allow_reload };
+                match mock {
+                    true => run::rehearse(&session, options, &watched).await,
+                    false => run::run(&session, options, &watched).await,
+                }
+            };
             drop(watched);
             let report = result.map_err(|error| error.masked(&session.compiled.secrets))?;
             // Without its journal a report is one still.
@@ -229,7 +235,7 @@ async fn dispatch(cli: Cli) -> Result<u8> {
 }
 
 /// Opens a session that does without a target where none is named.
-async fn look(global: &Global, file: &Path) -> Result<RunContext> {
+async fn look(global: &Global, file: &Path) -> Result<RunContext<()>> {
     let interrupt = Interrupt::watch();
     let session = RunContext::look(&global.request(file)).await?;
     interrupt.removes(session.engine.work_folder());

@@ -29,7 +29,7 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
         columns: key.clone(),
         key,
         assigned,
-        levelled: false,
+        self_referencing: false,
         promises: Vec::new(),
         reads: Vec::new(),
     }

@@ -290,7 +290,10 @@ impl Table {
     /// Where its rows go.
     pub fn destination(&self) -> Destination {
         Destination {
-            levelled: self.references.iter().any(|reference| reference.to == self.name && reference.parent.is_some()),
+            self_referencing: self
+                .references
+                .iter()
+                .any(|reference| reference.to == self.name && reference.parent.is_some()),
             table: self.catalog.clone(),
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             key: self.key.columns().to_vec(),

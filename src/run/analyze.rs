@@ -22,11 +22,11 @@ pub struct Analysis {
 ///
 /// # Errors
 /// Where a file or the target cannot be read.
-pub async fn analyze(session: &RunContext, listener: &dyn Listener) -> Result<Analysis> {
+pub async fn analyze<T>(session: &RunContext<T>, listener: &dyn Listener) -> Result<Analysis> {
     let steps = Steps::new(listener);
     let engine = &session.engine;
     engine.note();
-    let examined = check::examine(engine, &session.compiled, &session.catalog, &session.target, &steps).await?;
+    let examined = check::examine(engine, &session.compiled, &session.catalog, &session.production, &steps).await?;
     for table in &session.compiled.plan.tables {
         for check in &table.checks {
             let CheckKind::Row { violated } = &check.kind else { continue };

@@ -177,9 +177,9 @@ pub(super) fn place(opened: &OpenPipeline) -> Result<StoreLocation> {
 pub async fn backup(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
-    target.claim(&run_id(jiff::Timestamp::now())).await?;
+    target.lock(&run_id(jiff::Timestamp::now())).await?;
     let done = backup_claimed(opened).await?;
-    target.release().await?;
+    target.unlock().await?;
     Ok(done)
 }
 

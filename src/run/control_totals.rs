@@ -12,7 +12,7 @@ use datafusion::common::ScalarValue;
 use crate::engine::shown;
 use crate::error::{Error, Result};
 use crate::plan::Table;
-use crate::target::{Aggregate, Load};
+use crate::target::{Aggregate, InsertPhase};
 
 /// Totals of one table.
 pub(super) struct ControlTotals {
@@ -104,7 +104,7 @@ impl ControlTotals {
     ///
     /// # Errors
     /// Where they differ: the load must not be committed.
-    pub(super) async fn compare(&self, table: &Table, load: &mut dyn Load) -> Result<()> {
+    pub(super) async fn compare(&self, table: &Table, load: &mut dyn InsertPhase) -> Result<()> {
         let mut asked = Vec::new();
         let mut meant = Vec::new();
         for column in &self.columns {
@@ -126,7 +126,7 @@ impl ControlTotals {
                 meant.push(shown(column.largest.to_array()?.as_ref(), 0));
             }
         }
-        let found = load.totals(&table.destination(), &asked).await?;
+        let found = load.aggregates(&table.destination(), &asked).await?;
         let rows = shown(found.column(0).as_ref(), 0);
         let differs = |what: &str, meant: &str, found: &str| {
             Error::pipeline(format!(

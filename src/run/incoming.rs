@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 
 use crate::engine::{Engine, Hashes, RowSet, RowStore, RowsTable, Space, ident, shown};
 use crate::error::{Error, Result};
-use crate::target::{Batches, Destination, Lookup, Relation, Target, key_map_schema};
+use crate::target::{Batches, Destination, Lookup, Production, Relation, key_map_schema};
 
 /// Mappings that are asked about in one question.
 const QUESTION: usize = 32 << 10;
@@ -99,7 +99,7 @@ async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> 
 /// # Errors
 /// If one contradicts the key map, or production has no such row.
 pub(super) async fn known(
-    target: &dyn Target,
+    target: &dyn Production,
     destination: &Destination,
     mapping: &str,
     rows: &Arc<RowStore>,
@@ -133,7 +133,7 @@ fn joined(batches: &[RecordBatch]) -> Result<RecordBatch> {
 
 /// The same of a part of them, whose first row is `first`.
 pub(super) async fn known_among(
-    target: &dyn Target,
+    target: &dyn Production,
     destination: &Destination,
     mapping: &str,
     first: u32,
@@ -210,7 +210,7 @@ fn ids(answer: &RecordBatch) -> &[u32] {
 
 /// The rows of a question by key that production does not have.
 pub(super) async fn not_in_production(
-    target: &dyn Target,
+    target: &dyn Production,
     destination: &Destination,
     by_key: &RecordBatch,
 ) -> Result<Vec<u32>> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use futures::StreamExt;
 
-use super::load::record;
+use super::accounting::record;
 use super::session::run_id;
 use super::{OpenPipeline, incoming};
 use crate::backup::{Digest, Store};
@@ -25,7 +25,7 @@ pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, tabl
     let run = run_id(started);
     opened.target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
     opened.safeguards.admit(opened.target.as_ref()).await?;
-    opened.target.claim(&run).await?;
+    opened.target.lock(&run).await?;
     let spec = opened.document.spec.as_ref().and_then(|spec| spec.tables.get(table));
     let legacy_key = spec.map_or_else(Vec::new, |spec| spec.legacy_key.clone());
     let read = map::read(mapping, &legacy_key, &destination, engine)?;
@@ -43,18 +43,19 @@ pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, tabl
     if count > 0 {
         super::backup::before_import(opened).await?;
         let mut load = opened.target.begin(&run, LoadMode::Commit).await?;
-        load.clean_staging(std::slice::from_ref(&destination)).await?;
+        load.clear_staging(std::slice::from_ref(&destination)).await?;
         load.stage_keys(&destination, incoming::staged(&rows, &destination, &known)).await?;
         let next = "import the mapping again";
         opened.safeguards.admit_insertion(opened.target.as_ref(), load.as_mut(), next).await?;
-        load.open_insertion(std::slice::from_ref(&destination)).await?;
+        let mut load = load.begin_insert(std::slice::from_ref(&destination)).await?;
         let appended = load.append_key_map(&destination, &run, 0..u32::MAX).await?;
-        super::load::expect(table, "appended to the key map", appended, count)?;
-        load.record(&record(&report)?, &[]).await?;
+        super::accounting::expect(table, "appended to the key map", appended, count)?;
+        let mut load = load.finish();
+        load.record_run(&record(&report)?, &[]).await?;
         load.commit().await?;
         report.warnings.extend(super::backup::after_import(opened).await);
     }
-    opened.target.release().await?;
+    opened.target.unlock().await?;
     Ok(report)
 }
 

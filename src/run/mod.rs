@@ -1,5 +1,6 @@
 //! A run: the route from delta files to production rows. What comes before anything is written is here, the rest in `load`.
 
+mod accounting;
 pub mod analyze;
 pub mod backup;
 mod control_totals;
@@ -7,6 +8,7 @@ mod incoming;
 pub mod journals;
 pub mod keymap;
 mod load;
+mod load_run;
 mod mock_diff;
 mod report_store;
 pub mod restore;
@@ -18,7 +20,7 @@ pub mod setup;
 mod verify;
 
 pub use journals::of_run as story;
-pub use load::{LoadOptions, resume, run};
+pub use load::{LoadOptions, rehearse, resume, run};
 pub use report_store::{StoredReport, kept};
 pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
@@ -38,9 +40,9 @@ use crate::target::LoadedFile;
 ///
 /// # Errors
 /// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
-pub async fn validate(session: &RunContext, listener: &dyn Listener) -> Result<Report> {
+pub async fn validate<T>(session: &RunContext<T>, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let asked = RunRequest::now(session, Command::Validate);
+    let asked = RunRequest::new(session, Command::Validate, false);
     let CheckOutcome { mut report, examined, .. } = examine(session, &asked, &steps).await?;
     write_rejects(session, &mut report, &examined, &steps)?;
     report.steps = steps.timings();
@@ -54,7 +56,8 @@ pub async fn validate(session: &RunContext, listener: &dyn Listener) -> Result<R
 /// As [`validate`], and where the keys that are asked for are not free.
 pub async fn plan(session: &RunContext, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let CheckOutcome { mut report, .. } = examine(session, &RunRequest::now(session, Command::Plan), &steps).await?;
+    let CheckOutcome { mut report, .. } =
+        examine(session, &RunRequest::new(session, Command::Plan, false), &steps).await?;
     report.notes.extend(session.safeguards.notes(session.target.as_ref()).await?);
     report.steps = steps.timings();
     Ok(report)
@@ -71,9 +74,15 @@ struct RunRequest {
 
 impl RunRequest {
     /// Now: a run begins at the moment that its expressions take for now.
-    fn now(session: &RunContext, command: Command) -> Self {
+    fn new<T>(session: &RunContext<T>, command: Command, allow_reload: bool) -> Self {
         let run = session::run_id(jiff::Timestamp::now());
-        Self { command, run, started_at: session.engine.moment(), allow_reload: false }
+        Self { command, run, started_at: session.engine.moment(), allow_reload }
+    }
+
+    /// Returns the request of a run that is resumed, with the moment that its expressions took for now.
+    fn again(unfinished: &ResumableRun) -> Result<Self> {
+        let (run, started_at) = (unfinished.run().to_owned(), unfinished.started_at()?);
+        Ok(Self { command: Command::Resume, run, started_at, allow_reload: true })
     }
 }
 
@@ -86,15 +95,16 @@ struct CheckOutcome {
 }
 
 /// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge, foresee keys.
-async fn examine(session: &RunContext, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
+async fn examine<T>(session: &RunContext<T>, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
     let step = steps.step(Step::Prepare);
     let hashes = session.hashes()?;
-    let known = session.target.loaded_files(&session.asked(&hashes)).await?;
+    let known = session.production.loaded_files(&session.asked(&hashes)).await?;
     if !asked.allow_reload {
         session.refuse_known(&hashes, &known)?;
     }
     drop(step);
-    let examined = check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, steps).await?;
+    let examined =
+        check::examine(&session.engine, &session.compiled, &session.catalog, &session.production, steps).await?;
     session.refuse_changed(&hashes)?;
     session.refuse_twice(&hashes, &examined)?;
     let ThresholdResult { reasons, mut warnings } = judge(&session.compiled, &examined);
@@ -121,7 +131,7 @@ async fn examine(session: &RunContext, asked: &RunRequest, steps: &Steps<'_>) ->
             && asked.command != Command::Resume
         {
             session.safeguards.admit_keys(&table.name, examined[at].accepted())?;
-            told.set_keys(table, Some(&session.target.foresee(&request).await?));
+            told.set_keys(table, Some(&session.production.preview_keys(&request).await?));
         }
         tables.push(told);
     }
@@ -160,9 +170,23 @@ fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
     (!parts.is_empty()).then(|| format!("`{}`: not checked without a target: {}", table.name, parts.join("; ")))
 }
 
-/// Writes the reject files, and notes in the report where they are.
-fn write_rejects(
+/// Checks the delta for a load, and writes the reject files. `damaged` are warnings about journals of other runs.
+async fn check_delta(
     session: &RunContext,
+    asked: &RunRequest,
+    damaged: Vec<String>,
+    steps: &Steps<'_>,
+) -> Result<CheckOutcome> {
+    let mut outcome = examine(session, asked, steps).await?;
+    outcome.report.warnings.splice(0..0, damaged);
+    write_rejects(session, &mut outcome.report, &outcome.examined, steps)?;
+    outcome.report.steps = steps.timings();
+    Ok(outcome)
+}
+
+/// Writes the reject files, and notes in the report where they are.
+fn write_rejects<T>(
+    session: &RunContext<T>,
     report: &mut Report,
     examined: &[CheckedTable],
     steps: &Steps<'_>,

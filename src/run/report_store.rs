@@ -28,7 +28,7 @@ pub struct StoredReport {
 }
 
 /// Keeps a report in its run's folder. Where that is impossible the report says so: what it is about has happened.
-pub(super) fn keep(session: &RunContext, report: &mut Report) {
+pub(super) fn keep<T>(session: &RunContext<T>, report: &mut Report) {
     let folder = session.folder(&report.run);
     let kept = serde_json::to_string_pretty(report).map_err(std::io::Error::other).and_then(|text| {
         session.output_mode.create_folders(&folder)?;

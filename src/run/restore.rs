@@ -11,7 +11,7 @@ use arrow::datatypes::{Field, Schema};
 
 use super::backup::{of_another, place};
 use super::keymap::{mapped, report};
-use super::load::{expect, record};
+use super::accounting::{expect, record};
 use super::session::run_id;
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
@@ -81,9 +81,9 @@ pub async fn restore(opened: &OpenPipeline, engine: &Engine, wanted: &RestoreOpt
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
     opened.safeguards.admit(target).await?;
-    target.claim(&run_id(started)).await?;
+    target.lock(&run_id(started)).await?;
     let restored = restore_claimed(opened, engine, wanted, started).await?;
-    target.release().await?;
+    target.unlock().await?;
     Ok(restored)
 }
 
@@ -185,13 +185,13 @@ async fn put_back(
     let report = report(opened, Command::Restore, started, Verdict::Loaded, tables.collect());
     let destinations: Vec<_> = lacking.iter().map(|lacking| lacking.destination.clone()).collect();
     let mut load = target.begin(&report.run, LoadMode::Commit).await?;
-    load.clean_staging(&destinations).await?;
+    load.clear_staging(&destinations).await?;
     let all = RowSet::default();
     for MissingMappings { destination, rows, .. } in lacking {
         load.stage_keys(destination, incoming::staged(rows, destination, &all)).await?;
     }
     opened.safeguards.admit_insertion(target, load.as_mut(), "restore the key map again").await?;
-    load.open_insertion(&destinations).await?;
+    let mut load = load.begin_insert(&destinations).await?;
     for MissingMappings { destination, segments, .. } in lacking {
         for (manifest, rows) in segments {
             let put_back = load.append_key_map(destination, &manifest.segment.run, rows.clone()).await?;
@@ -202,7 +202,8 @@ async fn put_back(
     if let Some(id) = adopted {
         load.adopt(id).await?;
     }
-    load.record(&record(&report)?, &[]).await?;
+    let mut load = load.finish();
+    load.record_run(&record(&report)?, &[]).await?;
     load.commit().await?;
     Ok(report.run)
 }
@@ -325,7 +326,7 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
             columns: key.clone(),
             key,
             assigned: None,
-            levelled: false,
+            self_referencing: false,
             promises: Vec::new(),
             reads: Vec::new(),
         }),

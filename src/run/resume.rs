@@ -110,7 +110,7 @@ impl ResumableRun {
         let state = journal.state().cloned().ok_or_else(gone)?;
         let now = Self { run: self.run.clone(), state, warnings: Vec::new() };
         now.refuse_ended()?;
-        let committed = session.target.committed(&self.run, None).await?;
+        let committed = session.target.is_committed(&self.run, None).await?;
         if committed != (now.state.phase == Phase::Committed) {
             let (is, what) = if committed { ("is", "says nothing of it") } else { ("is not", "says that it is") };
             return Err(Error::internal(format!(
@@ -280,7 +280,7 @@ pub(super) async fn read_back(session: &RunContext, journal: &mut Journal, steps
     let mut report = Report::read(&record)?;
     super::verify::of_run(session, &run).await?;
     report.tables.iter().for_each(|table| steps.rows(&table.name, table.inserted));
-    session.target.note(&journal.record(Event::Verified)?).await?;
+    session.target.append_event(&journal.record(Event::Verified)?).await?;
     drop(step);
     report.steps.extend(steps.timings());
     Ok(report)
@@ -296,7 +296,7 @@ pub(super) async fn note_failure(session: &RunContext, run: &str, error: &Error)
     if journal.state().is_some_and(State::is_cut_off) {
         let reason = session.compiled.secrets.mask(&error.to_string()).into_owned();
         let mut journal = journal.mirrored(Mirror::open(&session.folder(run), session.output_mode)?);
-        session.target.note(&journal.record(Event::Failed { reason })?).await?;
+        session.target.append_event(&journal.record(Event::Failed { reason })?).await?;
     }
     Ok(())
 }

@@ -17,10 +17,10 @@ pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[S
         return RollbackCandidate::find(opened, run).await?.foreseen(accepted).await;
     }
     opened.safeguards.admit_rollback(opened.target.as_ref()).await?;
-    opened.target.claim(run).await?;
+    opened.target.lock(run).await?;
     let undone = async { RollbackCandidate::find(opened, run).await?.done(accepted).await };
     let undone = undone.await;
-    let released = opened.target.release().await;
+    let released = opened.target.unlock().await;
     undone.and_then(|report| released.map(|()| report))
 }
 
@@ -74,7 +74,7 @@ impl<'a> RollbackCandidate<'a> {
         if self.state.is_unfinished() {
             return Ok(Rollback::given_up(run, pipeline, target, true));
         }
-        let survey = self.opened.target.survey(run, accepted).await?;
+        let survey = self.opened.target.plan_rollback(run, accepted).await?;
         Ok(Rollback::of(run, pipeline, target, survey).of_report(self.report.as_ref()))
     }
 
@@ -82,7 +82,7 @@ impl<'a> RollbackCandidate<'a> {
         let target = self.opened.target.as_ref();
         if self.state.is_unfinished() {
             let record = self.journal.record_unmirrored(Event::Abandoned)?;
-            target.note(&record).await?;
+            target.append_event(&record).await?;
             let (run, pipeline, target) = self.told();
             let report = Rollback::given_up(run, pipeline, target, false);
             return Ok(self.mirrored(report));
@@ -93,7 +93,7 @@ impl<'a> RollbackCandidate<'a> {
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
         let (_, pipeline, shown) = self.told();
         let report = Rollback::of(&run, pipeline, shown, survey);
-        let taken_back = target.take_back(&record, self.opened.safeguards.requires_mode, accepted).await?;
+        let taken_back = target.roll_back_run(&record, self.opened.safeguards.requires_mode, accepted).await?;
         stop_at("rolled back");
         let report = report.done(&taken_back).of_report(self.report.as_ref());
         Ok(self.mirrored(report))

@@ -15,8 +15,8 @@ use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{
-    self, Access, Catalog, ConstraintViolation, InsertError, LoadedFile, NoTarget, Policy, Preflight, Target,
-    TargetConfig,
+    self, Access, Catalog, ConstraintViolation, InsertError, LoadedFile, NoTarget, Policy, Preflight, Production,
+    Target, TargetConfig,
 };
 
 /// Rows that an error names at most.
@@ -53,12 +53,14 @@ impl CommandOptions {
     }
 }
 
-/// A pipeline file that was read, and its target opened.
-pub struct OpenPipeline {
+/// A pipeline file that was read, and its target, opened. `T` is `()` if only questions about production are asked.
+pub struct OpenPipeline<T = Arc<dyn Target>> {
     /// The pipeline file.
     pub document: Document,
     /// The target.
-    pub target: Arc<dyn Target>,
+    pub target: T,
+    /// Production, as the target answers for it.
+    pub production: Arc<dyn Production>,
     /// What production's catalog states.
     pub catalog: Catalog,
     /// What must hold before anything is written.
@@ -73,35 +75,31 @@ impl OpenPipeline {
     /// # Errors
     /// The problems of the pipeline file where it cannot be understood; or where the target cannot be opened.
     pub async fn open(request: &CommandOptions, access: Access) -> Result<Self> {
-        Self::open_or(request, access, Err(NoTarget::error())).await
+        match Self::open_if_named(request, access).await? {
+            Opened::WithTarget(opened) => Ok(*opened),
+            Opened::WithoutTarget(document) if !document.problems.is_empty() => Err(document.problems.into()),
+            Opened::WithoutTarget(_) => Err(NoTarget::error()),
+        }
     }
 
-    /// The same, for what can do without a target: where none is named, `otherwise` stands in for it.
-    async fn open_or(request: &CommandOptions, access: Access, otherwise: Result<NoTarget>) -> Result<Self> {
+    /// Opens the target if the pipeline file or the command line names one.
+    async fn open_if_named(request: &CommandOptions, access: Access) -> Result<Opened> {
         let mut document = spec::load(&request.file, &request.vars)?;
         let target = document.spec.as_ref().and_then(|spec| spec.target.as_ref()).map(|target| target.url.clone());
         for url in request.target.iter().chain(&target) {
             document.secrets.add_url(url);
         }
         let secrets = document.secrets.clone();
-        Self::open_document(document, request, access, otherwise).await.map_err(|error| error.masked(&secrets))
+        Self::open_document(document, request, access).await.map_err(|error| error.masked(&secrets))
     }
 
-    async fn open_document(
-        mut document: Document,
-        request: &CommandOptions,
-        access: Access,
-        otherwise: Result<NoTarget>,
-    ) -> Result<Self> {
+    async fn open_document(mut document: Document, request: &CommandOptions, access: Access) -> Result<Opened> {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
         let (settings, load, safeguards) = (spec.target.clone(), spec.load.clone(), spec.safeguards.clone());
         let namespace = spec.key_map.namespace.clone().unwrap_or_default();
         let Some(settings) = settings.or_else(|| request.target.as_ref().map(TargetSpec::at)) else {
-            return match otherwise {
-                Err(_) if !document.problems.is_empty() => Err(document.problems.into()),
-                otherwise => Self::without_target(document, otherwise?).await,
-            };
+            return Ok(Opened::WithoutTarget(Box::new(document)));
         };
         let (url, folder, shown) = match &request.target {
             Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
@@ -133,17 +131,37 @@ impl OpenPipeline {
             safeguards => safeguards?,
         };
         let catalog = target.catalog().await?;
-        Ok(Self { document, target, catalog, safeguards, shown })
+        let production: Arc<dyn Production> = target.clone();
+        Ok(Opened::WithTarget(Box::new(Self { document, target, production, catalog, safeguards, shown })))
     }
+}
 
-    async fn without_target(document: Document, nowhere: NoTarget) -> Result<Self> {
-        let shown = "no target".to_owned();
-        let safeguards =
-            Safeguards::try_new(&SafeguardsSpec::default(), &Policy::unstated(false), &document.path, &shown)?;
-        let catalog = nowhere.catalog().await?;
-        Ok(Self { document, target: Arc::new(nowhere), catalog, safeguards, shown })
+/// A pipeline file that was read, with its target if it names one.
+enum Opened {
+    WithTarget(Box<OpenPipeline>),
+    WithoutTarget(Box<Document>),
+}
+
+impl OpenPipeline<()> {
+    /// Reads the pipeline file and opens what answers for production: the target, or [`NoTarget`] if none is named.
+    async fn for_reading(request: &CommandOptions) -> Result<Self> {
+        match OpenPipeline::open_if_named(request, Access::Read).await? {
+            Opened::WithTarget(opened) => {
+                let OpenPipeline { document, production, catalog, safeguards, shown, .. } = *opened;
+                Ok(Self { document, target: (), production, catalog, safeguards, shown })
+            }
+            Opened::WithoutTarget(document) => {
+                let shown = "no target".to_owned();
+                let safeguards =
+                    Safeguards::try_new(&SafeguardsSpec::default(), &Policy::unstated(false), &document.path, &shown)?;
+                let catalog = NoTarget.catalog().await?;
+                Ok(Self { document: *document, target: (), production: Arc::new(NoTarget), catalog, safeguards, shown })
+            }
+        }
     }
+}
 
+impl<T> OpenPipeline<T> {
     /// Where the key map is backed up, where the pipeline file says so.
     pub fn backup(&self) -> Option<StoreLocation> {
         let url = self.document.spec.as_ref()?.safeguards.backup.as_ref()?;
@@ -168,11 +186,13 @@ impl OpenPipeline {
 }
 
 /// Everything that is decided before a run touches data.
-pub struct RunContext {
+pub struct RunContext<T = Arc<dyn Target>> {
     /// The plan, and the sources it reads.
     pub compiled: Compiled,
     /// The target.
-    pub target: Arc<dyn Target>,
+    pub target: T,
+    /// Production, as the target answers for it.
+    pub production: Arc<dyn Production>,
     /// What production's catalog states.
     pub catalog: Catalog,
     /// The engine.
@@ -203,28 +223,32 @@ impl RunContext {
     pub async fn open(request: &CommandOptions, access: Access) -> Result<Self> {
         Self::prepare(OpenPipeline::open(request, access).await?, request, access, jiff::Timestamp::now()).await
     }
+}
 
-    /// The same to look at the delta, with the target where one is named, and without where none is.
+impl RunContext<()> {
+    /// Opens a pipeline file for reading its delta only. Uses [`NoTarget`] if it names no target.
     ///
     /// # Errors
-    /// As [`RunContext::open`].
+    /// Returns all problems of the pipeline file at once, or an error if the target cannot be opened.
     pub async fn look(request: &CommandOptions) -> Result<Self> {
-        let opened = OpenPipeline::open_or(request, Access::Read, Ok(NoTarget)).await?;
+        let opened = OpenPipeline::for_reading(request).await?;
         Self::prepare(opened, request, Access::Read, jiff::Timestamp::now()).await
     }
+}
 
+impl<T> RunContext<T> {
     /// Compiles the plan of what was opened, with the moment that expressions take for now.
     ///
     /// # Errors
     /// As [`RunContext::open`].
     pub async fn prepare(
-        opened: OpenPipeline,
+        opened: OpenPipeline<T>,
         request: &CommandOptions,
         access: Access,
         moment: jiff::Timestamp,
     ) -> Result<Self> {
         let (backup, output_mode) = (opened.backup(), opened.output_mode());
-        let OpenPipeline { document, target, catalog, safeguards, shown } = opened;
+        let OpenPipeline { document, target, production, catalog, safeguards, shown } = opened;
         let patience = document.spec.as_ref().map(|spec| spec.load.statement_timeout);
         let engine = Engine::at(request.limits, moment)?;
         let engine = match patience {
@@ -235,12 +259,13 @@ impl RunContext {
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let preflight =
-            target.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
+            production.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
         let (lines, file) = (LineNumbers::of(&document.text), document.path);
         Ok(Self {
             compiled,
             target,
+            production,
             catalog,
             engine,
             preflight,

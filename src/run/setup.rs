@@ -13,7 +13,11 @@ use crate::target::Destination;
 /// # Errors
 /// All problems of the pipeline file but missing delta files; or if the target does not answer.
 pub async fn script(opened: &OpenPipeline, request: &CommandOptions, owner: Option<&str>) -> Result<Option<String>> {
-    opened.target.setup_script(&destinations(opened, request).await?, owner).await
+    let destinations = destinations(opened, request).await?;
+    match opened.target.capabilities().setup_script {
+        true => opened.target.setup_script(&destinations, owner).await.map(Some),
+        false => Ok(None),
+    }
 }
 
 /// Sets a target up for a pipeline's tables. What is right already stays as it is.

@@ -6,14 +6,14 @@ use futures::stream;
 use super::RunContext;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
-use crate::target::{Destination, Load, Target};
+use crate::target::{Destination, InsertPhase, Loader};
 
 /// Compares the rows of a table before the commit.
 ///
 /// # Errors
 /// Where a row is missing or differs: the load must not be committed.
 pub(super) async fn before_commit(
-    load: &mut dyn Load,
+    load: &mut dyn InsertPhase,
     destination: &Destination,
     keys: &Keys<'_>,
     at: usize,
@@ -36,7 +36,7 @@ pub(super) fn differs(table: &str, how: &str) -> Error {
 /// # Errors
 /// Where a row is missing or differs.
 pub(super) async fn after_commit(
-    target: &dyn Target,
+    target: &dyn Loader,
     destination: &Destination,
     keys: &Keys<'_>,
     at: usize,
@@ -61,7 +61,7 @@ pub(super) async fn after_commit(
 /// Where one is missing.
 pub(super) async fn of_run(session: &RunContext, run: &str) -> Result<()> {
     for table in &session.compiled.plan.tables {
-        let missing = session.target.gone(&table.destination(), run).await?;
+        let missing = session.target.missing_rows(&table.destination(), run).await?;
         if let Some(first) = missing.first() {
             let message =
                 format!("{} rows of `{}` are missing, the first has legacy key `{first}`", missing.len(), table.name);

@@ -12,7 +12,7 @@ pub use window::{Window, WindowState};
 
 use crate::error::{Error, Result};
 use crate::spec::{ConversionMode, SafeguardsSpec};
-use crate::target::{Load, Mode, Policy, Target};
+use crate::target::{CommitPhase, Governance, Mode, Policy, StagingPhase};
 
 /// The safeguards of a pipeline.
 #[derive(Debug, Clone)]
@@ -76,7 +76,7 @@ impl Safeguards {
     }
 
     /// The first window that is closed now, and when it opens.
-    async fn closed(&self, target: &dyn Target) -> Result<Option<(&Window, Timestamp, Timestamp)>> {
+    async fn closed(&self, target: &dyn Governance) -> Result<Option<(&Window, Timestamp, Timestamp)>> {
         if self.windows().next().is_none() {
             return Ok(None);
         }
@@ -91,7 +91,7 @@ impl Safeguards {
     ///
     /// # Errors
     /// A refusal; or where the target does not answer.
-    pub async fn admit(&self, target: &dyn Target) -> Result<()> {
+    pub async fn admit(&self, target: &dyn Governance) -> Result<()> {
         let (mut reasons, mut hints) = (Vec::new(), Vec::new());
         if let Some((window, opens, now)) = self.closed(target).await? {
             reasons.push(format!("the window is closed: it opens {}", coming(window, opens, now)));
@@ -133,7 +133,7 @@ impl Safeguards {
     ///
     /// # Errors
     /// A refusal; or where the target does not answer.
-    pub async fn admit_rollback(&self, target: &dyn Target) -> Result<()> {
+    pub async fn admit_rollback(&self, target: &dyn Governance) -> Result<()> {
         match self.not_in_mode(target).await? {
             None => Ok(()),
             Some(reason) => Err(Error::refused(reason).hint(format!("{}; nothing was changed", self.switch_on()))),
@@ -141,7 +141,7 @@ impl Safeguards {
     }
 
     /// That conversion mode is off where it must be on.
-    async fn not_in_mode(&self, target: &dyn Target) -> Result<Option<String>> {
+    async fn not_in_mode(&self, target: &dyn Governance) -> Result<Option<String>> {
         if !self.requires_mode {
             return Ok(None);
         }
@@ -155,10 +155,15 @@ impl Safeguards {
     ///
     /// # Errors
     /// An interruption where the window has closed, a refusal where the mode has ended; or where the target does not answer.
-    pub async fn admit_insertion(&self, target: &dyn Target, load: &mut dyn Load, next: &str) -> Result<()> {
+    pub async fn admit_insertion(
+        &self,
+        target: &dyn Governance,
+        load: &mut dyn StagingPhase,
+        next: &str,
+    ) -> Result<()> {
         // The policy may have changed since the run began; what it is now, it is until the commit.
         let mut now_required = self.clone();
-        now_required.take(&load.hold_policy().await?)?;
+        now_required.take(&load.lock_policy().await?)?;
         if now_required.approvals > self.approvals {
             return Err(Error::refused(format!(
                 "the target requires {} approvals of the plan since",
@@ -172,7 +177,7 @@ impl Safeguards {
             return Err(Error::interrupted(message).hint(hint));
         }
         if now_required.requires_mode {
-            let mode = load.hold_mode().await?;
+            let mode = load.lock_mode().await?;
             if mode.on().is_none() {
                 let message = format!("conversion mode of `{}` ended on the way: {}", self.shown, mode.off());
                 let hint = format!("nothing was inserted; {}; then {next}", self.switch_on());
@@ -191,7 +196,7 @@ impl Safeguards {
     ///
     /// # Errors
     /// Where the target does not answer.
-    pub async fn close(&self, load: &mut dyn Load) -> Result<()> {
+    pub async fn close(&self, load: &mut dyn CommitPhase) -> Result<()> {
         if self.requires_mode { load.end_mode().await } else { Ok(()) }
     }
 
@@ -199,7 +204,7 @@ impl Safeguards {
     ///
     /// # Errors
     /// Where the target does not answer.
-    pub async fn notes(&self, target: &dyn Target) -> Result<Vec<String>> {
+    pub async fn notes(&self, target: &dyn Governance) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         for window in self.windows() {
             let now = target.now().await?;

@@ -1,7 +1,7 @@
-//! Where rows go: production, its staging area and its control tables, behind one trait.
+//! Where rows go: production, its staging area and its control tables, behind one trait per role.
 //!
-//! A [`Target`] answers questions, and keeps the journal. What writes rows is a [`Load`]: one transaction from the first row of
-//! production to the run's own row. One that is dropped is rolled back.
+//! A [`Target`] plays several roles, one trait each: [`roles`]. A load goes through [`phases`]: one transaction from the first row of
+//! production to the run's own row.
 
 mod catalog;
 mod difference;
@@ -11,21 +11,21 @@ mod lookup;
 mod migration;
 mod mode;
 mod none;
+mod phases;
 mod policy;
 pub mod postgres;
 mod production_provider;
 mod references;
+mod roles;
 mod rollback;
 pub mod sqlite;
 mod violations;
 
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
-use async_trait::async_trait;
 use futures::stream::BoxStream;
 
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
@@ -35,13 +35,16 @@ pub use logical_type::{LogicalType, bytes, elements};
 pub use lookup::{Filter, Lookup, Relation, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
 pub use none::NoTarget;
+pub use phases::{CommitPhase, InsertPhase, JournalWriter, StagingPhase};
 pub use policy::{MAX_KEY_BLOCK, Policy};
 pub use production_provider::ProductionTable;
+pub use roles::{
+    Capabilities, Governance, KeyMapStore, Loader, Production, Provision, RunRollback, RunStore, Target, WriterLock,
+};
 pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 pub use violations::{ConstraintViolation, InsertError};
 
 use crate::error::{Error, Result};
-use crate::journal::Record;
 use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 
 /// What a command will do with the target.
@@ -105,7 +108,7 @@ pub struct Destination {
     /// Where its keys start, where rows are given one.
     pub assigned: Option<StartRowNumber>,
     /// Whether rows refer to rows of the same table: a staged row then has a `_level`, and lower ones are inserted first.
-    pub levelled: bool,
+    pub self_referencing: bool,
     /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
     pub promises: Vec<CommitCheck>,
     /// The other tables of production that the pipeline reads for it: those that its rows refer to, and those that its own SQL names.
@@ -120,7 +123,7 @@ impl Destination {
 
     /// A staged batch with the destination's columns alone.
     fn columns_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let in_front = 1 + usize::from(self.levelled);
+        let in_front = 1 + usize::from(self.self_referencing);
         Ok(batch.project(&(in_front..batch.num_columns()).collect::<Vec<_>>())?)
     }
 }
@@ -244,139 +247,6 @@ pub struct Segment {
     pub rows: u64,
 }
 
-/// A target that is asked.
-#[async_trait]
-pub trait Target: Send + Sync {
-    /// The schema of the live tables.
-    async fn catalog(&self) -> Result<Catalog>;
-
-    /// Refuses a run into these tables that cannot end well: own tables that cannot be made, rights that are missing or too
-    /// many, constraints of production that do not hold. Gives what should be known of it. Writes nothing.
-    async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight>;
-
-    /// The SQL of what a target keeps for its loads: control objects, roles, and grants; `owner` is the role that owns them, if one is
-    /// named. None if the target needs no SQL.
-    async fn setup_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<Option<String>>;
-
-    /// Sets the target up: runs that SQL. A second setup changes nothing that is right already.
-    async fn setup(&self, destinations: &[Destination], owner: Option<&str>) -> Result<()>;
-
-    /// Looks the delta's values up. A batch of `keys` has `_id` (UInt32) and then a column for each of
-    /// `lookup.match_on`; the answer has `_id` and `lookup.give`, one row a match. The cost follows the keys, not the
-    /// table, where production has an index.
-    async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
-
-    /// Reads columns of a production table, for user SQL that names it: all rows, or any so many. What the filters leave out may
-    /// be left out; what they keep must come. Rows come as they are read, a bounded number at a time; without columns the batches have
-    /// one that only counts.
-    async fn scan(
-        &self,
-        table: &str,
-        columns: &[String],
-        filters: &[Filter],
-        limit: Option<usize>,
-    ) -> Result<Batches<'static>>;
-
-    /// Which of these files, by table and hash, were loaded.
-    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
-
-    /// Which numbers a block would have if it were reserved now. Writes nothing.
-    async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock>;
-
-    /// The runs, oldest first, without their reports.
-    async fn runs(&self) -> Result<Vec<RunHeader>>;
-
-    /// A run with its report; None if there is no such run.
-    async fn run(&self, id: &str) -> Result<Option<RunRecord>>;
-
-    /// The key map's history of a table, in order of its legacy keys; empty where there is none. Rows come as they are read.
-    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>>;
-
-    /// What the target's clock says.
-    async fn now(&self) -> Result<jiff::Timestamp>;
-
-    /// Returns what the target requires of every run. A target that was made now, from `create_from`, requires nothing.
-    async fn policy(&self) -> Result<Policy>;
-
-    /// States what the target requires from now on.
-    ///
-    /// # Errors
-    /// If this login is not the operator's.
-    async fn set_policy(&self, policy: &Policy) -> Result<()>;
-
-    /// Conversion mode, by the target's clock.
-    async fn mode(&self) -> Result<Mode>;
-
-    /// Switches conversion mode.
-    ///
-    /// # Errors
-    /// Where this user may not: who loads cannot let himself in.
-    async fn switch_mode(&self, switch: &Switch) -> Result<()>;
-
-    /// Takes the lock that all who write to this target take in turns, for a run; it is held until [`Target::release`], or until this
-    /// process ends, however it ends.
-    ///
-    /// # Errors
-    /// Where somebody else has it: who, and since when.
-    async fn claim(&self, run: &str) -> Result<()>;
-
-    /// Gives the lock back.
-    async fn release(&self) -> Result<()>;
-
-    /// The journal of a run, in its order.
-    async fn journal(&self, run: &str) -> Result<Vec<Record>>;
-
-    /// The whole journals of the next runs whose ids follow `after`, run after run: of all runs, or of those without an end. As few as make a
-    /// page; none if there are no more.
-    async fn journals(&self, of: Journals, after: &str) -> Result<Vec<Record>>;
-
-    /// Adds an entry to a journal, where no load is at work.
-    async fn note(&self, record: &Record) -> Result<()>;
-
-    /// Whether a run was committed whose COMMIT went out and was not answered: `transaction` is what [`Load::transaction`] said.
-    async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool>;
-
-    /// The segments of the key map's history, in order of their runs, as the ledger has them: the history is not read.
-    async fn segments(&self) -> Result<Vec<Segment>>;
-
-    /// The mappings that a run appended: `legacy_key` and the key's columns, in order of the legacy keys' bytes. The cost
-    /// follows the segment, not the history. Rows come as they are read.
-    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>>;
-
-    /// The ids by which this target is told from others, the oldest first; one that has none is given one where `make` says so.
-    async fn identity(&self, make: bool) -> Result<Vec<String>>;
-
-    /// The legacy keys of the rows that a run inserted into a table and that are gone from production; the cost follows the run.
-    async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>>;
-
-    /// What a committed run holds in each table.
-    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>>;
-
-    /// What a committed run holds, and what is in the way of its rollback: rows that were changed since or are gone, and rows that refer
-    /// to its own and are not. `accepted` are tables that were altered or dropped since, of which the operator knows that nothing else was.
-    /// Leaves nothing changed.
-    ///
-    /// # Errors
-    /// If the rollback would fail for another reason: with that one.
-    async fn survey(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan>;
-
-    /// Rolls a committed run back, under the lock: its rows and its key map go, and the entry comes into the journal, all in one
-    /// transaction; conversion mode ends with it where that is asked for.
-    ///
-    /// # Errors
-    /// If anything is in the way, or something else than the run's rows would go: nothing is changed then.
-    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<RolledBackTable>>;
-
-    /// Begins a load, under the lock; takes it where it is not held yet.
-    async fn begin(&self, run: &str, intent: LoadMode) -> Result<Box<dyn Load>>;
-
-    /// Holds the rows of the last load against what was meant: the first difference, in words.
-    async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
-
-    /// Brings the statistics of these tables up to date where so many new rows make a difference to them.
-    async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()>;
-}
-
 /// Rows on their way.
 pub type Batches<'a> = BoxStream<'a, Result<RecordBatch>>;
 
@@ -386,13 +256,13 @@ pub trait RowSource: Send + Sync {
     ///
     /// # Errors
     /// Where they cannot be read.
-    fn rows(&self, at: usize) -> Result<Batches<'_>>;
+    fn staged_rows(&self, at: usize) -> Result<Batches<'_>>;
 
     /// The same rows as they are compared, see [`Load::compare`].
     ///
     /// # Errors
     /// Where they cannot be read.
-    fn meant(&self, at: usize) -> Result<Batches<'_>>;
+    fn expected_rows(&self, at: usize) -> Result<Batches<'_>>;
 
     /// Its key map as it is staged, see [`Load::stage_keys`].
     ///
@@ -418,10 +288,10 @@ pub trait RowSource: Send + Sync {
     }
 
     /// Hears that so many rows of a table went in.
-    fn inserted(&self, _at: usize, _rows: u64) {}
+    fn on_inserted(&self, _at: usize, _rows: u64) {}
 
     /// What is said of a table whose rows in production are not those of the delta: how they differ, in words.
-    fn differs(&self, at: usize, how: &str) -> Error;
+    fn mismatch_error(&self, at: usize, how: &str) -> Error;
 }
 
 /// What an insertion did to one table.
@@ -432,7 +302,7 @@ pub struct Inserted {
     /// The mappings that were appended to its key map.
     pub mappings: u64,
     /// Whether all rows were held against the delta, and nothing changes them between here and the commit.
-    pub compared: bool,
+    pub verified: bool,
 }
 
 /// What is known of a run into a target before it begins.
@@ -442,104 +312,6 @@ pub struct Preflight {
     pub warnings: Vec<String>,
     /// How it will be done: keys, locks, triggers.
     pub notes: Vec<String>,
-}
-
-/// A load: everything that is written. Production and the key map's history are written in one transaction, which
-/// [`Load::open_insertion`] begins at the latest and [`Load::commit`] ends.
-#[async_trait]
-pub trait Load: Send {
-    /// Adds an entry to the journal now, whatever becomes of the insertion where the target can do that.
-    async fn note(&mut self, record: &Record) -> Result<()>;
-
-    /// Whether staging holds, from before the run was interrupted, exactly these rows of a table and these keys, value by value. A target
-    /// that cannot tell says no: they are staged again then.
-    async fn is_staged(&mut self, destination: &Destination, rows: Batches<'_>, keys: Batches<'_>) -> Result<bool>;
-
-    /// Reserves a block of keys for this run; one that it has already is given again.
-    async fn reserve(&mut self, request: &KeyRequest) -> Result<KeyBlock>;
-
-    /// Which of these files, by table and hash, were loaded: by another run, while this one waited for its turn.
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
-
-    /// Which of these tables, whose keys are reserved, have their rows copied straight into production: they are not staged, and what was
-    /// inserted is held against the delta itself.
-    fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        vec![false; destinations.len()]
-    }
-
-    /// Empties the staging tables and key maps of these tables; touches no table that this program did not make.
-    async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()>;
-
-    /// Bulk-copies rows into staging; a batch has `_row`, `_level` where the destination is levelled, and the destination's columns.
-    async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64>;
-
-    /// Bulk-copies the key map into `ck_<table>`; a batch has `_row`, `legacy_key` and the key's columns.
-    async fn stage_keys(&mut self, destination: &Destination, keys: Batches<'_>) -> Result<u64>;
-
-    /// Conversion mode as the insertion finds it; from here to the end of its transaction nobody changes it.
-    async fn hold_mode(&mut self) -> Result<Mode>;
-
-    /// Returns what the target requires; it stays so until the transaction of the insertion ends.
-    async fn hold_policy(&mut self) -> Result<Policy>;
-
-    /// Ends conversion mode with this run, if its rows are committed; one that is to be kept stays on.
-    async fn end_mode(&mut self) -> Result<()>;
-
-    /// Begins the insertion: nothing that staged rows refer to can go away from here on.
-    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), InsertError>;
-
-    /// Inserts the rows of these tables into production, in their order, and appends their key maps to the history, each as a segment of
-    /// this run: what is staged, and out of `delta` what is not. What they refer to is locked until the commit, whether a foreign key
-    /// covers it or not.
-    async fn insert(
-        &mut self,
-        destinations: &[Destination],
-        delta: &dyn RowSource,
-    ) -> Result<Vec<Inserted>, InsertError>;
-
-    /// Appends staged mappings of a table, by their row numbers, to its history as a run's: this one, or an earlier one that had appended
-    /// them.
-    async fn append_key_map(
-        &mut self,
-        destination: &Destination,
-        run: &str,
-        rows: Range<u32>,
-    ) -> Result<u64, InsertError>;
-
-    /// Has the target go by another id too: the store of that one is its own from now on.
-    async fn adopt(&mut self, id: &str) -> Result<()>;
-
-    /// Has production decide on everything that it put off until all tables are there; which rows it refuses is asked of staging, or of
-    /// `delta`.
-    async fn settle(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError>;
-
-    /// Totals over the rows in production that this load inserted, found by their keys: one row, under
-    /// [`totals_schema`].
-    async fn totals(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch>;
-
-    /// As [`Target::compare`], before the commit.
-    async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>>;
-
-    /// Notes the run and its files.
-    async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()>;
-
-    /// Adds an entry to the journal that is there if the rows are.
-    async fn note_with_rows(&mut self, record: &Record) -> Result<()>;
-
-    /// The number of the transaction that inserts, where the target can be asked later what became of it.
-    async fn transaction(&mut self) -> Result<Option<String>>;
-
-    /// The sequences that this load moved, which taking it back does not undo.
-    async fn moved(&mut self) -> Result<Vec<String>> {
-        Ok(Vec::new())
-    }
-
-    /// Makes it all visible, at once. The last statement before that asks whether production still has none of the values that no index
-    /// keeps free.
-    async fn commit(self: Box<Self>) -> Result<(), InsertError>;
-
-    /// Takes everything back.
-    async fn roll_back(self: Box<Self>) -> Result<()>;
 }
 
 /// Refuses to switch production's own check of each row off where tables have triggers, which would be off with it, and where a
@@ -574,7 +346,7 @@ fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
 }
 
 /// The schema of [`Load::totals`]: the number of rows, then each total.
-pub fn totals_schema(destination: &Destination, totals: &[(String, Aggregate)]) -> SchemaRef {
+pub fn aggregates_schema(destination: &Destination, totals: &[(String, Aggregate)]) -> SchemaRef {
     use arrow::datatypes::{Field, Schema};
     let mut fields = vec![Field::new("rows", DataType::Int64, false)];
     for (name, total) in totals {

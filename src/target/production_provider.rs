@@ -16,19 +16,19 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{CatalogTable, Filter, Target, Test};
+use super::{CatalogTable, Filter, Production, Test};
 use crate::error::Error;
 
 /// A production table, read when it is asked for.
 pub struct ProductionTable {
-    target: Arc<dyn Target>,
+    target: Arc<dyn Production>,
     name: String,
     schema: SchemaRef,
 }
 
 impl ProductionTable {
     /// The table of a target's catalog.
-    pub fn new(target: Arc<dyn Target>, table: &CatalogTable) -> Self {
+    pub fn new(target: Arc<dyn Production>, table: &CatalogTable) -> Self {
         Self { target, name: table.name.clone(), schema: table.schema() }
     }
 }
@@ -108,7 +108,7 @@ impl TableProvider for ProductionTable {
 
 /// The rows of a query's part in a production table. They are read while the query runs, and no faster than it takes them.
 struct Rows {
-    target: Arc<dyn Target>,
+    target: Arc<dyn Production>,
     name: String,
     columns: Vec<String>,
     filters: Vec<Filter>,

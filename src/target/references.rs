@@ -16,7 +16,7 @@ use crate::error::Result;
 pub(super) struct References {
     foreign_keys: Vec<Reference>,
     /// Whether rows of the table are staged with a level.
-    levelled: bool,
+    self_referencing: bool,
 }
 
 /// The values of one foreign key.
@@ -51,7 +51,7 @@ impl References {
         all: &[Destination],
         keys: &BTreeMap<String, (String, String)>,
     ) -> Result<Self> {
-        let in_front = 1 + usize::from(destination.levelled);
+        let in_front = 1 + usize::from(destination.self_referencing);
         let mut foreign_keys = Vec::new();
         for (foreign_key, reference) in destination.table.foreign_keys.iter().enumerate() {
             let place = |name: &String| destination.columns.iter().position(|column| column == name);
@@ -76,7 +76,7 @@ impl References {
             let at = at.into_iter().map(|at| in_front + at).collect();
             foreign_keys.push(Reference { foreign_key, at, fields, of_load: block, found });
         }
-        Ok(Self { foreign_keys, levelled: destination.levelled })
+        Ok(Self { foreign_keys, self_referencing: destination.self_referencing })
     }
 
     /// Takes note of a batch as it is staged.
@@ -87,9 +87,9 @@ impl References {
 
     /// Rows that refer to all of it.
     pub(super) fn distinct(self) -> Result<Vec<Distinct>> {
-        let levelled = self.levelled;
+        let self_referencing = self.self_referencing;
         let distinct = |reference: Reference| {
-            Ok(Distinct { foreign_key: reference.foreign_key, rows: reference.distinct(levelled)? })
+            Ok(Distinct { foreign_key: reference.foreign_key, rows: reference.distinct(self_referencing)? })
         };
         self.foreign_keys.into_iter().map(distinct).collect()
     }
@@ -121,7 +121,7 @@ impl Reference {
         Ok(())
     }
 
-    fn distinct(self, levelled: bool) -> Result<RecordBatch> {
+    fn distinct(self, self_referencing: bool) -> Result<RecordBatch> {
         let (numbers, columns): (Vec<u32>, Vec<ArrayRef>) = match self.found {
             Found::Integers(found) => {
                 let (values, numbers): (Vec<i64>, _) = found.into_iter().unzip();
@@ -134,8 +134,8 @@ impl Reference {
         };
         let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
         let levels: Option<ArrayRef> =
-            levelled.then(|| Arc::new(UInt32Array::from(vec![0; numbers.len()])) as ArrayRef);
-        if levelled {
+            self_referencing.then(|| Arc::new(UInt32Array::from(vec![0; numbers.len()])) as ArrayRef);
+        if self_referencing {
             fields.push(Field::new("_level", DataType::UInt32, false));
         }
         fields.extend(self.fields);

@@ -35,8 +35,8 @@ use crate::failpoint::stop_at;
 use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
-    Aggregate, Batches, Destination, InsertError, Inserted, KeyBlock, KeyRequest, Load, LoadedFile, Mode, Policy,
-    RowSource, RunRecord, totals_schema,
+    Aggregate, Batches, CommitPhase, Destination, InsertError, InsertPhase, Inserted, JournalWriter, KeyBlock,
+    KeyRequest, LoadedFile, Mode, Policy, RowSource, RunRecord, StagingPhase, aggregates_schema,
 };
 use insertion::{InsertAbort, InsertOutcome};
 
@@ -222,11 +222,14 @@ impl PgLoad {
 }
 
 #[async_trait]
-impl Load for PgLoad {
-    async fn note(&mut self, record: &Record) -> Result<()> {
+impl JournalWriter for PgLoad {
+    async fn append_event(&mut self, record: &Record) -> Result<()> {
         self.write(self.side(), record).await
     }
+}
 
+#[async_trait]
+impl StagingPhase for PgLoad {
     async fn is_staged(&mut self, destination: &Destination, rows: Batches<'_>, keys: Batches<'_>) -> Result<bool> {
         self.staged(destination).holds(&self.connector, self.side(), &self.run, [rows, keys]).await
     }
@@ -240,7 +243,11 @@ impl Load for PgLoad {
         Ok(block)
     }
 
-    fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
+    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+        loaded_files(self.side(), &self.known, &self.names, files).await.map_err(self.fault("cannot read the runs"))
+    }
+
+    fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
         let mut straight = direct_path::straight(&self.known, &self.spec, destinations, &self.keys);
         // Copied rows would take numbers from production's sequences, which a mock run must not.
         let takes: Vec<_> = destinations.iter().map(|table| self.takes_back() && self.takes_numbers(table)).collect();
@@ -251,11 +258,7 @@ impl Load for PgLoad {
         straight
     }
 
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        loaded_files(self.side(), &self.known, &self.names, files).await.map_err(self.fault("cannot read the runs"))
-    }
-
-    async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
+    async fn clear_staging(&mut self, destinations: &[Destination]) -> Result<()> {
         if self.takes_back() {
             self.open().await?;
         }
@@ -280,22 +283,20 @@ impl Load for PgLoad {
         self.copy(CopyTarget { connector: &self.connector, table: &table, columns: &wires }, keys).await
     }
 
-    async fn hold_mode(&mut self) -> Result<Mode> {
+    async fn lock_mode(&mut self) -> Result<Mode> {
         self.open().await?;
         mode::hold(&self.main).await.map_err(self.fault("cannot keep conversion mode on"))
     }
 
-    async fn hold_policy(&mut self) -> Result<Policy> {
+    async fn lock_policy(&mut self) -> Result<Policy> {
         self.open().await?;
         policy::hold(&self.main).await.map_err(self.fault("cannot keep the policy as it is"))?
     }
 
-    async fn end_mode(&mut self) -> Result<()> {
-        self.open().await?;
-        mode::end_with(&self.main, &self.run).await.map_err(self.fault("cannot end conversion mode"))
-    }
-
-    async fn open_insertion(&mut self, destinations: &[Destination]) -> Result<(), InsertError> {
+    async fn begin_insert(
+        mut self: Box<Self>,
+        destinations: &[Destination],
+    ) -> Result<Box<dyn InsertPhase>, InsertError> {
         self.open().await?;
         self.all = destinations.to_vec();
         self.lock_tables(destinations).await?;
@@ -307,9 +308,12 @@ impl Load for PgLoad {
             let fault = self.fault("cannot switch the check of each row off");
             self.main.batch_execute("SET LOCAL session_replication_role = replica").await.map_err(&fault)?;
         }
-        Ok(())
+        Ok(self)
     }
+}
 
+#[async_trait]
+impl InsertPhase for PgLoad {
     async fn insert(
         &mut self,
         destinations: &[Destination],
@@ -342,7 +346,7 @@ impl Load for PgLoad {
         let inserted = destinations.iter().zip(rows).zip(mappings);
         let inserted = inserted.map(|((destination, rows), mappings)| {
             let compared = compared && self.is_straight(destination);
-            Inserted { rows, mappings, compared }
+            Inserted { rows, mappings, verified: compared }
         });
         Ok(inserted.collect())
     }
@@ -372,7 +376,11 @@ impl Load for PgLoad {
         key_map::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
     }
 
-    async fn settle(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
+    async fn validate_deferred(
+        &mut self,
+        destinations: &[Destination],
+        delta: &dyn RowSource,
+    ) -> Result<(), InsertError> {
         // Constraint triggers of production run now.
         let settle =
             format!("{}; SET CONSTRAINTS ALL IMMEDIATE; {}", trigger::theirs(&self.names, false), trigger::OURS);
@@ -390,7 +398,7 @@ impl Load for PgLoad {
         Ok(())
     }
 
-    async fn totals(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch> {
+    async fn aggregates(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch> {
         let staged = self.staged(destination);
         let mut wanted = vec!["count(*)".to_owned()];
         for (name, total) in totals {
@@ -410,7 +418,7 @@ impl Load for PgLoad {
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), self.inserted(&staged).await?);
-        let schema = totals_schema(destination, totals);
+        let schema = aggregates_schema(destination, totals);
         let columns: Vec<_> = schema
             .fields()
             .iter()
@@ -436,7 +444,19 @@ impl Load for PgLoad {
         }
     }
 
-    async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
+    fn finish(self: Box<Self>) -> Box<dyn CommitPhase> {
+        self
+    }
+}
+
+#[async_trait]
+impl CommitPhase for PgLoad {
+    async fn transaction_id(&mut self) -> Result<Option<String>> {
+        let asked = self.main.query_one("SELECT pg_current_xact_id()::text", &[]).await;
+        Ok(Some(asked.map_err(self.fault("cannot commit"))?.get(0)))
+    }
+
+    async fn record_run(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open().await?;
         // A rehearsal asks for no conversion mode and leaves nothing: what the target requires of a run is not asked of it.
         if self.takes_back() {
@@ -453,18 +473,22 @@ impl Load for PgLoad {
         recorded.map(|_| ()).map_err(self.fault("cannot record the run"))
     }
 
-    async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
+    async fn end_mode(&mut self) -> Result<()> {
+        self.open().await?;
+        mode::end_with(&self.main, &self.run).await.map_err(self.fault("cannot end conversion mode"))
+    }
+
+    async fn append_event_with_rows(&mut self, record: &Record) -> Result<()> {
         self.open().await?;
         self.write(&self.main, record).await
     }
 
-    async fn transaction(&mut self) -> Result<Option<String>> {
-        let asked = self.main.query_one("SELECT pg_current_xact_id()::text", &[]).await;
-        Ok(Some(asked.map_err(self.fault("cannot commit"))?.get(0)))
+    async fn moved_sequences(&mut self) -> Result<Vec<String>> {
+        self.sequences_moved().await
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), InsertError> {
-        let transaction = self.transaction().await?;
+        let transaction = self.transaction_id().await?;
         let _commit = tracing::info_span!("COMMIT");
         if let Some(beside) = &self.beside {
             // They count when the rows are committed with the ledger, and not before.
@@ -485,10 +509,6 @@ impl Load for PgLoad {
         }
         self.hand_back();
         Ok(())
-    }
-
-    async fn moved(&mut self) -> Result<Vec<String>> {
-        self.moved_sequences().await
     }
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {

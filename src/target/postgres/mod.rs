@@ -68,9 +68,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Batches, Catalog, Destination, Filter, Journals, KeyBlock, KeyRequest, Load, LoadMode, LoadedFile, Lookup,
-    Mode, Policy, Preflight, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch, Target,
-    TargetConfig,
+    Access, Batches, Capabilities, Catalog, Destination, Filter, Governance, Journals, KeyBlock, KeyMapStore,
+    KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, RollbackPlan,
+    RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch,
+    TargetConfig, WriterLock,
 };
 use crate::engine::literal;
 use crate::error::{Error, Result};
@@ -342,7 +343,7 @@ async fn readable(client: &Client, table: &str) -> Result<bool, tokio_postgres::
 }
 
 #[async_trait]
-impl Target for PgTarget {
+impl Production for PgTarget {
     async fn catalog(&self) -> Result<Catalog> {
         Ok(self.known().await?.catalog.clone())
     }
@@ -354,27 +355,6 @@ impl Target for PgTarget {
             become_loader(&session).await.map_err(self.fault("cannot open"))?;
         }
         self.check(destinations, access).await
-    }
-
-    async fn setup_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<Option<String>> {
-        let script = self.control_script(destinations, owner).await?;
-        Ok(Some(format!("BEGIN;\n{script}COMMIT;\n")))
-    }
-
-    async fn setup(&self, destinations: &[Destination], owner: Option<&str>) -> Result<()> {
-        let script = self.control_script(destinations, owner).await?;
-        let session = self.session.lock().await;
-        let script = format!("BEGIN; RESET ROLE; {script}\n; COMMIT");
-        let fault = self.fault("cannot set up");
-        let mut tries = 0;
-        while let Err(error) = session.batch_execute(&script).await {
-            session.batch_execute("ROLLBACK").await.map_err(&fault)?;
-            tries += 1;
-            if tries == SETUP_TRIES || !raced(&error) {
-                return Err(fault(error));
-            }
-        }
-        Ok(())
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
@@ -398,7 +378,7 @@ impl Target for PgTarget {
             .map_err(self.fault("cannot read the runs"))
     }
 
-    async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock> {
+    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
         let known = self.known().await?;
         let session = self.session.lock().await;
         let history = known.id(&self.names, &request.table).history();
@@ -407,19 +387,10 @@ impl Target for PgTarget {
             .next()
             .await
     }
+}
 
-    async fn runs(&self) -> Result<Vec<RunHeader>> {
-        journal::runs(&*self.session.lock().await).await.map_err(self.fault("cannot read the runs"))
-    }
-
-    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
-        journal::run(&*self.living().await?, id).await.map_err(self.fault("cannot read the runs"))
-    }
-
-    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
-        self.mappings(destination).await
-    }
-
+#[async_trait]
+impl Governance for PgTarget {
     async fn now(&self) -> Result<jiff::Timestamp> {
         mode::now(&*self.session.lock().await).await.map_err(self.fault("cannot ask the server's clock"))
     }
@@ -445,23 +416,16 @@ impl Target for PgTarget {
         let switched = mode::switch(&*self.session.lock().await, switch).await;
         switched.map_err(|error| self.forbidden("cannot switch conversion mode", &error))
     }
+}
 
-    async fn claim(&self, run: &str) -> Result<()> {
-        let opening = self.opening.lock().await.take().unwrap_or_else(|| writer_lock::open(&self.connector));
-        let (session, spare) = writer_lock::take(&self.connector, &self.names, run, opening).await?;
-        if let Ok(mut claimed) = self.claimed.lock() {
-            *claimed = Some(session);
-        }
-        *self.spare.lock().await = Some(spare);
-        Ok(())
+#[async_trait]
+impl RunStore for PgTarget {
+    async fn runs(&self) -> Result<Vec<RunHeader>> {
+        journal::runs(&*self.session.lock().await).await.map_err(self.fault("cannot read the runs"))
     }
 
-    async fn release(&self) -> Result<()> {
-        let claimed = self.claimed.lock().ok().and_then(|mut claimed| claimed.take());
-        if let Some(session) = claimed {
-            writer_lock::release(&session).await;
-        }
-        Ok(())
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        journal::run(&*self.living().await?, id).await.map_err(self.fault("cannot read the runs"))
     }
 
     async fn journal(&self, run: &str) -> Result<Vec<Record>> {
@@ -472,12 +436,19 @@ impl Target for PgTarget {
         journal::page(&*self.living().await?, of, after).await.map_err(self.fault("cannot read the journals"))
     }
 
-    async fn note(&self, record: &Record) -> Result<()> {
+    async fn append_event(&self, record: &Record) -> Result<()> {
         journal::write(&*self.living().await?, record).await.map_err(self.fault("cannot write the journal"))
     }
 
-    async fn committed(&self, run: &str, transaction: Option<&str>) -> Result<bool> {
+    async fn is_committed(&self, run: &str, transaction: Option<&str>) -> Result<bool> {
         in_doubt::committed(&self.connector, run, transaction).await
+    }
+}
+
+#[async_trait]
+impl KeyMapStore for PgTarget {
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
+        self.mappings(destination).await
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
@@ -496,29 +467,49 @@ impl Target for PgTarget {
         key_map::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
     }
 
-    async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
+    async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
         let known = self.known().await?;
         let gone = rollback::gone(&*self.session.lock().await, &known, &self.names, destination, run).await;
         gone.map_err(self.fault("cannot look for the rows of the run"))
     }
+}
 
-    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
-        rollback::holdings(&self.connector, &*self.session.lock().await, &self.names, run).await
+#[async_trait]
+impl WriterLock for PgTarget {
+    async fn lock(&self, run: &str) -> Result<()> {
+        let opening = self.opening.lock().await.take().unwrap_or_else(|| writer_lock::open(&self.connector));
+        let (session, spare) = writer_lock::take(&self.connector, &self.names, run, opening).await?;
+        if let Ok(mut claimed) = self.claimed.lock() {
+            *claimed = Some(session);
+        }
+        *self.spare.lock().await = Some(spare);
+        Ok(())
     }
 
-    async fn survey(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
-        rollback::survey(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
+    async fn unlock(&self) -> Result<()> {
+        let claimed = self.claimed.lock().ok().and_then(|mut claimed| claimed.take());
+        if let Some(session) = claimed {
+            writer_lock::release(&session).await;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Loader for PgTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durable_staging: true,
+            in_doubt_commit: true,
+            setup_script: true,
+            statistics: true,
+            sequences: true,
+        }
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<RolledBackTable>> {
-        let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
-        let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
-        rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
-    }
-
-    async fn begin(&self, run: &str, intent: LoadMode) -> Result<Box<dyn Load>> {
+    async fn begin(&self, run: &str, intent: LoadMode) -> Result<Box<dyn StagingPhase>> {
         if self.claimed.lock().is_ok_and(|claimed| claimed.is_none()) {
-            self.claim(run).await?;
+            self.lock(run).await?;
         }
         let known = self.known().await?;
         let (connector, names, spec) = (self.connector.clone(), self.names.clone(), self.load.clone());
@@ -549,5 +540,51 @@ impl Target for PgTarget {
             analyzed.map(|_| ()).map_err(self.fault(doing))
         };
         futures::stream::iter(grown).map(Ok).try_for_each_concurrent(usize::from(self.load.connections), analyze).await
+    }
+}
+
+#[async_trait]
+impl RunRollback for PgTarget {
+    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
+        rollback::holdings(&self.connector, &*self.session.lock().await, &self.names, run).await
+    }
+
+    async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
+        rollback::survey(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
+    }
+
+    async fn roll_back_run(
+        &self,
+        record: &Record,
+        end_mode: bool,
+        accepted: &[String],
+    ) -> Result<Vec<RolledBackTable>> {
+        let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
+        let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
+        rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
+    }
+}
+
+#[async_trait]
+impl Provision for PgTarget {
+    async fn setup_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<String> {
+        let script = self.control_script(destinations, owner).await?;
+        Ok(format!("BEGIN;\n{script}COMMIT;\n"))
+    }
+
+    async fn setup(&self, destinations: &[Destination], owner: Option<&str>) -> Result<()> {
+        let script = self.control_script(destinations, owner).await?;
+        let session = self.session.lock().await;
+        let script = format!("BEGIN; RESET ROLE; {script}\n; COMMIT");
+        let fault = self.fault("cannot set up");
+        let mut tries = 0;
+        while let Err(error) = session.batch_execute(&script).await {
+            session.batch_execute("ROLLBACK").await.map_err(&fault)?;
+            tries += 1;
+            if tries == SETUP_TRIES || !raced(&error) {
+                return Err(fault(error));
+            }
+        }
+        Ok(())
     }
 }

@@ -68,7 +68,7 @@ impl Staged<'_> {
     /// The columns of staged rows.
     pub(super) fn wires(&self) -> Vec<CopyColumn> {
         let mut wires = vec![CopyColumn::number("_row")];
-        if self.destination.levelled {
+        if self.destination.self_referencing {
             wires.push(CopyColumn::number("_level"));
         }
         wires.extend(self.destination.columns.iter().map(|name| self.wire(name)));
@@ -103,7 +103,7 @@ impl Staged<'_> {
             literal(&self.id().key_map()),
             names.join(", "),
             as_text.join(", "),
-            self.destination.levelled
+            self.destination.self_referencing
         )
     }
 

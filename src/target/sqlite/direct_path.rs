@@ -36,8 +36,8 @@ pub(super) fn straight(
 ) -> Vec<bool> {
     let none_fires = destinations.iter().all(|destination| destination.table.triggers.is_empty());
     let may = |destination: &Destination| {
-        let Destination { table, key, levelled, .. } = destination;
-        let in_order = !levelled || spec.foreign_keys == ForeignKeys::SetBased;
+        let Destination { table, key, self_referencing, .. } = destination;
+        let in_order = !self_referencing || spec.foreign_keys == ForeignKeys::SetBased;
         let is_indexed = table.primary_key == *key || table.uniques.iter().any(|unique| unique.columns == *key);
         keys.contains_key(&table.name) && !destination.has_free_values() && in_order && is_indexed
     };
@@ -130,19 +130,19 @@ impl Straight<'_> {
         );
         let number = key_map::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
         let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
-        let meant = delta.meant(at)?.zip(delta.key_map(at)?);
+        let meant = delta.expected_rows(at)?.zip(delta.key_map(at)?);
         let meant = meant.map(|(meant, mappings)| ExpectedBatch::try_new(meant?, &mappings?, &mut content));
         let mut count = 0;
         ahead(meant, |meant| {
             let mut meant = meant?;
-            let contents = there.next(&meant)?.map_err(|how| delta.differs(at, &how))?;
+            let contents = there.next(&meant)?.map_err(|how| delta.mismatch_error(at, &how))?;
             meant.mappings.push(contents);
             inserting.insert(self.connection, &meant.mappings, refused)?;
             count += meant.mappings.rows() as u64;
             Ok::<_, InsertError>(())
         })?;
         if there.rows.next().map_err(fault)?.is_some() {
-            return Err(delta.differs(at, "there are more rows").into());
+            return Err(delta.mismatch_error(at, "there are more rows").into());
         }
         Ok(count)
     }

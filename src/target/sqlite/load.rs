@@ -18,8 +18,9 @@ use crate::journal::Record;
 use crate::spec::{ForeignKeys, LoadSpec};
 use crate::target::references::References;
 use crate::target::{
-    Aggregate, Batches, CatalogColumn, ConstraintViolation, Destination, InsertError, Inserted, KeyBlock, KeyRequest,
-    Load, LoadedFile, Mode, Policy, RowSource, RunRecord, totals_schema,
+    Aggregate, Batches, CatalogColumn, CommitPhase, ConstraintViolation, Destination, InsertError, InsertPhase,
+    Inserted, JournalWriter, KeyBlock, KeyRequest, LoadedFile, Mode, Policy, RowSource, RunRecord, StagingPhase,
+    aggregates_schema,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
@@ -63,7 +64,7 @@ impl SqliteLoad {
         let (rows, keys) = (self.names.staging(table), self.names.staged_keys(table));
         let columns = idents(&destination.columns);
         let key = idents(&destination.key);
-        let level = if destination.levelled { "_level, " } else { "" };
+        let level = if destination.self_referencing { "_level, " } else { "" };
         // A column without a type keeps every value as it is; production's own types come in at the insertion.
         let sql = format!(
             "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
@@ -106,7 +107,7 @@ impl SqliteLoad {
         let refusals = self.refusals(destination);
         refusals.promises()?;
         let columns = idents(&destination.columns);
-        let order = if destination.levelled { "_level, _row" } else { "_row" };
+        let order = if destination.self_referencing { "_level, _row" } else { "_row" };
         // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
         let sql = format!(
             "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
@@ -159,12 +160,12 @@ impl SqliteLoad {
                     let references = || References::try_new(destination, destinations, &self.keys);
                     let mut references = set_based.then(references).transpose()?;
                     let refused = |error: &rusqlite::Error| self.refusals(destination).at_once(error);
-                    let inserted = straight.insert(delta.rows(at)?, &mut references, &refused)?;
+                    let inserted = straight.insert(delta.staged_rows(at)?, &mut references, &refused)?;
                     referred.extend(references.map(|references| (destination, references)));
                     inserted
                 }
             });
-            delta.inserted(at, rows[at]);
+            delta.on_inserted(at, rows[at]);
         }
         for (destination, references) in referred {
             if let Some(straight) = self.straight_of(destination)
@@ -191,7 +192,7 @@ impl SqliteLoad {
             };
             key_map::note(&self.connection, &destination.table, &self.run, mappings)
                 .map_err(self.fault("cannot note the key map in"))?;
-            all.push(Inserted { rows: rows[at], mappings, compared: straight.is_some() });
+            all.push(Inserted { rows: rows[at], mappings, verified: straight.is_some() });
         }
         Ok(all)
     }
@@ -201,13 +202,13 @@ impl SqliteLoad {
         self.straight.clear();
         self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot take back what was written to"))?;
         self.open = false;
-        self.clean_staging(destinations).await?;
+        self.clear_staging(destinations).await?;
         for (at, destination) in destinations.iter().enumerate() {
-            self.stage(destination, delta.rows(at)?).await?;
+            self.stage(destination, delta.staged_rows(at)?).await?;
             self.stage_keys(destination, delta.key_map(at)?).await?;
         }
         self.insert_all(destinations, delta)?;
-        self.settle(destinations, delta).await
+        self.validate_deferred(destinations, delta).await
     }
 }
 
@@ -227,20 +228,18 @@ fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator
 }
 
 #[async_trait]
-impl Load for SqliteLoad {
-    async fn note(&mut self, record: &Record) -> Result<()> {
+impl JournalWriter for SqliteLoad {
+    async fn append_event(&mut self, record: &Record) -> Result<()> {
         if self.open {
             control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
         } else {
             control_schema::note_alone(&self.connection, &self.names, record)
         }
     }
+}
 
-    async fn is_staged(&mut self, _: &Destination, _: Batches<'_>, _: Batches<'_>) -> Result<bool> {
-        // Staging is inside the transaction: what was cut off has left nothing.
-        Ok(false)
-    }
-
+#[async_trait]
+impl StagingPhase for SqliteLoad {
     async fn reserve(&mut self, request: &KeyRequest) -> Result<KeyBlock> {
         self.open()?;
         let block = keys::next_block(&self.connection, request, &self.names)?;
@@ -258,19 +257,19 @@ impl Load for SqliteLoad {
         Ok(block)
     }
 
-    fn straight(&mut self, destinations: &[Destination]) -> Vec<bool> {
+    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+        self.open()?;
+        control_schema::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
+    }
+
+    fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
         let straight = direct_path::straight(&self.spec, destinations, &self.keys);
         let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
         self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
         straight
     }
 
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
-        self.open()?;
-        control_schema::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
-    }
-
-    async fn clean_staging(&mut self, destinations: &[Destination]) -> Result<()> {
+    async fn clear_staging(&mut self, destinations: &[Destination]) -> Result<()> {
         self.open()?;
         object_registry::refuse_taken(&self.connection, &self.names, destinations)?;
         destinations
@@ -280,7 +279,7 @@ impl Load for SqliteLoad {
     }
 
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
-        let columns = destination.columns.len() + 1 + usize::from(destination.levelled);
+        let columns = destination.columns.len() + 1 + usize::from(destination.self_referencing);
         self.copy(&self.names.staging(&destination.table.name), columns, rows)
     }
 
@@ -288,27 +287,25 @@ impl Load for SqliteLoad {
         self.copy(&self.names.staged_keys(&destination.table.name), destination.key.len() + 2, keys)
     }
 
-    async fn hold_mode(&mut self) -> Result<Mode> {
+    async fn lock_mode(&mut self) -> Result<Mode> {
         self.open()?;
         // The transaction has the file's write lock.
         mode::read(&self.connection).map_err(self.fault("cannot read the conversion mode of"))
     }
 
-    async fn hold_policy(&mut self) -> Result<Policy> {
+    async fn lock_policy(&mut self) -> Result<Policy> {
         self.open()?;
         policy::read(&self.connection).map_err(self.fault("cannot read the policy of"))
     }
 
-    async fn end_mode(&mut self) -> Result<()> {
+    async fn begin_insert(mut self: Box<Self>, _: &[Destination]) -> Result<Box<dyn InsertPhase>, InsertError> {
         self.open()?;
-        mode::end_with(&self.connection, &self.run).map_err(self.fault("cannot end the conversion mode of"))
+        Ok(self)
     }
+}
 
-    async fn open_insertion(&mut self, _: &[Destination]) -> Result<(), InsertError> {
-        self.open()?;
-        Ok(())
-    }
-
+#[async_trait]
+impl InsertPhase for SqliteLoad {
     async fn insert(
         &mut self,
         destinations: &[Destination],
@@ -345,7 +342,7 @@ impl Load for SqliteLoad {
         key_map::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
     }
 
-    async fn settle(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
+    async fn validate_deferred(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
         let staged = || destinations.iter().filter(|destination| !self.is_straight(destination));
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;
@@ -358,7 +355,7 @@ impl Load for SqliteLoad {
         Ok(())
     }
 
-    async fn totals(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch> {
+    async fn aggregates(&mut self, destination: &Destination, totals: &[(String, Aggregate)]) -> Result<RecordBatch> {
         let mut wanted = vec!["count(*)".to_owned()];
         for (name, total) in totals {
             let column = format!("p.{}", ident(name));
@@ -377,7 +374,7 @@ impl Load for SqliteLoad {
             });
         }
         let sql = format!("SELECT {} FROM {}", wanted.join(", "), inserted(destination, &self.names));
-        let found = select(&self.connection, &sql, &totals_schema(destination, totals), &self.names)?;
+        let found = select(&self.connection, &sql, &aggregates_schema(destination, totals), &self.names)?;
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
@@ -390,7 +387,14 @@ impl Load for SqliteLoad {
         Ok(None)
     }
 
-    async fn record(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
+    fn finish(self: Box<Self>) -> Box<dyn CommitPhase> {
+        self
+    }
+}
+
+#[async_trait]
+impl CommitPhase for SqliteLoad {
+    async fn record_run(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open()?;
         let fault = self.fault("cannot note the run in");
         self.connection
@@ -410,14 +414,14 @@ impl Load for SqliteLoad {
         Ok(())
     }
 
-    async fn note_with_rows(&mut self, record: &Record) -> Result<()> {
+    async fn end_mode(&mut self) -> Result<()> {
         self.open()?;
-        control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+        mode::end_with(&self.connection, &self.run).map_err(self.fault("cannot end the conversion mode of"))
     }
 
-    async fn transaction(&mut self) -> Result<Option<String>> {
-        // Nobody else answers a COMMIT of SQLite's: it is in the file or it is not.
-        Ok(None)
+    async fn append_event_with_rows(&mut self, record: &Record) -> Result<()> {
+        self.open()?;
+        control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), InsertError> {

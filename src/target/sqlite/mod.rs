@@ -37,9 +37,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Batches, Catalog, CatalogColumn, Destination, Filter, Journals, KeyBlock, KeyRequest, Load, LoadMode,
-    LoadedFile, Lookup, Mode, Policy, Preflight, Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord,
-    RunTable, Segment, Switch, Target, TargetConfig, Test,
+    Access, Batches, Capabilities, Catalog, CatalogColumn, Destination, Filter, Governance, Journals, KeyBlock,
+    KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision,
+    Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment,
+    StagingPhase, Switch, TargetConfig, Test, WriterLock,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -251,7 +252,7 @@ fn table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
 }
 
 #[async_trait]
-impl Target for SqliteTarget {
+impl Production for SqliteTarget {
     async fn catalog(&self) -> Result<Catalog> {
         let connection = self.connection.lock().await;
         let own = OwnedObjects::read(&connection).map_err(self.fault("cannot read the catalog of"))?;
@@ -271,21 +272,6 @@ impl Target for SqliteTarget {
             preflight.notes.push(SET_BASED.to_owned());
         }
         Ok(preflight)
-    }
-
-    async fn setup_script(&self, _: &[Destination], _: Option<&str>) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    async fn setup(&self, destinations: &[Destination], _: Option<&str>) -> Result<()> {
-        object_registry::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
-        let stated = policy::is_stated(&*self.connection.lock().await).map_err(self.fault("cannot set up"))?;
-        let requires_mode = self.was_there && !stated;
-        self.alter("cannot set up", |connection| match requires_mode {
-            true => policy::set(connection, &Policy::unstated(true)),
-            false => Ok(()),
-        })
-        .await
     }
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
@@ -382,33 +368,13 @@ impl Target for SqliteTarget {
             .map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn foresee(&self, request: &KeyRequest) -> Result<KeyBlock> {
+    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
         keys::next_block(&*self.connection.lock().await, request, &self.names)
     }
+}
 
-    async fn runs(&self) -> Result<Vec<RunHeader>> {
-        control_schema::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
-    }
-
-    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
-        control_schema::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
-    }
-
-    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
-        let connection = self.connection.lock().await;
-        let table = &destination.table.key_map;
-        if KeyMapTable::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
-            return Ok(futures::stream::empty().boxed());
-        }
-        let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
-        fields
-            .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
-        fields.push(Field::new("run", DataType::Utf8, false));
-        let place = format!("main.{}", Names::history(table));
-        let pages = Pages::in_order_of(place, "legacy_key", Arc::new(Schema::new(fields)));
-        Ok(pages.stream(self.connection.clone(), self.names.clone()))
-    }
-
+#[async_trait]
+impl Governance for SqliteTarget {
     async fn now(&self) -> Result<jiff::Timestamp> {
         Ok(jiff::Timestamp::now())
     }
@@ -431,18 +397,16 @@ impl Target for SqliteTarget {
     async fn switch_mode(&self, switch: &Switch) -> Result<()> {
         self.alter("cannot switch the conversion mode of", |connection| mode::switch(connection, switch)).await
     }
+}
 
-    async fn claim(&self, run: &str) -> Result<()> {
-        let mut claim = self.claim.lock().await;
-        if let (None, Some(file)) = (claim.as_ref(), &self.file) {
-            *claim = Some(Claim::take(file, run, &self.names)?);
-        }
-        Ok(())
+#[async_trait]
+impl RunStore for SqliteTarget {
+    async fn runs(&self) -> Result<Vec<RunHeader>> {
+        control_schema::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn release(&self) -> Result<()> {
-        self.claim.lock().await.take();
-        Ok(())
+    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+        control_schema::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
     }
 
     async fn journal(&self, run: &str) -> Result<Vec<Record>> {
@@ -454,12 +418,30 @@ impl Target for SqliteTarget {
             .map_err(self.fault("cannot read the journals in"))
     }
 
-    async fn note(&self, record: &Record) -> Result<()> {
+    async fn append_event(&self, record: &Record) -> Result<()> {
         control_schema::note_alone(&*self.connection.lock().await, &self.names, record)
     }
 
-    async fn committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
+    async fn is_committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
         control_schema::committed(&*self.connection.lock().await, run).map_err(self.fault("cannot read the runs of"))
+    }
+}
+
+#[async_trait]
+impl KeyMapStore for SqliteTarget {
+    async fn key_map(&self, destination: &Destination) -> Result<Batches<'static>> {
+        let connection = self.connection.lock().await;
+        let table = &destination.table.key_map;
+        if KeyMapTable::of(&connection, table).map_err(self.fault("cannot read the key map of"))?.is_none() {
+            return Ok(futures::stream::empty().boxed());
+        }
+        let mut fields = vec![Field::new("legacy_key", DataType::Utf8, false)];
+        fields
+            .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
+        fields.push(Field::new("run", DataType::Utf8, false));
+        let place = format!("main.{}", Names::history(table));
+        let pages = Pages::in_order_of(place, "legacy_key", Arc::new(Schema::new(fields)));
+        Ok(pages.stream(self.connection.clone(), self.names.clone()))
     }
 
     async fn segments(&self) -> Result<Vec<Segment>> {
@@ -482,25 +464,37 @@ impl Target for SqliteTarget {
         key_map::identity(&connection).map_err(self.fault("cannot read the id of"))
     }
 
-    async fn gone(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
+    async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
         let gone = rollback::gone(&*self.connection.lock().await, destination, run);
         gone.map_err(self.fault("cannot look for the rows of the run in"))
     }
+}
 
-    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
-        rollback::holdings(&*self.connection.lock().await, &self.names, run)
+#[async_trait]
+impl WriterLock for SqliteTarget {
+    async fn lock(&self, run: &str) -> Result<()> {
+        let mut claim = self.claim.lock().await;
+        if let (None, Some(file)) = (claim.as_ref(), &self.file) {
+            *claim = Some(Claim::take(file, run, &self.names)?);
+        }
+        Ok(())
     }
 
-    async fn survey(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
-        rollback::survey(&*self.connection.lock().await, &self.names, run, accepted)
+    async fn unlock(&self) -> Result<()> {
+        self.claim.lock().await.take();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Loader for SqliteTarget {
+    fn capabilities(&self) -> Capabilities {
+        // Staging is inside the transaction, and a COMMIT is in the file or it is not.
+        Capabilities::default()
     }
 
-    async fn take_back(&self, record: &Record, end_mode: bool, accepted: &[String]) -> Result<Vec<RolledBackTable>> {
-        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
-    }
-
-    async fn begin(&self, run: &str, _: LoadMode) -> Result<Box<dyn Load>> {
-        self.claim(run).await?;
+    async fn begin(&self, run: &str, _: LoadMode) -> Result<Box<dyn StagingPhase>> {
+        self.lock(run).await?;
         let connection = self.connection.clone().lock_owned().await;
         Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.load.clone())?))
     }
@@ -514,10 +508,39 @@ impl Target for SqliteTarget {
         }
         Ok(None)
     }
+}
 
-    async fn analyze(&self, _: &[Destination], _: &[u64]) -> Result<()> {
-        // SQLite plans by statistics only where somebody asked it to make some; a load does not begin with that.
-        Ok(())
+#[async_trait]
+impl RunRollback for SqliteTarget {
+    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
+        rollback::holdings(&*self.connection.lock().await, &self.names, run)
+    }
+
+    async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
+        rollback::survey(&*self.connection.lock().await, &self.names, run, accepted)
+    }
+
+    async fn roll_back_run(
+        &self,
+        record: &Record,
+        end_mode: bool,
+        accepted: &[String],
+    ) -> Result<Vec<RolledBackTable>> {
+        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
+    }
+}
+
+#[async_trait]
+impl Provision for SqliteTarget {
+    async fn setup(&self, destinations: &[Destination], _: Option<&str>) -> Result<()> {
+        object_registry::refuse_taken(&*self.connection.lock().await, &self.names, destinations)?;
+        let stated = policy::is_stated(&*self.connection.lock().await).map_err(self.fault("cannot set up"))?;
+        let requires_mode = self.was_there && !stated;
+        self.alter("cannot set up", |connection| match requires_mode {
+            true => policy::set(connection, &Policy::unstated(true)),
+            false => Ok(()),
+        })
+        .await
     }
 }
 

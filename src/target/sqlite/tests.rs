@@ -75,7 +75,7 @@ impl Place {
         let mut load = target.begin(run, LoadMode::Commit).await?;
         stage(load.as_mut(), destination, rows).await?;
         load.insert(std::slice::from_ref(destination), &Staged).await?;
-        load.record(&record(run), &[]).await?;
+        load.record_run(&record(run), &[]).await?;
         Ok(load.commit().await?)
     }
 }
@@ -88,7 +88,7 @@ impl RowSource for Staged {
         Ok(stream::empty().boxed())
     }
 
-    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
         self.rows(at)
     }
 
@@ -108,7 +108,7 @@ fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         key: vec![columns[0].clone()],
         columns,
         assigned: None,
-        levelled: false,
+        self_referencing: false,
         promises: Vec::new(),
         reads: Vec::new(),
     }
@@ -119,7 +119,7 @@ fn record(run: &str) -> RunRecord {
 }
 
 async fn stage(load: &mut dyn Load, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
-    load.clean_staging(std::slice::from_ref(destination)).await?;
+    load.clear_staging(std::slice::from_ref(destination)).await?;
     let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..rows.len() as u32));
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1)));
@@ -280,7 +280,7 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let item = place.destination("item", &["id", "name"]).await;
     let target = place.open(Access::Write).unwrap();
     let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
-    load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+    load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
     let row: ArrayRef = Arc::new(UInt32Array::from(vec![0]));
     let batch =
@@ -335,7 +335,7 @@ async fn others_read_while_more_rows_than_a_cache_holds_are_written() {
     assert_eq!(count(), Ok(0), "while rows are staged");
     load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
     assert_eq!(count(), Ok(0), "while rows are inserted");
-    load.record(&record("r"), &[]).await.unwrap();
+    load.record_run(&record("r"), &[]).await.unwrap();
     load.commit().await.unwrap();
     assert_eq!(count(), Ok(59_999));
 }
@@ -416,7 +416,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let decimals = arrow::array::Decimal128Array::from(vec![value]).with_precision_and_scale(38, 18).unwrap();
     let target = place.open(Access::Write).unwrap();
     let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
-    load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+    load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let (row, key): (ArrayRef, ArrayRef) = (Arc::new(UInt32Array::from(vec![0])), Arc::new(Int64Array::from(vec![7])));
     let legacy: ArrayRef = Arc::new(StringArray::from(vec!["L"]));
     let decimals: ArrayRef = Arc::new(decimals);
@@ -427,7 +427,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
         RecordBatch::try_from_iter([("_row", row.clone()), ("legacy_key", legacy), ("id", key.clone())]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
-    let sum = load.totals(&item, &[("name".to_owned(), Aggregate::Sum)]).await.unwrap();
+    let sum = load.aggregates(&item, &[("name".to_owned(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(sum.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), value as i64);
     load.commit().await.unwrap();
     let meant = || {

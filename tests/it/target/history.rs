@@ -64,7 +64,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
         let (target, item, rows) = (target.clone(), item.clone(), mapped(&all));
         async move {
             let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
-            load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+            load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
             load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
             load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
             assert_eq!(load.append_key_map(&item, "r1", 0..2).await.unwrap(), 2);
@@ -74,7 +74,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     };
     drop(put_back("dropped").await);
     live.quiet().await;
-    target.release().await.unwrap();
+    target.unlock().await.unwrap();
     assert!(lines(&taken(target.key_map(&item).await).await).is_empty());
     put_back("restore").await.commit().await.unwrap();
     assert_eq!(lines(&taken(target.key_map(&item).await).await), before);
@@ -89,7 +89,7 @@ async fn a_target_has_one_id_until_it_adopts_another(on: On) {
     assert_eq!((id.len(), id[0].len()), (1, 32));
     assert_eq!(live.reader().await.identity(false).await.unwrap(), id);
     let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
-    load.clean_staging(&[]).await.unwrap();
+    load.clear_staging(&[]).await.unwrap();
     load.adopt("another").await.unwrap();
     load.adopt(&id[0]).await.unwrap();
     load.commit().await.unwrap();

@@ -60,7 +60,7 @@ async fn assigned(live: &Live, table: &str) -> Destination {
 
 /// Foresees a block, reserves it in a run that commits, and holds one against the other.
 async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Result<(i64, i64), Error> {
-    let foreseen = target.foresee(request).await;
+    let foreseen = target.preview_keys(request).await;
     let mut load = target.begin(run, LoadMode::Commit).await?;
     announce(load.as_mut(), run, &[&request.table]).await;
     let reserved = load.reserve(request).await;
@@ -68,7 +68,7 @@ async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Resu
         (Ok(foreseen), Ok(reserved)) => {
             assert_eq!(foreseen, reserved);
             load.open_insertion(&[]).await.unwrap();
-            load.record(&record(run), &[]).await?;
+            load.record_run(&record(run), &[]).await?;
             load.commit().await?;
             Ok(keys(&reserved))
         }
@@ -155,7 +155,7 @@ async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
         let block = load.reserve(&KeyRequest { start, ..request(2) }).await.unwrap();
         let parts: [Part<'_>; 1] =
             [(&item, vec![("id", numbers([block.first, block.last])), ("name", texts(["d", "e"]))])];
-        load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+        load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
         stage(load.as_mut(), &parts[0]).await.unwrap();
         insert(load.as_mut(), &parts).await.unwrap();
         load.commit().await.unwrap();
@@ -187,7 +187,7 @@ async fn keys_behind_the_largest_number_are_an_overflow_and_never_used_again(on:
         let request = KeyRequest { largest: i64::MAX, ..request(count) };
         refused(&live, target.as_ref(), &request, "overflow").await;
     }
-    let empty = target.foresee(&KeyRequest { largest: i64::MAX, ..request(0) }).await.unwrap();
+    let empty = target.preview_keys(&KeyRequest { largest: i64::MAX, ..request(0) }).await.unwrap();
     assert_eq!(empty.last, empty.first - 1);
 }
 
@@ -199,7 +199,7 @@ async fn no_rows_need_no_keys(on: On) {
         let (first, last) = committed(target.as_ref(), &format!("{:?}", request.start), &request).await.unwrap();
         assert_eq!(last, first - 1);
     }
-    assert_eq!(keys(&target.foresee(&request(1)).await.unwrap()), (4, 4));
+    assert_eq!(keys(&target.preview_keys(&request(1)).await.unwrap()), (4, 4));
 }
 
 async fn text_keys_count_their_own_kind(on: On) {
@@ -240,10 +240,10 @@ async fn to_foresee_keys_takes_none(on: On) {
     assigned(&live, "item").await;
     let target = live.reader().await;
     for _ in 0..2 {
-        assert_eq!(keys(&target.foresee(&request(10)).await.unwrap()), (4, 13));
-        assert_eq!(keys(&target.foresee(&at(50, 10)).await.unwrap()), (50, 59));
+        assert_eq!(keys(&target.preview_keys(&request(10)).await.unwrap()), (4, 13));
+        assert_eq!(keys(&target.preview_keys(&at(50, 10)).await.unwrap()), (50, 59));
     }
     live.execute("INSERT INTO item (name) VALUES ('the application')");
     assert_eq!(live.text("SELECT max(id) FROM item"), "4");
-    assert_eq!(keys(&target.foresee(&request(1)).await.unwrap()), (5, 5));
+    assert_eq!(keys(&target.preview_keys(&request(1)).await.unwrap()), (5, 5));
 }

@@ -210,7 +210,7 @@ pub fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         columns,
         key,
         assigned: None,
-        levelled: false,
+        self_referencing: false,
         promises: Vec::new(),
         reads: Vec::new(),
     }

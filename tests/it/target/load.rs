@@ -85,7 +85,7 @@ async fn a_load_is_all_there_when_it_commits(on: On) {
     let mut run = record("r1");
     run.report = r#"{"said": "it's \"ä\" \\ done"}"#.into();
     announce(load.as_mut(), "r1", &[]).await;
-    load.record(&run, &files).await.unwrap();
+    load.record_run(&run, &files).await.unwrap();
     load.commit().await.unwrap();
     target.analyze(&[item.clone(), part.clone()], &[1_000_000, 0]).await.unwrap();
 
@@ -140,7 +140,7 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                 announce(load, "r2", &[&request.table]).await;
                 load.reserve(&request).await.unwrap();
             }
-            1 => load.clean_staging(&all).await.unwrap(),
+            1 => load.clear_staging(&all).await.unwrap(),
             2 => stage(load, &item_part(item)).await.unwrap(),
             3 => stage(load, &part_part(part)).await.unwrap(),
             4 => load.open_insertion(&all).await.unwrap(),
@@ -148,9 +148,9 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                 let parts = [item_part(item), part_part(part)];
                 assert_eq!(load.insert(&all, &InsertOutcome(&parts)).await.unwrap(), [inserted(2), inserted(3)]);
             }
-            6 => load.settle(&all, &InsertOutcome(&[])).await.unwrap(),
-            7 => assert_eq!(load.totals(item, &[]).await.unwrap().num_rows(), 1),
-            _ => load.record(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap(),
+            6 => load.validate_deferred(&all, &InsertOutcome(&[])).await.unwrap(),
+            7 => assert_eq!(load.aggregates(item, &[]).await.unwrap().num_rows(), 1),
+            _ => load.record_run(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap(),
         }
     }
 }
@@ -161,10 +161,10 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     let target = live.writer().await;
     // Something is remembered already.
     let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
-    load.clean_staging(&[item.clone(), part.clone()]).await.unwrap();
+    load.clear_staging(&[item.clone(), part.clone()]).await.unwrap();
     load.open_insertion(&[]).await.unwrap();
     announce(load.as_mut(), "r1", &[]).await;
-    load.record(&record("r1"), &[file("h3", "item", "r1")]).await.unwrap();
+    load.record_run(&record("r1"), &[file("h3", "item", "r1")]).await.unwrap();
     load.commit().await.unwrap();
     let before = seen(&live, &item, &part).await;
     for count in 0..=9 {
@@ -207,7 +207,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     let (item, _) = both(&live).await;
     let target = live.writer().await;
     let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
-    load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+    load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     assert_eq!(load.stage(&item, stream::iter([]).boxed()).await.unwrap(), 0);
     assert_eq!(load.stage_keys(&item, stream::iter([]).boxed()).await.unwrap(), 0);
     // Batches of 0, 1, 2 … 99 rows.
@@ -237,7 +237,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     let parts: [Part<'_>; 1] = [(&item, vec![("id", numbers([0; 0])), ("name", texts([""; 0]))])];
     let mut load = begin(target.as_ref(), "r2", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
-    assert_eq!(lines(&[load.totals(&item, &[("id".into(), Aggregate::Max)]).await.unwrap()]), ["0|NULL"]);
+    assert_eq!(lines(&[load.aggregates(&item, &[("id".into(), Aggregate::Max)]).await.unwrap()]), ["0|NULL"]);
     assert_eq!(load.compare(&item, stream::iter([]).boxed()).await.unwrap(), None);
     load.commit().await.unwrap();
 }
@@ -247,7 +247,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
     let (item, _) = both(&live).await;
     let target = live.writer().await;
     let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
-    load.clean_staging(std::slice::from_ref(&item)).await.unwrap();
+    load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let rows = [Ok(one([7], "a", &item)), Err(Error::data("the file ends here"))];
     let error = load.stage(&item, stream::iter(rows).boxed()).await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Data, "the file ends here"));
@@ -263,7 +263,7 @@ async fn record_only(target: &dyn Target, run: &str, files: &[LoadedFile]) {
     let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
     announce(load.as_mut(), run, &[]).await;
     load.open_insertion(&[]).await.unwrap();
-    load.record(&record(run), files).await.unwrap();
+    load.record_run(&record(run), files).await.unwrap();
     load.commit().await.unwrap();
 }
 
@@ -366,7 +366,7 @@ impl RowSource for Twisted {
         Ok(stream::iter([Ok(self.sent.clone())]).boxed())
     }
 
-    fn meant(&self, _: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(self.meant.clone())]).boxed())
     }
 
@@ -374,7 +374,7 @@ impl RowSource for Twisted {
         Ok(stream::iter([Ok(self.mapped.clone())]).boxed())
     }
 
-    fn differs(&self, at: usize, how: &str) -> Error {
+    fn mismatch_error(&self, at: usize, how: &str) -> Error {
         Error::data(format!("{at}: {how}"))
     }
 }
@@ -404,7 +404,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         };
         announce(load.as_mut(), "r1", &[&request.table]).await;
         let first = load.reserve(&request).await.unwrap().first;
-        assert_eq!(load.straight(std::slice::from_ref(&item)), [true]);
+        assert_eq!(load.direct_path(std::slice::from_ref(&item)), [true]);
         let part = |names: Names<'_>| -> Part<'_> {
             (&item, vec![("id", numbers((first..).take(names.len()))), ("name", texts(names.iter().copied()))])
         };
@@ -463,7 +463,7 @@ async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {
     assert_eq!(found, [Inserted { rows: 1, mappings: 2, compared: false }]);
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
     assert_eq!(how.as_deref(), Some("rows are missing"));
-    let totals = load.totals(&item, &[("id".into(), Aggregate::Sum)]).await.unwrap();
+    let totals = load.aggregates(&item, &[("id".into(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(lines(&[totals]), ["1|2"]);
 }
 
@@ -521,7 +521,7 @@ async fn totals_are_those_of_the_rows_that_were_inserted(on: On) {
         ("yes", Aggregate::NonNull, "2"),
     ];
     let asked: Vec<_> = cases.iter().map(|(name, total, _)| ((*name).to_owned(), *total)).collect();
-    let found = load.totals(&item, &asked).await.unwrap();
+    let found = load.aggregates(&item, &asked).await.unwrap();
     assert_eq!(found.num_rows(), 1);
     assert_eq!(shown(found.column(0), 0), "4");
     for (at, (name, total, meant)) in cases.iter().enumerate() {
@@ -537,7 +537,7 @@ async fn totals_of_texts_are_by_bytes(on: On) {
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
     let asked = [("name".to_owned(), Aggregate::Min), ("name".to_owned(), Aggregate::Max)];
-    assert_eq!(lines(&[load.totals(&item, &asked).await.unwrap()]), ["4|A|b"]);
+    assert_eq!(lines(&[load.aggregates(&item, &asked).await.unwrap()]), ["4|A|b"]);
 }
 
 async fn only_one_load_is_at_work(on: On) {
@@ -553,7 +553,7 @@ async fn only_one_load_is_at_work(on: On) {
     assert!(error.next_step().unwrap().contains("run again when it is done"), "{error:?}");
     // Who came second leaves the first in peace.
     insert(load.as_mut(), &parts).await.unwrap();
-    load.record(&record("r1"), &[]).await.unwrap();
+    load.record_run(&record("r1"), &[]).await.unwrap();
     load.commit().await.unwrap();
     assert!(second.claim("r2").await.is_err(), "rows are read back before anybody else stages");
     first.release().await.unwrap();
@@ -569,7 +569,7 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
     let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     insert(load.as_mut(), &parts).await.unwrap();
     announce(load.as_mut(), "r1", &[]).await;
-    load.record(&record("r1"), &[file("h1", "item", "r1")]).await.unwrap();
+    load.record_run(&record("r1"), &[file("h1", "item", "r1")]).await.unwrap();
     for access in [Access::Read, Access::Write] {
         let target = live.open(access).await.unwrap();
         assert_eq!(target.catalog().await.unwrap().names(), ["item", "part"]);

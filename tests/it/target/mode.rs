@@ -40,13 +40,13 @@ async fn switch(live: &Live, switch: &Switch) -> Mode {
 async fn load(live: &Live, run: &str, commits: bool) -> Mode {
     let target = live.writer().await;
     let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
-    let held = load.hold_mode().await.unwrap();
+    let held = load.lock_mode().await.unwrap();
     assert!(held.on().is_some(), "{held:?}");
     load.end_mode().await.unwrap();
-    load.record(&record(run), &[]).await.unwrap();
+    load.record_run(&record(run), &[]).await.unwrap();
     if commits {
         load.commit().await.unwrap();
-        target.release().await.unwrap();
+        target.unlock().await.unwrap();
     } else {
         drop(load);
     }

@@ -87,7 +87,7 @@ async fn last_refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> Const
     let (result, mut load) = insert_after(live, "SELECT 1", parts).await;
     result.unwrap();
     live.execute(meanwhile);
-    load.record(&record("r"), &[]).await.unwrap();
+    load.record_run(&record("r"), &[]).await.unwrap();
     let refusal = refused(load.commit().await);
     nothing_stays(live, parts).await;
     refusal
@@ -408,7 +408,7 @@ const TREE: &str = "
 async fn rows_of_one_table_that_refer_to_each_other(on: On) {
     for live in [Live::new(on, TREE), set_based(on, TREE)] {
         let mut node = live.destination("node", &["id", "parent"]).await;
-        node.levelled = true;
+        node.self_referencing = true;
         live.set_up(&[&node]).await;
         // 13 is under 11, which is under 12, which is under 1; 10 is under itself.
         let levels = |levels: [u32; 4]| -> ArrayRef { Arc::new(UInt32Array::from(levels.to_vec())) };
@@ -434,7 +434,7 @@ async fn a_unique_constraint_that_is_checked_at_the_end_is_checked_before_the_co
     let (result, mut load) = insert_after(&live, "INSERT INTO item VALUES (1, 'b')", &parts).await;
     is(&refused(result), "item", "late", &[1]);
     // Whoever goes on all the same gets nothing in.
-    load.record(&record("r"), &[]).await.unwrap_err();
+    load.record_run(&record("r"), &[]).await.unwrap_err();
     drop(load);
     nothing_stays(&live, &parts).await;
 }

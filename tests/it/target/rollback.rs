@@ -39,13 +39,13 @@ async fn loaded(live: &Live, run: &str, parts: &[Part<'_>]) -> Journal {
     let mut load = begin(target.as_ref(), run, parts).await.unwrap();
     let mut journal = Journal::new(run);
     for entry in self::journal(run).entries() {
-        load.note(&journal.record(entry.event.clone()).unwrap()).await.unwrap();
+        load.append_event(&journal.record(entry.event.clone()).unwrap()).await.unwrap();
     }
     insert(load.as_mut(), parts).await.unwrap();
-    load.record(&record(run), &[]).await.unwrap();
-    load.note_with_rows(&journal.record(Event::Committed).unwrap()).await.unwrap();
+    load.record_run(&record(run), &[]).await.unwrap();
+    load.append_event_with_rows(&journal.record(Event::Committed).unwrap()).await.unwrap();
     load.commit().await.unwrap();
-    target.release().await.unwrap();
+    target.unlock().await.unwrap();
     drop(target);
     live.quiet().await;
     journal
@@ -53,16 +53,16 @@ async fn loaded(live: &Live, run: &str, parts: &[Part<'_>]) -> Journal {
 
 async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::error::Result<u64> {
     let target = live.open_as_owner(Access::Administer).await.unwrap();
-    target.claim(journal.run()).await.unwrap();
+    target.lock(journal.run()).await.unwrap();
     let record = journal.record(Event::RolledBack { rows: 0 }).unwrap();
-    let taken_back = target.take_back(&record, false, &[]).await;
-    target.release().await.unwrap();
+    let taken_back = target.roll_back_run(&record, false, &[]).await;
+    target.unlock().await.unwrap();
     Ok(taken_back?.iter().map(|table| table.deleted).sum())
 }
 
 async fn obstacles(live: &Live, run: &str) -> Vec<String> {
     let target = live.open_as_owner(Access::Administer).await.unwrap();
-    target.survey(run, &[]).await.unwrap().obstacles.iter().map(ToString::to_string).collect()
+    target.plan_rollback(run, &[]).await.unwrap().obstacles.iter().map(ToString::to_string).collect()
 }
 
 async fn two(live: &Live) -> (Destination, Destination) {
@@ -116,7 +116,7 @@ async fn a_run_that_is_not_in_production_is_not_taken_back(on: On) {
     let target = live.writer().await;
     let mut written = Journal::new("r9");
     for entry in cut_off.entries().to_vec() {
-        target.note(&written.record(entry.event).unwrap()).await.unwrap();
+        target.append_event(&written.record(entry.event).unwrap()).await.unwrap();
     }
     cut_off.record(Event::Committed).unwrap();
     drop(target);
@@ -156,11 +156,11 @@ async fn the_rows_of_a_run_that_are_gone_are_told_by_their_legacy_keys(on: On) {
     let live = Live::new(on, ITEM);
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;
-    let gone = async || live.writer().await.gone(&destination, "r1").await.unwrap();
+    let gone = async || live.writer().await.missing_rows(&destination, "r1").await.unwrap();
     assert_eq!(gone().await, [""; 0]);
     live.execute("DELETE FROM item WHERE id = 3");
     assert_eq!(gone().await.len(), 1);
-    assert_eq!(live.writer().await.gone(&destination, "r2").await.unwrap(), [""; 0]);
+    assert_eq!(live.writer().await.missing_rows(&destination, "r2").await.unwrap(), [""; 0]);
     assert_eq!(obstacles(&live, "r1").await, ["`item`: 1 gone from production: 3"]);
 }
 
@@ -169,7 +169,7 @@ async fn what_a_run_holds_is_told_of_each_table(on: On) {
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;
     let target = live.open_as_owner(Access::Administer).await.unwrap();
-    let survey = target.survey("r1", &[]).await.unwrap();
+    let survey = target.plan_rollback("r1", &[]).await.unwrap();
     let [held] = survey.tables.as_slice() else { panic!("{survey:?}") };
     assert_eq!((held.table.as_str(), held.rows), ("item", 2));
     assert_eq!(held.keys, ("2".to_owned(), "3".to_owned()));

@@ -68,7 +68,7 @@ fn column(columns: &[(&str, ArrayRef)], name: &str) -> ArrayRef {
 }
 
 /// The rows as production should have them, numbered.
-pub fn meant((destination, columns): &Part<'_>) -> RecordBatch {
+pub fn expected_rows((destination, columns): &Part<'_>) -> RecordBatch {
     let rows = destination.columns.iter().map(|name| (name.as_str(), column(columns, name)));
     batch([("_row", counted(0, columns[0].1.len()))].into_iter().chain(rows).collect())
 }
@@ -76,7 +76,7 @@ pub fn meant((destination, columns): &Part<'_>) -> RecordBatch {
 /// The rows as they are staged: with `_level` where the table wants it.
 pub fn staged(part: &Part<'_>) -> RecordBatch {
     let rows = meant(part);
-    if !part.0.levelled {
+    if !part.0.self_referencing {
         return rows;
     }
     let (schema, level) = (rows.schema(), column(&part.1, "_level"));
@@ -114,7 +114,7 @@ fn all(parts: &[Part<'_>]) -> Vec<Destination> {
 /// Begins a load and stages everything.
 pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn Load>> {
     let mut load = target.begin(run, LoadMode::Commit).await?;
-    load.clean_staging(&all(parts)).await?;
+    load.clear_staging(&all(parts)).await?;
     for part in parts {
         stage(load.as_mut(), part).await?;
     }
@@ -125,11 +125,11 @@ pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result
 pub struct InsertOutcome<'a>(pub &'a [Part<'a>]);
 
 impl RowSource for InsertOutcome<'_> {
-    fn rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(staged(&self.0[at]))]).boxed())
     }
 
-    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
         self.rows(at)
     }
 
@@ -177,13 +177,13 @@ pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), Inser
     load.open_insertion(&destinations).await?;
     let meant: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
     assert_eq!(load.insert(&destinations, &InsertOutcome(parts)).await?, meant);
-    load.settle(&destinations, &InsertOutcome(parts)).await
+    load.validate_deferred(&destinations, &InsertOutcome(parts)).await
 }
 
 /// Inserts rows and commits them.
 pub async fn commit(mut load: Box<dyn Load>, parts: &[Part<'_>], run: &str) -> Result<(), InsertError> {
     insert(load.as_mut(), parts).await?;
-    load.record(&record(run), &[]).await?;
+    load.record_run(&record(run), &[]).await?;
     load.commit().await
 }
 
@@ -191,7 +191,7 @@ pub async fn commit(mut load: Box<dyn Load>, parts: &[Part<'_>], run: &str) -> R
 pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<()> {
     let load = begin(target, run, parts).await?;
     commit(load, parts, run).await?;
-    target.release().await
+    target.unlock().await
 }
 
 /// Notes what a run is: one that may reserve keys for a thousand rows of a table.
@@ -208,7 +208,7 @@ pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
         .collect();
     let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };
     // A load of a run that has begun before goes on with it.
-    load.note(&Journal::new(run).record(Event::Started(started)).unwrap()).await.ok();
+    load.append_event(&Journal::new(run).record(Event::Started(started)).unwrap()).await.ok();
 }
 
 pub fn record(run: &str) -> RunRecord {

@@ -13,12 +13,12 @@ use super::rows::{InsertOutcome, Part, announce, numbers, refused, stage, texts}
 struct Counting<'a>(InsertOutcome<'a>, AtomicUsize);
 
 impl RowSource for Counting<'_> {
-    fn rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.rows(at)
     }
 
-    fn meant(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
         self.0.meant(at)
     }
 
@@ -26,7 +26,7 @@ impl RowSource for Counting<'_> {
         self.0.key_map(at)
     }
 
-    fn differs(&self, at: usize, how: &str) -> delta_pipeline::error::Error {
+    fn mismatch_error(&self, at: usize, how: &str) -> delta_pipeline::error::Error {
         self.0.differs(at, how)
     }
 }
@@ -43,9 +43,9 @@ async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Lo
         let (start, text) = (StartRowNumber::At(10), None);
         load.reserve(&KeyRequest { table, column, start, count, text, largest: i32::MAX.into() }).await.unwrap();
     }
-    assert_eq!(load.straight(&all), straight);
+    assert_eq!(load.direct_path(&all), straight);
     for (part, _) in parts.iter().zip(straight).filter(|(_, straight)| !**straight) {
-        load.clean_staging(std::slice::from_ref(part.0)).await.unwrap();
+        load.clear_staging(std::slice::from_ref(part.0)).await.unwrap();
         stage(load.as_mut(), part).await.unwrap();
     }
     load
@@ -59,11 +59,11 @@ async fn refusal(live: &Live, parts: &[Part<'_>], straight: &[bool], meanwhile: 
     let delta = Counting(InsertOutcome(parts), AtomicUsize::new(0));
     load.open_insertion(&all).await.unwrap();
     let inserted = match load.insert(&all, &delta).await {
-        Ok(_) => load.settle(&all, &delta).await,
+        Ok(_) => load.validate_deferred(&all, &delta).await,
         Err(stopped) => Err(stopped),
     };
     let refusal = refused(inserted);
-    load.record(&super::rows::record("r"), &[]).await.unwrap_err();
+    load.record_run(&super::rows::record("r"), &[]).await.unwrap_err();
     drop(load);
     live.quiet().await;
     for table in &all {

@@ -114,7 +114,7 @@ async fn names_may_be_anything(on: On) {
         live.load.foreign_keys = foreign_keys;
         let table = "the \"Order\"; --";
         let mut order = live.ready(table).await;
-        order.levelled = true;
+        order.self_referencing = true;
         let name = |name: &str| name.to_owned();
         order.promises = vec![CommitCheck {
             check: "promised".into(),
@@ -152,12 +152,12 @@ async fn names_may_be_anything(on: On) {
         let mut load = begin(target.as_ref(), "r", &parts).await.unwrap();
         insert(load.as_mut(), &parts).await.unwrap();
         let asked: Vec<_> = order.columns.iter().map(|name| (name.clone(), Aggregate::NonNull)).collect();
-        let totals = load.totals(&order, &asked).await.unwrap();
+        let totals = load.aggregates(&order, &asked).await.unwrap();
         assert_eq!(lines(&[totals]), [vec!["2"; 1 + order.columns.len()].join("|")]);
         let least =
             [(name("%s $1 ?1"), Aggregate::Min), (name("back\\slash"), Aggregate::Max), (name("a.b"), Aggregate::Sum)];
-        assert_eq!(lines(&[load.totals(&order, &least).await.unwrap()]), ["2|3|\\|7"]);
-        load.record(&record("r"), &[]).await.unwrap();
+        assert_eq!(lines(&[load.aggregates(&order, &least).await.unwrap()]), ["2|3|\\|7"]);
+        load.record_run(&record("r"), &[]).await.unwrap();
         load.commit().await.unwrap();
         let as_meant = || stream::iter([Ok(meant(&parts[0]))]).boxed();
         assert_eq!(target.compare(&order, as_meant()).await.unwrap(), None);

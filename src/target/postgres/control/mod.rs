@@ -327,7 +327,7 @@ mod tests {
             columns: vec!["id".into()],
             key: vec!["id".into()],
             assigned: None,
-            levelled: false,
+            self_referencing: false,
             promises: Vec::new(),
             reads: Vec::new(),
         };

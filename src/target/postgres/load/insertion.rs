@@ -136,7 +136,7 @@ impl PgLoad {
                 all_sent.inspect(|all_sent| all_sent.notify_one());
                 self.insert_staged(destination).await?
             };
-            delta.inserted(at, rows);
+            delta.on_inserted(at, rows);
             inserted.push(rows);
         }
         Ok((inserted, referred))
@@ -150,9 +150,10 @@ impl PgLoad {
             let Some(keys) = self.keys.get(&destination.table.name) else { continue };
             let _compare = tracing::info_span!("compare", of = destination.table.name);
             let staged = self.staged(destination);
-            let compared = direct_path::compare(&self.connector, &self.main, &staged, keys, delta.meant(at)?).await?;
+            let compared =
+                direct_path::compare(&self.connector, &self.main, &staged, keys, delta.expected_rows(at)?).await?;
             if let Some(how) = compared {
-                return Err(delta.differs(at, &how).into());
+                return Err(delta.mismatch_error(at, &how).into());
             }
         }
         Ok(())
@@ -191,7 +192,7 @@ impl PgLoad {
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
         let mut references = set_based.then(|| References::try_new(destination, &self.all, &self.keys)).transpose()?;
-        let rows = delta.rows(at)?.map(|batch| {
+        let rows = delta.staged_rows(at)?.map(|batch| {
             let batch = batch?;
             if let Some(references) = &mut references {
                 references.add(&batch)?;
@@ -310,7 +311,7 @@ impl PgLoad {
                 self.main.batch_execute(&staged.make(&self.run)).await.map_err(&fault)?;
                 let (rows, keys) = (staged.rows(), staged.keys());
                 let into = CopyTarget { connector: &self.connector, table: &rows, columns: &staged.wires() };
-                into.copy(std::slice::from_ref(&self.main), delta.rows(at)?).await?;
+                into.copy(std::slice::from_ref(&self.main), delta.staged_rows(at)?).await?;
                 let into = CopyTarget { table: &keys, columns: &staged.key_wires(), ..into };
                 into.copy(std::slice::from_ref(&self.main), delta.key_map(at)?).await?;
             }

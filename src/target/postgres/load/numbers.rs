@@ -163,7 +163,7 @@ impl PgLoad {
     }
 
     /// The sequences that gave numbers in this transaction. Each lock of this kind is the proof of it.
-    pub(super) async fn moved_sequences(&self) -> Result<Vec<String>> {
+    pub(super) async fn sequences_moved(&self) -> Result<Vec<String>> {
         let sql = "SELECT DISTINCT n.nspname, c.relname FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
                    JOIN pg_namespace AS n ON n.oid = c.relnamespace
                    WHERE l.pid = pg_backend_pid() AND l.mode = 'RowExclusiveLock' AND c.relkind = 'S' ORDER BY 1, 2";

@@ -120,7 +120,7 @@ fn same(one: &DbError, other: &DbError) -> bool {
 
 /// The number of the row that was copied as so many-th.
 async fn copied(row: u64, at: usize, delta: &dyn RowSource) -> Result<Option<u32>> {
-    let mut batches = delta.rows(at)?;
+    let mut batches = delta.staged_rows(at)?;
     let mut before = 0;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
