@@ -17,7 +17,7 @@ use crate::run::analyze::Analysis;
 const LONGEST_OPERATOR: usize = 110;
 
 /// Every table of the plan: how its rows are made, what they are held against, and how they are inserted.
-pub(super) fn text(session: &RunContext<()>, analysis: Option<&Analysis>) -> String {
+pub(super) fn text<T>(session: &RunContext<T>, analysis: Option<&Analysis>) -> String {
     let mut out = String::new();
     for (at, (table, source)) in session.compiled.plan.tables.iter().zip(&session.compiled.sources).enumerate() {
         let files: Vec<_> = source.files().iter().map(|file| file.name.as_str()).collect();
@@ -71,7 +71,7 @@ pub(super) fn text(session: &RunContext<()>, analysis: Option<&Analysis>) -> Str
 }
 
 /// The tables with their numbers of checks; and where wanted, each check of production with the constraint that it comes from.
-pub(super) fn checks(session: &RunContext<()>, all: bool) -> String {
+pub(super) fn checks<T>(session: &RunContext<T>, all: bool) -> String {
     let mut out = String::new();
     for table in &session.compiled.plan.tables {
         let count =

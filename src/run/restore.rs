@@ -9,9 +9,9 @@ use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema};
 
+use super::accounting::{expect, record};
 use super::backup::{of_another, place};
 use super::keymap::{mapped, report};
-use super::accounting::{expect, record};
 use super::session::run_id;
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};

@@ -74,7 +74,9 @@ impl Place {
         let target = self.open(Access::Write)?;
         let mut load = target.begin(run, LoadMode::Commit).await?;
         stage(load.as_mut(), destination, rows).await?;
+        let mut load = load.begin_insert(std::slice::from_ref(destination)).await?;
         load.insert(std::slice::from_ref(destination), &Staged).await?;
+        let mut load = load.finish();
         load.record_run(&record(run), &[]).await?;
         Ok(load.commit().await?)
     }
@@ -84,19 +86,19 @@ impl Place {
 struct Staged;
 
 impl RowSource for Staged {
-    fn rows(&self, _: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }
 
     fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
-        self.rows(at)
+        self.staged_rows(at)
     }
 
     fn key_map(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }
 
-    fn differs(&self, _: usize, how: &str) -> Error {
+    fn mismatch_error(&self, _: usize, how: &str) -> Error {
         Error::internal(how)
     }
 }
@@ -118,7 +120,7 @@ fn record(run: &str) -> RunRecord {
     RunRecord { id: run.into(), pipeline: "p".into(), started_at: "2025".into(), report: "{}".into() }
 }
 
-async fn stage(load: &mut dyn Load, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
+async fn stage(load: &mut dyn StagingPhase, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
     load.clear_staging(std::slice::from_ref(destination)).await?;
     let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..rows.len() as u32));
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
@@ -288,8 +290,9 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     load.stage(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     let batch = RecordBatch::try_from_iter([("_row", row), ("legacy_key", text("L")), ("id", text("007"))]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
+    let mut load = load.begin_insert(&[]).await.unwrap();
     load.append_key_map(&item, "r", 0..1).await.unwrap();
-    load.commit().await.unwrap();
+    load.finish().commit().await.unwrap();
     assert_eq!(place.text("SELECT id || ' ' || name FROM staging_item"), "007 1.50");
     assert_eq!(place.text("SELECT id FROM delta_key_map_item"), "007");
 }
@@ -333,8 +336,10 @@ async fn others_read_while_more_rows_than_a_cache_holds_are_written() {
     let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
     stage(load.as_mut(), &item, &rows).await.unwrap();
     assert_eq!(count(), Ok(0), "while rows are staged");
+    let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
     load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
     assert_eq!(count(), Ok(0), "while rows are inserted");
+    let mut load = load.finish();
     load.record_run(&record("r"), &[]).await.unwrap();
     load.commit().await.unwrap();
     assert_eq!(count(), Ok(59_999));
@@ -426,10 +431,11 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let batch =
         RecordBatch::try_from_iter([("_row", row.clone()), ("legacy_key", legacy), ("id", key.clone())]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
+    let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
     load.insert(std::slice::from_ref(&item), &Staged).await.unwrap();
     let sum = load.aggregates(&item, &[("name".to_owned(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(sum.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), value as i64);
-    load.commit().await.unwrap();
+    load.finish().commit().await.unwrap();
     let meant = || {
         let columns = [("_row", row.clone()), ("id", key.clone()), ("name", decimals.clone())];
         stream::iter([Ok(RecordBatch::try_from_iter(columns).unwrap())]).boxed()

@@ -66,7 +66,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
             let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
             load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
             load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
-            load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
+            let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
             assert_eq!(load.append_key_map(&item, "r1", 0..2).await.unwrap(), 2);
             assert_eq!(load.append_key_map(&item, "r2", 2..4).await.unwrap(), 2);
             load
@@ -76,7 +76,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     live.quiet().await;
     target.unlock().await.unwrap();
     assert!(lines(&taken(target.key_map(&item).await).await).is_empty());
-    put_back("restore").await.commit().await.unwrap();
+    put_back("restore").await.finish().commit().await.unwrap();
     assert_eq!(lines(&taken(target.key_map(&item).await).await), before);
     assert_eq!(target.segments().await.unwrap(), [segment(&item, "r1", 2), segment(&item, "r2", 2)], "noted once");
 }
@@ -90,9 +90,10 @@ async fn a_target_has_one_id_until_it_adopts_another(on: On) {
     assert_eq!(live.reader().await.identity(false).await.unwrap(), id);
     let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
     load.clear_staging(&[]).await.unwrap();
+    let mut load = load.begin_insert(&[]).await.unwrap();
     load.adopt("another").await.unwrap();
     load.adopt(&id[0]).await.unwrap();
-    load.commit().await.unwrap();
+    load.finish().commit().await.unwrap();
     assert_eq!(target.identity(true).await.unwrap(), [id[0].as_str(), "another"]);
     let other = Live::new(on, SQL);
     other.ready("item").await;

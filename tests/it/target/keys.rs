@@ -67,7 +67,7 @@ async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Resu
     match (foreseen, reserved) {
         (Ok(foreseen), Ok(reserved)) => {
             assert_eq!(foreseen, reserved);
-            load.open_insertion(&[]).await.unwrap();
+            let mut load = load.begin_insert(&[]).await.unwrap().finish();
             load.record_run(&record(run), &[]).await?;
             load.commit().await?;
             Ok(keys(&reserved))
@@ -157,8 +157,8 @@ async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
             [(&item, vec![("id", numbers([block.first, block.last])), ("name", texts(["d", "e"]))])];
         load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
         stage(load.as_mut(), &parts[0]).await.unwrap();
-        insert(load.as_mut(), &parts).await.unwrap();
-        load.commit().await.unwrap();
+        let load = insert(load, &parts).await.unwrap();
+        load.finish().commit().await.unwrap();
         live.execute("INSERT INTO item (name) VALUES ('the application')");
         assert_eq!(live.text("SELECT id FROM item WHERE name = 'the application'"), meant);
     }

@@ -5,16 +5,16 @@ use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
 use delta_pipeline::error::{Error, Kind, Result};
 use delta_pipeline::spec::{StartRowNumber, Timeout};
 use delta_pipeline::target::{
-    Access, Aggregate, Batches, Destination, Inserted, KeyRequest, Load, LoadMode, LoadedFile, Lookup, Relation,
-    RowSource, Target,
+    Access, Aggregate, Batches, Destination, Inserted, KeyRequest, LoadMode, LoadedFile, Lookup, Relation, RowSource,
+    StagingPhase, Target,
 };
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
 use super::rows::{
-    InsertOutcome, Part, announce, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record,
-    shown, stage, staged, taken, texts,
+    Part, Rows, announce, batch, begin, counted, insert, inserted, lines, load, mapped, numbers, record, shown, stage,
+    staged, taken, texts,
 };
 
 contract!(
@@ -79,8 +79,8 @@ async fn a_load_is_all_there_when_it_commits(on: On) {
     let (item, part) = both(&live).await;
     let target = live.writer().await;
     let parts = [item_part(&item), part_part(&part)];
-    let mut load = begin(target.as_ref(), "r1", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(target.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap().finish();
     let files = [file("h1", "item", "r1"), file("h2", "part", "r1")];
     let mut run = record("r1");
     run.report = r#"{"said": "it's \"ä\" \\ done"}"#.into();
@@ -122,10 +122,10 @@ async fn seen(live: &Live, item: &Destination, part: &Destination) -> Vec<String
     seen
 }
 
-/// The first steps of a load.
-async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Destination) {
+/// Does the first steps of a load, and drops it after so many; a load that is not dropped is committed.
+async fn steps(mut load: Box<dyn StagingPhase>, count: usize, item: &Destination, part: &Destination) {
     let all = [item.clone(), part.clone()];
-    for step in 0..count {
+    for step in 0..count.min(4) {
         match step {
             0 => {
                 let request = KeyRequest {
@@ -136,22 +136,34 @@ async fn steps(load: &mut dyn Load, count: usize, item: &Destination, part: &Des
                     text: None,
                     largest: i64::MAX,
                 };
-                announce(load, "r1", &[&request.table]).await;
-                announce(load, "r2", &[&request.table]).await;
+                announce(load.as_mut(), "r1", &[&request.table]).await;
+                announce(load.as_mut(), "r2", &[&request.table]).await;
                 load.reserve(&request).await.unwrap();
             }
             1 => load.clear_staging(&all).await.unwrap(),
-            2 => stage(load, &item_part(item)).await.unwrap(),
-            3 => stage(load, &part_part(part)).await.unwrap(),
-            4 => load.open_insertion(&all).await.unwrap(),
-            5 => {
-                let parts = [item_part(item), part_part(part)];
-                assert_eq!(load.insert(&all, &InsertOutcome(&parts)).await.unwrap(), [inserted(2), inserted(3)]);
-            }
-            6 => load.validate_deferred(&all, &InsertOutcome(&[])).await.unwrap(),
-            7 => assert_eq!(load.aggregates(item, &[]).await.unwrap().num_rows(), 1),
-            _ => load.record_run(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap(),
+            2 => stage(load.as_mut(), &item_part(item)).await.unwrap(),
+            _ => stage(load.as_mut(), &part_part(part)).await.unwrap(),
         }
+    }
+    if count <= 4 {
+        return;
+    }
+    let mut load = load.begin_insert(&all).await.unwrap();
+    let parts = [item_part(item), part_part(part)];
+    for step in 5..count.min(8) {
+        match step {
+            5 => assert_eq!(load.insert(&all, &Rows(&parts)).await.unwrap(), [inserted(2), inserted(3)]),
+            6 => load.validate_deferred(&all, &Rows(&[])).await.unwrap(),
+            _ => assert_eq!(load.aggregates(item, &[]).await.unwrap().num_rows(), 1),
+        }
+    }
+    if count <= 8 {
+        return;
+    }
+    let mut load = load.finish();
+    load.record_run(&record("r2"), &[file("h1", "item", "r2"), file("h2", "part", "r2")]).await.unwrap();
+    if count > 9 {
+        load.commit().await.unwrap();
     }
 }
 
@@ -162,21 +174,17 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     // Something is remembered already.
     let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
     load.clear_staging(&[item.clone(), part.clone()]).await.unwrap();
-    load.open_insertion(&[]).await.unwrap();
+    let mut load = load.begin_insert(&[]).await.unwrap().finish();
     announce(load.as_mut(), "r1", &[]).await;
     load.record_run(&record("r1"), &[file("h3", "item", "r1")]).await.unwrap();
     load.commit().await.unwrap();
     let before = seen(&live, &item, &part).await;
     for count in 0..=9 {
-        let mut load = target.begin("r2", LoadMode::Commit).await.unwrap();
-        steps(load.as_mut(), count, &item, &part).await;
-        drop(load);
+        steps(target.begin("r2", LoadMode::Commit).await.unwrap(), count, &item, &part).await;
         live.quiet().await;
         assert_eq!(seen(&live, &item, &part).await, before, "dropped after {count} steps");
     }
-    let mut load = target.begin("r2", LoadMode::Commit).await.unwrap();
-    steps(load.as_mut(), 9, &item, &part).await;
-    load.commit().await.unwrap();
+    steps(target.begin("r2", LoadMode::Commit).await.unwrap(), 10, &item, &part).await;
     let after = seen(&live, &item, &part).await;
     assert_eq!(after.len(), before.len() + 2 + 3 + 1 + 2 + 2 + 3);
 }
@@ -227,19 +235,19 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
         batch(vec![("_row", counted(from, rows)), ("legacy_key", legacy), ("id", ids(from, rows))])
     });
     assert_eq!(load.stage_keys(&item, keys).await.unwrap(), 4950);
-    load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-    assert_eq!(load.insert(std::slice::from_ref(&item), &InsertOutcome(&[])).await.unwrap(), [inserted(4950)]);
-    load.commit().await.unwrap();
+    let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
+    assert_eq!(load.insert(std::slice::from_ref(&item), &Rows(&[])).await.unwrap(), [inserted(4950)]);
+    load.finish().commit().await.unwrap();
     assert_eq!(live.text("SELECT count(*) FROM item WHERE name = 'many' AND id BETWEEN 10 AND 4959"), "4950");
     let found: usize = taken(target.key_map(&item).await).await.iter().map(RecordBatch::num_rows).sum();
     assert_eq!(found, 4950);
     // A run that brings nothing.
     let parts: [Part<'_>; 1] = [(&item, vec![("id", numbers([0; 0])), ("name", texts([""; 0]))])];
-    let mut load = begin(target.as_ref(), "r2", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(target.as_ref(), "r2", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap();
     assert_eq!(lines(&[load.aggregates(&item, &[("id".into(), Aggregate::Max)]).await.unwrap()]), ["0|NULL"]);
     assert_eq!(load.compare(&item, stream::iter([]).boxed()).await.unwrap(), None);
-    load.commit().await.unwrap();
+    load.finish().commit().await.unwrap();
 }
 
 async fn rows_that_end_in_an_error_are_not_staged(on: On) {
@@ -262,7 +270,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
 async fn record_only(target: &dyn Target, run: &str, files: &[LoadedFile]) {
     let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
     announce(load.as_mut(), run, &[]).await;
-    load.open_insertion(&[]).await.unwrap();
+    let mut load = load.begin_insert(&[]).await.unwrap().finish();
     load.record_run(&record(run), files).await.unwrap();
     load.commit().await.unwrap();
 }
@@ -302,12 +310,12 @@ async fn rows_are_held_against_what_was_meant(on: On) {
     let target = live.writer().await;
     let parts = [item_part(&item), part_part(&part)];
     let meant = |at: usize| stream::iter([Ok(staged(&parts[at]))]).boxed();
-    let mut load = begin(target.as_ref(), "r1", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(target.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap();
     for (at, destination) in [&item, &part].into_iter().enumerate() {
         assert_eq!(load.compare(destination, meant(at)).await.unwrap(), None);
     }
-    load.commit().await.unwrap();
+    load.finish().commit().await.unwrap();
     let how = async |at: usize| target.compare(parts[at].0, meant(at)).await.unwrap();
     assert_eq!((how(0).await, how(1).await), (None, None));
     // Rows of others are nobody's business.
@@ -362,7 +370,7 @@ struct Twisted {
 }
 
 impl RowSource for Twisted {
-    fn rows(&self, _: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, _: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(self.sent.clone())]).boxed())
     }
 
@@ -409,10 +417,10 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
             (&item, vec![("id", numbers((first..).take(names.len()))), ("name", texts(names.iter().copied()))])
         };
         let delta = Twisted { sent: staged(&part(sent)), meant: staged(&part(meant)), mapped: mapped(&part(meant)) };
-        load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
+        let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
         let found = load.insert(std::slice::from_ref(&item), &delta).await.map_err(Error::from);
         let Some(how) = how else {
-            assert_eq!(found.unwrap(), [Inserted { rows: 2, mappings: 2, compared: true }]);
+            assert_eq!(found.unwrap(), [Inserted { rows: 2, mappings: 2, verified: true }]);
             continue;
         };
         assert_eq!(found.unwrap_err().to_string(), how);
@@ -442,8 +450,8 @@ async fn a_trigger_that_changes_rows_is_seen_before_the_commit(on: On) {
     );
     let (item, _) = both(&live).await;
     let parts = [item_part(&item)];
-    let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap();
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
     assert_eq!(how.as_deref(), Some("column `name` is filled and NULL was meant"));
 }
@@ -457,10 +465,10 @@ async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {
     );
     let (item, _) = both(&live).await;
     let parts = [item_part(&item)];
-    let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
-    load.open_insertion(std::slice::from_ref(&item)).await.unwrap();
-    let found = load.insert(std::slice::from_ref(&item), &InsertOutcome(&parts)).await.unwrap();
-    assert_eq!(found, [Inserted { rows: 1, mappings: 2, compared: false }]);
+    let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
+    let found = load.insert(std::slice::from_ref(&item), &Rows(&parts)).await.unwrap();
+    assert_eq!(found, [Inserted { rows: 1, mappings: 2, verified: false }]);
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
     assert_eq!(how.as_deref(), Some("rows are missing"));
     let totals = load.aggregates(&item, &[("id".into(), Aggregate::Sum)]).await.unwrap();
@@ -489,8 +497,8 @@ async fn totals_are_those_of_the_rows_that_were_inserted(on: On) {
         ("yes", Arc::new(BooleanArray::from(vec![Some(true), None, Some(false), None]))),
     ];
     let parts = [(&item, columns)];
-    let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap();
     let cases = [
         ("id", Aggregate::NonNull, "4"),
         ("id", Aggregate::Sum, "46"),
@@ -534,8 +542,8 @@ async fn totals_of_texts_are_by_bytes(on: On) {
     let live = Live::new(on, &format!("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT COLLATE {collation})"));
     let item = live.ready("item").await;
     let parts = [(&item, vec![("id", numbers([1, 2, 3, 4])), ("name", texts(["b", "A", "C", "a"]))])];
-    let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap();
     let asked = [("name".to_owned(), Aggregate::Min), ("name".to_owned(), Aggregate::Max)];
     assert_eq!(lines(&[load.aggregates(&item, &asked).await.unwrap()]), ["4|A|b"]);
 }
@@ -546,17 +554,17 @@ async fn only_one_load_is_at_work(on: On) {
     let (item, _) = both(&live).await;
     let (first, second) = (live.writer().await, live.writer().await);
     let parts = [item_part(&item)];
-    let mut load = begin(first.as_ref(), "r1", &parts).await.unwrap();
+    let load = begin(first.as_ref(), "r1", &parts).await.unwrap();
     let error = second.begin("r2", LoadMode::Commit).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Unreachable, "{error}");
     assert!(error.to_string().starts_with("run r1, since 20"), "{error}");
     assert!(error.next_step().unwrap().contains("run again when it is done"), "{error:?}");
     // Who came second leaves the first in peace.
-    insert(load.as_mut(), &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap().finish();
     load.record_run(&record("r1"), &[]).await.unwrap();
     load.commit().await.unwrap();
-    assert!(second.claim("r2").await.is_err(), "rows are read back before anybody else stages");
-    first.release().await.unwrap();
+    assert!(second.lock("r2").await.is_err(), "rows are read back before anybody else stages");
+    first.unlock().await.unwrap();
     let part: Part<'_> = (&item, vec![("id", numbers([7])), ("name", texts(["b"]))]);
     super::rows::load(second.as_ref(), "r2", &[part]).await.unwrap();
     assert_eq!(live.rows("SELECT id FROM item ORDER BY 1"), ["1", "2", "3", "7"]);
@@ -566,8 +574,8 @@ async fn production_is_read_as_it_was_while_a_load_is_at_work(on: On) {
     let live = Live::new(on, SQL);
     let (item, part) = both(&live).await;
     let parts = [item_part(&item), part_part(&part)];
-    let mut load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
-    insert(load.as_mut(), &parts).await.unwrap();
+    let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
+    let mut load = insert(load, &parts).await.unwrap().finish();
     announce(load.as_mut(), "r1", &[]).await;
     load.record_run(&record("r1"), &[file("h1", "item", "r1")]).await.unwrap();
     for access in [Access::Read, Access::Write] {

@@ -42,6 +42,7 @@ async fn load(live: &Live, run: &str, commits: bool) -> Mode {
     let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
     let held = load.lock_mode().await.unwrap();
     assert!(held.on().is_some(), "{held:?}");
+    let mut load = load.begin_insert(&[]).await.unwrap().finish();
     load.end_mode().await.unwrap();
     load.record_run(&record(run), &[]).await.unwrap();
     if commits {

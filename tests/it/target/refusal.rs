@@ -3,11 +3,13 @@
 use arrow::array::{ArrayRef, UInt32Array};
 use delta_pipeline::error::{Error, Kind};
 use delta_pipeline::spec::ForeignKeys;
-use delta_pipeline::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, Load};
+use delta_pipeline::target::{
+    CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, InsertPhase,
+};
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{Part, begin, insert, lines, load, numbers, record, refused, taken, texts};
+use super::rows::{Part, Rows, begin, insert, lines, load, numbers, record, refused, taken, texts};
 
 contract!(
     a_value_that_was_taken_meanwhile,
@@ -58,23 +60,21 @@ fn rows<'a>(item: &'a Destination, told: Vec<(&'a str, ArrayRef)>) -> Part<'a> {
 
 /// Stages rows, has another program do something `meanwhile`, and inserts. Where a load keeps all others out, they were
 /// faster.
-async fn insert_after(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> (Result<(), InsertError>, Box<dyn Load>) {
+async fn insert_after(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> Result<Box<dyn InsertPhase>, InsertError> {
     let target = live.writer().await;
     if live.on == On::Sqlite {
         live.execute(meanwhile);
     }
-    let mut load = begin(target.as_ref(), "r", parts).await.unwrap();
+    let load = begin(target.as_ref(), "r", parts).await.unwrap();
     if live.on == On::Postgres {
         live.execute(meanwhile);
     }
-    (insert(load.as_mut(), parts).await, load)
+    insert(load, parts).await
 }
 
 /// What is refused, and that nothing of it stays.
 async fn refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> ConstraintViolation {
-    let (result, load) = insert_after(live, meanwhile, parts).await;
-    let refusal = refused(result);
-    drop(load);
+    let refusal = refused(insert_after(live, meanwhile, parts).await);
     nothing_stays(live, parts).await;
     refusal
 }
@@ -84,8 +84,7 @@ async fn last_refusal(live: &Live, meanwhile: &str, parts: &[Part<'_>]) -> Const
     if live.on == On::Sqlite {
         return refusal(live, meanwhile, parts).await;
     }
-    let (result, mut load) = insert_after(live, "SELECT 1", parts).await;
-    result.unwrap();
+    let mut load = insert_after(live, "SELECT 1", parts).await.unwrap().finish();
     live.execute(meanwhile);
     load.record_run(&record("r"), &[]).await.unwrap();
     let refusal = refused(load.commit().await);
@@ -136,9 +135,8 @@ async fn a_key_that_was_taken_meanwhile(on: On) {
     let live = Live::new(on, SQL);
     let item = live.ready("item").await;
     let part = rows(&item, vec![]);
-    let (result, load) = insert_after(&live, &format!("{INSERT} (13, 'x', 0, 0, '')"), &[part]).await;
+    let result = insert_after(&live, &format!("{INSERT} (13, 'x', 0, 0, '')"), &[part]).await;
     is(&refused(result), "item", on.choose("item.id", "item_pkey"), &[3]);
-    drop(load);
     live.quiet().await;
     assert_eq!(live.rows("SELECT id, name FROM item ORDER BY 1"), ["1|there", "13|x"]);
 }
@@ -197,18 +195,16 @@ async fn a_reference_that_is_checked_at_the_end(on: On) {
     };
     let owners: Part<'_> = (&owner, vec![("id", numbers([10]))]);
     let parts = [items([Some(10), Some(7), None]), owners.clone()];
-    let (result, load) = insert_after(&live, "SELECT 1", &parts).await;
+    let result = insert_after(&live, "SELECT 1", &parts).await;
     match on {
         // SQLite decides at the commit and nowhere before, and names nothing.
         On::Sqlite => {
-            result.unwrap();
-            let error = Error::from(load.commit().await.unwrap_err());
+            let error = Error::from(result.unwrap().finish().commit().await.unwrap_err());
             assert_eq!(error.kind(), Kind::Data, "{error}");
             assert!(error.to_string().contains("FOREIGN KEY constraint failed"), "{error}");
         }
         On::Postgres => {
             is(&refused(result), "item", "item_owner_id_fkey", &[1]);
-            drop(load);
         }
     }
     nothing_stays(&live, &parts).await;
@@ -235,11 +231,10 @@ async fn a_trigger_that_raises(on: On) {
     ));
     let item = live.ready("item").await;
     let parts = [rows(&item, vec![])];
-    let (result, load) = insert_after(&live, "SELECT 1", &parts).await;
-    let error = Error::from(result.unwrap_err());
+    let result = insert_after(&live, "SELECT 1", &parts).await;
+    let error = Error::from(result.err().unwrap());
     assert_eq!(error.kind(), Kind::Data, "{error}");
     assert!(error.to_string().contains("not this one") && error.next_step().is_some(), "{error:?}");
-    drop(load);
     nothing_stays(&live, &parts).await;
 }
 
@@ -329,9 +324,8 @@ async fn legacy_keys_that_another_run_has_converted(on: On) {
     // Production has forgotten the rows; the key map has not.
     live.execute("DELETE FROM item WHERE id > 1");
     let parts = [rows(&item, vec![])];
-    let (result, load) = insert_after(&live, "SELECT 1", &parts).await;
+    let result = insert_after(&live, "SELECT 1", &parts).await;
     is(&refused(result), "item", "key_map", &[1, 4]);
-    drop(load);
     nothing_stays(&live, &parts).await;
     assert_eq!(target.runs().await.unwrap().len(), 3);
 }
@@ -356,8 +350,8 @@ async fn references_checked_as_sets(on: On) {
     assert_eq!(live.rows("SELECT owner_id FROM item WHERE id >= 10 ORDER BY id"), ["4", "2", "NULL", "2", "3"]);
     // All else is held as ever.
     let items = rows(&item, vec![("id", numbers([20, 21, 22, 23, 24])), ("a", numbers([None; 5]))]);
-    let mut again = begin(target.as_ref(), "r2", std::slice::from_ref(&items)).await.unwrap();
-    is(&refused(insert(again.as_mut(), &[items]).await), "item", "name", &[0, 1, 2, 3, 4]);
+    let again = begin(target.as_ref(), "r2", std::slice::from_ref(&items)).await.unwrap();
+    is(&refused(insert(again, &[items]).await), "item", "name", &[0, 1, 2, 3, 4]);
 }
 
 async fn a_reference_to_nothing_among_references_checked_as_sets(on: On) {
@@ -370,8 +364,8 @@ async fn a_reference_to_nothing_among_references_checked_as_sets(on: On) {
     live.execute("DELETE FROM owner WHERE id = 3");
     let target = live.writer().await;
     let parts = [rows(&item, vec![])];
-    let mut load = begin(target.as_ref(), "r", &parts).await.unwrap();
-    let refusal = refused(insert(load.as_mut(), &parts).await);
+    let load = begin(target.as_ref(), "r", &parts).await.unwrap();
+    let refusal = refused(insert(load, &parts).await);
     is(&refusal, "item", on.choose("FOREIGN KEY", "item_owner_id_fkey"), &[1, 3, 4]);
 }
 
@@ -431,11 +425,18 @@ async fn a_unique_constraint_that_is_checked_at_the_end_is_checked_before_the_co
     );
     let item = live.ready("item").await;
     let parts = [(&item, vec![("id", numbers([10, 11])), ("name", texts(["a", "b"]))])];
-    let (result, mut load) = insert_after(&live, "INSERT INTO item VALUES (1, 'b')", &parts).await;
-    is(&refused(result), "item", "late", &[1]);
-    // Whoever goes on all the same gets nothing in.
-    load.record_run(&record("r"), &[]).await.unwrap_err();
-    drop(load);
+    let load = begin(live.writer().await.as_ref(), "r", &parts).await.unwrap();
+    live.execute("INSERT INTO item VALUES (1, 'b')");
+    let all = [item.clone()];
+    let mut load = load.begin_insert(&all).await.unwrap();
+    let inserted = load.insert(&all, &Rows(&parts)).await;
+    let validated = match inserted {
+        Ok(_) => load.validate_deferred(&all, &Rows(&parts)).await,
+        Err(error) => Err(error),
+    };
+    is(&refused(validated), "item", "late", &[1]);
+    // A load that continues after that inserts nothing.
+    load.finish().record_run(&record("r"), &[]).await.unwrap_err();
     nothing_stays(&live, &parts).await;
 }
 

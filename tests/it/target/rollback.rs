@@ -41,7 +41,7 @@ async fn loaded(live: &Live, run: &str, parts: &[Part<'_>]) -> Journal {
     for entry in self::journal(run).entries() {
         load.append_event(&journal.record(entry.event.clone()).unwrap()).await.unwrap();
     }
-    insert(load.as_mut(), parts).await.unwrap();
+    let mut load = insert(load, parts).await.unwrap().finish();
     load.record_run(&record(run), &[]).await.unwrap();
     load.append_event_with_rows(&journal.record(Event::Committed).unwrap()).await.unwrap();
     load.commit().await.unwrap();

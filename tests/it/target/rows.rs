@@ -9,7 +9,8 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::error::{Error, Result};
 use delta_pipeline::journal::{Event, Journal, Started, TableManifest};
 use delta_pipeline::target::{
-    Batches, ConstraintViolation, Destination, InsertError, Inserted, Load, LoadMode, RowSource, RunRecord, Target,
+    Batches, ConstraintViolation, Destination, InsertError, InsertPhase, Inserted, JournalWriter, LoadMode, RowSource,
+    RunRecord, StagingPhase, Target,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -68,7 +69,7 @@ fn column(columns: &[(&str, ArrayRef)], name: &str) -> ArrayRef {
 }
 
 /// The rows as production should have them, numbered.
-pub fn expected_rows((destination, columns): &Part<'_>) -> RecordBatch {
+pub fn meant((destination, columns): &Part<'_>) -> RecordBatch {
     let rows = destination.columns.iter().map(|name| (name.as_str(), column(columns, name)));
     batch([("_row", counted(0, columns[0].1.len()))].into_iter().chain(rows).collect())
 }
@@ -99,7 +100,7 @@ pub fn mapped((destination, columns): &Part<'_>) -> RecordBatch {
 }
 
 /// Stages rows and their key map.
-pub async fn stage(load: &mut dyn Load, part: &Part<'_>) -> Result<()> {
+pub async fn stage(load: &mut dyn StagingPhase, part: &Part<'_>) -> Result<()> {
     let (rows, keys) = (staged(part), mapped(part));
     let count = rows.num_rows() as u64;
     assert_eq!(load.stage(part.0, stream::iter([Ok(rows)]).boxed()).await?, count);
@@ -112,7 +113,7 @@ fn all(parts: &[Part<'_>]) -> Vec<Destination> {
 }
 
 /// Begins a load and stages everything.
-pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn Load>> {
+pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn StagingPhase>> {
     let mut load = target.begin(run, LoadMode::Commit).await?;
     load.clear_staging(&all(parts)).await?;
     for part in parts {
@@ -122,15 +123,15 @@ pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result
 }
 
 /// What a run brings, once more.
-pub struct InsertOutcome<'a>(pub &'a [Part<'a>]);
+pub struct Rows<'a>(pub &'a [Part<'a>]);
 
-impl RowSource for InsertOutcome<'_> {
+impl RowSource for Rows<'_> {
     fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(staged(&self.0[at]))]).boxed())
     }
 
     fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
-        self.rows(at)
+        self.staged_rows(at)
     }
 
     fn key_map(&self, at: usize) -> Result<Batches<'_>> {
@@ -161,28 +162,29 @@ impl RowSource for InsertOutcome<'_> {
         Ok((0..values.len() as u32).filter(|row| wanted.contains(&shown(&values, *row as usize))).collect())
     }
 
-    fn differs(&self, _: usize, how: &str) -> Error {
+    fn mismatch_error(&self, _: usize, how: &str) -> Error {
         Error::internal(how)
     }
 }
 
 /// What is inserted of so many rows.
 pub fn inserted(rows: u64) -> Inserted {
-    Inserted { rows, mappings: rows, compared: false }
+    Inserted { rows, mappings: rows, verified: false }
 }
 
 /// Inserts rows that are staged, or that need not be.
-pub async fn insert(load: &mut dyn Load, parts: &[Part<'_>]) -> Result<(), InsertError> {
+pub async fn insert(load: Box<dyn StagingPhase>, parts: &[Part<'_>]) -> Result<Box<dyn InsertPhase>, InsertError> {
     let destinations = all(parts);
-    load.open_insertion(&destinations).await?;
+    let mut load = load.begin_insert(&destinations).await?;
     let meant: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
-    assert_eq!(load.insert(&destinations, &InsertOutcome(parts)).await?, meant);
-    load.validate_deferred(&destinations, &InsertOutcome(parts)).await
+    assert_eq!(load.insert(&destinations, &Rows(parts)).await?, meant);
+    load.validate_deferred(&destinations, &Rows(parts)).await?;
+    Ok(load)
 }
 
 /// Inserts rows and commits them.
-pub async fn commit(mut load: Box<dyn Load>, parts: &[Part<'_>], run: &str) -> Result<(), InsertError> {
-    insert(load.as_mut(), parts).await?;
+pub async fn commit(load: Box<dyn StagingPhase>, parts: &[Part<'_>], run: &str) -> Result<(), InsertError> {
+    let mut load = insert(load, parts).await?.finish();
     load.record_run(&record(run), &[]).await?;
     load.commit().await
 }
@@ -195,7 +197,7 @@ pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<
 }
 
 /// Notes what a run is: one that may reserve keys for a thousand rows of a table.
-pub async fn announce(load: &mut dyn Load, run: &str, tables: &[&str]) {
+pub async fn announce<L: JournalWriter + ?Sized>(load: &mut L, run: &str, tables: &[&str]) {
     let ids = tables.iter().flat_map(|table| [(*table).to_owned(), format!("public.{table}")]);
     let tables = ids
         .map(|table| TableManifest {

@@ -4,22 +4,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use delta_pipeline::error::Result;
 use delta_pipeline::spec::{ForeignKeys, StartRowNumber};
-use delta_pipeline::target::{Batches, ConstraintViolation, Destination, KeyRequest, Load, LoadMode, RowSource};
+use delta_pipeline::target::{
+    Batches, ConstraintViolation, Destination, KeyRequest, LoadMode, RowSource, StagingPhase,
+};
 
 use super::live::{Live, On};
-use super::rows::{InsertOutcome, Part, announce, numbers, refused, stage, texts};
+use super::rows::{Part, Rows, announce, numbers, refused, stage, texts};
 
 /// A delta that counts how often its rows are asked for.
-struct Counting<'a>(InsertOutcome<'a>, AtomicUsize);
+struct Counting<'a>(Rows<'a>, AtomicUsize);
 
 impl RowSource for Counting<'_> {
     fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
         self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.rows(at)
+        self.0.staged_rows(at)
     }
 
     fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
-        self.0.meant(at)
+        self.0.expected_rows(at)
     }
 
     fn key_map(&self, at: usize) -> Result<Batches<'_>> {
@@ -27,12 +29,12 @@ impl RowSource for Counting<'_> {
     }
 
     fn mismatch_error(&self, at: usize, how: &str) -> delta_pipeline::error::Error {
-        self.0.differs(at, how)
+        self.0.mismatch_error(at, how)
     }
 }
 
 /// Begins a load of these parts whose keys, those of `straight`, are reserved from 10 on; stages the others.
-async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Load> {
+async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn StagingPhase> {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
     let mut load = live.writer().await.begin("r", LoadMode::Commit).await.unwrap();
     let names: Vec<_> = all.iter().map(|destination| destination.table.name.as_str()).collect();
@@ -54,15 +56,16 @@ async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn Lo
 /// What production refuses, and how often rows were asked for; nobody else can write with the load any more.
 async fn refusal(live: &Live, parts: &[Part<'_>], straight: &[bool], meanwhile: &str) -> (ConstraintViolation, usize) {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
-    let mut load = begin(live, parts, straight).await;
+    let load = begin(live, parts, straight).await;
     live.execute(meanwhile);
-    let delta = Counting(InsertOutcome(parts), AtomicUsize::new(0));
-    load.open_insertion(&all).await.unwrap();
+    let delta = Counting(Rows(parts), AtomicUsize::new(0));
+    let mut load = load.begin_insert(&all).await.unwrap();
     let inserted = match load.insert(&all, &delta).await {
         Ok(_) => load.validate_deferred(&all, &delta).await,
         Err(stopped) => Err(stopped),
     };
     let refusal = refused(inserted);
+    let mut load = load.finish();
     load.record_run(&super::rows::record("r"), &[]).await.unwrap_err();
     drop(load);
     live.quiet().await;

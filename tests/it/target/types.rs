@@ -138,25 +138,24 @@ async fn names_may_be_anything(on: On) {
             columns
         };
         let parts = [(&order, rows(["x", "there"], [1, 11]))];
-        let mut load = begin(target.as_ref(), "r", &parts).await.unwrap();
-        assert_eq!(refused(insert(load.as_mut(), &parts).await).rows, [1]);
-        drop(load);
+        let load = begin(target.as_ref(), "r", &parts).await.unwrap();
+        assert_eq!(refused(insert(load, &parts).await).rows, [1]);
         live.quiet().await;
         let parts = [(&order, rows(["x", "y"], [1, 99]))];
-        let mut load = begin(target.as_ref(), "r", &parts).await.unwrap();
-        assert_eq!(refused(insert(load.as_mut(), &parts).await).rows, [1]);
-        drop(load);
+        let load = begin(target.as_ref(), "r", &parts).await.unwrap();
+        assert_eq!(refused(insert(load, &parts).await).rows, [1]);
         live.quiet().await;
 
         let parts = [(&order, rows(["x", "y"], [1, 11]))];
-        let mut load = begin(target.as_ref(), "r", &parts).await.unwrap();
-        insert(load.as_mut(), &parts).await.unwrap();
+        let load = begin(target.as_ref(), "r", &parts).await.unwrap();
+        let mut load = insert(load, &parts).await.unwrap();
         let asked: Vec<_> = order.columns.iter().map(|name| (name.clone(), Aggregate::NonNull)).collect();
         let totals = load.aggregates(&order, &asked).await.unwrap();
         assert_eq!(lines(&[totals]), [vec!["2"; 1 + order.columns.len()].join("|")]);
         let least =
             [(name("%s $1 ?1"), Aggregate::Min), (name("back\\slash"), Aggregate::Max), (name("a.b"), Aggregate::Sum)];
         assert_eq!(lines(&[load.aggregates(&order, &least).await.unwrap()]), ["2|3|\\|7"]);
+        let mut load = load.finish();
         load.record_run(&record("r"), &[]).await.unwrap();
         load.commit().await.unwrap();
         let as_meant = || stream::iter([Ok(meant(&parts[0]))]).boxed();
