@@ -168,20 +168,20 @@ fn table(table: &TableAudit) -> String {
 }
 
 fn restored(done: &RestoreReport) -> String {
-    let put_back = done.segments.iter().filter(|segment| segment.put_back > 0);
-    let mut lines: Vec<String> = put_back
-        .map(|RestoredSegment { segment, put_back }| {
+    let restored = done.segments.iter().filter(|segment| segment.restored > 0);
+    let mut lines: Vec<String> = restored
+        .map(|RestoredSegment { segment, restored }| {
             let all = count(segment.rows, "mapping");
-            format!("{}, run {}: {put_back} of {all} put back\n", segment.table, segment.run)
+            format!("{}, run {}: {restored} of {all} put back\n", segment.table, segment.run)
         })
         .collect();
-    let put_back: u64 = done.segments.iter().map(|segment| segment.put_back).sum();
+    let restored: u64 = done.segments.iter().map(|segment| segment.restored).sum();
     let all: u64 = done.segments.iter().map(|segment| segment.segment.rows).sum();
     lines.push(format!(
-        "{}: {} looked at, {} there, {put_back} put back\n",
+        "{}: {} looked at, {} there, {restored} put back\n",
         done.store,
         count(done.segments.len(), "segment"),
-        count(all - put_back, "mapping")
+        count(all - restored, "mapping")
     ));
     lines.extend(done.notes.iter().map(|note| format!("note: {note}\n")));
     lines.concat()

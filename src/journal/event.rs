@@ -16,7 +16,7 @@ pub enum Event {
     /// The delta passed its checks, and what will be loaded is decided. Nothing is written yet.
     Started(Started),
     /// The key map's history is in the store.
-    BackupReport {
+    BackedUp {
         /// The store.
         store: String,
         /// How many segments were written now.
@@ -61,7 +61,7 @@ impl Event {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Started(_) => "started",
-            Self::BackupReport { .. } => "backed_up",
+            Self::BackedUp { .. } => "backed_up",
             Self::Reserved { .. } => "reserved",
             Self::Staged => "staged",
             Self::Committing { .. } => "committing",

@@ -1,6 +1,6 @@
 //! What a run records of itself, and the counts that must agree.
 
-use super::{RunContext, session};
+use super::{RunContext, context};
 use crate::check::CheckedTable;
 use crate::error::{Error, Result};
 use crate::report::Report;
@@ -21,12 +21,12 @@ pub(super) fn record(report: &Report) -> Result<RunRecord> {
 }
 
 /// Returns the files to record, so that they are not loaded again. A file without rows may be loaded again.
-pub(super) fn loaded_files(session: &RunContext, report: &Report, examined: &[CheckedTable]) -> Vec<LoadedFile> {
+pub(super) fn loaded_files(context: &RunContext, report: &Report, examined: &[CheckedTable]) -> Vec<LoadedFile> {
     let mut files = Vec::new();
     for (at, table) in report.tables.iter().enumerate() {
         for (number, file) in table.files.iter().enumerate() {
-            if session::has_rows(&examined[at], number) {
-                let table = session.compiled.plan.tables[at].name.clone();
+            if context::has_rows(&examined[at], number) {
+                let table = context.compiled.plan.tables[at].name.clone();
                 files.push(LoadedFile {
                     hash: file.hash.clone(),
                     table,

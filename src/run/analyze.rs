@@ -22,12 +22,12 @@ pub struct Analysis {
 ///
 /// # Errors
 /// Where a file or the target cannot be read.
-pub async fn analyze<T>(session: &RunContext<T>, listener: &dyn Listener) -> Result<Analysis> {
+pub async fn analyze<T>(context: &RunContext<T>, listener: &dyn Listener) -> Result<Analysis> {
     let steps = Steps::new(listener);
-    let engine = &session.engine;
+    let engine = &context.engine;
     engine.note();
-    let examined = check::examine(engine, &session.compiled, &session.catalog, &session.production, &steps).await?;
-    for table in &session.compiled.plan.tables {
+    let examined = check::examine(engine, &context.compiled, &context.catalog, &context.production, &steps).await?;
+    for table in &context.compiled.plan.tables {
         for check in &table.checks {
             let CheckKind::Row { violated } = &check.kind else { continue };
             engine.about(&table.name, &check.name);

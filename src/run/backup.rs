@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::session::run_id;
+use super::context::run_id;
 use super::{OpenPipeline, RunContext};
 use crate::backup::{Manifest, Sizes, Store, StoreLocation};
 use crate::engine::list;
@@ -87,9 +87,9 @@ impl<'a> Backup<'a> {
 
 /// A store that belongs to another target.
 pub(super) fn of_another(store: &Store, target: &str, id: &str) -> Error {
-    Error::refused(format!("the store `{}` is of another target: `{target}`, id {id}", store.shown())).hint(format!(
-        "name another place in `safeguards.backup`; where that target is this one, and only its control tables were lost, \
-         `pipeline keymap restore FILE --adopt {id}` goes on with it; nothing was written"
+    Error::refused(format!("the store `{}` belongs to another target: `{target}` (ID {id})", store.shown())).hint(format!(
+        "nothing was written; set `safeguards.backup` to another place. If this target lost its control tables, adopt the store: \
+         `pipeline keymap restore FILE --adopt {id}`"
     ))
 }
 
@@ -97,12 +97,12 @@ pub(super) fn of_another(store: &Store, target: &str, id: &str) -> Error {
 ///
 /// # Errors
 /// Where the store is away, is another target's, or is damaged: the run must not begin.
-pub(super) async fn before(session: &RunContext) -> Result<(KeyMapReport, Vec<String>)> {
-    let target = session.target.as_ref();
+pub(super) async fn before(context: &RunContext) -> Result<(KeyMapReport, Vec<String>)> {
+    let target = context.target.as_ref();
     let (mut backed_up, mut warnings) = (None, Vec::new());
     let mut segments = target.segments().await?;
-    if let Some(place) = &session.backup {
-        let backup = Backup::open(place, target, &session.catalog, &session.shown)
+    if let Some(place) = &context.backup {
+        let backup = Backup::open(place, target, &context.catalog, &context.shown)
             .await
             .map_err(|error| error.doing("the key map is not backed up"))?;
         segments = target.segments().await?;
@@ -112,8 +112,8 @@ pub(super) async fn before(session: &RunContext) -> Result<(KeyMapReport, Vec<St
         }
         backed_up = Some(done);
     }
-    let tables = session.compiled.plan.tables.iter().map(|table| {
-        let before = mappings(&session.catalog, &segments, &table.name);
+    let tables = context.compiled.plan.tables.iter().map(|table| {
+        let before = mappings(&context.catalog, &segments, &table.name);
         MappingsReport { table: table.name.clone(), before, appended: 0, now: before }
     });
     let report = KeyMapReport {
@@ -130,22 +130,22 @@ pub(super) async fn before(session: &RunContext) -> Result<(KeyMapReport, Vec<St
 pub(super) fn event(report: &KeyMapReport) -> Option<Event> {
     let store = report.store.clone()?;
     let mappings = report.backed_up.iter().map(|segment| segment.rows).sum();
-    Some(Event::BackupReport { store, segments: report.backed_up.len() as u64, mappings })
+    Some(Event::BackedUp { store, segments: report.backed_up.len() as u64, mappings })
 }
 
 /// Backs up what a run has mapped itself, now that it is committed.
 ///
 /// # Errors
 /// As [`before`]; the rows are there, so that it is no more than a warning.
-pub(super) async fn after(session: &RunContext, report: &mut Report) -> Result<()> {
+pub(super) async fn after(context: &RunContext, report: &mut Report) -> Result<()> {
     let Some(key_map) = &mut report.key_map else { return Ok(()) };
-    let segments = session.target.segments().await?;
+    let segments = context.target.segments().await?;
     for table in &mut key_map.tables {
-        table.now = mappings(&session.catalog, &segments, &table.table);
+        table.now = mappings(&context.catalog, &segments, &table.table);
     }
-    let Some(place) = &session.backup else { return Ok(()) };
+    let Some(place) = &context.backup else { return Ok(()) };
     let own: Vec<_> = segments.into_iter().filter(|segment| segment.run == report.run).collect();
-    let backup = Backup::open(place, session.target.as_ref(), &session.catalog, &session.shown).await?;
+    let backup = Backup::open(place, context.target.as_ref(), &context.catalog, &context.shown).await?;
     key_map.own = backup.complete(&own).await?.written;
     Ok(())
 }
@@ -165,7 +165,7 @@ fn left_out(tables: &[String]) -> String {
 /// Where the pipeline file names none.
 pub(super) fn place(opened: &OpenPipeline) -> Result<StoreLocation> {
     opened.backup().ok_or_else(|| {
-        Error::pipeline("the pipeline file does not say where the key map is backed up")
+        Error::pipeline("the pipeline file configures no backup of the key map")
             .hint("add `safeguards: { backup: ./backups }`: a folder, or an object store's URL")
     })
 }
@@ -205,7 +205,7 @@ pub(super) async fn before_import(opened: &OpenPipeline) -> Result<()> {
 pub(super) async fn after_import(opened: &OpenPipeline) -> Option<String> {
     opened.backup()?;
     let error = backup_claimed(opened).await.err()?;
-    Some(format!("what was brought in is not backed up: {error}; `pipeline keymap backup FILE` does it"))
+    Some(format!("the imported mappings are not backed up: {error}; run `pipeline keymap backup FILE`"))
 }
 
 /// A segment of the key map, and where it is.

@@ -106,10 +106,10 @@ impl ControlTotals {
     /// Where they differ: the load must not be committed.
     pub(super) async fn compare(&self, table: &Table, load: &mut dyn InsertPhase) -> Result<()> {
         let mut asked = Vec::new();
-        let mut meant = Vec::new();
+        let mut expected = Vec::new();
         for column in &self.columns {
             asked.push((column.name.clone(), Aggregate::NonNull));
-            meant.push(column.non_null.to_string());
+            expected.push(column.non_null.to_string());
             // Sums are asked for where no database rounds or overflows on the way.
             let most: i128 = match table.catalog.column(&column.name).map(|column| &column.data_type) {
                 Some(DataType::Int64) => i64::MAX.into(),
@@ -118,36 +118,36 @@ impl ControlTotals {
             };
             if column.size < most && column.non_null > 0 {
                 asked.push((column.name.clone(), Aggregate::Sum));
-                meant.push(column.sum.to_string());
+                expected.push(column.sum.to_string());
             } else if !column.smallest.is_null() && column.comparable {
                 asked.push((column.name.clone(), Aggregate::Min));
-                meant.push(shown(column.smallest.to_array()?.as_ref(), 0));
+                expected.push(shown(column.smallest.to_array()?.as_ref(), 0));
                 asked.push((column.name.clone(), Aggregate::Max));
-                meant.push(shown(column.largest.to_array()?.as_ref(), 0));
+                expected.push(shown(column.largest.to_array()?.as_ref(), 0));
             }
         }
         let found = load.aggregates(&table.destination(), &asked).await?;
         let rows = shown(found.column(0).as_ref(), 0);
-        let differs = |what: &str, meant: &str, found: &str| {
+        let differs = |what: &str, expected: &str, found: &str| {
             Error::pipeline(format!(
-                "`{}` does not reconcile: {what} is {found} in production and {meant} in the delta",
+                "`{}` does not reconcile: {what} is {found} in production, expected {expected}",
                 table.name
             ))
-            .hint("nothing was loaded; a trigger of production that changes rows looks like this")
+            .hint("nothing was loaded; check for a trigger of production that changes rows")
         };
         if rows != self.rows.to_string() {
             return Err(differs("the number of rows", &self.rows.to_string(), &rows));
         }
-        for (at, ((name, total), meant)) in asked.iter().zip(&meant).enumerate() {
+        for (at, ((name, total), expected)) in asked.iter().zip(&expected).enumerate() {
             let found = shown(found.column(at + 1).as_ref(), 0);
-            if found != *meant {
+            if found != *expected {
                 let what = match total {
                     Aggregate::NonNull => "number of values",
                     Aggregate::Sum => "sum",
                     Aggregate::Min => "smallest value",
                     Aggregate::Max => "largest value",
                 };
-                return Err(differs(&format!("the {what} of `{name}`"), meant, &found));
+                return Err(differs(&format!("the {what} of `{name}`"), expected, &found));
             }
         }
         Ok(())

@@ -147,7 +147,7 @@ pub(super) async fn known_among(
     let contradiction = |row: u32, what: String| {
         let legacy = shown(rows.column(0).as_ref(), (row - first) as usize);
         Error::data(format!("row {} of `{mapping}` (legacy key `{legacy}`) contradicts {what}", row + 1))
-            .hint("the key map is append only, nothing was brought in: find out which of the two is right")
+            .hint("nothing was imported, because the key map is append-only; find out which mapping is right")
     };
     let key: Vec<usize> = (1..rows.num_columns()).collect();
     let by_key = question(rows, first, &key)?;

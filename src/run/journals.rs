@@ -32,7 +32,7 @@ impl Found {
                 Kind::Pipeline => Err(Error::pipeline(format!("run {}: {error}", self.run))
                     .hint(error.next_step().unwrap_or("use the version that wrote it"))),
                 _ => Ok(Some(format!(
-                    "the journal of run {} of this pipeline is damaged, and the run is left out: {error}",
+                    "the journal of run {} of this pipeline is damaged, so the run is skipped: {error}",
                     self.run
                 ))),
             },

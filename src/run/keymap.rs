@@ -6,7 +6,7 @@ use std::path::Path;
 use futures::StreamExt;
 
 use super::accounting::record;
-use super::session::run_id;
+use super::context::run_id;
 use super::{OpenPipeline, incoming};
 use crate::backup::{Digest, Store};
 use crate::engine::{Engine, list, shown};
@@ -192,7 +192,7 @@ pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
             let noted = noted.map_or(0, |segment| segment.rows);
             if noted != count {
                 found.differences.push(format!(
-                    "the key map of `{}` has {count} mappings of run {run}, and its ledger says {noted}",
+                    "the key map of `{}` has {count} mappings of run {run}, but its ledger records {noted}",
                     table.name
                 ));
             }

@@ -113,30 +113,30 @@ async fn locked(context: &RunContext, run: &str, load: impl Future<Output = Resu
 }
 
 /// Records how a run failed, and releases the lock. A run whose end cannot be recorded counts as interrupted.
-async fn end(session: &RunContext, run: &str, steps: &Steps<'_>, result: Result<Result<Report>>) -> Result<Report> {
+async fn end(context: &RunContext, run: &str, steps: &Steps<'_>, result: Result<Result<Report>>) -> Result<Report> {
     let result = match result? {
         Err(error) if steps.is_resumable() && error.kind() != Kind::Interrupted => {
-            Err(failed(session, run, error).await)
+            Err(failed(context, run, error).await)
         }
         result => result,
     };
-    let released = session.target.unlock().await;
+    let released = context.target.unlock().await;
     result.and_then(|report| released.map(|()| report))
 }
 
 /// Records why a run failed, and adds the next step to the error.
-async fn failed(session: &RunContext, run: &str, error: Error) -> Error {
-    let Err(unnoted) = resume::note_failure(session, run, &error).await else {
+async fn failed(context: &RunContext, run: &str, error: Error) -> Error {
+    let Err(unnoted) = resume::note_failure(context, run, &error).await else {
         if error.kind() != Kind::Unreachable {
             return error;
         }
         let hint = error.next_step().map_or(String::new(), |hint| format!("{hint}; "));
-        return error.hint(format!("{hint}`pipeline resume FILE {run}` goes on with what is done already"));
+        return error.hint(format!("{hint}`pipeline resume FILE {run}` continues after the finished steps"));
     };
-    let cut_off = Error::interrupted(format!("run {run} was cut off: {error}"));
+    let cut_off = Error::interrupted(format!("run {run} was interrupted: {error}"));
     match unnoted.kind() {
         Kind::Unreachable => cut_off.hint(format!(
-            "what is not committed is not in production; when the target answers again, `pipeline resume FILE {run}` goes on"
+            "uncommitted rows are not in production; when the target is reachable again, run `pipeline resume FILE {run}`"
         )),
         _ => cut_off.and(&format!("; and its journal cannot be written: {unnoted}")),
     }

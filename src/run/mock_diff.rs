@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::report::{Command, Report, TableReport, Verdict};
 
 /// Warns of what a run does otherwise than the last mock run of the same files, be it into this target or into a copy of it.
-pub(super) fn compare(session: &RunContext, report: &mut Report) -> Result<()> {
-    let Some(mock) = last(session, report)? else { return Ok(()) };
+pub(super) fn compare(context: &RunContext, report: &mut Report) -> Result<()> {
+    let Some(mock) = last(context, report)? else { return Ok(()) };
     for table in &report.tables {
         let Some(then) = mock.tables.iter().find(|then| then.name == table.name) else { continue };
         let differences = differences(table, then);
@@ -52,11 +52,11 @@ fn differences(now: &TableReport, then: &TableReport) -> Vec<String> {
 }
 
 /// The last mock run of the same files and tables.
-fn last(session: &RunContext, report: &Report) -> Result<Option<Report>> {
+fn last(context: &RunContext, report: &Report) -> Result<Option<Report>> {
     let same = |one: &TableReport, other: &TableReport| {
         one.name == other.name && one.files.iter().map(|file| &file.hash).eq(other.files.iter().map(|file| &file.hash))
     };
-    for path in report_store::paths(&session.output).iter().rev() {
+    for path in report_store::paths(&context.output).iter().rev() {
         let Ok(text) = std::fs::read_to_string(path) else { continue };
         if !text.contains("\"command\": \"mock\"") {
             continue;

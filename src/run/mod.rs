@@ -15,7 +15,7 @@ pub mod restore;
 mod resume;
 mod rollback;
 pub mod scaffold;
-mod session;
+mod context;
 pub mod setup;
 mod verify;
 
@@ -24,7 +24,7 @@ pub use load::{LoadOptions, rehearse, resume, run};
 pub use report_store::{StoredReport, kept};
 pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
-pub use session::{CommandOptions, OpenPipeline, RunContext};
+pub use context::{CommandOptions, OpenPipeline, RunContext};
 
 use crate::check::{self, CheckedTable, rejects};
 use crate::check::{ThresholdResult, judge};
@@ -40,13 +40,13 @@ use crate::target::LoadedFile;
 ///
 /// # Errors
 /// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
-pub async fn validate<T>(session: &RunContext<T>, listener: &dyn Listener) -> Result<Report> {
+pub async fn validate<T>(context: &RunContext<T>, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
-    let asked = RunRequest::new(session, Command::Validate, false);
-    let CheckOutcome { mut report, examined, .. } = examine(session, &asked, &steps).await?;
-    write_rejects(session, &mut report, &examined, &steps)?;
+    let asked = RunRequest::new(context, Command::Validate, false);
+    let CheckOutcome { mut report, examined, .. } = examine(context, &asked, &steps).await?;
+    write_rejects(context, &mut report, &examined, &steps)?;
     report.steps = steps.timings();
-    report_store::keep(session, &mut report);
+    report_store::keep(context, &mut report);
     Ok(report)
 }
 
@@ -54,11 +54,11 @@ pub async fn validate<T>(session: &RunContext<T>, listener: &dyn Listener) -> Re
 ///
 /// # Errors
 /// As [`validate`], and where the keys that are asked for are not free.
-pub async fn plan(session: &RunContext, listener: &dyn Listener) -> Result<Report> {
+pub async fn plan(context: &RunContext, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let CheckOutcome { mut report, .. } =
-        examine(session, &RunRequest::new(session, Command::Plan, false), &steps).await?;
-    report.notes.extend(session.safeguards.notes(session.target.as_ref()).await?);
+        examine(context, &RunRequest::new(context, Command::Plan, false), &steps).await?;
+    report.notes.extend(context.safeguards.notes(context.target.as_ref()).await?);
     report.steps = steps.timings();
     Ok(report)
 }
@@ -74,9 +74,9 @@ struct RunRequest {
 
 impl RunRequest {
     /// Now: a run begins at the moment that its expressions take for now.
-    fn new<T>(session: &RunContext<T>, command: Command, allow_reload: bool) -> Self {
-        let run = session::run_id(jiff::Timestamp::now());
-        Self { command, run, started_at: session.engine.moment(), allow_reload }
+    fn new<T>(context: &RunContext<T>, command: Command, allow_reload: bool) -> Self {
+        let run = context::run_id(jiff::Timestamp::now());
+        Self { command, run, started_at: context.engine.moment(), allow_reload }
     }
 
     /// Returns the request of a run that is resumed, with the moment that its expressions took for now.
@@ -95,25 +95,25 @@ struct CheckOutcome {
 }
 
 /// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge, foresee keys.
-async fn examine<T>(session: &RunContext<T>, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
+async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
     let step = steps.step(Step::Prepare);
-    let hashes = session.hashes()?;
-    let known = session.production.loaded_files(&session.asked(&hashes)).await?;
+    let hashes = context.hashes()?;
+    let known = context.production.loaded_files(&context.asked(&hashes)).await?;
     if !asked.allow_reload {
-        session.refuse_known(&hashes, &known)?;
+        context.refuse_known(&hashes, &known)?;
     }
     drop(step);
     let examined =
-        check::examine(&session.engine, &session.compiled, &session.catalog, &session.production, steps).await?;
-    session.refuse_changed(&hashes)?;
-    session.refuse_twice(&hashes, &examined)?;
-    let ThresholdResult { reasons, mut warnings } = judge(&session.compiled, &examined);
-    warnings.splice(0..0, session.preflight.warnings.iter().cloned());
+        check::examine(&context.engine, &context.compiled, &context.catalog, &context.production, steps).await?;
+    context.refuse_changed(&hashes)?;
+    context.refuse_twice(&hashes, &examined)?;
+    let ThresholdResult { reasons, mut warnings } = judge(&context.compiled, &examined);
+    warnings.splice(0..0, context.preflight.warnings.iter().cloned());
     warnings.extend(known.iter().map(|file| {
         format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
     }));
     warnings
-        .extend(session.compiled.plan.tables.iter().zip(&examined).filter_map(|(table, found)| unasked(table, found)));
+        .extend(context.compiled.plan.tables.iter().zip(&examined).filter_map(|(table, found)| unasked(table, found)));
     let accepted: u64 = examined.iter().map(CheckedTable::accepted).sum();
     let verdict = match (reasons.iter().all(Vec::is_empty), accepted) {
         (false, _) => Verdict::Failed,
@@ -122,16 +122,16 @@ async fn examine<T>(session: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     };
     let step = steps.step(Step::Report);
     let mut tables = Vec::new();
-    for (at, table) in session.compiled.plan.tables.iter().enumerate() {
-        let mut told = TableReport::new(&session.compiled, at, &examined, &hashes[at], &session.lines)?;
+    for (at, table) in context.compiled.plan.tables.iter().enumerate() {
+        let mut told = TableReport::new(&context.compiled, at, &examined, &hashes[at], &context.lines)?;
         told.reasons.clone_from(&reasons[at]);
         // Keys that are not free are refused here, before anything is written; which ones a run gets is decided when it reserves them.
         // One that goes on may have them already.
         if let Some(request) = keys::request(table, examined[at].accepted())
             && asked.command != Command::Resume
         {
-            session.safeguards.admit_keys(&table.name, examined[at].accepted())?;
-            told.set_keys(table, Some(&session.production.preview_keys(&request).await?));
+            context.safeguards.admit_keys(&table.name, examined[at].accepted())?;
+            told.set_keys(table, Some(&context.production.preview_keys(&request).await?));
         }
         tables.push(told);
     }
@@ -139,15 +139,15 @@ async fn examine<T>(session: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     let report = Report {
         version: VERSION,
         run: asked.run.clone(),
-        pipeline: session.compiled.plan.name.clone(),
-        file: session.compiled.secrets.mask(&session.file.display().to_string()).into_owned(),
+        pipeline: context.compiled.plan.name.clone(),
+        file: context.compiled.secrets.mask(&context.file.display().to_string()).into_owned(),
         command: asked.command,
-        target: session.shown.clone(),
+        target: context.shown.clone(),
         started_at: asked.started_at.to_string(),
         verdict,
         reasons: reasons.concat(),
         warnings,
-        notes: session.preflight.notes.clone(),
+        notes: context.preflight.notes.clone(),
         tables,
         key_map: None,
         steps: Vec::new(),
@@ -172,34 +172,34 @@ fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
 
 /// Checks the delta for a load, and writes the reject files. `damaged` are warnings about journals of other runs.
 async fn check_delta(
-    session: &RunContext,
+    context: &RunContext,
     asked: &RunRequest,
     damaged: Vec<String>,
     steps: &Steps<'_>,
 ) -> Result<CheckOutcome> {
-    let mut outcome = examine(session, asked, steps).await?;
+    let mut outcome = examine(context, asked, steps).await?;
     outcome.report.warnings.splice(0..0, damaged);
-    write_rejects(session, &mut outcome.report, &outcome.examined, steps)?;
+    write_rejects(context, &mut outcome.report, &outcome.examined, steps)?;
     outcome.report.steps = steps.timings();
     Ok(outcome)
 }
 
 /// Writes the reject files, and notes in the report where they are.
 fn write_rejects<T>(
-    session: &RunContext<T>,
+    context: &RunContext<T>,
     report: &mut Report,
     examined: &[CheckedTable],
     steps: &Steps<'_>,
 ) -> Result<()> {
     let _step = steps.step(Step::Report);
-    let folder = session.folder(&report.run).join("rejects");
-    let written = rejects::write(&session.compiled, examined, &folder, session.output_mode)?;
+    let folder = context.folder(&report.run).join("rejects");
+    let written = rejects::write(&context.compiled, examined, &folder, context.output_mode)?;
     for (table, files) in report.tables.iter_mut().zip(&written) {
         let names = files.iter().filter_map(|path| path.file_name());
         table.rejects = names.map(|name| name.to_string_lossy().into_owned()).collect();
     }
     if written.iter().any(|files| !files.is_empty()) {
-        report.rejects = Some(session.compiled.secrets.mask(&format!("{}/", folder.display())).into_owned());
+        report.rejects = Some(context.compiled.secrets.mask(&format!("{}/", folder.display())).into_owned());
     }
     Ok(())
 }

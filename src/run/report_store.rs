@@ -28,17 +28,17 @@ pub struct StoredReport {
 }
 
 /// Keeps a report in its run's folder. Where that is impossible the report says so: what it is about has happened.
-pub(super) fn keep<T>(session: &RunContext<T>, report: &mut Report) {
-    let folder = session.folder(&report.run);
+pub(super) fn keep<T>(context: &RunContext<T>, report: &mut Report) {
+    let folder = context.folder(&report.run);
     let kept = serde_json::to_string_pretty(report).map_err(std::io::Error::other).and_then(|text| {
-        session.output_mode.create_folders(&folder)?;
+        context.output_mode.create_folders(&folder)?;
         // Whoever reads it meanwhile reads the one before.
-        let mut file = session.output_mode.temporary(&folder, ".report-")?;
+        let mut file = context.output_mode.temporary(&folder, ".report-")?;
         file.write_all((text + "\n").as_bytes())?;
         file.persist(folder.join(NAME)).map(drop).map_err(|error| error.error)
     });
     if let Err(error) = kept {
-        let path = session.compiled.secrets.mask(&folder.display().to_string()).into_owned();
+        let path = context.compiled.secrets.mask(&folder.display().to_string()).into_owned();
         let warning = format!("the report is not kept in `{path}`: {error}");
         if !report.warnings.contains(&warning) {
             report.warnings.push(warning);
@@ -57,7 +57,7 @@ pub(super) fn paths(output: &Path) -> Vec<PathBuf> {
 /// Reads a report that was kept in a folder.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Report> {
     serde_json::from_str(text).map_err(|error| {
-        Error::input(format!("`{}` is no report of this program: {error}", path.display())).hint("remove the file")
+        Error::input(format!("`{}` is not a report of this program: {error}", path.display())).hint("remove the file")
     })
 }
 
@@ -142,12 +142,12 @@ async fn nothing(opened: &OpenPipeline, wanted: Option<&str>, last: &[&str]) -> 
         return Ok(Error::usage(format!(
             "run {wanted} left no report: it did not get as far as the commit, and its folder is not here"
         ))
-        .hint(format!("`pipeline runs FILE {wanted}` tells what its journal has")));
+        .hint(format!("`pipeline runs FILE {wanted}` shows its journal")));
     }
     let hint = if last.is_empty() {
         "none is kept yet".to_owned()
     } else {
         format!("the last ones are {}", crate::engine::list(last))
     };
-    Ok(Error::usage(format!("there is no report of a run `{wanted}`")).hint(hint))
+    Ok(Error::usage(format!("no report found for run `{wanted}`")).hint(hint))
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::{Field, Schema};
 use super::accounting::{expect, record};
 use super::backup::{of_another, place};
 use super::keymap::{mapped, report};
-use super::session::run_id;
+use super::context::run_id;
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
 use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};
@@ -55,7 +55,7 @@ pub struct RestoredSegment {
     #[serde(flatten)]
     pub segment: Segment,
     /// How many mappings the history had lacked.
-    pub put_back: u64,
+    pub restored: u64,
 }
 
 /// The mappings of one table that the history lacks, segment after segment.
@@ -103,19 +103,19 @@ async fn restore_claimed(
         notes: Vec::new(),
     };
     let chosen = chosen(opened, &store, wanted, &mut restored.notes).await?;
-    let lacking = lacking(opened, engine, &store, chosen, &mut restored.segments).await?;
-    for lacking in &lacking {
-        refuse_contradictions(engine, lacking).await?;
+    let missing = missing(opened, engine, &store, chosen, &mut restored.segments).await?;
+    for missing in &missing {
+        refuse_contradictions(engine, missing).await?;
     }
-    if lacking.is_empty() && adopted.is_none() {
+    if missing.is_empty() && adopted.is_none() {
         return Ok(restored);
     }
-    restored.restored_by = Some(put_back(opened, &lacking, adopted.as_ref(), started).await?);
+    restored.restored_by = Some(restore_missing(opened, &missing, adopted.as_ref(), started).await?);
     Ok(restored)
 }
 
 /// What the history lacks of the chosen segments, table by table; what was looked at goes into `seen`.
-async fn lacking(
+async fn missing(
     opened: &OpenPipeline,
     engine: &Engine,
     store: &Store,
@@ -148,54 +148,54 @@ async fn lacking(
             collecting.writer.write(&filter_record_batch(&rows, &known.others(first, count))?)?;
             first += count as u32;
         }
-        let put_back = begin..collecting.writer.count();
-        seen.push(RestoredSegment { segment: manifest.segment.clone(), put_back: put_back.len() as u64 });
-        if !put_back.is_empty() {
-            collecting.segments.push((manifest, put_back));
+        let restored = begin..collecting.writer.count();
+        seen.push(RestoredSegment { segment: manifest.segment.clone(), restored: restored.len() as u64 });
+        if !restored.is_empty() {
+            collecting.segments.push((manifest, restored));
         }
     }
-    let lacking = tables.into_values().map(|collecting| MissingMappings {
+    let missing = tables.into_values().map(|collecting| MissingMappings {
         destination: collecting.destination,
         rows: collecting.writer.finish(),
         segments: collecting.segments,
     });
-    Ok(lacking.filter(|lacking| lacking.rows.count() > 0).collect())
+    Ok(missing.filter(|missing| missing.rows.count() > 0).collect())
 }
 
 /// Puts the mappings back, all in one transaction; gives the id that this is listed by.
-async fn put_back(
+async fn restore_missing(
     opened: &OpenPipeline,
-    lacking: &[MissingMappings],
+    missing: &[MissingMappings],
     adopted: Option<&String>,
     started: jiff::Timestamp,
 ) -> Result<String> {
     let target = opened.target.as_ref();
-    let tables = lacking.iter().map(|lacking| {
-        let table = &lacking.destination.table.name;
+    let tables = missing.iter().map(|missing| {
+        let table = &missing.destination.table.name;
         let file = |manifest: &Manifest| FileReport {
             name: format!("{table}, run {}", manifest.segment.run),
             bytes: manifest.bytes,
             hash: manifest.hash.clone(),
             ..FileReport::default()
         };
-        let read = lacking.segments.iter().map(|(manifest, _)| manifest.segment.rows).sum();
-        let files = lacking.segments.iter().map(|(manifest, _)| file(manifest)).collect();
-        mapped(table, files, read, u64::from(lacking.rows.count()))
+        let read = missing.segments.iter().map(|(manifest, _)| manifest.segment.rows).sum();
+        let files = missing.segments.iter().map(|(manifest, _)| file(manifest)).collect();
+        mapped(table, files, read, u64::from(missing.rows.count()))
     });
     let report = report(opened, Command::Restore, started, Verdict::Loaded, tables.collect());
-    let destinations: Vec<_> = lacking.iter().map(|lacking| lacking.destination.clone()).collect();
+    let destinations: Vec<_> = missing.iter().map(|missing| missing.destination.clone()).collect();
     let mut load = target.begin(&report.run, LoadMode::Commit).await?;
     load.clear_staging(&destinations).await?;
     let all = RowSet::default();
-    for MissingMappings { destination, rows, .. } in lacking {
+    for MissingMappings { destination, rows, .. } in missing {
         load.stage_keys(destination, incoming::staged(rows, destination, &all)).await?;
     }
     opened.safeguards.admit_insertion(target, load.as_mut(), "restore the key map again").await?;
     let mut load = load.begin_insert(&destinations).await?;
-    for MissingMappings { destination, segments, .. } in lacking {
+    for MissingMappings { destination, segments, .. } in missing {
         for (manifest, rows) in segments {
-            let put_back = load.append_key_map(destination, &manifest.segment.run, rows.clone()).await?;
-            expect(&destination.table.name, "put back into the key map", put_back, rows.len() as u64)?;
+            let restored = load.append_key_map(destination, &manifest.segment.run, rows.clone()).await?;
+            expect(&destination.table.name, "restored to the key map", restored, rows.len() as u64)?;
             stop_at("mid-restore");
         }
     }
@@ -264,14 +264,14 @@ async fn chosen(
     if !unknown.is_empty() {
         let runs: Vec<_> = unknown.iter().collect();
         notes.push(format!(
-            "left out what {} mapped: the target does not know such a run, as when it was rolled back or was a copy's",
+            "skipped the mappings of {}: the target has no such run; it was rolled back, or it belongs to a copy",
             list(&runs)
         ));
     }
     if !gone.is_empty() {
         let tables: Vec<_> = gone.iter().collect();
         notes.push(format!(
-            "left out {}: production has no such table, or it is not one of this pipeline's schema and namespace",
+            "skipped {}: production has no such table, or it is outside this pipeline's schema and namespace",
             list(&tables)
         ));
     }
@@ -292,7 +292,7 @@ async fn known_runs(opened: &OpenPipeline, asked: &[Manifest], notes: &mut Vec<S
             }
             Err(error) => {
                 known.remove(run);
-                notes.push(format!("left out what run {run} mapped: {error}; `--run {run}` restores it all the same"));
+                notes.push(format!("skipped the mappings of run {run}: {error}; `--run {run}` restores them anyway"));
             }
         }
     }
@@ -334,18 +334,18 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
 }
 
 /// Refuses mappings of different runs that map one legacy key, or one key, twice.
-async fn refuse_contradictions(engine: &Engine, lacking: &MissingMappings) -> Result<()> {
-    let Some(twice) = incoming::twice(engine, &lacking.rows).await? else { return Ok(()) };
+async fn refuse_contradictions(engine: &Engine, missing: &MissingMappings) -> Result<()> {
+    let Some(twice) = incoming::twice(engine, &missing.rows).await? else { return Ok(()) };
     let run = |row: u32| {
-        let segment = lacking.segments.iter().find(|(_, rows)| rows.contains(&row));
+        let segment = missing.segments.iter().find(|(_, rows)| rows.contains(&row));
         segment.map_or("", |(manifest, _)| manifest.segment.run.as_str())
     };
     Err(Error::data(format!(
         "{} of `{}` is in the segments of run {} and of run {}",
         twice.what(),
-        lacking.destination.table.name,
+        missing.destination.table.name,
         run(twice.first),
         run(twice.second)
     ))
-    .hint("one of the runs was rolled back or is a copy's: `--run RUN` restores what one run had mapped; nothing was put back"))
+    .hint("nothing was restored; one of the runs was rolled back or belongs to a copy. `--run RUN` restores the mappings of one run"))
 }

@@ -29,12 +29,12 @@ pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<Resumab
     let target = opened.target.as_ref();
     let Some(run) = wanted else {
         return last_open(target, pipeline).await?.ok_or_else(|| {
-            Error::usage(format!("no run of `{pipeline}` into {} was cut off or failed", opened.shown))
+            Error::usage(format!("no run of `{pipeline}` into {} was interrupted or failed", opened.shown))
                 .hint("`pipeline runs FILE` lists the runs and how they ended")
         });
     };
     let unfinished = journals::of_run(target, run).await?.and_then(ResumableRun::of).ok_or_else(|| {
-        Error::usage(format!("there is no run `{run}` in {}", opened.shown)).hint("`pipeline runs FILE` lists the runs")
+        Error::usage(format!("{} has no run `{run}`", opened.shown)).hint("`pipeline runs FILE` lists the runs")
     })?;
     unfinished.refuse_ended()?;
     if unfinished.state.started.pipeline != pipeline {
@@ -99,25 +99,25 @@ impl ResumableRun {
         if can_go_on(&self.state) {
             return Ok(());
         }
-        Err(Error::refused(format!("run {} is {}: there is nothing to go on with", self.run, self.state.told()))
+        Err(Error::refused(format!("run {} is {} and cannot be resumed", self.run, self.state.told()))
             .hint("`pipeline runs FILE` lists the runs and how they ended"))
     }
 
     /// The journal once more, now that nobody else writes: another process may have gone on with the run in between.
-    pub(super) async fn again(&self, session: &RunContext) -> Result<(Journal, State)> {
+    pub(super) async fn again(&self, context: &RunContext) -> Result<(Journal, State)> {
         let gone = || Error::internal(format!("the journal of run {} is gone", self.run));
-        let journal = journals::of_run(session.target.as_ref(), &self.run).await?.ok_or_else(gone)?;
+        let journal = journals::of_run(context.target.as_ref(), &self.run).await?.ok_or_else(gone)?;
         let state = journal.state().cloned().ok_or_else(gone)?;
         let now = Self { run: self.run.clone(), state, warnings: Vec::new() };
         now.refuse_ended()?;
-        let committed = session.target.is_committed(&self.run, None).await?;
+        let committed = context.target.is_committed(&self.run, None).await?;
         if committed != (now.state.phase == Phase::Committed) {
             let (is, what) = if committed { ("is", "says nothing of it") } else { ("is not", "says that it is") };
             return Err(Error::internal(format!(
                 "run {} {is} committed in {}, and its journal {what}",
-                self.run, session.shown
+                self.run, context.shown
             ))
-            .hint("somebody changed the control tables: look at them, and at `journal.ndjson` in the run's folder"));
+            .hint("another session changed the control tables; compare them with `journal.ndjson` in the run's folder"));
         }
         Ok((journal, now.state))
     }
@@ -125,10 +125,10 @@ impl ResumableRun {
 
 /// Refuses to start where an earlier run of the pipeline was cut off: nobody knows yet how it ends. Gives what is wrong with the journals
 /// of the pipeline's other runs.
-pub(super) async fn refuse_cut_off(session: &RunContext) -> Result<Vec<String>> {
-    let pipeline = &session.compiled.plan.name;
+pub(super) async fn refuse_cut_off(context: &RunContext) -> Result<Vec<String>> {
+    let pipeline = &context.compiled.plan.name;
     let mut warnings = Vec::new();
-    journals::each(session.target.as_ref(), Journals::Open, |found| {
+    journals::each(context.target.as_ref(), Journals::Open, |found| {
         warnings.extend(found.damage(pipeline)?);
         let Ok(journal) = found.journal else { return Ok(()) };
         match journal.state() {
@@ -150,19 +150,19 @@ fn cut_off(run: &str, state: &State) -> Error {
         moment(&state.since)
     ))
     .hint(format!(
-        "`pipeline resume FILE {run}` goes on with it, `pipeline rollback FILE {run}` gives it up; nothing of it is in production"
+        "nothing of it is in production; run `pipeline resume FILE {run}` to continue it, or `pipeline rollback FILE {run}` to abandon it"
     ))
 }
 
 /// What a run is.
 pub(super) fn started(
-    session: &RunContext,
+    context: &RunContext,
     report: &Report,
     examined: &[CheckedTable],
     known: &[LoadedFile],
 ) -> Started {
     let id = |table: &crate::report::TableReport| {
-        session.catalog.table(&table.name).map_or_else(|| table.name.clone(), |found| found.id.clone())
+        context.catalog.table(&table.name).map_or_else(|| table.name.clone(), |found| found.id.clone())
     };
     let loading = |(table, examined): (&crate::report::TableReport, &CheckedTable)| TableManifest {
         table: id(table),
@@ -184,26 +184,26 @@ pub(super) fn started(
     };
     Started {
         pipeline: report.pipeline.clone(),
-        plan: plan_hash(session),
-        moment: session.engine.moment().to_string(),
+        plan: plan_hash(context),
+        moment: context.engine.moment().to_string(),
         tables: report.tables.iter().zip(examined).map(loading).collect(),
     }
 }
 
 /// The hash of everything that is decided: the plan is plain data.
-fn plan_hash(session: &RunContext) -> String {
-    blake3::hash(format!("{:?}", session.compiled.plan).as_bytes()).to_hex().to_string()
+fn plan_hash(context: &RunContext) -> String {
+    blake3::hash(format!("{:?}", context.compiled.plan).as_bytes()).to_hex().to_string()
 }
 
 /// Refuses to go on with a run that would be another one now.
 pub(super) fn refuse_other(
-    session: &RunContext,
+    context: &RunContext,
     then: &Started,
     report: &Report,
     examined: &[CheckedTable],
     known: &[LoadedFile],
 ) -> Result<()> {
-    let now = started(session, report, examined, known);
+    let now = started(context, report, examined, known);
     let mut reasons = Vec::new();
     let files = |started: &Started| -> BTreeMap<(String, String), Input> {
         let of = |table: &TableManifest| {
@@ -215,7 +215,7 @@ pub(super) fn refuse_other(
     let (files_then, files_now) = (files(then), files(&now));
     // People know a table by the name that the pipeline file gives it.
     let shown = |id: &String| {
-        let found = session.catalog.tables.iter().find(|table| table.id == *id);
+        let found = context.catalog.tables.iter().find(|table| table.id == *id);
         found.map_or_else(|| id.clone(), |table| table.name.clone())
     };
     for ((table, name), file) in &files_then {
@@ -223,7 +223,7 @@ pub(super) fn refuse_other(
             None => reasons.push(format!("`{name}` of `{}` is gone", shown(table))),
             Some(now) if now.hash != file.hash => reasons.push(format!("`{name}` of `{}` was changed", shown(table))),
             Some(Input { reload_of: Some(run), .. }) if file.reload_of.as_ref() != Some(run) => {
-                reasons.push(format!("`{name}` of `{}` was loaded by run {run} meanwhile", shown(table)));
+                reasons.push(format!("`{name}` of `{}` has since been loaded by run {run}", shown(table)));
             }
             Some(_) => {}
         }
@@ -235,7 +235,7 @@ pub(super) fn refuse_other(
     }
     if reasons.is_empty() {
         // The same plan has the same tables in the same order.
-        for (table, (then, now)) in session.compiled.plan.tables.iter().zip(then.tables.iter().zip(&now.tables)) {
+        for (table, (then, now)) in context.compiled.plan.tables.iter().zip(then.tables.iter().zip(&now.tables)) {
             if then.verdicts == now.verdicts {
                 reasons.extend(moved(table, then, now));
             } else {
@@ -251,8 +251,8 @@ pub(super) fn refuse_other(
     if reasons.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!("run {} would be another one now: {}", report.run, reasons.join("; "))).hint(format!(
-        "undo what was changed, or abandon the run with `pipeline rollback FILE {}` and run again",
+    Err(Error::refused(format!("cannot resume run {}: its input has changed: {}", report.run, reasons.join("; "))).hint(format!(
+        "undo the changes, or abandon the run with `pipeline rollback FILE {}` and run again",
         report.run
     )))
 }
@@ -272,15 +272,15 @@ fn moved(table: &Table, then: &TableManifest, now: &TableManifest) -> Vec<String
 }
 
 /// Reads back what a run committed before it was cut off.
-pub(super) async fn read_back(session: &RunContext, journal: &mut Journal, steps: &Steps<'_>) -> Result<Report> {
+pub(super) async fn read_back(context: &RunContext, journal: &mut Journal, steps: &Steps<'_>) -> Result<Report> {
     let step = steps.step(Step::Verify);
     let run = journal.run().to_owned();
-    let record = session.target.run(&run).await?;
+    let record = context.target.run(&run).await?;
     let record = record.ok_or_else(|| Error::internal(format!("the report of run {run} is gone")))?;
     let mut report = Report::read(&record)?;
-    super::verify::of_run(session, &run).await?;
+    super::verify::of_run(context, &run).await?;
     report.tables.iter().for_each(|table| steps.rows(&table.name, table.inserted));
-    session.target.append_event(&journal.record(Event::Verified)?).await?;
+    context.target.append_event(&journal.record(Event::Verified)?).await?;
     drop(step);
     report.steps.extend(steps.timings());
     Ok(report)
@@ -290,13 +290,13 @@ pub(super) async fn read_back(session: &RunContext, journal: &mut Journal, steps
 ///
 /// # Errors
 /// Where the journal cannot be written.
-pub(super) async fn note_failure(session: &RunContext, run: &str, error: &Error) -> Result<()> {
+pub(super) async fn note_failure(context: &RunContext, run: &str, error: &Error) -> Result<()> {
     // What is in the target counts: what a load noted in its transaction went with it.
-    let Some(journal) = journals::of_run(session.target.as_ref(), run).await? else { return Ok(()) };
+    let Some(journal) = journals::of_run(context.target.as_ref(), run).await? else { return Ok(()) };
     if journal.state().is_some_and(State::is_cut_off) {
-        let reason = session.compiled.secrets.mask(&error.to_string()).into_owned();
-        let mut journal = journal.mirrored(Mirror::open(&session.folder(run), session.output_mode)?);
-        session.target.append_event(&journal.record(Event::Failed { reason })?).await?;
+        let reason = context.compiled.secrets.mask(&error.to_string()).into_owned();
+        let mut journal = journal.mirrored(Mirror::open(&context.folder(run), context.output_mode)?);
+        context.target.append_event(&journal.record(Event::Failed { reason })?).await?;
     }
     Ok(())
 }

@@ -14,14 +14,14 @@ use crate::target::RollbackPlan;
 /// If there is no such run, it is rolled back already, its rows are in other hands, or this user may not: nothing is changed then.
 pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
     if dry {
-        return RollbackCandidate::find(opened, run).await?.foreseen(accepted).await;
+        return RollbackCandidate::find(opened, run).await?.planned(accepted).await;
     }
     opened.safeguards.admit_rollback(opened.target.as_ref()).await?;
     opened.target.lock(run).await?;
-    let undone = async { RollbackCandidate::find(opened, run).await?.done(accepted).await };
-    let undone = undone.await;
+    let rolled_back = async { RollbackCandidate::find(opened, run).await?.done(accepted).await };
+    let rolled_back = rolled_back.await;
     let released = opened.target.unlock().await;
-    undone.and_then(|report| released.map(|()| report))
+    rolled_back.and_then(|report| released.map(|()| report))
 }
 
 /// A run that can be taken back, as its journal tells.
@@ -41,13 +41,13 @@ impl<'a> RollbackCandidate<'a> {
         let state = journal.as_ref().and_then(Journal::state).cloned();
         let (Some(journal), Some(state)) = (journal, state) else {
             return Err(match &report {
-                None => Error::usage(format!("there is no run `{run}` in {}", opened.shown)).hint(hint),
+                None => Error::usage(format!("{} has no run `{run}`", opened.shown)).hint(hint),
                 Some(report) if report.command == Command::Import => Error::refused(format!(
-                    "run {run} brought mappings in and no rows: the key map keeps them"
+                    "run {run} imported mappings only and cannot be rolled back"
                 ))
-                .hint("a rollback takes the rows of a load back; nothing was changed"),
+                .hint("nothing was changed; a rollback deletes rows of a load"),
                 Some(_) => Error::refused(format!(
-                    "run {run} has no journal: it inserted no rows, or an older version loaded it, and what it inserted is not known"
+                    "run {run} has no journal, so its rows are unknown"
                 ))
                 .hint(hint),
             });
@@ -60,7 +60,7 @@ impl<'a> RollbackCandidate<'a> {
                 if report.is_some() { ("is", "says nothing of it") } else { ("is not", "says that it is") };
             let message = format!("run {run} {is} committed in {}, and its journal {what}", opened.shown);
             return Err(Error::internal(message)
-                .hint("somebody changed the control tables, or another process goes on with the run: look at `pipeline runs FILE RUN`"));
+                .hint("another session changed the control tables, or another process resumed the run; see `pipeline runs FILE RUN`"));
         }
         Ok(Self { opened, journal, state, report })
     }
@@ -69,7 +69,7 @@ impl<'a> RollbackCandidate<'a> {
         (self.journal.run(), &self.state.started.pipeline, &self.opened.shown)
     }
 
-    async fn foreseen(self, accepted: &[String]) -> Result<Rollback> {
+    async fn planned(self, accepted: &[String]) -> Result<Rollback> {
         let (run, pipeline, target) = self.told();
         if self.state.is_unfinished() {
             return Ok(Rollback::given_up(run, pipeline, target, true));
@@ -93,9 +93,9 @@ impl<'a> RollbackCandidate<'a> {
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
         let (_, pipeline, shown) = self.told();
         let report = Rollback::of(&run, pipeline, shown, survey);
-        let taken_back = target.roll_back_run(&record, self.opened.safeguards.requires_mode, accepted).await?;
+        let rolled_back = target.roll_back_run(&record, self.opened.safeguards.requires_mode, accepted).await?;
         stop_at("rolled back");
-        let report = report.done(&taken_back).of_report(self.report.as_ref());
+        let report = report.done(&rolled_back).of_report(self.report.as_ref());
         Ok(self.mirrored(report))
     }
 

@@ -8,7 +8,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
-use super::session::without_password;
+use super::context::without_password;
 use crate::diagnostic::Redactor;
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};

@@ -27,8 +27,8 @@ pub(super) async fn before_commit(
 
 /// What is said of a table whose rows are not what was meant, before the commit.
 pub(super) fn differs(table: &str, how: &str) -> Error {
-    Error::pipeline(format!("`{table}` is not what was meant: {how}"))
-        .hint("nothing was loaded; a trigger of production that changes rows looks like this")
+    Error::pipeline(format!("`{table}` differs from the delta: {how}"))
+        .hint("nothing was loaded; check for a trigger of production that changes rows")
 }
 
 /// Compares the rows of a table after the commit.
@@ -50,7 +50,7 @@ pub(super) async fn after_commit(
     };
     match compared.map_err(unread)? {
         None => Ok(()),
-        Some(how) => Err(Error::internal(format!("`{}` is not what was meant: {how}", destination.table.name))
+        Some(how) => Err(Error::internal(format!("`{}` differs from the delta: {how}", destination.table.name))
             .hint("the run is committed; something changed its rows since: look at the table before anything else")),
     }
 }
@@ -59,9 +59,9 @@ pub(super) async fn after_commit(
 ///
 /// # Errors
 /// Where one is missing.
-pub(super) async fn of_run(session: &RunContext, run: &str) -> Result<()> {
-    for table in &session.compiled.plan.tables {
-        let missing = session.target.missing_rows(&table.destination(), run).await?;
+pub(super) async fn of_run(context: &RunContext, run: &str) -> Result<()> {
+    for table in &context.compiled.plan.tables {
+        let missing = context.target.missing_rows(&table.destination(), run).await?;
         if let Some(first) = missing.first() {
             let message =
                 format!("{} rows of `{}` are missing, the first has legacy key `{first}`", missing.len(), table.name);

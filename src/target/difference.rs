@@ -8,17 +8,17 @@ use arrow::datatypes::UInt32Type;
 use crate::engine::shown;
 use crate::error::Result;
 
-/// How `found` differs from `meant`, in words; None where it does not. Both have `_row` in front and the same columns behind,
+/// How `found` differs from `expected`, in words; None where it does not. Both have `_row` in front and the same columns behind,
 /// in order of `_row`.
-pub(super) fn difference(found: &[RecordBatch], meant: &RecordBatch) -> Result<Option<String>> {
-    let found = concat_batches(&meant.schema(), found)?;
+pub(super) fn difference(found: &[RecordBatch], expected: &RecordBatch) -> Result<Option<String>> {
+    let found = concat_batches(&expected.schema(), found)?;
     let numbers = |rows: &RecordBatch| rows.column(0).as_primitive::<UInt32Type>().values().clone();
-    if numbers(&found) != numbers(meant) {
-        let what = if found.num_rows() > meant.num_rows() { "there are more rows" } else { "rows are missing" };
+    if numbers(&found) != numbers(expected) {
+        let what = if found.num_rows() > expected.num_rows() { "there are more rows" } else { "rows are missing" };
         return Ok(Some(what.to_owned()));
     }
-    for (column, field) in meant.schema().fields().iter().enumerate().skip(1) {
-        let (there, here) = (found.column(column), meant.column(column));
+    for (column, field) in expected.schema().fields().iter().enumerate().skip(1) {
+        let (there, here) = (found.column(column), expected.column(column));
         let differ = distinct(there, here)?;
         if let Some(row) = (0..differ.len()).find(|row| differ.value(*row)) {
             let (there, here) = (shown(there.as_ref(), row), shown(here.as_ref(), row));
@@ -29,6 +29,6 @@ pub(super) fn difference(found: &[RecordBatch], meant: &RecordBatch) -> Result<O
 }
 
 /// What is said of a value that is not the one that was meant.
-pub(super) fn different(column: &str, there: &str, meant: &str) -> String {
-    format!("column `{column}` is {there} and {meant} was meant")
+pub(super) fn different(column: &str, there: &str, expected: &str) -> String {
+    format!("column `{column}` is {there}, expected {expected}")
 }

@@ -276,7 +276,7 @@ pub trait RowSource: Send + Sync {
     /// # Errors
     /// If the column is no reference.
     fn referenced(&self, _at: usize, column: &str) -> Result<RecordBatch> {
-        Err(Error::internal(format!("`{column}` is no reference")))
+        Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
     /// The rows that refer to the same as these rows by a column of a table.
@@ -284,7 +284,7 @@ pub trait RowSource: Send + Sync {
     /// # Errors
     /// If the column is no reference.
     fn referring(&self, _at: usize, column: &str, _rows: &[u32]) -> Result<Vec<u32>> {
-        Err(Error::internal(format!("`{column}` is no reference")))
+        Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
     /// Hears that so many rows of a table went in.
@@ -322,7 +322,7 @@ fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
         .filter(|destination| !destination.table.triggers.is_empty())
         .map(|destination| destination.table.name.as_str())
         .collect();
-    let hint = "write `foreign_keys: triggers`, which is what runs without `load`";
+    let hint = "set `load.foreign_keys` to `triggers`, the default";
     if !with.is_empty() {
         let message =
             format!("`foreign_keys: set_based` is not for tables with triggers: {}", crate::engine::list(&with));

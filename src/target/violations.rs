@@ -49,7 +49,7 @@ impl From<InsertError> for Error {
         match stopped {
             InsertError::Other(error) => error,
             InsertError::Violation(refusal) => Self::data(&refusal).hint(
-                "nothing was loaded; where another program was faster, run again and the checks tell; what only production checks is in `pipeline explain`",
+                "nothing was loaded; if another program inserted conflicting rows, run again to see them. `pipeline explain` lists the constraints that only production checks",
             ),
         }
     }

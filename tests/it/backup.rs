@@ -302,9 +302,9 @@ fn a_history_that_was_emptied_is_put_back_and_resolves_references(home: &Home) {
     // Some of a segment.
     home.execute("DELETE FROM delta.key_map_item WHERE legacy_key = 'A-1|2'");
     let one = home.json(&["keymap", "restore", "p.yaml"], 0);
-    let put_back: u64 =
+    let restored: u64 =
         one["segments"].as_array().unwrap().iter().map(|segment| segment["put_back"].as_u64().unwrap()).sum();
-    assert_eq!(put_back, 1);
+    assert_eq!(restored, 1);
     let after = home.seen();
     let again = home.json(&["keymap", "restore", "p.yaml"], 0);
     assert_eq!(again["restored_by"], Value::Null);

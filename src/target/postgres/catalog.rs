@@ -362,9 +362,9 @@ impl Reader {
             } else if at.is_none() {
                 Some(" over an expression")
             } else if row.is("nulls_not_distinct") {
-                Some(" that takes NULLs for the same")
+                Some(" that treats NULLs as equal")
             } else if !alike {
-                Some(" that takes values for the same in its own way")
+                Some(" with its own notion of equal values")
             } else {
                 None
             };
@@ -458,7 +458,7 @@ fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) 
             match translate(&check.expr, &made.plain, Some(name)) {
                 Some(sql) => {
                     let (name, domain) = (format!("{}({name})", check.name), &domain.name);
-                    let reason = Some(format!("it is no value of the domain `{domain}`: {}", check.expr));
+                    let reason = Some(format!("it violates the domain `{domain}`: {}", check.expr));
                     made.table.checks.push(CheckConstraint { name, sql, reason });
                 }
                 None => made.unread(format!("column `{name}` of the domain `{}`: CHECK {}", domain.name, check.expr)),

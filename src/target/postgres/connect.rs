@@ -169,7 +169,7 @@ impl Connector {
             }
             _ => {
                 return Err(Error::unreachable(format!(
-                    "{doing}: the server at {} is a standby, which takes no writes",
+                    "{doing}: the server at {} is a read-only standby",
                     self.places
                 ))
                 .hint("name the primary in the target's URL"));
@@ -256,7 +256,7 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
     let fault = |error: tokio_postgres::Error| {
         // What PgBouncer says to BEGIN where it pools statements.
         let is_pooler = error.code().is_some_and(|code| code.code() == "08P01");
-        if is_pooler { refused() } else { connector.explain("cannot tell whether the connection is direct", &error) }
+        if is_pooler { refused() } else { connector.explain("cannot determine whether the connection is direct", &error) }
     };
     // A pool of one process leaves one session waiting for the other's.
     let patience = Duration::from_secs(10);

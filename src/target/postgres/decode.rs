@@ -197,16 +197,16 @@ impl From<NoDecimal> for NoValue {
 impl NoValue {
     fn of(self, column: &str) -> Error {
         let what = match self {
-            Self::NoNumber => "is no number (NaN or infinity)",
+            Self::NoNumber => "is not a finite number (NaN or infinity)",
             Self::TooLong => "has more digits than there is room for here",
             Self::Infinite => "is infinite",
             Self::OutOfRange => "is beyond the range of its type here",
-            Self::Midnight => "is the time 24:00, which is no time of a day",
-            Self::NoText => "is no text in UTF-8",
+            Self::Midnight => "is the time 24:00, which is out of range",
+            Self::NoText => "is not valid UTF-8",
             Self::Malformed => return Error::internal(format!("production sent `{column}` in an unknown format")),
         };
-        Error::data(format!("production holds a value that {what}: column `{column}`"))
-            .hint("leave this column out of what is read from production, or have the value corrected there")
+        Error::data(format!("cannot read column `{column}` of production: a value {what}"))
+            .hint("exclude this column from the query, or have the value corrected in production")
     }
 }
 
@@ -445,7 +445,7 @@ mod tests {
             ([header, b"\0\x02\xff\xff\xff\xfe"].concat(), "a length is negative"),
             (
                 [header, b"\0\x02\xff\xff\xff\xff\0\0\0\x01\xff"].concat(),
-                "production holds a value that is no text in UTF-8: column `t`",
+                "production holds a value that is not valid UTF-8: column `t`",
             ),
         ] {
             assert_eq!(decoder(9).push(Bytes::from(bytes)).unwrap_err().to_string(), message);

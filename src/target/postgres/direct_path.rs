@@ -23,7 +23,7 @@ use crate::target::{Batches, Destination, ForeignKey};
 /// free that no index keeps free.
 ///
 /// Where references are looked at as a set, rows of one load refer to each other by blocks as well, so it is all tables or none.
-pub(super) fn straight(
+pub(super) fn eligible(
     known: &PgCatalog,
     spec: &LoadSpec,
     destinations: &[Destination],
@@ -41,9 +41,9 @@ pub(super) fn straight(
             && !destination.has_free_values()
             && destination.columns.iter().all(|name| known.is_kept_as_copied(table, name))
     };
-    let straight: Vec<bool> = destinations.iter().map(may).collect();
+    let direct: Vec<bool> = destinations.iter().map(may).collect();
     if spec.foreign_keys == ForeignKeys::Triggers {
-        return straight;
+        return direct;
     }
     let by_key = |destination: &Destination| {
         destination.table.foreign_keys.iter().all(|reference| {
@@ -54,7 +54,7 @@ pub(super) fn straight(
             })
         })
     };
-    vec![straight.into_iter().all(|may| may) && destinations.iter().all(by_key); destinations.len()]
+    vec![direct.into_iter().all(|may| may) && destinations.iter().all(by_key); destinations.len()]
 }
 
 /// The rows of a batch in the order of what they refer to, by the reference that leads to the most rows: a server that looks at each of them finds
@@ -94,7 +94,7 @@ pub(super) async fn compare(
     client: &Client,
     staged: &Staged<'_>,
     (first, last): &(String, String),
-    meant: Batches<'_>,
+    expected: Batches<'_>,
 ) -> Result<Option<String>> {
     let destination = staged.destination;
     let Some(key) = destination.key.first() else { return Ok(None) };
@@ -108,7 +108,7 @@ pub(super) async fn compare(
         literal(first),
         literal(last)
     );
-    reading::compare(connector, client, &query, &columns, meant).await
+    reading::compare(connector, client, &query, &columns, expected).await
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl Encoder {
         for (values, (data_type, wire)) in batch.columns().iter().zip(&self.columns) {
             if values.data_type() != data_type {
                 let found = values.data_type();
-                return Err(Error::internal(format!("a column to copy is {found} where {data_type} was announced")));
+                return Err(Error::internal(format!("a column to copy has type {found}, expected {data_type}")));
             }
             let cells = Cells::of(values.as_ref(), *wire).ok_or_else(|| mismatch(data_type, wire))?;
             columns.push((values.nulls(), cells));

@@ -50,13 +50,13 @@ pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
         "error connecting to server" => of_connecting(io.map(IoError::kind), &reason, whom),
         "error performing TLS handshake" if reason.contains("does not support TLS") => {
             Error::unreachable(format!("the server at {places} offers no TLS")).hint(
-                "switch it on there (`ssl = on`), or, where nobody else is on the network between, write \
+                "enable it on the server (`ssl = on`), or, if the network between is trusted, write \
                  `sslmode=disable` into the target's URL",
             )
         }
         "error performing TLS handshake" => Error::unreachable(format!("no TLS with the server at {places}: {reason}")),
         "invalid configuration" if reason.contains("password") => {
-            Error::unreachable(format!("the server at {places} wants a password of `{user}`, and there is none"))
+            Error::unreachable(format!("the server at {places} requires a password for `{user}`, but none was supplied"))
                 .hint("set PGPASSWORD, or add a line to ~/.pgpass")
         }
         "authentication error" | "invalid configuration" => {
@@ -77,13 +77,13 @@ fn tls<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::E
 fn of_tls(error: &rustls::Error, whom: &Whom<'_>) -> Error {
     let places = whom.places;
     let rustls::Error::InvalidCertificate(reason) = error else {
-        let hint = "where the server asks for a certificate, give one: `sslcert=FILE&sslkey=FILE` in the target's URL";
+        let hint = "if the server requires a client certificate, add `sslcert=FILE&sslkey=FILE` to the target's URL";
         return Error::unreachable(format!("no TLS with the server at {places}: {error}")).hint(hint);
     };
     let (what, hint) = match reason {
         NotValidForName | NotValidForNameContext { .. } => (
             format!("is for another host: {reason}"),
-            "write the host into the target's URL as the certificate names it; its address can be told with `hostaddr=`",
+            "use the host name of the certificate in the target's URL; its address can be given with `hostaddr=`",
         ),
         UnknownIssuer => (
             "is signed by an authority that is not trusted here".into(),
@@ -95,8 +95,8 @@ fn of_tls(error: &rustls::Error, whom: &Whom<'_>) -> Error {
         ),
         NotValidYet | NotValidYetContext { .. } => ("is not valid yet".into(), "is this machine's clock right?"),
         other if other.to_string().contains("CaUsedAsEndEntity") => (
-            "is signed by itself".into(),
-            "where it is the right one, give a copy of it: `sslrootcert=FILE` in the target's URL",
+            "is self-signed".into(),
+            "if it is the right one, give a copy of it: `sslrootcert=FILE` in the target's URL",
         ),
         other => (format!("is not accepted: {other}"), "the server needs another certificate"),
     };
@@ -137,7 +137,7 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
             Error::unreachable(format!("the server at {places} refuses the password of `{user}`"))
                 .hint("it is taken from the URL, else from PGPASSWORD, else from the password file (~/.pgpass)")
         }
-        &SqlState::INVALID_CATALOG_NAME => Error::unreachable(format!("there is no database `{database}` at {places}"))
+        &SqlState::INVALID_CATALOG_NAME => Error::unreachable(format!("the server at {places} has no database `{database}`"))
             .hint("is its name in the target's URL right?"),
         &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Error::unreachable(format!(
             "`{user}` may not log in to `{database}` at {places}: {said}"
@@ -151,27 +151,27 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
         }
         &(SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT | SqlState::TOO_MANY_CONNECTIONS) => {
             let hint = if error.code() == &SqlState::TOO_MANY_CONNECTIONS {
-                "run again when others have left, or with fewer `load.connections`"
+                "run again when other sessions have ended, or reduce `load.connections`"
             } else {
                 NOTHING_LOADED
             };
-            Error::unreachable(format!("the server at {places} keeps no session for us: {said}")).hint(hint)
+            Error::unreachable(format!("the server at {places} closed or refused the session: {said}")).hint(hint)
         }
         &SqlState::LOCK_NOT_AVAILABLE => {
             Error::unreachable(format!("another session holds a lock that is needed: {said}{}", context(error)))
                 .hint("nothing was loaded; run again, or wait longer with `load.lock_timeout`")
         }
         &SqlState::QUERY_CANCELED if said.contains("user request") => {
-            Error::unreachable("somebody cancelled the statement at the server").hint("nothing was loaded; run again")
+            Error::unreachable("the statement was cancelled on the server").hint("nothing was loaded; run again")
         }
         &SqlState::QUERY_CANCELED => Error::unreachable(format!("a statement took too long: {said}{}", context(error)))
-            .hint("nothing was loaded; raise `load.statement_timeout` where that much time is meant"),
+            .hint("nothing was loaded; increase `load.statement_timeout`"),
         &SqlState::T_R_DEADLOCK_DETECTED => {
-            Error::unreachable(format!("another session waits for us as we for it: {said}"))
+            Error::unreachable(format!("deadlock with another session: {said}"))
                 .hint("nothing was loaded; run again")
         }
         &SqlState::T_R_SERIALIZATION_FAILURE => {
-            Error::unreachable(format!("another session was faster: {said}")).hint("nothing was loaded; run again")
+            Error::unreachable(format!("a concurrent session changed the same rows: {said}")).hint("nothing was loaded; run again")
         }
         &(SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY) => {
             Error::unreachable(format!("the server at {places} is full: {said}"))
@@ -183,7 +183,7 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
         }
         &SqlState::INSUFFICIENT_PRIVILEGE => Error::pipeline(format!("`{user}` lacks a right: {said}"))
             .hint(format!("{SETUP}; by hand: GRANT SELECT, INSERT on production's tables")),
-        &SqlState::READ_ONLY_SQL_TRANSACTION => Error::unreachable(format!("`{shown}` takes no writes: {said}"))
+        &SqlState::READ_ONLY_SQL_TRANSACTION => Error::unreachable(format!("`{shown}` is read-only: {said}"))
             .hint("name the primary in the target's URL; is `default_transaction_read_only` set for the role?"),
         &(SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_FUNCTION) => {
             Error::pipeline(format!("`{shown}` lacks something: {said}")).hint(SETUP)
@@ -213,7 +213,7 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
                 rest(error),
                 context(error)
             ))
-            .hint("nothing was loaded; the server's log tells more")
+            .hint("nothing was loaded; see the server's log")
         }
         code => Error::internal(format!("the server says {}: {said}{}{}", code.code(), rest(error), context(error))),
     }

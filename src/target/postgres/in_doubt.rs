@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Where nobody can tell.
 pub(super) async fn committed(connector: &Connector, run: &str, transaction: Option<&str>) -> Result<bool> {
     let begun = std::time::Instant::now();
-    let mut why = Error::internal("nobody was asked");
+    let mut why = Error::internal("the outcome of the commit was not queried");
     while begun.elapsed() < PATIENCE {
         match ask(connector, run, transaction).await {
             Ok(Outcome::Committed) => return Ok(true),
@@ -32,7 +32,7 @@ pub(super) async fn committed(connector: &Connector, run: &str, transaction: Opt
         "the connection was cut during the commit, and whether run {run} was loaded is not known: {why}"
     ))
     .hint(format!(
-        "when the server answers again, `pipeline resume FILE {run}` finds out, and goes on where it was not loaded"
+        "when the server is reachable again, run `pipeline resume FILE {run}`: it continues unless the run was committed"
     )))
 }
 

@@ -66,7 +66,7 @@ pub(super) struct PgLoad {
     /// By table, its block.
     blocks: BTreeMap<String, KeyBlock>,
     /// The tables whose rows are copied straight into production.
-    straight: Vec<String>,
+    direct: Vec<String>,
 }
 
 impl PgLoad {
@@ -98,7 +98,7 @@ impl PgLoad {
             all: Vec::new(),
             keys: BTreeMap::new(),
             blocks: BTreeMap::new(),
-            straight: Vec::new(),
+            direct: Vec::new(),
         })
     }
 
@@ -118,8 +118,8 @@ impl PgLoad {
     }
 
     /// Opens those that only staging needs, where it goes over several.
-    async fn open_others(&mut self) -> Result<()> {
-        if !self.takes_back() {
+    async fn open_connections(&mut self) -> Result<()> {
+        if !self.is_rehearsal() {
             let missing = usize::from(self.spec.connections).saturating_sub(self.others.len());
             let begun = try_join_all((0..missing).map(|_| begin_session(&self.connector, BEGIN))).await?;
             self.others.extend(begun.into_iter().map(Arc::new));
@@ -128,7 +128,7 @@ impl PgLoad {
     }
 
     /// Whether everything happens inside the one transaction, and is taken back.
-    fn takes_back(&self) -> bool {
+    fn is_rehearsal(&self) -> bool {
         self.others.is_empty()
     }
 
@@ -166,7 +166,7 @@ impl PgLoad {
             let staged = self.staged(destination);
             preflight::refuse_taken(self.side(), &staged).await.map_err(&fault)??;
             let sql = made(self.staged(destination));
-            let sql = if self.takes_back() { sql } else { format!("BEGIN; {sql}; COMMIT") };
+            let sql = if self.is_rehearsal() { sql } else { format!("BEGIN; {sql}; COMMIT") };
             self.side().batch_execute(&sql).await.map_err(&fault)?;
         }
         Ok(())
@@ -217,7 +217,7 @@ impl PgLoad {
     /// Stages something: while it is copied, the main session may keep other writers out of a table.
     async fn copy(&self, destined: CopyTarget<'_>, rows: Batches<'_>) -> Result<u64> {
         let copied = destined.copy(self.staging(), rows);
-        if self.open && !self.takes_back() { self.main.wait_for(copied).await } else { copied.await }
+        if self.open && !self.is_rehearsal() { self.main.wait_for(copied).await } else { copied.await }
     }
 }
 
@@ -248,25 +248,25 @@ impl StagingPhase for PgLoad {
     }
 
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let mut straight = direct_path::straight(&self.known, &self.spec, destinations, &self.keys);
+        let mut direct = direct_path::eligible(&self.known, &self.spec, destinations, &self.keys);
         // Copied rows would take numbers from production's sequences, which a mock run must not.
-        let takes: Vec<_> = destinations.iter().map(|table| self.takes_back() && self.takes_numbers(table)).collect();
+        let takes: Vec<_> = destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
-        straight.iter_mut().zip(takes).for_each(|(straight, takes)| *straight &= !takes && !set_based);
-        let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
-        self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
-        straight
+        direct.iter_mut().zip(takes).for_each(|(direct, takes)| *direct &= !takes && !set_based);
+        let names = destinations.iter().zip(&direct).filter(|(_, direct)| **direct);
+        self.direct = names.map(|(destination, _)| destination.table.name.clone()).collect();
+        direct
     }
 
     async fn clear_staging(&mut self, destinations: &[Destination]) -> Result<()> {
-        if self.takes_back() {
+        if self.is_rehearsal() {
             self.open().await?;
         }
         self.make_staging(destinations, |staged| staged.make(&self.run)).await
     }
 
     async fn stage(&mut self, destination: &Destination, rows: Batches<'_>) -> Result<u64> {
-        self.open_others().await?;
+        self.open_connections().await?;
         let staged = self.staged(destination);
         let table = staged.rows();
         let into = CopyTarget { connector: &self.connector, table: &table, columns: &staged.wires() };
@@ -302,7 +302,7 @@ impl StagingPhase for PgLoad {
         self.lock_tables(destinations).await?;
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             // What is not staged is looked at when it is there.
-            for destination in destinations.iter().filter(|destination| !self.is_straight(destination)) {
+            for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
                 self.hold_references(destination).await?;
             }
             let fault = self.fault("cannot switch the check of each row off");
@@ -322,10 +322,10 @@ impl InsertPhase for PgLoad {
         self.open().await?;
         self.lock_references(destinations, delta).await?;
         let compared =
-            !self.takes_back() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
+            !self.is_rehearsal() && destinations.iter().all(|destination| destination.table.triggers.is_empty());
         let InsertOutcome { rows, mappings, beside } = match self.insert_and_append(destinations, delta, compared).await
         {
-            Ok(brought) => brought,
+            Ok(outcome) => outcome,
             Err(InsertAbort::InsertError(stopped)) => return Err(stopped),
             // Nothing else is on its way on the main connection any more.
             Err(InsertAbort::Rows(destination, error)) => {
@@ -345,7 +345,7 @@ impl InsertPhase for PgLoad {
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
         let inserted = inserted.map(|((destination, rows), mappings)| {
-            let compared = compared && self.is_straight(destination);
+            let compared = compared && self.takes_direct_path(destination);
             Inserted { rows, mappings, verified: compared }
         });
         Ok(inserted.collect())
@@ -389,7 +389,7 @@ impl InsertPhase for PgLoad {
             let of = destinations.iter().find(|destination| Some(&destination.table.name) == named.as_ref());
             return Err(self.of_rows(of, "cannot insert", &error, delta).await);
         }
-        if self.takes_back() {
+        if self.is_rehearsal() {
             // Of a run that stays, its last statement asks it.
             for destination in destinations {
                 self.refusals(destination).promises().await?;
@@ -436,11 +436,11 @@ impl InsertPhase for PgLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&mut self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>> {
         let staged = self.staged(destination);
-        match self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination)) {
-            Some(keys) => self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, meant)).await,
-            None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, meant)).await,
+        match self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination)) {
+            Some(keys) => self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, expected)).await,
+            None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, expected)).await,
         }
     }
 
@@ -459,7 +459,7 @@ impl CommitPhase for PgLoad {
     async fn record_run(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open().await?;
         // A rehearsal asks for no conversion mode and leaves nothing: what the target requires of a run is not asked of it.
-        if self.takes_back() {
+        if self.is_rehearsal() {
             return Ok(());
         }
         let hashes: Vec<_> = files.iter().map(|file| file.hash.as_str()).collect();
@@ -513,7 +513,7 @@ impl CommitPhase for PgLoad {
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {
         if self.open {
-            self.main.batch_execute("ROLLBACK").await.map_err(self.fault("cannot take back what was written"))?;
+            self.main.batch_execute("ROLLBACK").await.map_err(self.fault("cannot roll back"))?;
         }
         self.hand_back();
         Ok(())
@@ -521,13 +521,13 @@ impl CommitPhase for PgLoad {
 }
 
 impl PgLoad {
-    fn is_straight(&self, destination: &Destination) -> bool {
-        self.straight.contains(&destination.table.name)
+    fn takes_direct_path(&self, destination: &Destination) -> bool {
+        self.direct.contains(&destination.table.name)
     }
 
     /// Reserves a block, or finds the one that the run has.
     async fn reserve_block(&mut self, request: &KeyRequest) -> Result<KeyBlock> {
-        if self.takes_back() {
+        if self.is_rehearsal() {
             self.open().await?;
         }
         let side = self.side().clone();
@@ -542,11 +542,11 @@ impl PgLoad {
             return Ok(block);
         }
         if apart.sequence().is_some() {
-            return if self.takes_back() { apart.next().await } else { apart.reserve(&self.run).await };
+            return if self.is_rehearsal() { apart.next().await } else { apart.reserve(&self.run).await };
         }
         if request.start != StartRowNumber::Auto {
             let block = apart.next().await?;
-            if !self.takes_back() {
+            if !self.is_rehearsal() {
                 apart.record(&block, &self.run).await?;
             }
             return Ok(block);
@@ -558,7 +558,7 @@ impl PgLoad {
         held.map_err(self.fault(&format!("cannot keep other writers out of `{}`", request.table)))?;
         let keys = keys(&self.main);
         let block = keys.next().await?;
-        if !self.takes_back() {
+        if !self.is_rehearsal() {
             keys.record(&block, &self.run).await?;
         }
         Ok(block)

@@ -238,7 +238,7 @@ impl PgTarget {
             return explained;
         }
         Error::refused(explained).hint(format!(
-            "the owner of the schema `delta` and members of {ROLLBACK} may do this, and the loader login may not"
+            "run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not"
         ))
     }
 
@@ -507,13 +507,13 @@ impl Loader for PgTarget {
         }
     }
 
-    async fn begin(&self, run: &str, intent: LoadMode) -> Result<Box<dyn StagingPhase>> {
+    async fn begin(&self, run: &str, mode: LoadMode) -> Result<Box<dyn StagingPhase>> {
         if self.claimed.lock().is_ok_and(|claimed| claimed.is_none()) {
             self.lock(run).await?;
         }
         let known = self.known().await?;
         let (connector, names, spec) = (self.connector.clone(), self.names.clone(), self.load.clone());
-        let side = match (intent, self.spare.lock().await.take()) {
+        let side = match (mode, self.spare.lock().await.take()) {
             (LoadMode::Rehearse, _) => None,
             (LoadMode::Commit, Some(spare)) if !spare.is_closed() => Some(spare),
             (LoadMode::Commit, _) => Some(begin_session(&self.connector, BEGIN).await?),
@@ -522,15 +522,15 @@ impl Loader for PgTarget {
         Ok(Box::new(load))
     }
 
-    async fn compare(&self, destination: &Destination, meant: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>> {
         let known = self.known().await?;
         let session = self.session.lock().await;
         let staged = Staged { known: &known, names: &self.names, destination };
-        staging::compare(&self.connector, &session, &staged, meant).await
+        staging::compare(&self.connector, &session, &staged, expected).await
     }
 
     async fn analyze(&self, destinations: &[Destination], inserted: &[u64]) -> Result<()> {
-        let doing = "cannot bring statistics up to date";
+        let doing = "cannot refresh statistics";
         let grown = self.grown(destinations, inserted, doing).await?;
         let analyze = async |name: String| {
             let _statistics = tracing::info_span!("statistics", of = name);
@@ -560,7 +560,7 @@ impl RunRollback for PgTarget {
         accepted: &[String],
     ) -> Result<Vec<RolledBackTable>> {
         let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
-        let session = session.ok_or_else(|| Error::internal("a run is taken back without the lock"))?;
+        let session = session.ok_or_else(|| Error::internal("a rollback without the writer lock"))?;
         rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
     }
 }

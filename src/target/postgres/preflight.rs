@@ -46,7 +46,7 @@ impl PgTarget {
                         self.names.shown,
                         reasons.join("\n  ")
                     ))
-                    .hint("`pipeline setup FILE` makes what is missing (`--print` shows it as SQL for a DBA); nothing was loaded"));
+                    .hint("nothing was loaded; `pipeline setup FILE` creates what is missing (`--print` shows the SQL)"));
                 }
                 _ if self.unfinished => {}
                 _ => preflight.warnings.extend(reasons.iter().map(|reason| format!("not ready for a run: {reason}"))),
@@ -187,7 +187,7 @@ impl PgTarget {
         }
         if table.foreign {
             reasons.push(format!(
-                "a partition of `{name}` is on another server: its rows would not go in with the others or not at all"
+                "a partition of `{name}` is on another server, so the load would not be atomic"
             ));
         }
         if let Some(other) = taken(client, &Staged { known, names: &self.names, destination }).await? {
@@ -205,7 +205,7 @@ fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Resul
         let is_integer = table.column(key).is_some_and(|column| column.data_type.is_integer());
         if destination.assigned == Some(StartRowNumber::Auto) && is_integer && known.sequence(destination).is_none() {
             return Err(Error::pipeline(format!(
-                "`{key}` of `{}` has no sequence of its own: which keys other programs take next is unknown",
+                "`{key}` of `{}` has no sequence, so the keys that other programs take next are unknown",
                 table.name
             ))
             .hint(format!(
@@ -334,7 +334,7 @@ async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[De
             None => continue,
         };
         return Ok(Err(Error::pipeline(format!("`foreign_keys: set_based` is not for {what}"))
-            .hint("write `foreign_keys: triggers`, which is what runs without `load`")));
+            .hint("set `load.foreign_keys` to `triggers`, the default")));
     }
     Ok(Ok(()))
 }
@@ -359,7 +359,7 @@ async fn taken(client: &Client, staged: &Staged<'_>) -> PgResult<Option<String>>
                    WHERE n.nspname = $1 AND c.relname = $2 AND NOT starts_with(coalesce(obj_description(c.oid, 'pg_class'), ''), $3)";
         if client.query_opt(sql, &[&staged.names.staging, &name, &MARK]).await?.is_some() {
             return Ok(Some(format!(
-                "`{}.{name}` is a table of its own: choose another `target.staging`",
+                "`{}.{name}` exists and was not created by pipeline; set `target.staging` to another schema",
                 staged.names.staging
             )));
         }

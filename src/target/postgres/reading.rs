@@ -25,16 +25,16 @@ pub(super) async fn compare(
     client: &Client,
     query: &str,
     columns: &[CopyColumn],
-    mut meant: Batches<'_>,
+    mut expected: Batches<'_>,
 ) -> Result<Option<String>> {
     let numbered = columns.first().is_some_and(|column| column.name == ROW);
     let mut there =
         Reading { rows: copy::read(connector, client, query, columns).await?, read: VecDeque::new(), numbered };
-    while let Some(meant) = meant.next().await {
-        let meant = meant?;
-        let found = there.next(&meant).await?;
-        let compare = tracing::info_span!("compare rows", rows = meant.num_rows());
-        if let Some(how) = compare.in_scope(|| difference(&[found], &meant))? {
+    while let Some(expected) = expected.next().await {
+        let expected = expected?;
+        let found = there.next(&expected).await?;
+        let compare = tracing::info_span!("compare rows", rows = expected.num_rows());
+        if let Some(how) = compare.in_scope(|| difference(&[found], &expected))? {
             return Ok(Some(how));
         }
     }
@@ -52,8 +52,8 @@ struct Reading<'a> {
 
 impl Reading<'_> {
     /// As many rows as were meant, with their numbers; fewer at the end. Those that come without are numbered as the others are.
-    async fn next(&mut self, meant: &RecordBatch) -> Result<RecordBatch> {
-        let wanted = meant.num_rows();
+    async fn next(&mut self, expected: &RecordBatch) -> Result<RecordBatch> {
+        let wanted = expected.num_rows();
         let mut parts = Vec::new();
         let mut count = 0;
         while count < wanted {
@@ -65,13 +65,13 @@ impl Reading<'_> {
             }
             count += taken;
         }
-        let schema = meant.schema();
+        let schema = expected.schema();
         if self.numbered {
             return Ok(concat_batches(&schema, &parts)?);
         }
         let columns = schema.fields().iter().skip(1).cloned().collect::<Vec<_>>();
         let rows = concat_batches(&Arc::new(Schema::new(columns)), &parts)?;
-        let numbers = meant.column(0).slice(0, count);
+        let numbers = expected.column(0).slice(0, count);
         Ok(RecordBatch::try_new(schema, [numbers].into_iter().chain(rows.columns().iter().cloned()).collect())?)
     }
 

@@ -138,8 +138,8 @@ pub(super) async fn take_back(
     accepted: &[String],
 ) -> Result<Vec<RolledBackTable>> {
     let run = record.run.as_str();
-    let taken_back = match inside(session, names, record, end_mode, accepted).await {
-        Ok(taken_back) => taken_back,
+    let rolled_back = match inside(session, names, record, end_mode, accepted).await {
+        Ok(rolled_back) => rolled_back,
         Err(error) => {
             session.batch_execute("ROLLBACK").await.ok();
             if error.code().is_some_and(|code| code.code() == OBSTRUCTED) {
@@ -154,10 +154,10 @@ pub(super) async fn take_back(
     };
     stop_at("rolling back");
     session.batch_execute("COMMIT").await.map_err(|error| {
-        Error::interrupted(format!("cannot tell whether run {run} was rolled back: {error}"))
-            .hint("all of it was or nothing: `pipeline runs FILE` tells, and to roll it back again does no harm")
+        Error::interrupted(format!("cannot determine whether run {run} was rolled back: {error}"))
+            .hint("it was rolled back completely or not at all; `pipeline runs FILE` shows which, and repeating the rollback is safe")
     })?;
-    Ok(taken_back)
+    Ok(rolled_back)
 }
 
 async fn inside(
@@ -175,12 +175,12 @@ async fn inside(
         mode::end_with(session, run).await?;
     }
     let count = |row: &Row, at: usize| row.get::<_, i64>(at).unsigned_abs();
-    let taken_back = |row: &Row| RolledBackTable {
+    let rolled_back = |row: &Row| RolledBackTable {
         table: shown(names, row.get(0)),
         deleted: count(row, 1),
         mappings: count(row, 2),
     };
-    Ok(rows.iter().map(taken_back).collect())
+    Ok(rows.iter().map(rolled_back).collect())
 }
 
 fn explain(connector: &Connector, error: &PgError) -> Error {
@@ -208,7 +208,7 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 .hint("a trigger of production that keeps rows looks like this; nothing was changed")
         }
         Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot roll back the run", error))
-            .hint(format!("the owner of the schema `delta` and members of {ROLLBACK} may, and who loads may not")),
+            .hint(format!("run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not")),
         _ => connector.explain("cannot roll back the run", error),
     }
 }

@@ -261,7 +261,7 @@ impl Script<'_> {
         }
         if self.transaction().await.map_err(failed)? != before {
             return Err(Error::input(format!("`{}` ends the transaction that it runs in", self.name))
-                .hint("take what does so out of the script; what it did before may still be in the database"));
+                .hint("remove that from the script; its earlier statements may have taken effect"));
         }
         if is_kept {
             self.session.batch_execute("COMMIT").await.map_err(failed)?;

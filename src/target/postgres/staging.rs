@@ -116,7 +116,7 @@ impl Staged<'_> {
         run: &str,
         delta: [Batches<'_>; 2],
     ) -> Result<bool> {
-        let fault = |error| connector.explain("cannot look at what is staged", &error);
+        let fault = |error| connector.explain("cannot read staging", &error);
         if self.destination.columns.iter().any(|name| self.given_back_by(name).is_none()) {
             return Ok(false);
         }
@@ -127,10 +127,10 @@ impl Staged<'_> {
         if !marked.get::<_, bool>(0) {
             return Ok(false);
         }
-        for ((table, columns), meant) in tables.iter().zip([self.wires(), self.key_wires()]).zip(delta) {
+        for ((table, columns), expected) in tables.iter().zip([self.wires(), self.key_wires()]).zip(delta) {
             let wanted: Vec<_> = columns.iter().map(|column| column.read("s")).collect();
             let query = format!("SELECT {} FROM {table} AS s ORDER BY s._row", wanted.join(", "));
-            if reading::compare(connector, client, &query, &columns, meant).await?.is_some() {
+            if reading::compare(connector, client, &query, &columns, expected).await?.is_some() {
                 return Ok(false);
             }
         }
@@ -229,7 +229,7 @@ pub(super) async fn compare(
     connector: &Connector,
     client: &Client,
     staged: &Staged<'_>,
-    meant: Batches<'_>,
+    expected: Batches<'_>,
 ) -> Result<Option<String>> {
     let given_back: Vec<_> = staged.destination.columns.iter().map(|name| staged.given_back_by(name)).collect();
     if given_back.iter().any(|by| *by != Some("p"))
@@ -250,8 +250,8 @@ pub(super) async fn compare(
     }
     let rows = staged.inserted(connector, client).await?;
     let query = format!("SELECT {} FROM {rows} ORDER BY s.{ROW}", wanted.join(", "));
-    let meant = meant.map(|batch| Ok(batch?.project(&taken)?));
-    reading::compare(connector, client, &query, &columns, meant.boxed()).await
+    let expected = expected.map(|batch| Ok(batch?.project(&taken)?));
+    reading::compare(connector, client, &query, &columns, expected.boxed()).await
 }
 
 /// Holds the inserted rows against the staged ones: the first difference, in words.
@@ -269,7 +269,7 @@ async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<
         .iter()
         .filter(|name| !staged.destination.key.contains(name))
         .map(pair)
-        .map(|(there, meant)| format!(" OR {there} IS DISTINCT FROM {meant}"))
+        .map(|(there, expected)| format!(" OR {there} IS DISTINCT FROM {expected}"))
         .collect();
     let Some(key) = staged.destination.key.first() else { return Ok(None) };
     let of = format!(
@@ -286,17 +286,17 @@ async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<
         return Ok(None);
     }
     let shown: Vec<_> =
-        columns.iter().map(pair).map(|(there, meant)| format!(", {there}::text, {meant}::text")).collect();
+        columns.iter().map(pair).map(|(there, expected)| format!(", {there}::text, {expected}::text")).collect();
     let sql = format!("SELECT p.{} IS NULL{} {of} ORDER BY s._row LIMIT 1", ident(key), shown.concat());
     let row = client.query_one(&sql, &[]).await.map_err(fault)?;
     if row.get(0) {
         return Ok(Some("rows are missing".to_owned()));
     }
     for (at, name) in columns.iter().enumerate() {
-        let (there, meant) = (row.get::<_, Option<String>>(1 + 2 * at), row.get::<_, Option<String>>(2 + 2 * at));
-        if there != meant {
+        let (there, expected) = (row.get::<_, Option<String>>(1 + 2 * at), row.get::<_, Option<String>>(2 + 2 * at));
+        if there != expected {
             let shown = |value: Option<String>| value.unwrap_or_else(|| "NULL".into());
-            return Ok(Some(different(name, &shown(there), &shown(meant))));
+            return Ok(Some(different(name, &shown(there), &shown(expected))));
         }
     }
     Ok(Some("values differ".to_owned()))

@@ -226,7 +226,7 @@ fn find_password(
     };
     if is_open_to_others(&path) {
         warnings.push(format!(
-            "the password file `{0}` is not used: others may read it; `chmod 600 {0}` closes it",
+            "the password file `{0}` is ignored, because other users can read it; run `chmod 600 {0}`",
             path.display()
         ));
         return Ok(());

@@ -66,7 +66,7 @@ impl Refusals<'_> {
         ConstraintViolation {
             table: table.to_owned(),
             constraint: "key_map".into(),
-            reason: "another run has converted them meanwhile".into(),
+            reason: "another run has converted them".into(),
             rows: self.numbers(&sql).await.unwrap_or_default(),
         }
         .into()
@@ -78,7 +78,7 @@ impl Refusals<'_> {
             if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
                 let not_own = format!(" AND {}", self.staged.not_of_the_load());
                 let rows = self.taken_by(columns, ignore_case, &not_own).await?;
-                self.refuse(&promise.check, "production has these values meanwhile".to_owned(), rows)?;
+                self.refuse(&promise.check, "another session has inserted these values".to_owned(), rows)?;
             }
         }
         Ok(())

@@ -42,7 +42,7 @@ pub(super) fn select(
 /// What is said of a value that SQLite keeps though its column's type means another.
 pub(super) fn unlike_its_column(column: &str, problem: &str) -> Error {
     Error::data(format!("production holds a value that is not of its column's type: column `{column}`: {problem}"))
-        .hint("mend the value in production, or declare the column's type as it is used")
+        .hint("fix the value in production, or declare the column with the type that it holds")
 }
 
 /// Insertion of batches by prepared statements of many rows each: to run one costs as much as a row or two.

@@ -29,7 +29,7 @@ const AHEAD: usize = 2;
 
 /// Which tables need no staging: their keys are a block of integers, by which their rows are found again, and no check asks again
 /// whether values are free that no index keeps free. Where anything fires triggers, what is inserted may change until the commit: then none.
-pub(super) fn straight(
+pub(super) fn eligible(
     spec: &LoadSpec,
     destinations: &[Destination],
     keys: &BTreeMap<String, (String, String)>,
@@ -130,15 +130,15 @@ impl Straight<'_> {
         );
         let number = key_map::number(self.connection, &destination.table.key_map, run).map_err(fault)?;
         let inserting = Inserting::new(&into, keys.len() + 2, &number.to_string());
-        let meant = delta.expected_rows(at)?.zip(delta.key_map(at)?);
-        let meant = meant.map(|(meant, mappings)| ExpectedBatch::try_new(meant?, &mappings?, &mut content));
+        let expected = delta.expected_rows(at)?.zip(delta.key_map(at)?);
+        let expected = expected.map(|(expected, mappings)| ExpectedBatch::try_new(expected?, &mappings?, &mut content));
         let mut count = 0;
-        ahead(meant, |meant| {
-            let mut meant = meant?;
-            let contents = there.next(&meant)?.map_err(|how| delta.mismatch_error(at, &how))?;
-            meant.mappings.push(contents);
-            inserting.insert(self.connection, &meant.mappings, refused)?;
-            count += meant.mappings.rows() as u64;
+        ahead(expected, |expected| {
+            let mut expected = expected?;
+            let contents = there.next(&expected)?.map_err(|how| delta.mismatch_error(at, &how))?;
+            expected.mappings.push(contents);
+            inserting.insert(self.connection, &expected.mappings, refused)?;
+            count += expected.mappings.rows() as u64;
             Ok::<_, InsertError>(())
         })?;
         if there.rows.next().map_err(fault)?.is_some() {
@@ -203,28 +203,28 @@ struct ProductionReader<'a> {
 impl ProductionReader<'_> {
     /// What the next rows are, as many as were meant; where they are other rows, in words how. A value that is kept in another way than it
     /// was written is read as its column's type.
-    fn next(&mut self, meant: &ExpectedBatch) -> Result<Result<Int64Array, String>> {
-        let _read = tracing::info_span!("read back batch", rows = meant.stored.rows()).entered();
+    fn next(&mut self, expected: &ExpectedBatch) -> Result<Result<Int64Array, String>> {
+        let _read = tracing::info_span!("read back batch", rows = expected.stored.rows()).entered();
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
-        let columns = meant.stored.columns();
-        let mut contents = Vec::with_capacity(meant.stored.rows());
+        let columns = expected.stored.columns();
+        let mut contents = Vec::with_capacity(expected.stored.rows());
         let mut others = Mismatches::default();
-        for row in 0..meant.stored.rows() {
+        for row in 0..expected.stored.rows() {
             let Some(there) = self.rows.next().map_err(fault)? else { return Ok(Err("rows are missing".to_owned())) };
             let mut as_written = true;
             for column in 0..columns {
-                as_written = as_written && meant.stored.is(column, row, there.get_ref(column + 1).map_err(fault)?);
+                as_written = as_written && expected.stored.is(column, row, there.get_ref(column + 1).map_err(fault)?);
             }
-            let content = meant.contents.as_ref().filter(|_| as_written).map(|contents| contents[row]);
+            let content = expected.contents.as_ref().filter(|_| as_written).map(|contents| contents[row]);
             contents.push(match content {
                 Some(content) => content,
                 None => self.content.hash(|place| there.get_ref(place)).map_err(fault)?,
             });
             if !as_written {
-                others.push(meant, row, |column| there.get_ref(column + 1).map_err(fault))?;
+                others.push(expected, row, |column| there.get_ref(column + 1).map_err(fault))?;
             }
         }
-        Ok(others.difference(meant)?.map_or_else(|| Ok(Int64Array::from(contents)), Err))
+        Ok(others.difference(expected)?.map_or_else(|| Ok(Int64Array::from(contents)), Err))
     }
 }
 
@@ -238,11 +238,11 @@ struct Mismatches {
 impl Mismatches {
     fn push<'a>(
         &mut self,
-        meant: &ExpectedBatch,
+        expected: &ExpectedBatch,
         row: usize,
         value: impl Fn(usize) -> Result<ValueRef<'a>>,
     ) -> Result<()> {
-        let schema = meant.rows.schema();
+        let schema = expected.rows.schema();
         let columns: Vec<usize> = (1..schema.fields().len()).collect();
         let collector = match &mut self.found {
             Some(collector) => collector,
@@ -258,11 +258,11 @@ impl Mismatches {
     }
 
     /// How they differ from what was meant.
-    fn difference(self, meant: &ExpectedBatch) -> Result<Option<String>> {
+    fn difference(self, expected: &ExpectedBatch) -> Result<Option<String>> {
         let Some(found) = self.found else { return Ok(None) };
-        let meant = take_record_batch(&meant.rows, &UInt32Array::from(self.numbers))?;
+        let expected = take_record_batch(&expected.rows, &UInt32Array::from(self.numbers))?;
         let found = found.finish()?;
-        let columns = std::iter::once(meant.column(0).clone()).chain(found.columns().iter().cloned());
-        difference(&[RecordBatch::try_new(meant.schema(), columns.collect())?], &meant)
+        let columns = std::iter::once(expected.column(0).clone()).chain(found.columns().iter().cloned());
+        difference(&[RecordBatch::try_new(expected.schema(), columns.collect())?], &expected)
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct SqliteLoad {
     /// By table, the first and the last key of its block, where they are integers.
     keys: BTreeMap<String, (String, String)>,
     /// The tables whose rows go straight into production.
-    straight: Vec<String>,
+    direct: Vec<String>,
 }
 
 impl SqliteLoad {
@@ -45,8 +45,8 @@ impl SqliteLoad {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
         // Inside a transaction the switch does nothing.
         connection.pragma_update(None, "foreign_keys", spec.foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
-        let (keys, straight) = (BTreeMap::new(), Vec::new());
-        Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, straight })
+        let (keys, direct) = (BTreeMap::new(), Vec::new());
+        Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, direct })
     }
 
     /// Begins the transaction where it has not begun.
@@ -139,12 +139,12 @@ impl SqliteLoad {
         Refusals { connection: &self.connection, names: &self.names, destination }
     }
 
-    fn is_straight(&self, destination: &Destination) -> bool {
-        self.straight.contains(&destination.table.name)
+    fn takes_direct_path(&self, destination: &Destination) -> bool {
+        self.direct.contains(&destination.table.name)
     }
 
     fn straight_of<'a>(&'a self, destination: &'a Destination) -> Option<Straight<'a>> {
-        let keys = self.keys.get(&destination.table.name).filter(|_| self.is_straight(destination))?;
+        let keys = self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination))?;
         Some(Straight { connection: &self.connection, names: &self.names, destination, keys })
     }
 
@@ -155,12 +155,12 @@ impl SqliteLoad {
         for (at, destination) in destinations.iter().enumerate() {
             rows.push(match self.straight_of(destination) {
                 None => self.insert_rows(destination)?,
-                Some(straight) => {
+                Some(direct) => {
                     let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
                     let references = || References::try_new(destination, destinations, &self.keys);
                     let mut references = set_based.then(references).transpose()?;
                     let refused = |error: &rusqlite::Error| self.refusals(destination).at_once(error);
-                    let inserted = straight.insert(delta.staged_rows(at)?, &mut references, &refused)?;
+                    let inserted = direct.insert(delta.staged_rows(at)?, &mut references, &refused)?;
                     referred.extend(references.map(|references| (destination, references)));
                     inserted
                 }
@@ -168,8 +168,8 @@ impl SqliteLoad {
             delta.on_inserted(at, rows[at]);
         }
         for (destination, references) in referred {
-            if let Some(straight) = self.straight_of(destination)
-                && !straight.answered(references)?
+            if let Some(direct) = self.straight_of(destination)
+                && !direct.answered(references)?
             {
                 return Err(ConstraintViolation {
                     table: destination.table.name.clone(),
@@ -182,25 +182,25 @@ impl SqliteLoad {
         }
         let mut all = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
-            let straight = self.straight_of(destination);
-            let mappings = match &straight {
+            let direct = self.straight_of(destination);
+            let mappings = match &direct {
                 None => self.append(destination, &self.run, 0..u32::MAX)?,
-                Some(straight) => {
+                Some(direct) => {
                     let refused = |error: &rusqlite::Error| self.refusals(destination).of_key_map_at_once(error);
-                    straight.map(&self.run, at, delta, &refused)?
+                    direct.map(&self.run, at, delta, &refused)?
                 }
             };
             key_map::note(&self.connection, &destination.table, &self.run, mappings)
                 .map_err(self.fault("cannot note the key map in"))?;
-            all.push(Inserted { rows: rows[at], mappings, verified: straight.is_some() });
+            all.push(Inserted { rows: rows[at], mappings, verified: direct.is_some() });
         }
         Ok(all)
     }
 
     /// Takes the insertion back and does it once more by way of staging, which tells the rows that are refused. Nothing of it stays.
     async fn ask(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
-        self.straight.clear();
-        self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot take back what was written to"))?;
+        self.direct.clear();
+        self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot roll back"))?;
         self.open = false;
         self.clear_staging(destinations).await?;
         for (at, destination) in destinations.iter().enumerate() {
@@ -263,10 +263,10 @@ impl StagingPhase for SqliteLoad {
     }
 
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let straight = direct_path::straight(&self.spec, destinations, &self.keys);
-        let names = destinations.iter().zip(&straight).filter(|(_, straight)| **straight);
-        self.straight = names.map(|(destination, _)| destination.table.name.clone()).collect();
-        straight
+        let direct = direct_path::eligible(&self.spec, destinations, &self.keys);
+        let names = destinations.iter().zip(&direct).filter(|(_, direct)| **direct);
+        self.direct = names.map(|(destination, _)| destination.table.name.clone()).collect();
+        direct
     }
 
     async fn clear_staging(&mut self, destinations: &[Destination]) -> Result<()> {
@@ -311,15 +311,15 @@ impl InsertPhase for SqliteLoad {
         destinations: &[Destination],
         delta: &dyn RowSource,
     ) -> Result<Vec<Inserted>, InsertError> {
-        let straight: Vec<_> = destinations.iter().filter(|destination| self.is_straight(destination)).collect();
+        let direct: Vec<_> = destinations.iter().filter(|destination| self.takes_direct_path(destination)).collect();
         object_registry::refuse_taken(&self.connection, &self.names, destinations)?;
         for (at, destination) in destinations.iter().enumerate() {
             self.refusals(destination).references(at, delta)?;
         }
-        let made = straight.iter().try_for_each(|destination| self.make_history(destination));
+        let made = direct.iter().try_for_each(|destination| self.make_history(destination));
         made.map_err(self.fault("cannot make the key map in"))?;
         match self.insert_all(destinations, delta) {
-            Err(InsertError::Violation(refusal)) if refusal.rows.is_empty() && !self.straight.is_empty() => {
+            Err(InsertError::Violation(refusal)) if refusal.rows.is_empty() && !self.direct.is_empty() => {
                 Err(self.ask(destinations, delta).await.err().unwrap_or(refusal.into()))
             }
             inserted => inserted,
@@ -343,7 +343,7 @@ impl InsertPhase for SqliteLoad {
     }
 
     async fn validate_deferred(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
-        let staged = || destinations.iter().filter(|destination| !self.is_straight(destination));
+        let staged = || destinations.iter().filter(|destination| !self.takes_direct_path(destination));
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;
         }
@@ -378,8 +378,8 @@ impl InsertPhase for SqliteLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, mut meant: Batches<'_>) -> Result<Option<String>> {
-        while let Some(batch) = meant.next().await {
+    async fn compare(&mut self, destination: &Destination, mut expected: Batches<'_>) -> Result<Option<String>> {
+        while let Some(batch) = expected.next().await {
             if let Some(how) = compare(&self.connection, destination, &batch?, &self.names)? {
                 return Ok(Some(how));
             }
@@ -433,7 +433,7 @@ impl CommitPhase for SqliteLoad {
 
     async fn roll_back(mut self: Box<Self>) -> Result<()> {
         if self.open {
-            self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot take back what was written to"))?;
+            self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot roll back"))?;
             self.open = false;
         }
         Ok(())

@@ -108,7 +108,7 @@ impl SqliteTarget {
         let connection = match (is_there, script.filter(|_| access != Access::Administer)) {
             (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,
             (false, None) => {
-                return Err(Error::unreachable(format!("there is no database `{}`", names.shown))
+                return Err(Error::unreachable(format!("cannot find database `{}`", names.shown))
                     .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
             }
             (false, Some(script)) => create(&file, &address.script_folder.join(script), access, address.load, &names)?,
@@ -499,8 +499,8 @@ impl Loader for SqliteTarget {
         Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.load.clone())?))
     }
 
-    async fn compare(&self, destination: &Destination, mut meant: Batches<'_>) -> Result<Option<String>> {
-        while let Some(batch) = meant.next().await {
+    async fn compare(&self, destination: &Destination, mut expected: Batches<'_>) -> Result<Option<String>> {
+        while let Some(batch) = expected.next().await {
             let connection = self.connection.lock().await;
             if let Some(how) = compare(&connection, destination, &batch?, &self.names)? {
                 return Ok(Some(how));
@@ -548,18 +548,18 @@ impl Provision for SqliteTarget {
 fn compare(
     connection: &Connection,
     destination: &Destination,
-    meant: &RecordBatch,
+    expected: &RecordBatch,
     names: &Names,
 ) -> Result<Option<String>> {
-    let _compare = tracing::info_span!("compare rows", rows = meant.num_rows()).entered();
-    let numbers = meant.column(0).as_primitive::<UInt32Type>().values();
+    let _compare = tracing::info_span!("compare rows", rows = expected.num_rows()).entered();
+    let numbers = expected.column(0).as_primitive::<UInt32Type>().values();
     let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(None) };
     let columns = columns_of_p(&destination.columns);
     let sql = format!(
         "SELECT k._row{columns} FROM {} WHERE k._row BETWEEN {first} AND {last} ORDER BY k._row",
         inserted(destination, names)
     );
-    difference(&select(connection, &sql, &meant.schema(), names)?, meant)
+    difference(&select(connection, &sql, &expected.schema(), names)?, expected)
 }
 
 /// A filter in SQLite's words; bytes decide, whatever collation the column has. None for a text that no statement can hold.

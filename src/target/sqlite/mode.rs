@@ -44,7 +44,7 @@ pub(super) fn switch(connection: &Connection, switch: &Switch) -> rusqlite::Resu
     let by = whoami::username().unwrap_or_else(|_| "unknown".into());
     let was = read(connection)?;
     let (now, reason) = match switch {
-        Switch::On { .. } => (was.now, Some("it was switched on anew")),
+        Switch::On { .. } => (was.now, Some("it was switched on again")),
         Switch::Off { reason } => (was.now, reason.as_deref()),
     };
     if was.on().is_some() {

@@ -72,8 +72,8 @@ impl Names {
         };
         let message = format!("{doing} `{}`: {text}", self.shown);
         if cut_off(error) {
-            return Error::interrupted(format!("a run was cut off while it wrote to `{}`", self.shown)).hint(
-                "nothing of it stays: `pipeline resume FILE` puts the file in order and goes on with the run; `pipeline run FILE` tells which run it was",
+            return Error::interrupted(format!("a run was interrupted while it wrote to `{}`", self.shown)).hint(
+                "nothing of it is kept; run `pipeline resume FILE` to recover the file and continue, or `pipeline run FILE` to see which run it was",
             );
         }
         if let Some(missing) = missing(error, &text) {
@@ -91,7 +91,7 @@ impl Names {
                 Error::unreachable(message).hint("check `target.url`: the file must be a SQLite database")
             }
             Some(ErrorCode::ConstraintViolation) => Error::data(message)
-                .hint("production refused what the checks had passed; nothing was loaded; see `pipeline explain` for what is checked"),
+                .hint("nothing was loaded; production rejected rows that passed the checks. `pipeline explain` lists the checks"),
             _ => Error::internal(message),
         }
     }

@@ -123,11 +123,11 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
     let mut seen = BTreeSet::new();
     for Wanted { name, staging } in wanted {
         if !seen.insert(name.to_ascii_lowercase()) {
-            lines.push((format!("two tables of this run want `{name}`"), true));
+            lines.push((format!("two tables of this run need the name `{name}`"), true));
         } else if !own.has(&name)
             && let Some(kind) = kind(connection, &name).map_err(fault)?
         {
-            lines.push((format!("production has {kind} `{name}` of its own"), staging));
+            lines.push((format!("production already has {kind} `{name}`"), staging));
         }
     }
     if lines.is_empty() {

@@ -458,7 +458,7 @@ pub(super) fn take_back(
         if !obstacles.is_empty() {
             return Err(RollbackPlan { obstacles, ..RollbackPlan::default() }.refusal(run));
         }
-        let taken_back = delete_run(connection, names, run, &tables)?;
+        let rolled_back = delete_run(connection, names, run, &tables)?;
         let last = || -> rusqlite::Result<()> {
             connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
             control_schema::note(connection, record)?;
@@ -466,7 +466,7 @@ pub(super) fn take_back(
         };
         last().map_err(fault)?;
         stop_at("rolling back");
-        Ok(taken_back)
+        Ok(rolled_back)
     })
 }
 
@@ -511,29 +511,29 @@ fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun
         let error = |error| names.error(&format!("cannot delete the rows of run {run} from `{table}` in"), &error);
         deleted.push(connection.execute(&sql, []).map_err(error)? as u64);
     }
-    let mut taken_back = Vec::new();
+    let mut rolled_back = Vec::new();
     for table in tables {
         let sql = format!("DELETE FROM {} AS h WHERE {}", table.history, table.mine);
         let mappings = connection.execute(&sql, []).map_err(fault)? as u64;
-        taken_back.push(RolledBackTable { table: table.table.clone(), deleted: 0, mappings });
+        rolled_back.push(RolledBackTable { table: table.table.clone(), deleted: 0, mappings });
     }
     let deletions = there().zip(before).zip(deleted);
     for ((table, before), deleted) in deletions {
-        let Some(taken_back) = taken_back.iter_mut().find(|taken_back| taken_back.table == table.table) else {
+        let Some(rolled_back) = rolled_back.iter_mut().find(|rolled_back| rolled_back.table == table.table) else {
             continue;
         };
-        taken_back.deleted = deleted;
-        if deleted != taken_back.mappings || is_watched && rows(table)? + deleted != before {
+        rolled_back.deleted = deleted;
+        if deleted != rolled_back.mappings || is_watched && rows(table)? + deleted != before {
             return Err(Error::refused(format!(
-                "with the run's {} rows of `{}` others would go or come, or some would stay ({} of them)",
-                taken_back.mappings,
+                "rolling back {} rows of `{}` would affect other rows, or leave rows behind ({})",
+                rolled_back.mappings,
                 table.table,
-                taken_back.mappings.saturating_sub(deleted)
+                rolled_back.mappings.saturating_sub(deleted)
             ))
             .hint("a trigger of production does that: nothing was changed"));
         }
     }
-    Ok(taken_back)
+    Ok(rolled_back)
 }
 
 /// Refuses a run that is not in production, or whose journal has gone on.
@@ -548,7 +548,7 @@ fn refuse_other_state(connection: &Connection, record: &Record) -> rusqlite::Res
     Ok(if is_there && control_schema::committed(connection, run)? {
         Ok(())
     } else {
-        Err(Error::refused(format!("run {run} is not in production, or its journal has gone on"))
+        Err(Error::refused(format!("run {run} is not in production, or its journal has changed"))
             .hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"))
     })
 }

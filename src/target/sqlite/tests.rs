@@ -436,12 +436,12 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let sum = load.aggregates(&item, &[("name".to_owned(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(sum.column(1).as_primitive::<arrow::datatypes::Int64Type>().value(0), value as i64);
     load.finish().commit().await.unwrap();
-    let meant = || {
+    let expected = || {
         let columns = [("_row", row.clone()), ("id", key.clone()), ("name", decimals.clone())];
         stream::iter([Ok(RecordBatch::try_from_iter(columns).unwrap())]).boxed()
     };
-    assert_eq!(target.compare(&item, meant()).await.unwrap(), None);
+    assert_eq!(target.compare(&item, expected()).await.unwrap(), None);
     place.sql("UPDATE item SET name = 1.5");
-    let how = target.compare(&item, meant()).await.unwrap().unwrap();
+    let how = target.compare(&item, expected()).await.unwrap().unwrap();
     assert!(how.starts_with("column `name` is 1.5"), "{how}");
 }

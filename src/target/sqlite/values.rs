@@ -231,7 +231,7 @@ impl Collector {
     /// Where the value is none of the column's type, as text without the place.
     pub(super) fn push(&mut self, column: usize, value: ValueRef<'_>) -> Result<(), String> {
         let declared = self.schema.field(column).data_type();
-        self.columns[column].push(value).ok_or_else(|| format!("`{}` is no {declared}", shown(value)))
+        self.columns[column].push(value).ok_or_else(|| format!("`{}` is not a valid {declared}", shown(value)))
     }
 
     /// The rows so far.

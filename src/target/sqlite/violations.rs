@@ -15,7 +15,7 @@ use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKe
 const MOST: usize = 1000;
 
 /// What is said of legacy keys that are mapped already.
-const KEY_MAP: (&str, &str) = ("key_map", "another run has converted them meanwhile");
+const KEY_MAP: (&str, &str) = ("key_map", "another run has converted them");
 
 /// The questions about one table, inside a load's transaction.
 pub(super) struct Refusals<'a> {
@@ -102,7 +102,7 @@ impl Refusals<'_> {
         for promise in &self.destination.promises {
             if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
                 let rows = self.unique(columns, ignore_case);
-                self.refuse(&promise.check, "production has these values meanwhile".to_owned(), rows)?;
+                self.refuse(&promise.check, "another session has inserted these values".to_owned(), rows)?;
             }
         }
         Ok(())
@@ -115,7 +115,7 @@ impl Refusals<'_> {
             let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by.as_ref())?;
             if !missing.is_empty() {
                 let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
-                let reason = format!("the row of `{to}` that they refer to is gone meanwhile{changed}");
+                let reason = format!("the row of `{to}` that they refer to was deleted concurrently{changed}");
                 self.refuse(&promise.check, reason, Ok(delta.referring(at, column, &missing)?))?;
             }
         }

@@ -133,9 +133,9 @@ async fn a_text_is_found_by_all_its_characters(on: On) {
     let asked: Vec<_> = there.iter().rev().copied().chain(["\0", "a\0", "\u{feff}"]).collect();
     let found = ask(target.as_ref(), &question(&["name"], &["id"]), vec![texts(asked)]).await;
     let last = there.len() - 1;
-    let mut meant: Vec<_> = (0..there.len()).map(|at| format!("{}|{}", 10 + at, last - at)).collect();
-    meant.sort();
-    assert_eq!(found, meant);
+    let mut expected: Vec<_> = (0..there.len()).map(|at| format!("{}|{}", 10 + at, last - at)).collect();
+    expected.sort();
+    assert_eq!(found, expected);
 }
 
 async fn numbers_with_decimals_and_days_are_found(on: On) {
@@ -282,13 +282,13 @@ async fn a_scan_leaves_out_what_its_filters_do(on: On) {
         (vec![("id", Test::Integer(">=", i64::MAX))], vec![]),
         (vec![("name", text("=", "b")), ("id", Test::Integer(">", 2))], vec!["3"]),
     ];
-    for (filters, meant) in cases {
+    for (filters, expected) in cases {
         let found = lines(&scan(target.as_ref(), &["id"], &filters).await);
         // What a target may leave in: a text with NUL is none that PostgreSQL can compare with.
         let most: &[&str] = if format!("{filters:?}").contains("\\0") { &["1", "4", "5"] } else { &[] };
-        assert!(meant.iter().all(|id| found.contains(&(*id).to_owned())), "{filters:?} gives {found:?}");
+        assert!(expected.iter().all(|id| found.contains(&(*id).to_owned())), "{filters:?} gives {found:?}");
         assert!(
-            found.iter().all(|id| meant.contains(&id.as_str()) || most.contains(&id.as_str())),
+            found.iter().all(|id| expected.contains(&id.as_str()) || most.contains(&id.as_str())),
             "{filters:?} gives {found:?}"
         );
     }

@@ -43,7 +43,7 @@ async fn all_that_tables_declare_is_told(on: On) {
     let columns = columns.map(|column| (column.name.as_str(), column.data_type.clone(), column.max_length));
     let text = |name, length| (name, DataType::Utf8, Some(length));
     let plain = |name, data_type| (name, data_type, None);
-    let meant = [
+    let expected = [
         plain("account_id", DataType::Int64),
         text("account_no", 12),
         plain("person_id", DataType::Int64),
@@ -56,7 +56,7 @@ async fn all_that_tables_declare_is_told(on: On) {
         plain("closed", DataType::Date32),
         plain("next_id", DataType::Int64),
     ];
-    assert_eq!(columns.collect::<Vec<_>>(), meant);
+    assert_eq!(columns.collect::<Vec<_>>(), expected);
     let names = |wanted: &dyn Fn(&delta_pipeline::target::CatalogColumn) -> bool| {
         let found = account.columns.iter().filter(|column| wanted(column)).map(|column| column.name.as_str());
         found.collect::<Vec<_>>()

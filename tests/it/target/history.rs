@@ -60,7 +60,7 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     let before = lines(&taken(target.key_map(&item).await).await);
     live.execute(on.choose("DELETE FROM delta_mapping_item", "DELETE FROM delta.key_map_item"));
     let all = (&item, vec![("id", numbers([1, 2, 3, 4])), ("name", texts(["", "", "", ""]))]);
-    let put_back = |run: &'static str| {
+    let restored = |run: &'static str| {
         let (target, item, rows) = (target.clone(), item.clone(), mapped(&all));
         async move {
             let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
@@ -72,11 +72,11 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
             load
         }
     };
-    drop(put_back("dropped").await);
+    drop(restored("dropped").await);
     live.quiet().await;
     target.unlock().await.unwrap();
     assert!(lines(&taken(target.key_map(&item).await).await).is_empty());
-    put_back("restore").await.finish().commit().await.unwrap();
+    restored("restore").await.finish().commit().await.unwrap();
     assert_eq!(lines(&taken(target.key_map(&item).await).await), before);
     assert_eq!(target.segments().await.unwrap(), [segment(&item, "r1", 2), segment(&item, "r2", 2)], "noted once");
 }

@@ -147,7 +147,7 @@ async fn keys_may_not_start_where_something_is(on: On) {
 }
 
 async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
-    for (start, meant) in [(StartRowNumber::Auto, "6"), (StartRowNumber::At(100), "102")] {
+    for (start, expected) in [(StartRowNumber::Auto, "6"), (StartRowNumber::At(100), "102")] {
         let live = Live::new(on, SERIAL);
         let item = assigned(&live, "item").await;
         let mut load = live.writer().await.begin("r1", LoadMode::Commit).await.unwrap();
@@ -160,7 +160,7 @@ async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
         let load = insert(load, &parts).await.unwrap();
         load.finish().commit().await.unwrap();
         live.execute("INSERT INTO item (name) VALUES ('the application')");
-        assert_eq!(live.text("SELECT id FROM item WHERE name = 'the application'"), meant);
+        assert_eq!(live.text("SELECT id FROM item WHERE name = 'the application'"), expected);
     }
 }
 

@@ -309,19 +309,19 @@ async fn rows_are_held_against_what_was_meant(on: On) {
     let (item, part) = both(&live).await;
     let target = live.writer().await;
     let parts = [item_part(&item), part_part(&part)];
-    let meant = |at: usize| stream::iter([Ok(staged(&parts[at]))]).boxed();
+    let expected = |at: usize| stream::iter([Ok(staged(&parts[at]))]).boxed();
     let load = begin(target.as_ref(), "r1", &parts).await.unwrap();
     let mut load = insert(load, &parts).await.unwrap();
     for (at, destination) in [&item, &part].into_iter().enumerate() {
-        assert_eq!(load.compare(destination, meant(at)).await.unwrap(), None);
+        assert_eq!(load.compare(destination, expected(at)).await.unwrap(), None);
     }
     load.finish().commit().await.unwrap();
-    let how = async |at: usize| target.compare(parts[at].0, meant(at)).await.unwrap();
+    let how = async |at: usize| target.compare(parts[at].0, expected(at)).await.unwrap();
     assert_eq!((how(0).await, how(1).await), (None, None));
     // Rows of others are nobody's business.
     live.execute("UPDATE item SET name = 'changed' WHERE id = 1");
     assert_eq!(how(0).await, None);
-    for (sql, back, at, meant) in [
+    for (sql, back, at, expected) in [
         (
             "UPDATE item SET name = 'b' WHERE id = 2",
             "UPDATE item SET name = 'a' WHERE id = 2",
@@ -353,7 +353,7 @@ async fn rows_are_held_against_what_was_meant(on: On) {
             // The staged copy of a row says nothing of what it should be.
             live.execute(&sql.replace("item", "staging.item"));
         }
-        assert_eq!(how(at).await.as_deref(), Some(meant), "{sql}");
+        assert_eq!(how(at).await.as_deref(), Some(expected), "{sql}");
         live.execute(back);
         assert_eq!(how(at).await, None, "{back}");
     }
@@ -365,7 +365,7 @@ type Names<'a> = &'a [Option<&'static str>];
 /// Rows that production gets, and others that were meant.
 struct Twisted {
     sent: RecordBatch,
-    meant: RecordBatch,
+    expected: RecordBatch,
     mapped: RecordBatch,
 }
 
@@ -375,7 +375,7 @@ impl RowSource for Twisted {
     }
 
     fn expected_rows(&self, _: usize) -> Result<Batches<'_>> {
-        Ok(stream::iter([Ok(self.meant.clone())]).boxed())
+        Ok(stream::iter([Ok(self.expected.clone())]).boxed())
     }
 
     fn key_map(&self, _: usize) -> Result<Batches<'_>> {
@@ -400,7 +400,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         (&both, &[Some("a")], Some("0: there are more rows")),
         (&both, &both, None),
     ];
-    for (sent, meant, how) in cases {
+    for (sent, expected, how) in cases {
         let mut load = live.writer().await.begin("r1", LoadMode::Commit).await.unwrap();
         let request = KeyRequest {
             table: "item".into(),
@@ -416,7 +416,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         let part = |names: Names<'_>| -> Part<'_> {
             (&item, vec![("id", numbers((first..).take(names.len()))), ("name", texts(names.iter().copied()))])
         };
-        let delta = Twisted { sent: staged(&part(sent)), meant: staged(&part(meant)), mapped: mapped(&part(meant)) };
+        let delta = Twisted { sent: staged(&part(sent)), expected: staged(&part(expected)), mapped: mapped(&part(expected)) };
         let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
         let found = load.insert(std::slice::from_ref(&item), &delta).await.map_err(Error::from);
         let Some(how) = how else {
@@ -532,8 +532,8 @@ async fn totals_are_those_of_the_rows_that_were_inserted(on: On) {
     let found = load.aggregates(&item, &asked).await.unwrap();
     assert_eq!(found.num_rows(), 1);
     assert_eq!(shown(found.column(0), 0), "4");
-    for (at, (name, total, meant)) in cases.iter().enumerate() {
-        assert_eq!(shown(found.column(at + 1), 0), *meant, "{total:?} of {name}");
+    for (at, (name, total, expected)) in cases.iter().enumerate() {
+        assert_eq!(shown(found.column(at + 1), 0), *expected, "{total:?} of {name}");
     }
 }
 
@@ -608,7 +608,7 @@ async fn columns_that_a_load_leaves_out_get_their_defaults(on: On) {
     let parts = [(&item, vec![("id", numbers([21])), ("other", texts(["o"]))])];
     load(target.as_ref(), "r1", &parts).await.unwrap();
     assert_eq!(live.rows("SELECT id, name, other, twice FROM item"), ["21|default|o|42"]);
-    let meant = stream::iter([Ok(staged(&parts[0]))]).boxed();
-    assert_eq!(target.compare(&item, meant).await.unwrap(), None);
+    let expected = stream::iter([Ok(staged(&parts[0]))]).boxed();
+    assert_eq!(target.compare(&item, expected).await.unwrap(), None);
     assert_eq!(lines(&[mapped(&parts[0])]), ["0|L21|21"]);
 }

@@ -69,14 +69,14 @@ fn column(columns: &[(&str, ArrayRef)], name: &str) -> ArrayRef {
 }
 
 /// The rows as production should have them, numbered.
-pub fn meant((destination, columns): &Part<'_>) -> RecordBatch {
+pub fn expected((destination, columns): &Part<'_>) -> RecordBatch {
     let rows = destination.columns.iter().map(|name| (name.as_str(), column(columns, name)));
     batch([("_row", counted(0, columns[0].1.len()))].into_iter().chain(rows).collect())
 }
 
 /// The rows as they are staged: with `_level` where the table wants it.
 pub fn staged(part: &Part<'_>) -> RecordBatch {
-    let rows = meant(part);
+    let rows = expected(part);
     if !part.0.self_referencing {
         return rows;
     }
@@ -176,8 +176,8 @@ pub fn inserted(rows: u64) -> Inserted {
 pub async fn insert(load: Box<dyn StagingPhase>, parts: &[Part<'_>]) -> Result<Box<dyn InsertPhase>, InsertError> {
     let destinations = all(parts);
     let mut load = load.begin_insert(&destinations).await?;
-    let meant: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
-    assert_eq!(load.insert(&destinations, &Rows(parts)).await?, meant);
+    let expected: Vec<_> = parts.iter().map(|(_, columns)| inserted(columns[0].1.len() as u64)).collect();
+    assert_eq!(load.insert(&destinations, &Rows(parts)).await?, expected);
     load.validate_deferred(&destinations, &Rows(parts)).await?;
     Ok(load)
 }

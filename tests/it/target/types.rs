@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{batch, begin, counted, insert, lines, load, meant, numbers, record, refused, taken, texts};
+use super::rows::{batch, begin, counted, insert, lines, load, expected, numbers, record, refused, taken, texts};
 
 contract!(
     values_of_every_type_come_back_as_they_went,
@@ -64,7 +64,7 @@ async fn values_of_every_type_come_back_as_they_went(on: On) {
     let target = live.writer().await;
     let parts = [(&item, values())];
     load(target.as_ref(), "r", &parts).await.unwrap();
-    let as_meant = stream::iter([Ok(meant(&parts[0]))]).boxed();
+    let as_meant = stream::iter([Ok(expected(&parts[0]))]).boxed();
     assert_eq!(target.compare(&item, as_meant).await.unwrap(), None);
     let found = taken(target.scan("item", &item.columns, &[], None).await).await;
     assert_eq!(found[0].schema(), item.table.schema());
@@ -90,13 +90,13 @@ async fn a_value_of_any_type_is_found(on: On) {
         let keys = batch(vec![("_id", counted(0, 4)), ("k", values.clone())]);
         let lookup = Lookup::new(Relation::Production("item".into()), vec![name.into()], vec![name.into()]);
         let found = lines(&target.lookup(&lookup, std::slice::from_ref(&keys)).await.unwrap());
-        let meant = lines(&[keys]);
-        let meant: Vec<_> = meant.into_iter().filter(|line| !line.ends_with("|NULL") || name == "name").collect();
+        let expected = lines(&[keys]);
+        let expected: Vec<_> = expected.into_iter().filter(|line| !line.ends_with("|NULL") || name == "name").collect();
         match name {
             // Two rows have the same; NULL is a text there.
             "yes" => assert_eq!(found, ["0|true", "0|true", "1|false", "2|true", "2|true"]),
-            "name" => assert_eq!(found.len() + 1, meant.len(), "{found:?}"),
-            _ => assert_eq!(found, meant, "{name}"),
+            "name" => assert_eq!(found.len() + 1, expected.len(), "{found:?}"),
+            _ => assert_eq!(found, expected, "{name}"),
         }
     }
 }
@@ -158,7 +158,7 @@ async fn names_may_be_anything(on: On) {
         let mut load = load.finish();
         load.record_run(&record("r"), &[]).await.unwrap();
         load.commit().await.unwrap();
-        let as_meant = || stream::iter([Ok(meant(&parts[0]))]).boxed();
+        let as_meant = || stream::iter([Ok(expected(&parts[0]))]).boxed();
         assert_eq!(target.compare(&order, as_meant()).await.unwrap(), None);
         target.analyze(std::slice::from_ref(&order), &[1_000_000]).await.unwrap();
         assert_eq!(lines(&taken(target.key_map(&order).await).await), ["L10|10|r", "L11|11|r"]);

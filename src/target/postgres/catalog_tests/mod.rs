@@ -144,8 +144,8 @@ async fn the_catalog_tells_all_that_a_schema_declares() {
             "CHECK constraint `loose`: CHECK ((nick = 'a'::text))",
             "CHECK constraint `odd`: CHECK (((email || 'x'::text) <> 'x'::text))",
             "CHECK constraint `turkish`: CHECK ((turkish <> 'i'::text))",
-            "unique index `nick` that takes values for the same in its own way: CREATE UNIQUE INDEX nick ON app.\"Person\" USING btree (nick)",
-            "unique index `no_nulls` that takes NULLs for the same: CREATE UNIQUE INDEX no_nulls ON app.\"Person\" USING btree (district) NULLS NOT DISTINCT",
+            "unique index `nick` with its own notion of equal values: CREATE UNIQUE INDEX nick ON app.\"Person\" USING btree (nick)",
+            "unique index `no_nulls` that treats NULLs as equal: CREATE UNIQUE INDEX no_nulls ON app.\"Person\" USING btree (district) NULLS NOT DISTINCT",
             "unique index `one_loud` over some rows: CREATE UNIQUE INDEX one_loud ON app.\"Person\" USING btree (code) WHERE ((code)::text = upper((code)::text))",
             "unique index `one_lower` over an expression: CREATE UNIQUE INDEX one_lower ON app.\"Person\" USING btree (lower(email))",
             "unique index `one_new` over some rows: CREATE UNIQUE INDEX one_new ON app.\"Person\" USING btree (code) WHERE ((code)::text > 'm'::text)",
@@ -180,7 +180,7 @@ async fn the_catalog_tells_all_that_a_schema_declares() {
         [
             "column `name` of type app.citext",
             "CHECK constraint `insensitive_name_check`",
-            "primary key `insensitive_pkey` that takes values for the same in its own way"
+            "primary key `insensitive_pkey` with its own notion of equal values"
         ]
     );
 }

@@ -121,8 +121,8 @@ async fn a_value_that_has_no_place_here_names_its_column() {
     let client = server.connect().await;
     let numeric = || PgType::Numeric { precision: None, scale: 0 };
     for (value, pg, message) in [
-        ("'NaN'::numeric", numeric(), Some("is no number (NaN or infinity)")),
-        ("'-Infinity'::numeric", numeric(), Some("is no number (NaN or infinity)")),
+        ("'NaN'::numeric", numeric(), Some("is not a finite number (NaN or infinity)")),
+        ("'-Infinity'::numeric", numeric(), Some("is not a finite number (NaN or infinity)")),
         ("1e38::numeric", numeric(), Some("has more digits than there is room for here")),
         ("1e-39::numeric", numeric(), Some("has more digits than there is room for here")),
         ("1e-38::numeric", numeric(), None),
@@ -133,7 +133,7 @@ async fn a_value_that_has_no_place_here_names_its_column() {
         ("'5874897-12-31'::date", PgType::Date, None),
         ("'-infinity'::timestamp", PgType::Timestamp, Some("is infinite")),
         ("'294276-12-31'::timestamp", PgType::Timestamp, Some("is beyond the range of its type here")),
-        ("'24:00'::time", PgType::Time, Some("is the time 24:00, which is no time of a day")),
+        ("'24:00'::time", PgType::Time, Some("is the time 24:00, which is out of range")),
         ("'NaN'::float8", PgType::Float8, None),
     ] {
         let schema = Arc::new(Schema::new(vec![Field::new("x", pg.arrow(), true)]));

@@ -358,7 +358,7 @@ async fn a_server_has_to_prove_who_it_is() {
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let own = params.self_signed(&key).unwrap().pem();
     serve((own.clone(), key.serialize_pem())).await;
-    says(connect(&full).await, Kind::Unreachable, &["is signed by itself", "sslrootcert=FILE"]);
+    says(connect(&full).await, Kind::Unreachable, &["is self-signed", "sslrootcert=FILE"]);
     server.write("roots.pem", &own);
     connect(&full).await.unwrap();
     says(connect(&full.replace("db.test", "db2.test")).await, Kind::Unreachable, &["is for another host"]);

@@ -62,7 +62,7 @@ impl Setup<'_> {
             refuse_keyless(destination)?;
         }
         let mut sql =
-            "-- What `pipeline` needs in this database. Running it again changes nothing that is right already.\n\n"
+            "-- Control schema, roles, and grants of `pipeline`. This script is idempotent.\n\n"
                 .to_owned();
         sql += &self.fill(include_str!("guard.sql"));
         sql.extend(["\nSET LOCAL ROLE ", &ident(self.owner), ";\n"]);

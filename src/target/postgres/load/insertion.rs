@@ -57,7 +57,7 @@ impl PgLoad {
         let all_sent = Notify::new();
         let inserting = async {
             let (insert, references) = (self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
-            let (rows, referred) = if self.takes_back() {
+            let (rows, referred) = if self.is_rehearsal() {
                 // By the one session, one behind the other.
                 references.await?;
                 insert.await?
@@ -74,7 +74,7 @@ impl PgLoad {
             self.hold_all(&referred, delta).await?;
             Ok::<_, InsertAbort<'_>>(rows)
         };
-        if self.takes_back() {
+        if self.is_rehearsal() {
             let rows = inserting.await?;
             let mappings = self.append_all(&self.main, destinations, delta).await?;
             return Ok(InsertOutcome { rows, mappings, beside: None });
@@ -112,8 +112,8 @@ impl PgLoad {
         if self.spec.foreign_keys != ForeignKeys::SetBased {
             return Ok(());
         }
-        let straight: Vec<_> = self.all.iter().filter(|destination| self.is_straight(destination)).cloned().collect();
-        self.make_staging(&straight, |staged| staged.make_rows(&self.run)).await
+        let direct: Vec<_> = self.all.iter().filter(|destination| self.takes_direct_path(destination)).cloned().collect();
+        self.make_staging(&direct, |staged| staged.make_rows(&self.run)).await
     }
 
     /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it. Tells when the
@@ -128,7 +128,7 @@ impl PgLoad {
         for (at, destination) in destinations.iter().enumerate() {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
             let all_sent = (at + 1 == destinations.len()).then_some(all_sent);
-            let rows = if self.is_straight(destination) {
+            let rows = if self.takes_direct_path(destination) {
                 let (rows, references) = self.copy_straight(destination, at, delta, all_sent).await?;
                 referred.extend(references.map(|rows| Referred { destination, rows }));
                 rows
@@ -145,7 +145,7 @@ impl PgLoad {
     /// Holds the rows that were copied straight against the delta.
     async fn compare_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         for (at, destination) in
-            destinations.iter().enumerate().filter(|(_, destination)| self.is_straight(destination))
+            destinations.iter().enumerate().filter(|(_, destination)| self.takes_direct_path(destination))
         {
             let Some(keys) = self.keys.get(&destination.table.name) else { continue };
             let _compare = tracing::info_span!("compare", of = destination.table.name);
@@ -162,7 +162,7 @@ impl PgLoad {
     async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, InsertAbort<'a>> {
         let staged = self.staged(destination);
         let has_casts = destination.columns.iter().any(|name| !self.known.staged_as(staged.table(), name).0.is_empty());
-        let numbers = if self.takes_back() { self.numbers(destination).await? } else { Vec::new() };
+        let numbers = if self.is_rehearsal() { self.numbers(destination).await? } else { Vec::new() };
         self.as_production(has_casts).await?;
         let inserted = self.main.execute(&staged.insert(&numbers), &[]).await;
         let inserted = inserted.map_err(|error| InsertAbort::Rows(destination, error))?;
@@ -254,7 +254,7 @@ impl PgLoad {
         let table = self.staged(destination).id().key_map();
         let sql = "SELECT reference, referenced, staged_row FROM delta.hold_references($1, $2)";
         let orphans = self.main.query(sql, &[&table, &names]).await;
-        let orphans = orphans.map_err(self.fault("cannot keep referenced rows where they are"))?;
+        let orphans = orphans.map_err(self.fault("cannot lock referenced rows"))?;
         let Some(first) = orphans.first() else { return Ok(()) };
         let constraint: String = first.get(0);
         let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
@@ -286,7 +286,7 @@ impl PgLoad {
         delta: &dyn RowSource,
         asked: impl Future<Output = InsertError>,
     ) -> InsertError {
-        let is_missing = self.takes_back() || !self.straight.is_empty();
+        let is_missing = self.is_rehearsal() || !self.direct.is_empty();
         if is_missing && is_about_rows(error) {
             self.stage_to_ask(delta).await;
         } else {
@@ -304,7 +304,7 @@ impl PgLoad {
             let fault = self.fault("cannot stage rows");
             self.main.batch_execute("ROLLBACK; BEGIN").await.map_err(&fault)?;
             for (at, destination) in self.all.iter().enumerate() {
-                if !self.takes_back() && !self.is_straight(destination) {
+                if !self.is_rehearsal() && !self.takes_direct_path(destination) {
                     continue;
                 }
                 let staged = self.staged(destination);
@@ -335,7 +335,7 @@ impl PgLoad {
             let table = &destination.table.name;
             let _append = tracing::info_span!("append key map", of = table);
             self.forget(session, destination).await?;
-            let of_table = match self.is_straight(destination) {
+            let of_table = match self.takes_direct_path(destination) {
                 true => self.append_straight(session, destination, delta.key_map(at)?).await,
                 false => self.append(session, destination, &self.run, 0..u32::MAX).await.map_err(Refused::Server),
             };

@@ -22,7 +22,7 @@ impl PgLoad {
     /// Keeps other sessions from writing to the tables with values that no index keeps free, where the pipeline file says so. A mock run
     /// does not: nothing of it stays for others to contradict.
     pub(super) async fn lock_tables(&self, destinations: &[Destination]) -> Result<()> {
-        if self.spec.lock == Lock::None || self.takes_back() {
+        if self.spec.lock == Lock::None || self.is_rehearsal() {
             return Ok(());
         }
         for destination in destinations.iter().filter(|destination| destination.has_free_values()) {
@@ -51,7 +51,7 @@ impl PgLoad {
                 return Err(ConstraintViolation {
                     table: destination.table.name.clone(),
                     constraint: check.clone(),
-                    reason: format!("the row of `{to}` that they refer to is gone meanwhile{changed}"),
+                    reason: format!("the row of `{to}` that they refer to was deleted concurrently{changed}"),
                     rows: delta.referring(at, column, &missing)?,
                 }
                 .into());
@@ -132,7 +132,7 @@ impl PgLoad {
             Ok(()) => ConstraintViolation {
                 table: destination.table.name.clone(),
                 constraint: error.as_db_error().and_then(DbError::constraint).unwrap_or_default().to_owned(),
-                reason: "production had these values meanwhile".to_owned(),
+                reason: "another session has inserted these values".to_owned(),
                 rows: Vec::new(),
             }
             .into(),

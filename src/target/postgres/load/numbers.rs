@@ -59,7 +59,7 @@ impl Sequence {
 
 impl PgLoad {
     /// Whether a sequence fills a column of this table that the delta leaves out.
-    pub(super) fn takes_numbers(&self, destination: &Destination) -> bool {
+    pub(super) fn would_take_numbers(&self, destination: &Destination) -> bool {
         self.numbered(destination).next().is_some()
     }
 

@@ -336,12 +336,12 @@ impl<T> RunContext<T> {
     }
 
     /// Why an insertion stopped, with the places of the rows that production refused.
-    pub(super) fn refused(&self, stopped: InsertError, examined: &[CheckedTable]) -> Error {
-        let places = match &stopped {
+    pub(super) fn refused(&self, error: InsertError, examined: &[CheckedTable]) -> Error {
+        let places = match &error {
             InsertError::Other(_) => String::new(),
             InsertError::Violation(refusal) => self.places(refusal, examined),
         };
-        Error::from(stopped).and(&places)
+        Error::from(error).and(&places)
     }
 
     /// Files and lines of refused rows, one below the other.
@@ -379,7 +379,7 @@ impl<T> RunContext<T> {
                 if let Some(first) = seen.insert(hash, file) {
                     let name =
                         |file: usize| self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
-                    return Err(Error::refused(format!("`{}` and `{}` hold the same bytes", name(first), name(file)))
+                    return Err(Error::refused(format!("`{}` and `{}` have identical content", name(first), name(file)))
                         .hint("a file is loaded once: remove one of them"));
                 }
             }
