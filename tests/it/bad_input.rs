@@ -259,7 +259,7 @@ fn a_file_given_twice_under_two_names_is_refused() {
     place.write("p.yaml", PIPELINE.replace("customer.csv", "c-*.csv"));
     place.write("c-1.csv", "ref,name,city,paid\nX1,Cy,Ulm,7\n");
     place.write("c-2.csv", "ref,name,city,paid\nX1,Cy,Ulm,7\n");
-    refused(&place, 77, &["`c-1.csv` and `c-2.csv` hold the same bytes"]);
+    refused(&place, 77, &["`c-1.csv` and `c-2.csv` have identical content"]);
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_run_ends_the_mode_that_let_it_in_unless_it_is_kept() {
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((&json["on"], &json["required"], &json["last"]["reason"]), (&true.into(), &true.into(), &"two".into()));
     let first = "SELECT ended_reason FROM delta.mode WHERE reason = 'one'";
-    assert_eq!(production.database.text(first), "it was switched on anew");
+    assert_eq!(production.database.text(first), "it was switched on again");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn who_loads_cannot_let_himself_in_and_the_server_holds_him_to_it() {
     let refused = production.pipeline_at(&loader, &on);
     refused.fails(
         77,
-        &["cannot switch conversion mode", "hint: the owner of the schema `delta` and members of delta_rollback"],
+        &["cannot switch conversion mode", "hint: run it as the owner of the schema `delta` or a member of delta_rollback"],
     );
     production.pipeline(&on).passes();
     let login = Holder::new(&loader);

@@ -311,7 +311,7 @@ async fn a_run_that_was_cut_off_while_it_wrote_is_told_to_who_may_only_read() {
     std::fs::copy(place.folder.path().join("p.db-journal"), cut.folder.path().join("p.db-journal")).unwrap();
     let error = cut.open(Access::Read).err().unwrap();
     assert_eq!(error.kind(), Kind::Interrupted, "{error}");
-    assert!(error.to_string().contains("a run was cut off while it wrote to `sqlite:p.db`"), "{error}");
+    assert!(error.to_string().contains("a run was interrupted while it wrote to `sqlite:p.db`"), "{error}");
     assert!(error.next_step().unwrap().contains("nothing of it stays"));
     cut.open(Access::Write).unwrap();
     assert_eq!(cut.number("SELECT count(*) FROM item"), 0);

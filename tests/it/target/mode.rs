@@ -101,7 +101,7 @@ async fn switching_on_anew_ends_what_was_on_and_both_are_remembered(kind: On) {
     let (table, no) = kind.choose(("delta_mode", "0"), ("delta.mode", "f"));
     let rows = live.rows(&format!("SELECT reason, keep, ended_reason FROM {table} ORDER BY number"));
     let yes = kind.choose("1", "t");
-    assert_eq!(rows, [format!("one|{yes}|it was switched on anew"), format!("two|{no}|NULL")]);
+    assert_eq!(rows, [format!("one|{yes}|it was switched on again"), format!("two|{no}|NULL")]);
 }
 
 async fn switching_off_what_is_off_changes_nothing(kind: On) {

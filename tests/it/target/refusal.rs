@@ -254,7 +254,7 @@ async fn a_promise_that_a_value_is_free(on: On) {
     let changed = format!("{INSERT} (2, 'x', 0, 6, 'm'), (3, 'y', 0, 7, 'M'), (4, 'z', 0, 9, 'm')");
     let refusal = last_refusal(&live, &changed, &[rows(&promising, vec![])]).await;
     is(&refusal, "item", "the check", &[1, 4]);
-    assert_eq!(refusal.reason, "production has these values meanwhile");
+    assert_eq!(refusal.reason, "another session has inserted these values");
     // Rows of the same load may have the same.
     let promising = promise(&item, free(&["must", "price"], &[]));
     let part = rows(&promising, vec![("id", numbers(20..25)), ("price", numbers([7; 5]))]);
