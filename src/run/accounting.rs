@@ -1,4 +1,4 @@
-//! What a run records of itself, and the counts that must agree.
+//! The record of a run in the target, and the row counts that must agree.
 
 use super::{RunContext, context};
 use crate::check::CheckedTable;

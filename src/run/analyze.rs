@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::plan::CheckKind;
 use crate::progress::{Listener, Steps, Timing};
 
-/// What was seen of the checks.
+/// Results and measurements of all checks.
 pub struct Analysis {
     /// The tables as they were examined, in the plan's order.
     pub examined: Vec<CheckedTable>,
@@ -17,11 +17,11 @@ pub struct Analysis {
     pub steps: Vec<Timing>,
 }
 
-/// Runs all checks and keeps what the operators of their queries did. Checks of one row are part of the reading, where they are
-/// no queries: each is run once more as one, over the rows that were read.
+/// Runs all checks, and records the metrics of their queries. Checks of one row are evaluated while reading, without a query. Each of
+/// them runs once more as a query over the rows that were read.
 ///
 /// # Errors
-/// Where a file or the target cannot be read.
+/// If a file or the target cannot be read.
 pub async fn analyze<T>(context: &RunContext<T>, listener: &dyn Listener) -> Result<Analysis> {
     let steps = Steps::new(listener);
     let engine = &context.engine;
@@ -32,7 +32,7 @@ pub async fn analyze<T>(context: &RunContext<T>, listener: &dyn Listener) -> Res
             let CheckKind::Row { violated } = &check.kind else { continue };
             engine.about(&table.name, &check.name);
             let sql = format!("SELECT _row FROM {} WHERE {violated}", ident(&table.name));
-            // An expression that fails on a row fails the query: while reading, such a row is found and told.
+            // An expression that fails on a row fails the query. While reading, it rejects that row.
             let _ran_to_its_end = engine.for_each(&sql, |_| Ok(())).await.is_ok();
         }
     }

@@ -1,4 +1,4 @@
-//! The key map's backup: in a run before anything is written and after the commit, and by itself.
+//! The key map's backup: in a run before anything is written and after the commit, and as a command.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -22,7 +22,7 @@ struct Backup<'a> {
     catalog: &'a Catalog,
 }
 
-/// What a backup did.
+/// Result of a backup.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct BackupReport {
     /// The version of this format.
@@ -55,7 +55,7 @@ impl<'a> Backup<'a> {
         Ok(Self { store, id, target, catalog })
     }
 
-    /// Writes the segments that the store lacks; of the others the manifests are read and the sizes looked at.
+    /// Writes the segments that the store lacks. Of all others it reads the manifests and compares the sizes.
     async fn complete(&self, segments: &[Segment]) -> Result<BackupReport> {
         let sizes = self.store.sizes().await?;
         let mut done = BackupReport { version: 1, store: self.store.shown().to_owned(), ..BackupReport::default() };
@@ -96,7 +96,7 @@ pub(super) fn of_another(store: &Store, target: &str, id: &str) -> Error {
 /// Brings the store up to date before a run writes anything.
 ///
 /// # Errors
-/// Where the store is away, is another target's, or is damaged: the run must not begin.
+/// If the store is unreachable, damaged, or belongs to another target. The run must not begin then.
 pub(super) async fn before(context: &RunContext) -> Result<(KeyMapReport, Vec<String>)> {
     let target = context.target.as_ref();
     let (mut backed_up, mut warnings) = (None, Vec::new());
@@ -126,7 +126,7 @@ pub(super) async fn before(context: &RunContext) -> Result<(KeyMapReport, Vec<St
     Ok((report, warnings))
 }
 
-/// What a run's journal says of its backup; None where there is none.
+/// Returns the journal's event of a backup, or None without one.
 pub(super) fn event(report: &KeyMapReport) -> Option<Event> {
     let store = report.store.clone()?;
     let mappings = report.backed_up.iter().map(|segment| segment.rows).sum();
@@ -136,7 +136,7 @@ pub(super) fn event(report: &KeyMapReport) -> Option<Event> {
 /// Backs up what a run has mapped itself, now that it is committed.
 ///
 /// # Errors
-/// As [`before`]; the rows are there, so that it is no more than a warning.
+/// If the store cannot be written. The rows are committed, so the caller only warns.
 pub(super) async fn after(context: &RunContext, report: &mut Report) -> Result<()> {
     let Some(key_map) = &mut report.key_map else { return Ok(()) };
     let segments = context.target.segments().await?;
@@ -162,7 +162,7 @@ fn left_out(tables: &[String]) -> String {
 /// The place of the backup.
 ///
 /// # Errors
-/// Where the pipeline file names none.
+/// If the pipeline file names no store.
 pub(super) fn place(opened: &OpenPipeline) -> Result<StoreLocation> {
     opened.backup().ok_or_else(|| {
         Error::pipeline("the pipeline file configures no backup of the key map")
@@ -183,14 +183,14 @@ pub async fn backup(opened: &OpenPipeline) -> Result<BackupReport> {
     Ok(done)
 }
 
-/// The same where the target is claimed already.
+/// Backs up the key map under the writer lock.
 async fn backup_claimed(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     let backup = Backup::open(&place(opened)?, target, &opened.catalog, &opened.shown).await?;
     backup.complete(&target.segments().await?).await
 }
 
-/// Backs the key map up for a command that appends to it, before it writes, where the pipeline file says so.
+/// Backs up the key map before a command appends to it, if the pipeline file names a store.
 ///
 /// # Errors
 /// As before a run.
@@ -201,14 +201,14 @@ pub(super) async fn before_import(opened: &OpenPipeline) -> Result<()> {
     Ok(())
 }
 
-/// The same after its commit; what is wrong is a warning, since the mappings are there.
+/// Backs up the key map after a command has appended to it. Returns a warning on failure, since the mappings are committed.
 pub(super) async fn after_import(opened: &OpenPipeline) -> Option<String> {
     opened.backup()?;
     let error = backup_claimed(opened).await.err()?;
     Some(format!("the imported mappings are not backed up: {error}; run `pipeline keymap backup FILE`"))
 }
 
-/// A segment of the key map, and where it is.
+/// A segment of the key map, and the places that have it.
 #[derive(Debug, serde::Serialize)]
 pub struct SegmentStatus {
     /// The segment.
@@ -216,7 +216,7 @@ pub struct SegmentStatus {
     pub segment: Segment,
     /// Whether the key map's ledger has it.
     pub in_target: bool,
-    /// Its manifest, where the store has it.
+    /// Its manifest, if the store has it.
     pub stored: Option<Manifest>,
 }
 
@@ -225,18 +225,18 @@ pub struct SegmentStatus {
 pub struct SegmentList {
     /// The version of this format.
     pub version: u32,
-    /// The store; None where the pipeline file names none.
+    /// The store, or None if the pipeline file names none.
     pub store: Option<String>,
     /// The segments, in order of their runs.
     pub segments: Vec<SegmentStatus>,
-    /// What is wrong with the store.
+    /// Problems of the store.
     pub problems: Vec<String>,
 }
 
 /// Lists the segments of the key map and of its store; reads no mapping.
 ///
 /// # Errors
-/// Where the target or the store does not answer.
+/// If the target or the store does not answer.
 pub async fn segments(opened: &OpenPipeline) -> Result<SegmentList> {
     let ledger = opened.target.segments().await?;
     let mut listing = SegmentList { version: 1, store: None, segments: Vec::new(), problems: Vec::new() };

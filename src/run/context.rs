@@ -22,7 +22,7 @@ use crate::target::{
 /// Rows that an error names at most.
 const TOLD: usize = 10;
 
-/// What a command is given beside the pipeline file.
+/// Options of a command beside the pipeline file.
 #[derive(Debug, Clone)]
 pub struct CommandOptions {
     /// The pipeline file.
@@ -31,7 +31,7 @@ pub struct CommandOptions {
     pub vars: BTreeMap<String, String>,
     /// A target instead of the file's.
     pub target: Option<String>,
-    /// Only these tables, where any are named.
+    /// Only these tables, if any are named.
     pub select: Vec<String>,
     /// Not these tables.
     pub exclude: Vec<String>,
@@ -61,9 +61,9 @@ pub struct OpenPipeline<T = Arc<dyn Target>> {
     pub target: T,
     /// Production, as the target answers for it.
     pub production: Arc<dyn Production>,
-    /// What production's catalog states.
+    /// The catalog of production.
     pub catalog: Catalog,
-    /// What must hold before anything is written.
+    /// Conditions of writing.
     pub safeguards: Safeguards,
     /// The target's name in messages.
     pub shown: String,
@@ -73,7 +73,7 @@ impl OpenPipeline {
     /// Reads the pipeline file and opens the target.
     ///
     /// # Errors
-    /// The problems of the pipeline file where it cannot be understood; or where the target cannot be opened.
+    /// If the pipeline file has problems that leave nothing to open, or the target cannot be opened.
     pub async fn open(request: &CommandOptions, access: Access) -> Result<Self> {
         match Self::open_if_named(request, access).await? {
             Opened::WithTarget(opened) => Ok(*opened),
@@ -121,7 +121,7 @@ impl OpenPipeline {
         };
         let target = match target::open(&address, access).await {
             Ok(target) => target,
-            // What is wrong with the file is told first: the target may be one of its mistakes.
+            // Problems of the file come first: the target may be one of them.
             Err(_) if !document.problems.is_empty() => return Err(document.problems.into()),
             Err(error) => return Err(error),
         };
@@ -162,7 +162,7 @@ impl OpenPipeline<()> {
 }
 
 impl<T> OpenPipeline<T> {
-    /// Where the key map is backed up, where the pipeline file says so.
+    /// Returns the location of the key map's store, if the pipeline file names one.
     pub fn backup(&self) -> Option<StoreLocation> {
         let url = self.document.spec.as_ref()?.safeguards.backup.as_ref()?;
         let mut shown = shown_url(&self.document, &["safeguards", "backup"], url);
@@ -193,25 +193,25 @@ pub struct RunContext<T = Arc<dyn Target>> {
     pub target: T,
     /// Production, as the target answers for it.
     pub production: Arc<dyn Production>,
-    /// What production's catalog states.
+    /// The catalog of production.
     pub catalog: Catalog,
     /// The engine.
     pub engine: Engine,
-    /// What the target says of a run before it begins.
+    /// Notes and warnings of the target before a run begins.
     pub preflight: Preflight,
-    /// What must hold before anything is written.
+    /// Conditions of writing.
     pub safeguards: Safeguards,
     /// The folder for rejects and reports.
     pub output: PathBuf,
     /// Who may read them.
     pub output_mode: OutputMode,
-    /// Where the key map is backed up.
+    /// Location of the key map's store.
     pub backup: Option<StoreLocation>,
     /// The target's name in messages.
     pub shown: String,
     /// The pipeline file, as it was named.
     pub file: PathBuf,
-    /// Where in the pipeline file everything is said.
+    /// Line numbers of the pipeline file's parts.
     pub lines: LineNumbers,
 }
 
@@ -219,7 +219,7 @@ impl RunContext {
     /// Reads the pipeline file, opens the target, and compiles the plan.
     ///
     /// # Errors
-    /// All problems of the pipeline file at once; or where the target cannot be opened.
+    /// If the pipeline file has problems, with all of them, or if the target cannot be opened.
     pub async fn open(request: &CommandOptions, access: Access) -> Result<Self> {
         Self::prepare(OpenPipeline::open(request, access).await?, request, access, jiff::Timestamp::now()).await
     }
@@ -240,7 +240,7 @@ impl<T> RunContext<T> {
     /// Compiles the plan of what was opened, with the moment that expressions take for now.
     ///
     /// # Errors
-    /// As [`RunContext::open`].
+    /// If the pipeline file has problems, or the target does not answer.
     pub async fn prepare(
         opened: OpenPipeline<T>,
         request: &CommandOptions,
@@ -379,8 +379,12 @@ impl<T> RunContext<T> {
                 if let Some(first) = seen.insert(hash, file) {
                     let name =
                         |file: usize| self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
-                    return Err(Error::refused(format!("`{}` and `{}` have identical content", name(first), name(file)))
-                        .hint("a file is loaded once: remove one of them"));
+                    return Err(Error::refused(format!(
+                        "`{}` and `{}` have identical content",
+                        name(first),
+                        name(file)
+                    ))
+                    .hint("a file is loaded once: remove one of them"));
                 }
             }
         }
@@ -410,7 +414,7 @@ fn choose_tables(spec: &mut PipelineSpec, request: &CommandOptions) -> Result<()
     Ok(())
 }
 
-/// A URL of the file for messages: as it is written in the file where a part came from the environment, never a password.
+/// Returns a URL of the file for messages: never a password, and unexpanded if a part comes from the environment.
 fn shown_url(document: &Document, path: &[&str], url: &str) -> String {
     let masked = document.secrets.mask(url);
     let shown = if masked == url {
@@ -422,7 +426,7 @@ fn shown_url(document: &Document, path: &[&str], url: &str) -> String {
     without_password(&shown)
 }
 
-/// `${NAME:-default}` as `${NAME}`: what was set is meant, not what would be without it.
+/// Shortens `${NAME:-default}` to `${NAME}`.
 fn without_defaults(text: &str) -> String {
     let mut parts = text.split("${");
     let mut shown = parts.next().unwrap_or_default().to_owned();

@@ -1,5 +1,5 @@
-//! Totals of what was meant, to be held against production's own: rows, and per column how many values, and their sum or their
-//! smallest and largest.
+//! Control totals of the delta, to be compared with those of production: the number of rows, and per column the number of values and
+//! their sum, or their smallest and largest.
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::{max, max_string, min, min_string};
@@ -24,7 +24,7 @@ struct Column {
     name: String,
     non_null: i64,
     sum: i128,
-    /// The sum without signs: where it fits, no order of adding overflows.
+    /// The sum of absolute values. If it fits, no order of addition overflows.
     size: i128,
     smallest: ScalarValue,
     largest: ScalarValue,
@@ -100,17 +100,17 @@ impl ControlTotals {
         Ok(())
     }
 
-    /// Holds these totals against production's.
+    /// Compares these totals with those of production.
     ///
     /// # Errors
-    /// Where they differ: the load must not be committed.
+    /// If they differ. The load must not be committed then.
     pub(super) async fn compare(&self, table: &Table, load: &mut dyn InsertPhase) -> Result<()> {
         let mut asked = Vec::new();
         let mut expected = Vec::new();
         for column in &self.columns {
             asked.push((column.name.clone(), Aggregate::NonNull));
             expected.push(column.non_null.to_string());
-            // Sums are asked for where no database rounds or overflows on the way.
+            // Sums are compared only if no database rounds or overflows on the way.
             let most: i128 = match table.catalog.column(&column.name).map(|column| &column.data_type) {
                 Some(DataType::Int64) => i64::MAX.into(),
                 Some(DataType::Decimal128(..)) => 1 << 53,

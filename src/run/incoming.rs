@@ -35,7 +35,7 @@ pub(super) struct Twice {
 }
 
 impl Twice {
-    /// What is there twice.
+    /// The two rows that are the same.
     pub(super) fn what(&self) -> String {
         match self.columns.as_slice() {
             [column] if column == "legacy_key" => format!("legacy key `{}`", self.values.join(", ")),
@@ -65,7 +65,7 @@ async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> 
     if perhaps.is_empty() {
         return Ok(None);
     }
-    // What has the same hash is few mappings as a rule; whether they are the same is for SQL to say.
+    // Few mappings share a hash. SQL decides whether they are equal.
     let others = Arc::new(perhaps.inverted(rows.count()));
     engine.register(Space::Internal, "mapping", RowsTable::new(rows.clone(), others, wanted))?;
     let list = columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ");
@@ -97,7 +97,7 @@ async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> 
 /// called. Asks some at a time.
 ///
 /// # Errors
-/// If one contradicts the key map, or production has no such row.
+/// If one contradicts the key map, or its row is not in production.
 pub(super) async fn known(
     target: &dyn Production,
     destination: &Destination,
@@ -131,7 +131,7 @@ fn joined(batches: &[RecordBatch]) -> Result<RecordBatch> {
     Ok(concat_batches(&schema, batches)?)
 }
 
-/// The same of a part of them, whose first row is `first`.
+/// Does this for a part of the mappings, whose first row is `first`.
 pub(super) async fn known_among(
     target: &dyn Production,
     destination: &Destination,

@@ -22,7 +22,7 @@ impl Found {
         Self { pipeline: journal::pipeline(records), journal, run }
     }
 
-    /// What is said of a damaged journal of a pipeline, or of one that only a newer version can read; None for any other.
+    /// Returns a warning about a damaged journal of the pipeline, or about one that only a newer version can read. None for any other.
     ///
     /// # Errors
     /// If a newer version of this program wrote it: what became of that run is for it to say.

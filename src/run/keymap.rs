@@ -18,7 +18,7 @@ use crate::target::{Access, Destination, LoadMode, Segment};
 /// Brings the mapping of an initial conversion into the key map: append only, all rows or none.
 ///
 /// # Errors
-/// Where a row contradicts another one or the key map, or maps to a key that production does not have.
+/// If a row contradicts another row or the key map, or maps to a key that production does not have.
 pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
@@ -59,7 +59,7 @@ pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, tabl
     Ok(report)
 }
 
-/// The report of a command that brings mappings in.
+/// Returns the report of a command that imports or restores mappings.
 pub(super) fn report(
     opened: &OpenPipeline,
     command: Command,
@@ -113,7 +113,7 @@ pub(super) fn destination(opened: &OpenPipeline, table: &str) -> Result<Destinat
     Ok(destination)
 }
 
-/// What is known of one table's key map.
+/// Audit of one table's key map.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct TableAudit {
     /// The table.
@@ -124,22 +124,22 @@ pub struct TableAudit {
     pub missing: Vec<String>,
 }
 
-/// What was proven of the key map.
+/// Audit of the key map.
 #[derive(Debug, serde::Serialize)]
 pub struct KeyMapAudit {
     /// The version of this format.
     pub version: u32,
     /// The tables that have mappings.
     pub tables: Vec<TableAudit>,
-    /// Where the history is not what its ledger says.
+    /// Differences between the key map and its ledger.
     pub differences: Vec<String>,
-    /// The store; None where the pipeline file names none.
+    /// The store, or None if the pipeline file names none.
     pub store: Option<StoreVerified>,
-    /// What is no fault, but should be known.
+    /// Facts that are not faults.
     pub notes: Vec<String>,
 }
 
-/// What was proven of the store.
+/// Audit of the store.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct StoreVerified {
     /// The store.
@@ -148,7 +148,7 @@ pub struct StoreVerified {
     pub segments: u64,
     /// How many mappings those have.
     pub mappings: u64,
-    /// Where it is damaged, or not what the history is.
+    /// Damage, and differences to the key map.
     pub differences: Vec<String>,
 }
 
@@ -164,7 +164,7 @@ impl KeyMapAudit {
 /// store has every one of them. That no legacy key and no new key is there twice is a constraint of the history itself.
 ///
 /// # Errors
-/// Where the target or the store does not answer.
+/// If the target or the store does not answer.
 pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
     let ledger = opened.target.segments().await?;
     let mut found =

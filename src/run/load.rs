@@ -53,7 +53,7 @@ pub async fn run(context: &RunContext, options: LoadOptions, listener: &dyn List
 /// Rehearses a run: does all of it in a transaction that is rolled back.
 ///
 /// # Errors
-/// Returns an error where [`run`] would.
+/// Returns an error if [`run`] would.
 pub async fn rehearse(context: &RunContext, options: LoadOptions, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let request = RunRequest::new(context, Command::Mock, options.allow_reload);
@@ -77,7 +77,7 @@ pub async fn rehearse(context: &RunContext, options: LoadOptions, listener: &dyn
 /// Resumes a run that was interrupted or failed. Steps that it finished are not repeated.
 ///
 /// # Errors
-/// Returns an error where [`run`] would, and if the files, the pipeline, or the verdicts on the rows have changed.
+/// Returns an error if [`run`] would, and if the files, the pipeline, or the verdicts on the rows have changed.
 pub async fn resume(context: &RunContext, unfinished: &ResumableRun, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let request = RunRequest::again(unfinished)?;

@@ -20,7 +20,7 @@ pub(super) fn compare(context: &RunContext, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What is otherwise: counts, verdicts, keys.
+/// Returns the differences: counts, verdicts, keys.
 fn differences(now: &TableReport, then: &TableReport) -> Vec<String> {
     let mut found = Vec::new();
     for (what, now, then) in [

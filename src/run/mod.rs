@@ -1,8 +1,9 @@
-//! A run: the route from delta files to production rows. What comes before anything is written is here, the rest in `load`.
+//! The route of a run from delta files to rows of production. Steps before the first write are here, the rest in `load`.
 
 mod accounting;
 pub mod analyze;
 pub mod backup;
+mod context;
 mod control_totals;
 mod incoming;
 pub mod journals;
@@ -15,16 +16,15 @@ pub mod restore;
 mod resume;
 mod rollback;
 pub mod scaffold;
-mod context;
 pub mod setup;
 mod verify;
 
+pub use context::{CommandOptions, OpenPipeline, RunContext};
 pub use journals::of_run as story;
 pub use load::{LoadOptions, rehearse, resume, run};
 pub use report_store::{StoredReport, kept};
 pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
-pub use context::{CommandOptions, OpenPipeline, RunContext};
 
 use crate::check::{self, CheckedTable, rejects};
 use crate::check::{ThresholdResult, judge};
@@ -39,7 +39,7 @@ use crate::target::LoadedFile;
 /// Validates a delta: every check on all data, and the report that a run would make. Writes reject files and the report, and nothing else.
 ///
 /// # Errors
-/// Where a file or the target cannot be read; never for what the data holds, which is the report's verdict.
+/// If a file or the target cannot be read. Faults of the data are the report's verdict, not an error.
 pub async fn validate<T>(context: &RunContext<T>, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let asked = RunRequest::new(context, Command::Validate, false);
@@ -53,7 +53,7 @@ pub async fn validate<T>(context: &RunContext<T>, listener: &dyn Listener) -> Re
 /// Plans a run: what it will do, table by table, with the keys it would get now. Writes nothing.
 ///
 /// # Errors
-/// As [`validate`], and where the keys that are asked for are not free.
+/// If [`validate`] fails, or the requested keys are not free.
 pub async fn plan(context: &RunContext, listener: &dyn Listener) -> Result<Report> {
     let steps = Steps::new(listener);
     let CheckOutcome { mut report, .. } =
@@ -63,7 +63,7 @@ pub async fn plan(context: &RunContext, listener: &dyn Listener) -> Result<Repor
     Ok(report)
 }
 
-/// What is asked of a delta.
+/// A request to check a delta.
 struct RunRequest {
     command: Command,
     run: String,
@@ -86,7 +86,7 @@ impl RunRequest {
     }
 }
 
-/// What was found in a delta.
+/// Result of checking a delta.
 struct CheckOutcome {
     report: Report,
     examined: Vec<CheckedTable>,
@@ -94,7 +94,7 @@ struct CheckOutcome {
     known: Vec<LoadedFile>,
 }
 
-/// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge, foresee keys.
+/// Checks a delta: hashes files, refuses files that were loaded before, checks rows, applies thresholds, and previews keys.
 async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
     let step = steps.step(Step::Prepare);
     let hashes = context.hashes()?;
@@ -157,7 +157,7 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     Ok(CheckOutcome { report, examined, known })
 }
 
-/// What of a table was not checked, since there is no target to ask.
+/// Describes the checks of a table that were skipped without a target.
 fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
     let mut parts = Vec::new();
     if !table.unasked.is_empty() {
@@ -184,7 +184,7 @@ async fn check_delta(
     Ok(outcome)
 }
 
-/// Writes the reject files, and notes in the report where they are.
+/// Writes the reject files, and adds their place to the report.
 fn write_rejects<T>(
     context: &RunContext<T>,
     report: &mut Report,

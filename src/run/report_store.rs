@@ -1,5 +1,5 @@
-//! The reports that are kept, so that they can be looked at again: in the target those of runs that were committed, with their
-//! journal, and in the folders of runs those of all that examined a delta.
+//! Stored reports. The target has those of committed runs with their journals; the folders of runs have those of every command that
+//! checked a delta.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -23,16 +23,16 @@ const LAST: usize = 5;
 pub struct StoredReport {
     /// The report.
     pub report: Report,
-    /// The run's journal; None where nothing was to be loaded.
+    /// The run's journal, or None if there was nothing to load.
     pub journal: Option<Journal>,
 }
 
-/// Keeps a report in its run's folder. Where that is impossible the report says so: what it is about has happened.
+/// Saves a report in its run's folder. On failure the report gets a warning, because the run has happened.
 pub(super) fn keep<T>(context: &RunContext<T>, report: &mut Report) {
     let folder = context.folder(&report.run);
     let kept = serde_json::to_string_pretty(report).map_err(std::io::Error::other).and_then(|text| {
         context.output_mode.create_folders(&folder)?;
-        // Whoever reads it meanwhile reads the one before.
+        // A concurrent reader gets the previous version.
         let mut file = context.output_mode.temporary(&folder, ".report-")?;
         file.write_all((text + "\n").as_bytes())?;
         file.persist(folder.join(NAME)).map(drop).map_err(|error| error.error)
@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Report> {
 /// The report of a run, or of the last one of this pipeline that examined a delta.
 ///
 /// # Errors
-/// Where there is none, it cannot be read, or the target does not answer.
+/// If there is no report, it cannot be read, or the target does not answer.
 pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredReport> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let output = opened.output().unwrap_or_default();
@@ -129,7 +129,7 @@ pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredR
     Ok(StoredReport { report, journal })
 }
 
-/// Why there is no report; `last` are the ids of the last runs.
+/// Explains why there is no report. `last` are the ids of the last runs.
 async fn nothing(opened: &OpenPipeline, wanted: Option<&str>, last: &[&str]) -> Result<Error> {
     let Some(wanted) = wanted else {
         return Ok(Error::usage(format!(

@@ -1,4 +1,4 @@
-//! The key map restored: earlier mappings that the history lacks are put back out of the store, as what their runs had mapped.
+//! Restores mappings that the key map lacks from the store, under the runs that created them.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,8 @@ use arrow::datatypes::{Field, Schema};
 
 use super::accounting::{expect, record};
 use super::backup::{of_another, place};
-use super::keymap::{mapped, report};
 use super::context::run_id;
+use super::keymap::{mapped, report};
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
 use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};
@@ -22,33 +22,33 @@ use crate::journal::Phase;
 use crate::report::{Command, FileReport, Verdict};
 use crate::target::{Access, Destination, LoadMode, Segment};
 
-/// What is to be restored: all that the store has, where nothing else is said.
+/// Options of a restore. By default it restores everything that the store has.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
     /// Only what this run had mapped.
     pub run: Option<String>,
     /// Only the mappings of this table.
     pub table: Option<String>,
-    /// The id of the target that the store was made for, where this one is to go on with it.
+    /// The id of the target whose store this target adopts.
     pub adopt: Option<String>,
 }
 
-/// What was restored.
+/// Result of a restore.
 #[derive(Debug, serde::Serialize)]
 pub struct RestoreReport {
     /// The version of this format.
     pub version: u32,
     /// The store.
     pub store: String,
-    /// The id that the restoring itself is listed by; None where nothing was to be put back.
+    /// The run id of the restore, or None if nothing was missing.
     pub restored_by: Option<String>,
-    /// The segments that were looked at.
+    /// The segments that were examined.
     pub segments: Vec<RestoredSegment>,
-    /// What was left out, and why.
+    /// Segments that were skipped, with the reason.
     pub notes: Vec<String>,
 }
 
-/// A segment, and how many of its mappings were put back.
+/// A segment, and the number of its mappings that were restored.
 #[derive(Debug, serde::Serialize)]
 pub struct RestoredSegment {
     /// The segment.
@@ -65,7 +65,7 @@ struct MissingMappings {
     segments: Vec<(Manifest, Range<u32>)>,
 }
 
-/// The same while they are collected.
+/// Missing mappings while they are collected.
 struct Collecting {
     destination: Destination,
     writer: RowsWriter,
@@ -75,7 +75,7 @@ struct Collecting {
 /// Puts back the mappings that the history lacks: all of them in one transaction, or none.
 ///
 /// # Errors
-/// Where the store is another target's or damaged, or a mapping contradicts the key map, production or another mapping.
+/// If the store is damaged or belongs to another target, or if a mapping contradicts the key map, production, or another mapping.
 pub async fn restore(opened: &OpenPipeline, engine: &Engine, wanted: &RestoreOptions) -> Result<RestoreReport> {
     let started = jiff::Timestamp::now();
     let target = opened.target.as_ref();
@@ -114,7 +114,7 @@ async fn restore_claimed(
     Ok(restored)
 }
 
-/// What the history lacks of the chosen segments, table by table; what was looked at goes into `seen`.
+/// Returns the mappings of the chosen segments that the key map lacks, by table. Adds each examined segment to `seen`.
 async fn missing(
     opened: &OpenPipeline,
     engine: &Engine,
@@ -208,7 +208,7 @@ async fn restore_missing(
     Ok(report.run)
 }
 
-/// Holds the store to be this target's; an id that the target goes by from now on, where it adopts it.
+/// Checks that the store belongs to this target. Returns the id that the target adopts, if any.
 async fn owned(opened: &OpenPipeline, store: &Store, wanted: &RestoreOptions) -> Result<Option<String>> {
     let Some(owner) = store.owner().await? else {
         return Err(Error::input(format!("the store `{}` is empty: there is nothing to restore from", store.shown()))
@@ -299,7 +299,7 @@ async fn known_runs(opened: &OpenPipeline, asked: &[Manifest], notes: &mut Vec<S
     Ok(known)
 }
 
-/// Where the mappings of a segment go: the key is as they have it.
+/// Returns the destination of a segment's mappings, with their key columns.
 fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> Result<Destination> {
     let key_map = &manifest.segment.table;
     let found = opened.catalog.of_key_map(key_map).ok_or_else(|| Error::internal(format!("no table `{key_map}`")))?;

@@ -11,19 +11,19 @@ use crate::progress::{Step, Steps};
 use crate::report::Report;
 use crate::target::{Journals, LoadedFile, Target};
 
-/// A run that can be gone on with, as its journal tells.
+/// A run that can be resumed, according to its journal.
 #[derive(Debug)]
 pub struct ResumableRun {
     run: String,
     state: State,
-    /// What is wrong with other runs of the pipeline.
+    /// Problems with other runs of the pipeline.
     pub(super) warnings: Vec<String>,
 }
 
-/// Finds a run that can be gone on with: the one that is named, or else the last of this pipeline that was cut off or failed.
+/// Finds a run to resume: the named one, or the last run of this pipeline that was interrupted or failed.
 ///
 /// # Errors
-/// Where there is none, or the one that is named has ended.
+/// If there is none, or the named run has ended.
 pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<ResumableRun> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let target = opened.target.as_ref();
@@ -47,7 +47,7 @@ pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<Resumab
     Ok(unfinished)
 }
 
-/// The last run of a pipeline that can be gone on with.
+/// Returns the last resumable run of a pipeline.
 async fn last_open(target: &dyn Target, pipeline: &str) -> Result<Option<ResumableRun>> {
     let (mut last, mut warnings) = (None, Vec::new());
     journals::each(target, Journals::Open, |found| {
@@ -84,7 +84,7 @@ impl ResumableRun {
     /// The moment that its expressions take for now.
     ///
     /// # Errors
-    /// Where the journal holds none.
+    /// If the journal has none.
     pub fn moment(&self) -> Result<jiff::Timestamp> {
         let moment = &self.state.started.moment;
         moment.parse().map_err(|error| Error::internal(format!("the moment `{moment}` of run {}: {error}", self.run)))
@@ -103,7 +103,7 @@ impl ResumableRun {
             .hint("`pipeline runs FILE` lists the runs and how they ended"))
     }
 
-    /// The journal once more, now that nobody else writes: another process may have gone on with the run in between.
+    /// Reads the journal again under the writer lock, because another process may have resumed the run in between.
     pub(super) async fn again(&self, context: &RunContext) -> Result<(Journal, State)> {
         let gone = || Error::internal(format!("the journal of run {} is gone", self.run));
         let journal = journals::of_run(context.target.as_ref(), &self.run).await?.ok_or_else(gone)?;
@@ -117,13 +117,15 @@ impl ResumableRun {
                 "run {} {is} committed in {}, and its journal {what}",
                 self.run, context.shown
             ))
-            .hint("another session changed the control tables; compare them with `journal.ndjson` in the run's folder"));
+            .hint(
+                "another session changed the control tables; compare them with `journal.ndjson` in the run's folder",
+            ));
         }
         Ok((journal, now.state))
     }
 }
 
-/// Refuses to start where an earlier run of the pipeline was cut off: nobody knows yet how it ends. Gives what is wrong with the journals
+/// Refuses to start if an earlier run of the pipeline was interrupted, since its outcome is open. Returns problems with the journals
 /// of the pipeline's other runs.
 pub(super) async fn refuse_cut_off(context: &RunContext) -> Result<Vec<String>> {
     let pipeline = &context.compiled.plan.name;
@@ -154,7 +156,7 @@ fn cut_off(run: &str, state: &State) -> Error {
     ))
 }
 
-/// What a run is.
+/// Returns what identifies a run: plan, moment, files, and verdicts.
 pub(super) fn started(
     context: &RunContext,
     report: &Report,
@@ -195,7 +197,7 @@ fn plan_hash(context: &RunContext) -> String {
     blake3::hash(format!("{:?}", context.compiled.plan).as_bytes()).to_hex().to_string()
 }
 
-/// Refuses to go on with a run that would be another one now.
+/// Refuses to resume a run whose input has changed.
 pub(super) fn refuse_other(
     context: &RunContext,
     then: &Started,
@@ -234,7 +236,7 @@ pub(super) fn refuse_other(
         reasons.push("the pipeline, or the schema of its tables, was changed".to_owned());
     }
     if reasons.is_empty() {
-        // The same plan has the same tables in the same order.
+        // Equal plans have equal tables in equal order.
         for (table, (then, now)) in context.compiled.plan.tables.iter().zip(then.tables.iter().zip(&now.tables)) {
             if then.verdicts == now.verdicts {
                 reasons.extend(moved(table, then, now));
@@ -251,10 +253,11 @@ pub(super) fn refuse_other(
     if reasons.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!("cannot resume run {}: its input has changed: {}", report.run, reasons.join("; "))).hint(format!(
-        "undo the changes, or abandon the run with `pipeline rollback FILE {}` and run again",
-        report.run
-    )))
+    Err(Error::refused(format!("cannot resume run {}: its input has changed: {}", report.run, reasons.join("; ")))
+        .hint(format!(
+            "undo the changes, or abandon the run with `pipeline rollback FILE {}` and run again",
+            report.run
+        )))
 }
 
 /// The references of a table that lead to other rows than when the run began: its staged rows have those of then.
@@ -271,7 +274,7 @@ fn moved(table: &Table, then: &TableManifest, now: &TableManifest) -> Vec<String
     moved.map(reason).collect()
 }
 
-/// Reads back what a run committed before it was cut off.
+/// Reads back the rows of a run that was interrupted after its commit.
 pub(super) async fn read_back(context: &RunContext, journal: &mut Journal, steps: &Steps<'_>) -> Result<Report> {
     let step = steps.step(Step::Verify);
     let run = journal.run().to_owned();
@@ -286,12 +289,12 @@ pub(super) async fn read_back(context: &RunContext, journal: &mut Journal, steps
     Ok(report)
 }
 
-/// Notes that a run failed, where its journal says that it is on its way.
+/// Records that a run failed, unless its journal has ended.
 ///
 /// # Errors
-/// Where the journal cannot be written.
+/// If the journal cannot be written.
 pub(super) async fn note_failure(context: &RunContext, run: &str, error: &Error) -> Result<()> {
-    // What is in the target counts: what a load noted in its transaction went with it.
+    // The target's journal counts: entries of the load's own transaction were rolled back with it.
     let Some(journal) = journals::of_run(context.target.as_ref(), run).await? else { return Ok(()) };
     if journal.state().is_some_and(State::is_cut_off) {
         let reason = context.compiled.secrets.mask(&error.to_string()).into_owned();

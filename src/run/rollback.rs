@@ -1,4 +1,4 @@
-//! The rollback of a run: one that was cut off or failed is given up, one that is in production leaves it again, all of it or nothing.
+//! Rollback of a run. An interrupted or failed run is abandoned; the rows of a committed run are deleted, all or none.
 
 use super::{OpenPipeline, journals};
 use crate::error::{Error, Result};
@@ -7,11 +7,11 @@ use crate::journal::{Event, Journal, Mirror, Phase, State};
 use crate::report::{Command, Report, Rollback};
 use crate::target::RollbackPlan;
 
-/// Rolls a run back, or gives it up; `dry` tells what would become of it and leaves nothing changed. `accepted` are tables that were altered
+/// Rolls a run back, or abandons it. `dry` only reports what would happen. `accepted` are tables that were altered
 /// or dropped since, of which the operator knows that nothing else was.
 ///
 /// # Errors
-/// If there is no such run, it is rolled back already, its rows are in other hands, or this user may not: nothing is changed then.
+/// If the run does not exist or is rolled back already, its rows conflict, or this user may not. Nothing is changed then.
 pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
     if dry {
         return RollbackCandidate::find(opened, run).await?.planned(accepted).await;
@@ -24,7 +24,7 @@ pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[S
     rolled_back.and_then(|report| released.map(|()| report))
 }
 
-/// A run that can be taken back, as its journal tells.
+/// A run to roll back, with its journal.
 struct RollbackCandidate<'a> {
     opened: &'a OpenPipeline,
     journal: Journal,
@@ -42,14 +42,11 @@ impl<'a> RollbackCandidate<'a> {
         let (Some(journal), Some(state)) = (journal, state) else {
             return Err(match &report {
                 None => Error::usage(format!("{} has no run `{run}`", opened.shown)).hint(hint),
-                Some(report) if report.command == Command::Import => Error::refused(format!(
-                    "run {run} imported mappings only and cannot be rolled back"
-                ))
-                .hint("nothing was changed; a rollback deletes rows of a load"),
-                Some(_) => Error::refused(format!(
-                    "run {run} has no journal, so its rows are unknown"
-                ))
-                .hint(hint),
+                Some(report) if report.command == Command::Import => {
+                    Error::refused(format!("run {run} imported mappings only and cannot be rolled back"))
+                        .hint("nothing was changed; a rollback deletes rows of a load")
+                }
+                Some(_) => Error::refused(format!("run {run} has no journal, so its rows are unknown")).hint(hint),
             });
         };
         if matches!(state.phase, Phase::Abandoned | Phase::RolledBack) {
@@ -88,7 +85,7 @@ impl<'a> RollbackCandidate<'a> {
             return Ok(self.mirrored(report));
         }
         let run = self.journal.run().to_owned();
-        // What is in the way is looked for when the rows are locked, and not before.
+        // Conflicts are searched for once the rows are locked.
         let survey = RollbackPlan { tables: target.holdings(&run).await?, ..RollbackPlan::default() };
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
         let (_, pipeline, shown) = self.told();
@@ -99,7 +96,7 @@ impl<'a> RollbackCandidate<'a> {
         Ok(self.mirrored(report))
     }
 
-    /// Writes the last entry beside the run's reports. What is done is done: where that fails, the report says so.
+    /// Writes the last entry to the run's folder. On failure the report gets a note, because the rollback has happened.
     fn mirrored(self, mut report: Rollback) -> Rollback {
         let Some(folder) = self.opened.output() else { return report };
         let run = self.journal.run().to_owned();

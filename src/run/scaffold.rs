@@ -20,15 +20,15 @@ use crate::target::{self, Access, Catalog, CatalogTable, Target, TargetConfig, T
 /// The variable that a drafted file takes the target from.
 const VARIABLE: &str = "DATABASE_URL";
 
-/// Keys of production that are looked at to see how they are written.
+/// Number of keys of production that are read to infer their format.
 const KEYS: usize = 1000;
 
-/// What is asked for.
+/// Options of `init`.
 #[derive(Debug, Clone)]
 pub struct Init {
     /// The target's URL.
     pub from: String,
-    /// The schema of the live tables, where it is not the usual one.
+    /// The schema of the live tables, unless it is the default.
     pub production: Option<String>,
     /// The tables; none for those that the files fit to, or all.
     pub tables: Vec<String>,
@@ -43,16 +43,16 @@ pub struct Init {
 pub struct ScaffoldedFile {
     /// Its text.
     pub text: String,
-    /// What `check` says of it.
+    /// The problems that `check` finds in it.
     pub problems: Vec<String>,
-    /// What of the delta's folder could not be used.
+    /// Files of the delta's folder that could not be used.
     pub notes: Vec<String>,
 }
 
 /// Makes a pipeline file. Writes nothing.
 ///
 /// # Errors
-/// Where the target cannot be opened, has no such table, or the delta's folder cannot be listed.
+/// If the target cannot be opened, a table does not exist, or the delta's folder cannot be listed.
 pub async fn init(wanted: &Init) -> Result<ScaffoldedFile> {
     let mut secrets = Redactor::default();
     secrets.add_url(&wanted.from);
@@ -103,7 +103,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
     Ok(ScaffoldedFile { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
 }
 
-/// What `check` says of a drafted file.
+/// Returns the problems that `check` finds in a drafted file.
 async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>> {
     let vars = BTreeMap::from([(VARIABLE.to_owned(), init.from.clone())]);
     let document = spec::parse(&init.file, text.to_owned(), &vars, |_| None);
@@ -114,7 +114,7 @@ async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>
             [tables, name, ..] if tables == "tables" => format!("`{name}`: "),
             _ => String::new(),
         };
-        // What a folder holds is no part of a file that stays.
+        // The content of a folder does not belong in a file that is kept.
         let hint = problem.hint.as_ref().filter(|_| !problem.input);
         let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
         format!("{table}{}{hint}", problem.message)
@@ -130,7 +130,7 @@ fn name(file: &Path) -> String {
     if name.is_empty() { "delta".to_owned() } else { name }
 }
 
-/// The target's URL as a file may hold it: by a variable, with a default only where there is nothing secret in it.
+/// Returns the target's URL as a file may contain it: a variable, with a default unless that would contain a secret.
 fn written_url(url: &str, folder: &Path) -> String {
     let variable = format!("${{{VARIABLE}}}");
     let default = match url.split_once(':') {
@@ -138,7 +138,7 @@ fn written_url(url: &str, folder: &Path) -> String {
             let file = rest.strip_prefix("//").unwrap_or(rest).split('?').next().unwrap_or_default();
             Some(format!("sqlite:{}", relative(folder, Path::new(file))))
         }
-        // What a server's URL has beside user, host and database may be secret.
+        // Parts of a server's URL other than user, host, and database may be secret.
         _ => (without_password(url) == url).then(|| url.to_owned()),
     };
     let is_plain = |text: &String| {

@@ -1,4 +1,4 @@
-//! What a target keeps for its loads: control objects, roles, and grants.
+//! Setup of a target: control schema, roles, and grants.
 
 use super::{CommandOptions, OpenPipeline};
 use crate::engine::Engine;
@@ -20,10 +20,10 @@ pub async fn script(opened: &OpenPipeline, request: &CommandOptions, owner: Opti
     }
 }
 
-/// Sets a target up for a pipeline's tables. What is right already stays as it is.
+/// Sets a target up for a pipeline's tables. Setup is idempotent.
 ///
 /// # Errors
-/// As [`script`], and if this login may not make these objects, or something that another role made is in their place.
+/// If [`script`] fails, this login may not create these objects, or another role's object is in their place.
 pub async fn setup(opened: &OpenPipeline, request: &CommandOptions, owner: Option<&str>) -> Result<()> {
     opened.target.setup(&destinations(opened, request).await?, owner).await
 }

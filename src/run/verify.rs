@@ -1,4 +1,4 @@
-//! Reading back: every inserted row, found by its key, is compared with what was meant.
+//! Reading back: every inserted row is found by its key and compared with the expected one.
 
 use futures::StreamExt;
 use futures::stream;
@@ -11,7 +11,7 @@ use crate::target::{Destination, InsertPhase, Loader};
 /// Compares the rows of a table before the commit.
 ///
 /// # Errors
-/// Where a row is missing or differs: the load must not be committed.
+/// If a row is missing or differs. The load must not be committed then.
 pub(super) async fn before_commit(
     load: &mut dyn InsertPhase,
     destination: &Destination,
@@ -25,7 +25,7 @@ pub(super) async fn before_commit(
     }
 }
 
-/// What is said of a table whose rows are not what was meant, before the commit.
+/// The error of a table whose rows differ before the commit.
 pub(super) fn differs(table: &str, how: &str) -> Error {
     Error::pipeline(format!("`{table}` differs from the delta: {how}"))
         .hint("nothing was loaded; check for a trigger of production that changes rows")
@@ -34,7 +34,7 @@ pub(super) fn differs(table: &str, how: &str) -> Error {
 /// Compares the rows of a table after the commit.
 ///
 /// # Errors
-/// Where a row is missing or differs.
+/// If a row is missing or differs.
 pub(super) async fn after_commit(
     target: &dyn Loader,
     destination: &Destination,
@@ -43,7 +43,7 @@ pub(super) async fn after_commit(
 ) -> Result<()> {
     let _compare = tracing::info_span!("compare", of = destination.table.name);
     let compared = target.compare(destination, stream::iter(keys.rows(at)?).boxed()).await;
-    // What a target says of a cut connection is meant for a load that is gone with it; this one is not.
+    // The target's own error assumes that the load was lost with the connection. This one was committed.
     let unread = |error: Error| {
         Error::new(error.kind(), format!("the run is committed, and its rows could not be read back: {error}"))
             .hint("its rows are there: `pipeline runs` lists it, and `pipeline keymap verify` proves its keys")
@@ -55,10 +55,10 @@ pub(super) async fn after_commit(
     }
 }
 
-/// Looks for the rows of a run that was cut off behind its commit: they were held against what was meant before it.
+/// Looks for the rows of a run that was interrupted after its commit. They were compared with the delta before it.
 ///
 /// # Errors
-/// Where one is missing.
+/// If one is missing.
 pub(super) async fn of_run(context: &RunContext, run: &str) -> Result<()> {
     for table in &context.compiled.plan.tables {
         let missing = context.target.missing_rows(&table.destination(), run).await?;

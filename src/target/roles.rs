@@ -1,4 +1,4 @@
-//! What a target does for its callers, one trait per role. A target implements all of them and so is a [`Target`]; [`NoTarget`] is
+//! The roles of a target, one trait each. A target implements all of them and so is a [`Target`]; [`NoTarget`] is
 //! [`Production`] alone.
 //!
 //! [`NoTarget`]: super::NoTarget
@@ -25,7 +25,7 @@ impl<T> Target for T where
 {
 }
 
-/// What a target can do beyond the minimum. A caller asks here instead of calling a method that does nothing.
+/// Abilities of a target beyond the minimum. A caller asks here instead of calling a method that does nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Capabilities {
     /// Staged rows outlive an interrupted run, and [`StagingPhase::is_staged`] compares them with the delta.

@@ -55,6 +55,7 @@ mod slip;
 mod straight;
 mod support;
 mod target;
+mod tidy;
 mod usecases;
 mod verdict;
 

@@ -256,7 +256,11 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
     let fault = |error: tokio_postgres::Error| {
         // What PgBouncer says to BEGIN where it pools statements.
         let is_pooler = error.code().is_some_and(|code| code.code() == "08P01");
-        if is_pooler { refused() } else { connector.explain("cannot determine whether the connection is direct", &error) }
+        if is_pooler {
+            refused()
+        } else {
+            connector.explain("cannot determine whether the connection is direct", &error)
+        }
     };
     // A pool of one process leaves one session waiting for the other's.
     let patience = Duration::from_secs(10);

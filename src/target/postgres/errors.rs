@@ -55,10 +55,10 @@ pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
             )
         }
         "error performing TLS handshake" => Error::unreachable(format!("no TLS with the server at {places}: {reason}")),
-        "invalid configuration" if reason.contains("password") => {
-            Error::unreachable(format!("the server at {places} requires a password for `{user}`, but none was supplied"))
-                .hint("set PGPASSWORD, or add a line to ~/.pgpass")
-        }
+        "invalid configuration" if reason.contains("password") => Error::unreachable(format!(
+            "the server at {places} requires a password for `{user}`, but none was supplied"
+        ))
+        .hint("set PGPASSWORD, or add a line to ~/.pgpass"),
         "authentication error" | "invalid configuration" => {
             Error::unreachable(format!("cannot log in to {places} as `{user}`: {reason}"))
         }
@@ -137,8 +137,10 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
             Error::unreachable(format!("the server at {places} refuses the password of `{user}`"))
                 .hint("it is taken from the URL, else from PGPASSWORD, else from the password file (~/.pgpass)")
         }
-        &SqlState::INVALID_CATALOG_NAME => Error::unreachable(format!("the server at {places} has no database `{database}`"))
-            .hint("is its name in the target's URL right?"),
+        &SqlState::INVALID_CATALOG_NAME => {
+            Error::unreachable(format!("the server at {places} has no database `{database}`"))
+                .hint("is its name in the target's URL right?")
+        }
         &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Error::unreachable(format!(
             "`{user}` may not log in to `{database}` at {places}: {said}"
         ))
@@ -167,11 +169,11 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
         &SqlState::QUERY_CANCELED => Error::unreachable(format!("a statement took too long: {said}{}", context(error)))
             .hint("nothing was loaded; increase `load.statement_timeout`"),
         &SqlState::T_R_DEADLOCK_DETECTED => {
-            Error::unreachable(format!("deadlock with another session: {said}"))
-                .hint("nothing was loaded; run again")
+            Error::unreachable(format!("deadlock with another session: {said}")).hint("nothing was loaded; run again")
         }
         &SqlState::T_R_SERIALIZATION_FAILURE => {
-            Error::unreachable(format!("a concurrent session changed the same rows: {said}")).hint("nothing was loaded; run again")
+            Error::unreachable(format!("a concurrent session changed the same rows: {said}"))
+                .hint("nothing was loaded; run again")
         }
         &(SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY) => {
             Error::unreachable(format!("the server at {places} is full: {said}"))

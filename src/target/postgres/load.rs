@@ -250,7 +250,8 @@ impl StagingPhase for PgLoad {
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
         let mut direct = direct_path::eligible(&self.known, &self.spec, destinations, &self.keys);
         // Copied rows would take numbers from production's sequences, which a mock run must not.
-        let takes: Vec<_> = destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
+        let takes: Vec<_> =
+            destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
         direct.iter_mut().zip(takes).for_each(|(direct, takes)| *direct &= !takes && !set_based);
         let names = destinations.iter().zip(&direct).filter(|(_, direct)| **direct);
@@ -439,7 +440,9 @@ impl InsertPhase for PgLoad {
     async fn compare(&mut self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>> {
         let staged = self.staged(destination);
         match self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination)) {
-            Some(keys) => self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, expected)).await,
+            Some(keys) => {
+                self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, expected)).await
+            }
             None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, expected)).await,
         }
     }

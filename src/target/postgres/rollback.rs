@@ -208,7 +208,9 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 .hint("a trigger of production that keeps rows looks like this; nothing was changed")
         }
         Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot roll back the run", error))
-            .hint(format!("run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not")),
+            .hint(format!(
+                "run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not"
+            )),
         _ => connector.explain("cannot roll back the run", error),
     }
 }

@@ -61,9 +61,7 @@ impl Setup<'_> {
         for destination in self.destinations {
             refuse_keyless(destination)?;
         }
-        let mut sql =
-            "-- Control schema, roles, and grants of `pipeline`. This script is idempotent.\n\n"
-                .to_owned();
+        let mut sql = "-- Control schema, roles, and grants of `pipeline`. This script is idempotent.\n\n".to_owned();
         sql += &self.fill(include_str!("guard.sql"));
         sql.extend(["\nSET LOCAL ROLE ", &ident(self.owner), ";\n"]);
         sql += &self.fill(include_str!("trust.sql"));

@@ -112,7 +112,8 @@ impl PgLoad {
         if self.spec.foreign_keys != ForeignKeys::SetBased {
             return Ok(());
         }
-        let direct: Vec<_> = self.all.iter().filter(|destination| self.takes_direct_path(destination)).cloned().collect();
+        let direct: Vec<_> =
+            self.all.iter().filter(|destination| self.takes_direct_path(destination)).cloned().collect();
         self.make_staging(&direct, |staged| staged.make_rows(&self.run)).await
     }
 
