@@ -53,7 +53,7 @@ fn without_a_target_the_delta_is_told_what_it_alone_can_tell() {
         assert!(alone_found.contains(&(table.to_owned(), name.to_owned(), rows)), "{check:?} in {alone_found:?}");
     }
     let warnings: Vec<_> = alone["warnings"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
-    assert!(warnings[0].starts_with("no target is named, so nothing is held against production"), "{warnings:?}");
+    assert!(warnings[0].starts_with("no target is configured; these checks were skipped"), "{warnings:?}");
     let account = warnings.iter().find(|text| text.starts_with("`account`: not checked without a target")).unwrap();
     assert_eq!(
         *account,

@@ -274,10 +274,10 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(home: &Home) {
     refused(77, &["`target.json`", "is damaged"]);
     std::fs::remove_file(home.place.path("backups/target.json")).unwrap();
     refused(77, &["has no `target.json` and is not empty"]);
-    // A history that is not what its ledger says is not taken for a backup.
+    // A history that is not what its ledger records is not taken for a backup.
     std::fs::remove_dir_all(&whole).unwrap();
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");
-    home.pipeline(&["run", "p.yaml"]).fails(77, &["account`", "2 mappings of run", "its ledger says 3"]);
+    home.pipeline(&["run", "p.yaml"]).fails(77, &["account`", "2 mappings of run", "its ledger records 3"]);
 }
 
 fn a_history_that_was_emptied_is_put_back_and_resolves_references(home: &Home) {
@@ -289,7 +289,7 @@ fn a_history_that_was_emptied_is_put_back_and_resolves_references(home: &Home) {
     let wanted =
         home.json(&["keymap", "restore", "p.yaml", "--run", first["run"].as_str().unwrap(), "--table", "account"], 0);
     assert_eq!(wanted["segments"].as_array().unwrap().len(), 1);
-    assert_eq!(wanted["segments"][0]["put_back"], 3);
+    assert_eq!(wanted["segments"][0]["restored"], 3);
     let restored = home.pipeline(&["keymap", "restore", "p.yaml"]);
     assert!(
         restored.passes().stdout.ends_with("backups: 4 segments looked at, 3 mappings there, 15 put back\n"),
@@ -303,7 +303,7 @@ fn a_history_that_was_emptied_is_put_back_and_resolves_references(home: &Home) {
     home.execute("DELETE FROM delta.key_map_item WHERE legacy_key = 'A-1|2'");
     let one = home.json(&["keymap", "restore", "p.yaml"], 0);
     let restored: u64 =
-        one["segments"].as_array().unwrap().iter().map(|segment| segment["put_back"].as_u64().unwrap()).sum();
+        one["segments"].as_array().unwrap().iter().map(|segment| segment["restored"].as_u64().unwrap()).sum();
     assert_eq!(restored, 1);
     let after = home.seen();
     let again = home.json(&["keymap", "restore", "p.yaml"], 0);
@@ -396,7 +396,7 @@ fn verify_names_whatever_differs_between_history_ledger_and_store(home: &Home) {
     home.execute("UPDATE delta.key_map_account SET account_id = 1 WHERE legacy_key = 'A-2'");
     differs(&["account`", "differs: the mappings of", "are not those in the store"]);
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");
-    differs(&["differs: the key map of ", "account` has 2 mappings of run", "its ledger says 3"]);
+    differs(&["differs: the key map of ", "account` has 2 mappings of run", "its ledger records 3"]);
     home.pipeline(&["keymap", "restore", "p.yaml"]).passes();
     home.pipeline(&verify).passes();
 }
@@ -412,7 +412,7 @@ fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(home: &Home) {
     home.delta("B", "");
     let before = home.seen();
     let other = format!(
-        "is of another target: `{}`, id {id}",
+        "belongs to another target: `{}` (ID {id})",
         if home.database.is_some() { "${DATABASE_URL}" } else { "sqlite:p.db" }
     );
     home.pipeline(&["run", "p.yaml"]).fails(77, &[&other, &format!("--adopt {id}")]);
@@ -437,7 +437,7 @@ fn a_run_that_the_target_does_not_know_is_left_out(home: &Home) {
     home.empty_history();
     home.execute("DELETE FROM delta.segment; DELETE FROM delta.file; DELETE FROM delta.run");
     let left = home.pipeline(&["keymap", "restore", "p.yaml"]);
-    assert!(left.passes().stdout.contains(&format!("note: left out what `{run}` mapped")), "{left:?}");
+    assert!(left.passes().stdout.contains(&format!("note: skipped the mappings of `{run}`")), "{left:?}");
     assert!(home.rows("SELECT legacy_key FROM delta.key_map_account").is_empty());
     let list = home.json(&["keymap", "list", "p.yaml"], 0);
     assert!(list["segments"].as_array().unwrap().iter().all(|segment| segment["in_target"] == false));
@@ -487,7 +487,7 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(home: &Home) {
     );
     for command in ["backup", "restore"] {
         home.pipeline(&["keymap", command, "p.yaml"])
-            .fails(78, &["does not say where the key map is backed up", "hint: "]);
+            .fails(78, &["configures no backup of the key map", "hint: "]);
     }
 }
 

@@ -237,7 +237,7 @@ fn a_folder_without_files_and_a_table_that_is_not_there_are_told() {
     assert!(made.stdout.contains("# CHOOSE: no file of the folder fits by its name"), "{}", made.stdout);
     place.pipeline(&["init", "--from", "sqlite:a.db", "--tables", "itme"]).fails(64, &["no table `itme`", "`item`"]);
     place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "out"]).fails(66, &["cannot list the folder `out`"]);
-    place.pipeline(&["init", "--from", "sqlite:none.db"]).fails(69, &["there is no database `sqlite:none.db`"]);
+    place.pipeline(&["init", "--from", "sqlite:none.db"]).fails(69, &["cannot find database `sqlite:none.db`"]);
     place.pipeline(&["init", "--delta", "in"]).fails(64, &["no target is named", "--from"]);
     place.database("empty.db", "");
     place.pipeline(&["init", "--from", "sqlite:empty.db"]).fails(78, &["has no table"]);

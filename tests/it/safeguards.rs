@@ -299,7 +299,7 @@ fn sqlite_asks_for_no_mode_unless_the_file_does_and_a_database_that_is_made_now_
     let run = ["run", "pipelines/customer-delta.yaml"];
     // Where there is no database, none is made to switch a mode in it.
     let on = ["mode", "on", "pipelines/customer-delta.yaml", "--for", "2h", "--reason", "x"];
-    sqlite.pipeline(&on).fails(69, &["there is no database"]);
+    sqlite.pipeline(&on).fails(69, &["cannot find database"]);
     assert!(!sqlite.path("pipelines/customer.db").exists());
     sqlite.pipeline(&run).passes();
     sqlite.pipeline(&run).fails(77, &["not in conversion mode"]);

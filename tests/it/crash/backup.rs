@@ -28,7 +28,7 @@ fn backed_up(on: On) {
         if loaded {
             trial.resume(at);
         } else {
-            is_refused(&trial.scene, &["resume", FILE], 64, &["cut off or failed"]);
+            is_refused(&trial.scene, &["resume", FILE], 64, &["interrupted or failed"]);
             trial.run_anew(at);
         }
         trial.scene.pipeline(&["keymap", "backup", FILE]).passes();

@@ -30,7 +30,7 @@ fn resumed(on: On) {
                 if is_over { trial.is_loaded(what) } else { trial.resume(what) }
             } else {
                 let ran = trial.scene.pipeline(&["resume", FILE]);
-                ran.fails(64, &["cut off or failed", "hint: "]);
+                ran.fails(64, &["interrupted or failed", "hint: "]);
                 trial.run_anew(what);
             }
         }
@@ -104,7 +104,7 @@ fn changed(on: On) {
 fn refused(on: On) {
     let done = Done::default();
     let trial = Trial::new(Scene::new(on), &done);
-    is_refused(&trial.scene, &["resume", FILE], 64, &["cut off or failed", "hint: "]);
+    is_refused(&trial.scene, &["resume", FILE], 64, &["interrupted or failed", "hint: "]);
     let nobody = "20200101T000000-beef";
     is_refused(&trial.scene, &["resume", FILE, nobody], 64, &["no run `20200101T000000-beef`", "hint: "]);
     trial.scene.pipeline(&["run", FILE]).passes();

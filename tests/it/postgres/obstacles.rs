@@ -36,7 +36,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     let wrong = nobody.replace(PASSWORD, "wrong");
     fails(&production, &wrong, 69, &["refuses the password of", "PGPASSWORD"]);
     let nowhere = database.url().replace(&database.name, "nowhere");
-    fails(&production, &nowhere, 69, &["there is no database `nowhere`"]);
+    fails(&production, &nowhere, 69, &["has no database `nowhere`"]);
 
     fails(&production, &database.url(), 78, &["the control schema `delta` is missing", "pipeline setup"]);
     production.set_up();
@@ -55,7 +55,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     production.set_up();
 
     database.execute("CREATE TABLE staging.item (mine text); INSERT INTO staging.item VALUES ('precious')");
-    fails(&production, &member, 78, &["`staging.item` is a table of its own", "target.staging"]);
+    fails(&production, &member, 78, &["`staging.item` exists and was not created by pipeline", "target.staging"]);
     assert_eq!(database.text("SELECT mine FROM staging.item"), "precious");
     database.execute("DROP TABLE staging.item; CREATE VIEW staging.ck_account AS SELECT 'precious' AS mine");
     fails(&production, &member, 78, &["`staging.ck_account`", "target.staging"]);
@@ -102,7 +102,7 @@ fn a_production_that_takes_no_row_of_the_delta_is_named_with_what_to_do() {
              CREATE TRIGGER skip BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION skip()",
             "DROP FUNCTION skip CASCADE",
             78,
-            &["18 rows of `item` were inserted, and 20 were meant", "trigger"],
+            &["row count mismatch in `item`: expected 20 rows inserted, found 18", "trigger"],
         ),
         (
             "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS
