@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::server::{Database, Server};
 use crate::support::{Place, Ran};
+use crate::target::live::On;
 
 /// Accounts that refer to each other's regions by value, and their items.
 const SQL: &str = "
@@ -38,24 +39,7 @@ struct Home {
     database: Option<Database>,
 }
 
-/// Makes two tests of a function: one on SQLite, one on PostgreSQL.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            #[test]
-            fn sqlite() {
-                super::$name(&super::Home::sqlite());
-            }
-
-            #[test]
-            fn postgres() {
-                super::$name(&super::Home::postgres());
-            }
-        }
-    )*};
-}
-
-on_both!(
+each_target!(
     use_case_2_twice_has_the_earlier_mappings_there_again,
     a_run_writes_the_new_segments_only,
     a_store_that_cannot_be_used_stops_a_run_before_it_writes,
@@ -69,6 +53,10 @@ on_both!(
 );
 
 impl Home {
+    fn on(on: On) -> Self {
+        on.choose(Self::sqlite as fn() -> Self, Self::postgres)()
+    }
+
     fn sqlite() -> Self {
         let home = Self { place: Place::new(), database: None };
         home.place.write("p.yaml", PIPELINE);
@@ -191,7 +179,8 @@ impl Home {
     }
 }
 
-fn use_case_2_twice_has_the_earlier_mappings_there_again(home: &Home) {
+fn use_case_2_twice_has_the_earlier_mappings_there_again(on: On) {
+    let home = &Home::on(on);
     let first = home.run();
     assert_eq!(first["key_map"]["store"], "backups");
     assert_eq!(first["key_map"]["there"], 0);
@@ -219,7 +208,8 @@ fn use_case_2_twice_has_the_earlier_mappings_there_again(home: &Home) {
     assert!(verified.passes().stdout.ends_with("backups: 4 segments with 19 mappings, as the key map has them\n"));
 }
 
-fn a_run_writes_the_new_segments_only(home: &Home) {
+fn a_run_writes_the_new_segments_only(on: On) {
+    let home = &Home::on(on);
     home.run();
     let first = home.store();
     assert_eq!(first.len(), 5, "{first:?}");
@@ -241,7 +231,8 @@ fn a_run_writes_the_new_segments_only(home: &Home) {
     assert_eq!(again.passes().stdout, "backups: 6 segments there already, 0 with 0 mappings written\n");
 }
 
-fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(home: &Home) {
+fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(on: On) {
+    let home = &Home::on(on);
     home.run();
     home.delta("B", "");
     let (before, whole) = (home.seen(), home.place.path("backups"));
@@ -280,7 +271,8 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(home: &Home) {
     home.pipeline(&["run", "p.yaml"]).fails(77, &["account`", "2 mappings of run", "its ledger records 3"]);
 }
 
-fn a_history_that_was_emptied_is_put_back_and_resolves_references(home: &Home) {
+fn a_history_that_was_emptied_is_put_back_and_resolves_references(on: On) {
+    let home = &Home::on(on);
     let first = home.run();
     home.delta("B", "");
     home.run();
@@ -318,7 +310,8 @@ fn a_history_that_was_emptied_is_put_back_and_resolves_references(home: &Home) {
     assert_eq!(home.rows(sql), ["A-1|7", "B-3|8"]);
 }
 
-fn what_contradicts_is_not_restored_and_changes_nothing(home: &Home) {
+fn what_contradicts_is_not_restored_and_changes_nothing(on: On) {
+    let home = &Home::on(on);
     home.run();
     let restore = ["keymap", "restore", "p.yaml"];
     for (sql, texts) in [
@@ -366,7 +359,8 @@ fn what_contradicts_is_not_restored_and_changes_nothing(home: &Home) {
     assert_eq!(home.seen(), before);
 }
 
-fn verify_names_whatever_differs_between_history_ledger_and_store(home: &Home) {
+fn verify_names_whatever_differs_between_history_ledger_and_store(on: On) {
+    let home = &Home::on(on);
     let verify = ["keymap", "verify", "p.yaml"];
     let run = home.run()["run"].as_str().unwrap().to_owned();
     let mine = format!("by run {run}");
@@ -401,7 +395,8 @@ fn verify_names_whatever_differs_between_history_ledger_and_store(home: &Home) {
     home.pipeline(&verify).passes();
 }
 
-fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(home: &Home) {
+fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(on: On) {
+    let home = &Home::on(on);
     home.run();
     let id = home.rows("SELECT id FROM delta.target").remove(0);
     // The control tables are lost, and made anew.
@@ -432,7 +427,8 @@ fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(home: &Home) {
     home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }
 
-fn a_run_that_the_target_does_not_know_is_left_out(home: &Home) {
+fn a_run_that_the_target_does_not_know_is_left_out(on: On) {
+    let home = &Home::on(on);
     let run = home.run()["run"].as_str().unwrap().to_owned();
     home.empty_history();
     home.execute("DELETE FROM delta.segment; DELETE FROM delta.file; DELETE FROM delta.run");
@@ -450,10 +446,13 @@ fn a_run_that_the_target_does_not_know_is_left_out(home: &Home) {
 }
 
 #[cfg(not(feature = "failpoints"))]
-fn what_is_killed_in_the_middle_is_done_by_doing_it_again(_: &Home) {}
+fn what_is_killed_in_the_middle_is_done_by_doing_it_again(on: On) {
+    let _ = &Home::on(on);
+}
 
 #[cfg(feature = "failpoints")]
-fn what_is_killed_in_the_middle_is_done_by_doing_it_again(home: &Home) {
+fn what_is_killed_in_the_middle_is_done_by_doing_it_again(on: On) {
+    let home = &Home::on(on);
     home.run();
     std::fs::remove_dir_all(home.place.path("backups")).unwrap();
     home.delta("B", "");
@@ -473,7 +472,8 @@ fn what_is_killed_in_the_middle_is_done_by_doing_it_again(home: &Home) {
     home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }
 
-fn without_a_place_the_report_says_that_nothing_is_backed_up(home: &Home) {
+fn without_a_place_the_report_says_that_nothing_is_backed_up(on: On) {
+    let home = &Home::on(on);
     home.place.write("p.yaml", PIPELINE.replace("backup: ./backups, ", ""));
     let ran = home.pipeline(&["run", "p.yaml"]);
     assert!(ran.passes().stdout.contains("key map: not backed up (no `safeguards.backup`)\n"), "{}", ran.stdout);
@@ -486,8 +486,7 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(home: &Home) {
             .ends_with("the key map is not backed up: the pipeline file has no `safeguards.backup`\n")
     );
     for command in ["backup", "restore"] {
-        home.pipeline(&["keymap", command, "p.yaml"])
-            .fails(78, &["configures no backup of the key map", "hint: "]);
+        home.pipeline(&["keymap", command, "p.yaml"]).fails(78, &["configures no backup of the key map", "hint: "]);
     }
 }
 

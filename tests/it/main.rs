@@ -8,6 +8,9 @@
     reason = "all of this is test code; clippy.toml allows these in #[test] functions only, not in their helpers"
 )]
 
+#[macro_use]
+mod each_target;
+
 mod alone;
 mod backup;
 mod bad_input;

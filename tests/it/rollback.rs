@@ -9,26 +9,7 @@ use crate::support::{Place, Tables, assert_same};
 
 const CUSTOMER: &str = "pipelines/customer-delta.yaml";
 
-/// Two tests of each function: one a kind of target.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use crate::scene::On;
-
-            #[test]
-            fn sqlite() {
-                super::$name(On::Sqlite);
-            }
-
-            #[test]
-            fn postgres() {
-                super::$name(On::Postgres);
-            }
-        }
-    )*};
-}
-
-on_both!(
+each_target!(
     production_is_as_before_and_the_same_files_are_loaded_again_with_new_keys,
     rows_in_other_hands_keep_a_run_where_it_is_and_are_named,
     of_two_runs_the_later_goes_first,

@@ -1,24 +1,6 @@
 //! What a target promises, whatever is behind it: the same tests on SQLite and on PostgreSQL.
 //!
-//! A test is a function of the kind of target; [`contract!`] makes two tests of it, `…::sqlite` and `…::postgres`.
-
-macro_rules! contract {
-    ($($name:ident),* $(,)?) => {$(
-        mod $name {
-            use crate::target::live::On;
-
-            #[tokio::test]
-            async fn sqlite() {
-                super::$name(On::Sqlite).await;
-            }
-
-            #[tokio::test]
-            async fn postgres() {
-                super::$name(On::Postgres).await;
-            }
-        }
-    )*};
-}
+//! A test is a function of the kind of target; `each_target!` makes a test of it for each.
 
 mod ask;
 mod catalog;

@@ -4,7 +4,7 @@ use super::{Done, Trial, is_refused};
 use crate::invariants::After;
 use crate::scene::{FILE, On, Scene, TABLES};
 
-on_both! {
+each_target! {
     a_backup_that_is_killed_is_finished_by_the_next => backed_up;
     a_restore_that_is_killed_puts_back_nothing_and_is_done_again => restored;
 }

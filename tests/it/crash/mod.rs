@@ -4,23 +4,6 @@
 //! Each point once: `bash tests/run -- crash`. Fifty times each, with a second kill on the way back:
 //! `PIPELINE_CRASH_ROUNDS=50 bash tests/run -- crash verdict`.
 
-/// Makes two tests of a function of the kind of target.
-macro_rules! on_both {
-    ($($name:ident => $test:ident;)*) => {$(
-        mod $name {
-            #[test]
-            fn sqlite() {
-                super::$test(crate::scene::On::Sqlite);
-            }
-
-            #[test]
-            fn postgres() {
-                super::$test(crate::scene::On::Postgres);
-            }
-        }
-    )*};
-}
-
 mod backup;
 mod disk;
 mod faults;

@@ -5,7 +5,7 @@ use std::thread;
 use super::{Done, Point, Trial, is_refused, points, rounds};
 use crate::scene::{FILE, On, Scene};
 
-on_both! {
+each_target! {
     a_run_that_is_killed_anywhere_is_resumed_and_loaded_once => resumed;
     a_set_based_run_that_is_killed_anywhere_is_resumed_or_rolled_back => set_based;
     of_two_that_resume_at_once_one_is_refused_and_told_who_has_the_run => two_at_once;

@@ -7,7 +7,7 @@ use crate::chain;
 use crate::invariants::{After, Before};
 use crate::scene::{Delta, FILE, On, Scene};
 
-on_both! {
+each_target! {
     a_run_that_is_killed_anywhere_is_rolled_back_to_the_byte => rolled_back;
     a_rollback_that_is_killed_is_done_again => rolled_back_twice;
     what_cannot_be_rolled_back_is_refused_and_nothing_changes => refused;

@@ -9,7 +9,7 @@ use super::{Done, Trial, rounds};
 use crate::production::{Holder, until};
 use crate::scene::{FILE, On, Scene};
 
-on_both! {
+each_target! {
     a_run_that_is_killed_inside_one_statement_is_resumed_or_rolled_back => inside;
 }
 

@@ -9,7 +9,8 @@ use delta_pipeline::target::{Filter, Lookup, Relation, Target, Test};
 use super::live::{Live, On};
 use super::rows::{batch, counted, lines, load, numbers, taken, texts};
 
-contract!(
+each_target!(
+    async
     each_match_is_an_answer,
     null_matches_nothing,
     several_columns_match_together,

@@ -8,7 +8,8 @@ use delta_pipeline::target::Access;
 use super::live::{Live, On};
 use super::rows::{load, numbers, taken, texts};
 
-contract!(
+each_target!(
+    async
     all_that_tables_declare_is_told,
     triggers_are_told,
     own_tables_are_none_of_production,

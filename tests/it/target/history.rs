@@ -6,7 +6,8 @@ use futures::{StreamExt, stream};
 use super::live::{Live, On};
 use super::rows::{Part, lines, load, mapped, numbers, taken, texts};
 
-contract!(
+each_target!(
+    async
     a_segment_is_what_one_load_appended_and_is_noted_with_it,
     segments_are_read_in_the_order_of_bytes_and_by_themselves,
     mappings_are_put_back_as_what_their_run_had_mapped,

@@ -7,7 +7,8 @@ use delta_pipeline::target::{Destination, KeyBlock, KeyRequest, LoadMode, Target
 use super::live::{Live, On};
 use super::rows::{Part, announce, insert, numbers, record, stage, texts};
 
-contract!(
+each_target!(
+    async
     keys_go_on_where_production_ends,
     keys_of_a_run_that_failed_are_given_to_nobody_else_by_mistake,
     keys_may_start_where_nothing_is,

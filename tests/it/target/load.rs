@@ -17,7 +17,8 @@ use super::rows::{
     staged, taken, texts,
 };
 
-contract!(
+each_target!(
+    async
     a_load_is_all_there_when_it_commits,
     a_load_that_is_dropped_leaves_nothing_at_any_step,
     staging_holds_only_the_rows_of_its_own_run,

@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::live::{Live, On};
 use super::rows::record;
 
-contract!(
+each_target!(
+    async
     it_is_off_until_it_is_switched_on_and_then_on_for_its_time,
     it_ends_with_a_load_that_is_committed_and_with_no_other,
     one_that_is_kept_outlives_a_load,

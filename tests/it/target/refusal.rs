@@ -11,7 +11,8 @@ use std::sync::Arc;
 use super::live::{Live, On};
 use super::rows::{Part, Rows, begin, insert, lines, load, numbers, record, refused, taken, texts};
 
-contract!(
+each_target!(
+    async
     a_value_that_was_taken_meanwhile,
     values_of_several_columns_that_were_taken_meanwhile,
     a_key_that_was_taken_meanwhile,

@@ -9,7 +9,8 @@ use delta_pipeline::target::{Access, Destination};
 use super::live::{Live, On};
 use super::rows::{Part, begin, insert, numbers, record, texts};
 
-contract!(
+each_target!(
+    async
     rows_that_refer_to_each_other_in_any_way_go_together,
     a_run_that_is_not_in_production_is_not_taken_back,
     every_column_of_a_row_counts_and_every_kind_of_value,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use super::live::{Live, On};
 use super::rows::{batch, begin, counted, expected, insert, lines, load, numbers, record, refused, taken, texts};
 
-contract!(
+each_target!(
+    async
     values_of_every_type_come_back_as_they_went,
     a_value_of_any_type_is_found,
     names_may_be_anything,
