@@ -1,4 +1,4 @@
-//! What production's catalog states about its tables: the source of the checks that nobody has to write.
+//! Production's catalog: the declared tables, types, and constraints that checks are derived from.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
@@ -10,22 +10,22 @@ use super::logical_type::LogicalType;
 pub struct Catalog {
     /// The tables, sorted by name.
     pub tables: Vec<Arc<CatalogTable>>,
-    /// Whether nobody stated it: there is no target, and the tables are what the delta itself looks like.
+    /// Whether the tables are inferred from the delta, because there is no target.
     pub guessed: bool,
 }
 
 impl Catalog {
-    /// The table of a name.
+    /// Returns the table with this name.
     pub fn table(&self, name: &str) -> Option<&Arc<CatalogTable>> {
         self.tables.iter().find(|table| table.name == name)
     }
 
-    /// The table whose key map is called so.
+    /// Returns the table with this key map.
     pub fn of_key_map(&self, key_map: &str) -> Option<&Arc<CatalogTable>> {
         self.tables.iter().find(|table| table.key_map == key_map)
     }
 
-    /// The names of all tables.
+    /// Returns the names of all tables.
     pub fn names(&self) -> Vec<&str> {
         self.tables.iter().map(|table| table.name.as_str()).collect()
     }
@@ -34,17 +34,17 @@ impl Catalog {
 /// One table of production.
 #[derive(Debug, Clone, Default)]
 pub struct CatalogTable {
-    /// Its name, as pipeline files call it.
+    /// Its name in pipeline files.
     pub name: String,
-    /// The name that identifies it in the target: with its schema, if the target has schemas.
+    /// The name that identifies it in the target; includes the schema if the target has schemas.
     pub id: String,
     /// The name that identifies its key map: [`CatalogTable::id`], within the namespace of the legacy system if there is one.
     pub key_map: String,
     /// Its columns, in order.
     pub columns: Vec<CatalogColumn>,
-    /// The columns of its primary key, in order; empty where it has none.
+    /// The columns of its primary key, in order; empty if it has none.
     pub primary_key: Vec<String>,
-    /// Those of them that are compared without regard to the case of ASCII letters.
+    /// The primary key columns that are compared without regard to the case of ASCII letters.
     pub primary_key_ignore_case: Vec<String>,
     /// Its UNIQUE constraints and unique indexes, without the primary key.
     pub uniques: Vec<UniqueConstraint>,
@@ -54,17 +54,17 @@ pub struct CatalogTable {
     pub checks: Vec<CheckConstraint>,
     /// The names of its triggers.
     pub triggers: Vec<String>,
-    /// What the reader of the catalog could not turn into one of the above, for people: production enforces it by itself.
+    /// Constraints that the catalog reader could not translate, for display. Only production enforces them.
     pub unread: Vec<String>,
 }
 
 impl CatalogTable {
-    /// The column of a name.
+    /// Returns the column with this name.
     pub fn column(&self, name: &str) -> Option<&CatalogColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// The columns as an Arrow schema.
+    /// Returns the columns as an Arrow schema.
     pub fn schema(&self) -> SchemaRef {
         Arc::new(Schema::new(self.columns.iter().map(CatalogColumn::field).collect::<Vec<_>>()))
     }
@@ -79,68 +79,68 @@ pub struct CatalogColumn {
     pub declared: String,
     /// The Arrow type that holds all its values.
     pub data_type: DataType,
-    /// Whether NULL is refused.
+    /// Whether the column is NOT NULL.
     pub not_null: bool,
-    /// Whether production has a value for it where the row brings none.
+    /// Whether production fills the column if a row omits it.
     pub has_default: bool,
-    /// Whether production computes it, so that nobody may write it.
+    /// Whether production computes the column, so that it cannot be written.
     pub generated: bool,
-    /// The most characters it holds, where it is a text with a limit.
+    /// The most characters it holds, if it is a text with a limit.
     pub max_length: Option<u64>,
-    /// The most significant digits that production keeps of a number with decimals, where that may be fewer than the type
-    /// promises: 15 in SQLite. Whole numbers that fit into 64 bits are kept whole.
+    /// The most significant digits that production keeps of a number with decimals, if the type promises more: 15 in SQLite. Integers of up
+    /// to 64 bits are kept exactly.
     pub significant_digits: Option<u8>,
-    /// What its values must look like beyond their Arrow type.
+    /// The constraints on its values beyond their Arrow type.
     pub form: LogicalType,
 }
 
 impl CatalogColumn {
-    /// The column as an Arrow field; always nullable, since what must not be NULL is a check.
+    /// Returns the column as an Arrow field. It is always nullable, because NOT NULL is a check.
     pub fn field(&self) -> Field {
         Field::new(&self.name, self.data_type.clone(), true)
     }
 }
 
-/// Columns whose values together are in no two rows.
+/// Columns whose combined values are unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UniqueConstraint {
-    /// The constraint's or the index's name.
+    /// The name of the constraint or index.
     pub name: String,
     /// The columns.
     pub columns: Vec<String>,
-    /// Those of them that are compared without regard to the case of ASCII letters.
+    /// The columns that are compared without regard to the case of ASCII letters.
     pub ignore_case: Vec<String>,
-    /// Which rows it is about, where it is not all of them.
+    /// The rows that it applies to; None for all rows.
     pub condition: Option<Condition>,
 }
 
-/// What a row must fulfil for a constraint to be about it.
+/// A condition that selects the rows a constraint applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
     /// In the engine's SQL.
     pub sql: String,
-    /// In production's own.
+    /// In production's SQL.
     pub own: String,
 }
 
-/// Columns whose values together are in a row of another table.
+/// Columns whose combined values exist in a row of another table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignKey {
     /// The columns of this table.
     pub columns: Vec<String>,
     /// The referenced table.
     pub to: String,
-    /// Its columns.
+    /// The referenced columns.
     pub to_columns: Vec<String>,
 }
 
-/// A condition that no row may fail.
+/// A condition that every row must satisfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckConstraint {
-    /// The constraint's name; for one without a name, its text.
+    /// The constraint's name, or its text if it has no name.
     pub name: String,
     /// The condition, in the engine's SQL.
     pub sql: String,
-    /// Why a row that fails it is kept out; None where the condition says it itself.
+    /// Why a row that fails it is rejected; None if the condition is self-explanatory.
     pub reason: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The first difference between rows that are there and rows that were meant.
+//! The first difference between found and expected rows.
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
@@ -8,8 +8,8 @@ use arrow::datatypes::UInt32Type;
 use crate::engine::shown;
 use crate::error::Result;
 
-/// How `found` differs from `expected`, in words; None where it does not. Both have `_row` in front and the same columns behind,
-/// in order of `_row`.
+/// Describes how `found` differs from `expected`; None if it does not. Both have `_row` first and then the same columns, in order of
+/// `_row`.
 pub(super) fn difference(found: &[RecordBatch], expected: &RecordBatch) -> Result<Option<String>> {
     let found = concat_batches(&expected.schema(), found)?;
     let numbers = |rows: &RecordBatch| rows.column(0).as_primitive::<UInt32Type>().values().clone();
@@ -28,7 +28,7 @@ pub(super) fn difference(found: &[RecordBatch], expected: &RecordBatch) -> Resul
     Ok(None)
 }
 
-/// What is said of a value that is not the one that was meant.
+/// Describes a value that differs from the expected one.
 pub(super) fn different(column: &str, there: &str, expected: &str) -> String {
     format!("column `{column}` is {there}, expected {expected}")
 }

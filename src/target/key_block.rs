@@ -1,4 +1,4 @@
-//! Keys that a run asks for, and the block that it gets.
+//! Requests for keys, and the blocks that answer them.
 
 use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
@@ -10,21 +10,21 @@ pub struct KeyRequest {
     pub table: String,
     /// Its key column.
     pub column: String,
-    /// Where keys start.
+    /// The first key, or how it is chosen.
     pub start: StartRowNumber,
     /// How many are needed.
     pub count: u64,
-    /// How a text key is written; None for integers.
+    /// The format of a text key; None for integers.
     pub text: Option<TextKey>,
     /// The largest number that the column can hold.
     pub largest: i64,
 }
 
 impl KeyRequest {
-    /// The block that begins at a number.
+    /// Returns the block that begins at a number.
     ///
     /// # Errors
-    /// Where the column does not hold its last key.
+    /// If the column cannot hold the block's last key.
     pub(super) fn block(&self, first: i128) -> Result<KeyBlock> {
         let last = first + i128::from(self.count) - 1;
         if self.count > 0 && last > i128::from(self.largest) {
@@ -35,7 +35,7 @@ impl KeyRequest {
             return Err(Error::refused(message)
                 .hint("give the key a larger `width`, or another `start_row_number`; nothing was written"));
         }
-        // An empty block may begin behind the last number of all.
+        // An empty block may begin after the largest number.
         let first = i64::try_from(first).unwrap_or(i64::MAX);
         let last = if self.count == 0 { first.saturating_sub(1) } else { last as i64 };
         Ok(KeyBlock { table: self.table.clone(), first, last })
@@ -45,26 +45,26 @@ impl KeyRequest {
 /// A key that is text of a fixed width: a prefix and a number padded with zeros.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextKey {
-    /// What it begins with.
+    /// The text before the number.
     pub prefix: String,
-    /// All its characters.
+    /// Its length in characters, with the prefix.
     pub width: usize,
 }
 
 impl TextKey {
-    /// The largest number that fits.
+    /// Returns the largest number that fits.
     pub fn largest(&self) -> i64 {
         let digits = self.width.saturating_sub(self.prefix.chars().count()).min(18) as u32;
         10_i64.pow(digits) - 1
     }
 
-    /// The key of a number.
+    /// Formats a number as a key.
     pub fn format(&self, number: i64) -> String {
         format!("{}{number:0digits$}", self.prefix, digits = self.width.saturating_sub(self.prefix.chars().count()))
     }
 }
 
-/// Keys of one table that belong to one run: `first` to `last`, both included.
+/// Keys of one table that belong to one run: `first`–`last`, both included.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct KeyBlock {
     /// The table.
@@ -76,7 +76,7 @@ pub struct KeyBlock {
 }
 
 impl KeyBlock {
-    /// What is said of keys that somebody has.
+    /// Returns the error for keys that are not free.
     pub(super) fn taken(&self, why: &str) -> Error {
         let Self { table, first, last } = self;
         Error::refused(format!("the keys {first} to {last} of `{table}` are not free: {why}"))

@@ -1,54 +1,54 @@
-//! What is asked of a target about rows that it has.
+//! Queries for rows that production or a key map has.
 
-/// A question about rows that exist: which of the delta's values are there?
+/// A query that finds which values of the delta exist.
 #[derive(Debug, Clone)]
 pub struct Lookup {
-    /// Where to look.
+    /// The relation to search.
     pub place: Relation,
-    /// The columns there that are held against the columns of the question, in order.
+    /// The relation's columns that are compared with the columns of the query, in order.
     pub match_on: Vec<String>,
-    /// Those of them that are compared without regard to the case of ASCII letters.
+    /// The columns that are compared without regard to the case of ASCII letters.
     pub ignore_case: Vec<String>,
-    /// Which rows there count, where it is not all of them: production's own SQL.
+    /// A condition on the relation's rows, in production's SQL; None for all rows.
     pub condition: Option<String>,
-    /// The columns there that are wanted for each match.
+    /// The relation's columns to return for each match.
     pub give: Vec<String>,
 }
 
 impl Lookup {
-    /// A question about all rows of a place, by values as they are.
+    /// Returns a query over all rows of a relation, with case-sensitive comparison.
     pub fn new(place: Relation, match_on: Vec<String>, give: Vec<String>) -> Self {
         Self { place, match_on, ignore_case: Vec::new(), condition: None, give }
     }
 }
 
-/// Which rows of a production table are wanted.
+/// A filter on the rows of a production table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// The column that decides.
+    /// The column to test.
     pub column: String,
     /// What it is held against.
     pub test: Test,
 }
 
-/// What a [`Filter`] holds a column against; an operator is `=`, `<`, `<=`, `>` or `>=`, and texts compare by their bytes.
+/// The test of a [`Filter`]. An operator is `=`, `<`, `<=`, `>`, or `>=`, and texts compare by their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Test {
-    /// Nothing is there.
+    /// The value is NULL.
     IsNull,
-    /// Something is there.
+    /// The value is not NULL.
     IsNotNull,
-    /// A text.
+    /// A comparison with a text.
     Text(&'static str, String),
-    /// A whole number.
+    /// A comparison with an integer.
     Integer(&'static str, i64),
 }
 
-/// A place to look things up in.
+/// A relation to look values up in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relation {
     /// A table of production.
     Production(String),
-    /// The key map's history of a table; its columns are `legacy_key`, the table's key columns and `run`.
+    /// The key map of a table; its columns are `legacy_key`, the table's key columns, and `run`.
     KeyMap(String),
 }

@@ -1,4 +1,4 @@
-//! Where rows go: production, its staging area and its control tables, behind one trait per role.
+//! Targets: production, its staging area, and its control tables, behind one trait per role.
 //!
 //! A [`Target`] plays several roles, one trait each: [`roles`]. A load goes through [`phases`]: one transaction from the first row of
 //! production to the run's own row.
@@ -47,16 +47,16 @@ pub use violations::{ConstraintViolation, InsertError};
 use crate::error::{Error, Result};
 use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 
-/// What a command will do with the target.
+/// The access that a command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Only ask: the target is opened so that it cannot be written.
+    /// Read only: the target is opened so that it cannot be written.
     Read,
     /// Load rows.
     Write,
-    /// Make what the target keeps for loads.
+    /// Create the control objects.
     Setup,
-    /// Decide what loads may do, or take one back: as who may do that, where it is not who loads. Makes no database.
+    /// Set policy and mode, or roll a run back: as the operator, if that is not the loader login. Creates no database.
     Administer,
 }
 
@@ -65,33 +65,33 @@ pub enum Access {
 pub struct TargetConfig<'a> {
     /// The URL.
     pub url: &'a str,
-    /// What is said of it in messages: no secrets.
+    /// Its name in messages, without secrets.
     pub shown: &'a str,
     /// The target's other settings.
     pub spec: &'a TargetSpec,
     /// How rows are inserted.
     pub load: &'a LoadSpec,
-    /// What must hold before.
+    /// The conditions that must hold before rows are inserted.
     pub safeguards: &'a SafeguardsSpec,
-    /// The namespace of the pipeline's legacy keys; empty for the only one.
+    /// The namespace of the pipeline's legacy keys; empty for the default one.
     pub namespace: &'a str,
-    /// Bytes of memory that the target may take for what is written and not committed yet.
+    /// Bytes of memory that the target may use for uncommitted writes.
     pub memory: usize,
     /// The folder that a relative path in the URL starts from.
     pub folder: &'a Path,
-    /// The folder that the other relative paths start from: the pipeline file's.
+    /// The folder of the pipeline file, which other relative paths start from.
     pub script_folder: &'a Path,
 }
 
-/// Opens the target that an address names.
+/// Opens the target that a URL names.
 ///
 /// # Errors
-/// Where the URL's scheme is unknown or the target cannot be reached.
+/// If the URL's scheme is unknown or the target cannot be reached.
 pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Arc<dyn Target>> {
     match address.url.split_once(':') {
         Some(("sqlite", rest)) => Ok(Arc::new(sqlite::SqliteTarget::open(rest, address, access)?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PgTarget::open(address, access).await?)),
-        _ => Err(Error::pipeline(format!("the target `{}` is of no known kind", address.shown))
+        _ => Err(Error::pipeline(format!("unsupported target URL scheme: `{}`", address.shown))
             .hint("write `sqlite:FILE`, for example `sqlite:customer.db`, or `postgres://USER@HOST/DATABASE`")),
     }
 }
@@ -99,73 +99,73 @@ pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Arc<dyn 
 /// A table that rows are loaded into.
 #[derive(Debug, Clone)]
 pub struct Destination {
-    /// The table, as the catalog states it.
+    /// The table in the catalog.
     pub table: Arc<CatalogTable>,
     /// The columns that are written, in order.
     pub columns: Vec<String>,
-    /// The columns that identify a row: the key.
+    /// The key columns, which identify a row.
     pub key: Vec<String>,
-    /// Where its keys start, where rows are given one.
+    /// The start of its key block; None if keys are not assigned.
     pub assigned: Option<StartRowNumber>,
-    /// Whether rows refer to rows of the same table: a staged row then has a `_level`, and lower ones are inserted first.
+    /// Whether rows refer to rows of the same table. A staged row then has a `_level`, and lower levels are inserted first.
     pub self_referencing: bool,
-    /// What the checks found true and no constraint of production keeps true: asked again when rows are inserted.
+    /// Properties that the checks verified and that no constraint of production enforces. They are checked again when rows are inserted.
     pub promises: Vec<CommitCheck>,
-    /// The other tables of production that the pipeline reads for it: those that its rows refer to, and those that its own SQL names.
+    /// The other tables of production that it depends on: those that its rows refer to, and those that its own SQL names.
     pub reads: Vec<String>,
 }
 
 impl Destination {
-    /// Whether rows must have values that no other row has, and no index of production keeps others from having them.
+    /// Returns whether some values must be unique although no index of production enforces it.
     fn has_free_values(&self) -> bool {
         self.promises.iter().any(|promise| matches!(promise.what, CommitCheckKind::Unique { .. }))
     }
 
-    /// A staged batch with the destination's columns alone.
+    /// Returns a staged batch with the destination's columns alone.
     fn columns_alone(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let in_front = 1 + usize::from(self.self_referencing);
         Ok(batch.project(&(in_front..batch.num_columns()).collect::<Vec<_>>())?)
     }
 }
 
-/// Something that was true of production when the checks ran, and that another program may have made untrue since.
+/// A property of production that held when the checks ran, and that another program may have changed since.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommitCheck {
-    /// The check that found it true.
+    /// The check that verified it.
     pub check: String,
-    /// What it is.
+    /// The property itself.
     pub what: CommitCheckKind,
 }
 
-/// What a [`CommitCheck`] says of each row.
+/// The property that a [`CommitCheck`] verifies for each row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommitCheckKind {
     /// No row of production has its values in these columns.
     Unique {
         /// The columns.
         columns: Vec<String>,
-        /// Those of them that are compared without regard to the case of ASCII letters.
+        /// The columns that are compared without regard to the case of ASCII letters.
         ignore_case: Vec<String>,
     },
-    /// The row that a column refers to is there.
+    /// The row that a column refers to exists.
     Reference {
         /// The column.
         column: String,
         /// The referenced table.
         to: String,
-        /// The column there.
+        /// The referenced column.
         to_column: String,
-        /// The column there whose value led to the row, where it is not found by its legacy key: that is still so.
+        /// The column of the referenced table whose value was looked up, unless it was the legacy key. The row must still have that value.
         by: Option<String>,
     },
 }
 
-/// One number or value that is the same on both sides when nothing got lost.
+/// A number or value that is equal on both sides if nothing was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregate {
-    /// How many values are not NULL.
+    /// The count of non-NULL values.
     NonNull,
-    /// The sum; of decimals as an integer of their smallest unit.
+    /// The sum; decimals count in their smallest unit.
     Sum,
     /// The smallest value.
     Min,
@@ -173,20 +173,20 @@ pub enum Aggregate {
     Max,
 }
 
-/// A file whose bytes were loaded before.
+/// A file that was loaded before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedFile {
     /// Its hash.
     pub hash: String,
     /// The table that it was loaded into.
     pub table: String,
-    /// Its name then.
+    /// Its name at that time.
     pub name: String,
     /// The run that loaded it.
     pub run: String,
 }
 
-/// A run as it is listed: without its report.
+/// A run in a list, without its report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunHeader {
     /// Its id.
@@ -197,7 +197,7 @@ pub struct RunHeader {
     pub started_at: String,
 }
 
-/// A run as the target remembers it.
+/// A run as recorded in the target.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct RunRecord {
     /// Its id.
@@ -210,112 +210,113 @@ pub struct RunRecord {
     pub report: String,
 }
 
-/// Whose journals are read.
+/// A selection of journals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Journals {
-    /// Those of all runs.
+    /// The journals of all runs.
     All,
-    /// Those of runs that have no end, and may be resumed or given up.
+    /// The journals of runs without an end, which may be resumed or abandoned.
     Open,
 }
 
 impl Journals {
-    /// Runs in one page.
+    /// The number of runs per page.
     const PAGE: usize = 64;
 
     /// SQL: the kinds of events that end a run.
     const ENDS: &'static str = "('verified', 'abandoned', 'rolled_back')";
 }
 
-/// What a load is for.
+/// The purpose of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoadMode {
-    /// Its rows are to stay.
+    /// The rows stay.
     Commit,
-    /// All of it is taken back: nothing is written outside of its transaction, and no key is reserved.
+    /// Everything is rolled back: nothing is written outside of the transaction, and no key is reserved.
     Rehearse,
 }
 
-/// The mappings that one run appended to the key map's history of one table.
+/// The mappings that one run appended to the key map of one table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Segment {
     /// The run.
     pub run: String,
     /// The table.
     pub table: String,
-    /// How many mappings.
+    /// The number of mappings.
     pub rows: u64,
 }
 
-/// Rows on their way.
+/// A stream of row batches.
 pub type Batches<'a> = BoxStream<'a, Result<RecordBatch>>;
 
-/// The accepted rows of a run and their key maps, to be read as often as they are needed; tables by their place among the destinations.
+/// The accepted rows of a run and their key maps, readable as often as needed. Tables are numbered by their position among the
+/// destinations.
 pub trait RowSource: Send + Sync {
-    /// The rows of a table as they are staged, see [`Load::stage`].
+    /// Returns the rows of a table in the schema of [`StagingPhase::stage`].
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     fn staged_rows(&self, at: usize) -> Result<Batches<'_>>;
 
-    /// The same rows as they are compared, see [`Load::compare`].
+    /// Returns the rows of a table in the schema of [`InsertPhase::compare`].
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// If they cannot be read.
     fn expected_rows(&self, at: usize) -> Result<Batches<'_>>;
 
-    /// Its key map as it is staged, see [`Load::stage_keys`].
+    /// Returns the key map of a table in the schema of [`StagingPhase::stage_keys`].
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If it cannot be read.
     fn key_map(&self, at: usize) -> Result<Batches<'_>>;
 
-    /// The rows of production that a column of a table refers to, each once: `_row`, the first row that does, `key`, and `named`, the value
-    /// that led to it, where it is not found by its legacy key.
+    /// Returns the rows of production that a column refers to, each once. A batch has `_row` (the first row that refers to it), `key`, and
+    /// `named`: the value that was looked up, unless it was the legacy key.
     ///
     /// # Errors
-    /// If the column is no reference.
+    /// If the column is not a reference.
     fn referenced(&self, _at: usize, column: &str) -> Result<RecordBatch> {
         Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
-    /// The rows that refer to the same as these rows by a column of a table.
+    /// Returns the rows whose column refers to the same rows as these do.
     ///
     /// # Errors
-    /// If the column is no reference.
+    /// If the column is not a reference.
     fn referring(&self, _at: usize, column: &str, _rows: &[u32]) -> Result<Vec<u32>> {
         Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
-    /// Hears that so many rows of a table went in.
+    /// Reports how many rows of a table were inserted.
     fn on_inserted(&self, _at: usize, _rows: u64) {}
 
-    /// What is said of a table whose rows in production are not those of the delta: how they differ, in words.
+    /// Returns the error for a table whose rows in production differ from the delta; `how` describes the difference.
     fn mismatch_error(&self, at: usize, how: &str) -> Error;
 }
 
-/// What an insertion did to one table.
+/// The result of an insertion into one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inserted {
-    /// The rows that went into production.
+    /// The rows that were inserted.
     pub rows: u64,
     /// The mappings that were appended to its key map.
     pub mappings: u64,
-    /// Whether all rows were held against the delta, and nothing changes them between here and the commit.
+    /// Whether all rows were compared with the delta, and nothing changes them before the commit.
     pub verified: bool,
 }
 
-/// What is known of a run into a target before it begins.
+/// Findings about a run before it begins.
 #[derive(Debug, Clone, Default)]
 pub struct Preflight {
-    /// What to look at, though it stops nothing.
+    /// Findings that need attention but do not stop the run.
     pub warnings: Vec<String>,
-    /// How it will be done: keys, locks, triggers.
+    /// How the run will proceed: keys, locks, triggers.
     pub notes: Vec<String>,
 }
 
-/// Refuses to switch production's own check of each row off where tables have triggers, which would be off with it, and where a
-/// reference is filled by production, which no set of the load's values is held against.
+/// Refuses to switch off production's own check of each row if that is unsafe. It would switch triggers off too, and references that
+/// production fills are in no set that is checked.
 fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
     let with: Vec<_> = destinations
         .iter()
@@ -345,7 +346,7 @@ fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
     Ok(())
 }
 
-/// The schema of [`Load::totals`]: the number of rows, then each total.
+/// Returns the schema of [`InsertPhase::aggregates`]: the number of rows, then each aggregate.
 pub fn aggregates_schema(destination: &Destination, totals: &[(String, Aggregate)]) -> SchemaRef {
     use arrow::datatypes::{Field, Schema};
     let mut fields = vec![Field::new("rows", DataType::Int64, false)];
@@ -359,12 +360,12 @@ pub fn aggregates_schema(destination: &Destination, totals: &[(String, Aggregate
     Arc::new(Schema::new(fields))
 }
 
-/// The type of a text column.
+/// Returns the type of a text column.
 pub fn text() -> DataType {
     DataType::Utf8
 }
 
-/// The schema of a staged key map: `_row`, `legacy_key`, and the key's columns.
+/// Returns the schema of a staged key map: `_row`, `legacy_key`, and the key's columns.
 pub fn key_map_schema(destination: &Destination) -> SchemaRef {
     use arrow::datatypes::{Field, Schema};
     let mut fields = vec![Field::new("_row", DataType::UInt32, false), Field::new("legacy_key", text(), false)];

@@ -1,72 +1,72 @@
-//! Conversion mode: the switch that must be on for anything to be written. A target keeps its history, and judges it by its own clock.
+//! Conversion mode: the switch that must be on before anything can be written. A target stores its history and judges it by its own clock.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// Conversion mode at a moment of the target's clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mode {
-    /// The moment.
+    /// The moment of the query.
     pub now: Timestamp,
-    /// The last time that it was switched on, where it ever was.
+    /// The last period; None if the mode was never switched on.
     pub last: Option<Period>,
 }
 
-/// One time that conversion mode was switched on.
+/// A period in which conversion mode was on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Period {
-    /// When.
+    /// When it was switched on.
     pub since: Timestamp,
-    /// When it ends by itself.
+    /// When it ends automatically.
     pub until: Timestamp,
-    /// Who switched it on: the login, or on SQLite this machine's user.
+    /// The login that switched it on, or on SQLite the user of this machine.
     pub by: String,
-    /// Why.
+    /// The stated reason.
     pub reason: String,
     /// Whether it stays on at the end of a run.
     pub keep: bool,
-    /// How it was ended, where it did not end by itself.
+    /// How it was ended early; None if it ends automatically.
     pub ended: Option<Ended>,
 }
 
-/// How conversion mode was ended before its time.
+/// The end of a period before its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// When.
     pub at: Timestamp,
-    /// Who ended it.
+    /// The login or user that ended it.
     pub by: String,
-    /// The run at whose end it was, where it was at one's.
+    /// The run that ended it, if one did.
     pub run: Option<String>,
-    /// Why, where it was said.
+    /// The stated reason, if any.
     pub reason: Option<String>,
 }
 
-/// How conversion mode is switched.
+/// A change of conversion mode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Switch {
-    /// On, from now on; what was on before is ended.
+    /// Switches on, and ends the current period.
     On {
-        /// For how long.
+        /// The duration.
         time: SignedDuration,
-        /// Why.
+        /// The stated reason.
         reason: String,
         /// Whether it stays on at the end of a run.
         keep: bool,
     },
-    /// Off; nothing changes where it is.
+    /// Switches off; does nothing if it is off.
     Off {
-        /// Why, where it is said.
+        /// The stated reason, if any.
         reason: Option<String>,
     },
 }
 
 impl Mode {
-    /// The time that it is on for, where it is on.
+    /// Returns the current period, if the mode is on.
     pub fn on(&self) -> Option<&Period> {
         self.last.as_ref().filter(|last| last.ended.is_none() && self.now < last.until)
     }
 
-    /// Since when it is off and why, in words that go behind `it is off`; nothing of it where it is on.
+    /// Describes since when and why the mode is off, to follow `it is off`. Meaningless if the mode is on.
     pub fn off(&self) -> String {
         match &self.last {
             None => "it was never switched on".into(),
@@ -82,7 +82,7 @@ impl Mode {
     }
 }
 
-/// A moment of a target, to the second, in UTC.
+/// Formats a moment to the second, in UTC.
 pub fn shown(moment: Timestamp) -> String {
     moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 pub struct NoTarget;
 
 impl NoTarget {
-    /// The error of a command that needs a target.
+    /// Returns the error of a command that needs a target.
     pub fn error() -> Error {
         Error::pipeline("the pipeline file names no target, and this command needs one")
             .hint("add `target: { url: … }`, or give `--target URL`; `check`, `validate`, and `explain` work without")

@@ -1,41 +1,42 @@
-//! What a target requires of every run: kept in the target, and stated by the operator alone. A pipeline file can only add to it.
+//! The policy of a target: its requirements for every run. The target stores it, and only the operator sets it. A pipeline file can only
+//! add requirements.
 
 use serde::{Deserialize, Serialize};
 
 use crate::spec::WindowSpec;
 
-/// The most keys of one block that a target allows unless its policy says otherwise.
+/// The default limit on the keys of one block.
 pub const MAX_KEY_BLOCK: u64 = 100_000_000;
 
-/// What a target requires of every run.
+/// The requirements of a target for every run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Policy {
     /// Whether conversion mode must be on.
     pub conversion_mode: bool,
-    /// How many people must approve the plan.
+    /// How many approvals the plan needs.
     pub approvals: u32,
     /// The most keys that a run may reserve for a table.
     pub max_key_block: u64,
-    /// Whether the target was made now: then it is no production yet, and not even the pipeline file's own mode is asked for.
+    /// Whether the target was just created. It is then not in production yet, and not even the pipeline file's own mode is required.
     #[serde(skip)]
     pub is_new: bool,
-    /// When runs may begin and insert; at any time if there is none.
+    /// When runs may begin and insert; None for any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowSpec>,
 }
 
 impl Policy {
-    /// The policy of a target that has stated none: `conversion_mode` depends on the kind of target.
+    /// Returns the policy of a target that has set none; `conversion_mode` depends on the kind of target.
     pub fn unstated(conversion_mode: bool) -> Self {
         Self { conversion_mode, approvals: 0, max_key_block: MAX_KEY_BLOCK, is_new: false, window: None }
     }
 
-    /// The policy of a target that was made now.
+    /// Returns the policy of a target that was just created.
     pub fn of_new() -> Self {
         Self { is_new: true, ..Self::unstated(false) }
     }
 
-    /// The window as targets keep it: JSON, without what is not stated.
+    /// Returns the window as targets store it: JSON, without unset parts.
     pub(crate) fn window_json(&self) -> Option<String> {
         let mut window = serde_json::to_value(self.window.as_ref()?).ok()?;
         if let Some(parts) = window.as_object_mut() {
@@ -44,7 +45,7 @@ impl Policy {
         Some(window.to_string())
     }
 
-    /// Reads the window that a target keeps.
+    /// Parses the stored window.
     pub(crate) fn window_of(json: Option<&str>) -> Result<Option<WindowSpec>, serde_json::Error> {
         json.map(serde_json::from_str).transpose()
     }

@@ -19,7 +19,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{CatalogTable, Filter, Production, Test};
 use crate::error::Error;
 
-/// A production table, read when it is asked for.
+/// A production table that is read on demand.
 pub struct ProductionTable {
     target: Arc<dyn Production>,
     name: String,
@@ -27,7 +27,7 @@ pub struct ProductionTable {
 }
 
 impl ProductionTable {
-    /// The table of a target's catalog.
+    /// Returns a provider for a table of the target's catalog.
     pub fn new(target: Arc<dyn Production>, table: &CatalogTable) -> Self {
         Self { target, name: table.name.clone(), schema: table.schema() }
     }
@@ -39,7 +39,7 @@ impl fmt::Debug for ProductionTable {
     }
 }
 
-/// A filter of the engine as targets read it: comparisons of a column with a text or an integer, NULL tests.
+/// Translates a filter of the engine for targets: comparisons of a column with a text or an integer, and NULL tests.
 fn wanted(filter: &Expr) -> Option<Filter> {
     use datafusion::common::ScalarValue::{Int64, Utf8};
     let (column, test) = match filter {
@@ -106,7 +106,7 @@ impl TableProvider for ProductionTable {
     }
 }
 
-/// The rows of a query's part in a production table. They are read while the query runs, and no faster than it takes them.
+/// The rows of a production table for one query, streamed at the query's pace.
 struct Rows {
     target: Arc<dyn Production>,
     name: String,
@@ -134,7 +134,7 @@ impl PartitionStream for Rows {
         let read = async move { target.scan(&name, &columns, &filters, limit).await };
         let batches = stream::once(read).try_flatten().map(move |batch| {
             let batch = batch.map_err(told)?;
-            // Without columns only the number of rows counts.
+            // Without columns, only the number of rows counts.
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let columns = if schema.fields().is_empty() { Vec::new() } else { batch.columns().to_vec() };
             Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)

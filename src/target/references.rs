@@ -1,4 +1,4 @@
-//! What the rows of a load refer to, each row of production once: that is little where the rows are many.
+//! The rows of production that a load refers to, each once. They are few even if the load's rows are many.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,7 +12,7 @@ use datafusion::common::HashMap;
 use super::{CatalogColumn, Destination};
 use crate::error::Result;
 
-/// The values of a table's foreign keys that stand for rows of production, as its rows come by.
+/// The values of a table's foreign keys that refer to rows of production, collected while its rows pass by.
 pub(super) struct References {
     foreign_keys: Vec<Reference>,
     /// Whether rows of the table are staged with a level.
@@ -21,19 +21,19 @@ pub(super) struct References {
 
 /// The values of one foreign key.
 pub(super) struct Distinct {
-    /// Which of the table's foreign keys it is.
+    /// The index among the table's foreign keys.
     pub(super) foreign_key: usize,
-    /// `_row` (and `_level`), the first row that has the values, and the key's columns.
+    /// A batch of `_row` (and `_level`), the first row that has the values, and the key's columns.
     pub(super) rows: RecordBatch,
 }
 
 /// One foreign key.
 struct Reference {
     foreign_key: usize,
-    /// Its columns, by their place in a batch.
+    /// Its columns, by their position in a batch.
     at: Vec<usize>,
     fields: Vec<Field>,
-    /// The keys of rows that are inserted with these.
+    /// The keys of rows that this load inserts.
     of_load: Option<RangeInclusive<i64>>,
     found: Found,
 }
@@ -45,7 +45,7 @@ enum Found {
 }
 
 impl References {
-    /// Those of the foreign keys that the load fills; `keys` are the blocks of all its tables.
+    /// Returns collectors for the foreign keys that the load fills; `keys` are the blocks of all its tables.
     pub(super) fn try_new(
         destination: &Destination,
         all: &[Destination],
@@ -79,13 +79,13 @@ impl References {
         Ok(Self { foreign_keys, self_referencing: destination.self_referencing })
     }
 
-    /// Takes note of a batch as it is staged.
+    /// Adds a batch as it is staged.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let numbers = batch.column(0).as_primitive::<UInt32Type>();
         self.foreign_keys.iter_mut().try_for_each(|reference| reference.add(batch, numbers))
     }
 
-    /// Rows that refer to all of it.
+    /// Returns the collected values per foreign key.
     pub(super) fn distinct(self) -> Result<Vec<Distinct>> {
         let self_referencing = self.self_referencing;
         let distinct = |reference: Reference| {
@@ -111,7 +111,7 @@ impl Reference {
             Found::Rows(converter, found) => {
                 let rows = converter.convert_columns(&columns)?;
                 for (at, number) in numbers.values().iter().enumerate() {
-                    // One that is NULL in part refers to nothing.
+                    // A reference that is NULL in part refers to nothing.
                     if columns.iter().all(|column| column.is_valid(at)) {
                         found.entry(rows.row(at).owned()).or_insert(*number);
                     }

@@ -1,67 +1,67 @@
-//! The rollback of a run: what the run holds, what is in the way, and what is gone in the end.
+//! The rollback of a run: its rows, the conflicts, and the result.
 
 use serde::Serialize;
 
 use crate::error::Error;
 
-/// What a run holds of one table.
+/// The rows that a run has in one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RunTable {
     /// The table.
     pub table: String,
-    /// How many rows the run inserted, which is how many mappings it appended to the key map.
+    /// How many rows the run inserted: as many as the mappings that it appended to the key map.
     pub rows: u64,
-    /// The first and the last of their keys; the parts of a composite key with `|` between.
+    /// Their first and last key; the parts of a composite key are separated by `|`.
     pub keys: (String, String),
     /// The triggers that a deletion fires.
     pub triggers: Vec<String>,
 }
 
-/// Something of one kind that keeps a run from being taken back.
+/// A kind of conflict that prevents the rollback of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RollbackConflict {
-    /// The table whose rows it is about.
+    /// The table that has the conflicting rows.
     pub table: String,
-    /// What it is, to stand behind how many there are: `changed since`.
+    /// A description that follows the count: `changed since`.
     pub what: String,
-    /// How many there are.
+    /// How many rows are in conflict.
     pub count: u64,
-    /// The first ten: a row's key, and behind `by` the key of the row that refers to it.
+    /// The first ten: a row's key, and after `by` the key of the row that refers to it.
     pub told: Vec<String>,
 }
 
-/// What a run holds, and what is in the way of taking it back.
+/// The rows that a rollback would delete, and the conflicts that prevent it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct RollbackPlan {
     /// The tables, by name.
     pub tables: Vec<RunTable>,
-    /// What is in the way; nothing if the run can be rolled back.
+    /// The conflicts; empty if the run can be rolled back.
     pub obstacles: Vec<RollbackConflict>,
-    /// What the rollback does beside deleting rows.
+    /// Effects of the rollback besides deleting rows.
     pub notes: Vec<String>,
 }
 
-/// What became of one table.
+/// The result of a rollback in one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RolledBackTable {
     /// The table.
     pub table: String,
-    /// How many rows were deleted; none of the run's is left.
+    /// How many rows were deleted; none of the run's remains.
     pub deleted: u64,
-    /// How many mappings went; none if triggers had written the rows with the run.
+    /// How many mappings were deleted; none if triggers had written the rows with the run.
     pub mappings: u64,
 }
 
-/// Names what is in the way at most, of each kind.
+/// The most samples per kind of conflict.
 pub(super) const TOLD: usize = 10;
 
 impl RollbackPlan {
-    /// How many rows of production are the run's.
+    /// Returns the number of the run's rows in production.
     pub fn rows(&self) -> u64 {
         self.tables.iter().map(|table| table.rows).sum()
     }
 
-    /// Why the run cannot be taken back.
+    /// Returns the error of a run that cannot be rolled back.
     pub fn refusal(&self, run: &str) -> Error {
         let lines: String = self.obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
         Error::refused(format!(
@@ -72,7 +72,7 @@ impl RollbackPlan {
 }
 
 impl RollbackConflict {
-    /// Adds one more of a kind.
+    /// Adds a sample to a kind of conflict.
     pub(super) fn tell(obstacles: &mut Vec<Self>, table: &str, what: &str, count: u64, told: String) {
         match obstacles.iter_mut().find(|obstacle| obstacle.table == table && obstacle.what == what) {
             Some(obstacle) => obstacle.told.push(told),

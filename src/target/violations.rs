@@ -1,26 +1,26 @@
-//! What production says of rows that it does not take.
+//! Constraint violations that production reports.
 
 use crate::error::Error;
 
-/// Rows that production refuses, or would.
+/// Rows that violate a constraint of production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConstraintViolation {
     /// The table.
     pub table: String,
     /// The constraint of production, or the check.
     pub constraint: String,
-    /// Why, in the target's words.
+    /// The cause, in the target's words.
     pub reason: String,
-    /// The rows of the delta that it is about, by number, in order; empty where the target cannot tell.
+    /// The violating rows of the delta, by number, in order; empty if the target cannot identify them.
     pub rows: Vec<u32>,
 }
 
-/// Why an insertion does not go on.
+/// The reason that an insertion stops.
 #[derive(Debug)]
 pub enum InsertError {
-    /// Production refuses rows.
+    /// Rows violate a constraint.
     Violation(ConstraintViolation),
-    /// Something failed.
+    /// Any other failure.
     Other(Error),
 }
 

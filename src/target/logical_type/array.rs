@@ -1,14 +1,14 @@
-//! Array literals as PostgreSQL writes them.
+//! Array literals in PostgreSQL's notation.
 //!
 //! <https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>
 
-/// The most dimensions that an array has.
+/// PostgreSQL's limit on the dimensions of an array.
 const DEPTH: usize = 6;
 
 const BLANK: [char; 6] = [' ', '\t', '\n', '\r', '\u{b}', '\u{c}'];
 
-/// The elements of an array literal, of all its dimensions in a row: their texts without quotes and escapes, None for NULL.
-/// None where a text is no array literal: dimensions are not ragged, and begin at one.
+/// Returns the elements of an array literal, flattened: their texts without quotes and escapes, None for NULL.
+/// Returns None if the text is not a valid literal. Dimensions must not be ragged, and they begin at one.
 ///
 /// ```text
 /// {{1,"a, b"},{NULL,"NULL"}}     Some("1")  Some("a, b")  None  Some("NULL")
@@ -25,14 +25,14 @@ pub fn elements(literal: &str) -> Option<Vec<Option<String>>> {
 struct Reader<'a> {
     rest: &'a str,
     elements: Vec<Option<String>>,
-    /// How many items the braces of each depth have.
+    /// The number of items within the braces of each depth.
     lengths: [Option<usize>; DEPTH],
     /// The depth that has the elements.
     bottom: Option<usize>,
 }
 
 impl Reader<'_> {
-    /// Reads what is behind an opening brace, up to the closing one.
+    /// Reads from behind an opening brace up to the closing one.
     fn level(&mut self, depth: usize) -> Option<()> {
         let mut items = 0;
         self.skip_blanks();
@@ -79,7 +79,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads an element without quotes, which may be NULL; blanks around it do not count.
+    /// Reads an element without quotes, which may be NULL. Ignores blanks around it.
     fn unquoted(&mut self) -> Option<()> {
         let mut text = String::new();
         let (mut end, mut escaped) = (0, false);

@@ -1,12 +1,11 @@
-//! Spans of time as PostgreSQL reads them: the notations that PostgreSQL and ISO 8601 write, of what fits into months, days
-//! and microseconds.
+//! Time spans in the notations that PostgreSQL and ISO 8601 write, if they fit into months, days, and microseconds.
 //!
 //! <https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-INTERVAL-INPUT>
 
-/// The longest text that PostgreSQL is sure to read.
+/// The longest text that PostgreSQL accepts in every case.
 const LONGEST: usize = 200;
 
-/// Whether a text is a span of time.
+/// Returns whether a text is a time span.
 pub(super) fn is_interval(text: &str) -> bool {
     let span = match text.strip_prefix('P') {
         Some(rest) => iso(rest),
@@ -26,7 +25,7 @@ enum Unit {
     Second,
 }
 
-/// What was read so far: at most one number of each unit. Signs do not count, so what fits does so whatever they are.
+/// The span read so far: at most one number per unit. Signs are ignored, so a span that fits does so with any signs.
 #[derive(Debug, Default)]
 struct Span {
     seen: Vec<Unit>,
@@ -35,7 +34,7 @@ struct Span {
 }
 
 impl Span {
-    /// Adds a number that may have a fraction, in multiples of a unit.
+    /// Adds a number, which may have a fraction, in multiples of a unit.
     fn add(&mut self, number: &str, unit: Unit, times: i64) -> Option<()> {
         if self.seen.contains(&unit) {
             return None;
@@ -46,7 +45,7 @@ impl Span {
         if !digits(whole) || !digits(fraction) {
             return None;
         }
-        // A fraction spills into the smaller units: less than one more of its own.
+        // A fraction spills into the smaller units, by less than one of its own unit.
         let number = (i64::from(whole.parse::<i32>().ok()?) + 1) * times;
         match unit {
             Unit::Year => self.months += number * 12,
@@ -66,7 +65,7 @@ impl Span {
     }
 }
 
-/// `1Y2M3W4DT5H6M7.8S`, each number with a minus or not.
+/// Reads `1Y2M3W4DT5H6M7.8S`, each number with or without a minus.
 fn iso(mut rest: &str) -> Option<Span> {
     let mut span = Span::default();
     let mut in_time = false;
@@ -95,7 +94,7 @@ fn iso(mut rest: &str) -> Option<Span> {
     Some(span)
 }
 
-/// `@ 1 year 2 mons -3 days 04:05:06.789 ago`, or one number of seconds.
+/// Reads `@ 1 year 2 mons -3 days 04:05:06.789 ago`, or a bare number of seconds.
 fn words(text: &str) -> Option<Span> {
     let words = text.strip_prefix('@').unwrap_or(text).split_ascii_whitespace();
     let mut words: Vec<_> = words.map(|word| word.strip_suffix(',').unwrap_or(word)).collect();
@@ -138,7 +137,7 @@ fn unit(name: &str) -> Option<(Unit, i64)> {
     })
 }
 
-/// `04:05` or `04:05:06.789`.
+/// Reads `04:05` or `04:05:06.789`.
 fn clock(text: &str, span: &mut Span) -> Option<()> {
     let mut parts = text.split(':');
     span.add(parts.next().filter(|hours| !hours.contains('.'))?, Unit::Hour, 1)?;
@@ -149,7 +148,7 @@ fn clock(text: &str, span: &mut Span) -> Option<()> {
     parts.next().is_none().then_some(())
 }
 
-/// Whether a number has two digits before its point and is below 60.
+/// Returns whether a number has two digits before its point and is below 60.
 fn is_sixtieth(number: &str) -> bool {
     let whole = number.split('.').next().unwrap_or_default();
     whole.len() == 2 && whole < "60"

@@ -2,19 +2,20 @@
 
 use serde::de::IgnoredAny;
 
-/// The most digits of a number's mantissa and the largest exponent that are surely within PostgreSQL's `numeric`.
+/// A limit on the digits of a mantissa and on the exponent that is safely within PostgreSQL's `numeric`.
 const DIGITS: usize = 1000;
 const EXPONENT: i32 = 10_000;
 
-/// How deep PostgreSQL is sure to follow brackets within brackets.
+/// A nesting depth that PostgreSQL accepts in every case.
 const DEPTH: usize = 500;
 
-/// Whether a text is JSON, in its syntax.
+/// Returns whether a text is syntactically valid JSON.
 pub(super) fn is_json(text: &str) -> bool {
     is_syntax(text) && is_kept(text.as_bytes(), false)
 }
 
-/// Whether a JSON text has a binary form: every escape stands for a character other than NUL, every number is a `numeric`.
+/// Returns whether `jsonb` can store a JSON text. Every escape must stand for a character other than NUL, and every number must be a
+/// `numeric`.
 pub(super) fn is_jsonb(text: &str) -> bool {
     is_syntax(text) && is_kept(text.as_bytes(), true)
 }
@@ -23,7 +24,8 @@ fn is_syntax(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// Whether valid JSON is kept: it is not too deep and, in binary, has no values that PostgreSQL does not know.
+/// Returns whether production stores valid JSON. It must not be too deep and, for `jsonb`, must have no values that PostgreSQL cannot
+/// represent.
 fn is_kept(json: &[u8], in_binary: bool) -> bool {
     let mut rest = json;
     let mut in_string = false;
@@ -56,7 +58,7 @@ fn is_kept(json: &[u8], in_binary: bool) -> bool {
     true
 }
 
-/// The length of an escape behind its backslash; None where it stands for no character, or for NUL.
+/// Returns the length of an escape behind its backslash; None if it stands for NUL or for no character.
 fn escaped(rest: &[u8]) -> Option<usize> {
     let unit = |rest: &[u8]| {
         let digits = rest.strip_prefix(b"u")?.first_chunk::<4>()?;

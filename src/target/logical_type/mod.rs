@@ -1,7 +1,7 @@
-//! What a column's values must look like beyond their Arrow type.
+//! Constraints of a column on its values beyond their Arrow type.
 //!
-//! A text that is no UUID, a number that needs more than 32 bits: Arrow's type holds them, production does not. What has a
-//! [`LogicalType`] is taken by production; what production takes in some odd notation may have none.
+//! A malformed UUID, or a number of more than 32 bits, may fit the Arrow type although production rejects it. Production accepts every
+//! value that conforms to its [`LogicalType`]. A value in a rare notation may fail to conform although production would accept it.
 
 mod array;
 mod interval;
@@ -14,48 +14,48 @@ use arrow::datatypes::DataType;
 
 pub use array::elements;
 
-/// What a column's values must look like beyond their Arrow type; a value that does not is none of the column's.
+/// The constraints of a column on its values beyond their Arrow type. A value that does not conform is rejected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum LogicalType {
-    /// Whatever the Arrow type holds.
+    /// No constraint.
     #[default]
     Plain,
-    /// An Int64 that fits so many bits: 16 or 32.
+    /// An Int64 that fits this many bits: 16 or 32.
     Integer(u8),
-    /// A Float64 that production keeps in single precision.
+    /// A Float64 that production stores in single precision.
     Single,
-    /// A decimal number in text that production keeps without rounding it; written with all digits of the scale.
+    /// A decimal number in text that production stores without rounding. It is written with all digits of the scale.
     Number {
         /// Its significant digits.
         precision: u16,
-        /// Those behind the point; a negative scale is zeros before it.
+        /// The digits behind the point; a negative scale means zeros before it.
         scale: i16,
     },
     /// A text without NUL.
     Text,
-    /// A text without NUL that production reads in a way of its own.
+    /// A text without NUL in a format of production's that this program does not interpret.
     Opaque,
-    /// A text without NUL whose trailing blanks do not count; written without them.
+    /// A text without NUL whose trailing blanks are insignificant; written without them.
     Padded,
-    /// Bytes: from text, `\x…` is hexadecimal, and anything else the bytes of the text itself.
+    /// Bytes: `\x…` is hexadecimal, and any other text stands for its own bytes.
     Bytes,
-    /// A UUID in any notation with hyphens, braces or neither; written in lower case with hyphens.
+    /// A UUID with or without hyphens and braces; written in lower case with hyphens.
     Uuid,
     /// A JSON text, kept as written.
     Json,
-    /// A JSON text that a binary form has room for: no `\u0000`, no half of a surrogate pair, no number of thousands of digits.
+    /// A JSON text that `jsonb` can store: no `\u0000`, no unpaired surrogate, no number with thousands of digits.
     Jsonb,
-    /// A span of time, `P1Y2DT3H` or `1 year 2 days 03:00:00`, kept as written.
+    /// A time span, `P1Y2DT3H` or `1 year 2 days 03:00:00`, kept as written.
     Interval,
-    /// An array literal, `{1,NULL,"a, b"}`, kept as written; and the type and the form of its elements.
+    /// An array literal, `{1,NULL,"a, b"}`, kept as written, with the types of its elements.
     Array(Box<(DataType, LogicalType)>),
 }
 
 impl LogicalType {
-    /// The value as production takes it; None where it takes none.
+    /// Returns the value in the notation that production accepts, or None if production rejects it.
     ///
-    /// Numbers are judged and left as they are written. Of an array, elements of an Arrow type other than text are judged
-    /// by their form alone: whether they are of the type is for a cast of [`elements`].
+    /// Numbers are checked and left as written. Array elements are checked by their logical type alone; a cast of [`elements`] checks their
+    /// Arrow type.
     pub fn canonical<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
         let as_written = |taken: bool| taken.then_some(Cow::Borrowed(text));
         match self {
@@ -78,12 +78,12 @@ impl LogicalType {
         }
     }
 
-    /// Whether production gives back what is written to it, letter by letter.
+    /// Returns whether production returns a written value unchanged.
     pub fn is_kept_as_written(&self) -> bool {
         !matches!(self, Self::Number { .. } | Self::Opaque | Self::Jsonb | Self::Interval | Self::Array(_))
     }
 
-    /// Whether production takes this integer.
+    /// Returns whether production accepts this integer.
     pub fn takes_integer(&self, value: i64) -> bool {
         match self {
             Self::Integer(16) => i16::try_from(value).is_ok(),
@@ -92,7 +92,7 @@ impl LogicalType {
         }
     }
 
-    /// The number as production keeps it; None where it is infinite or vanishes there.
+    /// Returns the number as production stores it; None if it becomes infinite or zero.
     pub fn float(&self, value: f64) -> Option<f64> {
         if *self != Self::Single {
             return Some(value);
@@ -102,18 +102,17 @@ impl LogicalType {
         kept.then_some(single.into())
     }
 
-    /// As [`LogicalType::canonical`], of an element: the server reads it, and not this program.
+    /// Returns whether production accepts an array element as written, because the server reads it and not this program.
     fn takes_element(&self, text: &str) -> bool {
         match self {
-            // There a backslash begins an escape.
+            // In an array element, a backslash begins an escape.
             Self::Bytes => bytes(text).is_some() && (text.starts_with("\\x") || !text.contains('\\')),
             _ => self.canonical(text).is_some(),
         }
     }
 }
 
-/// The bytes that a text stands for: `\x` and hexadecimal digits, or any other text, which stands for its own; None for
-/// digits that are none.
+/// Returns the bytes that a text stands for: hexadecimal digits after `\x`, or the text's own bytes. None for invalid digits.
 pub fn bytes(text: &str) -> Option<Cow<'_, [u8]>> {
     let Some(digits) = text.strip_prefix("\\x") else { return Some(Cow::Borrowed(text.as_bytes())) };
     let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
@@ -124,9 +123,9 @@ pub fn bytes(text: &str) -> Option<Cow<'_, [u8]>> {
     pairs.collect::<Option<_>>().map(Cow::Owned)
 }
 
-/// A UUID with lower-case digits and its four hyphens.
+/// Formats a UUID in lower case with four hyphens.
 ///
-/// Read as PostgreSQL reads it: braces around it or not, a hyphen after any four digits or not.
+/// Reads it as PostgreSQL does: with or without braces, and with an optional hyphen after each four digits.
 fn uuid(text: &str) -> Option<Cow<'_, str>> {
     let is_canonical = |(at, byte)| match at {
         8 | 13 | 18 | 23 => byte == b'-',

@@ -1,9 +1,9 @@
-//! Decimal numbers that are wider than Arrow's decimals, in text.
+//! Decimal numbers in text that are wider than Arrow's decimals.
 
-/// The most digits behind the point, and the largest exponent, that PostgreSQL is sure to read.
+/// A limit on the digits behind the point and on the exponent that PostgreSQL accepts in every case.
 const LONGEST: usize = 10_000;
 
-/// A number with all digits of its scale, where it has no more digits than that and fits the precision.
+/// Formats a number with all digits of its scale; None if it has more digits than that or exceeds the precision.
 pub(super) fn canonical(text: &str, precision: u16, scale: i16) -> Option<String> {
     let (negative, unsigned) = match text.strip_prefix(['-', '+']) {
         Some(rest) => (text.starts_with('-'), rest),

@@ -1,4 +1,4 @@
-//! Reads production's catalog out of PostgreSQL: all tables of a schema at once, and those that they refer to.
+//! Reads production's catalog from PostgreSQL: all tables of a schema at once, and those that they refer to.
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
@@ -13,7 +13,7 @@ use super::types::PgType;
 use crate::engine::{ident, list, literal};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 
-/// The tables of a schema: as the house sees them, and what only PostgreSQL has.
+/// The tables of a schema: the target-neutral catalog, and PostgreSQL-specific facts.
 #[derive(Debug, Default)]
 pub(super) struct PgCatalog {
     /// The tables of the schema by name, and those of other schemas that they refer to as `schema.name`.
@@ -22,24 +22,23 @@ pub(super) struct PgCatalog {
     pub(super) tables: BTreeMap<String, PgTable>,
 }
 
-/// One table, beyond what [`CatalogTable`] says of it.
+/// The PostgreSQL-specific facts about a table, beyond [`CatalogTable`].
 #[derive(Debug, Default)]
 pub(super) struct PgTable {
-    /// Its schema.
     pub(super) schema: String,
-    /// Its name there.
+    /// Its name within the schema.
     pub(super) name: String,
     /// Its columns, in the order of the catalog's.
     pub(super) columns: Vec<PgColumn>,
-    /// Why rows are not loaded into it: invalid indexes, constraints that are not validated.
+    /// Why rows cannot be loaded into it: invalid indexes, constraints that are not validated.
     pub(super) broken: Vec<String>,
-    /// Whether row-level security hides or refuses rows from this user.
+    /// Whether row-level security hides or rejects rows for this user.
     pub(super) row_security: bool,
     /// Whether one of its partitions is on another server.
     pub(super) foreign: bool,
-    /// Whether other tables inherit from it, whose rows are read with its own unless that is said.
+    /// Whether other tables inherit from it. Their rows are read with its own unless ONLY is given.
     pub(super) inherited: bool,
-    /// The rules that say what else, or what instead, an INSERT does; a COPY does not ask them.
+    /// The rules that add to an INSERT or replace it. A COPY bypasses them.
     pub(super) rules: Vec<String>,
     /// The schemas of its columns' types, without the system's.
     pub(super) type_schemas: Vec<String>,
@@ -47,52 +46,45 @@ pub(super) struct PgTable {
     pub(super) partitions: Vec<String>,
 }
 
-/// One column, beyond what [`CatalogColumn`] says of it.
+/// The PostgreSQL-specific facts about a column, beyond [`CatalogColumn`].
 #[derive(Debug)]
 pub(super) struct PgColumn {
-    /// Its name.
     pub(super) name: String,
     /// Its type, below domains.
     pub(super) pg_type: PgType,
-    /// How that type is written: for staging tables.
+    /// The declared type, for staging tables.
     pub(super) declared: String,
-    /// The collation of its own, as SQL behind a type; empty for the database's.
+    /// Its explicit collation, as SQL that follows a type; empty for the database's.
     pub(super) collation: String,
-    /// The sequence that its values are from.
+    /// The sequence that fills it.
     pub(super) sequence: Option<Sequence>,
-    /// The default that takes its value from a sequence.
+    /// The default that calls the sequence.
     pub(super) numbered: Option<Numbered>,
 }
 
 /// A default that calls `nextval`.
 #[derive(Debug, Clone)]
 pub(super) struct Numbered {
-    /// The default as SQL.
     pub(super) sql: String,
-    /// Whether it is that of an identity column, which needs no right to its sequence.
+    /// Whether it belongs to an identity column, which needs no right on its sequence.
     pub(super) is_identity: bool,
 }
 
-/// A sequence and how it counts.
+/// A sequence and its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sequence {
-    /// Its schema.
     pub(super) schema: String,
-    /// Its name there.
+    /// Its name within the schema.
     pub(super) name: String,
-    /// What it counts by; negative where it counts down.
     pub(super) increment: i64,
-    /// Its smallest value.
     pub(super) min: i64,
-    /// Its largest value.
     pub(super) max: i64,
-    /// Whether it begins again at its end.
     pub(super) cycle: bool,
-    /// How many values a session takes at a time.
+    /// How many values a session reserves at a time.
     pub(super) cache: i64,
 }
 
-/// `wanted` are the tables, `every` are they and their partitions.
+/// `wanted` are the tables; `every` are the tables and their partitions.
 const WANTED: &str = "wanted (oid) AS (
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = {schema} AND c.relkind IN ('r', 'p') AND NOT c.relispartition
@@ -105,7 +97,7 @@ const WANTED: &str = "wanted (oid) AS (
         FROM every e JOIN pg_inherits i ON i.inhparent = e.oid JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition
     )";
 
-/// `used` are the types of the columns and those that they are made of.
+/// `used` are the types of the columns and their component types.
 const USED: &str = "used (oid) AS (
         SELECT a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid WHERE a.attnum > 0 AND NOT a.attisdropped
         UNION
@@ -114,12 +106,12 @@ const USED: &str = "used (oid) AS (
         WHERE x.oid <> 0
     )";
 
-/// Reads the tables of a schema: all at one moment, or `inside` the session's transaction as that one sees them.
+/// Reads the tables of a schema from one snapshot, or with `inside` from the session's own transaction.
 ///
 /// # Errors
-/// Where the server cannot be asked.
+/// If the query fails.
 pub(super) async fn read(client: &Client, names: &Names, inside: bool) -> Result<PgCatalog, tokio_postgres::Error> {
-    // Such a literal means the same whatever the server takes a backslash for.
+    // This literal has the same meaning with every setting of `standard_conforming_strings`.
     let schema = format!("E{}", literal(&names.production.replace('\\', "\\\\")));
     let sql = include_str!("catalog.sql").replace("{wanted}", WANTED).replace("{used}", USED);
     let moment = if inside { "" } else { "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;" };
@@ -151,7 +143,7 @@ pub(super) async fn read(client: &Client, names: &Names, inside: bool) -> Result
     Ok(reader.finish())
 }
 
-/// A row of the server's answer, by the names of its columns.
+/// A row of the server's answer, read by column names.
 pub(super) struct Row(SimpleQueryRow);
 
 impl Row {
@@ -171,24 +163,24 @@ impl Row {
         self.get(name).and_then(|number| number.parse().ok()).unwrap_or_default()
     }
 
-    /// Numbers of columns.
+    /// Returns column numbers.
     fn numbers(&self, name: &str) -> impl Iterator<Item = i16> {
         self.text(name).split(' ').filter_map(|number| number.parse().ok())
     }
 }
 
-/// Whether values of a type are the same where the engine finds them the same.
+/// Returns whether the engine's equality for a type agrees with production's.
 fn compares_plainly(pg_type: &PgType) -> bool {
     !matches!(pg_type, PgType::Json | PgType::Jsonb | PgType::Interval | PgType::Array(_) | PgType::Other)
 }
 
-/// A table in the making.
+/// A table under construction.
 struct Made {
     table: CatalogTable,
     pg: PgTable,
     /// The number of each column.
     numbers: Vec<i16>,
-    /// The columns that conditions are translated with: those that the engine compares as production does.
+    /// The columns usable in translated conditions: those that the engine compares as production does.
     plain: Vec<CatalogColumn>,
 }
 
@@ -201,7 +193,7 @@ impl Made {
         self.at(number).map(|at| self.pg.columns[at].name.clone())
     }
 
-    /// Notes what does not hold, once.
+    /// Records a reason against loading, once.
     fn broken(&mut self, text: String) {
         if !self.pg.broken.contains(&text) {
             self.pg.broken.push(text);
@@ -423,14 +415,14 @@ impl Reader {
     }
 }
 
-/// What a column's type says of its values, as checks.
+/// Adds the checks that a column's type implies.
 fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) {
     if base.pg_type == PgType::Other || base.loose {
         made.unread(format!("column `{name}` of type {declared}: its values are checked by production only"));
     }
     if let (PgType::Enum, Some(of)) = (&base.pg_type, base.of) {
         let labels: Vec<_> = of.labels.iter().map(|label| literal(label)).collect();
-        // An enum without values takes only NULL.
+        // An enum without labels accepts only NULL.
         let sql = match labels.as_slice() {
             [] => format!("{} IS NULL", ident(name)),
             labels => format!("{} IN ({})", ident(name), labels.join(", ")),
@@ -467,7 +459,7 @@ fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) 
     }
 }
 
-/// The default of a column by which a sequence fills it.
+/// Returns the default by which a sequence fills a column.
 fn numbered(row: &Row, identity: Option<&Sequence>) -> Option<Numbered> {
     if let Some(Sequence { schema, name, .. }) = identity {
         let sql = format!("nextval({}::regclass)", literal(&qualified(schema, name)));

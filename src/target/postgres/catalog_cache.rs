@@ -1,4 +1,4 @@
-//! What the other parts ask the catalog.
+//! Questions that other modules ask the catalog.
 
 use super::catalog::{PgCatalog, PgColumn, PgTable, Sequence};
 use super::names::{Names, TableId, qualified};
@@ -6,7 +6,7 @@ use super::types::PgType;
 use crate::target::{CatalogTable, Destination};
 
 impl PgCatalog {
-    /// How a column is staged: the cast that makes its value production's, and its type in staging.
+    /// Returns how a column is staged: the cast to production's type, and its type in staging.
     pub(super) fn staged_as(&self, table: &str, column: &str) -> (String, String) {
         match self.tables.get(table).and_then(|table| table.column(column)) {
             Some(column) if column.pg_type.travels_as_text() => (format!("::{}", column.declared), "text".into()),
@@ -15,14 +15,14 @@ impl PgCatalog {
         }
     }
 
-    /// Whether a column keeps values as they are copied, and gives them back the same.
+    /// Returns whether a column stores copied values and returns them unchanged.
     pub(super) fn is_kept_as_copied(&self, table: &CatalogTable, column: &str) -> bool {
         self.staged_as(&table.name, column).0.is_empty()
             && table.column(column).is_some_and(|column| column.form.is_kept_as_written())
     }
 
-    /// How values of a column are looked for: the SQL of one that is in `value`, the type of `value`, and as what it travels.
-    /// They may be longer or larger than the column's.
+    /// Returns how values of a column are looked up: the SQL for the value in `value`, the type of `value`, and its type in a copy.
+    /// Looked-up values may be longer or larger than the column allows.
     pub(super) fn asked_as(&self, table: &str, column: &str, value: &str) -> (String, String, PgType) {
         let Some(column) = self.tables.get(table).and_then(|table| table.column(column)) else {
             return (value.to_owned(), "text".into(), PgType::Text);
@@ -32,7 +32,7 @@ impl PgCatalog {
             PgType::Text => (plain, format!("text{collation}"), PgType::Text),
             PgType::Padded => (plain, format!("bpchar{collation}"), PgType::Padded),
             PgType::Int2 | PgType::Int4 => (plain, "bigint".into(), PgType::Int8),
-            // A text that is none of its values is an error of the cast.
+            // The cast of a text that is not one of its labels would fail.
             PgType::Enum => (
                 format!("CASE WHEN {value} = ANY (enum_range(NULL::{declared})::text[]) THEN {value}::{declared} END"),
                 "text".into(),
@@ -44,7 +44,7 @@ impl PgCatalog {
         }
     }
 
-    /// A table by its schema and name; one that is not known is production's.
+    /// Returns a table's schema and name; an unknown table is taken to be in the production schema.
     pub(super) fn id(&self, names: &Names, table: &str) -> TableId {
         match self.tables.get(table) {
             Some(found) => names.id(&found.schema, &found.name),
@@ -52,13 +52,13 @@ impl PgCatalog {
         }
     }
 
-    /// The table whose key map is called so.
+    /// Returns the table with this key map.
     pub(super) fn of_key_map(&self, names: &Names, key_map: &str) -> Option<&str> {
         let is_it = |table: &PgTable| names.id(&table.schema, &table.name).key_map() == key_map;
         self.tables.iter().find(|(_, table)| is_it(table)).map(|(name, _)| name.as_str())
     }
 
-    /// The sequence that a table's assigned keys come from.
+    /// Returns the sequence that a table's assigned keys come from.
     pub(super) fn sequence(&self, destination: &Destination) -> Option<&Sequence> {
         let key = destination.key.first().filter(|_| destination.assigned.is_some())?;
         self.tables.get(&destination.table.name)?.column(key)?.sequence.as_ref()
@@ -66,13 +66,13 @@ impl PgCatalog {
 }
 
 impl PgTable {
-    /// Where its rows are read: as the server's own checks do, without those of tables that inherit from it.
+    /// Returns SQL that reads its rows as the server's own checks do: without those of inheriting tables.
     pub(super) fn own_rows(&self) -> String {
         let only = if self.inherited { "ONLY " } else { "" };
         format!("{only}{}", qualified(&self.schema, &self.name))
     }
 
-    /// The column of a name.
+    /// Returns the column with this name.
     pub(super) fn column(&self, name: &str) -> Option<&PgColumn> {
         self.columns.iter().find(|column| column.name == name)
     }

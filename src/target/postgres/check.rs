@@ -1,8 +1,8 @@
-//! Production's conditions as SQL of the engine's.
+//! Translation of production's conditions into the engine's SQL.
 //!
-//! What PostgreSQL and the engine surely decide alike is passed on; on the rest production has the last word. The texts
-//! are the server's own (`pg_get_expr`): every cast is written out, and every operation is in parentheses. PostgreSQL goes
-//! by the locale in the order and the case of text, pads `char(n)` with blanks, takes -0 for 0, and rounds in its own way.
+//! A condition is translated if PostgreSQL and the engine surely agree on it; production decides all others. The texts are the server's own
+//! (`pg_get_expr`), with explicit casts and parentheses. PostgreSQL orders and folds text by locale, pads `char(n)` with blanks, equates -0
+//! and 0, and has its own rounding.
 
 mod part;
 
@@ -21,10 +21,10 @@ use crate::target::CatalogColumn;
 use crate::target::logical_type::LogicalType;
 use part::{Kind, Level, Part, arithmetic, cast, compared, constant, decimal};
 
-/// Writes a condition that no row may fail in the engine's SQL; None where the two could judge a row differently.
+/// Translates a condition that every row must satisfy; None if the two could judge a row differently.
 ///
-/// A column that is compared in a way of its own is not to be among `columns`. `value` is the one that a domain's VALUE
-/// stands for. Rows that only production can judge pass.
+/// `columns` must not have columns with a special comparison. `value` is the column that a domain's VALUE stands for. Rows that only
+/// production can judge pass.
 pub(super) fn translate(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<String> {
     let (condition, unsure) = read(expr, columns, value)?;
     if unsure.is_empty() {
@@ -33,12 +33,12 @@ pub(super) fn translate(expr: &str, columns: &[CatalogColumn], value: Option<&st
     Some(format!("{} OR {}", condition.at(Level::Or), unsure.join(" OR ")))
 }
 
-/// As [`translate`], for a condition that selects rows: None also where only production can judge some of them.
+/// Translates a condition that selects rows; None also if only production can judge some of them.
 pub(super) fn translate_exactly(expr: &str, columns: &[CatalogColumn]) -> Option<String> {
     read(expr, columns, None).filter(|(_, unsure)| unsure.is_empty()).map(|(condition, _)| condition.sql)
 }
 
-/// The condition, and of which rows it is unsure.
+/// Returns the condition, and SQL for the rows that only production can judge.
 fn read(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<(Part, Vec<String>)> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens(expr)?);
     let parsed = parser.parse_expr().ok()?;
@@ -48,7 +48,7 @@ fn read(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<(P
     Some((condition, translator.unsure))
 }
 
-/// The tokens of a text, with `TRIM(BOTH FROM x)`, which the parser does not know, as `btrim(x)`.
+/// Returns the tokens of a text. Replaces `TRIM(BOTH FROM x)`, which the parser does not support, with `btrim(x)`.
 fn tokens(expr: &str) -> Option<Vec<Token>> {
     let mut tokens = Tokenizer::new(&PostgreSqlDialect {}, expr).tokenize().ok()?;
     tokens.retain(|token| !matches!(token, Token::Whitespace(_)));
@@ -206,7 +206,7 @@ impl Translator<'_> {
         Some(Part::new(kind, level, sql))
     }
 
-    /// `= ANY (ARRAY[…])` and `<> ALL (ARRAY[…])`.
+    /// Translates `= ANY (ARRAY[…])` and `<> ALL (ARRAY[…])`.
     fn list(&mut self, value: &Expr, list: &Expr, negated: bool) -> Option<Part> {
         let mut list = list;
         let mut as_text = false;
@@ -277,7 +277,7 @@ impl Translator<'_> {
         }
     }
 
-    /// Leaves rows where a text has more than ASCII to production: there the server's locale decides.
+    /// Leaves rows with non-ASCII text to production, because its locale decides them.
     fn of_ascii(&mut self, text: &Part) {
         let other = format!("octet_length({0}) > character_length({0})", text.sql);
         if !self.unsure.contains(&other) {
@@ -315,7 +315,7 @@ impl Translator<'_> {
         Some(Part::one(kind, format!("coalesce({})", all.join(", "))))
     }
 
-    /// How many of some columns are NULL or are not.
+    /// Counts how many of these columns are NULL or not NULL.
     fn count(&mut self, columns: &[&Expr], what: &str) -> Option<Part> {
         let mut each = Vec::new();
         for column in columns {
@@ -326,7 +326,7 @@ impl Translator<'_> {
     }
 }
 
-/// Whether LIKE takes a pattern the same way in both.
+/// Returns whether both read a LIKE pattern alike.
 fn like(pattern: &str) -> bool {
     !pattern.contains('\\') && pattern.chars().any(|one| one != '%')
 }

@@ -1,4 +1,4 @@
-//! Sessions with the server: each direct, with the settings that a load relies on.
+//! Direct sessions with the server, with the settings that a load relies on.
 
 use std::ops::Deref;
 use std::path::Path;
@@ -17,20 +17,21 @@ use crate::error::{Error, Result};
 use crate::spec::LoadSpec;
 use crate::target::Access;
 
-/// The oldest server that is supported.
+/// The oldest supported server version.
 const OLDEST: u32 = 13;
 
-/// What every session has, whatever the role, the database or the server say.
+/// Settings of every session, whatever the role, database, or server defaults are.
 ///
-/// - A transaction that idles holds locks on production: after ten minutes its process hangs, or is cut off. A session that waits
-///   longer than that for another says so ([`Session::wait_for`]).
-/// - While files are read and checked, a session idles, and it holds the lock of those who write: no server setting ends it. A long
-///   load is one transaction: no server setting limits that either. Each of its statements has its own limit. The two settings
-///   exist since PostgreSQL 14 and 17.
-/// - `pg_temp` comes last, so that no temporary table stands in for a catalog's; all else is qualified.
-/// - With `row_security` off a policy that would hide rows is an error.
-/// - Compiling a plan takes longer than most of our statements; a plan without an index looks costly when asked to be avoided.
-/// - What was committed must outlive a crash, so `synchronous_commit` is not `off`.
+/// - A transaction that idles holds locks on production, so the server ends it after ten minutes. A session that must wait longer sends a
+///   sign of life ([`Session::wait_for`]).
+/// - While files are read and checked, a session idles with the writer lock, so no server setting may end it. A long load is one
+///   transaction, so no server setting may limit that either. Each of its statements has its own limit. The two settings exist since
+///   PostgreSQL 14 and 17.
+/// - `pg_temp` comes last, so that no temporary table shadows a catalog's; all other names are qualified.
+/// - With `row_security` off, a policy that would hide rows is an error.
+/// - Compiling a plan takes longer than most of these statements. A scan without an alternative looks costly enough to be compiled if scans
+///   are disabled.
+/// - A committed transaction must survive a crash, so `synchronous_commit` is not `off`.
 const SETTINGS: &str = "
     SET idle_in_transaction_session_timeout = '10min';
     SET client_encoding = 'UTF8';
@@ -50,18 +51,18 @@ const SETTINGS: &str = "
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
     SELECT pg_is_in_recovery(), current_setting('session_replication_role')";
 
-/// A statement whose client is gone ends soon, and its locks with it. Since PostgreSQL 14, and not on every system.
+/// Ends the statements of a lost client early, and releases their locks. Available since PostgreSQL 14, and not on every system.
 const CHECK_CLIENT: &str = "
     SELECT set_config('client_connection_check_interval', '10s', false)
     WHERE current_setting('client_connection_check_interval', true) IS NOT NULL";
 
-/// How often a session that waits inside its transaction is heard of: well before the server ends it for idling.
+/// How often a waiting session contacts the server: well before the server ends its idle transaction.
 const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 
-/// How often it is tried whether two sessions meet in one server process.
+/// How often the check for a pooler is repeated.
 const POOLING_ROUNDS: usize = 5;
 
-/// How the server is reached.
+/// The address and settings of the server.
 pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
@@ -72,7 +73,7 @@ pub(super) struct Connector {
     operates: bool,
 }
 
-/// One session; when it is dropped, so is what it was doing.
+/// A session. If it is dropped, its running statement is cancelled.
 pub(super) struct Session {
     client: Client,
     task: Option<JoinHandle<()>>,
@@ -81,10 +82,10 @@ pub(super) struct Session {
 }
 
 impl Connector {
-    /// From the target's URL; `shown` is what is said of it, and `folder` is where relative paths in it start.
+    /// Returns a connector for a URL. `shown` is its name in messages, and relative paths in the URL start from `folder`.
     ///
     /// # Errors
-    /// Where the URL is wrong, or a file that it names cannot be read.
+    /// If the URL is invalid, or a file that it names cannot be read.
     pub(super) fn try_new(url: &str, shown: &str, folder: &Path, load: &LoadSpec) -> Result<Self> {
         let url = ServerUrl::parse(url, shown, folder, &|name| std::env::var(name).ok())?;
         let settings = format!(
@@ -104,32 +105,32 @@ impl Connector {
         })
     }
 
-    /// The same, for sessions of who decides what loads may do.
+    /// Returns a connector whose sessions act as the operator instead of the loader, if the access requires it.
     pub(super) fn acting(self, access: Access) -> Self {
         Self { operates: access == Access::Administer, ..self }
     }
 
-    /// Whether sessions that write are not those of who loads.
+    /// Returns whether writing sessions act as the operator.
     pub(super) fn operates(&self) -> bool {
         self.operates
     }
 
-    /// The settings that every session has, as SQL.
+    /// Returns the settings that every session has, as SQL.
     pub(super) fn settings(&self) -> &str {
         &self.settings
     }
 
-    /// What to look at, though it stops nothing.
+    /// Returns findings that need attention but do not stop the run.
     pub(super) fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// A new session. `doing` is what it is for, in an error: `cannot read the catalog`.
+    /// Opens a session. `doing` names its purpose in an error: `cannot read the catalog`.
     ///
     /// # Errors
-    /// Where the server cannot be reached, lets nobody in, is too old, or takes no writes.
+    /// If the server cannot be reached, does not admit the user, is too old, or is read-only.
     pub(super) async fn connect(&self, doing: &str) -> Result<Session> {
-        // The library's own limit is on the socket alone: a server that accepts and says nothing is not covered.
+        // The library's own limit covers the socket alone, and not a server that accepts a connection without answering.
         let patience =
             self.config.get_connect_timeout().copied().unwrap_or_default() * (2 * self.config.get_hosts().len() as u32);
         match timeout(patience, self.open(doing)).await {
@@ -144,7 +145,7 @@ impl Connector {
         let (client, connection) = self.config.connect(self.tls.clone()).await.map_err(fault)?;
         let version = connection.parameter("server_version").unwrap_or_default().to_owned();
         let cancel = client.cancel_token();
-        // A connection that breaks tells the client of it.
+        // A broken connection is reported to the client.
         let task = tokio::spawn(async move { drop(connection.await) });
         let session = Session { client, task: Some(task), cancel, tls: self.tls.clone() };
         let major: String = version.chars().take_while(char::is_ascii_digit).collect();
@@ -178,8 +179,8 @@ impl Connector {
         Ok(session)
     }
 
-    /// What an error means, in the user's words; never with the password in them. Not for the answer to a COMMIT: what
-    /// is said of a session that is cut would not be true there.
+    /// Explains an error in the user's terms, without the password. Not for the answer to a COMMIT, because the explanation of a lost
+    /// session would be wrong there.
     pub(super) fn explain(&self, doing: &str, error: &tokio_postgres::Error) -> Error {
         let whom = Whom {
             shown: &self.shown,
@@ -196,7 +197,7 @@ impl Connector {
 }
 
 impl Session {
-    /// Waits inside this session's transaction for what is done elsewhere, however long that takes.
+    /// Waits inside this session's transaction until `done` completes, however long that takes.
     pub(super) async fn wait_for<T>(&self, done: impl Future<Output = T>) -> T {
         self.wait_with(SIGN_OF_LIFE, done).await
     }
@@ -207,7 +208,7 @@ impl Session {
             if let Ok(done) = timeout(every, &mut done).await {
                 return done;
             }
-            // Where the session is gone, its next statement tells it.
+            // If the session is lost, its next statement reports it.
             self.client.simple_query("").await.ok();
         }
     }
@@ -226,7 +227,7 @@ impl Drop for Session {
         let Some(mut task) = self.task.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return task.abort() };
         let (cancel, tls) = (self.cancel.clone(), self.tls.clone());
-        // An idle session says goodbye and is gone. Else the server is told to stop what it is doing.
+        // An idle session closes. Otherwise the server is told to cancel the statement.
         runtime.spawn(async move {
             if timeout(Duration::from_millis(100), &mut task).await.is_err() {
                 drop(timeout(Duration::from_secs(5), cancel.cancel_query(tls)).await);
@@ -237,14 +238,14 @@ impl Drop for Session {
     }
 }
 
-/// Two sessions that have a server process each, opened at the same time by `open`.
+/// Opens two sessions at the same time that have one server process each.
 ///
-/// Refuses a pooler that hands a session's transactions to different server processes: locks and settings of the session
-/// would be lost, or somebody else's. The two take turns; each transaction tells the server process that it runs in. With a direct
-/// connection (or a pooler that pools sessions) each session has one of its own.
+/// Refuses a pooler that assigns a session's transactions to different server processes. Locks and settings would be lost, or belong to
+/// another client. The two sessions take turns, and each transaction reports its server process. With a direct connection, or a pooler in
+/// session mode, each session keeps its own process.
 ///
 /// # Errors
-/// Where they share, or the server cannot be reached.
+/// If they share a process, or the server cannot be reached.
 pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
     connector: &Connector,
     open: impl Fn() -> F,
@@ -254,7 +255,7 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
             .hint("a load needs a direct connection: write the server's own host and port into the target's URL")
     };
     let fault = |error: tokio_postgres::Error| {
-        // What PgBouncer says to BEGIN where it pools statements.
+        // PgBouncer's answer to BEGIN if it pools statements.
         let is_pooler = error.code().is_some_and(|code| code.code() == "08P01");
         if is_pooler {
             refused()
@@ -262,14 +263,14 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
             connector.explain("cannot determine whether the connection is direct", &error)
         }
     };
-    // A pool of one process leaves one session waiting for the other's.
+    // With a pool of one process, one session waits for the other's.
     let patience = Duration::from_secs(10);
     let (session, other) = futures::join!(open(), timeout(patience, open()));
     let (session, other) = (session?, other.map_err(|_| refused())??);
     let shared = async {
         let mine = process(&session, "").await.map_err(fault)?;
         for _ in 0..POOLING_ROUNDS {
-            // The transaction of the other keeps its server process while this session asks again.
+            // The transaction of the other session keeps its server process while this session asks again.
             let theirs = process(&other, "BEGIN;").await.map_err(fault)?;
             let still_mine = process(&session, "").await.map_err(fault)?;
             other.batch_execute("COMMIT").await.map_err(fault)?;
@@ -286,7 +287,7 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
     }
 }
 
-/// The server process that a session's transaction runs in.
+/// Returns the server process that a session's transaction runs in.
 async fn process(session: &Session, before: &str) -> Result<Option<String>, tokio_postgres::Error> {
     let answers = session.simple_query(&format!("{before} SELECT pg_catalog.pg_backend_pid()")).await?;
     Ok(answers.iter().find_map(|answer| match answer {

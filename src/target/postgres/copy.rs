@@ -1,4 +1,4 @@
-//! Rows to the server and back by binary COPY.
+//! Binary COPY to and from the server.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::Batches;
 
-/// Bytes that go to the server in one message.
+/// Bytes per message to the server.
 const MESSAGE: usize = 128 << 10;
 
-/// Rows of one batch that comes back.
+/// Rows per batch from the server.
 const ROWS: usize = 8192;
 
 /// One column of a COPY.
@@ -38,7 +38,7 @@ impl CopyColumn {
         Self { name: name.to_owned(), data_type, pg }
     }
 
-    /// A row's number, or its level.
+    /// Returns a column of row numbers or levels.
     pub(super) fn number(name: &str) -> Self {
         Self::new(name, DataType::UInt32, PgType::Int4)
     }
@@ -47,14 +47,14 @@ impl CopyColumn {
         Self::new(name, DataType::Utf8, PgType::Text)
     }
 
-    /// SQL that reads the column of `of` as it comes back.
+    /// Returns SQL that reads the column of `of` in its copied type.
     pub(super) fn read(&self, of: &str) -> String {
         let text = if self.pg.travels_as_text() { "::text" } else { "" };
         format!("{of}.{}{text}", ident(&self.name))
     }
 }
 
-/// Where rows are copied to.
+/// The table and columns that rows are copied into.
 pub(super) struct CopyTarget<'a> {
     pub(super) connector: &'a Connector,
     pub(super) table: &'a str,
@@ -62,7 +62,7 @@ pub(super) struct CopyTarget<'a> {
 }
 
 impl CopyTarget<'_> {
-    /// Copies rows over several sessions at once.
+    /// Copies rows over several sessions in parallel.
     pub(super) async fn copy(&self, sessions: &[Arc<Session>], mut rows: Batches<'_>) -> Result<u64> {
         let (sender, receiver) = mpsc::channel(sessions.len() * 2);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -77,7 +77,7 @@ impl CopyTarget<'_> {
         while let Some(batch) = rows.next().await {
             match batch {
                 Ok(batch) => {
-                    // Nobody takes batches any more: a worker failed and tells why.
+                    // All workers have stopped: one failed, and its error is returned below.
                     if sender.send(Some(batch)).await.is_err() {
                         break;
                     }
@@ -104,7 +104,7 @@ impl CopyTarget<'_> {
         failed.map_or(Ok(count), Err)
     }
 
-    /// Copies rows over one session, as the server says what became of it; rows that cannot be read are told by themselves.
+    /// Copies rows over one session. Distinguishes the server's errors from rows that cannot be read.
     pub(super) async fn stream(&self, client: &Client, rows: Batches<'_>, insert: Insert) -> Result<u64, Refused> {
         let rows = rows.map(|batch| batch.map_err(InsertAbort::Encode));
         let sql = match insert {
@@ -148,34 +148,34 @@ impl CopyTarget<'_> {
 /// How the server inserts the rows of a COPY.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Insert {
-    /// Page by page: with the least work for each row.
+    /// Page by page, with the least work per row.
     Pages,
-    /// Row by row. Page by page it keeps up to a thousand descriptors of the table until the checks of all rows are done, all in one place of
-    /// its list of what it has in use, and where another table's descriptor falls into that place each check walks through them
-    /// (PostgreSQL 15: a sixth of a load's time, or nothing, as memory happens to lie).
+    /// Row by row. Page by page, the server keeps up to a thousand descriptors of the table until all rows are checked. They share one slot
+    /// of its resource list. If another table's descriptor hashes to that slot, each check walks through them (PostgreSQL 15: up to a sixth
+    /// of a load's time, depending on the memory layout).
     Rows,
 }
 
-/// A condition that has the server insert row by row: it must not depend on when it is asked, for all the server knows.
+/// A condition that makes the server insert row by row, because it is volatile.
 const BY_ROW: &str = " WHERE pg_catalog.random() OPERATOR(pg_catalog.>=) 0";
 
-/// Why a [`CopyTarget::stream`] ended early.
+/// The reason that a [`CopyTarget::stream`] ended early.
 pub(super) enum Refused {
-    /// The server refused the rows.
+    /// The server reported an error.
     Server(tokio_postgres::Error),
-    /// The rows failed.
+    /// The rows could not be read or encoded.
     Failed(Error),
 }
 
-/// Why a COPY ended early.
+/// The reason that a COPY ended early.
 enum InsertAbort {
     Encode(Error),
     Server(tokio_postgres::Error),
-    /// The rows ended without their end: whoever gave them tells why.
+    /// The rows stopped without an end marker; their producer has the error.
     Short,
 }
 
-/// Batches for whoever is free, and None for each worker at their end.
+/// Batches for the next free worker, then one None per worker.
 type Receiver = Arc<Mutex<mpsc::Receiver<Option<RecordBatch>>>>;
 
 async fn work(
@@ -208,7 +208,7 @@ async fn copy(
 ) -> Result<u64, InsertAbort> {
     let encoder = Encoder::try_new(types).map_err(InsertAbort::Encode)?;
     let copying = tracing::info_span!("COPY", of = sql.trim_start_matches("COPY ").split(" (").next());
-    // A sink that is dropped unfinished tells the server to forget the rows.
+    // Dropping an unfinished sink makes the server discard the rows.
     let sink = client.copy_in::<_, Bytes>(sql).await.map_err(InsertAbort::Server)?;
     pin_mut!(sink, rows);
     let mut out = BytesMut::with_capacity(2 * MESSAGE);
@@ -228,7 +228,7 @@ async fn copy(
     sink.finish().await.map_err(InsertAbort::Server)
 }
 
-/// Reads what a query gives; its columns come as `columns` has them.
+/// Returns the result of a query, whose columns are `columns`.
 pub(super) async fn receive(
     connector: &Connector,
     client: &Client,
@@ -238,7 +238,7 @@ pub(super) async fn receive(
     read(connector, client, query, columns).await?.try_collect().await
 }
 
-/// The same, batch by batch.
+/// Streams the result of a query, whose columns are `columns`.
 pub(super) async fn read<'a>(
     connector: impl Borrow<Connector> + Send + Sync + 'a,
     client: &Client,
@@ -253,7 +253,7 @@ pub(super) async fn read<'a>(
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let decoder = Decoder::try_new(schema, columns.iter().map(|column| column.pg.clone()).collect(), ROWS)?;
     let stream = client.copy_out(format!("COPY ({query}) TO STDOUT (FORMAT binary)").as_str()).await.map_err(fault)?;
-    // A message is a row: many of them make a batch.
+    // Each message is a row, and a batch has many.
     let state = (Box::pin(stream), Some(decoder), connector);
     let batches = stream::try_unfold(state, move |(mut stream, mut decoder, connector)| async move {
         while let Some(mut reading) = decoder.take() {
@@ -276,11 +276,10 @@ pub(super) async fn read<'a>(
 }
 
 impl PgTarget {
-    /// Reads what a query gives, batch by batch, over a session of its own: something else may be asked meanwhile, and if the rest is not
-    /// wanted, the server stops.
+    /// Streams the result of a query over a separate session. Other queries may run meanwhile, and dropping the stream cancels it.
     pub(super) async fn stream(&self, query: &str, columns: &[CopyColumn]) -> Result<Batches<'static>> {
         if self.unfinished {
-            // No other session sees what is not committed: a database that a script has just made.
+            // The database was just created by a script and is not committed, so no other session can see it.
             let read = receive(&self.connector, &*self.session.lock().await, query, columns).await?;
             return Ok(stream::iter(read.into_iter().map(Ok)).boxed());
         }

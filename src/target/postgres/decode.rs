@@ -1,6 +1,6 @@
 //! `COPY … TO STDOUT (FORMAT binary)` → Arrow batches.
 //!
-//! What arrives is cut anywhere. A field is taken when all of it is there; what is left waits for the next piece.
+//! The input is split at arbitrary positions. A field is decoded when it is complete; the remainder waits for the next piece.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::types::PgType;
 use super::{EPOCH_DAYS, EPOCH_MICROSECONDS, SIGNATURE};
 use crate::error::{Error, Result};
 
-/// The signature, the flags, and the length of an extension that no server sends yet.
+/// The signature, the flags, and the length of an extension, which is empty so far.
 const HEADER: usize = SIGNATURE.len() + 8;
 
-/// A batch is full with so many bytes, however few rows they are: a text column of Arrow ends at two gigabytes.
+/// Bytes at which a batch is full, however few rows it has: an Arrow text column ends at two gigabytes.
 const BATCH_BYTES: usize = 32 << 20;
 
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
@@ -33,15 +33,15 @@ pub(super) struct Decoder {
     rows: usize,
     bytes: usize,
     at: At,
-    /// The bytes of a field that is not all there.
+    /// The bytes of an incomplete field.
     rest: BytesMut,
 }
 
-/// What comes next.
+/// The next element of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Header,
-    /// The extension of the header: so many bytes to leave out.
+    /// The header's extension: this many bytes to skip.
     Extension(usize),
     Row,
     Field(usize),
@@ -49,10 +49,10 @@ enum At {
 }
 
 impl Decoder {
-    /// A decoder of rows that have these types in the target and this schema in batches of at most `batch_rows` rows.
+    /// Returns a decoder of rows with these types in the target and this schema, in batches of at most `batch_rows` rows.
     ///
     /// # Errors
-    /// Where a column's two types do not belong together.
+    /// If a column's two types do not match.
     pub(super) fn try_new(schema: SchemaRef, types: Vec<PgType>, batch_rows: usize) -> Result<Self> {
         if schema.fields().len() != types.len() {
             return Err(Error::internal("a copy is read under a schema of other columns"));
@@ -63,10 +63,10 @@ impl Decoder {
         Ok(Self { schema, columns, batch_rows, rows: 0, bytes: 0, at: At::Header, rest: BytesMut::new() })
     }
 
-    /// Takes the next piece and gives the batches that it completes.
+    /// Decodes the next piece, and returns the batches that it completes.
     ///
     /// # Errors
-    /// Where a value has no place in its column, or the bytes are no copy of these columns.
+    /// If a value does not fit its column, or the bytes are not a copy of these columns.
     pub(super) fn push(&mut self, piece: Bytes) -> Result<Vec<RecordBatch>> {
         let mut batches = Vec::new();
         if self.rest.is_empty() {
@@ -82,10 +82,10 @@ impl Decoder {
         Ok(batches)
     }
 
-    /// The last rows, once there is no more to come.
+    /// Returns the last rows, at the end of the input.
     ///
     /// # Errors
-    /// Where the copy is not at its end.
+    /// If the copy is incomplete.
     pub(super) fn finish(mut self) -> Result<Option<RecordBatch>> {
         if self.at != At::End {
             return Err(Error::unreachable("production ended a copy before its last row")
@@ -94,7 +94,7 @@ impl Decoder {
         if self.rows == 0 { Ok(None) } else { self.batch().map(Some) }
     }
 
-    /// Reads what is there and gives how many bytes it took.
+    /// Decodes complete elements, and returns the number of bytes read.
     fn read(&mut self, bytes: &[u8], batches: &mut Vec<RecordBatch>) -> Result<usize> {
         let mut rest = bytes;
         loop {
@@ -102,7 +102,7 @@ impl Decoder {
                 At::Header => {
                     let Some((header, behind)) = rest.split_at_checked(HEADER) else { break };
                     let [.., e0, e1, e2, e3] = header else { break };
-                    // The high half of the flags is for what a reader must understand: nothing yet.
+                    // The high half of the flags has critical extensions; none are defined.
                     if !header.starts_with(SIGNATURE) || header[SIGNATURE.len()..][..2] != [0, 0] {
                         return Err(Error::internal("production sent no binary copy, or one of an unknown kind"));
                     }
@@ -172,7 +172,7 @@ impl Decoder {
     }
 }
 
-/// Why a value of production has no place in its column.
+/// The reason that a value of production does not fit its column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NoValue {
     NoNumber,
@@ -372,10 +372,10 @@ fn text(bytes: &[u8]) -> Result<&str, NoValue> {
     std::str::from_utf8(bytes).map_err(|_| NoValue::NoText)
 }
 
-/// A UUID's text, in its canonical form.
+/// Formats a UUID in its canonical form.
 fn uuid(bytes: [u8; 16]) -> [u8; 36] {
     let mut text = [b'-'; 36];
-    // Where each byte's two digits are, with a hyphen before the 5th, 7th, 9th and 11th byte.
+    // The positions of each byte's two digits, with a hyphen before the 5th, 7th, 9th, and 11th byte.
     let places = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
     for (byte, place) in bytes.into_iter().zip(places) {
         text[place] = b"0123456789abcdef"[usize::from(byte >> 4)];

@@ -1,5 +1,4 @@
-//! Rows that go straight into production: which tables may have theirs copied without staging them first, and how what is there is held
-//! against what was meant.
+//! The direct path: the tables whose rows are copied into production without staging, and the comparison of these rows with the delta.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +17,11 @@ use crate::error::Result;
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::{Batches, Destination, ForeignKey};
 
-/// Which tables need no staging. Their keys are a block, by which their rows are found again; production takes their values as they are
-/// copied and gives them back the same, and would do no more with them if they were inserted; and no check asks again whether values are
-/// free that no index keeps free.
+/// Returns which tables need no staging. Their keys are a block, by which their rows are found again. Production accepts their values as
+/// copied, returns them unchanged, and has no rules for an INSERT. No later check needs staged rows.
 ///
-/// Where references are looked at as a set, rows of one load refer to each other by blocks as well, so it is all tables or none.
+/// If references are checked as a set, rows of one load must also refer to each other by blocks. Then either all tables are eligible or
+/// none.
 pub(super) fn eligible(
     known: &PgCatalog,
     spec: &LoadSpec,
@@ -57,8 +56,8 @@ pub(super) fn eligible(
     vec![direct.into_iter().all(|may| may) && destinations.iter().all(by_key); destinations.len()]
 }
 
-/// The rows of a batch in the order of what they refer to, by the reference that leads to the most rows: a server that looks at each of them finds
-/// the page again that it has just had.
+/// Sorts the rows of a batch by the reference that leads to the most rows. A server that checks each row then finds the page that it has
+/// just read.
 pub(super) fn by_reference(batch: &RecordBatch, references: &[ForeignKey]) -> Result<RecordBatch> {
     let (mut most, mut order) = (1, None);
     for reference in references {
@@ -78,7 +77,7 @@ pub(super) fn by_reference(batch: &RecordBatch, references: &[ForeignKey]) -> Re
     }
 }
 
-/// A batch of a key map without row numbers, and with the run as its last column.
+/// Returns a batch of a key map without row numbers, and with the run as its last column.
 pub(super) fn of_run(batch: &RecordBatch, run: &str) -> Result<RecordBatch> {
     let run: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(run, batch.num_rows())));
     let schema = batch.schema();
@@ -87,8 +86,8 @@ pub(super) fn of_run(batch: &RecordBatch, run: &str) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns.collect())?)
 }
 
-/// Holds the rows of production whose keys are of a block against those that were meant, which come in order of their keys: the first
-/// difference, in words.
+/// Compares the rows of production whose keys are in a block with the expected ones, in order of their keys. Returns the first difference
+/// in words.
 pub(super) async fn compare(
     connector: &Connector,
     client: &Client,

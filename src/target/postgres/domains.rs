@@ -1,11 +1,11 @@
-//! The types that columns are of: what a domain is below, and what it and an enum say of their values.
+//! The types of columns: the base types of domains, and the constraints of domains and enums.
 
 use std::collections::HashMap;
 
 use super::catalog::Row;
 use super::types::PgType;
 
-/// The types that columns are of.
+/// The types that columns use.
 pub(super) struct Types {
     types: HashMap<u32, Type>,
 }
@@ -25,30 +25,30 @@ pub(super) struct Type {
     pub(super) checks: Vec<DomainCheck>,
 }
 
-/// A CHECK of a domain, in the server's words.
+/// A CHECK of a domain, as the server prints it.
 pub(super) struct DomainCheck {
     pub(super) name: String,
     pub(super) validated: bool,
     pub(super) expr: String,
 }
 
-/// A column's type, below its domains.
+/// A column's base type, below its domains.
 pub(super) struct Base<'a> {
     pub(super) pg_type: PgType,
-    /// How it is written, where it is not the column's own.
+    /// The type's notation, if it differs from the column's own.
     pub(super) declared: Option<&'a str>,
     pub(super) max_length: Option<u64>,
-    /// How many digits of a second are kept, where that is not all six.
+    /// The fractional digits of seconds, if fewer than six.
     pub(super) digits: Option<u32>,
     pub(super) domains: Vec<&'a Type>,
     /// The type itself.
     pub(super) of: Option<&'a Type>,
-    /// Whether only production knows what its elements may be.
+    /// Whether only production knows the valid elements.
     pub(super) loose: bool,
 }
 
 impl Types {
-    /// From the answers: types, labels of enums, CHECKs of domains.
+    /// Builds the types from the query results: types, labels of enums, and CHECKs of domains.
     pub(super) fn new(types: &[Row], labels: &[Row], checks: &[Row]) -> Self {
         let made = |row: &Row| Type {
             name: row.text("name").to_owned(),
@@ -78,7 +78,7 @@ impl Types {
         Self { types }
     }
 
-    /// The type that a column of a type is of, below all domains.
+    /// Returns the base type of a column's type, below all domains.
     pub(super) fn base(&self, oid: u32, modifier: i32) -> Base<'_> {
         let (mut oid, mut modifier) = (oid, modifier);
         let (mut declared, mut domains) = (None, Vec::new());
@@ -131,7 +131,7 @@ impl Types {
     }
 }
 
-/// The type of a number by its modifier: sixteen bits of digits, eleven of the places behind the point.
+/// Decodes a number's type modifier: sixteen bits of precision, eleven of scale.
 fn numeric(modifier: i32) -> PgType {
     match modifier - 4 {
         none if none < 0 => PgType::Numeric { precision: None, scale: 0 },

@@ -1,7 +1,7 @@
 //! Arrow batches → `COPY … FROM STDIN (FORMAT binary)`.
 //!
-//! The format is PostgreSQL's: <https://www.postgresql.org/docs/current/sql-copy.html>; a value's bytes are what its
-//! type's receive function reads. Values were checked before: one that does not fit here is a fault of this program.
+//! The format is PostgreSQL's: <https://www.postgresql.org/docs/current/sql-copy.html>. A value's bytes are the input of its type's receive
+//! function. Values were checked before, so one that does not fit here is a bug.
 
 use arrow::array::{
     Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float64Array, Int32Array,
@@ -17,15 +17,15 @@ use super::types::PgType;
 use super::{EPOCH_DAYS, EPOCH_MICROSECONDS, SIGNATURE};
 use crate::error::{Error, Result};
 
-/// Writes batches as rows of a binary COPY.
+/// An encoder of batches as rows of a binary COPY.
 ///
-/// A text is sent as it is to every type that takes one; an integer of any width to every integer type that it fits.
+/// Text is sent unchanged to all types that accept it, and an integer of any width to each integer type that it fits.
 #[derive(Debug)]
 pub(super) struct Encoder {
     columns: Vec<(DataType, CopyColumn)>,
 }
 
-/// How a column's values are written.
+/// The encoding of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CopyColumn {
     Bool,
@@ -36,7 +36,7 @@ enum CopyColumn {
     Float8,
     Decimal {
         scale: u16,
-        /// Whether the digits behind the point are only those that are needed.
+        /// Whether trailing zeros behind the point are dropped.
         shortest: bool,
     },
     Text,
@@ -49,10 +49,10 @@ enum CopyColumn {
 }
 
 impl Encoder {
-    /// An encoder of columns that have these types in the batches and in the target.
+    /// Returns an encoder of columns with these types in the batches and in the target.
     ///
     /// # Errors
-    /// Where a column's two types do not belong together.
+    /// If a column's two types do not match.
     pub(super) fn try_new(columns: &[(DataType, PgType)]) -> Result<Self> {
         let columns = columns.iter().map(|(arrow, pg)| Ok((arrow.clone(), CopyColumn::try_new(arrow, pg)?)));
         let columns = columns.collect::<Result<Vec<_>>>()?;
@@ -62,13 +62,13 @@ impl Encoder {
         Ok(Self { columns })
     }
 
-    /// What a copy begins with.
+    /// Appends the header of a copy.
     pub(super) fn header(out: &mut BytesMut) {
         out.put_slice(SIGNATURE);
         out.put_u64(0);
     }
 
-    /// What a copy ends with.
+    /// Appends the trailer of a copy.
     pub(super) fn trailer(out: &mut BytesMut) {
         out.put_i16(-1);
     }
@@ -76,7 +76,7 @@ impl Encoder {
     /// Appends the rows of a batch.
     ///
     /// # Errors
-    /// Where the batch has other columns, or a value that its column cannot hold; what is in `out` is then of no use.
+    /// If the batch has other columns, or a value that its column cannot hold. The content of `out` is then unusable.
     pub(super) fn encode(&self, batch: &RecordBatch, out: &mut BytesMut) -> Result<()> {
         if batch.num_columns() != self.columns.len() {
             return Err(Error::internal("a batch to copy has not the columns of its table"));
@@ -107,7 +107,7 @@ impl Encoder {
     }
 }
 
-/// About how many bytes a batch needs: a wrong guess costs a reallocation and nothing else.
+/// Estimates the bytes that a batch needs. A wrong estimate costs a reallocation and nothing else.
 fn size(batch: &RecordBatch) -> usize {
     let data: usize = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
     data + batch.num_rows() * (2 + 8 * batch.num_columns())
@@ -150,7 +150,7 @@ impl CopyColumn {
     }
 }
 
-/// A column of a batch, with its types resolved: what is left to do for a value is one match.
+/// A column of a batch with its types resolved, so that encoding a value is one match.
 enum Cells<'a> {
     Bool(&'a BooleanArray),
     UInt32(&'a UInt32Array, CopyColumn),
@@ -204,7 +204,7 @@ impl<'a> Cells<'a> {
         })
     }
 
-    /// Appends the length and the bytes of a value; None where it does not fit.
+    /// Appends the length and the bytes of a value; None if it does not fit.
     #[inline]
     fn put(&self, row: usize, out: &mut BytesMut) -> Option<()> {
         match self {
@@ -231,7 +231,7 @@ impl<'a> Cells<'a> {
                 out.put_slice(bytes);
             }
             Self::Date(values) => {
-                // The two ends of the range are PostgreSQL's infinities.
+                // Both ends of the range are PostgreSQL's infinities.
                 let day = values.value(row).checked_sub(EPOCH_DAYS).filter(|day| *day != i32::MIN)?;
                 put_fixed(out, day.to_be_bytes());
             }
@@ -245,7 +245,7 @@ impl<'a> Cells<'a> {
     }
 }
 
-/// Appends a value of a fixed size, length and bytes in one go.
+/// Appends a value of a fixed size, length and bytes at once.
 #[inline]
 fn put_fixed<const N: usize>(out: &mut BytesMut, value: [u8; N]) {
     let mut field = [0; 12];
@@ -285,7 +285,7 @@ fn put_text(text: &str, wire: CopyColumn, out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-/// The bytes of a UUID in its canonical form.
+/// Parses a UUID in its canonical form.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     let mut digits = text.bytes().filter(|byte| *byte != b'-').map(|byte| (byte as char).to_digit(16));
     let mut bytes = [0; 16];
@@ -304,7 +304,7 @@ mod tests {
 
     use super::*;
 
-    /// The bytes of one value, with its length before it.
+    /// Returns the bytes of one value, preceded by its length.
     fn field(values: impl Array + 'static, pg: PgType) -> Result<Vec<u8>> {
         let values: ArrayRef = Arc::new(values);
         let schema = Schema::new(vec![Field::new("v", values.data_type().clone(), true)]);

@@ -1,4 +1,4 @@
-//! What a PostgreSQL error means to the user, and what to do next.
+//! Explanations of PostgreSQL errors, with hints.
 
 use std::error::Error as _;
 use std::io::{Error as IoError, ErrorKind};
@@ -12,28 +12,25 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::trigger;
 use crate::error::Error;
 
-/// Whom the error is about.
+/// The connection that an error belongs to.
 pub(super) struct Whom<'a> {
-    /// The target, without secrets.
+    /// The target's name, without secrets.
     pub(super) shown: &'a str,
-    /// Its hosts and ports.
     pub(super) places: &'a str,
-    /// The role.
     pub(super) user: &'a str,
-    /// The database.
     pub(super) database: &'a str,
 }
 
 const NOTHING_LOADED: &str = "nothing was loaded; run again once the server is there";
-/// A code of our own setup: something is in its way.
+/// The error code of the control functions if an object is in the way of a setup.
 const OURS: &str = "DP002";
 
-/// Codes of our own functions: the keys cannot be reserved, the target's policy forbids a run, an entry does not fit a journal.
+/// Error codes of the control functions: keys are unavailable, the policy forbids a run, or an entry does not fit a journal.
 const SAFEGUARDS: [&str; 3] = ["DP001", "DP004", "DP005"];
 
 const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
 
-/// The error in the user's words.
+/// Explains an error in the user's terms.
 pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
     if let Some(error) = error.as_db_error() {
         return of_server(error, whom);
@@ -45,7 +42,7 @@ pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
     let reason = cause.map_or_else(|| error.to_string(), ToString::to_string);
     let io = cause.and_then(|cause| cause.downcast_ref::<IoError>());
     let Whom { places, shown, user, .. } = whom;
-    // The library keeps its kinds to itself, but for their texts.
+    // The library exposes the kind of its errors only as text.
     match error.to_string().as_str() {
         "error connecting to server" => of_connecting(io.map(IoError::kind), &reason, whom),
         "error performing TLS handshake" if reason.contains("does not support TLS") => {
@@ -69,7 +66,7 @@ pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
     }
 }
 
-/// The TLS error in an input or output error.
+/// Returns the TLS error within an I/O error.
 fn tls<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
     cause.downcast_ref::<IoError>()?.get_ref()?.downcast_ref()
 }
@@ -203,11 +200,11 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
             Error::data(format!("production does not take a value: {said}{}{}", rest(error), context(error)))
                 .hint("nothing was loaded; `pipeline explain` lists the columns whose values only production checks")
         }
-        // Class 08 is what poolers say where there is no server behind them.
+        // Poolers report class 08 if there is no server behind them.
         code if code.code().starts_with("08") => {
             Error::unreachable(format!("no session with {places}: {said}")).hint(NOTHING_LOADED)
         }
-        // Of the server's machine, its files, or its own faults: nothing that a statement of ours could do otherwise.
+        // Failures of the server's machine, its files, or its own code, which no other statement would avoid.
         code if ["53", "57", "58", "F0", "XX"].iter().any(|class| code.code().starts_with(class)) => {
             Error::unreachable(format!(
                 "the server at {places} fails ({}): {said}{}{}",
@@ -221,17 +218,17 @@ fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
     }
 }
 
-/// Whether a refusal is due to row-level security, in whatever language it is told.
+/// Returns whether an error is due to row-level security, in any language.
 fn is_row_security(error: &DbError) -> bool {
     error.routine() == Some("check_enable_rls") || error.message().contains("row-level security")
 }
 
-/// The server's own detail and hint.
+/// Returns the server's own detail and hint.
 fn rest(error: &DbError) -> String {
     [error.detail(), error.hint()].into_iter().flatten().fold(String::new(), |text, more| text + "; " + more)
 }
 
-/// Where in the server it happened, such as in which trigger; the first line of it.
+/// Returns the first line of the error's context, such as the trigger that it happened in.
 fn context(error: &DbError) -> String {
     error.where_().and_then(|place| place.lines().next()).map_or_else(String::new, |place| format!(" ({place})"))
 }

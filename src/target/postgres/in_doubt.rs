@@ -1,4 +1,4 @@
-//! What became of a COMMIT whose answer was lost.
+//! The outcome of a COMMIT whose answer was lost.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio_postgres::error::SqlState;
 use super::connect::Connector;
 use crate::error::{Error, Result};
 
-/// How long the server is asked.
+/// How long the server is queried.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction. Without a
-/// transaction to ask for, it has ended for sure: whoever asks holds the lock that its session had.
+/// Returns whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction. Without a transaction
+/// id, the transaction has surely ended, because the caller holds the lock that its session had.
 ///
 /// # Errors
-/// Where nobody can tell.
+/// If the outcome cannot be determined.
 pub(super) async fn committed(connector: &Connector, run: &str, transaction: Option<&str>) -> Result<bool> {
     let begun = std::time::Instant::now();
     let mut why = Error::internal("the outcome of the commit was not queried");
@@ -47,10 +47,10 @@ async fn ask(connector: &Connector, run: &str, transaction: Option<&str>) -> Res
     let doing = "cannot ask whether the run was committed";
     let session = super::begin_session(connector, doing).await?;
     let fault = |error| connector.explain(doing, &error);
-    // The transaction first: one that ends between the two questions has left its row.
+    // Queries the transaction first: if it ends between the two queries, its row is visible to the second.
     let status = match session.query_one("SELECT pg_xact_status($1::text::xid8)", &[&transaction]).await {
         Ok(row) => row.get::<_, Option<String>>(0),
-        // A number that lies in the future: the server crashed before anything of the transaction was on its disk.
+        // The id lies in the future, so the server crashed before anything of the transaction reached its disk.
         Err(error) if error.code() == Some(&SqlState::INVALID_PARAMETER_VALUE) => Some("aborted".to_owned()),
         Err(error) => return Err(fault(error)),
     };
@@ -73,7 +73,7 @@ mod tests {
     use crate::target::postgres::connect::Session;
     use crate::target::postgres::server::Server;
 
-    /// Notes a run in a transaction that stays open, and gives its number.
+    /// Inserts a run in a transaction that stays open, and returns its id.
     async fn noted(session: &Session, run: &str) -> String {
         session.batch_execute(&format!("BEGIN; INSERT INTO delta.run VALUES ('{run}')")).await.unwrap();
         session.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0)
@@ -91,7 +91,7 @@ mod tests {
         let done = noted(&session, "done").await;
         session.batch_execute("COMMIT").await.unwrap();
         assert!(committed(&connector, "done", Some(&done)).await.unwrap());
-        // One that is still on its way is waited for.
+        // A transaction in progress is waited for.
         let open = noted(&session, "open").await;
         let (found, ended) =
             futures::join!(committed(&connector, "open", Some(&open)), session.batch_execute("COMMIT"));

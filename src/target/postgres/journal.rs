@@ -14,7 +14,7 @@ pub(super) async fn write(client: &Client, record: &Record) -> PgResult<()> {
     client.execute(sql, &[run, &number.cast_signed(), kind, entry, chain]).await.map(|_| ())
 }
 
-/// The entries of one run; none where this user may not look.
+/// Returns the entries of one run; none if this user cannot read them.
 pub(super) async fn read(client: &Client, run: &str) -> PgResult<Vec<Record>> {
     if !super::readable(client, "delta.event").await? {
         return Ok(Vec::new());
@@ -23,7 +23,7 @@ pub(super) async fn read(client: &Client, run: &str) -> PgResult<Vec<Record>> {
     Ok(client.query(sql, &[&run]).await?.iter().map(record).collect())
 }
 
-/// The entries of the next runs whose ids follow `after`, run after run; none where this user may not look.
+/// Returns the entries of the next runs whose ids follow `after`, run by run; none if this user cannot read them.
 pub(super) async fn page(client: &Client, of: Journals, after: &str) -> PgResult<Vec<Record>> {
     if !super::readable(client, "delta.event").await? {
         return Ok(Vec::new());
@@ -54,7 +54,7 @@ fn record(row: &Row) -> Record {
     }
 }
 
-/// The runs, oldest first; none where this user may not look.
+/// Returns the runs, oldest first; none if this user cannot read them.
 pub(super) async fn runs(client: &Client) -> PgResult<Vec<RunHeader>> {
     if !super::readable(client, "delta.run").await? {
         return Ok(Vec::new());
@@ -64,7 +64,7 @@ pub(super) async fn runs(client: &Client) -> PgResult<Vec<RunHeader>> {
     Ok(rows.iter().map(header).collect())
 }
 
-/// A run with its report.
+/// Returns a run with its report.
 pub(super) async fn run(client: &Client, id: &str) -> PgResult<Option<RunRecord>> {
     if !super::readable(client, "delta.run").await? {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The codec of COPY, for the benches: whole batches there and back, in the types that their Arrow types stand for.
+//! The codec of COPY, for benchmarks: whole batches in both directions, in the types that their Arrow types stand for.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -9,10 +9,10 @@ use super::encode::Encoder;
 use super::types::PgType;
 use crate::error::{Error, Result};
 
-/// Batches as one binary COPY.
+/// Encodes batches as one binary COPY.
 ///
 /// # Errors
-/// Where a column has a type that is not timed.
+/// If a column has a type without a benchmark.
 pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Bytes> {
     let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).zip(types(schema)?).collect();
     let encoder = Encoder::try_new(&types)?;
@@ -23,10 +23,10 @@ pub fn encode(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Bytes> {
     Ok(out.freeze())
 }
 
-/// A binary COPY as batches, pushed in pieces of so many bytes.
+/// Decodes a binary COPY into batches, in pieces of `piece` bytes.
 ///
 /// # Errors
-/// Where a column has a type that is not timed, or the bytes are no COPY of them.
+/// If a column has a type without a benchmark, or the bytes are not a COPY of these columns.
 pub fn decode(schema: &SchemaRef, copy: &Bytes, piece: usize) -> Result<Vec<RecordBatch>> {
     let mut decoder = Decoder::try_new(schema.clone(), types(schema)?, 8192)?;
     let (mut batches, mut rest) = (Vec::new(), copy.clone());

@@ -1,8 +1,8 @@
-//! The key map's history in segments: what one run appended to it for one table. A ledger has them all, so that to know them
-//! is not to read the history, and an index finds the mappings of each.
+//! The key map in segments: the mappings that one run appended for one table. A ledger lists them, so they can be enumerated without
+//! scanning the key map, and an index finds the mappings of each.
 //!
-//! The ledger decides: mappings may be there before their run commits, and the history is a view of those whose segment is noted, which
-//! the run's own transaction does. So they are brought on a connection of their own, while the rows go in on another.
+//! The ledger decides: mappings may exist before their run commits, and the key map is a view of those with a recorded segment. The run's
+//! own transaction records it. So mappings can be written on a separate connection while the rows go in on another.
 
 use arrow::datatypes::DataType;
 use futures::{StreamExt, stream};
@@ -18,7 +18,7 @@ use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{Batches, Destination, Segment};
 
-/// All segments of key maps of this namespace that belong to the tables of this schema, or to others that are known.
+/// Returns all segments of this namespace for the tables of this schema and for other known tables.
 pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) -> Result<Vec<Segment>, PgError> {
     if !readable(client, "delta.segment").await? {
         return Ok(Vec::new());
@@ -35,7 +35,7 @@ pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) 
     Ok(segments)
 }
 
-/// The target's ids, the oldest first.
+/// Returns the target's ids, the oldest first.
 pub(super) async fn identity(client: &Client) -> Result<Vec<String>, PgError> {
     if !readable(client, "delta.target").await? {
         return Ok(Vec::new());
@@ -49,8 +49,8 @@ pub(super) async fn adopt(client: &Client, id: &str) -> Result<(), PgError> {
     client.execute("INSERT INTO delta.target (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await.map(|_| ())
 }
 
-/// Notes a segment, with the first and the last of its keys' numbers where they are known; one without mappings is none, and one that is
-/// noted stays as it is.
+/// Records a segment, with the first and the last number of its keys if they are known. An empty segment is not recorded, and an existing
+/// one stays unchanged.
 pub(super) async fn note(
     client: &Client,
     table: &TableId,
@@ -66,7 +66,7 @@ pub(super) async fn note(
     Ok(())
 }
 
-/// The same of one that may have been there in part.
+/// Records a segment that may already exist in part, with counted mappings.
 pub(super) async fn note_counted(client: &Client, staged: &Staged<'_>, run: &str) -> Result<(), PgError> {
     let (table, destination) = (staged.id(), staged.destination);
     let ends = match integer_key(destination) {
@@ -78,14 +78,14 @@ pub(super) async fn note_counted(client: &Client, staged: &Staged<'_>, run: &str
     note(client, &table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
 }
 
-/// The column that is a table's whole key, where it is of integers.
+/// Returns the column that is a table's whole key, if it is an integer.
 pub(super) fn integer_key(destination: &Destination) -> Option<&String> {
     let [key] = destination.key.as_slice() else { return None };
     destination.table.column(key).is_some_and(|column| column.data_type == DataType::Int64).then_some(key)
 }
 
 impl PgTarget {
-    /// The mappings of one segment, in order of their legacy keys.
+    /// Returns the mappings of one segment, in order of their legacy keys.
     pub(super) async fn mappings_of(&self, table: &str, run: &str) -> Result<Batches<'static>> {
         let known = self.known().await?;
         let Some(table) = known.of_key_map(&self.names, table) else { return Ok(stream::empty().boxed()) };
@@ -104,7 +104,7 @@ impl PgTarget {
             columns.extend(live.iter().find(|column| column.name == name).cloned());
         }
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
-        // Found first, by the index of the runs, and then sorted: the index of the legacy keys has all of the key map.
+        // Filters by the index on runs first and then sorts, because the index on legacy keys covers the whole key map.
         let query = format!(
             "WITH p AS MATERIALIZED (SELECT * FROM {history} WHERE run = {}) SELECT {} FROM p ORDER BY p.legacy_key",
             literal(run),

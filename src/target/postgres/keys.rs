@@ -1,7 +1,7 @@
-//! Which keys are free, while other programs hand out keys as well.
+//! The search for free keys while other programs take keys as well.
 //!
-//! A table with a sequence gives a block out of it, committed before a key is used. One without is held from the moment its
-//! largest key is read until the load commits.
+//! A table with a sequence takes a block from it, committed before a key is used. A table without one is locked from the moment its largest
+//! key is read until the load commits.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
 use crate::target::{KeyBlock, KeyRequest};
 
-/// How long writers may have to wait for one try to reserve a block.
+/// How long one try to reserve a block may block other writers.
 const TRY: &str = "200ms";
 
-/// Tries before a sequence counts as held; with growing pauses between, about a minute.
+/// Tries before a sequence counts as locked: about a minute, with growing pauses between them.
 const TRIES: u32 = 40;
 
-/// A code of our own functions: the keys cannot be had.
+/// The error code of the control functions if keys are unavailable.
 const REFUSED: &str = "DP001";
 
 /// The keys of one table.
@@ -31,17 +31,17 @@ pub(super) struct Keys<'a> {
     pub(super) known: &'a PgCatalog,
     pub(super) names: &'a Names,
     pub(super) request: &'a KeyRequest,
-    /// Whether there is a control schema to ask.
+    /// Whether the control schema exists.
     pub(super) control: bool,
 }
 
 impl Keys<'_> {
-    /// The sequence that fills the key column by itself.
+    /// Returns the sequence that fills the key column by default.
     pub(super) fn sequence(&self) -> Option<&Sequence> {
         self.known.tables.get(&self.request.table)?.column(&self.request.column)?.sequence.as_ref()
     }
 
-    /// The block that the request would get now.
+    /// Returns the block that the request would get now.
     pub(super) async fn next(&self) -> Result<KeyBlock> {
         let first = match (self.request.start, self.sequence()) {
             (StartRowNumber::At(first), _) => first.into(),
@@ -58,7 +58,7 @@ impl Keys<'_> {
         Ok(block)
     }
 
-    /// The block that a run has already: it was cut off, and goes on.
+    /// Returns the block that an interrupted run already has.
     pub(super) async fn reserved(&self, run: &str) -> Result<Option<KeyBlock>> {
         let sql = "SELECT first, last FROM delta.block WHERE table_name = $1 AND run = $2";
         let found = self.client.query_opt(sql, &[&self.id().relation(), &run]).await;
@@ -67,7 +67,7 @@ impl Keys<'_> {
         block.transpose()
     }
 
-    /// Reserves a block out of the table's sequence, in a transaction of its own.
+    /// Reserves a block from the table's sequence, in a separate transaction.
     pub(super) async fn reserve(&self, run: &str) -> Result<KeyBlock> {
         let start = match self.request.start {
             StartRowNumber::Auto => None,
@@ -118,7 +118,7 @@ impl Keys<'_> {
         recorded.map(|_| ()).map_err(|error| self.fault(&error))
     }
 
-    /// The table by its schema and name.
+    /// Returns the table's schema and name.
     fn id(&self) -> TableId {
         self.known.id(self.names, &self.request.table)
     }
@@ -133,7 +133,7 @@ impl Keys<'_> {
         }
     }
 
-    /// What a sequence gives next; None where this user may not look.
+    /// Returns the next number of a sequence; None if this user cannot read it.
     async fn next_of(&self, sequence: &Sequence) -> Result<Option<i64>> {
         let name = qualified(&sequence.schema, &sequence.name);
         let may = "SELECT has_sequence_privilege($1::text::regclass, 'SELECT')";
@@ -146,18 +146,18 @@ impl Keys<'_> {
         Ok(Some(row.get(0)))
     }
 
-    /// Where keys of the table are in production, to be asked with a condition behind it.
+    /// Returns SQL for the table's keys in production, to be extended with a condition.
     fn production(&self) -> Option<String> {
         let table = self.known.tables.get(&self.request.table)?;
         Some(format!("{} WHERE true", qualified(&table.schema, &table.name)))
     }
 
-    /// Where they are in the segment `s` of the key map.
+    /// Returns SQL for the table's keys in segment `s` of the key map.
     fn segment(&self) -> String {
         format!("{} AS m WHERE m.run = s.run", self.id().mappings())
     }
 
-    /// SQL: a key's number, and which values between two numbers are keys; an index answers both.
+    /// Returns SQL for a key's number, and SQL that tests whether a value between two numbers is a key. An index serves both.
     fn number(&self, first: i64, last: i64) -> (String, String) {
         let column = ident(&self.request.column);
         match &self.request.text {
@@ -179,14 +179,14 @@ impl Keys<'_> {
         }
     }
 
-    /// The largest key of all; 0 where there is none.
+    /// Returns the largest key; 0 if there is none.
     async fn largest(&self) -> Result<i64> {
         let mut largest = 0;
         let lowest = if self.request.text.is_some() { 0 } else { i64::MIN };
         let highest = self.request.text.as_ref().map_or(i64::MAX, crate::target::TextKey::largest);
         let (number, is_key) = self.number(lowest, highest);
         let largest_of = |from: &str| match self.request.text {
-            // A cast would hide the column from its index.
+            // A cast would prevent the use of the column's index.
             None => format!("SELECT max({})::bigint AS number FROM {from}", ident(&self.request.column)),
             Some(_) => format!(
                 "SELECT {number} AS number FROM {from} AND {is_key} ORDER BY {} DESC LIMIT 1",
@@ -195,7 +195,7 @@ impl Keys<'_> {
         };
         let mut places: Vec<_> = self.production().iter().map(|from| largest_of(from)).collect();
         if self.control {
-            // Where the ledger does not know it, the segment does.
+            // If the ledger does not have it, the segment is searched.
             places.push(format!(
                 "SELECT max(coalesce(s.last_key, ({}))) FROM delta.segment AS s WHERE s.table_name = {}",
                 largest_of(&self.segment()),

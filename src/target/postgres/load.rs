@@ -1,9 +1,9 @@
-//! One load into PostgreSQL.
+//! A load into PostgreSQL.
 //!
-//! What is staged is staged over several connections and stays there. Production, the ledger and the run's own row are written in one
-//! READ COMMITTED transaction on the main connection, which also holds the lock that makes runs wait for each other: where that
-//! connection dies, the transaction and the lock are gone together. Mappings are brought on a connection beside it and committed
-//! before it, and count when the ledger has their segment.
+//! Rows are staged over several connections, and the staging tables remain. Production, the ledger, and the run's own row are written in
+//! one READ COMMITTED transaction on the main connection. That connection also holds the writer lock, so a lost connection ends the
+//! transaction and releases the lock. Mappings are written on a second connection and committed earlier; they count once the ledger has
+//! their segment.
 
 mod insertion;
 mod locks;
@@ -40,10 +40,10 @@ use crate::target::{
 };
 use insertion::{InsertAbort, InsertOutcome};
 
-/// Ends the transaction of a load that was refused. What is asked then is asked outside of one, and nothing is written any more.
-const GIVE_UP: &str = "ROLLBACK; SET default_transaction_read_only = on";
+/// Ends the transaction of a failed load. Queries that follow run outside of it, and nothing is written any more.
+const ABORT: &str = "ROLLBACK; SET default_transaction_read_only = on";
 
-/// A load; what it has not committed is gone with its main connection.
+/// A load. If its main connection is lost, so is everything uncommitted.
 pub(super) struct PgLoad {
     connector: Arc<Connector>,
     known: Arc<PgCatalog>,
@@ -51,26 +51,25 @@ pub(super) struct PgLoad {
     spec: LoadSpec,
     run: String,
     main: Arc<Session>,
-    /// For what is committed on the way: keys, and staging. None where nothing is to stay: all is in the one transaction then.
+    /// Sessions for early commits: keys and staging. Empty in a mock run, whose work is all in one transaction.
     others: Vec<Arc<Session>>,
-    /// Where the session with the lock goes back to.
+    /// The slot that the session with the lock is returned to.
     claimed: Claimed,
-    /// The one that appends to the key map while the main one inserts, inside its own transaction. None where nothing is to stay.
+    /// The session that appends to the key map, in its own transaction, while the main one inserts. None in a mock run.
     beside: Option<Session>,
     /// Whether the main connection is inside its transaction.
     open: bool,
-    /// The tables that are inserted.
+    /// The destinations of the insertion.
     all: Vec<Destination>,
-    /// By table, the first and the last key of its block, as production has them.
+    /// By table, the first and the last key of its block, as production stores them.
     keys: BTreeMap<String, (String, String)>,
-    /// By table, its block.
     blocks: BTreeMap<String, KeyBlock>,
-    /// The tables whose rows are copied straight into production.
+    /// The tables whose rows take the direct path.
     direct: Vec<String>,
 }
 
 impl PgLoad {
-    /// Begins on the session that holds the lock; one whose rows are taken back uses no other, and has no side.
+    /// Begins a load on the session that holds the lock. Without a `side` session it is a mock run, which is rolled back.
     pub(super) fn begin(
         connector: Arc<Connector>,
         known: Arc<PgCatalog>,
@@ -107,7 +106,7 @@ impl PgLoad {
         move |error| connector.explain(&doing, &error)
     }
 
-    /// The session for what stays whatever becomes of the insertion.
+    /// The session for writes that must survive a failed insertion.
     fn side(&self) -> &Arc<Session> {
         self.others.first().unwrap_or(&self.main)
     }
@@ -117,7 +116,7 @@ impl PgLoad {
         if self.others.is_empty() { std::slice::from_ref(&self.main) } else { &self.others }
     }
 
-    /// Opens those that only staging needs, where it goes over several.
+    /// Opens the additional sessions for staging over several connections.
     async fn open_connections(&mut self) -> Result<()> {
         if !self.is_rehearsal() {
             let missing = usize::from(self.spec.connections).saturating_sub(self.others.len());
@@ -127,7 +126,7 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Whether everything happens inside the one transaction, and is taken back.
+    /// Returns whether everything happens inside one transaction that is rolled back.
     fn is_rehearsal(&self) -> bool {
         self.others.is_empty()
     }
@@ -136,7 +135,7 @@ impl PgLoad {
         super::journal::write(session, record).await.map_err(self.fault("cannot write the journal"))
     }
 
-    /// Gives the session back to the target, with the lock.
+    /// Returns the session to the target, with the lock.
     fn hand_back(&self) {
         if let Ok(mut claimed) = self.claimed.lock() {
             *claimed = Some(self.main.clone());
@@ -159,7 +158,7 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Makes staging tables again.
+    /// Recreates staging tables.
     async fn make_staging(&self, destinations: &[Destination], made: impl Fn(Staged<'_>) -> String) -> Result<()> {
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {
@@ -172,13 +171,13 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Makes room where mappings that do not count are in the way.
+    /// Deletes uncommitted mappings that are in the way.
     async fn forget(&self, session: &Session, destination: &Destination) -> Result<()> {
         let forgotten = session.execute("SELECT delta.forget($1)", &[&self.staged(destination).id().key_map()]).await;
         forgotten.map(|_| ()).map_err(self.fault("cannot append to the key map"))
     }
 
-    /// Appends staged mappings to the history as a run's.
+    /// Appends staged mappings to the key map as those of a run.
     async fn append(
         &self,
         session: &Session,
@@ -200,13 +199,13 @@ impl PgLoad {
         session.execute(&sql, &[]).await
     }
 
-    /// Why mappings could not be appended; the transaction is gone.
+    /// Returns why mappings could not be appended, after the transaction has ended.
     async fn not_appended(&self, destination: &Destination, error: &tokio_postgres::Error) -> InsertError {
         let doing = format!("cannot append the key map of `{}`", destination.table.name);
         self.refusals(destination).of_key_map(error, self.connector.explain(&doing, error)).await
     }
 
-    /// Does something while the session with the mappings waits for its commit.
+    /// Runs `done` while the session with the mappings waits for its commit.
     async fn meanwhile<T>(&self, done: impl Future<Output = T>) -> T {
         match &self.beside {
             Some(beside) => beside.wait_for(done).await,
@@ -214,7 +213,7 @@ impl PgLoad {
         }
     }
 
-    /// Stages something: while it is copied, the main session may keep other writers out of a table.
+    /// Copies rows into staging. Meanwhile the main session may block other writers of a table, so it is kept alive.
     async fn copy(&self, destined: CopyTarget<'_>, rows: Batches<'_>) -> Result<u64> {
         let copied = destined.copy(self.staging(), rows);
         if self.open && !self.is_rehearsal() { self.main.wait_for(copied).await } else { copied.await }
@@ -249,7 +248,7 @@ impl StagingPhase for PgLoad {
 
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
         let mut direct = direct_path::eligible(&self.known, &self.spec, destinations, &self.keys);
-        // Copied rows would take numbers from production's sequences, which a mock run must not.
+        // The direct path would take numbers from production's sequences, which a mock run must not do.
         let takes: Vec<_> =
             destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
@@ -272,7 +271,7 @@ impl StagingPhase for PgLoad {
         let table = staged.rows();
         let into = CopyTarget { connector: &self.connector, table: &table, columns: &staged.wires() };
         let count = self.copy(into, rows).await?;
-        // Enough to plan joins by.
+        // A sample is enough to plan joins.
         let analyzed = self.side().execute("SELECT delta.analyze_staging($1)", &[&staged.id().key_map()]).await;
         analyzed.map_err(self.fault("cannot stage rows"))?;
         Ok(count)
@@ -302,7 +301,7 @@ impl StagingPhase for PgLoad {
         self.all = destinations.to_vec();
         self.lock_tables(destinations).await?;
         if self.spec.foreign_keys == ForeignKeys::SetBased {
-            // What is not staged is looked at when it is there.
+            // Rows that take the direct path are checked after they are copied.
             for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
                 self.hold_references(destination).await?;
             }
@@ -328,7 +327,7 @@ impl InsertPhase for PgLoad {
         {
             Ok(outcome) => outcome,
             Err(InsertAbort::InsertError(stopped)) => return Err(stopped),
-            // Nothing else is on its way on the main connection any more.
+            // By now, no other statement runs on the main connection.
             Err(InsertAbort::Rows(destination, error)) => {
                 let doing = format!("cannot insert into `{}`", destination.table.name);
                 return Err(self.of_rows(Some(destination), &doing, &error, delta).await);
@@ -363,7 +362,7 @@ impl InsertPhase for PgLoad {
         let appended = match self.append(&self.main, destination, run, rows).await {
             Ok(appended) => appended,
             Err(error) => {
-                self.main.batch_execute(GIVE_UP).await.ok();
+                self.main.batch_execute(ABORT).await.ok();
                 return Err(self.not_appended(destination, &error).await);
             }
         };
@@ -382,7 +381,7 @@ impl InsertPhase for PgLoad {
         destinations: &[Destination],
         delta: &dyn RowSource,
     ) -> Result<(), InsertError> {
-        // Constraint triggers of production run now.
+        // Deferred constraint triggers of production run now.
         let settle =
             format!("{}; SET CONSTRAINTS ALL IMMEDIATE; {}", trigger::theirs(&self.names, false), trigger::OURS);
         if let Err(error) = self.meanwhile(self.main.batch_execute(&settle)).await {
@@ -391,7 +390,7 @@ impl InsertPhase for PgLoad {
             return Err(self.of_rows(of, "cannot insert", &error, delta).await);
         }
         if self.is_rehearsal() {
-            // Of a run that stays, its last statement asks it.
+            // In other runs, the statement before the commit checks this.
             for destination in destinations {
                 self.refusals(destination).promises().await?;
             }
@@ -406,7 +405,7 @@ impl InsertPhase for PgLoad {
             let column = format!("p.{}", ident(name));
             let data_type = destination.table.column(name).map(|column| &column.data_type);
             let text = matches!(data_type, Some(DataType::Utf8));
-            // Bytes decide, as in the delta, whatever collation the column has.
+            // Compares bytes, as in the delta, whatever the column's collation.
             let bytes = if text { format!("({column}::text) COLLATE \"C\"") } else { column.clone() };
             wanted.push(match (total, data_type) {
                 (Aggregate::NonNull, _) => format!("count({column})"),
@@ -461,7 +460,7 @@ impl CommitPhase for PgLoad {
 
     async fn record_run(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open().await?;
-        // A rehearsal asks for no conversion mode and leaves nothing: what the target requires of a run is not asked of it.
+        // The policy does not apply to a mock run, because it leaves nothing behind.
         if self.is_rehearsal() {
             return Ok(());
         }
@@ -494,17 +493,17 @@ impl CommitPhase for PgLoad {
         let transaction = self.transaction_id().await?;
         let _commit = tracing::info_span!("COMMIT");
         if let Some(beside) = &self.beside {
-            // They count when the rows are committed with the ledger, and not before.
+            // The mappings count only when the rows are committed together with the ledger.
             beside.batch_execute("COMMIT").await.map_err(self.fault("cannot commit the key map"))?;
             stop_at("key map committed");
         }
-        // Triggers that were put off again run with the COMMIT, and find production's settings. What is asked before that finds ours.
+        // Triggers that were deferred again run at the COMMIT and need production's settings. The check before it needs ours.
         let commit = format!("{}{}; COMMIT", self.last_check(), trigger::theirs(&self.names, false));
         if let Err(error) = self.main.batch_execute(&commit).await {
             if let Some(taken) = self.found_taken(&error).await {
                 return Err(taken);
             }
-            // Whatever the error is: a server that ends a session may have committed before.
+            // After any error, because a server that ends a session may have committed before.
             return match in_doubt::committed(&self.connector, &self.run, transaction.as_deref()).await? {
                 true => Ok(()),
                 false => Err(self.connector.explain("cannot commit", &error).into()),
@@ -528,7 +527,7 @@ impl PgLoad {
         self.direct.contains(&destination.table.name)
     }
 
-    /// Reserves a block, or finds the one that the run has.
+    /// Reserves a block, or returns the one that the run already has.
     async fn reserve_block(&mut self, request: &KeyRequest) -> Result<KeyBlock> {
         if self.is_rehearsal() {
             self.open().await?;
@@ -554,7 +553,7 @@ impl PgLoad {
             }
             return Ok(block);
         }
-        // Nobody hands these keys out: from here to the commit nobody else may insert.
+        // The keys come from no sequence, so no other session may insert until the commit.
         self.open().await?;
         let key_map = self.known.id(&self.names, &request.table).key_map();
         let held = self.main.execute("SELECT delta.hold_table($1)", &[&key_map]).await;
@@ -567,7 +566,7 @@ impl PgLoad {
         Ok(block)
     }
 
-    /// The rows of production that this load inserted.
+    /// Returns SQL for the rows of production that this load inserted.
     async fn inserted(&self, staged: &Staged<'_>) -> Result<String> {
         staged.inserted(&self.connector, &self.main).await
     }

@@ -1,4 +1,4 @@
-//! Questions about production: the delta's keys go there, and an indexed join answers.
+//! Lookups in production: the delta's keys are sent to the server, and an indexed join answers.
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
@@ -17,28 +17,28 @@ use crate::engine::{ident, literal, shown};
 use crate::error::{Error, Result};
 use crate::target::{Batches, Destination, Filter, Lookup, Relation, Test};
 
-/// The temporary table of a question's keys.
+/// The temporary table of a lookup's keys.
 const ASKED: &str = "pg_temp.asked";
 
-/// What one question is put as.
+/// A lookup, prepared as SQL.
 pub(super) struct Question {
     /// The columns of the keys, as SQL declares them.
     declared: Vec<String>,
-    /// The same as they travel.
+    /// The columns of the keys, as they are copied.
     pub(super) asked: Vec<CopyColumn>,
     /// The join with the temporary table of the keys.
     pub(super) join: String,
-    /// What it gives.
+    /// The columns of the answer.
     pub(super) given: Vec<CopyColumn>,
-    /// Whether production has any row between the least and the greatest of the first keys: without one nothing joins. None where the
-    /// keys are not compared as they are.
+    /// SQL that asks whether production has any row between the smallest and the largest of the first keys; without one, nothing joins.
+    /// None if the keys are not compared as they are.
     between: Option<String>,
-    /// Where it is looked.
+    /// The relation that is searched.
     place: String,
 }
 
 impl PgTarget {
-    /// A look-up as SQL; None where there is nothing to look in.
+    /// Prepares a lookup; None if the key map is empty.
     pub(super) async fn question(&self, lookup: &Lookup) -> Result<Option<Question>> {
         let known = self.known().await?;
         let (whole, place, columns) = match &lookup.place {
@@ -93,7 +93,7 @@ impl PgTarget {
             wanted.extend(given.last().map(|column| column.read("p")));
         }
         let only = lookup.condition.as_ref().map_or(String::new(), |condition| format!(" WHERE {condition}"));
-        // The condition is production's own, about its row alone.
+        // The condition is production's own, and about its row alone.
         let place = if only.is_empty() { place } else { format!("(SELECT * FROM {place}{only})") };
         Ok(Some(Question {
             between: between.map(|between| format!("SELECT EXISTS (SELECT FROM {place} AS p WHERE {between})")),
@@ -110,7 +110,8 @@ impl PgTarget {
         let keys = keys.iter().map(without_nul).collect::<Result<Vec<_>>>()?;
         let rows: usize = keys.iter().map(RecordBatch::num_rows).sum();
         let session = self.session.lock().await;
-        // One process of the server answers a question; where nobody else is let in, it answers all of it.
+        // One server process answers one lookup, so two sessions share a large one. An uncommitted database is visible to the first session
+        // alone.
         let more = rows >= FOR_TWO && !self.unfinished;
         let second = if more { open_session(&self.connector, self.access, "cannot look up").await.ok() } else { None };
         let Some(second) = second else { return self.ask_over(&session, &question, &keys).await };
@@ -122,10 +123,10 @@ impl PgTarget {
         Ok(answers)
     }
 
-    /// Asks over one session, which is left as it was.
+    /// Runs a lookup over one session, and leaves the session unchanged.
     async fn ask_over(&self, session: &Session, question: &Question, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let fault = |error| self.connector.explain("cannot look up", &error);
-        // Inside a transaction that is never committed there is no BEGIN: a table of the last question is in the way.
+        // Inside a transaction that is never committed there is no BEGIN, so the table of the last lookup may still exist.
         let begun = session.batch_execute(&begin(question, self.unfinished)).await;
         let answer = async {
             match begun {
@@ -145,7 +146,7 @@ impl PgTarget {
                     session.batch_execute("ROLLBACK").await.map_err(fault)?;
                     let mut answers = Vec::new();
                     for values in question.values(keys) {
-                        // Each in a transaction of its own: whether an index answers is seen anew.
+                        // Each in a separate transaction, because the choice of an index must be made again.
                         let anew = format!("BEGIN READ ONLY; {}", question.by_index(0));
                         session.batch_execute(&anew).await.map_err(fault)?;
                         let join = question.join.replacen(ASKED, &values, 1);
@@ -161,12 +162,12 @@ impl PgTarget {
         let answer = answer.await;
         let end = if self.unfinished { "" } else { "ROLLBACK" };
         let ended = session.batch_execute(end).await.map_err(fault);
-        // Of a session that is cut the first error is the one that says why.
+        // If the session is lost, the first error has the cause.
         let answer = answer?;
         ended.map(|()| answer)
     }
 
-    /// What a join gives: by an index of production, or where there is none, by reading it once.
+    /// Returns the result of a join, by an index of production or by a single scan if there is none.
     async fn answer(&self, client: &Client, join: &str, given: &[CopyColumn]) -> Result<Vec<RecordBatch>> {
         let fault = |error| self.connector.explain("cannot look up", &error);
         let plan = client.simple_query(&format!("EXPLAIN (COSTS off) {join}")).await.map_err(fault)?;
@@ -176,7 +177,7 @@ impl PgTarget {
         receive(&self.connector, client, join, given).await
     }
 
-    /// Whether a table's key map has any rows: most have none when a delta is the first.
+    /// Returns whether a table's key map has any rows. Before a first delta, most are empty.
     async fn has_mappings(&self, table: &str) -> Result<bool> {
         let history = self.known().await?.id(&self.names, table).history();
         let session = self.session.lock().await;
@@ -234,18 +235,18 @@ impl PgTarget {
     }
 }
 
-/// Keys from which on two sessions ask for one half each: to open the second takes as long as to look some thousands of them up.
+/// The number of keys from which on two sessions share a lookup. Opening the second takes as long as some thousands of lookups.
 const FOR_TWO: usize = 50_000;
 
-/// Keys from which on it is looked first whether production has anything between them: many deltas have numbers behind all of production's. It
-/// takes 7 ms for 20,000 keys, and looking them up 36.
+/// The number of keys from which on it is first checked whether production has anything between them. Many deltas have numbers above all of
+/// production's. The check takes 7 ms for 20,000 keys; looking them up takes 36 ms.
 const FOR_BETWEEN: usize = 5_000;
 
-/// Bytes of a table for each key up to which reading all of it takes no longer than looking the keys up: 140,000 keys in 52 MB took 0.21 s by
-/// the index and 0.15 s by reading, 20,000 keys 0.03 s and 0.03 s.
+/// Bytes of a table per key up to which a scan is as fast as looking the keys up. 140,000 keys in 52 MB took 0.21 s by the index and 0.15 s
+/// by a scan; 20,000 keys took 0.03 s either way.
 const READ_WHOLE: usize = 512;
 
-/// Rows up to a number, and the others.
+/// Splits rows at a number of rows.
 fn parted(keys: &[RecordBatch], mut first: usize) -> (Vec<RecordBatch>, Vec<RecordBatch>) {
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for batch in keys {
@@ -257,10 +258,10 @@ fn parted(keys: &[RecordBatch], mut first: usize) -> (Vec<RecordBatch>, Vec<Reco
     (here, there)
 }
 
-/// Where no index answers, the table is read whole once, and not once a key.
+/// If no index answers, the table is scanned once and not once per key.
 const NO_INDEX: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on";
 
-/// Whether a line of a plan reads a table of production whole.
+/// Returns whether a line of a plan scans a table of production.
 fn reads_whole(line: &SimpleQueryMessage) -> bool {
     match line {
         SimpleQueryMessage::Row(row) => {
@@ -270,7 +271,7 @@ fn reads_whole(line: &SimpleQueryMessage) -> bool {
     }
 }
 
-/// The rows without those that ask for a text with NUL: the server has none and takes none.
+/// Removes the rows that contain a text with NUL, which the server can neither store nor accept.
 fn without_nul(keys: &RecordBatch) -> Result<RecordBatch> {
     let texts = keys.columns().iter().filter_map(|column| column.as_string_opt::<i32>());
     if !texts.clone().any(|column| column.value_data().contains(&0)) {
@@ -286,18 +287,18 @@ fn begin(question: &Question, unfinished: bool) -> String {
     format!("{first}; CREATE TEMPORARY TABLE asked ({}) ON COMMIT DROP", question.declared.join(", "))
 }
 
-/// Whether a session may make no temporary table: it has not the right, or may only read.
+/// Returns whether a session failed because it may not create a temporary table: it lacks the right, or is read-only.
 fn only_reads(error: &tokio_postgres::Error) -> bool {
     let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
     error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// Keys that go into the text of one question.
+/// The number of keys in the text of one lookup.
 const KEYS_IN_TEXT: usize = 5000;
 
 impl Question {
-    /// Has each key looked up by an index of production, but in a table that is read whole as soon as that: then it gives no row. How many keys
-    /// there are the server sees from their table's size; statistics of it would take 3 ms and change no plan.
+    /// Returns SQL that makes the server use an index for each key, unless a scan of the table is as fast; then it returns no row. The
+    /// server estimates the number of keys from their table's size. Statistics would take 3 ms and change no plan.
     fn by_index(&self, keys: usize) -> String {
         format!(
             "SELECT set_config(method, 'off', true) FROM pg_class AS c, unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS method
@@ -307,18 +308,18 @@ impl Question {
         )
     }
 
-    /// Whether an index says that production has nothing that could be one of the keys.
+    /// Returns whether an index shows that production has none of the keys.
     async fn has_nothing_between(&self, session: &Client) -> Result<bool, tokio_postgres::Error> {
         let Some(between) = &self.between else { return Ok(false) };
         let plan = session.simple_query(&format!("EXPLAIN (COSTS off) {between}")).await?;
         Ok(!plan.iter().any(reads_whole) && !session.query_one(between, &[]).await?.get::<_, bool>(0))
     }
 
-    /// The keys as tables of literals, for a session that may make no table.
+    /// Returns the keys as tables of literals, for a session that may not create a table.
     fn values(&self, keys: &[RecordBatch]) -> Vec<String> {
         let names: Vec<_> = self.asked.iter().map(|column| ident(&column.name)).collect();
         let typed = self.declared.iter().zip(&names).map(|(declared, name)| {
-            // `k0 text COLLATE "C"`: the name, its type, and how it is compared.
+            // `k0 text COLLATE "C"`: name, type, and collation.
             let declared = declared.split_once(' ').map_or("", |(_, declared)| declared);
             let (sql, collation) = match declared.split_once(" COLLATE ") {
                 Some((sql, collation)) => (sql, format!(" COLLATE {collation}")),
@@ -344,23 +345,23 @@ impl Question {
     }
 }
 
-/// A value as a literal that the server reads as the same.
+/// Formats a value as a literal that the server reads as the same value.
 fn in_text(values: &dyn Array, row: usize) -> String {
     if values.is_null(row) { "NULL".to_owned() } else { literal(&text_of(values, row)) }
 }
 
-/// A value as a text that the server reads as the same.
+/// Formats a value as a text that the server reads as the same value.
 pub(super) fn text_of(values: &dyn Array, row: usize) -> String {
     let prefix = if *values.data_type() == DataType::Binary { "\\x" } else { "" };
     format!("{prefix}{}", shown(values, row))
 }
 
-/// A text with its ASCII letters in lower case.
+/// Returns SQL for a text with its ASCII letters in lower case.
 pub(super) fn folded(sql: &str) -> String {
     format!("translate({sql}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')")
 }
 
-/// The columns of a table as they travel.
+/// Returns the columns of a table as they are copied.
 pub(super) fn wires(table: &PgTable) -> Vec<CopyColumn> {
     table
         .columns
@@ -373,7 +374,7 @@ fn not_there(table: &str) -> Error {
     Error::internal(format!("a look-up in `{table}`, which is not there"))
 }
 
-/// A filter of the engine as the server reads it; None where the two might not mean the same.
+/// Translates a filter of the engine to SQL; None if the two could differ in meaning.
 fn condition(filter: &Filter, columns: &[CopyColumn]) -> Option<String> {
     let column = columns.iter().find(|column| column.name == filter.column)?;
     let name = format!("p.{}", ident(&column.name));

@@ -1,8 +1,8 @@
-//! PostgreSQL: production in use, loaded beside the programs that write to it.
+//! PostgreSQL: a production database that other programs write to during a load.
 //!
-//! Staging is a schema of unlogged tables that the loading role makes itself; what is remembered (runs, files, key blocks, the
-//! key map) is in the schema `delta`, which `pipeline setup` makes. The loading role has SELECT and INSERT on production;
-//! what needs more is done by functions of `delta` that do just that.
+//! Staging is a schema of unlogged tables that the loader role creates. Persistent state (runs, files, key blocks, the key map) is in the
+//! schema `delta`, which `pipeline setup` creates. The loader role has SELECT and INSERT on production. Narrow functions of `delta` do
+//! whatever needs more rights.
 
 mod catalog;
 mod catalog_cache;
@@ -86,25 +86,26 @@ use script::Script;
 use staging::Staged;
 use writer_lock::Opening;
 
-/// What a load does that cannot reach the server.
+/// The action that fails if a load cannot reach the server.
 const BEGIN: &str = "cannot begin to write";
 
-/// What a binary copy begins with.
+/// The signature of a binary COPY.
 const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
 
-/// 2000-01-01, where PostgreSQL counts from, in days since 1970.
+/// 2000-01-01, the epoch of PostgreSQL's dates, in days since 1970.
 const EPOCH_DAYS: i32 = 10_957;
 
 /// 2000-01-01 in microseconds since 1970.
 const EPOCH_MICROSECONDS: i64 = 946_684_800_000_000;
 
-/// By how much a table grows before a load gathers its statistics: below that the server does it by itself, from a tenth on.
+/// By how much a table grows before a load refreshes its statistics. Autovacuum does so from a tenth on; below this, it is left to the
+/// server.
 const GROWN: f32 = 0.2;
 
-/// How often a setup is tried when others set up at the same moment.
+/// How often a setup is tried if other setups run concurrently.
 const SETUP_TRIES: u32 = 5;
 
-/// The session with the lock of those who write; None while a load has it, or nobody here.
+/// The session with the writer lock; None while a load uses it, or if it is not held.
 type Claimed = Arc<std::sync::Mutex<Option<Arc<Session>>>>;
 
 /// A PostgreSQL database.
@@ -114,16 +115,16 @@ pub struct PgTarget {
     names: Names,
     load: LoadSpec,
     least_privilege: LeastPrivilege,
-    /// What questions are put to.
+    /// The session for queries.
     session: Mutex<Session>,
-    /// The session with the lock of those who write, while it is held and no load is at work.
+    /// The session with the writer lock, while it is held and no load is active.
     claimed: Claimed,
-    /// That one and another, on their way.
+    /// The lock session and a spare one, while they open.
     opening: Mutex<Option<Opening>>,
-    /// The other, for the first load.
+    /// The spare session, for the first load.
     spare: Mutex<Option<Session>>,
     known: OnceCell<Arc<PgCatalog>>,
-    /// Whether the database was made now, from `create_from`.
+    /// Whether the database was just created from `create_from`.
     made: bool,
     /// Whether the session is inside a transaction that is never committed.
     unfinished: bool,
@@ -133,7 +134,7 @@ impl PgTarget {
     /// Opens the database that a URL names.
     ///
     /// # Errors
-    /// Where the URL is wrong, or the server does not let this user in.
+    /// If the URL is invalid, or the server does not admit this user.
     pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Self> {
         let connector =
             Arc::new(Connector::try_new(address.url, address.shown, address.folder, address.load)?.acting(access));
@@ -162,15 +163,14 @@ impl PgTarget {
         if let Some(script) = script.filter(|_| access != Access::Administer) {
             target.create(&address.script_folder.join(script), access).await?;
         }
-        // Before a database is set up there is no role to write as.
+        // Before the database is set up, there is no role to write as.
         if access == Access::Write && !target.made {
             *target.opening.get_mut() = Some(writer_lock::open(&target.connector));
         }
         Ok(target)
     }
 
-    /// Makes production out of a script where the database is empty. To be asked only, it is made inside a transaction that
-    /// is never committed.
+    /// Creates production from a script if the database is empty. For read access it does so inside a transaction that is never committed.
     async fn create(&mut self, script: &std::path::Path, access: Access) -> Result<()> {
         let session = self.session.get_mut();
         let fault = |error| self.connector.explain("cannot read the catalog", &error);
@@ -191,7 +191,7 @@ impl PgTarget {
         Ok(())
     }
 
-    /// The session that questions are put to, made anew where it was cut: what became of a run is noted behind whatever ended it.
+    /// Returns the session for queries. Reconnects if the connection was lost, because the outcome of a run is recorded after the failure.
     async fn living(&self) -> Result<MutexGuard<'_, Session>> {
         let mut session = self.session.lock().await;
         if session.is_closed() {
@@ -209,15 +209,16 @@ impl PgTarget {
         self.known.get_or_try_init(|| read).await.cloned()
     }
 
-    /// The tables that a load made larger by more than [`GROWN`] since the server gathered their statistics, or of which it never did, and those
-    /// with partitions, of which it does not by itself; the largest load first.
+    /// Returns the tables whose statistics a load should refresh, the largest load first. These are tables that grew by more than [`GROWN`]
+    /// since their last statistics, or have none. Partitioned tables are always included, because the server never analyzes them
+    /// automatically.
     async fn grown(&self, destinations: &[Destination], inserted: &[u64], doing: &str) -> Result<Vec<String>> {
         let names: Vec<_> = destinations.iter().map(|destination| destination.table.name.as_str()).collect();
         let rows: Vec<_> = inserted.iter().map(|rows| *rows as i64).collect();
         let sql = "SELECT g.name FROM unnest($2::text[], $3::bigint[]) AS g (name, rows) JOIN pg_class AS c ON c.relname = g.name
                    JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = $1
                    WHERE g.rows > 0 AND (c.relkind = 'p' OR g.rows > c.reltuples * $4) ORDER BY g.rows DESC";
-        // The session that questions are put to, where it is idle: rows may be read back at the same time.
+        // The session for queries, if it is idle. It may be busy reading rows back.
         let idle = self.session.try_lock().ok().filter(|session| !session.is_closed());
         let own;
         let session = match &idle {
@@ -231,7 +232,7 @@ impl PgTarget {
         Ok(grown.map_err(self.fault(doing))?.iter().map(|row| row.get(0)).collect())
     }
 
-    /// An error of something that only the operator may do.
+    /// Returns the error of an action that only the operator may perform.
     fn forbidden(&self, doing: &str, error: &tokio_postgres::Error) -> Error {
         let explained = self.connector.explain(doing, error);
         if !mode::is_forbidden(error) {
@@ -242,7 +243,7 @@ impl PgTarget {
         ))
     }
 
-    /// The SQL of the control schema, under the owner that is named, or that it has, or that production has.
+    /// Returns the SQL of the control schema. Its owner is `owner`, or else its present owner, or else the owner of production.
     async fn control_script(&self, destinations: &[Destination], owner: Option<&str>) -> Result<String> {
         let known = self.known().await?;
         let owner = match owner.filter(|owner| !owner.is_empty()) {
@@ -270,7 +271,7 @@ impl PgTarget {
     }
 }
 
-/// A session for what is asked.
+/// Opens a session for queries.
 async fn open_session(connector: &Connector, access: Access, doing: &str) -> Result<Session> {
     match access {
         Access::Read | Access::Setup => connector.connect(doing).await,
@@ -278,8 +279,8 @@ async fn open_session(connector: &Connector, access: Access, doing: &str) -> Res
     }
 }
 
-/// A session that writes: as the loading role, or the one that takes loads back, where the login is a member, so that the server itself
-/// refuses anything else.
+/// Opens a session for writing. If the login is a member of the loader or operator role, the session takes that role, so that the server
+/// rejects everything else.
 async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
     let session = connector.connect(doing).await?;
     let become_it = async {
@@ -290,7 +291,7 @@ async fn begin_session(connector: &Connector, doing: &str) -> Result<Session> {
 }
 
 async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
-    // By the catalog: who may not look into the schema is told so later, with what to do.
+    // Reads the catalog, because a login without rights on the schema gets a better error later.
     let sql = format!(
         "SELECT set_config('role', {role}, false)
          WHERE EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'delta' AND c.relname = 'migration')
@@ -300,7 +301,7 @@ async fn become_loader(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(&sql).await
 }
 
-/// Whether a setup of another database of the server was at the roles at the same moment: they belong to all.
+/// Returns whether a setup in another database changed the roles concurrently. Roles belong to all databases of a server.
 fn raced(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|error| {
         [SqlState::UNIQUE_VIOLATION, SqlState::DUPLICATE_OBJECT].contains(error.code())
@@ -308,7 +309,7 @@ fn raced(error: &tokio_postgres::Error) -> bool {
     })
 }
 
-/// Which of these files, by table and hash, were loaded by a run that was not rolled back.
+/// Returns which of these files, by table and hash, were loaded by a run that was not rolled back.
 async fn loaded_files(
     client: &Client,
     known: &PgCatalog,
@@ -332,9 +333,9 @@ async fn loaded_files(
         .collect())
 }
 
-/// Whether there is a control table that this user may read.
+/// Returns whether a control table exists and this user may read it.
 async fn readable(client: &Client, table: &str) -> Result<bool, tokio_postgres::Error> {
-    // Whoever may not look into the schema may not ask for its tables either.
+    // Without USAGE on the schema, even asking for rights on its tables would fail.
     let sql =
         "SELECT CASE WHEN has_schema_privilege(n.oid, 'USAGE') THEN has_table_privilege(to_regclass($1), 'SELECT') END
                FROM pg_namespace AS n WHERE n.nspname = 'delta'";
@@ -463,7 +464,7 @@ impl KeyMapStore for PgTarget {
     }
 
     async fn identity(&self, _: bool) -> Result<Vec<String>> {
-        // Setup gives it one.
+        // Setup assigns it an id.
         key_map::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
     }
 

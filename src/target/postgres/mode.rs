@@ -1,5 +1,5 @@
-//! Conversion mode in PostgreSQL: the table `delta.mode`, by the server's clock. Who loads can read it, hold it and end it; only
-//! the owner of the control schema and members of `delta_rollback` can switch it.
+//! Conversion mode in PostgreSQL: the table `delta.mode`, by the server's clock. The loader login can read it, lock it, and switch it off.
+//! Only the owner of the control schema and members of `delta_rollback` can switch it on.
 
 use jiff::Timestamp;
 use tokio_postgres::error::SqlState;
@@ -15,12 +15,12 @@ type PgResult<T> = Result<T, tokio_postgres::Error>;
 /// The server's clock, in microseconds since 1970.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
-/// What the server's clock says.
+/// Returns the time of the server's clock.
 pub(super) async fn now(client: &Client) -> PgResult<Timestamp> {
     Ok(moment(client.query_one(&format!("SELECT {NOW}"), &[]).await?.get(0)))
 }
 
-/// Reads it; it was never on where nothing is set up.
+/// Reads it. If the database is not set up, it was never on.
 pub(super) async fn read(client: &Client) -> PgResult<Mode> {
     if !readable(client, "delta.mode").await? {
         return Ok(Mode { now: now(client).await?, last: None });
@@ -28,7 +28,7 @@ pub(super) async fn read(client: &Client) -> PgResult<Mode> {
     last(client, "(SELECT * FROM delta.mode ORDER BY number DESC LIMIT 1)").await
 }
 
-/// Reads it and keeps it as it is until the transaction ends.
+/// Reads it, and locks it until the transaction ends.
 pub(super) async fn hold(client: &Client) -> PgResult<Mode> {
     last(client, "delta.hold_mode()").await
 }
@@ -78,13 +78,13 @@ pub(super) async fn switch(client: &Client, switch: &Switch) -> PgResult<()> {
     Ok(())
 }
 
-/// Ends it at the end of a run, in the transaction that the run commits; one that is kept stays.
+/// Ends it in the transaction that the run commits, unless it is kept.
 pub(super) async fn end_with(client: &Client, run: &str) -> PgResult<()> {
     client.execute("SELECT delta.end_mode($1)", &[&run]).await?;
     Ok(())
 }
 
-/// Becomes who may switch, where the login is a member and does not own the control schema.
+/// Sets the role `delta_rollback` if the login is a member, unless it owns the control schema.
 pub(super) async fn become_operator(client: &Client) -> PgResult<()> {
     let sql = format!(
         "SELECT set_config('role', {role}, false)
@@ -95,7 +95,7 @@ pub(super) async fn become_operator(client: &Client) -> PgResult<()> {
     client.batch_execute(&sql).await
 }
 
-/// Whether it is the right to switch that is missing.
+/// Returns whether an error means that the right to switch is missing.
 pub(super) fn is_forbidden(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }

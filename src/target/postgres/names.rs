@@ -1,37 +1,37 @@
-//! How this program's own objects are called, and production's.
+//! The names of this program's own objects and of production's.
 
 use crate::engine::ident;
 
 /// The schema of the control objects.
 pub(super) const CONTROL: &str = "delta";
 
-/// The role that loads.
+/// The role of loads.
 pub(super) const LOADER: &str = "delta_loader";
 
-/// The role that decides what loads may do, and takes them back.
+/// The role of the operator, who sets policy and mode and rolls runs back.
 pub(super) const ROLLBACK: &str = "delta_rollback";
 
-/// The most bytes of a name.
+/// PostgreSQL's limit on the bytes of a name.
 const LONGEST: usize = 63;
 
-/// The schemas of one target, the legacy system that its keys are from, and what errors call it.
+/// The schemas of one target, its namespace of legacy keys, and its name in errors.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) shown: String,
     pub(super) production: String,
     pub(super) staging: String,
-    /// Tells the legacy keys of this pipeline from those of another company's; empty for the only one.
+    /// Separates the legacy keys of this pipeline from those of another legacy system; empty for the default one.
     pub(super) namespace: String,
 }
 
 impl Names {
-    /// A table by its schema and name.
+    /// Returns the id of a table, in this namespace.
     pub(super) fn id(&self, schema: &str, name: &str) -> TableId {
         TableId { namespace: self.namespace.clone(), schema: schema.to_owned(), name: name.to_owned() }
     }
 }
 
-/// A loaded table: its schema and name, and the namespace of its legacy keys. Everything that is kept of it is named by all three.
+/// A loaded table: its schema and name, and the namespace of its legacy keys. All three are part of the names of its control objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TableId {
     pub(super) namespace: String,
@@ -40,28 +40,28 @@ pub(super) struct TableId {
 }
 
 impl TableId {
-    /// The table: `public.account`.
+    /// Returns the table's name: `public.account`.
     pub(super) fn relation(&self) -> String {
         let part = |part: &str| if part.contains(['.', ':', '"']) { ident(part) } else { part.to_owned() };
         format!("{}.{}", part(&self.schema), part(&self.name))
     }
 
-    /// Its key map: `public.account`, or `acme:public.account`.
+    /// Returns its key map's name: `public.account`, or `acme:public.account`.
     pub(super) fn key_map(&self) -> String {
         if self.namespace.is_empty() { self.relation() } else { format!("{}:{}", self.namespace, self.relation()) }
     }
 
-    /// The bare name of the staging table with the rows.
+    /// Returns the bare name of the staging table for rows.
     pub(super) fn staging_rows(&self) -> String {
         self.own("")
     }
 
-    /// The bare name of the staging table with the keys.
+    /// Returns the bare name of the staging table for keys.
     pub(super) fn staging_keys(&self) -> String {
         self.own("ck_")
     }
 
-    /// The view of the key map's history.
+    /// Returns the view of the key map.
     pub(super) fn history(&self) -> String {
         qualified(CONTROL, &self.history_name())
     }
@@ -70,7 +70,7 @@ impl TableId {
         self.own("key_map_")
     }
 
-    /// The mappings behind a history: those of a run that has not committed are among them, and do not count.
+    /// Returns the table behind the key map. It includes the mappings of uncommitted runs, which do not count.
     pub(super) fn mappings(&self) -> String {
         qualified(CONTROL, &self.mappings_name())
     }
@@ -79,13 +79,13 @@ impl TableId {
         self.own("mapping_")
     }
 
-    /// The index by which the mappings of one run are found.
+    /// Returns the name of the index on the run of a mapping.
     pub(super) fn by_run_name(&self) -> String {
         self.own("segment_")
     }
 
-    /// A name made of the table's: `key_map_account`, or `key_map_sales__account` outside of `public`. One that the server would cut, or
-    /// that another table could have too, ends with a hash.
+    /// Derives a name from the table's: `key_map_account`, or `key_map_sales__account` outside of `public`. A name that is too long or
+    /// ambiguous ends with a hash.
     fn own(&self, prefix: &str) -> String {
         let schema = if self.schema == "public" && self.namespace.is_empty() { "" } else { self.schema.as_str() };
         let parts: Vec<&str> =
@@ -104,7 +104,7 @@ impl TableId {
     }
 }
 
-/// `"schema"."name"`.
+/// Returns `"schema"."name"`.
 pub(super) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }

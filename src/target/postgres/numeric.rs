@@ -13,17 +13,17 @@ type Limbs = [u64; 4];
 
 const NEGATIVE: u16 = 0x4000;
 
-/// Sixteen digits, or four groups: what is divided off at a time.
+/// Sixteen digits, or four groups: the divisor of each step.
 const CHUNK: u64 = 10_u64.pow(16);
 
-/// Appends the length and the bytes of a decimal; `shortest` shows only the digits behind the point that are needed.
+/// Appends the length and the bytes of a decimal; `shortest` drops trailing zeros behind the point.
 #[inline]
 pub(super) fn put_128(value: i128, scale: u16, shortest: bool, out: &mut BytesMut) {
     let magnitude = value.unsigned_abs();
     put(value < 0, [magnitude as u64, (magnitude >> 64) as u64, 0, 0], scale, shortest, out);
 }
 
-/// As [`put_128`].
+/// Appends the length and the bytes of a 256-bit decimal; `shortest` drops trailing zeros behind the point.
 #[inline]
 pub(super) fn put_256(value: i256, scale: u16, shortest: bool, out: &mut BytesMut) {
     let (low, high) = value.wrapping_abs().to_parts();
@@ -77,7 +77,7 @@ fn put(negative: bool, mut limbs: Limbs, scale: u16, shortest: bool, out: &mut B
     out.extend_from_slice(&field[..12 + 2 * count]);
 }
 
-/// The zeros that a group of four digits ends with.
+/// Counts the trailing zeros of a group of four digits.
 fn trailing_zeros(group: u16) -> u16 {
     match group {
         0 => 4,
@@ -88,7 +88,7 @@ fn trailing_zeros(group: u16) -> u16 {
     }
 }
 
-/// Divides the limbs up to `len`, which shrinks with them, and gives the remainder.
+/// Divides the first `len` limbs, shrinks `len`, and returns the remainder.
 #[inline]
 fn divide(limbs: &mut Limbs, len: &mut usize, by: u64) -> u64 {
     while *len > 0 && limbs[*len - 1] == 0 {
@@ -110,7 +110,7 @@ fn divide(limbs: &mut Limbs, len: &mut usize, by: u64) -> u64 {
     rest
 }
 
-/// Why a number of production has no value here.
+/// The reason that a number of production has no decimal here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoDecimal {
     /// It is NaN or an infinity.
@@ -121,7 +121,7 @@ pub(super) enum NoDecimal {
     Malformed,
 }
 
-/// The decimal of a scale that a number's bytes stand for, exactly.
+/// Returns the exact decimal of a scale that a number's bytes stand for.
 #[inline]
 pub(super) fn read_256(bytes: &[u8], scale: u16) -> Result<i256, NoDecimal> {
     let (negative, limbs) = read(bytes, scale)?;
@@ -131,7 +131,7 @@ pub(super) fn read_256(bytes: &[u8], scale: u16) -> Result<i256, NoDecimal> {
     Ok(if negative { value.wrapping_neg() } else { value })
 }
 
-/// As [`read_256`].
+/// Returns the exact 128-bit decimal of a scale that a number's bytes stand for.
 #[inline]
 pub(super) fn read_128(bytes: &[u8], scale: u16) -> Result<i128, NoDecimal> {
     let (negative, limbs) = read(bytes, scale)?;
@@ -162,7 +162,7 @@ fn read(bytes: &[u8], scale: u16) -> Result<(bool, Limbs), NoDecimal> {
     for bytes in groups.chunks_exact(2).take(last) {
         multiply(&mut limbs, 10_000, group(bytes))?;
     }
-    // How many digits there are between the end of the last group and the end of the decimal.
+    // The number of digits between the end of the last group and the end of the decimal.
     let missing = 4 * (weight - last as i32) + i32::from(scale);
     let last = group(&groups[2 * last..]);
     match u32::try_from(missing) {
@@ -186,7 +186,7 @@ fn read(bytes: &[u8], scale: u16) -> Result<(bool, Limbs), NoDecimal> {
     Ok((negative, limbs))
 }
 
-/// `limbs · by + plus`, where that fits.
+/// Computes `limbs · by + plus`, if it fits.
 #[inline]
 fn multiply(limbs: &mut Limbs, by: u64, plus: u64) -> Result<(), NoDecimal> {
     let mut carry = plus;
@@ -211,7 +211,7 @@ mod tests {
         out[4..].to_vec()
     }
 
-    /// Count, weight, sign, digits behind the point, groups: as `numeric_send` writes them.
+    /// Encodes count, weight, sign, digits behind the point, and groups as `numeric_send` does.
     fn numeric(weight: i16, sign: u16, shown: u16, groups: &[u16]) -> Vec<u8> {
         let head = [groups.len() as u16, weight as u16, sign, shown];
         head.iter().chain(groups).flat_map(|number| number.to_be_bytes()).collect()

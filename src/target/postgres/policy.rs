@@ -1,5 +1,5 @@
-//! The policy in PostgreSQL: the table `delta.policy`. Its owner and members of `delta_rollback` state it; a run reads it in the transaction
-//! that commits, where `delta.record_run` holds the run to it as well.
+//! The policy in PostgreSQL: the table `delta.policy`. Its owner and members of `delta_rollback` set it. A run reads it in the transaction
+//! that commits, and `delta.record_run` enforces it there too.
 
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
@@ -11,8 +11,8 @@ type PgResult<T> = std::result::Result<T, tokio_postgres::Error>;
 
 const COLUMNS: &str = "p.conversion_mode, p.approvals, p.max_key_block, p.opening_window";
 
-/// Reads it. A database that is not set up requires conversion mode, as one does that was. Without prepared statements: it is read before
-/// a pooler that shares sessions is refused.
+/// Reads it. A database that is not set up requires conversion mode, which is also the default of setup. Uses no prepared statements, because it runs
+/// before a transaction pooler is refused.
 pub(super) async fn read(client: &Client) -> PgResult<Result<Policy>> {
     let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND has_schema_privilege(oid, 'USAGE'))
                    AND EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -52,7 +52,7 @@ fn window(json: Option<&str>) -> Result<Option<WindowSpec>> {
     })
 }
 
-/// Reads it, and keeps it as it is until the transaction ends.
+/// Reads it, and locks it until the transaction ends.
 pub(super) async fn hold(client: &Client) -> PgResult<Result<Policy>> {
     last(client, "delta.hold_policy()").await
 }
@@ -72,7 +72,7 @@ fn policy(row: &Row) -> Result<Policy> {
     })
 }
 
-/// States it.
+/// Sets it.
 pub(super) async fn set(client: &Client, policy: &Policy) -> PgResult<()> {
     let approvals = i32::try_from(policy.approvals).unwrap_or(i32::MAX);
     let largest = i64::try_from(policy.max_key_block).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! What must be there before a run, what the login may do, and what it may do too much.
+//! Preconditions of a run: the required objects, the login's missing rights, and its excess rights.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -17,7 +17,7 @@ use crate::target::{Access, Destination, Preflight, refuse_set_based};
 
 type PgResult<T> = Result<T, tokio_postgres::Error>;
 
-/// What a plan says of references that are checked as a set.
+/// The note of a plan whose references are checked as sets.
 const SET_BASED: &str = "referenced rows are locked and references checked as sets before the commit; the server's own check of \
                          each row is off for the insertion (session_replication_role = replica)";
 
@@ -73,7 +73,7 @@ impl PgTarget {
         Ok(preflight)
     }
 
-    /// How a table gets its keys, and who waits for it.
+    /// Describes how a table gets its keys, and whether other writers must wait.
     fn note(known: &PgCatalog, destination: &Destination) -> Option<String> {
         let table = &destination.table.name;
         Some(match (known.sequence(destination), destination.assigned?) {
@@ -89,7 +89,7 @@ impl PgTarget {
         })
     }
 
-    /// Why a run cannot begin.
+    /// Returns the reasons that a run cannot begin.
     async fn reasons(&self, client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Vec<String>> {
         let mut reasons = Vec::new();
         for destination in destinations {
@@ -118,7 +118,7 @@ impl PgTarget {
         Ok(reasons)
     }
 
-    /// What is wrong with the control schema.
+    /// Returns the problem with the control schema, if any.
     async fn control(&self, client: &Client) -> PgResult<Option<String>> {
         let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta'),
                           EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -197,8 +197,8 @@ impl PgTarget {
     }
 }
 
-/// Refuses integer keys that no sequence of the catalog hands out. Applications take keys from sequences that no column names, and the
-/// largest key plus one would be a number that such a sequence gives next: production's own inserts would fail after the load.
+/// Refuses integer keys without a sequence in the catalog. Applications may take keys from sequences that no column names. The largest key
+/// plus one would then be the sequence's next number, and production's own inserts would fail after the load.
 fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Result<()> {
     for destination in destinations {
         let (table, Some(key)) = (&destination.table, destination.key.first()) else { continue };
@@ -218,7 +218,7 @@ fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Resul
     Ok(())
 }
 
-/// The rights that loads of these tables need and the role lacks, each with the role and the object.
+/// Returns the rights that loads of these tables need and the role lacks, each with the role and the object.
 async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Vec<String>> {
     let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
     let mut missing = Vec::new();
@@ -234,7 +234,7 @@ async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Dest
         match client.query_one(&sql, &[&object, &right.what]).await {
             Ok(row) if row.get::<_, Option<bool>>(0) == Some(true) => {}
             Ok(_) => missing.push(format!("the role `{user}` lacks {} on {}", right.what, right.object())),
-            // The name cannot be looked up without USAGE of its schema, which is reported by itself.
+            // The lookup of the name needs USAGE of its schema, which is reported separately.
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),
         }
@@ -242,7 +242,7 @@ async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Dest
     Ok(missing)
 }
 
-/// What the login could do though a load never does: by itself, or by `SET ROLE` as any role that it is a member of.
+/// Returns a right of the login that a load never needs. It may have the right itself, or by `SET ROLE` as a role that it is a member of.
 async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Option<String>> {
     let sql = "SELECT session_user::text,
                       string_agg(DISTINCT r.rolname, ', ') FILTER (WHERE r.rolsuper),
@@ -284,7 +284,7 @@ async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]
     plantable(client, known, destinations, &user).await
 }
 
-/// Where the login could put code that other sessions would run: triggers on production, or names that a trigger of production finds.
+/// Returns a place for code that other sessions would run: triggers on production, or names that a trigger of production finds.
 async fn plantable(
     client: &Client,
     known: &PgCatalog,
@@ -311,9 +311,8 @@ async fn plantable(
     }))
 }
 
-/// Refuses `set_based` where the server would check something by a trigger of its own, which is off then, and no set is held against it:
-/// deferrable constraints, foreign keys that a partition has for itself, and `MATCH FULL` where only some of its columns are NULL. Nor would
-/// rules be asked.
+/// Refuses `set_based` for checks of the server that it would switch off without a replacement. These are deferrable constraints, foreign
+/// keys of a single partition, and `MATCH FULL` with only some columns NULL. Rules would be bypassed as well.
 async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Result<()>> {
     let sql = "SELECT CASE WHEN k.contype <> 'f' THEN 'deferrable constraints' WHEN k.conrelid <> $1::text::regclass THEN 'foreign keys of a partition alone'
                            ELSE 'foreign keys of several columns with MATCH FULL' END, k.conname::text
@@ -351,7 +350,7 @@ async fn may_replicate(client: &Client) -> PgResult<bool> {
     Ok(client.query_one("SELECT has_parameter_privilege('session_replication_role', 'SET')", &[]).await?.get(0))
 }
 
-/// A table that has the name of a staging table and was not made for staging.
+/// Returns a table that has the name of a staging table but was not created for staging.
 async fn taken(client: &Client, staged: &Staged<'_>) -> PgResult<Option<String>> {
     let id = staged.id();
     for name in [id.staging_rows(), id.staging_keys()] {
@@ -367,7 +366,7 @@ async fn taken(client: &Client, staged: &Staged<'_>) -> PgResult<Option<String>>
     Ok(None)
 }
 
-/// Refuses to make a staging table in the place of another table.
+/// Refuses to create a staging table if its name belongs to another table.
 pub(super) async fn refuse_taken(client: &Client, staged: &Staged<'_>) -> PgResult<Result<()>> {
     Ok(match taken(client, staged).await? {
         Some(what) => Err(Error::pipeline(what).hint("nothing was written")),

@@ -1,4 +1,4 @@
-//! What checks found true of production though no constraint of it keeps it true: what setup lists of it, and what a plan says.
+//! Properties of production that checks verified and no constraint enforces: their registration at setup, and their notes in a plan.
 
 use std::fmt::Write as _;
 
@@ -10,16 +10,16 @@ use crate::engine::{list, literal};
 use crate::spec::{LoadSpec, Lock};
 use crate::target::{CommitCheckKind, Destination};
 
-/// The rows of production that a reference leads to, as the register has them.
+/// The table that a reference leads to, as registered.
 pub(super) struct Referenced<'a> {
     pub(super) schema: &'a str,
     pub(super) table: &'a str,
-    /// The key, and what it is looked up by.
+    /// The key, and the lookup column if there is one.
     pub(super) columns: Vec<&'a str>,
 }
 
 impl<'a> Referenced<'a> {
-    /// None of a promise about something else.
+    /// Returns None if the property is not a reference.
     pub(super) fn of(promised: &'a CommitCheckKind, known: &'a PgCatalog, names: &'a Names) -> Option<Self> {
         let CommitCheckKind::Reference { to, to_column, by, .. } = promised else { return None };
         let schema = known.tables.get(to).map_or(&names.production, |table| &table.schema);
@@ -28,7 +28,7 @@ impl<'a> Referenced<'a> {
     }
 }
 
-/// SQL that lists what a table refers to.
+/// Returns SQL that registers the references of a table.
 pub(super) fn register(names: &Names, known: &PgCatalog, destination: &Destination) -> String {
     let mut sql = String::new();
     for promise in &destination.promises {
@@ -51,7 +51,7 @@ pub(super) fn register(names: &Names, known: &PgCatalog, destination: &Destinati
     sql
 }
 
-/// Which references of a table the register lacks.
+/// Returns the references of a table that are not registered.
 pub(super) async fn unregistered(
     client: &Client,
     names: &Names,
@@ -71,7 +71,7 @@ pub(super) async fn unregistered(
     Ok(lacking)
 }
 
-/// What a plan says of how long the checks of a table stay true.
+/// Returns notes for the plan: how long the verified properties of a table remain guaranteed.
 pub(super) fn notes(spec: &LoadSpec, destination: &Destination) -> Vec<String> {
     let name = &destination.table.name;
     let note = |check: &str, what: &CommitCheckKind| match (what, spec.lock) {

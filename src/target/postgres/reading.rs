@@ -1,4 +1,4 @@
-//! Rows that the server gives in order, held against the delta batch by batch: neither is ever in memory as a whole.
+//! Comparison of rows from the server with the delta, batch by batch. Neither is ever in memory as a whole.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::error::Result;
 use crate::target::Batches;
 use crate::target::difference::difference;
 
-/// The column of the rows' numbers.
+/// The column of row numbers.
 pub(super) const ROW: &str = "_row";
 
-/// Holds the rows of a query against those that were meant, which have `_row` in front: the first difference, in words. The query gives its
-/// rows in their order, with their numbers or without.
+/// Compares the rows of a query with the expected ones, which have `_row` first. Returns the first difference in words. The query returns
+/// its rows in order, with or without row numbers.
 pub(super) async fn compare(
     connector: &Connector,
     client: &Client,
@@ -42,16 +42,16 @@ pub(super) async fn compare(
     Ok(more.then(|| "there are more rows".to_owned()))
 }
 
-/// Rows of production, as many at a time as are asked for.
+/// Rows of production, read in batches of any requested size.
 struct Reading<'a> {
     rows: Batches<'a>,
     read: VecDeque<RecordBatch>,
-    /// Whether they come with their numbers.
+    /// Whether they have row numbers.
     numbered: bool,
 }
 
 impl Reading<'_> {
-    /// As many rows as were meant, with their numbers; fewer at the end. Those that come without are numbered as the others are.
+    /// Returns as many rows as expected, or fewer at the end. Rows without numbers take the expected ones.
     async fn next(&mut self, expected: &RecordBatch) -> Result<RecordBatch> {
         let wanted = expected.num_rows();
         let mut parts = Vec::new();

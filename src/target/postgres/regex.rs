@@ -1,18 +1,17 @@
-//! PostgreSQL's regular expressions as the engine's, where both surely match the same.
+//! Translation of PostgreSQL's regular expressions to the engine's, if both surely match the same texts.
 
-/// The most repetitions that PostgreSQL takes.
+/// PostgreSQL's limit on repetitions.
 const MOST: u32 = 255;
 
 /// A pattern in the engine's syntax.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
     pub(super) text: String,
-    /// Whether it has classes like `\d`, which mean the same in both for ASCII text only.
+    /// Whether it has classes like `\d`, on which both agree for ASCII text only.
     pub(super) of_ascii: bool,
 }
 
-/// Writes a pattern in the engine's syntax; None where it has more than anchors, plain characters, classes of them, groups
-/// and greedy quantifiers.
+/// Translates a pattern. Returns None if it has more than anchors, plain characters, classes of them, groups, and greedy quantifiers.
 pub(super) fn translate(pattern: &str) -> Option<Pattern> {
     let mut reader = Reader { rest: pattern.chars().collect(), at: 0, out: String::new(), of_ascii: false };
     reader.alternatives(0)?;
@@ -20,7 +19,7 @@ pub(super) fn translate(pattern: &str) -> Option<Pattern> {
     (at == rest.len() && at > 0).then_some(Pattern { text, of_ascii })
 }
 
-/// The ASCII characters of a class, as in brackets; not of the blanks, of which some locales know more among them.
+/// Returns the ASCII characters of a class, as in brackets. Excludes blanks, because some locales have more of them.
 fn class(name: &str) -> Option<&'static str> {
     Some(match name {
         "d" | "digit" => "0-9",
@@ -52,7 +51,7 @@ impl Reader {
         Some(next)
     }
 
-    /// Branches up to the end or a closing parenthesis, none of them empty.
+    /// Reads alternatives up to the end or a closing parenthesis; none may be empty.
     fn alternatives(&mut self, depth: usize) -> Option<()> {
         if depth > 20 {
             return None;
@@ -104,7 +103,7 @@ impl Reader {
         (self.at > start).then_some(())
     }
 
-    /// At most one quantifier.
+    /// Reads at most one quantifier.
     fn quantifier(&mut self) -> Option<()> {
         match self.peek() {
             Some(one @ ('*' | '+' | '?')) => {
@@ -141,7 +140,7 @@ impl Reader {
         number
     }
 
-    /// A class of characters and ranges of ASCII letters or digits.
+    /// Reads a class of characters and ranges of ASCII letters or digits.
     fn class(&mut self) -> Option<()> {
         self.out.push('[');
         if self.peek() == Some('^') {
@@ -183,7 +182,7 @@ impl Reader {
         Some(())
     }
 
-    /// The rest of `[:name:]` inside a class.
+    /// Reads the rest of `[:name:]` inside a class.
     fn named(&mut self) -> Option<()> {
         let rest = self.rest.get(self.at..)?;
         let length = rest.iter().position(|one| *one == ']')?;
@@ -195,7 +194,7 @@ impl Reader {
     }
 
     fn plain(&mut self, one: char) {
-        // Everything that has a meaning in a pattern or a class, set operations and comments of the engine's included.
+        // All characters with a meaning in a pattern or a class, including the engine's set operations and comments.
         if r"\.+*?()|[]{}^$#&-~".contains(one) {
             self.out.push('\\');
         }

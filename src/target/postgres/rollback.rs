@@ -1,4 +1,4 @@
-//! The rollback of a run: functions of the control schema do all of it, and find out by themselves what is the run's.
+//! The rollback of a run. Functions of the control schema do all of it, and determine the run's rows themselves.
 
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Error as PgError, Row};
@@ -14,16 +14,16 @@ use crate::failpoint::stop_at;
 use crate::journal::Record;
 use crate::target::{Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 
-/// A code of our own functions: a run is not rolled back.
+/// The error code of the control functions if a run cannot be rolled back.
 const REFUSED: &str = "DP003";
 
-/// A code of our own functions: a rollback that was tried would succeed.
+/// The error code of the control functions if a trial rollback would succeed.
 const TRIED: &str = "DP006";
 
-/// A code of our own functions: a run is not rolled back because of its rows.
+/// The error code of the control functions if a run cannot be rolled back because of its rows.
 const OBSTRUCTED: &str = "DP007";
 
-/// The legacy keys of a run's rows that are gone.
+/// Returns the legacy keys of a run's rows that no longer exist.
 pub(super) async fn gone(
     client: &Client,
     known: &PgCatalog,
@@ -47,7 +47,7 @@ pub(super) async fn gone(
     Ok(client.query(&sql, &[&run]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// What a run holds.
+/// Returns the tables that a run has rows in.
 pub(super) async fn holdings(
     connector: &Connector,
     client: &Client,
@@ -65,7 +65,7 @@ pub(super) async fn holdings(
     Ok(rows.iter().map(holding).collect())
 }
 
-/// What a run holds, and what is in the way. What triggers have a say in is tried out and taken back.
+/// Plans a rollback: the run's tables, and conflicts. If triggers would fire, it is tried in a transaction that is rolled back.
 pub(super) async fn survey(
     connector: &Connector,
     client: &Client,
@@ -92,7 +92,7 @@ pub(super) async fn survey(
     Ok(RollbackPlan { tables, obstacles, notes })
 }
 
-/// Tries a rollback, which fails in any case; gives what is to be known of it if it would succeed.
+/// Tries a rollback, which always fails. Returns a note if it would succeed.
 async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Option<String>, PgError> {
     let Err(error) = client.execute("SELECT delta.try_roll_back($1, $2)", &[&run, &accepted]).await else {
         return Ok(None);
@@ -122,7 +122,7 @@ async fn obstacles(
     Ok(obstacles)
 }
 
-/// A table as the pipeline file names it: without the schema and the namespace if they are the file's.
+/// Returns a table's name in the pipeline file: without schema and namespace if they are the file's.
 fn shown(names: &Names, table: &str) -> String {
     let own = names.id(&names.production, "").key_map();
     table.strip_prefix(&own).unwrap_or(table).to_owned()
@@ -192,7 +192,7 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 None => error.hint("`pipeline runs FILE` lists the runs and how they ended; nothing was changed"),
             }
         }
-        // Whatever production's own code says: production keeps the rows.
+        // An error in production's own code means that production keeps the rows.
         Some(refused) if trigger::function(refused).is_some() => {
             let doing = match deleted_from(refused) {
                 Some(table) => format!("cannot delete the run's rows from {table}"),
@@ -215,7 +215,7 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
     }
 }
 
-/// The table whose rows were being deleted, as the context of an error has it.
+/// Returns the table whose rows were being deleted, from the context of an error.
 fn deleted_from(error: &DbError) -> Option<String> {
     let statement = error.where_()?.lines().find(|line| line.contains(" AS p WHERE p.ctid "))?;
     let (_, table) = statement.split_once("DELETE FROM ")?;

@@ -1,8 +1,8 @@
-//! The script of `create_from`: run statement by statement inside one transaction, so that nothing of it stays unless it is meant to.
+//! The script of `create_from`. It runs statement by statement inside one transaction, so that nothing remains unless it is committed.
 //!
-//! A script that ends the transaction would keep what it did before, whatever comes after. So its own outermost `BEGIN` and `COMMIT` are left
-//! out, and what cannot be part of one transaction is refused before it is sent. A statement goes to the server by itself, in a
-//! message that can hold one command only: a text that the server reads otherwise than this module hides no second one.
+//! If a script ended the transaction, its earlier effects would remain whatever follows. So its outermost `BEGIN` and `COMMIT` are skipped,
+//! and statements that cannot be part of one transaction are refused before anything is sent. Each statement is sent in a message that can
+//! hold one command only. So no second command hides in a text that the server reads differently from this module.
 
 use futures::TryStreamExt;
 use tokio_postgres::types::{ToSql, Type};
@@ -17,22 +17,21 @@ struct Statement<'s> {
     /// The number of the line where it begins.
     line: usize,
     text: &'s str,
-    /// Its words in capital letters, as far as they are neither quoted nor in comments.
+    /// Its words in capital letters, without quoted ones and comments.
     words: Vec<String>,
 }
 
-/// What is to be done with a statement.
+/// The treatment of a statement.
 #[derive(Debug, PartialEq, Eq)]
 enum Role {
-    /// It is sent.
     Send,
-    /// It begins or ends the script's own transaction.
+    /// It begins or ends the script's own transaction, and is skipped.
     LeaveOut,
-    /// It is refused, for this reason.
+    /// It is refused, with this reason.
     Refuse(String),
 }
 
-/// Words of functions by which a statement leaves the transaction: what they do stays after a rollback.
+/// Words of functions with effects outside of the transaction, which a rollback does not undo.
 const OUTSIDE: [&str; 8] = [
     "DBLINK",
     "DBLINK_EXEC",
@@ -73,7 +72,7 @@ impl Statement<'_> {
         }
     }
 
-    /// Whether the next semicolon ends it: not within the body of a function that is written as statements.
+    /// Returns whether the next semicolon is inside the body of a function that is written as statements.
     fn in_body(&self) -> bool {
         let words: Vec<_> = self.words.iter().map(String::as_str).collect();
         let makes_function = matches!(
@@ -93,14 +92,14 @@ impl Statement<'_> {
     }
 }
 
-/// Reads a script as the server does: strings, quoted names, dollar quotes, and comments.
+/// A lexer that reads a script as the server does: strings, quoted names, dollar quotes, and comments.
 struct Lexer<'s> {
     script: &'s str,
     at: usize,
     line: usize,
 }
 
-/// What is wrong with a script, and in which line.
+/// A line number, and the error in it.
 type Fault = (usize, String);
 
 impl<'s> Lexer<'s> {
@@ -117,7 +116,7 @@ impl<'s> Lexer<'s> {
         self.at += bytes;
     }
 
-    /// The next statement; None at the end of the script.
+    /// Returns the next statement; None at the end of the script.
     fn next(&mut self) -> Result<Option<Statement<'s>>, Fault> {
         let mut statement = Statement { line: 0, text: "", words: Vec::new() };
         let (mut begin, mut depth) = (self.at, 0_usize);
@@ -185,7 +184,7 @@ impl<'s> Lexer<'s> {
         Err(self.open(if quote == '"' { "a quoted name" } else { "a string" }))
     }
 
-    /// Skips a comment, with those inside of it.
+    /// Skips a comment, with nested ones.
     fn comment(&mut self) -> Result<(), Fault> {
         let rest = self.rest();
         let (mut at, mut depth) = (2, 1);
@@ -206,35 +205,35 @@ impl<'s> Lexer<'s> {
     }
 }
 
-/// Whether a character can begin or continue a name or a number: that they look alike does no harm here.
+/// Returns whether a character can begin or continue a name or a number. Confusing the two is harmless here.
 fn is_word(char: char) -> bool {
     char.is_ascii_alphanumeric() || char == '_' || !char.is_ascii()
 }
 
-/// `$$` or `$tag$` at the beginning of a text.
+/// Returns `$$` or `$tag$` at the start of a text.
 fn dollar_tag(text: &str) -> Option<&str> {
     let tag = &text[1..];
     let end = tag.find('$').filter(|end| tag[..*end].chars().all(is_word))?;
     (!tag.starts_with(|char: char| char.is_ascii_digit())).then(|| &text[..end + 2])
 }
 
-/// A script that makes a database.
+/// A script that creates a database.
 pub(super) struct Script<'a> {
     pub(super) connector: &'a Connector,
     pub(super) session: &'a Session,
-    /// What errors call it.
+    /// Its name in errors.
     pub(super) name: String,
-    /// The schema that names without a schema are of.
+    /// The schema of names without a schema.
     pub(super) production: &'a str,
 }
 
 impl Script<'_> {
-    /// Runs a script. What is not kept is visible to this session alone, inside a transaction that is never committed.
+    /// Runs a script. Unless it is kept, only this session sees the result, inside a transaction that is never committed.
     ///
     /// # Errors
-    /// If the script is not one transaction, a statement fails, or a sequence that was there before has moved.
+    /// If the script is not one transaction, a statement fails, or a sequence moved that existed before.
     pub(super) async fn run(&self, sql: &str, is_kept: bool) -> Result<()> {
-        // Nothing is sent of a script of which a part is refused.
+        // Nothing is sent if any statement is refused.
         let mut lexer = Lexer::new(sql);
         let mut statements = Vec::new();
         while let Some(statement) = lexer.next().map_err(|(line, what)| self.fault(line, what))? {
@@ -268,7 +267,7 @@ impl Script<'_> {
         } else {
             self.refuse_moved(&there).await?;
         }
-        // The script may have set anything for itself.
+        // The script may have changed any setting.
         let settings = format!("SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; {}", self.connector.settings());
         self.session.batch_execute(&settings).await.map_err(failed)
     }
@@ -284,7 +283,7 @@ impl Script<'_> {
         Ok(self.session.query_one(sql, &[]).await?.get(0))
     }
 
-    /// Numbers that a sequence gave stay given after a rollback. The lock that this takes is the proof of it.
+    /// Refuses a script that took numbers from sequences, because a rollback does not return them. The sequence's lock proves it.
     async fn refuse_moved(&self, there: &[u32]) -> Result<()> {
         let sql = "SELECT DISTINCT c.oid::pg_catalog.regclass::pg_catalog.text FROM pg_catalog.pg_locks AS l
                    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation

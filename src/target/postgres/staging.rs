@@ -1,4 +1,4 @@
-//! The staging tables of one destination: how they are made, inserted from, and held against production.
+//! The staging tables of one destination: their creation, the insertion from them, and their comparison with production.
 
 use futures::StreamExt;
 use tokio_postgres::Client;
@@ -14,10 +14,10 @@ use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{Batches, Destination, different};
 
-/// What the staging tables of this program carry, so that no other table is taken for one; the run that filled them stands behind it.
+/// The comment on this program's staging tables, followed by the run that filled them. It prevents confusion with other tables.
 pub(super) const MARK: &str = "staging of the delta pipeline";
 
-/// A destination and how its staging is called.
+/// A destination and the names of its staging tables.
 #[derive(Clone, Copy)]
 pub(super) struct Staged<'a> {
     pub(super) known: &'a PgCatalog,
@@ -30,22 +30,22 @@ impl Staged<'_> {
         &self.destination.table.name
     }
 
-    /// The table by its schema and name.
+    /// Returns the table's id.
     pub(super) fn id(&self) -> TableId {
         self.known.id(self.names, self.table())
     }
 
-    /// The staging table with the rows.
+    /// Returns the staging table for rows.
     pub(super) fn rows(&self) -> String {
         qualified(&self.names.staging, &self.id().staging_rows())
     }
 
-    /// The staging table with the keys.
+    /// Returns the staging table for keys.
     pub(super) fn keys(&self) -> String {
         qualified(&self.names.staging, &self.id().staging_keys())
     }
 
-    /// The live table.
+    /// Returns the live table.
     pub(super) fn live(&self) -> String {
         match self.known.tables.get(self.table()) {
             Some(table) => qualified(&table.schema, &table.name),
@@ -53,19 +53,19 @@ impl Staged<'_> {
         }
     }
 
-    /// Where the live table's own rows are read.
+    /// Returns SQL that reads the live table without inheriting tables.
     pub(super) fn own_rows(&self) -> String {
         self.known.tables.get(self.table()).map_or_else(|| self.live(), PgTable::own_rows)
     }
 
-    /// A column as it travels.
+    /// Returns a column in its copied type.
     pub(super) fn wire(&self, name: &str) -> CopyColumn {
         let pg = self.known.tables.get(self.table()).and_then(|table| table.column(name));
         let pg = pg.map_or(PgType::Text, |column| column.pg_type.clone());
         CopyColumn::new(name, pg.arrow(), pg)
     }
 
-    /// The columns of staged rows.
+    /// Returns the columns of staged rows.
     pub(super) fn wires(&self) -> Vec<CopyColumn> {
         let mut wires = vec![CopyColumn::number("_row")];
         if self.destination.self_referencing {
@@ -75,18 +75,18 @@ impl Staged<'_> {
         wires
     }
 
-    /// The columns of a staged key map.
+    /// Returns the columns of a staged key map.
     pub(super) fn key_wires(&self) -> Vec<CopyColumn> {
         let key = self.destination.key.iter().map(|name| self.wire(name));
         [CopyColumn::number("_row"), CopyColumn::text("legacy_key")].into_iter().chain(key).collect()
     }
 
-    /// SQL that makes both tables again, for a run.
+    /// Returns SQL that recreates both tables for a run.
     pub(super) fn make(&self, run: &str) -> String {
         self.made(run, true)
     }
 
-    /// SQL that makes the table of the rows again.
+    /// Returns SQL that recreates the table for rows.
     pub(super) fn make_rows(&self, run: &str) -> String {
         self.made(run, false)
     }
@@ -107,8 +107,8 @@ impl Staged<'_> {
         )
     }
 
-    /// Whether a run has staged these rows and keys, value by value. A table with a column that staging gives back in another way than it
-    /// was sent (jsonb) is never known to be.
+    /// Returns whether a run has staged these rows and keys, value by value. False if staging returns a column in another notation than it
+    /// was sent in, such as jsonb.
     pub(super) async fn holds(
         &self,
         connector: &Connector,
@@ -137,8 +137,7 @@ impl Staged<'_> {
         Ok(true)
     }
 
-    /// The rows that give a column's values back as they were sent: production's, `p`, or the staged ones, `s`, as text; None if neither
-    /// does.
+    /// Returns which side returns a column's values as they were sent: production, `p`, or staging as text, `s`. None if neither does.
     fn given_back_by(&self, name: &str) -> Option<&'static str> {
         let (cast, _) = self.known.staged_as(self.table(), name);
         match self.known.is_kept_as_copied(&self.destination.table, name) {
@@ -147,12 +146,12 @@ impl Staged<'_> {
         }
     }
 
-    /// A staged value as production's column takes it.
+    /// Returns SQL for a staged value in the type of production's column.
     pub(super) fn value(&self, name: &str) -> String {
         format!("s.{}{}", ident(name), self.known.staged_as(self.table(), name).0)
     }
 
-    /// SQL that inserts the rows, with more columns and their values.
+    /// Returns SQL that inserts the rows, with additional columns and their values.
     pub(super) fn insert(&self, more: &[(String, String)]) -> String {
         let columns = self.destination.columns.iter().chain(more.iter().map(|(name, _)| name));
         let columns: Vec<_> = columns.map(|name| ident(name)).collect();
@@ -167,14 +166,15 @@ impl Staged<'_> {
         )
     }
 
-    /// SQL: a staged row `s` and a row `p` of production have the same key.
+    /// Returns SQL that tests whether a staged row `s` and a row `p` of production have the same key.
     fn same_key(&self) -> String {
         let same: Vec<_> =
             self.destination.key.iter().map(|name| format!("p.{} = {}", ident(name), self.value(name))).collect();
         same.join(" AND ")
     }
 
-    /// SQL: a staged row `s` and a row `p` of production have the same values in these columns; None where not all of them are staged.
+    /// Returns SQL that tests whether a staged row `s` and a row `p` of production agree in these columns. None unless all of them are
+    /// staged.
     pub(super) fn same_values(&self, columns: &[String], ignore_case: &[String]) -> Option<String> {
         if columns.is_empty() || !columns.iter().all(|name| self.destination.columns.contains(name)) {
             return None;
@@ -189,14 +189,14 @@ impl Staged<'_> {
         Some(same.collect::<Vec<_>>().join(" AND "))
     }
 
-    /// SQL: a row `p` of production is none that is staged, by its key.
+    /// Returns SQL that tests whether a row `p` of production is not staged, by its key.
     pub(super) fn not_of_the_load(&self) -> String {
         let same = self.same_key();
         format!("NOT EXISTS (SELECT FROM {} AS s WHERE {same})", self.rows())
     }
 
-    /// SQL that keeps a join on the first key column near the staged keys, which are mostly a block at production's end; empty for
-    /// nothing staged.
+    /// Returns SQL that limits a join on the first key column to the range of staged keys, which are mostly a block at production's end.
+    /// Empty if nothing is staged.
     async fn range(&self, connector: &Connector, client: &Client) -> Result<String> {
         let Some(first) = self.destination.key.first() else { return Ok(String::new()) };
         if matches!(self.wire(first).pg, PgType::Uuid | PgType::Bool | PgType::Json | PgType::Jsonb | PgType::Other) {
@@ -211,20 +211,20 @@ impl Staged<'_> {
         Ok(format!(" AND p.{} BETWEEN {} AND {}", ident(first), literal(&least), literal(&most)))
     }
 
-    /// The rows of production that were inserted, by their keys: `staging AS s JOIN production AS p`.
+    /// Returns SQL for the inserted rows of production, by their keys: `staging AS s JOIN production AS p`.
     pub(super) async fn inserted(&self, connector: &Connector, client: &Client) -> Result<String> {
         let range = self.range(connector, client).await?;
         Ok(format!("{} AS s JOIN {} AS p ON {}{range}", self.rows(), self.own_rows(), self.same_key()))
     }
 }
 
-/// What a staging table of a run carries.
+/// Returns the comment on a staging table of a run.
 fn mark(run: &str) -> String {
     format!("{MARK}, run {run}")
 }
 
-/// Holds the inserted rows against those that were meant: the first difference, in words. A value that production writes in another way
-/// than the delta is held against the staged one by the server, and the staged one against the delta.
+/// Compares the inserted rows with the expected ones, and returns the first difference in words. If production stores a value in another
+/// notation than the delta, the server compares it with the staged one. The staged one is then compared with the delta.
 pub(super) async fn compare(
     connector: &Connector,
     client: &Client,
@@ -254,12 +254,12 @@ pub(super) async fn compare(
     reading::compare(connector, client, &query, &columns, expected.boxed()).await
 }
 
-/// Holds the inserted rows against the staged ones: the first difference, in words.
+/// Compares the inserted rows with the staged ones, and returns the first difference in words.
 async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<'_>) -> Result<Option<String>> {
     let fault = |error| connector.explain("cannot compare the rows", &error);
     let range = staged.range(connector, client).await?;
     let columns = &staged.destination.columns;
-    // Types without an equality of their own are compared as they are written.
+    // Types without an equality operator are compared as text.
     let pair = |name: &String| {
         let wire = staged.wire(name);
         let text = if wire.pg.travels_as_text() || wire.pg == PgType::Json { "::text" } else { "" };
@@ -280,7 +280,7 @@ async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<
         ident(key),
         differ.concat()
     );
-    // Counted, so that the server plans for all rows and not for the first of many.
+    // Counts, so that the server plans for all rows and not for the first of many.
     let count: i64 = client.query_one(&format!("SELECT count(*) {of}"), &[]).await.map_err(fault)?.get(0);
     if count == 0 {
         return Ok(None);

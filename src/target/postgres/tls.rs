@@ -1,4 +1,4 @@
-//! TLS to the server: which certificates are trusted, and what of them is checked.
+//! TLS to the server: which certificates are trusted, and what is verified.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,31 +14,30 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::error::{Error, Result};
 
-/// What is checked of the server's certificate.
+/// The extent of certificate verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verify {
-    /// Who signed it, when, and for which host.
+    /// Issuer, dates, and host name.
     Full,
-    /// Who signed it and when.
+    /// Issuer and dates.
     Authority,
-    /// Nothing.
     Nothing,
 }
 
-/// How the server proves who it is, and we.
+/// How the server and this client authenticate themselves.
 pub(super) struct TlsSpec {
     pub(super) verify: Verify,
-    /// The trusted certificates; None for those of this machine.
+    /// The trusted certificates; None for this machine's.
     pub(super) roots: Option<PathBuf>,
-    /// Our own certificate and its key.
+    /// The client's certificate and its key.
     pub(super) identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl TlsSpec {
-    /// What opens TLS sessions.
+    /// Returns a connector for TLS sessions.
     ///
     /// # Errors
-    /// Where a file cannot be read or holds no certificates.
+    /// If a file cannot be read or holds no certificates.
     pub(super) fn connector(&self) -> Result<MakeRustlsConnect> {
         let provider = Arc::new(ring::default_provider());
         let verifier = Verifier::try_new(self, provider.clone())?;
@@ -71,13 +70,13 @@ fn certificates(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'stat
     if found.is_empty() { Err(unreadable(parameter, path, "no certificate in it")) } else { Ok(found) }
 }
 
-/// Checks as much of a server's certificate as was asked for.
+/// A verifier that checks a server's certificate as far as configured.
 #[derive(Debug)]
 struct Verifier {
     verify: Verify,
-    /// The certificates of `sslrootcert`, for a server whose own certificate is among them.
+    /// The certificates of `sslrootcert`, in case the server's own certificate is among them.
     given: Vec<CertificateDer<'static>>,
-    /// None where nothing is checked.
+    /// None if nothing is verified.
     inner: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
 }
@@ -108,8 +107,8 @@ impl Verifier {
         Ok(Self { verify: spec.verify, given, inner: Some(inner), provider })
     }
 
-    /// Whether an error only says that a certificate is its own authority, and it is one of the given: what
-    /// `openssl req -x509` makes. Its dates were checked before that.
+    /// Returns whether the only error is that a given certificate is its own authority, as `openssl req -x509` creates. Its dates were
+    /// verified before.
     fn is_given(&self, certificate: &CertificateDer<'_>, error: &rustls::Error) -> bool {
         matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(other))
             if other.0.to_string().contains("CaUsedAsEndEntity"))
@@ -138,7 +137,7 @@ impl ServerCertVerifier for Verifier {
                 }
                 Ok(ServerCertVerified::assertion())
             }
-            // The name is looked at last: all else is right.
+            // The name is verified last, so everything else is valid.
             Err(error) if self.verify == Verify::Authority && of_other_host(&error) => {
                 Ok(ServerCertVerified::assertion())
             }

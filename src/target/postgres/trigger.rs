@@ -1,7 +1,7 @@
-//! Production's own code, which runs inside this program's statements: the settings that it is used to, and errors in it.
+//! Production's own code, which runs inside this program's statements: the settings that it expects, and its errors.
 //!
-//! A trigger of production names its tables as production's programs do, and counts days by their time zone. So the session has what the
-//! server gives this login, and not its own settings, while it inserts and when it commits.
+//! A trigger of production names tables without a schema as other programs do, and computes dates in their time zone. So while the session
+//! inserts and commits, it has the server's settings for this login and not its own.
 
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::{Client, Row};
@@ -10,15 +10,15 @@ use super::names::{LOADER, Names, TableId};
 use crate::engine::literal;
 use crate::error::Error;
 
-/// SQL: the settings of this program, until the transaction ends.
+/// SQL for the settings of this program, until the transaction ends.
 pub(super) const OURS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off;
     SET LOCAL DateStyle = 'ISO, YMD'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL TimeZone = 'UTC';
     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'";
 
-/// SQL: the settings that the database and this login have, until the transaction ends or [`OURS`] come back.
+/// Returns SQL for the settings of the database and this login, until the transaction ends or [`OURS`] are set.
 ///
-/// The schema `"$user"` is the login's, whatever role it took. The schema of production comes last, for a login that no search path was made
-/// for. What a value means when it is cast depends on the other settings, so they stay `as_cast` if the statement has casts.
+/// The schema `"$user"` is the login's, whatever role it took. Production's schema comes last, for a login without a search path. Casts
+/// depend on the other settings, so those are not changed with `as_cast`.
 pub(super) fn theirs(names: &Names, as_cast: bool) -> String {
     let path = format!(
         "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',
@@ -32,7 +32,7 @@ pub(super) fn theirs(names: &Names, as_cast: bool) -> String {
     others + &path
 }
 
-/// Codes of errors that a function of production has no part in: the server or another session ended the statement.
+/// Error codes that do not come from a function of production: the server or another session ended the statement.
 const OF_THE_SERVER: [&SqlState; 8] = [
     &SqlState::LOCK_NOT_AVAILABLE,
     &SqlState::QUERY_CANCELED,
@@ -44,7 +44,7 @@ const OF_THE_SERVER: [&SqlState; 8] = [
     &SqlState::CRASH_SHUTDOWN,
 ];
 
-/// The function of production that an error is from: the outermost, which is a trigger's if a trigger called it.
+/// Returns the function of production that raised an error: the outermost, which is a trigger's if a trigger called it.
 pub(super) fn function(error: &DbError) -> Option<&str> {
     if OF_THE_SERVER.contains(&error.code()) {
         return None;
@@ -53,7 +53,7 @@ pub(super) fn function(error: &DbError) -> Option<&str> {
     frames.take_while(|frame| !frame.starts_with("delta.")).last()
 }
 
-/// The function that a line of an error's context names, in whatever language: `PL/pgSQL function audited() line 3 at SQL statement`.
+/// Returns the function named in a line of an error's context, in any language: `PL/pgSQL function audited() line 3 at SQL statement`.
 fn signature(line: &str) -> Option<&str> {
     if line.starts_with("PL/") {
         let open = line.find('(')?;
@@ -61,15 +61,15 @@ fn signature(line: &str) -> Option<&str> {
         let start = line[..open].rfind(' ').map_or(0, |at| at + 1);
         return Some(&line[start..close]);
     }
-    // Of functions in SQL the server says the bare name, in quotation marks.
+    // For SQL functions, the server prints the bare name in quotation marks.
     let name = line.strip_prefix("SQL function \"")?;
     name.find('"').map(|end| &name[..end])
 }
 
-/// The row that a COPY was at, counted from one.
+/// Returns the row that a COPY was at, counted from 1.
 pub(super) fn copied_row(error: &DbError) -> Option<u64> {
     let line = error.where_()?.lines().rev().find(|line| line.starts_with("COPY "))?;
-    // The name of the table may have digits and commas; the number is behind it.
+    // The table's name may contain digits and commas; the number follows it.
     let number = line.rsplit(", ").find_map(|part| part.split_whitespace().find_map(|word| word.parse().ok()));
     number.filter(|row| *row > 0)
 }
@@ -77,13 +77,12 @@ pub(super) fn copied_row(error: &DbError) -> Option<u64> {
 /// A trigger of production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trigger {
-    /// Its table, by schema and name.
     pub(super) schema: String,
     pub(super) table: String,
     pub(super) name: String,
 }
 
-/// The triggers of these tables, by schema and name, and of their partitions that call a function.
+/// Returns the triggers of these tables and their partitions that call a function.
 pub(super) async fn calling(
     client: &Client,
     function: &str,
@@ -101,7 +100,7 @@ pub(super) async fn calling(
     Ok(rows.iter().map(|row| Trigger { schema: row.get(0), table: row.get(1), name: row.get(2) }).collect())
 }
 
-/// What the functions of these tables' triggers need: one that is not SECURITY DEFINER has the rights of the role that inserts.
+/// Returns notes on the functions of these tables' triggers. A function without SECURITY DEFINER has the rights of the role that inserts.
 pub(super) async fn notes(client: &Client, tables: &[(String, String)]) -> Result<Vec<String>, tokio_postgres::Error> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         tables.iter().map(|(schema, name)| (schema.as_str(), name.as_str())).unzip();
@@ -124,13 +123,13 @@ pub(super) async fn notes(client: &Client, tables: &[(String, String)]) -> Resul
 }
 
 impl Trigger {
-    /// Its table, as a key map's table is called.
+    /// Returns its table in the notation of [`TableId::relation`].
     pub(super) fn relation(&self) -> String {
         TableId { namespace: String::new(), schema: self.schema.clone(), name: self.table.clone() }.relation()
     }
 }
 
-/// What an error is from: the triggers that call its function, or the function.
+/// Names the source of an error: the triggers that call its function, or else the function.
 pub(super) fn named(error: &DbError, triggers: &[Trigger]) -> String {
     let names: Vec<_> = triggers.iter().map(|trigger| format!("`{}`", trigger.name)).collect();
     match names.as_slice() {
@@ -140,19 +139,19 @@ pub(super) fn named(error: &DbError, triggers: &[Trigger]) -> String {
     }
 }
 
-/// What an error says, and where in the function.
+/// Returns the message of an error, and its location in the function.
 pub(super) fn reason(error: &DbError) -> String {
     let detail = error.detail().map(|detail| format!("; {detail}")).unwrap_or_default();
     let place = error.where_().and_then(|place| place.lines().find(|line| signature(line).is_some()));
     format!("{}{detail} ({})", error.message(), place.unwrap_or_default())
 }
 
-/// Whether an error is about the function, whatever the row is: a right or an object is missing.
+/// Returns whether an error is about the function, whatever the row: a right or an object is missing.
 pub(super) fn is_about_itself(error: &DbError) -> bool {
     ["42", "3F"].contains(&&error.code().code()[..2])
 }
 
-/// An error in production's own code, in the user's words; None if it is none.
+/// Explains an error in production's own code; None if it is from elsewhere.
 pub(super) fn explain(error: &DbError, triggers: &[Trigger]) -> Option<Error> {
     function(error)?;
     let message = format!("production's {} failed: {}", named(error, triggers), reason(error));

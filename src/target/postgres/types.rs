@@ -1,10 +1,10 @@
-//! PostgreSQL's types, as far as they matter for how values travel.
+//! PostgreSQL's types, as far as copying values depends on them.
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, TimeUnit};
 
 use crate::target::logical_type::LogicalType;
 
-/// A column's type, as far as it matters for how values travel.
+/// A column's type, as far as copying values depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PgType {
     /// `boolean`
@@ -21,7 +21,7 @@ pub(super) enum PgType {
     Float8,
     /// `numeric(precision, scale)`, or `numeric`
     Numeric {
-        /// The significant digits; None for any number of them.
+        /// The significant digits; None if unlimited.
         precision: Option<u16>,
         /// The digits behind the point; a negative scale rounds before it.
         scale: i16,
@@ -56,11 +56,11 @@ pub(super) enum PgType {
     Other,
 }
 
-/// The decimals that hold a `numeric` without a precision: 38 digits before the point and 38 behind it.
+/// The decimals for a `numeric` without a precision: 38 digits before the point and 38 behind it.
 const UNCONSTRAINED: DataType = DataType::Decimal256(76, 38);
 
 impl PgType {
-    /// The Arrow type that holds the values.
+    /// Returns the Arrow type that holds the values.
     pub(super) fn arrow(&self) -> DataType {
         match self {
             Self::Bool => DataType::Boolean,
@@ -87,7 +87,7 @@ impl PgType {
         }
     }
 
-    /// What the values must look like beyond their Arrow type.
+    /// Returns the constraints on the values beyond their Arrow type.
     pub(super) fn form(&self) -> LogicalType {
         match self {
             Self::Int2 => LogicalType::Integer(16),
@@ -116,7 +116,7 @@ impl PgType {
         }
     }
 
-    /// Whether values travel as text: staged in a `text` column, cast by the server on insertion, read with `::text`.
+    /// Returns whether values are copied as text: staged in a `text` column, cast by the server on insertion, read with `::text`.
     pub(super) fn travels_as_text(&self) -> bool {
         match self {
             Self::Interval | Self::Array(_) | Self::Other => true,
@@ -125,13 +125,13 @@ impl PgType {
         }
     }
 
-    /// The type that values have on their way.
+    /// Returns the type in which values are copied.
     pub(super) fn on_the_way(&self) -> &Self {
         if self.travels_as_text() { &Self::Text } else { self }
     }
 }
 
-/// The decimals of a precision and a scale, where Arrow has them.
+/// Returns Arrow's decimal type for a precision and a scale, if it has one.
 fn decimal(precision: u16, scale: i16) -> Option<DataType> {
     let (precision, scale) = (u8::try_from(precision).ok()?, i8::try_from(scale).ok()?);
     if scale < 0 || scale.unsigned_abs() > precision {

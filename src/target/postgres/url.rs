@@ -1,8 +1,8 @@
-//! The target's URL: which server, who asks, and how the way there is protected.
+//! The target's URL: the server, the login, and the protection of the connection.
 //!
-//! `postgres://user:password@host:port,host2/database?sslmode=verify-full&connect_timeout=10`, as libpq writes it. What
-//! differs from libpq: the certificate of a server on another machine is checked unless the URL says otherwise, and
-//! the URL has to name the host and the database of a production that is written to.
+//! `postgres://user:password@host:port,host2/database?sslmode=verify-full&connect_timeout=10`, in libpq's notation. There are two
+//! differences from libpq. The certificate of a remote server is verified unless the URL says otherwise. The URL must name the host and the
+//! database of a production that is written to.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 const EXAMPLE: &str = "for example `postgres://loader@db.example.com:5432/production`";
 
-/// The values of `sslmode` that do not check everything, and what each leaves open.
+/// The values of `sslmode` that verify less than everything, and the risk of each.
 const UNCHECKED: [(&str, SslMode, Verify, &str); 5] = [
     ("verify-ca", SslMode::Require, Verify::Authority, "the host's name in the server's certificate is not checked"),
     ("require", SslMode::Require, Verify::Nothing, "the server's certificate is not checked"),
@@ -35,18 +35,18 @@ const UNCHECKED: [(&str, SslMode, Verify, &str); 5] = [
     ("disable", SslMode::Disable, Verify::Nothing, "everything is sent in clear"),
 ];
 
-/// A URL, taken apart.
+/// A parsed URL.
 pub(super) struct ServerUrl {
-    /// Where to and as whom, with the password wherever it came from.
+    /// Hosts, database, and login, including the password from any source.
     pub(super) config: Config,
-    /// How the server proves who it is, and we.
+    /// How the server and this client authenticate themselves.
     pub(super) tls: TlsSpec,
-    /// What to look at, though it stops nothing.
+    /// Findings that need attention but do not stop the run.
     pub(super) warnings: Vec<String>,
 }
 
 impl ServerUrl {
-    /// Reads a URL. Relative paths in it start from `folder`; `variable` is the environment.
+    /// Parses a URL. Relative paths in it start from `folder`; `variable` reads the environment.
     pub(super) fn parse(
         url: &str,
         shown: &str,
@@ -94,7 +94,7 @@ impl ServerUrl {
         Ok(Self { config, tls, warnings })
     }
 
-    /// The hosts with their ports, for messages.
+    /// Returns the hosts with their ports, for messages.
     pub(super) fn places(&self) -> String {
         let ports = self.config.get_ports();
         let places = self.config.get_hosts().iter().enumerate().map(|(at, host)| {
@@ -108,7 +108,7 @@ impl ServerUrl {
     }
 }
 
-/// The parameters that the client library does not know.
+/// The parameters that the client library does not support.
 #[derive(Default)]
 struct Ours {
     mode: Option<String>,
@@ -134,7 +134,7 @@ impl Ours {
                         "has an unknown `sslmode={mode}`: there are verify-full, verify-ca, require, prefer, allow and disable"
                     )
                 })?;
-                // As in libpq: who gives roots wants them used.
+                // As in libpq, a root certificate implies verification.
                 let verify = if *ssl == SslMode::Require && self.roots.is_some() { Verify::Authority } else { *verify };
                 let lacks = if verify == Verify::Authority { UNCHECKED[0].3 } else { lacks };
                 if !near {
@@ -153,7 +153,7 @@ impl Ours {
     }
 }
 
-/// Whether a host is this machine, where there is nobody between.
+/// Returns whether a host is this machine, so that the connection crosses no network.
 fn is_near(host: &Host, address: Option<&IpAddr>) -> bool {
     match (host, address) {
         (_, Some(address)) => address.is_loopback(),
@@ -164,7 +164,7 @@ fn is_near(host: &Host, address: Option<&IpAddr>) -> bool {
     }
 }
 
-/// Sets what the URL leaves open.
+/// Sets the defaults of parameters that the URL omits.
 fn complete(config: &mut Config, given: &dyn Fn(&str) -> bool, variable: &dyn Fn(&str) -> Option<String>) {
     if config.get_hosts().is_empty() {
         for address in config.get_hostaddrs().to_vec() {
@@ -200,7 +200,7 @@ fn complete(config: &mut Config, given: &dyn Fn(&str) -> bool, variable: &dyn Fn
     }
 }
 
-/// Looks for a password where the URL has none: PGPASSWORD, then the password file.
+/// Looks for a password if the URL has none: PGPASSWORD, then the password file.
 fn find_password(
     config: &mut Config,
     named: Option<PathBuf>,
@@ -253,7 +253,7 @@ fn find_password(
     Ok(())
 }
 
-/// The password of the first line of a password file, `host:port:database:user:password`, that fits.
+/// Returns the password of the first matching line of a password file, `host:port:database:user:password`.
 ///
 /// <https://www.postgresql.org/docs/current/libpq-pgpass.html>
 fn password_of(file: &str, wanted: [&str; 4]) -> Option<String> {
@@ -271,7 +271,7 @@ fn password_of(file: &str, wanted: [&str; 4]) -> Option<String> {
     })
 }
 
-/// Where the first colon is that no backslash stands before.
+/// Returns the position of the first colon without a backslash before it.
 fn colon(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.bytes().position(|byte| {
@@ -281,7 +281,7 @@ fn colon(text: &str) -> Option<usize> {
     })
 }
 
-/// A text in which a backslash stands for the character after it.
+/// Removes backslashes that escape the next character.
 fn unescaped(text: &str) -> String {
     let mut chars = text.chars();
     std::iter::from_fn(|| match chars.next()? {
@@ -302,7 +302,7 @@ fn is_open_to_others(_: &Path) -> bool {
     false
 }
 
-/// A URL before and after its `?`; one in the password is none.
+/// Splits a URL at its `?`, ignoring one in the password.
 fn split_query(url: &str) -> (&str, &str) {
     let start = url.find('@').unwrap_or(0);
     match url[start..].find('?') {
@@ -311,7 +311,7 @@ fn split_query(url: &str) -> (&str, &str) {
     }
 }
 
-/// A text without its percent escapes; None where the bytes are no UTF-8.
+/// Decodes percent escapes; None if the bytes are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,4 +1,4 @@
-//! Which rows of the delta production refuses, and why: the server names a constraint, the staged rows are then asked.
+//! Identification of the rows that violate a constraint: the server names the constraint, and the staged rows are queried.
 
 use tokio_postgres::Client;
 use tokio_postgres::error::{DbError, SqlState};
@@ -10,26 +10,26 @@ use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError};
 
-/// Rows that are told at most; more say nothing new.
+/// The most rows that are reported.
 const MOST: usize = 1000;
 
-/// Whether an error of the server is about rows that staging can be asked for.
+/// Returns whether an error is about rows that can be found in staging.
 pub(super) fn is_about_rows(error: &tokio_postgres::Error) -> bool {
     let codes = [SqlState::UNIQUE_VIOLATION, SqlState::FOREIGN_KEY_VIOLATION, SqlState::NOT_NULL_VIOLATION];
     error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// The questions about one table of a load.
+/// The queries for the violating rows of one table.
 pub(super) struct Refusals<'a> {
     pub(super) connector: &'a Connector,
     pub(super) client: &'a Client,
     pub(super) staged: Staged<'a>,
-    /// All tables of the load, whose staged rows may be what others refer to.
+    /// All tables of the load, because references may lead to their staged rows.
     pub(super) all: &'a [Destination],
 }
 
 impl Refusals<'_> {
-    /// What an error of the insertion is about, asked after the transaction was rolled back; `told` is the error in the user's words.
+    /// Returns the violation behind an error of the insertion, queried after the rollback; `explained` is the error in the user's terms.
     pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
         let Some(refused) = error.as_db_error() else { return told.into() };
         let asked = match refused.code() {
@@ -52,7 +52,7 @@ impl Refusals<'_> {
         .into()
     }
 
-    /// What an error of appending the key map is about.
+    /// Returns the violation behind an error of appending the key map.
     pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
         if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
             return told.into();
@@ -72,7 +72,7 @@ impl Refusals<'_> {
         .into()
     }
 
-    /// Asks again whether production has values that no index keeps free.
+    /// Checks again that production has none of the values that no index keeps unique.
     pub(super) async fn promises(&self) -> Result<(), InsertError> {
         for promise in &self.staged.destination.promises {
             if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
@@ -97,32 +97,32 @@ impl Refusals<'_> {
         .into())
     }
 
-    /// The columns of the constraint or index that an error names.
+    /// Returns the columns of the constraint or index that an error names.
     fn unique_columns(&self, refused: &DbError) -> Vec<String> {
         let table = &self.staged.destination.table;
         let unique = table.uniques.iter().find(|unique| Some(unique.name.as_str()) == refused.constraint());
         unique.map_or_else(|| table.primary_key.clone(), |unique| unique.columns.clone())
     }
 
-    /// The references whose columns the load fills.
+    /// Returns the references whose columns the load fills.
     fn filled(&self) -> impl Iterator<Item = &ForeignKey> {
         let destination = self.staged.destination;
         let filled = |key: &&ForeignKey| key.columns.iter().all(|name| destination.columns.contains(name));
         destination.table.foreign_keys.iter().filter(filled)
     }
 
-    /// The staged rows whose values production has.
+    /// Returns the staged rows whose values production already has.
     async fn taken(&self, columns: &[String], ignore_case: &[String]) -> Result<Vec<u32>> {
         self.taken_by(columns, ignore_case, "").await
     }
 
-    /// The staged rows whose values a row `p` of production has for which `more` holds.
+    /// Returns the staged rows whose values are in a row `p` of production for which `more` holds.
     async fn taken_by(&self, columns: &[String], ignore_case: &[String], more: &str) -> Result<Vec<u32>> {
         let Some(same) = self.staged.same_values(columns, ignore_case) else { return Ok(Vec::new()) };
         self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {same}{more})", self.staged.own_rows())).await
     }
 
-    /// The staged rows whose references nothing answers, neither production nor what is staged with them.
+    /// Returns the staged rows whose references lead neither to production nor to staged rows.
     async fn orphans_of_staging(&self) -> Result<Vec<u32>> {
         let mut rows = Vec::new();
         for key in self.filled() {
@@ -138,7 +138,7 @@ impl Refusals<'_> {
         Ok(rows)
     }
 
-    /// SQL: a staged row refers to a row that production does not have.
+    /// Returns SQL that tests whether a staged row refers to a row that production does not have.
     fn orphan(&self, columns: &[String], to: &str, to_columns: &[String]) -> String {
         let there: Vec<_> = columns.iter().map(|name| format!("s.{} IS NOT NULL", ident(name))).collect();
         let parent = match self.staged.known.tables.get(to) {
@@ -157,7 +157,7 @@ impl Refusals<'_> {
         format!("NOT EXISTS (SELECT FROM {table} AS r WHERE {})", same.join(" AND "))
     }
 
-    /// The staged rows for which a condition over `s` holds.
+    /// Returns the staged rows for which a condition over `s` holds.
     async fn rows(&self, condition: &str) -> Result<Vec<u32>> {
         let from = self.staged.rows();
         self.numbers(&format!("SELECT s._row FROM {from} AS s WHERE {condition} ORDER BY 1 LIMIT {MOST}")).await

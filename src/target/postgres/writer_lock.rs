@@ -1,5 +1,5 @@
-//! The lock that those who write to a database take in turns: an advisory lock of the session that later inserts, so that it is
-//! gone when that session is, and nobody else can insert for the run that had it.
+//! The writer lock of a database: an advisory lock of the session that later inserts. If that session is lost, so is the lock, and no other
+//! session can insert for its run.
 
 use std::sync::Arc;
 
@@ -11,13 +11,12 @@ use super::names::Names;
 use crate::engine::literal;
 use crate::error::{Error, Result};
 
-/// The number of the lock.
 const LOCK: &str = "7305516410";
 
-/// The sessions of one that writes.
+/// The sessions of a writer, while they open.
 pub(super) type Opening = JoinHandle<Result<(Session, Session)>>;
 
-/// Opens the session that will have the lock, and another one that a load will need, while something else is done.
+/// Opens the session for the lock, and another one for the load, in the background.
 pub(super) fn open(connector: &Arc<Connector>) -> Opening {
     let connector = connector.clone();
     tokio::spawn(async move { two_sessions(&connector, || super::begin_session(&connector, BEGIN)).await })
@@ -26,7 +25,7 @@ pub(super) fn open(connector: &Arc<Connector>) -> Opening {
 /// Takes the lock for a run.
 ///
 /// # Errors
-/// Where the sessions could not be opened; or where another session has it: whose, and since when.
+/// If the sessions cannot be opened. If another session has the lock, the error names its run and start time.
 pub(super) async fn take(
     connector: &Connector,
     names: &Names,
@@ -35,7 +34,7 @@ pub(super) async fn take(
 ) -> Result<(Arc<Session>, Session)> {
     let (session, other) = opening.await.map_err(Error::internal)??;
     let fault = |error| connector.explain(BEGIN, &error);
-    // All that another session is shown of this one; the server keeps 63 bytes of it.
+    // The only text that other sessions see of this one; the server keeps 63 bytes of it.
     let name = format!("run {run}, since {:.0}", jiff::Timestamp::now());
     session.batch_execute(&format!("SET application_name = {}", literal(&name))).await.map_err(fault)?;
     let sql = format!("SELECT pg_try_advisory_lock({LOCK})");
@@ -55,7 +54,7 @@ pub(super) async fn take(
     Err(Error::unreachable(format!("{holder} is loading into `{}` now", names.shown)).hint("run again when it is done"))
 }
 
-/// Gives the lock back: the next run need not wait for the server to notice that the session is gone.
+/// Releases the lock, so that the next run need not wait until the server notices the lost session.
 pub(super) async fn release(session: &Session) {
     session.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})")).await.ok();
 }

@@ -1,4 +1,4 @@
-//! Batches out of SQLite's rows, and rows out of batches.
+//! Conversion between Arrow batches and SQLite's rows.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -39,25 +39,25 @@ pub(super) fn select(
     Ok(batches)
 }
 
-/// What is said of a value that SQLite keeps though its column's type means another.
+/// Returns the error for a value of production that does not match its column's type.
 pub(super) fn unlike_its_column(column: &str, problem: &str) -> Error {
     Error::data(format!("production holds a value that is not of its column's type: column `{column}`: {problem}"))
         .hint("fix the value in production, or declare the column with the type that it holds")
 }
 
-/// Insertion of batches by prepared statements of many rows each: to run one costs as much as a row or two.
+/// Insertion of batches by prepared multi-row statements. Running one costs about as much as a row or two.
 pub(super) struct Inserting {
     many: String,
     one: String,
-    /// Rows of a statement of many.
+    /// The rows of a multi-row statement.
     rows: usize,
 }
 
 impl Inserting {
-    /// Values of a statement at most.
+    /// The most values in a statement.
     const VALUES: usize = 512;
 
-    /// Insertion into a table, and the columns of it that a batch has, with more values for each row behind these, as SQL.
+    /// Prepares the insertion into a table and the columns of a batch. `more` is SQL for additional values of each row.
     pub(super) fn new(into: &str, columns: usize, more: &str) -> Self {
         let row = vec!["?"; columns].into_iter().chain(Some(more).filter(|more| !more.is_empty()));
         let row = format!("({})", row.collect::<Vec<_>>().join(", "));

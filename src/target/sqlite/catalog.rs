@@ -1,5 +1,4 @@
-//! Reads production's catalog out of SQLite: its pragmas, and the text of each table for the CHECK constraints that no
-//! pragma tells.
+//! Reads production's catalog from SQLite: its pragmas, and the SQL of each table for CHECK constraints, which no pragma returns.
 
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use super::object_registry::OwnedObjects;
 use super::values::{self, Affinity};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, LogicalType, UniqueConstraint};
 
-/// An error on the way, and the table that it is about.
+/// An error while reading the catalog, with the table that it is about.
 #[derive(Debug)]
 pub(super) struct Unreadable {
     pub(super) table: Option<String>,
@@ -27,7 +26,7 @@ impl From<rusqlite::Error> for Unreadable {
     }
 }
 
-/// Reads all tables, without those in `hidden`: this program's own.
+/// Reads all tables except this program's own, `hidden`.
 pub(super) fn read(connection: &Connection, hidden: Option<&OwnedObjects>) -> Result<Catalog, Unreadable> {
     let mut statement = connection.prepare(
         "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
@@ -134,7 +133,7 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
     Ok(())
 }
 
-/// Whether a collation is the one that does not regard the case of ASCII letters.
+/// Returns whether a collation ignores the case of ASCII letters.
 fn nocase(collation: &str) -> bool {
     collation.eq_ignore_ascii_case("NOCASE")
 }
@@ -156,7 +155,7 @@ fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::
             key.to_columns.extend(to_column);
         }
     }
-    // SQLite does not tell names apart by case: a reference is to the table and columns as they are spelt themselves.
+    // SQLite's names are case-insensitive, so references are rewritten to the declared spelling.
     for key in &mut table.foreign_keys {
         let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
         let spelt: Option<String> = connection.query_row(sql, [&key.to], |row| row.get(0)).optional()?;

@@ -1,8 +1,7 @@
-//! Production's CHECK constraints as SQL of the engine's.
+//! Translation of production's CHECK constraints into the engine's SQL.
 //!
-//! SQLite and the engine do not mean the same by the same text: LIKE, `substr`, CAST, collations, comparisons of unlike
-//! types and what columns of a type accept. Only what means the same in both is passed on; on the rest production has the
-//! last word.
+//! SQLite and the engine disagree on LIKE, `substr`, CAST, collations, comparisons of unlike types, and the values that a column of a type
+//! accepts. Only conditions on which both agree are translated; production decides all others.
 
 use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{
@@ -13,21 +12,22 @@ use super::values::{Affinity, is_date, is_timestamp};
 use crate::engine::{ident, literal};
 use crate::target::{CatalogColumn, CatalogTable, CheckConstraint};
 
-/// How SQLite keeps a column's values, beside what the catalog tells of it.
+/// How SQLite stores a column's values, beyond what the catalog has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredCheck {
-    /// What text becomes.
+    /// The conversion that text undergoes.
     pub(super) affinity: Affinity,
     /// Whether text is compared byte by byte.
     pub(super) binary: bool,
 }
 
-/// Writes a condition of production's in the engine's SQL; None where the two could judge a row differently.
+/// Translates a condition; None if the two could judge a row differently.
 pub(super) fn translate(condition: &Expr, table: &CatalogTable, stored: &[StoredCheck]) -> Option<String> {
     Translator { table, stored }.condition(condition)
 }
 
-/// For a column of text that SQLite keeps as a number where it looks like one: that the number reads like the text.
+/// Returns a check for a text column whose number-like values SQLite stores as numbers. It requires that the number reads back as the same
+/// text.
 pub(super) fn kept_as_text(column: &CatalogColumn, affinity: Affinity) -> Option<CheckConstraint> {
     if column.data_type != DataType::Utf8 || column.generated || affinity.keeps_text() {
         return None;
@@ -42,7 +42,7 @@ pub(super) fn kept_as_text(column: &CatalogColumn, affinity: Affinity) -> Option
         kept.push(like("^(0|-?[1-9][0-9]{0,17})$"));
         kept.push(format!("({} AND ltrim({name}, '-') <= '9223372036854775807')", like("^-?[1-9][0-9]{18}$")));
     }
-    // What a real prints: 15 digits for certain, and an exponent below 0.0001.
+    // The notation of a real: 15 digits are reliable, and numbers below 0.0001 get an exponent.
     kept.push(format!("({} AND character_length(ltrim({name}, '-')) <= 16)", like(r"^-?[1-9][0-9]*\.([0-9]*[1-9])$")));
     kept.push(like(r"^-?0\.0{0,3}[1-9]([0-9]{0,10}[1-9])?$"));
     Some(CheckConstraint {
@@ -115,7 +115,7 @@ impl Translator<'_> {
         })
     }
 
-    /// The two sides of a comparison that SQLite and the engine decide alike.
+    /// Returns the two sides of a comparison that SQLite and the engine decide alike.
     fn compared(&self, left: &Side, op: &BinaryOperator, right: &Side) -> Option<(String, String)> {
         use BinaryOperator::{Eq, Gt, GtEq, Lt, LtEq, NotEq};
         let turned = match op {
@@ -141,12 +141,12 @@ impl Translator<'_> {
         }
     }
 
-    /// A literal as a value of the kind that it is compared with.
+    /// Returns a literal as a value of the kind that it is compared with.
     fn literal(kind: Kind, op: &BinaryOperator, value: &Side) -> Option<String> {
         use BinaryOperator::{Eq, GtEq, Lt, NotEq};
         match (kind, value) {
             (Kind::Integer, Side::Integer(number)) => Some(number.to_string()),
-            // Beyond 15 digits the two count differently.
+            // Beyond 15 digits, the two differ in precision.
             (Kind::Decimal | Kind::Real, Side::Integer(number)) if number.unsigned_abs() <= 10_u64.pow(15) => {
                 Some(number.to_string())
             }
@@ -156,7 +156,7 @@ impl Translator<'_> {
             (Kind::Timestamp, Side::Text(text)) if is_timestamp(text) => {
                 Some(format!("CAST('{text}' AS TIMESTAMP(6))"))
             }
-            // As text a day is less than each of its moments, as a timestamp it is the first of them.
+            // As text, a day sorts before each of its moments; as a timestamp, it is the first of them.
             (Kind::Timestamp, Side::Text(text)) if is_date(text) && matches!(op, GtEq | Lt) => {
                 Some(format!("CAST('{text}' AS TIMESTAMP(6))"))
             }
@@ -204,7 +204,7 @@ impl Translator<'_> {
         (self.table.columns[at].data_type == DataType::Utf8 && self.stored[at].affinity.keeps_text()).then_some(at)
     }
 
-    /// The column of an expression, whose name SQLite reads without regard to case.
+    /// Returns the column of an expression. SQLite's column names are case-insensitive.
     fn column(&self, expr: &Expr) -> Option<usize> {
         let name = match expr {
             Expr::Nested(inner) => return self.column(inner),
@@ -230,7 +230,7 @@ impl Translator<'_> {
         }
     }
 
-    /// What a side is compared as; None where SQLite's way of comparing is its own.
+    /// Returns the kind of comparison of a side; None if SQLite has a special one.
     fn kind(&self, side: &Side) -> Option<Kind> {
         let at = match side {
             Side::Length(_) => return Some(Kind::Integer),
@@ -397,7 +397,7 @@ mod tests {
             )
             .unwrap();
             let kept = expression.evaluate(&batch).unwrap().as_boolean().value(0);
-            // Of numbers with more than 15 digits some are kept, and none is relied on.
+            // Of numbers with more than 15 digits some are kept, but none is accepted.
             let long = text == "123456789.1234567";
             assert_eq!(kept, back == text && !long, "{text} became {back}");
         }

@@ -1,4 +1,4 @@
-//! What this program remembers in the file: the runs, their journals, the files that they loaded and the keys that they were given.
+//! The control tables in the file: runs, journals, loaded files, and reserved keys.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -9,11 +9,11 @@ use crate::journal::Record;
 use crate::target::migration::Migration;
 use crate::target::{Journals, LoadedFile, RunHeader, RunRecord};
 
-/// The changes of the control tables, in order: the first has version 1.
+/// The changes of the control tables, in order; the first has version 1.
 const MIGRATIONS: &[Migration] =
     &[Migration { name: "control_tables", sql: include_str!("migrations/0001_control_tables.sql") }];
 
-/// Makes the control tables, or brings them up to date; inside a transaction.
+/// Creates or upgrades the control tables, inside a transaction.
 pub(super) fn make(connection: &Connection, names: &Names) -> Result<()> {
     object_registry::refuse_taken(connection, names, &[])?;
     let fault = |error| names.error("cannot make the control tables in", &error);
@@ -62,19 +62,19 @@ fn apply(connection: &Connection, version: i64, migration: &Migration) -> rusqli
     connection.execute(sql, (version, migration.name, migration.checksum(), at)).map(|_| ())
 }
 
-/// The same in a transaction of its own.
+/// Creates or upgrades the control tables in a separate transaction.
 pub(super) fn make_alone(connection: &Connection, names: &Names) -> Result<()> {
     alone(connection, names, "cannot make the control tables in", || make(connection, names))
 }
 
-/// Adds an entry to a journal.
+/// Appends an entry to a journal.
 pub(super) fn note(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     let sql = "INSERT INTO main.delta_event (run, number, kind, entry, chain) VALUES (?1, ?2, ?3, ?4, ?5)";
     let Record { run, number, kind, entry, chain } = record;
     connection.prepare_cached(sql)?.execute((run, number, kind, entry, chain)).map(|_| ())
 }
 
-/// The same in a transaction of its own.
+/// Appends an entry to a journal in a separate transaction.
 pub(super) fn note_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
     let doing = "cannot write the journal in";
     alone(connection, names, doing, || {
@@ -83,7 +83,7 @@ pub(super) fn note_alone(connection: &Connection, names: &Names, record: &Record
     })
 }
 
-/// Writes in a transaction of its own. A COMMIT that other programs' reading stops leaves it open: it is rolled back.
+/// Writes in a separate transaction. If other programs' readers block the COMMIT, the transaction stays open, so it is rolled back.
 fn alone(connection: &Connection, names: &Names, doing: &str, write: impl FnOnce() -> Result<()>) -> Result<()> {
     let fault = |error: rusqlite::Error| names.error(doing, &error);
     connection.execute_batch("BEGIN IMMEDIATE").map_err(fault)?;
@@ -94,7 +94,7 @@ fn alone(connection: &Connection, names: &Names, doing: &str, write: impl FnOnce
     written
 }
 
-/// The journal of a run.
+/// Returns the journal of a run.
 pub(super) fn journal(connection: &Connection, run: &str) -> rusqlite::Result<Vec<Record>> {
     if !own_table_exists(connection, "delta_event")? {
         return Ok(Vec::new());
@@ -103,7 +103,7 @@ pub(super) fn journal(connection: &Connection, run: &str) -> rusqlite::Result<Ve
     connection.prepare(sql)?.query_map([run], record)?.collect()
 }
 
-/// The journals of the next runs whose ids follow `after`, run after run.
+/// Returns the journals of the next runs whose ids follow `after`, run by run.
 pub(super) fn journals(connection: &Connection, of: Journals, after: &str) -> rusqlite::Result<Vec<Record>> {
     if !own_table_exists(connection, "delta_event")? {
         return Ok(Vec::new());
@@ -128,7 +128,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record { run: row.get(0)?, number: row.get(1)?, kind: row.get(2)?, entry: row.get(3)?, chain: row.get(4)? })
 }
 
-/// The runs, oldest first.
+/// Returns the runs, oldest first.
 pub(super) fn runs(connection: &Connection) -> rusqlite::Result<Vec<RunHeader>> {
     if !own_table_exists(connection, "delta_run")? {
         return Ok(Vec::new());
@@ -138,7 +138,7 @@ pub(super) fn runs(connection: &Connection) -> rusqlite::Result<Vec<RunHeader>> 
     connection.prepare(sql)?.query_map([], header)?.collect()
 }
 
-/// A run with its report.
+/// Returns a run with its report.
 pub(super) fn run(connection: &Connection, id: &str) -> rusqlite::Result<Option<RunRecord>> {
     if !own_table_exists(connection, "delta_run")? {
         return Ok(None);
@@ -150,13 +150,13 @@ pub(super) fn run(connection: &Connection, id: &str) -> rusqlite::Result<Option<
     found.optional()
 }
 
-/// Whether the run's own row is there: it is written with its rows.
+/// Returns whether the run's own row exists. It is written in the same transaction as its rows.
 pub(super) fn committed(connection: &Connection, run: &str) -> rusqlite::Result<bool> {
     Ok(own_table_exists(connection, "delta_run")?
         && connection.prepare("SELECT 1 FROM main.delta_run WHERE id = ?1")?.exists([run])?)
 }
 
-/// Which of these files, by table and hash, were loaded by a run that was not rolled back.
+/// Returns which of these files, by table and hash, were loaded by a run that was not rolled back.
 pub(super) fn loaded_files(connection: &Connection, files: &[(String, String)]) -> rusqlite::Result<Vec<LoadedFile>> {
     if !own_table_exists(connection, "delta_file")? {
         return Ok(Vec::new());

@@ -1,5 +1,5 @@
-//! Rows that go straight into production, without staging them first: which tables may have theirs inserted so, and how what is there is
-//! held against the delta and mapped, in one reading.
+//! The direct path: the tables whose rows are inserted into production without staging. Their rows are compared with the delta and mapped
+//! in one pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ use crate::target::difference::difference;
 use crate::target::references::{Distinct, References};
 use crate::target::{Batches, Destination, InsertError, RowSource};
 
-/// Batches that are made ahead while earlier ones are worked on.
+/// The number of batches that are prepared ahead.
 const AHEAD: usize = 2;
 
-/// Which tables need no staging: their keys are a block of integers, by which their rows are found again, and no check asks again
-/// whether values are free that no index keeps free. Where anything fires triggers, what is inserted may change until the commit: then none.
+/// Returns which tables need no staging. Their keys are a block of integers, by which their rows are found again, and no later check needs
+/// staged rows. If any table has triggers, inserted rows may change until the commit, so none is eligible.
 pub(super) fn eligible(
     spec: &LoadSpec,
     destinations: &[Destination],
@@ -45,7 +45,7 @@ pub(super) fn eligible(
     destinations.iter().map(|destination| wanted && may(destination)).collect()
 }
 
-/// Works on things that another thread makes meanwhile.
+/// Processes items while another thread produces the next ones.
 pub(super) fn ahead<T: Send, E>(
     things: impl Stream<Item = T> + Send + Unpin,
     mut work: impl FnMut(T) -> std::result::Result<(), E>,
@@ -57,17 +57,16 @@ pub(super) fn ahead<T: Send, E>(
     })
 }
 
-/// One table whose rows go straight.
+/// A table whose rows take the direct path.
 pub(super) struct Straight<'a> {
     pub(super) connection: &'a Connection,
     pub(super) names: &'a Names,
     pub(super) destination: &'a Destination,
-    /// The first and the last key of its block.
     pub(super) keys: &'a (String, String),
 }
 
 impl Straight<'_> {
-    /// Inserts rows as they come; what they refer to is noted where that is looked at as a set.
+    /// Inserts rows as they arrive, and collects what they refer to if references are checked as a set.
     pub(super) fn insert(
         &self,
         rows: Batches<'_>,
@@ -76,7 +75,7 @@ impl Straight<'_> {
     ) -> Result<u64, InsertError> {
         let _insert = tracing::info_span!("insert", of = self.destination.table.name).entered();
         let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
-        // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
+        // OR ABORT overrides production's own ON CONFLICT: REPLACE would delete rows, and IGNORE would lose some.
         let into = format!("OR ABORT INTO main.{} ({})", ident(&self.destination.table.name), columns.join(", "));
         let inserting = Inserting::new(&into, columns.len(), "");
         let stored = rows.map(|batch| {
@@ -96,8 +95,8 @@ impl Straight<'_> {
         Ok(count)
     }
 
-    /// Reads the inserted rows back in order of their keys, holds them against the delta, and appends their mappings, each with what its
-    /// row is. Nothing changes the rows from here on.
+    /// Reads the inserted rows back in order of their keys, compares them with the delta, and appends their mappings with row hashes.
+    /// Nothing changes the rows from here on.
     pub(super) fn map(
         &self,
         run: &str,
@@ -147,7 +146,7 @@ impl Straight<'_> {
         Ok(count)
     }
 
-    /// Whether every row of production that the rows refer to is there.
+    /// Returns whether every row of production that the rows refer to exists.
     pub(super) fn answered(&self, references: References) -> Result<bool> {
         let fault = |error: rusqlite::Error| self.names.error("cannot look for referenced rows in", &error);
         for Distinct { foreign_key, rows } in references.distinct()? {
@@ -166,7 +165,7 @@ impl Straight<'_> {
     }
 }
 
-/// Whether a statement finds a row by keys.
+/// Returns whether a statement finds a row by keys.
 pub(super) fn is_there(statement: &mut Statement<'_>, keys: &StorageBatch, row: usize) -> rusqlite::Result<bool> {
     for column in 0..keys.columns() {
         statement.raw_bind_parameter(column + 1, ToSqlOutput::Borrowed(keys.value(column, row)))?;
@@ -174,12 +173,12 @@ pub(super) fn is_there(statement: &mut Statement<'_>, keys: &StorageBatch, row: 
     Ok(statement.raw_query().next()?.is_some())
 }
 
-/// Rows that were inserted, with their mappings.
+/// Inserted rows and their mappings.
 struct ExpectedBatch {
     rows: RecordBatch,
     stored: StorageBatch,
     mappings: StorageBatch,
-    /// What each row is, where the delta gives all columns of it.
+    /// The hash of each row, if the delta has all of its columns.
     contents: Option<Vec<i64>>,
 }
 
@@ -193,7 +192,7 @@ impl ExpectedBatch {
     }
 }
 
-/// Rows of production as they are read back.
+/// A reader of the inserted rows of production.
 struct ProductionReader<'a> {
     rows: rusqlite::Rows<'a>,
     names: &'a Names,
@@ -201,8 +200,8 @@ struct ProductionReader<'a> {
 }
 
 impl ProductionReader<'_> {
-    /// What the next rows are, as many as were meant; where they are other rows, in words how. A value that is kept in another way than it
-    /// was written is read as its column's type.
+    /// Returns the hashes of as many rows as expected, or in words how the rows differ. A value that is stored in another notation is read
+    /// as its column's type.
     fn next(&mut self, expected: &ExpectedBatch) -> Result<Result<Int64Array, String>> {
         let _read = tracing::info_span!("read back batch", rows = expected.stored.rows()).entered();
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
@@ -228,7 +227,7 @@ impl ProductionReader<'_> {
     }
 }
 
-/// Rows that are not there bit for bit as they were written.
+/// Rows that are not stored bit for bit as they were written.
 #[derive(Default)]
 struct Mismatches {
     numbers: Vec<u32>,
@@ -257,7 +256,7 @@ impl Mismatches {
         Ok(())
     }
 
-    /// How they differ from what was meant.
+    /// Describes how they differ from the expected rows.
     fn difference(self, expected: &ExpectedBatch) -> Result<Option<String>> {
         let Some(found) = self.found else { return Ok(None) };
         let expected = take_record_batch(&expected.rows, &UInt32Array::from(self.numbers))?;

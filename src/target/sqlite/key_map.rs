@@ -1,7 +1,7 @@
-//! The key map's history in segments: what one run appended to it for one table. A ledger has them all, so that to know them
-//! is not to read the history, and an index finds the mappings of each.
+//! The key map in segments: the mappings that one run appended for one table. A ledger lists them, so they can be enumerated without
+//! scanning the key map, and an index finds the mappings of each.
 //!
-//! A mapping has its segment's number, which is short, where people see the run: `delta_key_map_x` is a view.
+//! A mapping has its segment's number, because that is short. The view `delta_key_map_x` shows the run instead.
 
 use std::sync::Arc;
 
@@ -16,48 +16,48 @@ use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::target::{CatalogColumn, CatalogTable, Segment};
 
-/// A key map's mappings.
+/// The table with a key map's mappings.
 pub(super) struct KeyMapTable {
     key_map: String,
     pub(super) name: String,
 }
 
 impl KeyMapTable {
-    /// The mappings of a key map; None if it has none.
+    /// Returns the table of a key map; None if it does not exist.
     pub(super) fn of(connection: &Connection, key_map: &str) -> rusqlite::Result<Option<Self>> {
         let name = Names::mappings_name(key_map);
         Ok(own_table_exists(connection, &name)?.then(|| Self { key_map: key_map.to_owned(), name }))
     }
 
-    /// SQL: its place.
+    /// Returns its qualified name in SQL.
     pub(super) fn place(&self) -> String {
         format!("main.{}", ident(&self.name))
     }
 
-    /// SQL: a mapping `h` is of the run that this SQL gives.
+    /// Returns SQL that tests whether a mapping `h` belongs to the run that `run` evaluates to.
     pub(super) fn of_run(&self, run: &str) -> String {
         format!("h.segment = {}", noted(&literal(&self.key_map), run))
     }
 
-    /// The schema of what people see of it: with the run in place of its segment's number.
+    /// Returns the schema of the view, which has the run in place of its segment's number.
     pub(super) fn schema(there: &CatalogTable) -> SchemaRef {
         let run = Arc::new(Field::new("run", DataType::Utf8, false));
         Arc::new(Schema::new(there.schema().fields().iter().cloned().chain([run]).collect::<Vec<_>>()))
     }
 
-    /// The key's columns.
+    /// Returns the key's columns.
     pub(super) fn key(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
         let columns = object_registry::columns(connection, &self.name)?.into_iter();
         Ok(columns.filter(|name| !["legacy_key", "run", "segment", CONTENT].contains(&name.as_str())).collect())
     }
 }
 
-/// SQL: the number of the segment of a key map and run, both as SQL; NULL if it is not recorded.
+/// Returns SQL for the segment number of a key map and run, both given as SQL; NULL if it is not recorded.
 fn noted(key_map: &str, run: &str) -> String {
     format!("(SELECT number FROM main.delta_segment WHERE key_map = {key_map} AND run = {run})")
 }
 
-/// Makes the history of a table where it is missing: `key` names the key's columns, `typed` declares them.
+/// Creates the key map of a table if it is missing: `key` names the key's columns, `typed` declares them.
 pub(super) fn make_table(connection: &Connection, key_map: &str, typed: &str, key: &[String]) -> rusqlite::Result<()> {
     make_mappings(connection, key_map, typed, key)?;
     make_view(connection, key_map, key)
@@ -93,7 +93,7 @@ fn idents(names: &[String]) -> Vec<String> {
     names.iter().map(|name| ident(name)).collect()
 }
 
-/// All segments of the key maps of a namespace.
+/// Returns all segments of the key maps of a namespace.
 pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Result<Vec<Segment>> {
     if !own_table_exists(connection, "delta_segment")? {
         return Ok(Vec::new());
@@ -106,7 +106,7 @@ pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Resu
     rows.collect()
 }
 
-/// The mappings of one segment, in order of their legacy keys.
+/// Returns the mappings of one segment, in order of their legacy keys.
 pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: &Names) -> Result<Option<Pages>> {
     let fault = |error| names.error("cannot read the key map of", &error);
     let Some(history) = KeyMapTable::of(connection, key_map).map_err(fault)? else { return Ok(None) };
@@ -119,7 +119,7 @@ pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: 
     let fields = columns.iter().filter_map(|name| there.column(name)).map(CatalogColumn::field);
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let columns: Vec<_> = schema.fields().iter().map(|field| ident(field.name())).collect();
-    // By the index of the runs, and not by that of the legacy keys, which has the whole history.
+    // Uses the index on segments, because the one on legacy keys covers the whole key map.
     let sql = format!(
         "SELECT {} FROM {} AS h WHERE {} ORDER BY +legacy_key",
         columns.join(", "),
@@ -129,7 +129,7 @@ pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: 
     Pages::of_query(connection, &sql, schema).map(Some).map_err(fault)
 }
 
-/// The number of a segment; that of a new one is its own once it is recorded.
+/// Returns the number of a segment, or the next free one for a segment that is not recorded.
 pub(super) fn number(connection: &Connection, key_map: &str, run: &str) -> rusqlite::Result<i64> {
     let sql = format!(
         "SELECT coalesce({}, (SELECT coalesce(max(number), 0) + 1 FROM main.delta_segment))",
@@ -138,7 +138,7 @@ pub(super) fn number(connection: &Connection, key_map: &str, run: &str) -> rusql
     connection.query_row(&sql, [key_map, run], |row| row.get(0))
 }
 
-/// Records a segment. One without mappings is none, and one that is recorded stays as it is.
+/// Records a segment. An empty segment is not recorded, and an existing one stays unchanged.
 pub(super) fn note(connection: &Connection, table: &CatalogTable, run: &str, rows: u64) -> rusqlite::Result<()> {
     if rows > 0 {
         let number = number(connection, &table.key_map, run)?;
@@ -148,7 +148,7 @@ pub(super) fn note(connection: &Connection, table: &CatalogTable, run: &str, row
     Ok(())
 }
 
-/// Records a segment that may have been there in part.
+/// Records a segment that may already exist in part, with counted mappings.
 pub(super) fn note_counted(connection: &Connection, table: &CatalogTable, run: &str) -> rusqlite::Result<()> {
     let sql = format!("SELECT count(*) FROM main.{} WHERE segment = ?1", Names::mappings(&table.key_map));
     let number = number(connection, &table.key_map, run)?;
@@ -156,7 +156,7 @@ pub(super) fn note_counted(connection: &Connection, table: &CatalogTable, run: &
     note(connection, table, run, rows.unsigned_abs())
 }
 
-/// The target's ids, the oldest first.
+/// Returns the target's ids, the oldest first.
 pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     if !own_table_exists(connection, "delta_target")? {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Which keys are free: production, the key map's history and the earlier blocks are all looked at.
+//! The search for free keys in production, the key map, and earlier blocks.
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
 use crate::target::{KeyBlock, KeyRequest};
 
-/// The block that a request would get now.
+/// Returns the block that a request would get now.
 ///
 /// # Errors
-/// Where it would overflow the column, or the keys that are asked for are not free.
+/// If it would overflow the column, or the requested keys are not free.
 pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &Names) -> Result<KeyBlock> {
     let places = places(connection, names, request).map_err(|error| fault(names, &error))?;
     let free = Free { connection, request, key_map: names.key_map(&request.table), places };
@@ -35,7 +35,7 @@ fn fault(names: &Names, error: &rusqlite::Error) -> Error {
     names.error("cannot read the keys of", error)
 }
 
-/// Where keys of the table are, beside the ledger: production itself, and the history.
+/// Returns the sources of used keys besides the ledger: production and the key map.
 fn places(connection: &Connection, names: &Names, request: &KeyRequest) -> rusqlite::Result<Vec<KeySource>> {
     let mut places = vec![KeySource::Production(format!("main.{}", ident(&request.table)))];
     if let Some(history) = KeyMapTable::of(connection, &names.key_map(&request.table))? {
@@ -44,10 +44,10 @@ fn places(connection: &Connection, names: &Names, request: &KeyRequest) -> rusql
     Ok(places)
 }
 
-/// A place where keys are, in SQL.
+/// A source of used keys, as SQL.
 enum KeySource {
     Production(String),
-    /// The history, whose runs are in the ledger.
+    /// The key map, whose runs are in the ledger.
     KeyMapTable(String),
 }
 
@@ -59,7 +59,7 @@ struct Free<'a> {
 }
 
 impl Free<'_> {
-    /// SQL for a key's number, and for whether a value is a key at all: a text key has its prefix, its width, and digits.
+    /// Returns SQL for a key's number, and SQL that tests whether a value is a key. A text key has its prefix, its width, and digits.
     fn sql(&self) -> (String, String) {
         let column = ident(&self.request.column);
         match &self.request.text {
@@ -80,7 +80,7 @@ impl Free<'_> {
         }
     }
 
-    /// The largest number that was ever a key; the column's own order finds it, since text keys have one width.
+    /// Returns the largest number that was ever a key. The column's own order finds it, because text keys have one width.
     fn largest(&self) -> rusqlite::Result<i64> {
         let (number, is_key) = self.sql();
         let column = ident(&self.request.column);
@@ -89,7 +89,7 @@ impl Free<'_> {
         };
         let mut largest = 0_i64;
         for place in &self.places {
-            // The mappings are in order of their keys in each run.
+            // Within each run, the index orders mappings by their keys.
             let sql = match place {
                 KeySource::Production(table) => first(table, ""),
                 KeySource::KeyMapTable(history) => format!(
@@ -119,7 +119,7 @@ impl Free<'_> {
         Ok(largest)
     }
 
-    /// Why a block is not free; None where it is.
+    /// Returns why a block is not free; None if it is.
     fn taken(&self, block: &KeyBlock) -> rusqlite::Result<Option<String>> {
         let (number, is_key) = self.sql();
         let column = ident(&self.request.column);

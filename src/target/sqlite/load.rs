@@ -1,5 +1,5 @@
-//! One load into SQLite: a single transaction that begins with the write lock, so that no key, no reference and no row can
-//! be overtaken between reserving keys and committing. Only what the journal says before that stands outside of it.
+//! A load into SQLite: a single transaction that begins with the write lock. So nothing can change between the reservation of keys and the
+//! commit. Only earlier journal entries are written outside of it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -34,22 +34,22 @@ pub(super) struct SqliteLoad {
     run: String,
     spec: LoadSpec,
     open: bool,
-    /// By table, the first and the last key of its block, where they are integers.
+    /// By table, the first and the last key of its block, if they are integers.
     keys: BTreeMap<String, (String, String)>,
-    /// The tables whose rows go straight into production.
+    /// The tables whose rows take the direct path.
     direct: Vec<String>,
 }
 
 impl SqliteLoad {
     pub(super) fn begin(connection: Held, names: Names, run: &str, spec: LoadSpec) -> Result<Self> {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
-        // Inside a transaction the switch does nothing.
+        // The pragma has no effect inside a transaction.
         connection.pragma_update(None, "foreign_keys", spec.foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
         let (keys, direct) = (BTreeMap::new(), Vec::new());
         Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, direct })
     }
 
-    /// Begins the transaction where it has not begun.
+    /// Begins the transaction if it has not begun.
     fn open(&mut self) -> Result<()> {
         if !self.open {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.fault("cannot begin to write to"))?;
@@ -65,7 +65,7 @@ impl SqliteLoad {
         let columns = idents(&destination.columns);
         let key = idents(&destination.key);
         let level = if destination.self_referencing { "_level, " } else { "" };
-        // A column without a type keeps every value as it is; production's own types come in at the insertion.
+        // A column without a type stores every value unchanged; the insertion applies production's types.
         let sql = format!(
             "DROP TABLE IF EXISTS main.{rows}; DROP TABLE IF EXISTS main.{keys};
              CREATE TABLE main.{rows} (_row INTEGER PRIMARY KEY, {level}{columns});
@@ -83,7 +83,7 @@ impl SqliteLoad {
         key_map::make_table(&self.connection, table, &typed.join(", "), &destination.key)
     }
 
-    /// Appends staged mappings to the history as a run's.
+    /// Appends staged mappings to the key map as those of a run.
     fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, InsertError> {
         let _append = tracing::info_span!("append key map", of = destination.table.name).entered();
         let key = idents(&destination.key);
@@ -108,7 +108,7 @@ impl SqliteLoad {
         refusals.promises()?;
         let columns = idents(&destination.columns);
         let order = if destination.self_referencing { "_level, _row" } else { "_row" };
-        // OR ABORT: a constraint of production's own that says ON CONFLICT REPLACE would delete rows, and IGNORE lose some.
+        // OR ABORT overrides production's own ON CONFLICT: REPLACE would delete rows, and IGNORE would lose some.
         let sql = format!(
             "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM main.{} ORDER BY {order}",
             ident(&destination.table.name),
@@ -197,7 +197,7 @@ impl SqliteLoad {
         Ok(all)
     }
 
-    /// Takes the insertion back and does it once more by way of staging, which tells the rows that are refused. Nothing of it stays.
+    /// Rolls the insertion back and repeats it from staging, to identify the violating rows. Nothing of it is committed.
     async fn ask(&mut self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         self.direct.clear();
         self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot roll back"))?;
@@ -212,12 +212,12 @@ impl SqliteLoad {
     }
 }
 
-/// Names in SQL, one behind the other.
+/// Returns names in SQL, separated by commas.
 fn idents(names: &[String]) -> String {
     names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }
 
-/// A key column of the history, with a type that is read as production's; text stays text, whatever production calls it.
+/// Declares a key column of the key map, with a type that reads as production's. Text stays text, whatever production's type does to it.
 fn declared(column: &CatalogColumn) -> String {
     let changes_text = column.data_type == DataType::Utf8 && !Affinity::of(&column.declared, false).keeps_text();
     format!("{} {}", ident(&column.name), if changes_text { "TEXT" } else { &column.declared })
@@ -347,7 +347,7 @@ impl InsertPhase for SqliteLoad {
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;
         }
-        // Not before: a trigger of a later table may have changed rows of an earlier one.
+        // Not earlier, because a trigger of a later table may have changed rows of an earlier one.
         for Destination { table, key, .. } in staged() {
             rollback::keep_content(&self.connection, table, key, &self.run)
                 .map_err(self.fault("cannot note the rows in"))?;
@@ -366,7 +366,7 @@ impl InsertPhase for SqliteLoad {
                     format!("sum(CAST(round({column} * 1{zeros}) AS INTEGER))")
                 }
                 (Aggregate::Sum, _) => format!("sum({column})"),
-                // Bytes decide, as in the delta, whatever collation the column has, and though it keeps digits as a number.
+                // Compares bytes, as in the delta, whatever the column's collation, and even if it stores digits as a number.
                 (Aggregate::Min, Some(DataType::Utf8)) => format!("min(CAST({column} AS TEXT) COLLATE BINARY)"),
                 (Aggregate::Max, Some(DataType::Utf8)) => format!("max(CAST({column} AS TEXT) COLLATE BINARY)"),
                 (Aggregate::Min, _) => format!("min({column} COLLATE BINARY)"),
@@ -443,7 +443,7 @@ impl CommitPhase for SqliteLoad {
 impl Drop for SqliteLoad {
     fn drop(&mut self) {
         if self.open {
-            // Nothing can be done about a failure here: SQLite rolls back by itself when the file is opened next.
+            // Nothing can be done about a failure here. SQLite rolls back automatically when the file is opened again.
             self.connection.execute_batch("ROLLBACK").ok();
         }
         self.connection.pragma_update(None, "foreign_keys", true).ok();

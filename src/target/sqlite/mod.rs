@@ -1,7 +1,7 @@
-//! The embedded target: one SQLite file that holds production, staging, the key map and the runs.
+//! The embedded target: one SQLite file with production, staging, the key map, and the runs.
 //!
-//! SQLite has no schemas: staging is the tables `staging_…`, the control tables are `delta_…`, both in the same file, so
-//! that one transaction covers everything that a run writes. Which tables are its own stands in a register, not in their names.
+//! SQLite has no schemas. Staging tables are named `staging_…` and control tables `delta_…`, in the same file, so that one transaction
+//! covers all writes of a run. A registry, and not the name, decides which tables belong to this program.
 
 mod batches;
 mod catalog;
@@ -59,25 +59,25 @@ pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
     /// The file; None for a database in memory.
     file: Option<PathBuf>,
-    /// The lock of those who write, while it is held.
+    /// The writer lock, while it is held.
     claim: Mutex<Option<Claim>>,
     names: Names,
     load: LoadSpec,
-    /// Whether the file was there before: what is made now is no production yet.
+    /// Whether the file existed before. A file that was just created is not in production yet.
     was_there: bool,
 }
 
-/// What a plan says of references that are checked as a set.
+/// The note of a plan whose references are checked as sets.
 const SET_BASED: &str =
     "references are checked as sets before the commit; SQLite's own check of each row is off for the load";
 
 impl SqliteTarget {
-    /// Opens the file of a URL's part behind `sqlite:`; makes it out of `create_from` where it is missing.
+    /// Opens the file named after `sqlite:` in a URL, or creates it from `create_from` if it is missing.
     ///
-    /// A target that is only asked is opened read-only; one that does not exist yet is then made in memory.
+    /// For read access, the file is opened read-only; a missing database is created in memory.
     ///
     /// # Errors
-    /// Where the file is missing, is no database, or cannot be written though it must be.
+    /// If the file is missing, is not a database, or must be writable and is not.
     pub fn open(rest: &str, address: &TargetConfig<'_>, access: Access) -> Result<Self> {
         let rest = rest.strip_prefix("//").unwrap_or(rest);
         let (name, read_only) = match rest.split_once('?') {
@@ -137,7 +137,7 @@ impl SqliteTarget {
         }
     }
 
-    /// Changes the control tables in a transaction of its own; makes them first if they are missing.
+    /// Changes the control tables in a separate transaction; creates them first if they are missing.
     async fn alter(&self, doing: &str, change: impl Fn(&Connection) -> rusqlite::Result<()>) -> Result<()> {
         let mut connection = self.connection.lock().await;
         let fault = self.fault(doing);
@@ -164,24 +164,24 @@ fn connect(file: &Path, read_only: bool, load: &LoadSpec, names: &Names) -> Resu
     Ok(connection)
 }
 
-/// How long a statement waits while other programs use the file; a COMMIT waits for their reading to end.
+/// Returns how long a statement waits for other programs; a COMMIT waits until their readers are done.
 fn wait(load: &LoadSpec) -> Duration {
     Duration::from_millis(load.lock_timeout.as_millis().unsigned_abs())
 }
 
-/// Keeps pages in memory until the commit, as long as they take no more bytes than this. A page that SQLite writes into the file before
-/// the commit locks other programs' reading out until then. With a write-ahead log it does not.
+/// Keeps up to `memory` bytes of pages in memory until the commit. A page that SQLite writes into the file earlier would lock other
+/// programs' readers out until then. With a write-ahead log, it does not.
 fn let_readers_in(connection: &Connection, memory: usize) -> rusqlite::Result<()> {
     let journal: String = connection.pragma_query_value(Some("main"), "journal_mode", |row| row.get(0))?;
     if journal == "wal" {
         return Ok(());
     }
-    // In KiB where it is negative.
+    // A negative size is in KiB.
     let size = i32::try_from(memory >> 10).unwrap_or(i32::MAX).max(1);
     connection.pragma_update(Some("main"), "cache_spill", -size)
 }
 
-/// Keeps a script that is only looked at inside of its database in memory: other files are neither read nor made.
+/// Confines a script to its database in memory if the command is read-only: other files are neither read nor created.
 fn stays_inside(context: AuthContext<'_>) -> Authorization {
     match context.action {
         // `VACUUM INTO` attaches the new file.
@@ -193,7 +193,7 @@ fn stays_inside(context: AuthContext<'_>) -> Authorization {
     }
 }
 
-/// Makes the database beside its place and then moves it there, so that a half-made one is never found.
+/// Creates the database under a temporary name and then renames it, so that an incomplete one is never found.
 fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &Names) -> Result<Connection> {
     let sql = std::fs::read_to_string(script).map_err(|error| {
         Error::input(format!("cannot read `{}`: {error}", script.display())).hint("check `target.create_from`")
@@ -234,7 +234,7 @@ fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &N
     made.and_then(|()| connect(file, false, load, names))
 }
 
-/// Gives a finished database its name; where another process was faster, its database stays, and what it holds.
+/// Gives a finished database its name. If another process was faster, its database stays unchanged.
 fn publish(beside: &Path, file: &Path) -> Result<()> {
     match std::fs::hard_link(beside, file) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -326,12 +326,12 @@ impl Production for SqliteTarget {
             })
             .collect();
         let give = columns_of_p(&lookup.give);
-        // The condition is production's own, about its row alone.
+        // The condition is production's own, and about its row alone.
         let place = match &lookup.condition {
             Some(condition) => format!("(SELECT * FROM main.{place} WHERE {condition})"),
             None => format!("main.{place}"),
         };
-        // CROSS JOIN keeps SQLite from turning the join around: the delta's keys drive it, production's index answers.
+        // CROSS JOIN fixes the join order: the delta's keys drive it, and production's index answers.
         let sql = format!("SELECT a._id{give} FROM temp.asked AS a CROSS JOIN {place} AS p ON {}", on.join(" AND "));
         let answer = select(&connection, &sql, &schema, &self.names);
         connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
@@ -489,7 +489,7 @@ impl WriterLock for SqliteTarget {
 #[async_trait]
 impl Loader for SqliteTarget {
     fn capabilities(&self) -> Capabilities {
-        // Staging is inside the transaction, and a COMMIT is in the file or it is not.
+        // Staging is inside the transaction, and a COMMIT is either in the file or not.
         Capabilities::default()
     }
 
@@ -544,7 +544,7 @@ impl Provision for SqliteTarget {
     }
 }
 
-/// Holds rows that the last load inserted against a batch of those that were meant.
+/// Compares rows that the last load inserted with a batch of expected ones.
 fn compare(
     connection: &Connection,
     destination: &Destination,
@@ -562,7 +562,7 @@ fn compare(
     difference(&select(connection, &sql, &expected.schema(), names)?, expected)
 }
 
-/// A filter in SQLite's words; bytes decide, whatever collation the column has. None for a text that no statement can hold.
+/// Translates a filter to SQLite's SQL, comparing bytes whatever the column's collation. None for a text with NUL.
 fn condition(filter: &Filter) -> Option<String> {
     let column = ident(&filter.column);
     Some(match &filter.test {
@@ -574,12 +574,12 @@ fn condition(filter: &Filter) -> Option<String> {
     })
 }
 
-/// `, p."a", p."b"`: columns behind others in a SELECT.
+/// Returns `, p."a", p."b"`: additional columns of a SELECT.
 fn columns_of_p(names: &[String]) -> String {
     names.iter().fold(String::new(), |sql, name| sql + ", p." + &ident(name))
 }
 
-/// The rows of production that the last load inserted, found by their keys: `main.ck AS k JOIN main.table AS p`.
+/// Returns SQL for the rows of production that the last load inserted, by their keys: `main.ck AS k JOIN main.table AS p`.
 fn inserted(destination: &Destination, names: &Names) -> String {
     let on: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = k.{0}", ident(name))).collect();
     format!(

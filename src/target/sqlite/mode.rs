@@ -39,7 +39,7 @@ fn moment(row: &Row<'_>, at: usize) -> rusqlite::Result<Timestamp> {
     })
 }
 
-/// Switches it, inside a transaction that is open and has the control tables.
+/// Switches it, inside an open transaction, after the control tables exist.
 pub(super) fn switch(connection: &Connection, switch: &Switch) -> rusqlite::Result<()> {
     let by = whoami::username().unwrap_or_else(|_| "unknown".into());
     let was = read(connection)?;
@@ -58,7 +58,7 @@ pub(super) fn switch(connection: &Connection, switch: &Switch) -> rusqlite::Resu
     Ok(())
 }
 
-/// Ends it at the end of a run, in the transaction that the run commits; one that is kept stays.
+/// Ends it in the transaction that the run commits, unless it is kept.
 pub(super) fn end_with(connection: &Connection, run: &str) -> rusqlite::Result<()> {
     let mode = read(connection)?;
     match mode.on() {

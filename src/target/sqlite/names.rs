@@ -1,4 +1,4 @@
-//! How the tables are called that this program makes in a file, and the file's errors in the user's words.
+//! The names of this program's tables in a file, and explanations of the file's errors.
 
 use rusqlite::ErrorCode;
 
@@ -6,22 +6,22 @@ use super::catalog::Unreadable;
 use crate::engine::ident;
 use crate::error::Error;
 
-/// How the tables are called that this program makes, and the file.
+/// The names of this program's tables, and of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) shown: String,
     pub(super) staging: String,
-    /// Tells the legacy keys of this pipeline from those of another company's; empty for the only one.
+    /// Separates the legacy keys of this pipeline from those of another legacy system; empty for the default one.
     pub(super) namespace: String,
 }
 
 impl Names {
-    /// What stands before a table's name in the name of its key map.
+    /// Returns the prefix of key map names.
     pub(super) fn scope(&self) -> String {
         if self.namespace.is_empty() { String::new() } else { format!("{}:", self.namespace) }
     }
 
-    /// The name of a table's key map: `account`, or `acme:account`.
+    /// Returns the name of a table's key map: `account`, or `acme:account`.
     pub(super) fn key_map(&self, table: &str) -> String {
         self.scope() + table
     }
@@ -50,7 +50,7 @@ impl Names {
         format!("delta_key_map_{key_map}")
     }
 
-    /// Where a history's mappings are, each with the number of its segment.
+    /// Returns the table behind a key map, whose mappings have the number of their segment.
     pub(super) fn mappings(key_map: &str) -> String {
         ident(&Self::mappings_name(key_map))
     }
@@ -59,12 +59,12 @@ impl Names {
         format!("delta_mapping_{key_map}")
     }
 
-    /// The index of a history by which the mappings of one run are found.
+    /// Returns the name of the index on the segment of a mapping.
     pub(super) fn by_run_name(key_map: &str) -> String {
         format!("delta_segment_{key_map}")
     }
 
-    /// An error of SQLite in the user's words.
+    /// Explains an error of SQLite in the user's terms.
     pub(super) fn error(&self, doing: &str, error: &rusqlite::Error) -> Error {
         let text = match error {
             rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
@@ -96,7 +96,7 @@ impl Names {
         }
     }
 
-    /// An error while the catalog is read, with the table that it is about.
+    /// Returns the error of reading the catalog, with the table that it is about.
     pub(super) fn unreadable(&self, unreadable: &Unreadable) -> Error {
         match &unreadable.table {
             Some(table) => self.error(&format!("cannot read the table `{table}` in the catalog of"), &unreadable.error),
@@ -105,7 +105,7 @@ impl Names {
     }
 }
 
-/// Whether a file cannot be read because a journal must be played back into it first, and may not be.
+/// Returns whether a file cannot be read because a journal must be rolled back first, but the access is read-only.
 fn cut_off(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK};
     error
@@ -113,7 +113,7 @@ fn cut_off(error: &rusqlite::Error) -> bool {
         .is_some_and(|error| [SQLITE_READONLY_ROLLBACK, SQLITE_READONLY_RECOVERY].contains(&error.extended_code))
 }
 
-/// What SQLite does not have that a schema asks for.
+/// Names the SQLite extension that a schema needs and this program lacks.
 fn missing(error: &rusqlite::Error, text: &str) -> Option<String> {
     if error.sqlite_error_code() != Some(ErrorCode::Unknown) {
         return None;

@@ -1,5 +1,5 @@
-//! Which tables of the file are this program's own: it registers each one in the transaction that makes it, and touches
-//! no other.
+//! The registry of this program's own tables in the file. Each one is registered in the transaction that creates it, and no other table is
+//! touched.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::{Names, table_exists};
 use crate::error::{Error, Result};
 use crate::target::Destination;
 
-/// The register of all tables that this program made; production's own table of that name has another text.
+/// The registry. A table of production with that name has different SQL.
 pub(super) const OBJECT_REGISTRY: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
 /// The control tables; their names are fixed.
@@ -26,7 +26,7 @@ pub(super) const CONTROL: [&str; 10] = [
     POLICY,
 ];
 
-/// The control table with the changes that were made to the others.
+/// The control table of applied migrations.
 pub(super) const MIGRATION: &str = "delta_migration";
 
 /// The control table of conversion mode.
@@ -35,12 +35,12 @@ pub(super) const MODE: &str = "delta_mode";
 /// The control table of the policy.
 pub(super) const POLICY: &str = "delta_policy";
 
-/// The names of this program's own tables, in lower case: SQLite does not tell names apart by case.
+/// The names of this program's own tables, in lower case, because SQLite's names are case-insensitive.
 #[derive(Debug, Default)]
 pub(super) struct OwnedObjects(BTreeSet<String>);
 
 impl OwnedObjects {
-    /// Reads the register; empty where there is none.
+    /// Reads the registry; empty if it does not exist.
     pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut own = Self::default();
         let text: Option<String> = connection
@@ -65,19 +65,19 @@ impl OwnedObjects {
     }
 }
 
-/// Whether there is a table of this name that this program made.
+/// Returns whether a table with this name exists that this program created.
 pub(super) fn own_table_exists(connection: &Connection, name: &str) -> rusqlite::Result<bool> {
     Ok(OwnedObjects::read(connection)?.has(name) && table_exists(connection, name)?)
 }
 
-/// The columns of a table in their order, without those that are computed.
+/// Returns the columns of a table in order, without generated ones.
 pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare_cached("SELECT name FROM pragma_table_info(?1, 'main') ORDER BY cid")?;
     let names = statement.query_map([table], |row| row.get(0))?;
     names.collect()
 }
 
-/// Makes the register where there is none.
+/// Creates the registry if it does not exist.
 pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
     if !own_table_exists(connection, CONTROL[0])? {
         connection.execute_batch(OBJECT_REGISTRY)?;
@@ -85,20 +85,20 @@ pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Registers a table, in the transaction that makes it.
+/// Registers a table, in the transaction that creates it.
 pub(super) fn register(connection: &Connection, name: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("INSERT OR IGNORE INTO main.delta_object (name) VALUES (?1)")?.execute([name])?;
     Ok(())
 }
 
-/// A name that a run wants for a table of its own.
+/// A name that a run needs for one of its tables.
 struct Wanted {
     name: String,
-    /// Whether `target.staging` is a part of it.
+    /// Whether it contains `target.staging`.
     staging: bool,
 }
 
-/// Refuses a run whose own tables cannot have their names: something else has them, or two want the same.
+/// Refuses a run whose own tables cannot have their names, because another object has them or two need the same.
 ///
 /// # Errors
 /// With all such names at once.
@@ -143,7 +143,7 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
         .hint(hint))
 }
 
-/// What has a name already, with its article.
+/// Returns the kind of object that has a name, with its article.
 fn kind(connection: &Connection, name: &str) -> rusqlite::Result<Option<String>> {
     let sql = "SELECT type FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE";
     let found: Option<String> = connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;

@@ -1,7 +1,7 @@
-//! Rows page by page: each page is a statement of its own, which goes on behind the last key of the one before.
+//! Rows page by page: each page is a separate statement, which continues after the last key of the previous one.
 //!
-//! Nothing is held between two pages but that key: no rows, no lock on the file, so that other programs commit meanwhile however
-//! slowly the rows are taken, and several tables can be read alternately over one connection.
+//! Nothing is held between two pages but that key: no rows, and no lock on the file. So other programs can commit however slowly the rows
+//! are read, and several tables can be read alternately over one connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,24 +20,24 @@ use crate::engine::ident;
 use crate::error::Result;
 use crate::target::Batches;
 
-/// Rows of a page at most.
+/// The most rows in a page.
 const ROWS: usize = 8192;
 
-/// Bytes from which on a page is full, however few rows it has.
+/// The number of bytes at which a page is full, however few rows it has.
 const BYTES: usize = 16 << 20;
 
-/// A table or view, and how its rows are told apart and put in order.
+/// A table or view, with the key that identifies and orders its rows.
 pub(super) struct Pages {
-    /// SQL: where the rows are.
+    /// SQL: the table or view.
     place: String,
-    /// SQL: what is wanted of each.
+    /// SQL: the values to select.
     wanted: Vec<String>,
-    /// SQL: conditions.
+    /// SQL: the conditions.
     only: Vec<String>,
-    /// SQL: by what they are in order; no two have the same.
+    /// SQL: the columns of the order, unique together.
     key: Vec<String>,
     schema: SchemaRef,
-    /// How many are wanted still; None is all.
+    /// How many rows to read; None for all.
     left: Option<usize>,
     last: Option<Vec<Kept>>,
     /// A temporary table to drop at the end.
@@ -72,7 +72,7 @@ impl From<ValueRef<'_>> for Kept {
 }
 
 impl Pages {
-    /// What is `wanted` of a table of production, as SQL that gives the columns of `schema`, where all of `only` is true.
+    /// Returns pages of a production table. `wanted` is SQL for the columns of `schema`, and all conditions of `only` must hold.
     pub(super) fn of_table(
         connection: &Connection,
         table: &str,
@@ -93,14 +93,14 @@ impl Pages {
         Ok(Self { place, wanted, only, key, schema, left, last: None, temporary: None })
     }
 
-    /// Rows of a place in the order of a column that has no value twice and compares bytes.
+    /// Returns pages in the order of a unique column that compares bytes.
     pub(super) fn in_order_of(place: String, column: &str, schema: SchemaRef) -> Self {
         let wanted = schema.fields().iter().map(|field| ident(field.name())).collect();
         let key = vec![ident(column)];
         Self { place, wanted, only: Vec::new(), key, schema, left: None, last: None, temporary: None }
     }
 
-    /// The rows of a query in its order, which are put into a temporary table first.
+    /// Returns pages of a query in its order, by way of a temporary table.
     pub(super) fn of_query(connection: &Connection, query: &str, schema: SchemaRef) -> rusqlite::Result<Self> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let table = format!("temp.reading_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
@@ -109,7 +109,7 @@ impl Pages {
         Ok(Self { temporary: Some(table), ..pages })
     }
 
-    /// The rows, read when they are taken.
+    /// Streams the rows on demand.
     pub(super) fn stream(self, connection: Arc<Mutex<Connection>>, names: Names) -> Batches<'static> {
         stream::try_unfold(Some(self), move |pages| {
             let (connection, names) = (connection.clone(), names.clone());
@@ -138,7 +138,7 @@ impl Pages {
         format!("SELECT {key}, {wanted} FROM {}{only} ORDER BY {key} LIMIT {rows}", self.place)
     }
 
-    /// The next page, and whether there may be another.
+    /// Returns the next page, and whether there may be another.
     fn next(&mut self, connection: &Connection, names: &Names) -> Result<(RecordBatch, bool)> {
         let fault = |error: rusqlite::Error| names.error("cannot read", &error);
         let rows = self.left.unwrap_or(ROWS).min(ROWS);
@@ -167,7 +167,7 @@ impl Pages {
     }
 }
 
-/// SQL: what tells the rows of a table apart; None if its columns have all the names that would.
+/// Returns SQL for the columns that identify the rows of a table. None if its columns hide all names of the rowid.
 fn key_of(connection: &Connection, table: &str) -> rusqlite::Result<Option<Vec<String>>> {
     let without_rowid: Option<bool> = connection
         .query_row("SELECT wr FROM pragma_table_list(?1) WHERE schema = 'main'", [table], |row| row.get(0))

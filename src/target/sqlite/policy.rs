@@ -1,12 +1,12 @@
-//! The policy of a SQLite file: the table `delta_policy`. SQLite has no roles: the
-//! operator is who may write the file and uses these commands.
+//! The policy of a SQLite file: the table `delta_policy`. SQLite has no roles, so every user who can write the file can act as the
+//! operator.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::object_registry::{POLICY, own_table_exists};
 use crate::target::Policy;
 
-/// Reads it. A file that states none requires nothing.
+/// Reads it. A file without a policy requires nothing.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Policy> {
     if !own_table_exists(connection, POLICY)? {
         return Ok(Policy::unstated(false));
@@ -29,12 +29,12 @@ fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
     })
 }
 
-/// Whether one was ever stated.
+/// Returns whether a policy was ever set.
 pub(super) fn is_stated(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(own_table_exists(connection, POLICY)? && connection.prepare("SELECT 1 FROM main.delta_policy")?.exists([])?)
 }
 
-/// States it, inside a transaction that is open and has the control tables.
+/// Sets it, inside an open transaction, after the control tables exist.
 pub(super) fn set(connection: &Connection, policy: &Policy) -> rusqlite::Result<()> {
     let by = whoami::username().unwrap_or_else(|_| "unknown".into());
     let sql =

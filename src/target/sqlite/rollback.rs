@@ -1,5 +1,5 @@
-//! The rollback of a run. Its rows are found by the key map's history, which keeps a hash of each as it was when it was inserted: a row that
-//! was changed since has another one.
+//! The rollback of a run. Its rows are found by the key map, which has a hash of each row as inserted. If a row was changed since, its hash
+//! differs.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::journal::Record;
 use crate::target::rollback::TOLD;
 use crate::target::{CatalogTable, Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 
-/// The column of a history with the hash of the row.
+/// The column of a key map with the hash of the row.
 pub(super) const CONTENT: &str = "_content";
 
-/// Columns that one call of the hash is given: SQLite allows 127 in old versions.
+/// The most columns per call of the hash function; old versions of SQLite allow 127 arguments.
 const AT_ONCE: usize = 100;
 
-/// Lets SQL hash a row: `delta_content(a, b, …)`.
+/// Registers the SQL function that hashes a row: `delta_content(a, b, …)`.
 pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
     connection.create_scalar_function("delta_content", -1, flags, |context| {
@@ -33,7 +33,8 @@ pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     })
 }
 
-/// Adds a value with its type and length, so that no two rows read the same. What is stored depends on this: it must never change.
+/// Adds a value with its type and length, so that different rows have different bytes. Stored hashes depend on this format, so it must
+/// never change.
 fn add(bytes: &mut Vec<u8>, value: ValueRef<'_>) {
     let mut add = |kind: u8, value: &[u8]| {
         bytes.push(kind);
@@ -55,18 +56,18 @@ fn hash(bytes: &[u8]) -> i64 {
     i64::from_le_bytes(first)
 }
 
-/// The hash of rows that are at hand anyway, the same as SQL's.
+/// The hash function of SQL, for rows that are read anyway.
 #[derive(Clone)]
 pub(super) struct RowFingerprint {
-    /// The table's columns that are not among those that are read.
+    /// The table's columns that are not read.
     others: Vec<String>,
-    /// The place of each column of the table in a row of a constant, what is read, and the others.
+    /// The position of each column of the table in a row of a constant, the read columns, and the others.
     places: Vec<usize>,
     bytes: Vec<u8>,
 }
 
 impl RowFingerprint {
-    /// That of a table of which these columns are read.
+    /// Returns the hash function for a table of which these columns are read.
     pub(super) fn of(connection: &Connection, table: &str, read: &[String]) -> rusqlite::Result<Self> {
         let columns = columns(connection, table)?;
         let others: Vec<_> = columns.iter().filter(|name| !read.contains(name)).cloned().collect();
@@ -75,12 +76,12 @@ impl RowFingerprint {
         Ok(Self { others, places, bytes: Vec::new() })
     }
 
-    /// What must be read as well.
+    /// Returns the columns that must be read as well.
     pub(super) fn others(&self) -> &[String] {
         &self.others
     }
 
-    /// What a row is whose values are at those places.
+    /// Hashes a row with the values at these positions.
     pub(super) fn hash<'a, E>(&mut self, value: impl Fn(usize) -> Result<ValueRef<'a>, E>) -> Result<i64, E> {
         let mut before = None;
         for places in self.places.chunks(AT_ONCE) {
@@ -97,7 +98,7 @@ impl RowFingerprint {
     }
 }
 
-/// SQL: the hash of the row `p` of a table, all columns in their order but those that are computed.
+/// Returns SQL for the hash of the row `p` of a table: all columns in order, except generated ones.
 fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
     let columns: Vec<_> = columns(connection, table)?.iter().map(|name| format!("p.{}", ident(name))).collect();
     Ok(columns.chunks(AT_ONCE).fold(String::new(), |before, columns| {
@@ -106,7 +107,7 @@ fn content(connection: &Connection, table: &str) -> rusqlite::Result<String> {
     }))
 }
 
-/// Keeps what a run's rows of a table are, once nothing changes them any more.
+/// Stores the hashes of a run's rows in a table, once nothing changes them any more.
 pub(super) fn keep_content(
     connection: &Connection,
     of: &CatalogTable,
@@ -125,7 +126,7 @@ pub(super) fn keep_content(
     connection.execute(&sql, [key_map::number(connection, &of.key_map, run)?]).map(|_| ())
 }
 
-/// The legacy keys of a run's rows that are gone.
+/// Returns the legacy keys of a run's rows that no longer exist.
 pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
     let Some(history) = KeyMapTable::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
@@ -145,18 +146,17 @@ pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str
 /// A table that a run has mappings of.
 struct OfRun {
     table: String,
-    /// SQL: where its mappings are, and that a mapping `h` is of the run.
+    /// SQL: the table of its mappings, and a test whether a mapping `h` belongs to the run.
     history: String,
     mine: String,
-    /// How many mappings the ledger has.
+    /// The number of mappings in the ledger.
     mappings: u64,
-    /// Whether the table is there, with its key.
+    /// Whether the table exists, with its key.
     is_there: bool,
     /// Whether the operator accepts that it was altered or dropped.
     is_accepted: bool,
-    /// The key's columns.
     columns: Vec<String>,
-    /// SQL: a row `p` is that of a mapping `h`.
+    /// SQL: a test whether a row `p` belongs to a mapping `h`.
     same: String,
     /// SQL: the key of a mapping `h`, in parts and as text.
     key: Vec<String>,
@@ -168,7 +168,7 @@ fn as_text(of: &str, columns: &[String]) -> String {
     if parts.is_empty() { format!("{of}.rowid") } else { parts.join(" || '|' || ") }
 }
 
-/// The tables of a run, by name, as the ledger has them.
+/// Returns the tables of a run, by name, from the ledger.
 fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::Result<Vec<OfRun>> {
     if !own_table_exists(connection, "delta_segment")? {
         return Ok(Vec::new());
@@ -201,7 +201,7 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
     Ok(found)
 }
 
-/// What a run holds.
+/// Returns the tables that a run has rows in.
 pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
     let read = || -> rusqlite::Result<Vec<RunTable>> {
         of_run(connection, run, &[])?.iter().map(|table| holding(connection, table)).collect()
@@ -209,7 +209,7 @@ pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Res
     read().map_err(|error| names.error("cannot look at the run in", &error))
 }
 
-/// What a run holds, and what is in the way. What triggers have a say in is tried out and taken back.
+/// Plans a rollback: the run's tables, and conflicts. If triggers would fire, it is tried in a transaction that is rolled back.
 pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
     let fault = |error: rusqlite::Error| names.error("cannot look at the run in", &error);
     let tables = of_run(connection, run, accepted).map_err(fault)?;
@@ -272,7 +272,7 @@ fn holding(connection: &Connection, table: &OfRun) -> rusqlite::Result<RunTable>
     })
 }
 
-/// The triggers that a deletion fires, by what their SQL says before their body.
+/// Returns the triggers that a deletion fires, from the SQL before their bodies.
 fn triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let sql = "SELECT name, sql FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name";
     let mut statement = connection.prepare_cached(sql)?;
@@ -285,11 +285,11 @@ fn triggers(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String
     Ok(found.into_iter().filter(|(_, sql)| on_deletion(sql)).map(|(name, _)| name).collect())
 }
 
-/// The rows of a run that are not as it inserted them.
+/// Returns the rows of a run that differ from what it inserted.
 fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<RollbackConflict>> {
     let OfRun { table: name, history, mine, same, key, text, .. } = table;
     let key = key.join(", ");
-    // A row that is there has a hash, whatever it is if the operator accepts it.
+    // The hash of an accepted row is not compared; it only has to exist.
     let (kept, content) = match table.is_accepted {
         true => ("0".to_owned(), "0".to_owned()),
         false => (format!("h.{CONTENT}"), content(connection, name)?),
@@ -319,7 +319,7 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Rollb
             obstacle.told.push(row.get(1)?);
         }
     }
-    // A row's hash is of all columns: one that was added changes that of each.
+    // A hash covers all columns, so an added column changes the hash of every row.
     for obstacle in
         found.values_mut().filter(|obstacle| obstacle.what == "changed since" && obstacle.count == table.mappings)
     {
@@ -330,13 +330,13 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Rollb
     Ok(found.into_values().collect())
 }
 
-/// A reference from a table to another: the columns here and there.
+/// A reference from a table to another: its columns in each.
 struct Reference {
     from: Vec<String>,
     to: Vec<String>,
 }
 
-/// The references of a table to another one.
+/// Returns the references of a table to another one.
 fn references(connection: &Connection, child: &str, parent: &str) -> rusqlite::Result<Vec<Reference>> {
     let sql = "SELECT id, \"from\", \"to\" FROM pragma_foreign_key_list(?1, 'main') WHERE \"table\" = ?2 COLLATE NOCASE ORDER BY id, seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -349,7 +349,7 @@ fn references(connection: &Connection, child: &str, parent: &str) -> rusqlite::R
         reference.to.extend(to);
     }
     let key = primary_key(connection, parent)?;
-    // One that names no columns means the primary key.
+    // A reference without columns means the primary key.
     for reference in found.values_mut().filter(|reference| reference.to.is_empty()) {
         reference.to.clone_from(&key);
     }
@@ -363,7 +363,7 @@ fn primary_key(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Str
     names.collect()
 }
 
-/// Whether an index begins with one of these columns: a table's own key is one.
+/// Returns whether an index, such as that of the primary key, begins with one of these columns.
 fn is_indexed(connection: &Connection, table: &str, columns: &[String]) -> rusqlite::Result<bool> {
     let sql = "SELECT i.name FROM pragma_index_list(?1, 'main') AS l JOIN pragma_index_info(l.name, 'main') AS i ON i.seqno = 0
                WHERE NOT l.partial AND i.name IS NOT NULL
@@ -374,14 +374,14 @@ fn is_indexed(connection: &Connection, table: &str, columns: &[String]) -> rusql
     Ok(columns.iter().any(|column| first.iter().any(|name| name.eq_ignore_ascii_case(column))))
 }
 
-/// The first and the last key of a run's rows of a table, if its key is what others refer to, and all keys are integers.
+/// Returns the first and the last key of a run's rows of a table, if other tables refer to its key, and all keys are integers.
 fn ends(connection: &Connection, table: &OfRun, to: &[String]) -> rusqlite::Result<Option<(i64, i64)>> {
     let ([key], [to]) = (table.columns.as_slice(), to) else { return Ok(None) };
     if !key.eq_ignore_ascii_case(to) {
         return Ok(None);
     }
     let (OfRun { history, mine, .. }, key) = (table, ident(key));
-    // Texts and blobs come behind all numbers, and NULL and fractions are not among a run's keys of integers.
+    // Text and blobs sort after all numbers. NULL and fractions cannot occur among a run's integer keys.
     let sql = format!("SELECT min(h.{key}), max(h.{key}) FROM {history} AS h WHERE {mine}");
     let ends = connection.query_row(&sql, [], |row| Ok((row.get::<_, Value>(0)?, row.get::<_, Value>(1)?)))?;
     Ok(match ends {
@@ -390,7 +390,7 @@ fn ends(connection: &Connection, table: &OfRun, to: &[String]) -> rusqlite::Resu
     })
 }
 
-/// The rows that refer to a run's rows of a table and are not the run's, whatever their foreign key would do about it.
+/// Returns the rows that refer to a run's rows of a table and are not the run's, whatever the action of their foreign key.
 fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite::Result<Vec<RollbackConflict>> {
     let OfRun { table: name, history, mine, same, key, text, .. } = table;
     let key = key.join(", ");
@@ -400,7 +400,7 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
     let mut obstacles = Vec::new();
     for child in &tables {
         for Reference { from, to } in references(connection, child, name)? {
-            // The parent's collation counts, which is that of the left.
+            // The parent's collation applies: that of the left operand.
             let refers: Vec<_> =
                 to.iter().zip(&from).map(|(to, from)| format!("p.{} = c.{}", ident(to), ident(from))).collect();
             let own = all.iter().find(|own| own.is_there && own.table == *child).map_or(String::new(), |own| {
@@ -409,11 +409,12 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
                 format!("AND NOT EXISTS (SELECT 1 FROM {} AS h WHERE {} AND {same})", own.history, own.mine)
             });
             let (refers, p, c) = (refers.join(" AND "), ident(name), ident(child));
-            // From the run's rows where an index finds those that refer to them; else the other table is read once, and not once a row.
+            // Starts from the run's rows if an index finds the rows that refer to them. Otherwise the other table is scanned once, and not
+            // once per row.
             let joined = if is_indexed(connection, child, &from)? {
                 format!("{history} AS h CROSS JOIN main.{p} AS p ON {same} CROSS JOIN main.{c} AS c ON {refers}")
             } else if let Some((first, last)) = ends(connection, table, &to)? {
-                // Numbers are compared alike everywhere, so that most rows are seen not to refer by that alone.
+                // Numbers have no collation, so this comparison alone excludes most rows.
                 let (to, from) = (ident(&to[0]), ident(&from[0]));
                 format!(
                     "main.{c} AS c CROSS JOIN {history} AS h ON h.{to} = c.{from} AND c.{from} BETWEEN CAST({first} AS INTEGER) AND CAST({last} AS INTEGER)"
@@ -470,7 +471,7 @@ pub(super) fn take_back(
     })
 }
 
-/// Does something in a transaction that no other program writes beside; without foreign keys, so that none deletes or changes a row.
+/// Runs `done` in a transaction with the write lock. Foreign keys are off, so that none deletes or changes a row.
 fn within<T>(connection: &Connection, names: &Names, commits: bool, done: impl FnOnce() -> Result<T>) -> Result<T> {
     let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
     connection.pragma_update(None, "foreign_keys", false).map_err(fault)?;
@@ -489,11 +490,11 @@ fn within<T>(connection: &Connection, names: &Names, commits: bool, done: impl F
     result
 }
 
-/// Deletes a run's rows and its mappings. The proof: of each table as many rows went as the run has mappings, and no other.
+/// Deletes a run's rows and its mappings. Proves for each table that as many rows were deleted as the run has mappings, and no other.
 fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun]) -> Result<Vec<RolledBackTable>> {
     let fault = |error: rusqlite::Error| names.error("cannot roll back the run in", &error);
     let there = || tables.iter().filter(|table| table.is_there);
-    // Only a trigger does more than what a statement says.
+    // Only a trigger can do more than the statement itself.
     let fired = there().map(|table| triggers(connection, &table.table)).collect::<rusqlite::Result<Vec<_>>>();
     let is_watched = fired.map_err(fault)?.iter().any(|triggers| !triggers.is_empty());
     let rows = |table: &OfRun| match is_watched {
@@ -536,7 +537,7 @@ fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun
     Ok(rolled_back)
 }
 
-/// Refuses a run that is not in production, or whose journal has gone on.
+/// Refuses a run that is not in production, or whose journal has new entries.
 fn refuse_other_state(connection: &Connection, record: &Record) -> rusqlite::Result<Result<()>> {
     let sql = "SELECT kind, number FROM main.delta_event WHERE run = ?1 ORDER BY number DESC LIMIT 1";
     let last: Option<(String, u32)> =

@@ -1,4 +1,4 @@
-//! Rows as SQLite keeps them: what is bound to a statement, and what comes back where nothing changed it.
+//! Rows as SQLite stores them: the values that are bound to a statement, and the values that are read back if nothing changed them.
 
 use std::fmt::Write as _;
 
@@ -17,8 +17,8 @@ use rusqlite::types::ValueRef;
 use super::values::decimal;
 use crate::error::{Error, Result};
 
-/// A batch whose values are of SQLite's storage classes. To make one is the work of whoever has a thread to spare: then binding and
-/// comparing a value is little more than to look at it.
+/// A batch of values in SQLite's storage classes. It can be built on any thread. Binding or comparing a value is then little more than an
+/// array access.
 pub(super) struct StorageBatch {
     columns: Vec<Values>,
     rows: usize,
@@ -29,12 +29,12 @@ enum Values {
     Reals(Float64Array),
     Texts(StringArray),
     Blobs(BinaryArray),
-    /// Decimals: integers where they are whole, reals where they are not.
+    /// Decimals: integers if they are whole, reals otherwise.
     Numbers(Vec<ValueRef<'static>>),
 }
 
 impl StorageBatch {
-    /// Columns that belong together.
+    /// Converts columns of equal length.
     pub(super) fn of(columns: &[ArrayRef]) -> Result<Self> {
         let rows = columns.first().map_or(0, Array::len);
         let columns = columns.iter().map(Values::of).collect::<Result<_>>()?;
@@ -69,10 +69,10 @@ impl StorageBatch {
         }
     }
 
-    /// Whether a value is, bit for bit, the one of a column and row.
+    /// Returns whether a value is bit for bit the one of a column and row.
     pub(super) fn is(&self, column: usize, row: usize, value: ValueRef<'_>) -> bool {
         match (self.value(column, row), value) {
-            // 0.0 and -0.0 are equal, and not the same.
+            // 0.0 and -0.0 are equal, but not identical.
             (ValueRef::Real(here), ValueRef::Real(there)) => here.to_bits() == there.to_bits(),
             (here, there) => here == there,
         }
@@ -103,7 +103,7 @@ impl Values {
     }
 }
 
-/// Days and times as ISO 8601 has them.
+/// Formats dates and times in ISO 8601.
 fn texts<T: ArrowPrimitiveType, M: std::fmt::Display>(
     array: &ArrayRef,
     moment: impl Fn(T::Native) -> Option<M>,

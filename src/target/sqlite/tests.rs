@@ -15,7 +15,7 @@ struct Place {
 }
 
 impl Place {
-    /// A folder with a database that this SQL makes.
+    /// Creates a folder with a database from this SQL.
     fn new(sql: &str) -> Self {
         let place = Self {
             folder: TempDir::new().unwrap(),
@@ -35,7 +35,7 @@ impl Place {
         self.folder.path().join("p.db")
     }
 
-    /// What another program does to the database.
+    /// Changes the database as another program does.
     fn sql(&self, sql: &str) {
         Connection::open(self.file()).unwrap().execute_batch(sql).unwrap();
     }
@@ -82,7 +82,7 @@ impl Place {
     }
 }
 
-/// Rows that are staged already.
+/// Rows that are already staged.
 struct Staged;
 
 impl RowSource for Staged {
@@ -237,7 +237,7 @@ fn a_database_is_made_by_its_script_and_nothing_stays_beside_it() {
     assert_eq!(std::fs::read_dir(place.folder.path()).unwrap().count(), 2);
 }
 
-/// What is said of a script that only makes a database to look at.
+/// Returns the error of a script that only creates a database to read.
 fn looked_at(script: &str) -> (Place, Result<SqliteTarget>) {
     let mut place = Place::new(ITEM);
     std::fs::remove_file(place.file()).unwrap();
@@ -318,7 +318,7 @@ async fn a_run_that_was_cut_off_while_it_wrote_is_told_to_who_may_only_read() {
     cut.open(Access::Read).unwrap();
 }
 
-/// Another program that reads, and does not wait.
+/// Opens the database as a reader that does not wait.
 fn reader(place: &Place) -> Connection {
     let reader = Connection::open(place.file()).unwrap();
     reader.busy_timeout(Duration::ZERO).unwrap();

@@ -1,7 +1,7 @@
-//! Values on their way between Arrow arrays and SQLite.
+//! Conversion of values between Arrow arrays and SQLite.
 //!
-//! SQLite knows five storage classes; what a column's declared type means beyond them is a convention, and this is the
-//! one place that holds it: dates and times are ISO 8601 text, booleans 0 and 1, decimals numbers.
+//! SQLite has five storage classes; the meaning of a column's declared type beyond them is a convention. This module defines it: dates and
+//! times are ISO 8601 text, booleans are 0 and 1, decimals are numbers.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use rusqlite::types::ValueRef;
 
 use crate::error::{Error, Result};
 
-/// The Arrow type of a declared type, after SQLite's affinity rules (<https://www.sqlite.org/datatype3.html>) and the
-/// names that people use.
+/// Returns the Arrow type of a declared type, by SQLite's affinity rules (<https://www.sqlite.org/datatype3.html>) and the usual type
+/// names.
 pub(super) fn data_type(declared: &str) -> DataType {
     let name = declared.to_ascii_uppercase();
     let base = name.split('(').next().unwrap_or_default().trim();
@@ -43,10 +43,10 @@ pub(super) fn data_type(declared: &str) -> DataType {
     }
 }
 
-/// How many digits a number with decimals keeps: it is a real of 64 bits (<https://www.sqlite.org/floatingpoint.html>).
+/// The reliable digits of a number with decimals, which is a real of 64 bits (<https://www.sqlite.org/floatingpoint.html>).
 pub(super) const REAL_DIGITS: u8 = 15;
 
-/// What a column makes of the values that it is given (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
+/// The conversion that a column applies to values (<https://www.sqlite.org/datatype3.html#determination_of_column_affinity>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Affinity {
     Integer,
@@ -57,7 +57,7 @@ pub(super) enum Affinity {
 }
 
 impl Affinity {
-    /// The affinity of a declared type; in a STRICT table `ANY` is none.
+    /// Returns the affinity of a declared type; in a STRICT table, `ANY` has none.
     pub(super) fn of(declared: &str, strict: bool) -> Self {
         let name = declared.to_ascii_uppercase();
         let has = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -74,38 +74,38 @@ impl Affinity {
         }
     }
 
-    /// Whether text stays what it is.
+    /// Returns whether text is stored unchanged.
     pub(super) fn keeps_text(self) -> bool {
         matches!(self, Self::Text | Self::Blob)
     }
 }
 
-/// Whether a text is a day as SQLite keeps it: `2025-12-31`.
+/// Returns whether a text is a date as SQLite stores it: `2025-12-31`.
 pub(super) fn is_date(text: &str) -> bool {
     text.len() == 10 && days(text).is_some()
 }
 
-/// Whether a text is a moment as SQLite keeps it: `2025-12-31 23:59:59`.
+/// Returns whether a text is a timestamp as SQLite stores it: `2025-12-31 23:59:59`.
 pub(super) fn is_timestamp(text: &str) -> bool {
     text.len() == 19 && text.as_bytes()[10] == b' ' && microseconds(text).is_some()
 }
 
 const DAY: i64 = 86_400_000_000;
 
-/// The days from 1970 on to a day of the years 0001 to 9999.
+/// Returns the days since 1970 of a date in the years 0001–9999.
 fn days(text: &str) -> Option<i32> {
     let day: jiff::civil::Date = plain(text)?.parse().ok()?;
     jiff::civil::date(1970, 1, 1).until(day).ok().map(|span| span.get_days())
 }
 
-/// The microseconds of a time of day.
+/// Returns the microseconds of a time of day.
 fn time(text: &str) -> Option<i64> {
     let time: jiff::civil::Time = text.parse().ok()?;
     let seconds = i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second());
     Some(seconds * 1_000_000 + i64::from(time.subsec_nanosecond()) / 1000)
 }
 
-/// The microseconds from 1970 on to a moment without a time zone.
+/// Returns the microseconds since 1970 of a timestamp without a time zone.
 fn microseconds(text: &str) -> Option<i64> {
     match text.get(10..) {
         None | Some("") => Some(i64::from(days(text)?) * DAY),
@@ -116,7 +116,7 @@ fn microseconds(text: &str) -> Option<i64> {
     }
 }
 
-/// A day in the ten characters of `YYYY-MM-DD`, and nothing else.
+/// Returns a date if it has exactly the ten characters of `YYYY-MM-DD`.
 fn plain(text: &str) -> Option<&str> {
     let shaped = text.len() == 10
         && text
@@ -126,7 +126,7 @@ fn plain(text: &str) -> Option<&str> {
     shaped.then_some(text)
 }
 
-/// The limit of a text type: 12 of `VARCHAR(12)`.
+/// Returns the limit of a text type: 12 for `VARCHAR(12)`.
 pub(super) fn max_length(declared: &str) -> Option<u64> {
     let name = declared.to_ascii_uppercase();
     let inside = name.split_once('(')?.1.split(')').next()?;
@@ -138,13 +138,13 @@ fn arguments(declared: &str) -> Vec<u32> {
     inside.split(',').filter_map(|number| number.trim().parse().ok()).collect()
 }
 
-/// A decimal as an integer where it is one, else as the nearest real.
+/// Converts a decimal to an integer if it is whole, and to the nearest real otherwise.
 pub(super) fn decimal(unscaled: i128, scale: i8) -> ValueRef<'static> {
     let few_digits = i64::try_from(unscaled).ok().filter(|number| number.abs() < 10_i64.pow(DIGITS));
     if let (Some(number), Some(unit)) = (few_digits, unit(scale)) {
         return match number % unit {
             0 => ValueRef::Integer(number / unit),
-            // Both are exact, so their quotient is the real that is nearest to it.
+            // Both are exact, so their quotient is the nearest real.
             _ => ValueRef::Real(number as f64 / unit as f64),
         };
     }
@@ -155,16 +155,16 @@ pub(super) fn decimal(unscaled: i128, scale: i8) -> ValueRef<'static> {
     }
 }
 
-/// Digits of which any number is a real exactly, and any real of so many digits another number.
+/// The number of digits up to which decimals and reals convert exactly in both directions.
 const DIGITS: u32 = 15;
 
-/// The units of a decimal in its smallest one, where a real is that exactly.
+/// Returns the smallest units per whole, if that number is an exact real.
 fn unit(scale: i8) -> Option<i64> {
     let scale = u32::from(scale.max(0).unsigned_abs());
     (scale <= DIGITS).then(|| 10_i64.pow(scale))
 }
 
-/// A decimal as text: 12345 with scale 2 is `123.45`.
+/// Formats a decimal: 12345 with scale 2 is `123.45`.
 fn decimal_text(unscaled: i128, scale: i8) -> String {
     let scale = usize::from(scale.max(0).unsigned_abs());
     let digits = format!("{:0width$}", unscaled.unsigned_abs(), width = scale + 1);
@@ -180,11 +180,11 @@ fn decimal_text(unscaled: i128, scale: i8) -> String {
     text
 }
 
-/// A real as a decimal: its shortest text is the number that was written; digits that the scale does not have are rounded.
+/// Converts a real to a decimal. Its shortest text is the number that was written; digits beyond the scale are rounded.
 fn unscaled(number: f64, scale: i8) -> Option<i128> {
     if let Some(unit) = unit(scale) {
         let nearest = (number * unit as f64).round();
-        // No other number of so few digits is this real, so it is what the text says too.
+        // No other number of so few digits maps to this real, so its text is the same.
         if nearest.abs() < 1e15 && (nearest / unit as f64).to_bits() == number.to_bits() {
             return Some(nearest as i128);
         }
@@ -200,7 +200,7 @@ fn unscaled(number: f64, scale: i8) -> Option<i128> {
     text.parse().ok()
 }
 
-/// Builds Arrow batches out of SQLite's rows.
+/// A builder of Arrow batches from SQLite's rows.
 pub(super) struct Collector {
     schema: SchemaRef,
     columns: Vec<Column>,
@@ -228,13 +228,13 @@ impl Collector {
     /// Adds the next value of a column.
     ///
     /// # Errors
-    /// Where the value is none of the column's type, as text without the place.
+    /// If the value does not match the column's type; the text names no location.
     pub(super) fn push(&mut self, column: usize, value: ValueRef<'_>) -> Result<(), String> {
         let declared = self.schema.field(column).data_type();
         self.columns[column].push(value).ok_or_else(|| format!("`{}` is not a valid {declared}", shown(value)))
     }
 
-    /// The rows so far.
+    /// Returns the batch of all rows so far.
     pub(super) fn finish(mut self) -> Result<RecordBatch> {
         let columns = self.columns.iter_mut().map(Column::finish).collect::<Result<_>>()?;
         Ok(RecordBatch::try_new(self.schema, columns)?)
@@ -268,7 +268,7 @@ impl Column {
         })
     }
 
-    /// Adds a value; None where it is not of the column's type.
+    /// Adds a value; None if it does not match the column's type.
     fn push(&mut self, value: ValueRef<'_>) -> Option<()> {
         let text = match value {
             ValueRef::Text(bytes) => Some(std::str::from_utf8(bytes).ok()?),
@@ -297,7 +297,7 @@ impl Column {
             (Self::Decimal(builder, _, scale), ValueRef::Real(number)) => {
                 builder.append_value(unscaled(number, *scale)?);
             }
-            // What is written in another way than this program writes it is left to Arrow's parsers.
+            // Other notations than this program's own are left to Arrow's parsers.
             (Self::Date(builder), ValueRef::Text(_)) => {
                 builder.append_value(days(text?).or_else(|| Date32Type::parse(text?))?);
             }

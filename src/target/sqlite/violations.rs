@@ -1,4 +1,4 @@
-//! Which rows of the delta production refuses, and why: SQLite names a constraint, the staged rows are then asked.
+//! Identification of the rows that violate a constraint: SQLite names the constraint, and the staged rows are queried.
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt32Type;
@@ -11,13 +11,13 @@ use crate::engine::ident;
 use crate::error::Result;
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError, RowSource};
 
-/// Rows that are told at most; more say nothing new.
+/// The most rows that are reported.
 const MOST: usize = 1000;
 
-/// What is said of legacy keys that are mapped already.
+/// The constraint and reason of legacy keys that are already mapped.
 const KEY_MAP: (&str, &str) = ("key_map", "another run has converted them");
 
-/// The questions about one table, inside a load's transaction.
+/// The queries for the violating rows of one table, inside a load's transaction.
 pub(super) struct Refusals<'a> {
     pub(super) connection: &'a Connection,
     pub(super) names: &'a Names,
@@ -25,12 +25,12 @@ pub(super) struct Refusals<'a> {
 }
 
 impl Refusals<'_> {
-    /// An error of the insertion, where nobody asks which rows it is about.
+    /// Returns the violation behind an error of the insertion, without its rows.
     pub(super) fn at_once(&self, error: &rusqlite::Error) -> InsertError {
         self.without_rows(error, "cannot insert into", &text(error), "")
     }
 
-    /// The same of appending the key map.
+    /// Returns the violation behind an error of appending the key map, without its rows.
     pub(super) fn of_key_map_at_once(&self, error: &rusqlite::Error) -> InsertError {
         self.without_rows(error, "cannot append the key map of", KEY_MAP.0, KEY_MAP.1)
     }
@@ -44,7 +44,7 @@ impl Refusals<'_> {
             .into()
     }
 
-    /// What an error of the insertion is about.
+    /// Returns the violation behind an error of the insertion.
     pub(super) fn of(&self, error: &rusqlite::Error) -> InsertError {
         let table = &self.destination.table;
         let failed = self.names.error(&format!("cannot insert into `{}` of", table.name), error);
@@ -72,7 +72,7 @@ impl Refusals<'_> {
         }
     }
 
-    /// What an error of appending the key map is about.
+    /// Returns the violation behind an error of appending the key map.
     pub(super) fn of_key_map(&self, error: &rusqlite::Error) -> InsertError {
         let table = &self.destination.table.name;
         let failed = self.names.error(&format!("cannot append the key map of `{table}` in"), error);
@@ -96,8 +96,8 @@ impl Refusals<'_> {
         }
     }
 
-    /// Asks again whether production has values that no index keeps free, before the rows are there. Nobody else writes from here on: the
-    /// transaction has the file's write lock.
+    /// Checks again, before the insertion, that production has none of the values that no index keeps unique. No other program can write
+    /// from here on, because the transaction has the file's write lock.
     pub(super) fn promises(&self) -> Result<(), InsertError> {
         for promise in &self.destination.promises {
             if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
@@ -108,7 +108,7 @@ impl Refusals<'_> {
         Ok(())
     }
 
-    /// Asks again whether the rows are there that the delta refers to and no foreign key keeps there.
+    /// Checks again that the rows exist that the delta refers to without a foreign key.
     pub(super) fn references(&self, at: usize, delta: &dyn RowSource) -> Result<(), InsertError> {
         for promise in &self.destination.promises {
             let CommitCheckKind::Reference { column, to, to_column, by } = &promise.what else { continue };
@@ -122,7 +122,7 @@ impl Refusals<'_> {
         Ok(())
     }
 
-    /// The first row of the delta that refers to each row that is not there.
+    /// Returns the first row of the delta that refers to each missing row.
     fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: Option<&String>) -> Result<Vec<u32>> {
         let fault = |error: rusqlite::Error| self.names.error("cannot look for referenced rows in", &error);
         let by = by.map_or(String::new(), |by| format!(" AND {} = ?", ident(by)));
@@ -183,13 +183,13 @@ impl Refusals<'_> {
         Ok(rows)
     }
 
-    /// The staged rows for which a condition over `s` holds.
+    /// Returns the staged rows for which a condition over `s` holds.
     fn staged(&self, condition: &str) -> rusqlite::Result<Vec<u32>> {
         let staging = self.names.staging(&self.destination.table.name);
         self.rows(&format!("SELECT s._row FROM main.{staging} AS s WHERE {condition}"))
     }
 
-    /// The inserted rows whose reference nothing answers; the values are production's own.
+    /// Returns the inserted rows whose reference leads nowhere, by the values in production.
     fn orphans(&self, columns: &[String], to: &str, to_columns: &[String]) -> rusqlite::Result<Vec<u32>> {
         self.rows(&format!(
             "SELECT k._row FROM {} WHERE {} AND {}",
@@ -206,13 +206,13 @@ impl Refusals<'_> {
     }
 }
 
-/// SQL: none of these columns is NULL.
+/// Returns SQL that tests that none of these columns is NULL.
 fn there(of: &str, columns: &[String]) -> String {
     let there: Vec<_> = columns.iter().map(|name| format!("{of}.{} IS NOT NULL", ident(name))).collect();
     there.join(" AND ")
 }
 
-/// SQL: no row of a table has these values.
+/// Returns SQL that tests that no row of a table has these values.
 fn nowhere(table: &str, its: &[String], of: &str, columns: &[String]) -> String {
     let same: Vec<_> =
         its.iter().zip(columns).map(|(its, column)| format!("r.{} = {of}.{}", ident(its), ident(column))).collect();
@@ -226,7 +226,7 @@ fn text(error: &rusqlite::Error) -> String {
     }
 }
 
-/// The columns of `table.a, table.b`, as SQLite names them.
+/// Returns the columns of `table.a, table.b`, as SQLite names them.
 fn columns(what: &str) -> Vec<String> {
     what.split(", ").map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect()
 }

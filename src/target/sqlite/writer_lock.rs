@@ -1,5 +1,5 @@
-//! The lock that those who write to a file take in turns: the operating system's, on a file beside the database, so that it is gone
-//! with the process that has it, however that ends. SQLite's own locks come later and say neither who nor since when.
+//! The writer lock of a file: the operating system's lock on a file beside the database, which ends with its process. SQLite's own locks
+//! come later, and name neither the holder nor the time.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::Names;
 use crate::error::{Error, Result};
 
-/// The lock, while it is held. Its file stays, empty: to remove it would let two processes lock two files of one name.
+/// The writer lock, while it is held. Its file remains, empty: removing it would let two processes lock two files of one name.
 #[derive(Debug)]
 pub(super) struct Claim {
     file: File,
@@ -18,7 +18,7 @@ impl Claim {
     /// Takes the lock of a database for a run.
     ///
     /// # Errors
-    /// Where somebody else has it.
+    /// If another process has it.
     pub(super) fn take(database: &Path, run: &str, names: &Names) -> Result<Self> {
         let path = PathBuf::from(format!("{}.delta-lock", database.display()));
         let fault = |error: std::io::Error| {
@@ -32,7 +32,7 @@ impl Claim {
             Err(TryLockError::Error(error)) => return Err(fault(error)),
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Who has it may be writing its name at this moment.
+                // The holder may be writing its name at this moment.
                 if file.read_to_string(&mut holder).is_err() || holder.is_empty() {
                     "another run".clone_into(&mut holder);
                 }
@@ -55,7 +55,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        // Who comes next writes its own name; what is left there says nothing while nobody has the lock.
+        // The next holder writes its own name. Without a holder, the content means nothing.
         self.say("").ok();
     }
 }

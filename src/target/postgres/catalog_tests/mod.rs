@@ -1,4 +1,4 @@
-//! The catalog of a real server, and conditions as the server and as the engine judge them.
+//! The catalog of a real server, and conditions as the server and the engine judge them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::spec::LoadSpec;
 use crate::target::logical_type::LogicalType;
 use crate::target::{CatalogTable, Condition};
 
-/// A database of a test's own, and a session there.
+/// A dedicated database for a test, and a session with it.
 struct Place {
     _database: Database,
     connector: Connector,
@@ -46,7 +46,7 @@ async fn ugly() -> (Place, PgCatalog) {
     let client = database().await;
     client.batch_execute(include_str!("ugly.sql")).await.unwrap();
     client.batch_execute("CREATE UNIQUE INDEX CONCURRENTLY half ON app.broken (id)").await.unwrap_err();
-    // What the session is set to does not matter.
+    // The session's settings must not matter.
     client
         .batch_execute(
             "SET search_path = app, public; SET datestyle = 'German'; SET timezone = 'Asia/Tokyo';
@@ -76,7 +76,7 @@ fn checks(table: &CatalogTable) -> BTreeMap<&str, &str> {
     table.checks.iter().map(|check| (check.name.as_str(), check.sql.as_str())).collect()
 }
 
-/// The names of a target whose production is this schema.
+/// Returns the names of a target with this production schema.
 fn of(schema: &str) -> Names {
     Names { shown: "test".into(), production: schema.into(), staging: "staging".into(), namespace: String::new() }
 }
@@ -338,7 +338,7 @@ async fn what_does_not_hold_partitions_and_row_security_are_told() {
     let (far, pg) = table(&found, "far");
     assert!(far.unread.is_empty() && pg.foreign && pg.partitions == ["far_away"]);
 
-    // A superuser sees all rows; somebody else does not.
+    // A superuser sees all rows; other users do not.
     assert!(!table(&found, "hidden").1.row_security);
     client
         .batch_execute(
@@ -374,15 +374,15 @@ async fn any_schema_name_is_read_as_it_is() {
             .unwrap();
         assert_eq!(catalog::read(&client, &of(name), false).await.unwrap().catalog.names(), ["t"], "{name}");
     }
-    // The answer is of one moment, so it is not given where a moment was chosen already.
+    // The catalog must come from one snapshot, so reading it in a started transaction fails.
     client.batch_execute("BEGIN; SELECT 1").await.unwrap();
     assert!(catalog::read(&client, &of("it's"), false).await.is_err());
     client.batch_execute("ROLLBACK").await.unwrap();
     assert!(catalog::read(&client, &of("gone"), false).await.unwrap().catalog.tables.is_empty());
 }
 
-/// Holds what the engine says of many values under each condition that is passed on against what the server says. Only of
-/// texts beyond ASCII may the engine let more pass: production judges those.
+/// Compares the engine's verdicts with the server's, for many values under each translated condition. The engine may pass more rows only if
+/// a text is not ASCII, because production judges those.
 #[tokio::test]
 async fn the_engine_judges_as_the_server_does() {
     let client = database().await;

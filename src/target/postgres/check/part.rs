@@ -1,29 +1,29 @@
-//! The parts of a condition: their SQL, and as what they are compared.
+//! The parts of a condition: their SQL, and the kind of comparison that they take part in.
 
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Value};
 
 use crate::engine::literal;
 
-/// What a part of a condition is compared as.
+/// The kind of comparison that a part takes part in.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
     Integer,
-    /// All its digits, those behind the point, and the most that the engine keeps.
+    /// The total digits, the digits behind the point, and the most that the engine keeps.
     Decimal(i16, i16, i16),
     Real,
     Text,
-    /// Text without the blanks at its end.
+    /// Text whose trailing blanks are ignored.
     Padded,
     Boolean,
     Date,
     Time,
     Timestamp,
     Moment,
-    /// A text as a value of a type that has to be the other side's.
+    /// A text as a value of a named type, which the other side must have.
     Named(String),
-    /// A text that no type is given for yet.
+    /// A text without a type so far.
     Untyped,
-    /// What can only be asked for NULL.
+    /// A value that can only be tested for NULL.
     Opaque,
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Part {
     pub(super) sql: String,
     pub(super) kind: Kind,
     pub(super) level: Level,
-    /// What it says, where it is a literal.
+    /// The value, if it is a literal.
     pub(super) constant: Option<String>,
-    /// The type that it is declared as, where it is a column.
+    /// The declared type, if it is a column.
     pub(super) declared: Option<String>,
 }
 
@@ -67,12 +67,12 @@ impl Part {
         Self::constant(kind, literal(text), text)
     }
 
-    /// Its SQL inside something that binds as `level`.
+    /// Returns its SQL as an operand inside something that binds as `level`.
     pub(super) fn at(&self, level: Level) -> String {
         if self.level >= level { self.sql.clone() } else { format!("({})", self.sql) }
     }
 
-    /// Its SQL as a side of a comparison; of real numbers with -0 made 0.
+    /// Returns its SQL as a side of a comparison. For real numbers it turns -0 into 0.
     pub(super) fn side(&self) -> String {
         if self.kind == Kind::Real && self.constant.is_none() {
             format!("{} + 0.0", self.at(Level::Sum))
@@ -97,13 +97,13 @@ pub(super) fn constant(value: &Value) -> Option<Part> {
     })
 }
 
-/// A whole number as a literal.
+/// Returns an integer literal.
 fn whole(number: &str) -> Option<Part> {
     let number: i64 = number.parse().ok().filter(|number| *number > i64::MIN)?;
     Some(Part::constant(Kind::Integer, number.to_string(), &number.to_string()))
 }
 
-/// A number with decimals as a literal.
+/// Returns a decimal literal.
 fn exact(number: &str) -> Option<Part> {
     let digits = number.strip_prefix('-').unwrap_or(number);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -112,7 +112,7 @@ fn exact(number: &str) -> Option<Part> {
         return None;
     }
     if fraction.is_empty() && whole.len() <= 15 {
-        // The engine takes it for one of twenty digits.
+        // The engine reads it as a decimal of twenty digits.
         return Some(Part::constant(decimal(20, 0, 38)?, number.to_owned(), number));
     }
     let (digits, scale) = ((whole.len() + fraction.len()) as i16, fraction.len() as i16);
@@ -120,7 +120,7 @@ fn exact(number: &str) -> Option<Part> {
     Some(Part::constant(decimal(digits, scale, 38)?, sql, number))
 }
 
-/// A real number as a literal.
+/// Returns a real literal.
 fn real(number: &str) -> Option<Part> {
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
     let plain = number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
@@ -175,7 +175,7 @@ pub(super) fn cast(part: Part, to: &str) -> Option<Part> {
     }
 }
 
-/// The two sides of a comparison that PostgreSQL and the engine decide alike.
+/// Returns the two sides of a comparison that PostgreSQL and the engine decide alike.
 pub(super) fn compared(left: &Part, op: &BinaryOperator, right: &Part) -> Option<(String, String)> {
     let equality = matches!(op, BinaryOperator::Eq | BinaryOperator::NotEq);
     let alike = match (&left.kind, &right.kind) {
@@ -189,7 +189,7 @@ pub(super) fn compared(left: &Part, op: &BinaryOperator, right: &Part) -> Option
         (Kind::Untyped | Kind::Named(_) | Kind::Opaque, _) => false,
         (kind, other) => kind == other,
     };
-    // A comparison binds no tighter than another one.
+    // A comparison as an operand of another one needs parentheses.
     let zero = |part: &Part| part.constant.as_ref().is_some_and(|number| number.parse() != Ok(0.0_f64));
     let (left_sql, right_sql) = match left.kind {
         Kind::Real if zero(left) || zero(right) => (left.at(Level::Sum), right.at(Level::Sum)),
@@ -216,7 +216,7 @@ pub(super) fn arithmetic(left: &Kind, op: &BinaryOperator, right: &Kind) -> Opti
     }
 }
 
-/// Whether a text has the shape of a picture, where `0` is any digit.
+/// Returns whether a text matches a picture, in which `0` is any digit.
 fn shaped(text: &str, picture: &str) -> bool {
     text.len() == picture.len()
         && text.bytes().zip(picture.bytes()).all(|(byte, shape)| match shape {

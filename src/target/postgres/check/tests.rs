@@ -1,4 +1,4 @@
-//! Conditions of the server in the engine's words.
+//! Conditions as the server prints them, and their translation.
 
 use super::super::types::PgType;
 use super::{translate, translate_exactly};
@@ -50,7 +50,7 @@ fn translated(printed: &str) -> Option<String> {
     translate(printed, &columns(), printed.contains("VALUE").then_some("em"))
 }
 
-// Each text is what a server prints of a CHECK.
+// Each text is a CHECK as a server prints it.
 #[test]
 fn a_check_that_means_the_same_in_both_is_passed_on() {
     for (printed, expected) in [

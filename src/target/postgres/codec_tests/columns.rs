@@ -12,12 +12,12 @@ use proptest::prelude::*;
 use super::PgType;
 use crate::target::logical_type::LogicalType;
 
-/// One column of the table of everything.
+/// A column of the table that has all types.
 pub(super) struct Column {
     pub(super) declared: &'static str,
     pub(super) pg: PgType,
     pub(super) values: BoxedStrategy<ArrayRef>,
-    /// How the server writes what Arrow writes so; None where they differ too much to compare.
+    /// Converts Arrow's notation to the server's; None if they differ too much to compare.
     pub(super) shown: Option<fn(String) -> String>,
 }
 
@@ -45,7 +45,7 @@ fn listed(declared: &'static str, pg: PgType, values: &'static [&'static str]) -
     texts(declared, pg, proptest::sample::select(values).prop_map(str::to_owned))
 }
 
-/// Decimals of all lengths, down to one digit and up to all nines.
+/// Decimals of all lengths, from one digit up to all nines.
 fn decimals(declared: &'static str, precision: Option<u8>, scale: i8) -> Column {
     let digits = u32::from(precision.unwrap_or(76));
     let most = i256::from(10).wrapping_pow(digits) - i256::ONE;

@@ -1,4 +1,4 @@
-//! What has a form is taken by the server.
+//! Values that conform to a logical type are accepted by the server.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -9,7 +9,7 @@ use super::texts::tricky;
 use super::{PgType, Server};
 use crate::target::logical_type::elements;
 
-/// Asks the server whether a text is a value of a type; None where it is not.
+/// Returns the server's reading of a text as a value of a type, or its error.
 async fn server_takes(client: &Client, text: &str, declared: &str) -> Result<String, String> {
     if text.contains('\0') {
         return Err("NUL".to_owned());
@@ -59,7 +59,7 @@ async fn what_has_a_form_is_taken_by_the_server() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Texts made of pieces that mean something to a type.
+/// Generates texts from fragments that have a meaning in a type.
 fn made_of(pieces: &'static [&'static str], most: usize) -> BoxedStrategy<String> {
     proptest::collection::vec(proptest::sample::select(pieces), 0..most).prop_map(|pieces| pieces.concat()).boxed()
 }

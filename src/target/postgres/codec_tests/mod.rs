@@ -15,7 +15,7 @@ use super::decode::Decoder;
 use super::encode::Encoder;
 use super::types::PgType;
 
-/// A database of a test's own.
+/// A dedicated database for a test.
 struct Server {
     database: super::server::Database,
 }

@@ -1,4 +1,4 @@
-//! What is written is what is read, and what the server shows.
+//! Written values are read back unchanged, and match the server's output.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn list(columns: &[Column], one: impl Fn(usize, &Column) -> String) -> String {
     columns.iter().enumerate().map(|(at, column)| one(at, column)).collect::<Vec<_>>().join(", ")
 }
 
-/// What one query returns, as text.
+/// Returns the rows of a query as text.
 async fn rows(client: &Client, query: &str) -> Vec<Vec<Option<String>>> {
     let mut found = Vec::new();
     for message in client.simple_query(query).await.unwrap() {
@@ -55,7 +55,7 @@ async fn every_value_of_every_type_comes_back_as_it_went() {
     for case in 0..25 {
         let arrays = columns.iter().map(|column| column.values.new_tree(&mut runner).unwrap().current()).collect();
         let batch = RecordBatch::try_new(schema.clone(), arrays).unwrap();
-        // Staged from the middle of a batch, which must not matter.
+        // Staging a slice of a batch must make no difference.
         let batch = batch.slice(case % 3, ROWS - 5);
         client.batch_execute("TRUNCATE staged, live").await.unwrap();
         assert_eq!(copy_in(&client, &into, encoded(&fields, &batch)).await, batch.num_rows() as u64);
@@ -84,7 +84,7 @@ async fn every_value_of_every_type_comes_back_as_it_went() {
             for (at, column) in columns.iter().enumerate() {
                 let Some(as_server) = column.shown else { continue };
                 let expected = match column.pg {
-                    // In an offset that needs no table of time zones.
+                    // An offset that needs no time zone table.
                     PgType::Timestamptz => {
                         &cast(batch.column(at), &DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into())))
                             .unwrap()

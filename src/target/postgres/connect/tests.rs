@@ -32,7 +32,7 @@ async fn text(session: &Session, sql: &str) -> String {
     row.get(0)
 }
 
-/// Holds what an error says and asks for, and that the password is in none of it.
+/// Checks the kind and texts of an error, and that none contains the password.
 fn says(result: Result<Session>, kind: Kind, texts: &[&str]) {
     let error = result.err().expect("it fails");
     holds(&error, kind, texts);
@@ -49,7 +49,7 @@ fn holds(error: &Error, kind: Kind, texts: &[&str]) {
     assert!(!whole.contains("internal"), "{whole}");
 }
 
-/// What a statement of a session with short limits fails with.
+/// Returns the error of a statement in a session with short limits.
 async fn fault(database: &Database, user: &str, sql: &str) -> Error {
     let load = LoadSpec {
         lock_timeout: Timeout::from_secs(1),
@@ -293,7 +293,7 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap() }
     }
 
-    /// A certificate for a name and its key, until a year.
+    /// Issues a certificate for a name, valid until a year, and its key.
     fn issue(&self, name: &str, until: i32) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -352,7 +352,7 @@ async fn a_server_has_to_prove_who_it_is() {
     says(connect(&full).await, Kind::Unreachable, &["expired 2", " days ago", "clock"]);
     says(connect(&authority).await, Kind::Unreachable, &["expired"]);
 
-    // What `openssl req -x509` makes: a certificate that is its own authority.
+    // As `openssl req -x509` does: a certificate that is its own authority.
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(["db.test".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -363,7 +363,7 @@ async fn a_server_has_to_prove_who_it_is() {
     connect(&full).await.unwrap();
     says(connect(&full.replace("db.test", "db2.test")).await, Kind::Unreachable, &["is for another host"]);
 
-    // A server that asks for our certificate.
+    // A server that asks for the client's certificate.
     serve(ours.issue("db.test", 2100)).await;
     server.write("roots.pem", &ours.issuer.pem());
     let user = role(&database, "LOGIN");
@@ -383,7 +383,7 @@ async fn a_server_has_to_prove_who_it_is() {
     says(connect(&missing).await, Kind::Pipeline, &["sslrootcert=/none.pem"]);
 }
 
-/// The server ends a transaction that idles, and a load may wait for longer than that.
+/// The server ends an idle transaction, and a load may have to wait longer than that.
 #[tokio::test]
 async fn a_session_waits_inside_its_transaction_for_as_long_as_it_takes() {
     let database = Server::shared().database("");
@@ -401,7 +401,7 @@ async fn a_session_waits_inside_its_transaction_for_as_long_as_it_takes() {
     assert!(error.is_closed() || error.code() == Some(&SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT), "{error:?}");
 }
 
-/// Nobody is sent a password before it has proven who it is.
+/// A password is never sent to an unauthenticated server.
 #[tokio::test]
 async fn a_server_without_tls_gets_no_password() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,7 @@
-//! The control schema, as files of SQL: what `pipeline setup` runs and `--print` shows.
+//! The control schema, as SQL files that `pipeline setup` runs and `--print` shows.
 //!
-//! *Migrations* make tables. Each runs once, in order, under its checksum. *Functions* and grants are made again each time. What one loaded
-//! table needs is a template. Everything but the roles and the rights on production belongs to one owner.
+//! *Migrations* create tables. Each runs once, in order, and is recorded with its checksum. *Functions* and grants are recreated each time.
+//! Each loaded table has a template. One owner has everything but the roles and the rights on production.
 
 pub(super) mod owner;
 
@@ -16,11 +16,11 @@ use super::names::{Names, qualified};
 use super::promises;
 use super::staging::MARK;
 
-/// All of them, in order: the first has version 1.
+/// All migrations, in order; the first has version 1.
 const MIGRATIONS: &[Migration] =
     &[Migration { name: "control_tables", sql: include_str!("migrations/0001_control_tables.sql") }];
 
-/// What is made again each time.
+/// Files that are run on every setup.
 const FUNCTIONS: &[&str] = &[
     include_str!("functions/mode.sql"),
     include_str!("functions/policy.sql"),
@@ -40,20 +40,19 @@ const FUNCTIONS: &[&str] = &[
 /// The version of the control schema.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// What a setup is for.
+/// The parameters of a setup script.
 pub(super) struct Setup<'a> {
     pub(super) names: &'a Names,
     pub(super) known: &'a PgCatalog,
     pub(super) destinations: &'a [Destination],
     pub(super) foreign_keys: ForeignKeys,
-    /// The role that owns the control schema.
     pub(super) owner: &'a str,
-    /// Whether a target that has no policy yet requires conversion mode.
+    /// Whether conversion mode is required if the target has no policy yet.
     pub(super) requires_mode: bool,
 }
 
 impl Setup<'_> {
-    /// The script.
+    /// Returns the script.
     ///
     /// # Errors
     /// If a table has no key.
@@ -94,7 +93,7 @@ impl Setup<'_> {
         Ok(sql)
     }
 
-    /// Fills in what is the same for the whole script.
+    /// Fills in the values that are constant for the whole script.
     fn fill(&self, text: &str) -> String {
         template(
             text,
@@ -110,7 +109,7 @@ impl Setup<'_> {
         )
     }
 
-    /// What one table needs: its row in the register, and its key map.
+    /// Returns SQL for one table: its registration and its key map.
     fn table(&self, destination: &Destination) -> String {
         let id = self.known.id(self.names, &destination.table.name);
         let key = destination.key.first().filter(|_| destination.assigned.is_some());
@@ -146,7 +145,7 @@ impl Setup<'_> {
         )
     }
 
-    /// The rights of the loader on production: what these tables need, and no more.
+    /// Returns the grants of the loader on production: those that these tables need, and no more.
     fn rights(&self) -> String {
         let mut sql = "\n-- Production: the tables that the pipeline loads, and those that it reads.\n".to_owned();
         for right in rights(self.known, self.destinations) {
@@ -166,13 +165,13 @@ impl Setup<'_> {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Right {
     pub(super) kind: Kind,
-    /// Its schema; the schema itself has none above it.
+    /// Its schema; empty for a schema.
     pub(super) schema: String,
     pub(super) name: String,
     pub(super) what: &'static str,
 }
 
-/// What a right is on.
+/// The kind of object that a right applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Schema,
@@ -181,7 +180,7 @@ pub(super) enum Kind {
 }
 
 impl Right {
-    /// The object, as GRANT names it.
+    /// Returns the object in GRANT's notation.
     pub(super) fn object(&self) -> String {
         match self.kind {
             Kind::Schema => format!("SCHEMA {}", ident(&self.name)),
@@ -191,8 +190,8 @@ impl Right {
     }
 }
 
-/// The rights that loads of these tables need: SELECT and INSERT on them, SELECT on what they refer to or read, USAGE of the schemas of
-/// all that and of its types, and of the sequences that fill columns which the delta leaves to their default.
+/// Returns the rights that loads of these tables need. These are SELECT and INSERT on them, SELECT on tables that they refer to or read,
+/// and USAGE of the schemas. Sequences that fill omitted columns need USAGE too.
 pub(super) fn rights(known: &PgCatalog, destinations: &[Destination]) -> Vec<Right> {
     let mut rights = std::collections::BTreeSet::new();
     let mut add = |kind, schema: &str, name: &str, what| {
@@ -234,7 +233,7 @@ pub(super) fn rights(known: &PgCatalog, destinations: &[Destination]) -> Vec<Rig
     rights.into_iter().collect()
 }
 
-/// Refuses a table whose rows nothing identifies.
+/// Refuses a table without a key to identify its rows.
 fn refuse_keyless(destination: &Destination) -> Result<()> {
     let table = &destination.table;
     let unknown: Vec<_> = destination.key.iter().filter(|key| table.column(key).is_none()).collect();
@@ -249,10 +248,10 @@ fn refuse_keyless(destination: &Destination) -> Result<()> {
     Ok(())
 }
 
-/// The quotes around blocks of the files.
+/// The quotes around blocks in the files.
 const QUOTE: &str = "$setup$";
 
-/// Fills `{name}` placeholders in. What is filled in is not looked at again, and no name in it ends the block that it is in.
+/// Fills in `{name}` placeholders. Filled-in text is not expanded again, and cannot end the quoted block around it.
 fn template(text: &str, values: &[(&str, String)]) -> String {
     let mut quote = QUOTE.to_owned();
     while values.iter().any(|(_, value)| value.contains(&quote)) {

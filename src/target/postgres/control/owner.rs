@@ -1,4 +1,4 @@
-//! Which role owns the control schema, if the operator names none.
+//! The default owner of the control schema.
 
 use tokio_postgres::Client;
 
@@ -7,9 +7,9 @@ use crate::engine::list;
 use crate::error::{Error, Result};
 use crate::target::Destination;
 
-/// The owner: the login itself if it is no superuser, or the role that owns the control schema and that the login is a member of. For a
-/// superuser it is production's owner, since the functions of the control schema act with their owner's rights, and a superuser's are too
-/// many. A database that was made just now belongs to the login, whatever it is.
+/// Returns the default owner: the login itself, or the role that owns the control schema if the login is its member. For a superuser it is
+/// production's owner, because the control functions run with their owner's rights, and a superuser has too many. A database that was just
+/// created belongs to the login in any case.
 pub(in super::super) async fn of_control(
     client: &Client,
     known: &PgCatalog,

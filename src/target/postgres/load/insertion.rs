@@ -1,4 +1,4 @@
-//! The insertion itself: rows into production, out of staging or straight, and beside them their mappings.
+//! The insertion: rows go into production from staging or on the direct path, and their mappings on a second connection.
 
 use std::task::Poll;
 
@@ -12,22 +12,22 @@ use super::super::connect::Session;
 use super::super::copy::{CopyColumn, CopyTarget, Insert, Refused};
 use super::super::violations::is_about_rows;
 use super::super::{direct_path, trigger};
-use super::{GIVE_UP, PgLoad};
+use super::{ABORT, PgLoad};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
 use crate::target::{Batches, ConstraintViolation, Destination, InsertError, RowSource};
 
-/// Why an insertion does not go on. What the server says of rows or mappings is asked about by whoever has stopped what else is on its way.
+/// The reason that an insertion aborts. The caller stops all other connections before it queries which rows caused the error.
 pub(super) enum InsertAbort<'a> {
     InsertError(InsertError),
-    /// The rows of this table.
+    /// The server reported an error for rows of this table.
     Rows(&'a Destination, tokio_postgres::Error),
-    /// The mappings of this table.
+    /// The server reported an error for mappings of this table.
     Mappings(&'a Destination, tokio_postgres::Error),
 }
 
-/// By table, the rows and the mappings that went in; and the session whose transaction has the mappings, where it is not the main one.
+/// The numbers of inserted rows and mappings, by table, and the session with the uncommitted mappings unless it is the main one.
 pub(super) struct InsertOutcome {
     pub(super) rows: Vec<u64>,
     pub(super) mappings: Vec<u64>,
@@ -40,14 +40,14 @@ impl<S: Into<InsertError>> From<S> for InsertAbort<'_> {
     }
 }
 
-/// What the rows of a table refer to.
+/// The rows of production that a table's rows refer to.
 struct Referred<'a> {
     destination: &'a Destination,
     rows: Vec<Distinct>,
 }
 
 impl PgLoad {
-    /// Inserts all rows and appends their mappings: on two connections, and where nothing is to stay on the main one.
+    /// Inserts all rows and appends their mappings: on two connections, or on the main one in a mock run.
     pub(super) async fn insert_and_append<'a>(
         &self,
         destinations: &'a [Destination],
@@ -58,7 +58,7 @@ impl PgLoad {
         let inserting = async {
             let (insert, references) = (self.insert_all(destinations, delta, &all_sent), self.make_reference_tables());
             let (rows, referred) = if self.is_rehearsal() {
-                // By the one session, one behind the other.
+                // With a single session, one after the other.
                 references.await?;
                 insert.await?
             } else {
@@ -67,7 +67,7 @@ impl PgLoad {
                 made?;
                 inserted
             };
-            // What was copied is read back while mappings are still brought, unless a trigger may change it later.
+            // Rows of the direct path are read back while mappings are still appended, unless a trigger may change them later.
             let compare = async { if compared { self.compare_all(destinations, delta).await } else { Ok(()) } };
             let stage = async { Ok(self.stage_references(&referred).await?) };
             futures::try_join!(compare, stage)?;
@@ -81,10 +81,11 @@ impl PgLoad {
         }
         let appending = async {
             let doing = "cannot append to the key map";
-            // Whoever cannot have another session is told so before rows are sent.
+            // If no second session is available, this fails before rows are sent.
             let beside = begin_session(&self.connector, doing).await?;
             if self.spec.foreign_keys == ForeignKeys::Triggers && !destinations.is_empty() {
-                // All wait for the process that looks at each row: until it has them all, mappings would only take processors from it.
+                // The server's check of each row limits the speed. Until the server has all rows, mappings would only compete for its
+                // processors.
                 all_sent.notified().await;
             }
             beside.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(self.fault(doing))?;
@@ -107,7 +108,7 @@ impl PgLoad {
         Ok(InsertOutcome { rows, mappings, beside: Some(beside) })
     }
 
-    /// Makes the tables that what rows refer to is staged in, where that is looked at as a set.
+    /// Creates the staging tables for referenced keys. Used with `foreign_keys: set_based` only.
     async fn make_reference_tables(&self) -> Result<()> {
         if self.spec.foreign_keys != ForeignKeys::SetBased {
             return Ok(());
@@ -117,8 +118,8 @@ impl PgLoad {
         self.make_staging(&direct, |staged| staged.make_rows(&self.run)).await
     }
 
-    /// The rows of all tables, in their order, and what those that were copied straight refer to, where no trigger looks at it. Tells when the
-    /// server has all rows, which may be long before it has looked at them.
+    /// Inserts the rows of all tables, in order. Returns the referenced keys of tables on the direct path if no trigger checks them.
+    /// Notifies `all_sent` when the server has all rows, which may be long before it has checked them.
     async fn insert_all<'a>(
         &self,
         destinations: &'a [Destination],
@@ -143,7 +144,7 @@ impl PgLoad {
         Ok((inserted, referred))
     }
 
-    /// Holds the rows that were copied straight against the delta.
+    /// Compares the rows that took the direct path with the delta.
     async fn compare_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         for (at, destination) in
             destinations.iter().enumerate().filter(|(_, destination)| self.takes_direct_path(destination))
@@ -171,7 +172,7 @@ impl PgLoad {
         Ok(inserted)
     }
 
-    /// From here on production's own code finds the settings that it is used to.
+    /// Applies the settings that production's own code expects.
     async fn as_production(&self, has_casts: bool) -> Result<()> {
         let theirs = trigger::theirs(&self.names, has_casts);
         self.main.batch_execute(&theirs).await.map_err(self.fault("cannot insert"))
@@ -181,7 +182,7 @@ impl PgLoad {
         self.main.batch_execute(trigger::OURS).await.map_err(self.fault("cannot insert"))
     }
 
-    /// Copies rows straight into production.
+    /// Copies rows into production on the direct path.
     async fn copy_straight<'a>(
         &self,
         destination: &'a Destination,
@@ -199,7 +200,7 @@ impl PgLoad {
                 references.add(&batch)?;
             }
             let rows = destination.columns_alone(&batch)?;
-            // A trigger of the table's own gets its rows in the order of the delta.
+            // If the table has triggers, they receive the rows in the order of the delta.
             let is_looked_at = !set_based && destination.table.triggers.is_empty();
             if is_looked_at { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
         });
@@ -237,7 +238,7 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Keeps all that is referred to where it is.
+    /// Locks all referenced rows.
     async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn RowSource) -> Result<(), InsertError> {
         for Referred { destination, .. } in referred {
             match self.hold_references(destination).await {
@@ -248,7 +249,7 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Keeps what staged rows refer to where it is, until the transaction ends.
+    /// Locks the rows that staged rows refer to until the transaction ends.
     pub(super) async fn hold_references(&self, destination: &Destination) -> Result<(), InsertError> {
         let _hold = tracing::info_span!("hold references", of = destination.table.name);
         let names: Vec<_> = self.all.iter().map(|destination| self.staged(destination).id().key_map()).collect();
@@ -264,7 +265,7 @@ impl PgLoad {
         Err(ConstraintViolation { table: destination.table.name.clone(), constraint, reason, rows }.into())
     }
 
-    /// A refusal that names one row of each reference that leads nowhere, with all of them.
+    /// Extends a violation, which has one row per missing referenced row, to all rows that refer to them.
     async fn all_orphans(
         &self,
         destination: &Destination,
@@ -273,14 +274,14 @@ impl PgLoad {
     ) -> InsertError {
         self.stage_to_ask(delta).await;
         let all = self.hold_references(destination).await;
-        self.main.batch_execute(GIVE_UP).await.ok();
+        self.main.batch_execute(ABORT).await.ok();
         match all {
             Err(InsertError::Violation(all)) => all.into(),
             _ => some.into(),
         }
     }
 
-    /// Takes the insertion back; what is told by rows is then asked of staging, with all rows in it. Nothing is written any more.
+    /// Rolls the insertion back, so that violating rows can be identified with all rows in staging. Nothing is written any more.
     async fn ask(
         &self,
         error: &tokio_postgres::Error,
@@ -291,15 +292,15 @@ impl PgLoad {
         if is_missing && is_about_rows(error) {
             self.stage_to_ask(delta).await;
         } else {
-            self.main.batch_execute(GIVE_UP).await.ok();
+            self.main.batch_execute(ABORT).await.ok();
         }
         let stopped = asked.await;
-        self.main.batch_execute(GIVE_UP).await.ok();
+        self.main.batch_execute(ABORT).await.ok();
         stopped
     }
 
-    /// Takes the insertion back, and stages the rows that were copied straight: what is wrong with them is asked of staging. It is gone
-    /// with the transaction.
+    /// Rolls the insertion back, and stages the rows that took the direct path, to find the violating ones. This staging is part of a
+    /// transaction that is rolled back.
     pub(super) async fn stage_to_ask(&self, delta: &dyn RowSource) {
         let staged = async {
             let fault = self.fault("cannot stage rows");
@@ -318,13 +319,13 @@ impl PgLoad {
             }
             Ok::<_, Error>(())
         };
-        // Where that fails, the refusal is told without its rows.
+        // If that fails, the error names no rows.
         if staged.await.is_err() {
-            self.main.batch_execute(GIVE_UP).await.ok();
+            self.main.batch_execute(ABORT).await.ok();
         }
     }
 
-    /// The key maps of all tables.
+    /// Appends the key maps of all tables.
     async fn append_all<'a>(
         &self,
         session: &Session,
@@ -362,7 +363,7 @@ impl PgLoad {
         into.stream(session, rows.boxed(), Insert::Pages).await
     }
 
-    /// Why rows could not be inserted, of the table where it is known.
+    /// Returns why rows could not be inserted, with the table if it is known.
     pub(super) async fn of_rows(
         &self,
         destination: Option<&Destination>,
@@ -383,7 +384,7 @@ impl PgLoad {
         self.ask(error, delta, asked).await
     }
 
-    /// Why the mappings of a table could not be appended.
+    /// Returns why the mappings of a table could not be appended.
     pub(super) async fn of_mappings(
         &self,
         destination: &Destination,

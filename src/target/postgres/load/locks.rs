@@ -1,4 +1,4 @@
-//! Nothing slips in between check and commit: what a load locks of production, and what its last statement asks once more.
+//! Protection between check and commit: the locks that a load takes on production, and the check in its last statement.
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::UInt32Type;
@@ -6,21 +6,20 @@ use tokio_postgres::error::{DbError, SqlState};
 
 use super::super::lookup::text_of;
 use super::super::promises::Referenced;
-use super::{GIVE_UP, PgLoad};
+use super::{ABORT, PgLoad};
 use crate::engine::literal;
 use crate::error::{Error, Result};
 use crate::spec::Lock;
 use crate::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
 
-/// The code of the last statement's own refusal.
+/// The error code of the last statement's own check.
 const TAKEN: &str = "DP004";
 
-/// Keys that are locked by one call.
-const KEYS_A_CALL: usize = 10_000;
+const KEYS_PER_CALL: usize = 10_000;
 
 impl PgLoad {
-    /// Keeps other sessions from writing to the tables with values that no index keeps free, where the pipeline file says so. A mock run
-    /// does not: nothing of it stays for others to contradict.
+    /// Prevents other sessions from writing to tables with values that no index keeps unique, if the pipeline file requires it. A mock run
+    /// does not, because none of its rows stay to conflict with.
     pub(super) async fn lock_tables(&self, destinations: &[Destination]) -> Result<()> {
         if self.spec.lock == Lock::None || self.is_rehearsal() {
             return Ok(());
@@ -33,7 +32,7 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Locks the rows of production that the delta refers to and no foreign key keeps as they are.
+    /// Locks the rows of production that the delta refers to without a foreign key.
     pub(super) async fn lock_references(
         &self,
         destinations: &[Destination],
@@ -60,7 +59,7 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Locks rows by their keys: the first row of the delta that refers to each one that is not there.
+    /// Locks rows by their keys. For each row that is missing, returns the first row of the delta that refers to it.
     async fn lock_rows(&self, of: &Referenced<'_>, rows: &RecordBatch) -> Result<Vec<u32>> {
         let _lock = tracing::info_span!("lock references", of = of.table, rows = rows.num_rows());
         let column = |name: &str| rows.column_by_name(name);
@@ -70,15 +69,15 @@ impl PgLoad {
         let numbers = numbers.as_primitive::<UInt32Type>();
         let doing = format!("cannot lock the rows of `{}` that the delta refers to", of.table);
         let mut missing = Vec::new();
-        for first in (0..rows.num_rows()).step_by(KEYS_A_CALL) {
-            let chunk = first..rows.num_rows().min(first + KEYS_A_CALL);
+        for first in (0..rows.num_rows()).step_by(KEYS_PER_CALL) {
+            let chunk = first..rows.num_rows().min(first + KEYS_PER_CALL);
             let texts = |values: &dyn Array| chunk.clone().map(|row| text_of(values, row)).collect::<Vec<_>>();
             let (keys, named) = (texts(keys.as_ref()), column("named").map(|named| texts(named.as_ref())));
             let sql =
                 "SELECT place FROM delta.lock_references($1::text, $2::text, $3::text[]::name[], $4, $5) AS place";
             let asked = self.main.query(sql, &[&of.schema, &of.table, &of.columns, &keys, &named]).await;
             for row in asked.map_err(self.fault(&doing))? {
-                // The server counts from 1 on.
+                // The server counts from 1.
                 let place = usize::try_from(row.get::<_, i64>(0)).map_err(Error::internal)?;
                 missing.push(numbers.value(first + place - 1));
             }
@@ -86,8 +85,8 @@ impl PgLoad {
         Ok(missing)
     }
 
-    /// SQL, each statement with a semicolon behind it, that fails if another row has a value that no index keeps free. It is sent together
-    /// with the COMMIT, so that nothing is between them but the server's own work.
+    /// Returns SQL that fails if another row has a value that no index keeps unique. Each statement ends with a semicolon. It is sent
+    /// together with the COMMIT, so that nothing but the server's own work is between them.
     pub(super) fn last_check(&self) -> String {
         let mut sql = String::new();
         for destination in &self.all {
@@ -95,7 +94,7 @@ impl PgLoad {
             for CommitCheck { check, what } in &destination.promises {
                 let CommitCheckKind::Unique { columns, ignore_case } = what else { continue };
                 let Some(same) = staged.same_values(columns, ignore_case) else { continue };
-                // Counted, so that the server plans for all rows and not for the first of many.
+                // Counts, so that the server plans for all rows and not for the first of many.
                 let body = format!(
                     "DECLARE others bigint;
                      BEGIN
@@ -117,16 +116,16 @@ impl PgLoad {
         sql
     }
 
-    /// What the last statement found; None for any other error.
+    /// Returns the violation that the last statement found; None for any other error.
     pub(super) async fn found_taken(&self, error: &tokio_postgres::Error) -> Option<InsertError> {
         if error.code() != Some(&SqlState::from_code(TAKEN)) {
             return None;
         }
         let of = error.as_db_error().map(|error| (error.table(), error.constraint()));
-        self.main.batch_execute(GIVE_UP).await.ok();
+        self.main.batch_execute(ABORT).await.ok();
         let named = |destination: &&Destination| of.is_some_and(|(table, _)| table == Some(&destination.table.name));
         let destination = self.all.iter().find(named)?;
-        // Its rows are asked for now that the load's own are gone; where the other session took its own away again, there are none.
+        // The rows are queried after the load's own are rolled back. If the other session has rolled back too, there are none.
         Some(match self.refusals(destination).promises().await {
             Err(stopped) => stopped,
             Ok(()) => ConstraintViolation {

@@ -1,8 +1,8 @@
-//! What a mock run writes into columns that production fills from a sequence.
+//! The values that a mock run writes into columns that production fills from a sequence.
 //!
-//! A number that a sequence gave is not taken back with the transaction. So a mock run asks no sequence: it writes numbers itself, those that the
-//! sequence would give later than other programs need any while it runs. Numbers that the sequence gives next would make their inserts wait
-//! for the mock run's end, if an index keeps them unique.
+//! A rollback does not return numbers to a sequence. So a mock run does not call sequences and writes numbers itself. It uses numbers that
+//! the sequence would reach only after other programs are done with theirs. If an index keeps the next numbers unique, using those would
+//! block other programs' inserts until the mock run ends.
 
 use std::ops::Range;
 
@@ -14,42 +14,42 @@ use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::Destination;
 
-/// By how many numbers a mock run stays clear of other programs, if the sequence has them.
+/// The distance between a mock run's numbers and the sequence's next ones, if the sequence is long enough.
 const CLEAR: i128 = 1 << 20;
 
-/// How far from its beginning a sequence is taken for unused if this user may not look where it is.
+/// The distance from a sequence's beginning that is assumed unused if this user cannot read its position.
 const FAR: i128 = 1_000_000_000;
 
-/// A call of `nextval` in a default: where it stands, and what it names, as an SQL literal.
+/// A call of `nextval` in a default: its position, and its argument as an SQL literal.
 #[derive(Debug, PartialEq, Eq)]
 struct Call {
     place: Range<usize>,
     names: String,
 }
 
-/// A sequence as it is now.
+/// The current state of a sequence.
 struct Sequence {
     shown: String,
-    /// The number that it gives next; None if this user may not look.
+    /// The next number; None if this user cannot read it.
     next: Option<i128>,
     increment: i128,
-    /// The first and the last number that it can give.
+    /// The first and the last possible number.
     ends: (i128, i128),
     cycles: bool,
-    /// Whether this user may have its numbers.
+    /// Whether this user may call the sequence.
     granted: bool,
 }
 
 impl Sequence {
-    /// The numbers that it has from one of its numbers on.
+    /// Returns how many numbers remain, beginning with this one.
     fn left(&self, from: i128) -> i128 {
         ((self.ends.1 - from) / self.increment + 1).max(0)
     }
 
-    /// The first of so many numbers, clear of those that it gives next; None if it has not so many.
+    /// Returns the first of this many numbers at a distance from the next ones; None if too few remain.
     fn clear(&self, rows: i128) -> Option<i128> {
         let from = self.next.filter(|next| self.left(*next) >= rows);
-        // At its end, one that cycles begins again. One that nobody may look at is somewhere between its ends.
+        // At its end, a cycling sequence begins again. A sequence that cannot be read may be anywhere in its range.
         let from = from.or_else(|| (self.cycles || self.next.is_none()).then_some(self.ends.0))?;
         let left = self.left(from) - rows;
         let skipped = left.min(if self.next.is_none() { FAR } else { CLEAR });
@@ -58,7 +58,7 @@ impl Sequence {
 }
 
 impl PgLoad {
-    /// Whether a sequence fills a column of this table that the delta leaves out.
+    /// Returns whether a sequence fills a column of this table that the delta omits.
     pub(super) fn would_take_numbers(&self, destination: &Destination) -> bool {
         self.numbered(destination).next().is_some()
     }
@@ -69,8 +69,8 @@ impl PgLoad {
         left_out.filter_map(|column| Some((column, column.numbered.as_ref()?)))
     }
 
-    /// By column that a sequence fills, a value of each staged row `s`. A default that production may not even evaluate for this user stays
-    /// what it is.
+    /// Returns SQL values for each staged row `s`, by column that a sequence fills. A default that production cannot evaluate for this user
+    /// stays unchanged.
     pub(super) async fn numbers(&self, destination: &Destination) -> Result<Vec<(String, String)>> {
         let mut values = Vec::new();
         for (column, default) in self.numbered(destination) {
@@ -88,7 +88,7 @@ impl PgLoad {
         Ok(values)
     }
 
-    /// SQL: a number of a sequence that it has not given, for each staged row.
+    /// Returns SQL for an unused number of a sequence, for each staged row.
     async fn number(
         &self,
         destination: &Destination,
@@ -110,7 +110,7 @@ impl PgLoad {
             ))
             .hint("nothing was loaded; give the sequence a larger MAXVALUE, or fill the column"));
         };
-        // What would be in the way of the run's own numbers is in the mock run's as well.
+        // Numbers that conflict in the mock run would conflict in the run as well.
         let is_indexed = destination.table.uniques.iter().map(|unique| &unique.columns);
         let is_indexed =
             is_indexed.chain([&destination.table.primary_key]).any(|columns| columns.first() == Some(&column.name));
@@ -132,7 +132,7 @@ impl PgLoad {
         Ok(format!("({first}::bigint + {}::bigint * s._row)", sequence.increment))
     }
 
-    /// A sequence by its name; None if there is none.
+    /// Returns a sequence by its name; None if it does not exist.
     async fn sequence(&self, name: &str, of: &PgType) -> Result<Option<Sequence>> {
         let fault = self.fault("cannot look at a sequence");
         let sql = format!(
@@ -145,7 +145,7 @@ impl PgLoad {
         let shown = qualified(row.get(0), row.get(1));
         let number = |at: usize| i128::from(row.get::<_, i64>(at));
         let (increment, min, max) = (number(2), number(3), number(4));
-        // A column may be smaller than its sequence.
+        // A column's type may be narrower than its sequence's.
         let (min, max) = match of {
             PgType::Int2 => (min.max(i16::MIN.into()), max.min(i16::MAX.into())),
             PgType::Int4 => (min.max(i32::MIN.into()), max.min(i32::MAX.into())),
@@ -162,7 +162,7 @@ impl PgLoad {
         Ok(Some(Sequence { shown, next, increment, ends, cycles: row.get(5), granted: row.get(6) }))
     }
 
-    /// The sequences that gave numbers in this transaction. Each lock of this kind is the proof of it.
+    /// Returns the sequences that gave numbers in this transaction. Each holds a lock of this kind, which proves it.
     pub(super) async fn sequences_moved(&self) -> Result<Vec<String>> {
         let sql = "SELECT DISTINCT n.nspname, c.relname FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
                    JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -172,7 +172,7 @@ impl PgLoad {
     }
 }
 
-/// The calls of `nextval` in an expression as the server writes it.
+/// Returns the calls of `nextval` in an expression as the server prints it.
 fn calls(sql: &str) -> Vec<Call> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -193,7 +193,7 @@ fn calls(sql: &str) -> Vec<Call> {
     found
 }
 
-/// The length of the call that a text begins with, and what it names; None if it names no sequence by a literal.
+/// Returns the length of the call at the start of a text, and its argument; None if the argument is not a literal.
 fn call(sql: &str) -> Option<(usize, &str)> {
     let argument = sql.strip_prefix("nextval(")?;
     let (inner, cast) = match argument.strip_prefix('(') {
@@ -205,7 +205,7 @@ fn call(sql: &str) -> Option<(usize, &str)> {
     Some((sql.len() - rest.len(), names))
 }
 
-/// The length of the string or the quoted name that a text begins with.
+/// Returns the length of the string or quoted name at the start of a text.
 fn quoted(sql: &str) -> usize {
     let mut chars = sql.char_indices();
     let Some((_, quote)) = chars.next() else { return 0 };

@@ -1,5 +1,5 @@
-//! Which row an error in production's own code is about. The server says it of a trigger that runs before a row is copied. Of others the
-//! staged rows are tried again in halves, each try taken back.
+//! The search for the row that made production's own code fail. For a trigger that runs before a row is copied, the server reports the row.
+//! Otherwise the staged rows are tried again in halves, and each try is rolled back.
 
 use std::ops::Range;
 
@@ -9,15 +9,15 @@ use futures::StreamExt;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::super::trigger::{self, Trigger};
-use super::{GIVE_UP, PgLoad};
+use super::{ABORT, PgLoad};
 use crate::error::{Error, Result};
 use crate::target::{ConstraintViolation, Destination, InsertError, RowSource};
 
-/// Rows of a table at most that are tried again: it takes as long as to insert them.
+/// The most rows of a table that are tried again, because that takes as long as inserting them.
 const MOST: u32 = 1_000_000;
 
 impl PgLoad {
-    /// Why a function of production ended the insertion into a table, or into any if that is not known. Nothing is written any more.
+    /// Returns why a function of production ended the insertion into a table, or into an unknown one. Nothing is written any more.
     pub(super) async fn of_production(
         &self,
         into: Option<&Destination>,
@@ -31,7 +31,7 @@ impl PgLoad {
             self.all.iter().filter(|destination| into.is_none_or(|into| into.table.name == destination.table.name));
         let ids: Vec<_> = tables.map(|destination| self.staged(destination).id()).collect();
         let tables: Vec<_> = ids.into_iter().map(|id| (id.schema, id.name)).collect();
-        // If that fails, the error is told without the trigger.
+        // If that fails, the error does not name the trigger.
         let triggers = trigger::calling(&self.main, function, &tables).await.unwrap_or_default();
         let at = self.all.iter().position(|destination| match (into, triggers.first()) {
             (Some(into), _) => into.table.name == destination.table.name,
@@ -42,14 +42,14 @@ impl PgLoad {
             Some(at) => self.of_trigger(at, error, &triggers, delta).await,
             None => None,
         };
-        self.main.batch_execute(GIVE_UP).await.ok();
+        self.main.batch_execute(ABORT).await.ok();
         stopped.unwrap_or_else(|| {
             let failed = trigger::explain(error, &triggers).unwrap_or_else(|| Error::data(error.message()));
             failed.doing(doing).into()
         })
     }
 
-    /// A refusal with its row, if the error is about a row and not about the function itself.
+    /// Returns a violation with its row, if the error is about a row and not about the function itself.
     async fn of_trigger(
         &self,
         at: usize,
@@ -73,7 +73,7 @@ impl PgLoad {
         Some(refusal.into())
     }
 
-    /// The first staged row of which the same function says the same again.
+    /// Returns the first staged row for which the same function fails again.
     async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource) -> Option<u32> {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
@@ -93,7 +93,7 @@ impl PgLoad {
             let fails = self.fails_again(&self.all[at], rows.start..middle, error).await;
             rows = if fails { rows.start..middle } else { middle..rows.end };
         }
-        // Rows that fail only together are told without a place.
+        // Rows that fail only together are reported without a row number.
         let first = rows.start;
         self.fails_again(&self.all[at], rows, error).await.then_some(first)
     }
@@ -118,7 +118,7 @@ fn same(one: &DbError, other: &DbError) -> bool {
     code(one) == code(other) && trigger::function(one) == trigger::function(other)
 }
 
-/// The number of the row that was copied as so many-th.
+/// Returns the row number of the n-th copied row.
 async fn copied(row: u64, at: usize, delta: &dyn RowSource) -> Result<Option<u32>> {
     let mut batches = delta.staged_rows(at)?;
     let mut before = 0;
