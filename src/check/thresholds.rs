@@ -48,8 +48,8 @@ pub fn judge(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResult 
                 list(&table.unfilled)
             ));
         }
-        if !table.left_to_production.is_empty() {
-            let left = table.left_to_production.join("; ");
+        if !table.enforced_by_database.is_empty() {
+            let left = table.enforced_by_database.join("; ");
             warnings.push(format!("`{}`: no check, only production itself enforces: {left}", table.name));
         }
         if read == 0 {

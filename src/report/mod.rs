@@ -304,7 +304,7 @@ impl TableReport {
             verdicts: found.verdicts(),
             references: references.collect::<Result<_>>()?,
             checks: checks.collect(),
-            left_to_production: table.left_to_production.clone(),
+            left_to_production: table.enforced_by_database.clone(),
             triggers: table.catalog.triggers.clone(),
             places: shown.rejected,
             ..Self::default()

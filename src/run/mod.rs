@@ -150,8 +150,8 @@ async fn examine(session: &RunContext, asked: &RunRequest, steps: &Steps<'_>) ->
 /// What of a table was not checked, since there is no target to ask.
 fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
     let mut parts = Vec::new();
-    if !table.unasked.is_empty() {
-        parts.push(list(&table.unasked));
+    if !table.skipped_checks.is_empty() {
+        parts.push(list(&table.skipped_checks));
     }
     for (reference, rows) in table.references.iter().zip(&found.elsewhere).filter(|(_, rows)| **rows > 0) {
         let rows = if *rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };

@@ -10,7 +10,7 @@ use crate::diagnostic::LineNumbers;
 use crate::engine::{Engine, Limits, fold, list};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
-use crate::plan::{Compiled, compile, guess};
+use crate::plan::{Compiled, compile, infer};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
@@ -231,7 +231,7 @@ impl RunContext {
             Some(patience) => engine.with_patience(patience),
             None => engine,
         };
-        let catalog = if catalog.guessed { guess(&document, &engine) } else { catalog };
+        let catalog = if catalog.guessed { infer(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let preflight =

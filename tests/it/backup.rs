@@ -495,10 +495,10 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(home: &Home) {
 fn a_wrong_place_is_a_problem_of_the_file_and_says_nothing_of_its_keys() {
     let home = Home::sqlite();
     for (place, texts) in [
-        ("ftp://host/hunter22", ["`ftp://` is no kind of store", "s3"]),
+        ("ftp://host/hunter22", ["unsupported URL scheme: `ftp://`", "s3"]),
         ("s3://user:hunter22@bucket/x", ["holds no user, key or query", "AWS_"]),
         ("https://host/x?sig=hunter22", ["holds no user, key or query", "environment"]),
-        ("' '", ["the place of the backup is empty", "./backups"]),
+        ("' '", ["the backup store is empty", "./backups"]),
     ] {
         home.place.write("p.yaml", PIPELINE.replace("./backups", &format!("\"{}\"", place.trim_matches('\''))));
         let ran = home.pipeline(&["check", "p.yaml"]);
