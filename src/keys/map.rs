@@ -48,7 +48,7 @@ pub struct Mapping {
 impl Mapping {
     /// The line of a mapping.
     pub fn line(&self, row: u32) -> u64 {
-        self.lines.place(row).1
+        self.lines.locate(row).1
     }
 
     /// An error about a mapping.

@@ -50,7 +50,7 @@ pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
 pub struct Keys<'a> {
     plan: &'a Plan,
     examined: &'a [CheckedTable],
-    kept_out: Vec<RankedRowSet>,
+    excluded: Vec<RankedRowSet>,
     /// By table, the first number of its block, where its keys are assigned.
     blocks: Vec<Option<i64>>,
     /// By table and reference, the values that rows of the delta are referred to by, where these are no assigned keys.
@@ -65,9 +65,9 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// Where the work folder cannot be read.
     pub fn assign(plan: &'a Plan, examined: &'a [CheckedTable], blocks: &[Option<KeyBlock>]) -> Result<Self> {
-        let kept_out = examined.iter().map(|table| table.findings.kept_out().ranked()).collect();
+        let excluded = examined.iter().map(|table| table.findings.excluded().ranked()).collect();
         let blocks = blocks.iter().map(|block| block.as_ref().map(|block| block.first)).collect();
-        let mut keys = Self { plan, examined, kept_out, blocks, given: Vec::new(), levels: Vec::new() };
+        let mut keys = Self { plan, examined, excluded, blocks, given: Vec::new(), levels: Vec::new() };
         for (at, table) in plan.tables.iter().enumerate() {
             let mut given = Vec::new();
             for reference in &table.references {
@@ -107,7 +107,7 @@ impl<'a> Keys<'a> {
             return Err(Error::internal(format!("`{}` has no assigned keys", table.name)));
         };
         let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
-        written(&offset(&self.kept_out[at], rows, first), text.as_ref(), &data_type)
+        written(&offset(&self.excluded[at], rows, first), text.as_ref(), &data_type)
     }
 
     /// The values of a column that others refer to, for all rows of a table.
@@ -155,7 +155,7 @@ impl<'a> Keys<'a> {
         Ok(rows.batches(read).map(move |batch| {
             let (first, batch) = batch?;
             let legacy = batch.column_by_name("_key").cloned().ok_or_else(|| Error::internal("no column `_key`"))?;
-            let legacy = filter(&legacy, &self.kept_out[at].mask().others(first, batch.num_rows()))?;
+            let legacy = filter(&legacy, &self.excluded[at].mask().others(first, batch.num_rows()))?;
             let mut columns = self.finished(at, first, &batch, &wanted)?.columns().to_vec();
             columns.insert(1, legacy);
             Ok(RecordBatch::try_new(schema.clone(), columns)?)
@@ -167,7 +167,7 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// If no reference fills the column.
     pub fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
-        self.resolved(at, column)?.referenced(self.kept_out[at].mask())
+        self.resolved(at, column)?.referenced(self.excluded[at].mask())
     }
 
     /// The accepted rows that refer to the same as these rows by a column.
@@ -175,7 +175,7 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// If no reference fills the column.
     pub fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
-        Ok(self.resolved(at, column)?.same_as(rows, self.kept_out[at].mask()))
+        Ok(self.resolved(at, column)?.same_as(rows, self.excluded[at].mask()))
     }
 
     fn resolved(&self, at: usize, column: &str) -> Result<&Resolved> {
@@ -201,7 +201,7 @@ impl<'a> Keys<'a> {
             };
             columns.push(values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))?);
         }
-        accepted(&RecordBatch::try_new(schema_of(wanted), columns)?, self.kept_out[at].mask(), first)
+        accepted(&RecordBatch::try_new(schema_of(wanted), columns)?, self.excluded[at].mask(), first)
     }
 
     /// The keys that rows of a table refer to by one of its references.

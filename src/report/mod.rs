@@ -289,7 +289,7 @@ impl TableReport {
                 evidence: (violations > 0).then_some(evidence),
             }
         });
-        let without = found.findings.kept_out();
+        let without = found.findings.excluded();
         let references = table.references.iter().zip(&found.resolved);
         let references =
             references.map(|(reference, resolved)| Ok((reference.column.clone(), resolved.hash(&without)?)));

@@ -26,7 +26,7 @@ pub async fn analyze(session: &RunContext, listener: &dyn Listener) -> Result<An
     let steps = Steps::new(listener);
     let engine = &session.engine;
     engine.note();
-    let examined = check::examine(engine, &session.compiled, &session.catalog, &session.target, &steps).await?;
+    let examined = check::check_tables(engine, &session.compiled, &session.catalog, &session.target, &steps).await?;
     for table in &session.compiled.plan.tables {
         for check in &table.checks {
             let CheckKind::Row { violated } = &check.kind else { continue };

@@ -25,7 +25,7 @@ pub use rollback::rollback;
 pub use session::{CommandOptions, OpenPipeline, RunContext};
 
 use crate::check::{self, CheckedTable, rejects};
-use crate::check::{ThresholdResult, judge};
+use crate::check::{ThresholdResult, evaluate};
 use crate::engine::list;
 use crate::error::Result;
 use crate::keys;
@@ -85,7 +85,7 @@ struct CheckOutcome {
     known: Vec<LoadedFile>,
 }
 
-/// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, judge, foresee keys.
+/// What all commands over a delta begin with: hash the files, refuse those that were loaded before, examine, evaluate, foresee keys.
 async fn examine(session: &RunContext, asked: &RunRequest, steps: &Steps<'_>) -> Result<CheckOutcome> {
     let step = steps.step(Step::Prepare);
     let hashes = session.hashes()?;
@@ -94,10 +94,11 @@ async fn examine(session: &RunContext, asked: &RunRequest, steps: &Steps<'_>) ->
         session.refuse_known(&hashes, &known)?;
     }
     drop(step);
-    let examined = check::examine(&session.engine, &session.compiled, &session.catalog, &session.target, steps).await?;
+    let examined =
+        check::check_tables(&session.engine, &session.compiled, &session.catalog, &session.target, steps).await?;
     session.refuse_changed(&hashes)?;
     session.refuse_twice(&hashes, &examined)?;
-    let ThresholdResult { reasons, mut warnings } = judge(&session.compiled, &examined);
+    let ThresholdResult { reasons, mut warnings } = evaluate(&session.compiled, &examined);
     warnings.splice(0..0, session.preflight.warnings.iter().cloned());
     warnings.extend(known.iter().map(|file| {
         format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
@@ -153,7 +154,7 @@ fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
     if !table.skipped_checks.is_empty() {
         parts.push(list(&table.skipped_checks));
     }
-    for (reference, rows) in table.references.iter().zip(&found.elsewhere).filter(|(_, rows)| **rows > 0) {
+    for (reference, rows) in table.references.iter().zip(&found.unverified_references).filter(|(_, rows)| **rows > 0) {
         let rows = if *rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
         parts.push(format!("`{}` of {rows}, whose `{}` is not in the delta", reference.column, reference.to));
     }

@@ -324,7 +324,7 @@ impl RunContext {
         let Some(at) = self.compiled.plan.position(&refusal.table) else { return String::new() };
         let mut lines = String::new();
         for row in refusal.rows.iter().take(TOLD) {
-            let (file, line) = examined[at].places.place(*row);
+            let (file, line) = examined[at].locations.locate(*row);
             let name = self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
             lines.extend(["\n  ", name, ":", &line.to_string()]);
         }
@@ -365,7 +365,7 @@ impl RunContext {
 
 /// Whether a file of a table has any record.
 pub(super) fn has_rows(examined: &CheckedTable, file: usize) -> bool {
-    examined.places.has_rows(file) || examined.files.contains(&file)
+    examined.locations.has_rows(file) || examined.files.contains(&file)
 }
 
 fn choose_tables(spec: &mut PipelineSpec, request: &CommandOptions) -> Result<()> {

@@ -383,8 +383,8 @@ tables:
     fn a_value_that_lacks_quotes_is_told_so() {
         let hint = |text: &str| read(text).problems.list.remove(0).hint.unwrap();
         assert!(hint("target: { url: ${X:-y}, staging: s }\n").contains("a template needs quotes"));
-        assert!(hint("where: a = 'b: c'\n").contains("a value that holds `: `"));
-        assert!(hint("check: { expression: a = 'b: c', name: x }\n").contains("a value that holds `: `"));
+        assert!(hint("where: a = 'b: c'\n").contains("a value that contains `: `"));
+        assert!(hint("check: { expression: a = 'b: c', name: x }\n").contains("a value that contains `: `"));
     }
 
     #[test]

@@ -64,9 +64,9 @@ fn more_violations_than_error_if_load_nothing_and_more_than_warn_if_warn() {
     let (sql, csv) = ("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);", "ref,n\nA,1\nB,1\nC,5\n");
     let report = place(sql, csv, &checks("error_if: 1")).report(&["run", "p.yaml"], 1);
     assert_eq!(outcome(&report), ([3, 0, 0, 0], vec!["large 2".into()]));
-    assert_eq!(report["reasons"][0], "`t`: 2 of 3 rows fail `large`, and `error_if` is 1");
+    assert_eq!(report["reasons"][0], "`t`: 2 of 3 rows fail `large`; `error_if` is 1");
     let report = place(sql, csv, &checks("error_if: 2, warn_if: 50%")).report(&["run", "p.yaml"], 0);
-    assert_eq!(report["warnings"][0], "`t`: 2 of 3 rows fail `large`, and `warn_if` is 50%");
+    assert_eq!(report["warnings"][0], "`t`: 2 of 3 rows fail `large`; `warn_if` is 50%");
     let report = place(sql, csv, &checks("warn_if: 2")).report(&["run", "p.yaml"], 0);
     assert_eq!(report["warnings"], serde_json::json!([]));
 }

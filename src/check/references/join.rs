@@ -1,4 +1,4 @@
-//! Rows that others refer to by a text: which row does each of them mean.
+//! A hash join of rows with the rows that they refer to by a text.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::resolved::{UNRESOLVED, scatter};
 use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, fold, ident};
 use crate::error::{Error, Result};
 
-/// Rows by the texts of a column. No two of them, beside those in `without`, have the same.
+/// The build side: rows by the texts of a column, which are distinct except for rows in `without`.
 pub(super) struct BuildSide<'a> {
     pub(super) rows: &'a Arc<RowStore>,
     pub(super) column: &'a str,
@@ -16,9 +16,9 @@ pub(super) struct BuildSide<'a> {
 }
 
 impl BuildSide<'_> {
-    /// Writes into `targets`, by row of `from`, the row that its text in `column` names, where there is one. The others stay as they are.
+    /// Writes into `targets`, by row of `from`, the row with the text of `column`, if any; other targets stay unchanged.
     ///
-    /// Hashes say which row it could be, the texts whether it is; only what has the same hash without being the same is joined by SQL.
+    /// Hashes find candidates, and comparing the texts confirms them. Only rows with colliding hashes are joined by SQL.
     pub(super) async fn find(
         &self,
         engine: &Engine,
@@ -73,8 +73,8 @@ impl BuildSide<'_> {
         engine.for_each(&sql, |batch| scatter(batch, targets, 0)).await
     }
 
-    /// The rows whose text is not that of the row found for them. As many of these rows' texts as an eighth of the memory holds are
-    /// looked at in one pass.
+    /// Returns the rows whose text differs from that of the row found for them. One pass compares as many texts as fit
+    /// into an eighth of the memory.
     fn mistaken(&self, engine: &Engine, from: &Arc<RowStore>, column: usize, targets: &[u32]) -> Result<Vec<u32>> {
         let limits = engine.limits();
         let own = place(self.rows, self.column)?;
