@@ -17,7 +17,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::{Error, Result};
 use crate::target::{Batches, Segment};
 
@@ -261,7 +261,7 @@ impl Writing {
             }
         }
         let end = |at: usize| {
-            let parts: Vec<_> = key.iter().map(|column| shown(column.as_ref(), at)).collect();
+            let parts: Vec<_> = key.iter().map(|column| display_value(column.as_ref(), at)).collect();
             (rows.row(at).owned(), parts.join(", "))
         };
         match &mut self.ends {

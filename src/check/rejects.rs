@@ -18,7 +18,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use super::{CheckedTable, ViolationDetail};
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
@@ -102,7 +102,7 @@ fn write_table(
             let fields = batch.columns().iter().enumerate().map(|(number, column)| match column.is_null(row) {
                 true if number < of_source => Cow::from(&null),
                 true => Cow::from(""),
-                false => guarded(Cow::from(shown(column.as_ref(), row))),
+                false => guarded(Cow::from(display_value(column.as_ref(), row))),
             });
             csv.write(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }
@@ -379,7 +379,7 @@ impl Explain<'_> {
         let values: Vec<_> = columns
             .iter()
             .filter_map(|name| kept.column_by_name(name))
-            .map(|column| shown(column.as_ref(), row))
+            .map(|column| display_value(column.as_ref(), row))
             .collect();
         // An expression can contain values from the environment.
         let text = self.compiled.secrets.mask(&values.join(", ")).into_owned();

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 
 use super::cast::kept;
 use super::{Checker, Resolved, ViolationDetail};
-use crate::engine::{Hashes, RowSet, RowsTable, Space, ident, shown};
+use crate::engine::{Hashes, RowSet, RowsTable, Space, display_value, ident};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{CheckKind, ColumnSource, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, ExistingRowPolicy};
@@ -173,8 +173,12 @@ impl Checker<'_> {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
             let last = answer.num_columns() - 1;
             for row in 0..answer.num_rows() {
-                let key: Vec<_> = (1..last).map(|column| shown(answer.column(column), row)).collect();
-                let text = format!("converted by run {}, with key {}", shown(answer.column(last), row), key.join(", "));
+                let key: Vec<_> = (1..last).map(|column| display_value(answer.column(column), row)).collect();
+                let text = format!(
+                    "converted by run {}, with key {}",
+                    display_value(answer.column(last), row),
+                    key.join(", ")
+                );
                 self.exists(at, check, ids.value(row), &text);
             }
         }
@@ -212,7 +216,7 @@ impl Checker<'_> {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
             let mut skipped = Vec::new();
             for row in 0..answer.num_rows() {
-                let key: Vec<_> = (1..=keys).map(|column| shown(answer.column(column), row)).collect();
+                let key: Vec<_> = (1..=keys).map(|column| display_value(answer.column(column), row)).collect();
                 let text = format!("exists in production: `{}` {}", table.name, key.join(", "));
                 skipped.push(self.exists(at, check, ids.value(row), &text));
             }

@@ -75,13 +75,16 @@ impl<'a> Hashes<'a> {
         let mut repeated = RowSet::default();
         for part in parts(self.rows.count() as usize, self.limits) {
             let buckets = self.collect(part)?;
-            let found = fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
-                let entries = sorted(&buckets[at]);
-                for group in entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1) {
-                    found.extend(group.iter().map(|entry| row(*entry)));
-                }
-                Ok(())
-            })?;
+            let found =
+                parallel_fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
+                    let entries = sorted(&buckets[at]);
+                    for group in
+                        entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1)
+                    {
+                        found.extend(group.iter().map(|entry| row(*entry)));
+                    }
+                    Ok(())
+                })?;
             for row in found.into_iter().flatten() {
                 repeated.insert(row);
             }
@@ -96,24 +99,25 @@ impl<'a> Hashes<'a> {
     pub fn partners(&self, others: &Self, mut each: impl FnMut(u32, u32)) -> Result<()> {
         for part in parts(self.rows.count() as usize + others.rows.count() as usize, self.limits) {
             let (theirs, ours) = (others.collect(part.clone())?, self.collect(part)?);
-            let found = fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
-                let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
-                let mut next = 0;
-                for entry in &mut ours {
-                    while theirs.get(next).is_some_and(|other| hash(*other) < hash(*entry)) {
-                        next += 1;
+            let found =
+                parallel_fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
+                    let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
+                    let mut next = 0;
+                    for entry in &mut ours {
+                        while theirs.get(next).is_some_and(|other| hash(*other) < hash(*entry)) {
+                            next += 1;
+                        }
+                        let same = |at: usize| theirs.get(at).filter(|other| hash(**other) == hash(*entry));
+                        *entry = match (same(next), same(next + 1)) {
+                            (None, _) => u64::MAX,
+                            (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
+                            (Some(_), Some(_)) => u64::from(AMBIGUOUS) << 32 | u64::from(row(*entry)),
+                        };
                     }
-                    let same = |at: usize| theirs.get(at).filter(|other| hash(**other) == hash(*entry));
-                    *entry = match (same(next), same(next + 1)) {
-                        (None, _) => u64::MAX,
-                        (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
-                        (Some(_), Some(_)) => u64::from(AMBIGUOUS) << 32 | u64::from(row(*entry)),
-                    };
-                }
-                ours.retain(|entry| *entry != u64::MAX);
-                found.push(ours);
-                Ok(())
-            })?;
+                    ours.retain(|entry| *entry != u64::MAX);
+                    found.push(ours);
+                    Ok(())
+                })?;
             for entry in found.into_iter().flatten().flatten() {
                 each(row(entry), (entry >> 32) as u32);
             }
@@ -126,33 +130,34 @@ impl<'a> Hashes<'a> {
         let columns: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
         let stretches: Vec<(u32, usize)> = self.rows.stretches().collect();
         let state = RandomState::default();
-        let threads = fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
-            found.resize(part.len(), Vec::new());
-            let (first, count) = stretches[at];
-            if self.without.count_in(first, count) == count {
-                return Ok(());
-            }
-            let mut arrays = self.rows.batch(at, &columns)?.columns().to_vec();
-            for (array, (_, case_counts)) in arrays.iter_mut().zip(&self.columns) {
-                if !case_counts && *array.data_type() == DataType::Utf8 {
-                    *array = folded(array);
+        let threads =
+            parallel_fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
+                found.resize(part.len(), Vec::new());
+                let (first, count) = stretches[at];
+                if self.without.count_in(first, count) == count {
+                    return Ok(());
                 }
-            }
-            let mut hashes = vec![0; count];
-            create_hashes(&arrays, &state, &mut hashes)?;
-            let nulls = arrays.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
-            let without = (!self.without.is_empty()).then(|| self.without.slice(first, count));
-            for (at, hash) in hashes.into_iter().enumerate() {
-                let absent = nulls.as_ref().is_some_and(|nulls| nulls.is_null(at))
-                    || without.as_ref().is_some_and(|without| without.value(at));
-                let hash = spread(hash) & self.bits;
-                let bucket = (hash >> 56) as usize;
-                if !absent && part.contains(&bucket) {
-                    found[bucket - part.start].push(hash << 32 | (u64::from(first) + at as u64));
+                let mut arrays = self.rows.batch(at, &columns)?.columns().to_vec();
+                for (array, (_, case_counts)) in arrays.iter_mut().zip(&self.columns) {
+                    if !case_counts && *array.data_type() == DataType::Utf8 {
+                        *array = folded(array);
+                    }
                 }
-            }
-            Ok(())
-        })?;
+                let mut hashes = vec![0; count];
+                create_hashes(&arrays, &state, &mut hashes)?;
+                let nulls = arrays.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
+                let without = (!self.without.is_empty()).then(|| self.without.slice(first, count));
+                for (at, hash) in hashes.into_iter().enumerate() {
+                    let absent = nulls.as_ref().is_some_and(|nulls| nulls.is_null(at))
+                        || without.as_ref().is_some_and(|without| without.value(at));
+                    let hash = spread(hash) & self.bits;
+                    let bucket = (hash >> 56) as usize;
+                    if !absent && part.contains(&bucket) {
+                        found[bucket - part.start].push(hash << 32 | (u64::from(first) + at as u64));
+                    }
+                }
+                Ok(())
+            })?;
         let mut buckets: Vec<Vec<Vec<u64>>> = (0..part.len()).map(|_| Vec::with_capacity(threads.len())).collect();
         for (bucket, entries) in threads.into_iter().flat_map(|thread| thread.into_iter().enumerate()) {
             buckets[bucket].push(entries);
@@ -200,7 +205,7 @@ fn folded(texts: &ArrayRef) -> ArrayRef {
 ///
 /// # Errors
 /// The first that `work` gives.
-pub fn fold<S: Default + Send>(
+pub fn parallel_fold<S: Default + Send>(
     what: &'static str,
     threads: usize,
     count: usize,

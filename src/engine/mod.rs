@@ -39,7 +39,7 @@ use tempfile::TempDir;
 
 pub use answer::Answer;
 pub use expression::Expression;
-pub use hash_partitions::{AMBIGUOUS, Hashes, fold};
+pub use hash_partitions::{AMBIGUOUS, Hashes, parallel_fold};
 pub use query_metrics::{Operator, QueryMetrics};
 pub use row_set::{RankedRowSet, RowSet};
 pub use rows::{RowStore, RowsWriter};
@@ -343,7 +343,7 @@ pub fn literal(text: &str) -> String {
 }
 
 /// A value as text, for messages.
-pub fn shown(values: &dyn Array, row: usize) -> String {
+pub fn display_value(values: &dyn Array, row: usize) -> String {
     let options = FormatOptions::default().with_null("NULL");
     ArrayFormatter::try_new(values, &options).map_or_else(|_| "?".into(), |formatter| formatter.value(row).to_string())
 }

@@ -1,4 +1,4 @@
-//! The offset: a block's first number added to each accepted row's number among the accepted.
+//! Assigned keys: a block's first number plus the number of accepted rows before the row.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::engine::RankedRowSet;
 use crate::error::Result;
 use crate::target::TextKey;
 
-/// The keys of rows: `first`, `first + 1`, … over those that are not kept out, NULL for those that are and where a row is NULL.
+/// Returns `first`, `first + 1`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows.
 ///
 /// ```
 /// use arrow::array::UInt32Array;
-/// use delta_pipeline::{engine::Mask, keys::offset};
+/// use delta_pipeline::{engine::RowSet, keys::offset};
 ///
-/// let mut excluded = Mask::default();
+/// let mut excluded = RowSet::default();
 /// excluded.insert(1);
 /// let keys = offset(&excluded.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000);
 /// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
@@ -30,10 +30,10 @@ pub fn offset(excluded: &RankedRowSet, rows: &UInt32Array, first: i64) -> Int64A
     rows.unary_opt(|row| (!excluded.mask().contains(row)).then(|| key(row)))
 }
 
-/// Keys as production writes them: numbers of the column's type, or text of a fixed width.
+/// Returns keys as production stores them: numbers of the column's type, or text of a fixed width.
 ///
 /// # Errors
-/// Where a number does not fit the type, which reserving a block has ruled out.
+/// Returns an error if a number does not fit the type, which reserving the block has excluded.
 pub fn written(keys: &Int64Array, text: Option<&TextKey>, data_type: &DataType) -> Result<ArrayRef> {
     let Some(text) = text else {
         return Ok(cast(keys, data_type)?);
@@ -43,7 +43,7 @@ pub fn written(keys: &Int64Array, text: Option<&TextKey>, data_type: &DataType) 
     for key in keys {
         match key {
             Some(number) => {
-                // The builder's own buffer is written to, without a string for each key.
+                // Write directly into the builder's buffer, without allocating a string per key.
                 let _infallible = write!(builder, "{}{number:0digits$}", text.prefix);
                 builder.append_value("");
             }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::backup::StoreLocation;
 use crate::check::CheckedTable;
 use crate::diagnostic::LineNumbers;
-use crate::engine::{Engine, Limits, fold, list};
+use crate::engine::{Engine, Limits, list, parallel_fold};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 use crate::plan::{Compiled, compile, infer};
@@ -264,7 +264,7 @@ impl RunContext {
             }
         }
         let threads = self.engine.limits().threads;
-        let found = fold("hash files", threads, pieces.len(), |found: &mut Vec<_>, which| {
+        let found = parallel_fold("hash files", threads, pieces.len(), |found: &mut Vec<_>, which| {
             let (at, file, piece) = pieces[which];
             found.push((pieces[which], sources[at].hash_piece(file, piece)?));
             Ok(())

@@ -13,7 +13,7 @@ use arrow::datatypes::{
 };
 
 use super::{CastLoss, decimal};
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::Result;
 
 /// The result of a cast.
@@ -103,7 +103,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         DataType::Date32 => {
             for row in suspects(&|text| text.len() != 10) {
                 let midnight = strings.value(row).get(10..).is_some_and(is_midnight);
-                if !(midnight && strings.value(row).starts_with(&shown(converted.as_ref(), row))) {
+                if !(midnight && strings.value(row).starts_with(&display_value(converted.as_ref(), row))) {
                     lost[row] = CastLoss::Value;
                 }
             }
@@ -111,7 +111,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         DataType::Timestamp(_, None) => {
             let plain = |text: &str| text.len() == 10 || (text.len() == 19 && text.as_bytes()[16] == b':');
             for row in suspects(&|text| !plain(text) || text.ends_with(":60")) {
-                if !same_time(strings.value(row), &shown(converted.as_ref(), row)) {
+                if !same_time(strings.value(row), &display_value(converted.as_ref(), row)) {
                     lost[row] = CastLoss::Value;
                 }
             }
@@ -120,7 +120,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
             for row in suspects(&|text| text.len() != 8) {
                 let text = strings.value(row);
                 let whole = if text.len() == 5 { format!("{text}:00") } else { text.to_owned() };
-                if !same_time(&whole, &shown(converted.as_ref(), row)) {
+                if !same_time(&whole, &display_value(converted.as_ref(), row)) {
                     lost[row] = CastLoss::Value;
                 }
             }
@@ -328,7 +328,7 @@ mod tests {
         let taken = ["2024-05-01T10:00:00Z", "2024-05-01 10:00:00.250000+02:00", "2024-05-01T10:00:00-05:30"];
         assert_eq!(refused(&zoned, &taken), Vec::<usize>::new());
         let values = convert(&texts(&[Some(taken[1])]), &zoned, None).unwrap().values;
-        assert_eq!(shown(values.as_ref(), 0), "2024-05-01T08:00:00.250Z");
+        assert_eq!(display_value(values.as_ref(), 0), "2024-05-01T08:00:00.250Z");
         assert_eq!(
             refused(
                 &zoned,

@@ -110,7 +110,7 @@ fn without(values: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::shown;
+    use crate::engine::display_value;
     use arrow::datatypes::TimeUnit;
 
     fn column(data_type: DataType, form: LogicalType) -> CatalogColumn {
@@ -132,7 +132,7 @@ mod tests {
         let values: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
         let converted = kept(&values, &column(data_type, form)).unwrap();
         let lost = |row: usize| converted.no_value.contains(&row);
-        let value = |row| if lost(row) { "-".into() } else { shown(converted.values.as_ref(), row) };
+        let value = |row| if lost(row) { "-".into() } else { display_value(converted.values.as_ref(), row) };
         assert!((0..values.len()).all(|row| lost(row) == converted.values.is_null(row)));
         (0..values.len()).map(value).collect()
     }

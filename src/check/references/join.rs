@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 
 use super::resolved::{UNRESOLVED, scatter};
-use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, fold, ident};
+use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, ident, parallel_fold};
 use crate::error::{Error, Result};
 
 /// The build side: rows by the texts of a column, which are distinct except for rows in `without`.
@@ -92,7 +92,7 @@ impl BuildSide<'_> {
             }
             let known: Vec<_> = texts.iter().map(AsArray::as_string::<i32>).collect();
             let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(UNRESOLVED));
-            let found = fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
+            let found = parallel_fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
                 let (first, count) = naming[at];
                 let targets = &targets[first as usize..first as usize + count];
                 if !targets.iter().any(|target| (firsts[0]..end).contains(target)) {
