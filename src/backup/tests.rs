@@ -96,7 +96,7 @@ async fn whatever_is_damaged_is_named_with_its_object() {
     for (from, to, what) in [
         ("{", "", "cannot be read"),
         ("\"version\": 1", "\"version\": 2", "is of version 2, and this program knows 1"),
-        ("\"rows\": 100", "\"rows\": 99", "it is of 99 mappings, and the key map's ledger has 100"),
+        ("\"rows\": 100", "\"rows\": 99", "it is for 99 mappings, but the key map's ledger has 100"),
         ("\"table\": \"item\"", "\"table\": \"other\"", "it is of `other`"),
         ("\"hash\"", "\"sum\"", "cannot be read"),
     ] {

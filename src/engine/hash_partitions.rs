@@ -1,15 +1,15 @@
-//! Which rows could have the same values: those whose values have the same hash.
+//! Candidates for rows with equal values: rows whose values have the same hash.
 //!
-//! A row is eight bytes here, half of them its hash and half its number, in one of 256 buckets that the rest of the hash chooses; so
-//! a bucket fits into a processor's cache when it is sorted, and threads share the work by buckets. Where all buckets together
-//! would take too much memory, the rows are read once for each part of them:
+//! A row takes eight bytes here: half of its hash, and its number. The rest of the hash selects one of 256 buckets, so that
+//! a bucket fits into a processor's cache when it is sorted, and threads share the work by buckets. If all buckets
+//! together would take too much memory, the rows are read once for each part of them:
 //!
 //! ```text
 //! rows ──hash──► bucket 0   a3…│row 7   a3…│row 91   e0…│row 4     rows 7 and 91 could be equal, row 4 is like no other
 //!                bucket 1   …
 //! ```
 //!
-//! Rows with equal values always have equal hashes. The other way round is up to whoever asks: to look at the values.
+//! Rows with equal values always have equal hashes. For the converse, the caller must compare the values.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use crate::error::{Error, Result};
 
 const BUCKETS: usize = 256;
 
-/// What is said of a row that could have several partners.
+/// The partner of a row with several candidates.
 pub const AMBIGUOUS: u32 = u32::MAX;
 
-/// Rows to be told apart by some of their columns. Those with a NULL among them take no part.
+/// Rows to compare by some of their columns. Rows with a NULL in these columns are ignored.
 #[derive(Debug, Clone)]
 pub struct Hashes<'a> {
     rows: &'a RowStore,
-    /// The columns, and whether the case of ASCII letters counts.
+    /// The columns, each with whether to ignore the case of ASCII letters.
     columns: Vec<(usize, bool)>,
     without: &'a RowSet,
     limits: Limits,
-    /// Those bits of the hashes that count.
+    /// The bits of the hashes that are compared.
     bits: u64,
 }
 
@@ -45,13 +45,13 @@ pub struct Hashes<'a> {
 type Buckets = Vec<Mutex<Vec<Vec<u64>>>>;
 
 impl<'a> Hashes<'a> {
-    /// The rows that are not in `without`, by these columns.
+    /// Returns the hashes of the rows that are not in `without`, by these columns.
     pub fn new(rows: &'a RowStore, columns: &[usize], without: &'a RowSet, limits: Limits) -> Self {
         let columns = columns.iter().map(|column| (*column, true)).collect();
         Self { rows, columns, without, limits, bits: u64::MAX }
     }
 
-    /// The case of ASCII letters does not count in columns of these names.
+    /// Ignores the case of ASCII letters in the named columns.
     #[must_use]
     pub fn ignoring_case(mut self, names: &[String]) -> Self {
         for (column, counts) in &mut self.columns {
@@ -60,17 +60,17 @@ impl<'a> Hashes<'a> {
         self
     }
 
-    /// Only these bits of the hashes count.
+    /// Compares only these bits of the hashes.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn weakened(self, bits: u64) -> Self {
         Self { bits, ..self }
     }
 
-    /// The rows whose hash another row has.
+    /// Returns the rows whose hash another row has.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// Returns an error if the work folder cannot be read.
     pub fn repeated(&self) -> Result<RowSet> {
         let mut repeated = RowSet::default();
         for part in parts(self.rows.count() as usize, self.limits) {
@@ -92,10 +92,10 @@ impl<'a> Hashes<'a> {
         Ok(repeated)
     }
 
-    /// Hands each row over that has a partner in `others` by its hash, with the partner; [`AMBIGUOUS`] where it has more than one.
+    /// Passes each row with a candidate in `others` to `each`, with the candidate, or [`AMBIGUOUS`] if there are several.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// Returns an error if the work folder cannot be read.
     pub fn partners(&self, others: &Self, mut each: impl FnMut(u32, u32)) -> Result<()> {
         for part in parts(self.rows.count() as usize + others.rows.count() as usize, self.limits) {
             let (theirs, ours) = (others.collect(part.clone())?, self.collect(part)?);
@@ -125,7 +125,7 @@ impl<'a> Hashes<'a> {
         Ok(())
     }
 
-    /// The entries of some buckets.
+    /// Returns the entries of some buckets.
     fn collect(&self, part: Range<usize>) -> Result<Buckets> {
         let columns: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
         let stretches: Vec<(u32, usize)> = self.rows.stretches().collect();
@@ -166,9 +166,9 @@ impl<'a> Hashes<'a> {
     }
 }
 
-/// Which buckets are looked at together, so that `rows` entries take an eighth of the memory at most.
+/// Returns groups of buckets such that the entries of a group take at most an eighth of the memory.
 fn parts(rows: usize, limits: Limits) -> impl Iterator<Item = Range<usize>> {
-    // A vector that grows has room for half as much again, and what is found takes as much once more.
+    // A growing vector can reserve half as much again, and the result takes as much once more.
     let parts = (rows * 8 * 2).div_ceil((limits.memory / 8).max(1)).clamp(1, BUCKETS);
     (0..parts).map(move |part| BUCKETS * part / parts..BUCKETS * (part + 1) / parts)
 }
@@ -190,7 +190,7 @@ fn row(entry: u64) -> u32 {
     entry as u32
 }
 
-/// Lets each bit of a hash depend on all of them: the engine's own are made for speed.
+/// Makes each bit of a hash depend on all of its bits; the engine's hashes favor speed.
 fn spread(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     hash ^ (hash >> 29)
@@ -201,10 +201,10 @@ fn folded(texts: &ArrayRef) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-/// Shares the numbers below `count` among threads, each with a state of its own: gives the states. A profile calls it `what`.
+/// Distributes the numbers below `count` over threads, and returns each thread's state. `what` names the work in profiles.
 ///
 /// # Errors
-/// The first that `work` gives.
+/// Returns the first error of `work`.
 pub fn parallel_fold<S: Default + Send>(
     what: &'static str,
     threads: usize,
@@ -226,8 +226,9 @@ pub fn parallel_fold<S: Default + Send>(
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(run)).collect();
         let own = run();
-        let others =
-            others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::internal("a thread died"))));
+        let others = others
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::internal("a worker thread failed"))));
         std::iter::once(own).chain(others).collect()
     })
 }

@@ -25,7 +25,7 @@ pub struct Analysis {
 pub async fn analyze(session: &RunContext, listener: &dyn Listener) -> Result<Analysis> {
     let steps = Steps::new(listener);
     let engine = &session.engine;
-    engine.note();
+    engine.log_queries();
     let examined = check::check_tables(engine, &session.compiled, &session.catalog, &session.target, &steps).await?;
     for table in &session.compiled.plan.tables {
         for check in &table.checks {
@@ -36,5 +36,5 @@ pub async fn analyze(session: &RunContext, listener: &dyn Listener) -> Result<An
             let _ran_to_its_end = engine.for_each(&sql, |_| Ok(())).await.is_ok();
         }
     }
-    Ok(Analysis { examined, queries: engine.noted(), steps: steps.timings() })
+    Ok(Analysis { examined, queries: engine.logged_queries(), steps: steps.timings() })
 }

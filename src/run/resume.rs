@@ -99,7 +99,7 @@ impl ResumableRun {
         if can_go_on(&self.state) {
             return Ok(());
         }
-        Err(Error::refused(format!("run {} is {}: there is nothing to go on with", self.run, self.state.told()))
+        Err(Error::refused(format!("run {} is {}: there is nothing to go on with", self.run, self.state.label()))
             .hint("`pipeline runs FILE` lists the runs and how they ended"))
     }
 
@@ -132,7 +132,7 @@ pub(super) async fn refuse_cut_off(session: &RunContext) -> Result<Vec<String>> 
         warnings.extend(found.damage(pipeline)?);
         let Ok(journal) = found.journal else { return Ok(()) };
         match journal.state() {
-            Some(state) if state.is_cut_off() && state.started.pipeline == *pipeline => {
+            Some(state) if state.is_interrupted() && state.started.pipeline == *pipeline => {
                 Err(cut_off(journal.run(), state))
             }
             _ => Ok(()),
@@ -145,7 +145,7 @@ pub(super) async fn refuse_cut_off(session: &RunContext) -> Result<Vec<String>> 
 fn cut_off(run: &str, state: &State) -> Error {
     Error::interrupted(format!(
         "run {run} of this pipeline was {}; {} began with it on {} (UTC)",
-        state.told(),
+        state.label(),
         state.by,
         moment(&state.since)
     ))
@@ -293,7 +293,7 @@ pub(super) async fn read_back(session: &RunContext, journal: &mut Journal, steps
 pub(super) async fn note_failure(session: &RunContext, run: &str, error: &Error) -> Result<()> {
     // What is in the target counts: what a load noted in its transaction went with it.
     let Some(journal) = journals::of_run(session.target.as_ref(), run).await? else { return Ok(()) };
-    if journal.state().is_some_and(State::is_cut_off) {
+    if journal.state().is_some_and(State::is_interrupted) {
         let reason = session.compiled.secrets.mask(&error.to_string()).into_owned();
         let mut journal = journal.mirrored(Mirror::open(&session.folder(run), session.output_mode)?);
         session.target.note(&journal.record(Event::Failed { reason })?).await?;

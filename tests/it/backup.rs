@@ -266,7 +266,7 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(home: &Home) {
     refused(77, &[&name(&file), "is damaged", "missing"]);
     home.place.write(&file, &bytes);
     home.place.write(&manifest, "{");
-    refused(77, &[&name(&manifest), "is damaged", "cannot be read"]);
+    refused(77, &[&name(&manifest), "is damaged", "invalid JSON"]);
     home.place.write(&manifest, text.replace("\"version\": 1,", "\"version\": 9,"));
     refused(77, &[&name(&manifest), "version 9", "newer version"]);
     home.place.write(&manifest, &text);
@@ -496,8 +496,8 @@ fn a_wrong_place_is_a_problem_of_the_file_and_says_nothing_of_its_keys() {
     let home = Home::sqlite();
     for (place, texts) in [
         ("ftp://host/hunter22", ["unsupported URL scheme: `ftp://`", "s3"]),
-        ("s3://user:hunter22@bucket/x", ["holds no user, key or query", "AWS_"]),
-        ("https://host/x?sig=hunter22", ["holds no user, key or query", "environment"]),
+        ("s3://user:hunter22@bucket/x", ["must not contain a user, a key, or a query", "AWS_"]),
+        ("https://host/x?sig=hunter22", ["must not contain a user, a key, or a query", "environment"]),
         ("' '", ["the backup store is empty", "./backups"]),
     ] {
         home.place.write("p.yaml", PIPELINE.replace("./backups", &format!("\"{}\"", place.trim_matches('\''))));
