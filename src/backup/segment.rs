@@ -171,8 +171,8 @@ fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {
 /// Writes the mappings of a segment, `legacy_key` and the key's columns, ordered by legacy key, into a file. Returns the
 /// file and its manifest.
 ///
+/// # Errors
 /// Returns an error if there are no mappings, or another number than in the ledger.
-/// If there are none, or not as many as the ledger says.
 pub(super) async fn write(
     segment: &Segment,
     target: &str,
@@ -404,9 +404,9 @@ mod tests {
     fn a_ledger_that_says_otherwise_is_not_backed_up() {
         let mappings = mappings(vec![Arc::new(Int64Array::from(vec![1, 2]))]);
         let error = written(3, std::slice::from_ref(&mappings)).unwrap_err();
-        assert!(error.to_string().contains("has 2 mappings of run r1, and its ledger says 3"), "{error}");
+        assert!(error.to_string().contains("has 2 mappings of run r1, but its ledger has 3"), "{error}");
         let error = written(3, &[]).unwrap_err();
-        assert!(error.to_string().contains("has no mapping of run r1, and its ledger says 3"), "{error}");
+        assert!(error.to_string().contains("has no mapping of run r1, but its ledger has 3"), "{error}");
         let digest = |rows: usize| written(rows, &[mappings.slice(0, rows)]).unwrap().2;
         assert_ne!(digest(1), digest(2));
     }

@@ -101,10 +101,10 @@ pub struct TableEvidence {
 /// Returns an error if the work folder cannot be read.
 pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<TableEvidence> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
-    let unread = unread(found)?;
+    let unreadable = unreadable(found)?;
     let mut extents = vec![(0, 0); compiled.sources[at].files().len()];
-    let unread_extents = unread.places.iter().map(|(file, line)| (*file, (1, *line)));
-    for (file, (rows, last)) in found.locations.extents().into_iter().chain(unread_extents) {
+    let unreadable_extents = unreadable.places.iter().map(|(file, line)| (*file, (1, *line)));
+    for (file, (rows, last)) in found.locations.extents().into_iter().chain(unreadable_extents) {
         if let Some(extent) = extents.get_mut(file) {
             *extent = (extent.0 + rows, extent.1.max(last));
         }
@@ -122,12 +122,12 @@ pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Re
         files
     };
     let rows = found.findings.rejected.iter().map(|row| found.locations.locate(row));
-    let rejected = spread(&mut rows.chain(unread.places.iter().copied()), PARTS, PICTURED);
+    let rejected = spread(&mut rows.chain(unreadable.places.iter().copied()), PARTS, PICTURED);
     let mut checks = values(compiled, examined, at)?;
     for (check, evidence) in checks.iter_mut().enumerate() {
         if table.checks[check].kind == CheckKind::Parse {
-            evidence.files = spread(&mut unread.places.iter().copied(), PARTS_OF_CHECK, FILES);
-            evidence.examples = unread.examples(compiled, at);
+            evidence.files = spread(&mut unreadable.places.iter().copied(), PARTS_OF_CHECK, FILES);
+            evidence.examples = unreadable.examples(compiled, at);
         } else {
             let mut places = found.findings.of(check).iter().map(|violation| found.locations.locate(violation.row));
             evidence.files = spread(&mut places, PARTS_OF_CHECK, FILES);
@@ -154,30 +154,30 @@ impl LineHistogram {
 
 /// Unreadable records.
 #[derive(Default)]
-struct Unread {
+struct Unreadable {
     places: Vec<(usize, u64)>,
     /// The reasons of the first records.
     reasons: Vec<String>,
 }
 
-fn unread(found: &CheckedTable) -> Result<Unread> {
-    let mut unread = Unread::default();
+fn unreadable(found: &CheckedTable) -> Result<Unreadable> {
+    let mut unreadable = Unreadable::default();
     for batch in found.malformed.batches(vec![0, 1, 2]) {
         let (_, batch) = batch?;
         let files = batch.column(0).as_primitive::<UInt32Type>();
         let lines = batch.column(1).as_primitive::<UInt64Type>();
         let reasons = batch.column(2).as_string::<i32>();
         for row in 0..batch.num_rows() {
-            unread.places.push((files.value(row) as usize, lines.value(row)));
-            if unread.reasons.len() < EXAMPLES {
-                unread.reasons.push(short(reasons.value(row), LONGEST_REASON));
+            unreadable.places.push((files.value(row) as usize, lines.value(row)));
+            if unreadable.reasons.len() < EXAMPLES {
+                unreadable.reasons.push(short(reasons.value(row), LONGEST_REASON));
             }
         }
     }
-    Ok(unread)
+    Ok(unreadable)
 }
 
-impl Unread {
+impl Unreadable {
     fn examples(&self, compiled: &Compiled, at: usize) -> Vec<Example> {
         let places = self.places.iter().zip(&self.reasons);
         let example = |((file, line), reason): (&(usize, u64), &String)| Example {

@@ -173,7 +173,7 @@ pub fn each(
 ) -> Result<()> {
     let source = &compiled.sources[at];
     let file = |number: usize| source.files().get(number).map_or_else(String::new, |file| file.name.clone());
-    merge(unread(compiled, examined, at), failing(compiled, examined, at), |piece| {
+    merge(unreadable(compiled, examined, at), failing(compiled, examined, at), |piece| {
         let mut rejects = piece.rejects;
         for (reject, (number, _)) in rejects.iter_mut().zip(&piece.places) {
             reject.file = file(*number);
@@ -243,7 +243,7 @@ fn rejects_rows(check: &Check) -> bool {
 }
 
 /// Returns the unreadable records.
-fn unread<'a>(
+fn unreadable<'a>(
     compiled: &'a Compiled,
     examined: &'a [CheckedTable],
     at: usize,
@@ -263,7 +263,7 @@ fn unread<'a>(
             reject.reasons.push(reasons.value(row).to_owned());
             rejects.push(reject);
         }
-        Ok(Piece { rows: unread_rows(&compiled.plan.tables[at], &batch)?, rejects, places })
+        Ok(Piece { rows: unreadable_rows(&compiled.plan.tables[at], &batch)?, rejects, places })
     })
 }
 
@@ -326,7 +326,7 @@ fn failing_of(
 }
 
 /// Returns the fields of unreadable records as columns of the source, and the raw record.
-fn unread_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
+fn unreadable_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
     let mut fields: Vec<Field> =
         table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
@@ -447,10 +447,10 @@ mod tests {
 
     #[test]
     fn rejects_come_in_the_order_of_files_and_lines() {
-        let unread = [piece(&[(0, 3), (0, 9), (1, 2)]), piece(&[(1, 7)])];
+        let unreadable = [piece(&[(0, 3), (0, 9), (1, 2)]), piece(&[(1, 7)])];
         let failing = [piece(&[(0, 2), (0, 4), (0, 5)]), piece(&[(0, 8), (1, 3)]), piece(&[(2, 2)])];
         let mut seen = Vec::new();
-        merge(unread.into_iter(), failing.into_iter(), |piece| {
+        merge(unreadable.into_iter(), failing.into_iter(), |piece| {
             let lines = piece.rows.column(0).as_primitive::<UInt64Type>().values().to_vec();
             assert!(lines.iter().copied().eq(piece.rejects.iter().map(|reject| reject.line)));
             assert!(lines.iter().copied().eq(piece.places.iter().map(|place| place.1)));

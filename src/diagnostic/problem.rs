@@ -52,7 +52,7 @@ pub enum Mark {
 pub struct Problems {
     /// The file, as given on the command line.
     pub file: PathBuf,
-    /// Its text.
+    /// The text of the file.
     pub text: String,
     /// The problems, in the order they were found.
     pub list: Vec<Problem>,
@@ -167,7 +167,7 @@ impl Problems {
     }
 }
 
-/// A text by its lines.
+/// A text with an index of its lines.
 struct Lines<'t> {
     text: &'t str,
     /// The byte offset of each line.

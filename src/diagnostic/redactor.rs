@@ -166,14 +166,14 @@ mod tests {
 
     #[test]
     fn passwords_in_urls_are_covered_and_nothing_moves() {
-        for (text, meant) in [
+        for (text, expected) in [
             ("url: postgres://me:secret@host/db # x", "url: postgres://me:******@host/db # x"),
             ("`s3://key:se@cret@b` and 'postgres:/u:pw@h'", "`s3://key:*******@b` and 'postgres:/u:**@h'"),
             ("postgres://h:5432/d?password=x", "postgres://h:5432/d?**********"),
             ("postgres://me@host:5432/db", "postgres://me@host:5432/db"),
             ("a: b, c://", "a: b, c://"),
         ] {
-            assert_eq!(cover(text), meant);
+            assert_eq!(cover(text), expected);
         }
     }
 

@@ -25,7 +25,7 @@ impl Engine {
     pub async fn ask(&self, sql: &str, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
         let patience = Duration::from_millis(self.patience.as_millis().unsigned_abs());
         let deadline = Instant::now() + patience;
-        let mut spills = self.room.exceeded();
+        let mut spills = self.budget.exceeded();
         loop {
             match self.ask_once(sql, spills, deadline, &mut each).await {
                 Err(error) if is_short_of_memory(&error) && !spills => spills = true,

@@ -141,8 +141,8 @@ impl Expression {
     /// # Errors
     /// Returns an error if together they exceed the size limit of a batch's values.
     pub fn join(&self, batch: &RecordBatch, first: &ArrayRef, second: &ArrayRef) -> Outcome<ArrayRef> {
-        let held = |values: &ArrayRef| values.to_data().get_slice_memory_size().unwrap_or_default();
-        let bytes = held(first) + held(second);
+        let size = |values: &ArrayRef| values.to_data().get_slice_memory_size().unwrap_or_default();
+        let bytes = size(first) + size(second);
         let most = self.most.max(batch.get_array_memory_size());
         if bytes > most {
             let rows = first.len() + second.len();

@@ -116,12 +116,12 @@ pub struct Engine {
     context: SessionContext,
     limits: Limits,
     work: TempDir,
-    room: Arc<rows::MemoryBudget>,
+    budget: Arc<rows::MemoryBudget>,
     /// The value of `now()` in expressions.
     clock: SimplifyContext,
     moment: jiff::Timestamp,
     patience: Timeout,
-    notes: query_metrics::QueryLog,
+    query_log: query_metrics::QueryLog,
 }
 
 impl Engine {
@@ -165,9 +165,9 @@ impl Engine {
         }
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
-        let room = Arc::new(rows::MemoryBudget::new(limits.memory / 8 * 3));
-        let (patience, notes) = (LoadSpec::default().statement_timeout, query_metrics::QueryLog::default());
-        Ok(Self { context, limits, work, room, clock, moment, patience, notes })
+        let budget = Arc::new(rows::MemoryBudget::new(limits.memory / 8 * 3));
+        let (patience, query_log) = (LoadSpec::default().statement_timeout, query_metrics::QueryLog::default());
+        Ok(Self { context, limits, work, budget, clock, moment, patience, query_log })
     }
 
     /// Sets the time limit for each query of a user.
@@ -193,7 +193,7 @@ impl Engine {
 
     /// Returns a writer for rows, which stay in memory up to a limit and then go to the work folder.
     pub fn rows(&self, schema: SchemaRef) -> RowsWriter {
-        RowsWriter::new(schema, &self.room, self.work.path())
+        RowsWriter::new(schema, &self.budget, self.work.path())
     }
 
     /// Registers a table; replaces an earlier one of that name.
@@ -261,17 +261,17 @@ impl Engine {
 
     /// Starts to log queries and their metrics, for [`Engine::logged_queries`].
     pub fn log_queries(&self) {
-        self.notes.begin();
+        self.query_log.begin();
     }
 
     /// Sets the table and the check that the next queries belong to.
     pub fn about(&self, table: &str, check: &str) {
-        self.notes.about(table, check);
+        self.query_log.about(table, check);
     }
 
     /// Returns the queries since [`Engine::log_queries`].
     pub fn logged_queries(&self) -> Vec<QueryMetrics> {
-        self.notes.take()
+        self.query_log.take()
     }
 
     /// Runs a query. The order of batches is arbitrary unless the query has one.
@@ -280,7 +280,7 @@ impl Engine {
     /// Returns an error if the query does not plan, or is not a query.
     pub async fn query(&self, sql: &str) -> Result<Answer> {
         // Hash joins do not spill, but merge joins do: use those once rows went to disk.
-        self.start(sql, self.room.exceeded()).await
+        self.start(sql, self.budget.exceeded()).await
     }
 
     /// Runs a query; `spills` selects joins that can spill.
@@ -291,7 +291,7 @@ impl Engine {
         }
         let logical = logical(&state, sql).await?;
         let plan = state.create_physical_plan(&logical).await?;
-        self.notes.add(sql, &plan);
+        self.query_log.add(sql, &plan);
         let memory = self.limits.memory;
         let stream = datafusion::physical_plan::execute_stream(plan, Arc::new(TaskContext::from(&state)))?;
         Ok(stream.map(move |batch| batch.map_err(|error| answer::failed(error, memory))).boxed())

@@ -58,40 +58,40 @@ pub(super) struct QueryLog(Mutex<Option<LoggedQuery>>);
 #[derive(Debug, Default)]
 struct LoggedQuery {
     about: (String, String),
-    seen: Vec<QueryMetrics>,
+    queries: Vec<QueryMetrics>,
 }
 
 impl QueryLog {
     pub(super) fn begin(&self) {
-        self.with(|noted| *noted = Some(LoggedQuery::default()));
+        self.with(|log| *log = Some(LoggedQuery::default()));
     }
 
     pub(super) fn about(&self, table: &str, check: &str) {
-        self.with(|noted| {
-            if let Some(noted) = noted {
-                noted.about = (table.to_owned(), check.to_owned());
+        self.with(|log| {
+            if let Some(log) = log {
+                log.about = (table.to_owned(), check.to_owned());
             }
         });
     }
 
     pub(super) fn add(&self, sql: &str, plan: &Arc<dyn ExecutionPlan>) {
-        self.with(|noted| {
-            if let Some(noted) = noted {
-                noted.seen.push(QueryMetrics { about: noted.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
+        self.with(|log| {
+            if let Some(log) = log {
+                log.queries.push(QueryMetrics { about: log.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
             }
         });
     }
 
     pub(super) fn take(&self) -> Vec<QueryMetrics> {
-        let mut seen = Vec::new();
-        self.with(|noted| seen = noted.take().map(|noted| noted.seen).unwrap_or_default());
-        seen
+        let mut queries = Vec::new();
+        self.with(|log| queries = log.take().map(|log| log.queries).unwrap_or_default());
+        queries
     }
 
     fn with(&self, change: impl FnOnce(&mut Option<LoggedQuery>)) {
         // A panic while the lock was held cannot invalidate the log.
-        if let Ok(mut noted) = self.0.lock() {
-            change(&mut noted);
+        if let Ok(mut log) = self.0.lock() {
+            change(&mut log);
         }
     }
 }

@@ -201,8 +201,8 @@ mod tests {
         };
         assert!(damage(&|records| records[1].entry = records[1].entry.replace('8', "9")).contains("entry 2"));
         assert!(damage(&|records| records[2].kind = "verified".into()).contains("not as it was written"));
-        assert!(damage(&|records| records.swap(1, 2)).contains("not in its place"));
-        assert!(damage(&|records| drop(records.remove(0))).contains("not in its place"));
+        assert!(damage(&|records| records.swap(1, 2)).contains("out of order"));
+        assert!(damage(&|records| drop(records.remove(0))).contains("out of order"));
         assert!(damage(&|records| records[3].chain = records[2].chain.clone()).contains("entry 4"));
     }
 

@@ -223,16 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_type_is_told_with_its_value() {
-        for (value, data_type, told) in [
-            ("x1", DataType::Int64, "`id` is `x1`, which is no integer"),
-            ("1.5", DataType::Int64, "`id` is `1.5`, which is no integer"),
-            ("70000", DataType::Int16, "`id` is `70000`, which is no 16-bit integer"),
-            ("soon", DataType::Date32, "`id` is `soon`, which is no date"),
-            ("", DataType::Int64, "`id` is NULL"),
+    fn a_key_of_another_type_is_reported_with_its_value() {
+        for (value, data_type, reason) in [
+            ("x1", DataType::Int64, "invalid integer in `id`: `x1`"),
+            ("1.5", DataType::Int64, "invalid integer in `id`: `1.5`"),
+            ("70000", DataType::Int16, "invalid 16-bit integer in `id`: `70000`"),
+            ("soon", DataType::Date32, "invalid date in `id`: `soon`"),
+            ("", DataType::Int64, "NULL in `id`"),
         ] {
             let error = reading(&format!("legacy_key,id\na,{value}\n"), &[], data_type).unwrap_err();
-            assert!(error.to_string().ends_with(&format!("map.csv:2: {told}")), "{error}");
+            assert!(error.to_string().ends_with(&format!("map.csv:2: {reason}")), "{error}");
         }
     }
 }

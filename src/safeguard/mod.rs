@@ -255,10 +255,10 @@ mod tests {
 
     #[test]
     fn a_time_that_passes_is_told_to_its_two_largest_units() {
-        let told = |seconds: i64| lasting(SignedDuration::from_secs(seconds));
+        let formatted = |seconds: i64| lasting(SignedDuration::from_secs(seconds));
         let day = 86_400;
         assert_eq!(
-            [-5, 0, 1, 60, 61, 3599, 3660, day - 60, day - 1, 3 * day + 4 * 3600].map(told),
+            [-5, 0, 1, 60, 61, 3599, 3660, day - 60, day - 1, 3 * day + 4 * 3600].map(formatted),
             ["0 min", "0 min", "1 min", "1 min", "2 min", "1 h", "1 h 1 min", "23 h 59 min", "1 d", "3 d 4 h"]
         );
     }

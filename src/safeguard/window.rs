@@ -319,8 +319,8 @@ mod tests {
                 let begins = at > 0 && by_hand[at - 1] != by_hand[at];
                 if edge == at + 1 || begins || at % every == 0 {
                     let edge = moment(edge);
-                    let meant = if by_hand[at] { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } };
-                    prop_assert_eq!(window.is_open(moment(at)), meant, "at {}", moment(at));
+                    let expected = if by_hand[at] { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } };
+                    prop_assert_eq!(window.is_open(moment(at)), expected, "at {}", moment(at));
                 }
             }
         }

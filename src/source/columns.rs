@@ -99,7 +99,7 @@ fn same_names(columns: &[Field], kept: &[Option<Field>], first: &SourceFile, fil
         kept.iter().flatten().map(|field| field.name().as_str()).filter(|n| !ours.contains(n)).collect();
     let message = match (lacks.is_empty(), has.is_empty()) {
         (true, true) => return Ok(()),
-        (false, true) => format!("lacks {} of `{}`", quoted(&lacks), first.name),
+        (false, true) => format!("lacks {}, which `{}` has", quoted(&lacks), first.name),
         (true, false) => format!("has {}, which `{}` lacks", quoted(&has), first.name),
         (false, false) => format!("lacks {} and has {}, unlike `{}`", quoted(&lacks), quoted(&has), first.name),
     };

@@ -208,7 +208,7 @@ mod tests {
             for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..5], &damaged] {
                 let error = read_one(name, bytes, CsvSpec::default()).unwrap_err();
                 assert_eq!(error.kind(), Kind::Input);
-                assert!(error.to_string().starts_with(&format!("`{name}` ends too early or is damaged: ")), "{error}");
+                assert!(error.to_string().starts_with(&format!("`{name}` is truncated or damaged: ")), "{error}");
                 assert!(error.next_step().is_some());
             }
         }

@@ -324,7 +324,7 @@ mod tests {
             br#"{"a""#,
         ];
         let read = read(&lines.join(&b'\n'));
-        let told: Vec<(u64, &str)> = read.malformed.iter().map(|row| (row.line, row.reason.as_str())).collect();
+        let reasons: Vec<(u64, &str)> = read.malformed.iter().map(|row| (row.line, row.reason.as_str())).collect();
         let expected = [
             (2, "not JSON: expected value at byte 6"),
             (3, "not a JSON object"),
@@ -336,7 +336,7 @@ mod tests {
             (10, "an empty key"),
             (11, "not JSON: EOF while parsing an object at byte 4"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reasons, expected);
         assert_eq!(read.rows, [(0, 1, some(&["1"]))]);
         assert_eq!((read.malformed[2].raw.as_str(), &read.malformed[2].fields), (" 7", &Vec::new()));
         assert_eq!((read.malformed[3].raw.as_str(), &read.malformed[3].fields), (r#"{"a":2,"a":3}"#, &some(&["2"])));

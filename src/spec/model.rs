@@ -27,7 +27,7 @@ pub struct PipelineSpec {
     /// The conditions that must hold before anything is written.
     #[serde(default)]
     pub safeguards: SafeguardsSpec,
-    /// How rows are inserted.
+    /// The settings of the insertion.
     #[serde(default)]
     pub load: LoadSpec,
     /// The key map in which legacy keys are looked up and recorded.
@@ -198,22 +198,22 @@ pub enum LeastPrivilege {
     Require,
 }
 
-/// How rows are inserted.
+/// The settings of the insertion.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoadSpec {
-    /// How foreign keys are checked.
+    /// The method of checking foreign keys.
     pub foreign_keys: ForeignKeys,
-    /// How long a statement waits for a lock of another program, such as `5s` or `500ms`. On SQLite, a COMMIT waits as
-    /// long for readers.
+    /// The maximum time that a statement waits for a lock of another program, such as `5s` or `500ms`. On SQLite, it is
+    /// also the time that a COMMIT waits for readers.
     pub lock_timeout: Timeout,
     /// The maximum duration of one statement, such as `30min` or `4h`.
     pub statement_timeout: Timeout,
     /// The number of connections that copy rows into staging at the same time; PostgreSQL only.
     pub connections: u8,
-    /// Which rows go through staging; PostgreSQL only.
+    /// The rows that go through staging; PostgreSQL only.
     pub staging: Staging,
-    /// What a load locks in addition to referenced rows; PostgreSQL only, because SQLite allows one writer at a time.
+    /// Locks in addition to those of referenced rows; PostgreSQL only, because SQLite allows one writer at a time.
     pub lock: Lock,
 }
 
@@ -230,8 +230,8 @@ impl Default for LoadSpec {
     }
 }
 
-/// What a load locks in addition to referenced rows. The lock protects uniqueness that only the pipeline file declares
-/// (`checks: [{ unique: … }]`), and integer keys without a sequence. Without it, a table with such keys needs
+/// Locks in addition to those of referenced rows. They protect uniqueness that only the pipeline file declares
+/// (`checks: [{ unique: … }]`), and integer keys without a sequence. Without locks, a table with such keys needs
 /// `start_row_number` on PostgreSQL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -246,7 +246,7 @@ pub enum Lock {
     Table,
 }
 
-/// Which rows go through staging.
+/// The rows that go through staging.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Staging {
@@ -260,7 +260,7 @@ pub enum Staging {
     WhenNeeded,
 }
 
-/// How foreign keys are checked during the insertion.
+/// The method of checking foreign keys during the insertion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignKeys {
@@ -281,7 +281,7 @@ pub struct TableSpec {
     pub source: SourceSpec,
     /// The source columns that identify a record in the legacy system.
     pub legacy_key: Vec<String>,
-    /// How a row gets its new key. If omitted, the table's primary key must be among the columns.
+    /// The key that a row gets. If omitted, the table's primary key must be among the columns.
     pub key: Option<KeySpec>,
     /// Target columns, each with an SQL expression over the source columns. A target column that is not listed takes the
     /// source column of the same name.
@@ -379,7 +379,7 @@ pub enum Encoding {
     Latin1,
 }
 
-/// How a row gets its new key: a number (`column`), or the parent's key and further columns (`inherited`).
+/// The key that a row gets: a number (`column`), or the parent's key and further columns (`inherited`).
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeySpec {
@@ -464,7 +464,7 @@ pub struct CheckSpec {
     pub error_if: Option<Threshold>,
 }
 
-/// What a violation causes.
+/// The effect of a violation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {

@@ -273,7 +273,7 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(home: &Home) {
     home.place.write("backups/target.json", "{}");
     refused(77, &["`target.json`", "is damaged"]);
     std::fs::remove_file(home.place.path("backups/target.json")).unwrap();
-    refused(77, &["has no `target.json` and is not empty"]);
+    refused(77, &["has no `target.json`, but contains"]);
     // A history that is not what its ledger says is not taken for a backup.
     std::fs::remove_dir_all(&whole).unwrap();
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");

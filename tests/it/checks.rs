@@ -219,7 +219,7 @@ fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
         let session = RunContext::open(&request, delta_pipeline::target::Access::Write).await.unwrap();
         run(&session, LoadOptions::default(), &Rewrite(place.path("t.csv"))).await.unwrap_err()
     });
-    assert_eq!(error.to_string(), "`t.csv` was changed while it was read");
+    assert_eq!(error.to_string(), "`t.csv` changed while it was read");
     assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);
 }
 

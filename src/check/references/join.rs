@@ -146,10 +146,11 @@ mod tests {
         let theirs: Vec<_> = (0..500).map(|row| (row % 9 != 0).then(|| format!("k{}", row * 7 % 400))).collect();
         let mut repeated = RowSet::default();
         (250..300).for_each(|row| assert!(repeated.insert(row)));
-        let meant: HashMap<&String, u32> = (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
+        let expected: HashMap<&String, u32> =
+            (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
         let expected: Vec<u32> = theirs
             .iter()
-            .map(|text| text.as_ref().map_or(NULL_REFERENCE, |text| meant.get(text).copied().unwrap_or(UNRESOLVED)))
+            .map(|text| text.as_ref().map_or(NULL_REFERENCE, |text| expected.get(text).copied().unwrap_or(UNRESOLVED)))
             .collect();
         for memory in [800, 1 << 30] {
             for bits in [u64::MAX, 0xC000_0000_0000_0003, 0] {

@@ -313,7 +313,7 @@ mod tests {
         values.iter().map(|value| Some((*value).to_string())).collect()
     }
 
-    fn told(read: &Read) -> Vec<(u64, &str, &str)> {
+    fn reasons(read: &Read) -> Vec<(u64, &str, &str)> {
         read.malformed.iter().map(|row| (row.line, row.raw.as_str(), row.reason.as_str())).collect()
     }
 
@@ -321,7 +321,10 @@ mod tests {
     fn ragged_rows_are_malformed_and_the_others_go_on() {
         let read = read(b"a,b,c\n1,2,3\n1,2,3,4\n\n1\r\n5,6,7\n");
         assert_eq!(read.rows.iter().map(|row| row.1).collect::<Vec<_>>(), [2, 6]);
-        assert_eq!(told(&read), [(3, "1,2,3,4", "4 fields, the header has 3"), (5, "1", "1 field, the header has 3")]);
+        assert_eq!(
+            reasons(&read),
+            [(3, "1,2,3,4", "4 fields, the header has 3"), (5, "1", "1 field, the header has 3")]
+        );
         assert_eq!(read.malformed[0].fields, some(&["1", "2", "3", "4"]));
         assert_eq!(read.malformed[1].fields, some(&["1"]));
     }
@@ -333,7 +336,7 @@ mod tests {
             (2, "1,Ren\u{FFFD}", "column \"name\" is not UTF-8 (byte 0xE9)"),
             (3, "2,a\0b", "column \"name\" contains a NUL character"),
         ];
-        assert_eq!(told(&read), expected);
+        assert_eq!(reasons(&read), expected);
         assert_eq!(read.rows[0].2, some(&["3", "ok"]));
     }
 
@@ -341,21 +344,21 @@ mod tests {
     fn a_quote_that_is_never_closed_is_told_with_its_line() {
         let read = read(b"a,b\n1,x\n\"2\n\",\"y\n3,z\n4,w\n");
         assert_eq!(read.rows.len(), 1);
-        assert_eq!(told(&read), [(3, "\"2\n\",\"y\n3,z\n4,w", "unclosed quote on line 4")]);
+        assert_eq!(reasons(&read), [(3, "\"2\n\",\"y\n3,z\n4,w", "unclosed quote on line 4")]);
         assert_eq!(read.malformed[0].fields, some(&["2\n", "y\n3,z\n4,w\n"]));
     }
 
     #[test]
     fn two_rows_are_not_read_as_one_where_a_quote_was_left_open() {
         let read = read(b"a,b\n1,\"Ann\n2,\"Bob\"\n3,Cy\n");
-        assert_eq!(told(&read), [(2, "1,\"Ann\n2,\"Bob\"", "text after the closing quote of column \"b\"")]);
+        assert_eq!(reasons(&read), [(2, "1,\"Ann\n2,\"Bob\"", "text after the closing quote of column \"b\"")]);
         assert_eq!(read.rows.iter().map(|row| row.1).collect::<Vec<_>>(), [4]);
     }
 
     #[test]
     fn a_carriage_return_that_ends_no_line_is_malformed() {
         let read = read(b"a,b\n1,x\ry\n2,z\n");
-        assert_eq!(told(&read), [(2, "1,x\ry", "column \"b\" holds a carriage return without quotes around it")]);
+        assert_eq!(reasons(&read), [(2, "1,x\ry", "column \"b\" contains an unquoted carriage return")]);
     }
 
     #[test]
@@ -374,7 +377,7 @@ mod tests {
         let spec = CsvSpec { encoding: Encoding::Latin1, ..CsvSpec::default() };
         let read = read_one("x.csv", b"n\xE4me,b\nRen\xE9,\x80\n\"1\n2\",x\ny\xE9\n", spec.clone()).unwrap();
         assert_eq!(read.rows[0].2, some(&["René", "€"]));
-        assert_eq!(told(&read), [(5, "yé", "1 field, the header has 2")]);
+        assert_eq!(reasons(&read), [(5, "yé", "1 field, the header has 2")]);
         let error = read_one("x.csv", "\u{FEFF}a\n1\n".as_bytes(), spec).unwrap_err();
         assert!(error.to_string().contains("mark of UTF-8"), "{error}");
     }
@@ -397,7 +400,7 @@ mod tests {
         let read = read_one("x.csv", b"1;'x;''y'''\n2;\n3\n", spec).unwrap();
         assert_eq!(read.rows[0].1, 1);
         assert_eq!(read.rows[0].2, some(&["1", "x;'y'"]));
-        assert_eq!(told(&read), [(3, "3", "1 field, `names` has 2")]);
+        assert_eq!(reasons(&read), [(3, "3", "1 field, `names` has 2")]);
     }
 
     #[test]
