@@ -1,17 +1,16 @@
-//! What can go wrong, sorted by whose fault it is.
+//! Errors, classified by whose fault they are.
 //!
-//! Every error says what was being done, names the object in backticks, and carries a hint with the
-//! next step where there is one. It is printed once, in `main`; the kind decides the exit code
-//! (`sysexits.h`, and the table in the README).
+//! Every error states the failed action, names the object in backticks, and carries a hint if there is a next step. `main`
+//! prints it once. Its kind determines the exit code (`sysexits.h`, and the table in the README).
 
 use std::fmt;
 
 use crate::diagnostic::{Problems, Redactor};
 
-/// The result of everything that can fail.
+/// The result of every fallible function.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error with its place, its kind and the next step.
+/// An error with its kind and a hint.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -20,29 +19,29 @@ pub struct Error {
     problems: Option<Box<Problems>>,
 }
 
-/// Whose fault an error is, and so the exit code.
+/// The party at fault for an error, which determines the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The data failed its checks and nothing was loaded.
+    /// The data failed its checks, and nothing was loaded.
     Data,
-    /// The command line is wrong.
+    /// The command line is invalid.
     Usage,
-    /// An input file is missing or cannot be read.
+    /// An input file is missing or unreadable.
     Input,
-    /// The target cannot be reached, is locked, or cannot be written.
+    /// The target is unreachable, locked, or not writable.
     Unreachable,
     /// A fault of this program.
     Internal,
-    /// Stopped half-way; can be resumed.
+    /// The run was interrupted, and can be resumed.
     Interrupted,
     /// A safeguard refused.
     Refused,
-    /// The pipeline file is wrong, or does not fit the target's schema.
+    /// The pipeline file is invalid, or does not match the target's schema.
     Pipeline,
 }
 
 impl Kind {
-    /// The process's exit code for this kind.
+    /// Returns the exit code for this kind.
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Data => 1,
@@ -66,58 +65,58 @@ macro_rules! constructors {
 }
 
 impl Error {
-    /// An error of the given kind.
+    /// Returns an error of a kind.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string(), hint: None, problems: None }
     }
 
     constructors! {
-        /// The data failed its checks.
+        /// Returns an error for data that failed its checks.
         data => Data;
-        /// The command line is wrong.
+        /// Returns an error for an invalid command line.
         usage => Usage;
-        /// An input is missing or unreadable.
+        /// Returns an error for a missing or unreadable input.
         input => Input;
-        /// The target cannot be reached or written.
+        /// Returns an error for a target that is unreachable or not writable.
         unreachable => Unreachable;
-        /// A fault of this program.
+        /// Returns an error for a fault of this program.
         internal => Internal;
-        /// Stopped half-way.
+        /// Returns an error for an interrupted run.
         interrupted => Interrupted;
-        /// A safeguard refused.
+        /// Returns an error for the refusal of a safeguard.
         refused => Refused;
-        /// The pipeline file or the target's schema is wrong.
+        /// Returns an error for an invalid pipeline file or an unsuitable schema of the target.
         pipeline => Pipeline;
     }
 
-    /// The same error as another party's fault.
+    /// Changes the kind.
     #[must_use]
     pub fn of_kind(self, kind: Kind) -> Self {
         Self { kind, ..self }
     }
 
-    /// The same error with the next step for the user.
+    /// Sets the hint.
     #[must_use]
     pub fn hint(mut self, hint: impl fmt::Display) -> Self {
         self.hint = Some(hint.to_string());
         self
     }
 
-    /// The same error with what was being done in front of it: `cannot stage "account": …`.
+    /// Prepends the failed action: `cannot stage "account": …`.
     #[must_use]
     pub fn doing(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
-    /// The same error with more behind its message.
+    /// Appends to the message.
     #[must_use]
     pub fn and(mut self, more: &str) -> Self {
         self.message += more;
         self
     }
 
-    /// The same error without a word of what must not be printed.
+    /// Masks secrets in the message, the hint, and the problems.
     #[must_use]
     pub fn masked(mut self, secrets: &Redactor) -> Self {
         self.message = secrets.mask(&self.message).into_owned();
@@ -128,17 +127,17 @@ impl Error {
         self
     }
 
-    /// Whose fault it is.
+    /// Returns the kind.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The next step, where one is known.
+    /// Returns the hint, if there is one.
     pub fn next_step(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 
-    /// The problems of a pipeline file, each with its place, where this error is made of them.
+    /// Returns the problems of a pipeline file, if the error consists of them.
     pub fn problems(&self) -> Option<&Problems> {
         self.problems.as_deref()
     }

@@ -1,7 +1,7 @@
-//! The files that a run leaves, and who may read them: rejects, reports, and backups are full of records of people.
+//! The permissions of output files: rejects, reports, and backups contain personal data.
 //!
-//! A file is made with its mode, so there is no moment at which others can open it. The umask takes bits away from what a program
-//! asks for; here the pipeline file decides, so the mode is set again once the file is there.
+//! A file is created with its mode, so that others can never open it. The umask can remove bits, but the pipeline file
+//! decides, so the mode is set again after creation.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Result};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use tempfile::NamedTempFile;
 
-/// The permission bits of files; a folder can be entered by those who may read.
+/// The permission bits of files. Users who can read a folder can also enter it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputMode(u32);
 
@@ -21,10 +21,10 @@ impl Default for OutputMode {
 }
 
 impl OutputMode {
-    /// Files of the user who runs the program.
+    /// Only the user who runs the program can read and write.
     pub const PRIVATE: Self = Self(0o600);
 
-    /// A mode in octal digits, such as `0640`. None unless the owner may read and write, and others may at most read.
+    /// Parses a mode in octal digits, such as `0640`. `None` unless the owner can read and write, and others at most read.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("0o").or_else(|| text.strip_prefix('0')).unwrap_or(text);
         let is_octal = digits.len() == 3 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
@@ -32,7 +32,7 @@ impl OutputMode {
         (mode & 0o600 == 0o600 && mode & !0o664 == 0).then_some(Self(mode))
     }
 
-    /// In octal digits.
+    /// Returns the mode in octal digits.
     pub fn digits(self) -> String {
         format!("0{:o}", self.0)
     }
@@ -41,10 +41,10 @@ impl OutputMode {
         self.0 | (self.0 & 0o444) >> 2
     }
 
-    /// Makes a folder, and those above it that are missing. One that is there stays as it is.
+    /// Creates a folder and its missing parents. Existing folders keep their mode.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// Returns an error if a folder cannot be created.
     pub fn create_folders(self, path: &Path) -> Result<()> {
         if path.as_os_str().is_empty() || path.is_dir() {
             return Ok(());
@@ -55,31 +55,31 @@ impl OutputMode {
         self.create_folder(path)
     }
 
-    /// Makes a folder in one that is there. One that is there stays as it is.
+    /// Creates a folder in an existing one. An existing folder keeps its mode.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// Returns an error if the folder cannot be created.
     pub fn create_folder(self, path: &Path) -> Result<()> {
         match DirBuilder::new().mode(self.of_folder()).create(path) {
             Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(self.of_folder())),
-            // Another run made it a moment ago.
+            // Another run created it at the same time.
             Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    /// Makes a file, empty.
+    /// Creates an empty file, or truncates an existing one.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// Returns an error if the file cannot be created.
     pub fn create(self, path: &Path) -> Result<File> {
         self.open(File::options().write(true).create(true).truncate(true), path)
     }
 
-    /// Opens a file at its end, and makes it if it is missing.
+    /// Opens a file for appending, and creates it if it does not exist.
     ///
     /// # Errors
-    /// If it cannot be opened.
+    /// Returns an error if the file cannot be opened.
     pub fn append(self, path: &Path) -> Result<File> {
         self.open(File::options().append(true).create(true), path)
     }
@@ -90,10 +90,10 @@ impl OutputMode {
         Ok(file)
     }
 
-    /// Makes a file in a folder, to be renamed when it is complete.
+    /// Creates a temporary file in a folder, to be renamed when it is complete.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// Returns an error if the file cannot be created.
     pub fn temporary(self, folder: &Path, prefix: &str) -> Result<NamedTempFile> {
         let mode = Permissions::from_mode(self.0);
         let file = tempfile::Builder::new().prefix(prefix).permissions(mode).tempfile_in(folder)?;
@@ -101,10 +101,10 @@ impl OutputMode {
         Ok(file)
     }
 
-    /// Gives an open file this mode.
+    /// Sets the mode of an open file.
     ///
     /// # Errors
-    /// If the file belongs to another user and has another mode.
+    /// Returns an error if the file belongs to another user and has another mode.
     pub fn set(self, file: &File) -> Result<()> {
         match file.metadata()?.permissions().mode() & 0o7777 == self.0 {
             true => Ok(()),

@@ -1,4 +1,4 @@
-//! How far a run is: what its steps tell while they work, for bars, lines and timings. Nothing of it is kept.
+//! The progress of a run, for bars, lines, and timings. It is not stored.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,36 +7,36 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A step of a run, in the order they come.
+/// A step of a run, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Step {
-    /// The pipeline file, the catalog, the files' hashes: refuse early.
+    /// Reads the pipeline file and the catalog, hashes the files, and refuses early.
     Prepare,
-    /// Files are read, values computed and cast, and each row is checked by itself.
+    /// Reads files, computes and casts values, and checks each row individually.
     Read,
-    /// Rows are checked against each other, the key map and production.
+    /// Checks rows against each other, the key map, and production.
     Check,
-    /// What the checks found is put together, and rejected rows are written.
+    /// Builds the report and writes rejected rows.
     Report,
-    /// What the store lacks of the key map's history goes there.
+    /// Writes missing segments of the key map's history to the backup store.
     Backup,
-    /// Keys are reserved and assigned.
+    /// Reserves and assigns keys.
     Keys,
-    /// Rows are copied into staging.
+    /// Copies rows into staging.
     Stage,
-    /// Staged rows are inserted into production, and the key map is appended.
+    /// Inserts rows into production, and appends to the key map.
     Insert,
-    /// What is in production is held against what was meant, before the commit.
+    /// Compares production with the expected rows, before the commit.
     Reconcile,
-    /// Everything becomes visible.
+    /// Commits the transaction.
     Commit,
-    /// Every inserted row is read back.
+    /// Reads every inserted row back.
     Verify,
 }
 
 impl Step {
-    /// What is being done, for people.
+    /// Returns the name of the activity, for people.
     pub const fn doing(self) -> &'static str {
         match self {
             Self::Prepare => "preparing",
@@ -54,68 +54,67 @@ impl Step {
     }
 }
 
-/// Something that goes on.
+/// A progress event.
 #[derive(Debug, Clone)]
 pub enum Progress {
     /// A step began.
     Began(Step),
-    /// Rows of a table went through the step that is running.
+    /// Rows of a table passed the running step.
     Rows {
         /// The table.
         table: String,
-        /// How many more.
+        /// The number of additional rows.
         rows: u64,
     },
     /// A step ended.
     Ended(Timing),
-    /// From here on the run of this id can be resumed.
+    /// The run with this ID can be resumed from now on.
     Resumable(String),
 }
 
-/// How long a step took, and what went through it.
+/// The duration and the throughput of a step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Timing {
     /// The step.
     pub step: Step,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Rows that went through it. Reading: records of the files, those too that cannot be read or that WHERE leaves out. Checking: rows
-    /// that were held against each other and production. Staging and inserting: rows that went into staging, and into production.
-    /// Reconciling and reading back: rows of production that were each held against what was meant. 0 for all other steps.
+    /// The number of rows. Reading: records of the files, including unreadable and excluded ones. Checking: rows that were
+    /// compared with each other and with production. Staging and inserting: rows written to staging, and to production.
+    /// Reconciling and reading back: rows of production that were each compared with the expected row. 0 for other steps.
     #[serde(default)]
     pub rows: u64,
-    /// Bytes that went through it. Reading: those of the files, as they are on disk. Staging and inserting: those of the rows that were
-    /// handed to the target, as Arrow holds them, without the key map; rows that were staged are inserted by the target itself, and are
-    /// none. 0 for all other steps.
+    /// The number of bytes. Reading: the size of the files on disk. Staging and inserting: the Arrow size of rows sent to the
+    /// target, without the key map; staged rows are inserted by the target itself and count 0. 0 for other steps.
     #[serde(default)]
     pub bytes: u64,
 }
 
-/// Who is told.
+/// A receiver of progress events.
 pub trait Listener: Send + Sync {
-    /// Is told what goes on.
-    fn hear(&self, progress: &Progress);
+    /// Receives an event.
+    fn on_progress(&self, progress: &Progress);
 }
 
-/// Tells nobody.
+/// A listener that ignores all events.
 pub struct NoopListener;
 
 impl Listener for NoopListener {
-    fn hear(&self, _: &Progress) {}
+    fn on_progress(&self, _: &Progress) {}
 }
 
-/// The steps of one command: tells a listener, and keeps the time.
+/// The steps of one command: notifies a listener, and measures time.
 pub struct Steps<'a> {
     listener: &'a dyn Listener,
     timings: Mutex<Vec<Timing>>,
-    /// What went through the running step so far.
+    /// Rows that passed the running step so far.
     rows: AtomicU64,
     bytes: AtomicU64,
     resumable: AtomicBool,
 }
 
 impl<'a> Steps<'a> {
-    /// Steps that a listener is told of.
+    /// Returns steps that notify a listener.
     pub fn new(listener: &'a dyn Listener) -> Self {
         Self {
             listener,
@@ -126,36 +125,36 @@ impl<'a> Steps<'a> {
         }
     }
 
-    /// Begins a step; it ends when the guard is dropped.
+    /// Begins a step, which ends when the guard is dropped.
     pub fn step(&self, step: Step) -> Running<'_> {
-        self.listener.hear(&Progress::Began(step));
+        self.listener.on_progress(&Progress::Began(step));
         let span = tracing::info_span!("step", name = step.doing());
         Running { steps: self, step, since: Instant::now(), _span: span }
     }
 
-    /// Tells that rows of a table went through the running step.
+    /// Reports that rows of a table passed the running step.
     pub fn rows(&self, table: &str, rows: u64) {
         self.rows.fetch_add(rows, Ordering::Relaxed);
-        self.listener.hear(&Progress::Rows { table: table.to_owned(), rows });
+        self.listener.on_progress(&Progress::Rows { table: table.to_owned(), rows });
     }
 
-    /// Counts bytes that went through the running step.
+    /// Counts bytes that passed the running step.
     pub fn bytes(&self, bytes: u64) {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Tells that the run can be resumed from here on.
+    /// Reports that the run can be resumed from now on.
     pub fn resumable(&self, run: &str) {
         self.resumable.store(true, Ordering::Relaxed);
-        self.listener.hear(&Progress::Resumable(run.to_owned()));
+        self.listener.on_progress(&Progress::Resumable(run.to_owned()));
     }
 
-    /// Whether the run can be resumed.
+    /// Returns whether the run can be resumed.
     pub fn is_resumable(&self) -> bool {
         self.resumable.load(Ordering::Relaxed)
     }
 
-    /// The steps so far.
+    /// Returns the timings of the finished steps.
     pub fn timings(&self) -> Vec<Timing> {
         self.timings.lock().map(|timings| timings.clone()).unwrap_or_default()
     }
@@ -187,7 +186,7 @@ impl Drop for Running<'_> {
                 None => timings.push(timing.clone()),
             }
         }
-        self.steps.listener.hear(&Progress::Ended(timing));
+        self.steps.listener.on_progress(&Progress::Ended(timing));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where a store is: a folder, or an object store by its URL.
+//! The location of a store: a folder, or an object store by its URL.
 
 #[cfg(any(feature = "object-stores", test))]
 use std::ffi::OsString;
@@ -13,41 +13,41 @@ use super::Store;
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 
-/// The place that a pipeline file names.
+/// The location that a pipeline file names.
 #[derive(Clone)]
 pub struct StoreLocation {
-    /// What is written there.
+    /// The permission bits of new files.
     url: String,
-    /// What is said of it in messages.
+    /// The location in messages, without secrets.
     shown: String,
-    /// The folder that a relative path starts from.
+    /// The folder that a relative path refers to.
     folder: PathBuf,
     mode: OutputMode,
 }
 
 impl StoreLocation {
-    /// The place of a folder's path or a URL; `shown` is what may be said of it.
+    /// Returns the location of a folder's path or a URL; `shown` is its form in messages.
     pub fn new(url: &str, shown: &str, folder: &FilePath) -> Self {
         let mode = OutputMode::default();
         Self { url: url.to_owned(), shown: shown.to_owned(), folder: folder.to_owned(), mode }
     }
 
-    /// The same place, with files that others may read or not.
+    /// Sets the permission bits of new files.
     #[must_use]
     pub fn with_mode(self, mode: OutputMode) -> Self {
         Self { mode, ..self }
     }
 
-    /// What is said of it in messages: no secrets.
+    /// Returns the location in messages, without secrets.
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Opens the store. To be written, its folder is made where it is missing, in a folder that is there; to be read, a folder that
-    /// is missing is an empty store.
+    /// Opens the store. For writing, creates its folder if only that is missing. For reading, a missing folder is an empty
+    /// store.
     ///
     /// # Errors
-    /// Where it cannot be reached, or this program was built without what reaches it.
+    /// Returns an error if the store is unreachable, or this program was built without support for it.
     pub fn open(&self, to_write: bool) -> Result<Store> {
         let folder = match self.url.split_once("://") {
             None => self.folder.join(&self.url),
@@ -55,27 +55,26 @@ impl StoreLocation {
             Some((scheme, _)) => return open_url(&self.url, scheme, &self.shown),
         };
         if to_write && let Err(error) = self.mode.create_folder(&folder) {
-            return Err(Error::unreachable(format!("cannot make the store `{}`: {error}", self.shown)).hint(
-                "check that the folder that it is in is there and writable: a disk that is not mounted looks like this",
-            ));
+            return Err(Error::unreachable(format!("cannot create the store `{}`: {error}", self.shown))
+                .hint("check that its parent folder exists and is writable; a disk may not be mounted"));
         }
         if !to_write && !folder.exists() {
             return Ok(Store::new(Arc::new(InMemory::new()), Path::default(), None, &self.shown));
         }
         if !folder.is_dir() {
-            return Err(Error::unreachable(format!("the store `{}` is no folder", self.shown))
-                .hint("check `safeguards.backup`: a folder, or an object store's URL"));
+            return Err(Error::unreachable(format!("the store `{}` is not a folder", self.shown))
+                .hint("set `safeguards.backup` to a folder or to the URL of an object store"));
         }
         let objects = LocalFileSystem::new_with_prefix(&folder).map_err(|error| {
             Error::unreachable(format!("cannot open the store `{}`: {error}", self.shown))
-                .hint("check `safeguards.backup`: a folder, or an object store's URL")
+                .hint("set `safeguards.backup` to a folder or to the URL of an object store")
         })?;
         Ok(Store::new(Arc::new(objects), Path::default(), Some((folder, self.mode)), &self.shown))
     }
 }
 
-/// The variables of the environment that an object store may read: those of the clouds' own tools. The library takes others as settings too, such
-/// as `TOKEN`, that mean something else to other programs.
+/// The environment variables that an object store may read: those of the clouds' own tools. The library also reads others,
+/// such as `TOKEN`, that have another meaning in other programs.
 #[cfg(any(feature = "object-stores", test))]
 fn settings(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<(String, String)> {
     let of_a_cloud = |name: &str| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|cloud| name.starts_with(cloud));
@@ -87,7 +86,7 @@ fn settings(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<(Strin
 fn open_url(url: &str, _: &str, shown: &str) -> Result<Store> {
     let fault = |error: &dyn std::fmt::Display| {
         Error::unreachable(format!("cannot open the store `{shown}`: {error}"))
-            .hint("check `safeguards.backup`; credentials come from the environment (AWS_…, GOOGLE_…, AZURE_…)")
+            .hint("check `safeguards.backup`, and the credentials in the environment (AWS_…, GOOGLE_…, AZURE_…)")
     };
     let url = url::Url::parse(url).map_err(|error| fault(&error))?;
     let (objects, root) =
@@ -97,16 +96,16 @@ fn open_url(url: &str, _: &str, shown: &str) -> Result<Store> {
 
 #[cfg(not(feature = "object-stores"))]
 fn open_url(_: &str, scheme: &str, _: &str) -> Result<Store> {
-    Err(Error::pipeline(format!("this program was built without stores of the kind `{scheme}://`"))
-        .hint("build it with `--features object-stores`, or name a folder in `safeguards.backup`"))
+    Err(Error::pipeline(format!("this program was built without support for `{scheme}://` stores"))
+        .hint("build it with `--features object-stores`, or set `safeguards.backup` to a folder"))
 }
 
-/// Makes the folder of an object, before it is there: nobody looks at the object while it is written.
+/// Creates the folder of an object before the object, so that it has its mode from the start.
 pub(super) fn prepare(folder: &FilePath, mode: OutputMode, object: &Path) -> std::io::Result<()> {
     folder.join(object.as_ref()).parent().map_or(Ok(()), |parent| mode.create_folders(parent))
 }
 
-/// The bytes of a file of a store, for good: a folder's file may otherwise be lost with the machine's power. Sets its mode.
+/// Flushes an object's file to disk, so that it survives a power failure, and sets its mode.
 pub(super) fn settle(folder: &FilePath, mode: OutputMode, object: &Path) -> std::io::Result<()> {
     let path = folder.join(object.as_ref());
     let file = std::fs::File::open(&path)?;
@@ -118,11 +117,11 @@ pub(super) fn settle(folder: &FilePath, mode: OutputMode, object: &Path) -> std:
     }
 }
 
-/// The most characters of a name that is made of a text.
+/// The maximum length of a name that is made from a text.
 const LONGEST: usize = 160;
 
-/// A text as the name of a file or folder, whatever is in it: letters that are capital where `case` does not count, and
-/// everything that is no letter, digit, `-` or `_` is percent-encoded; one that gets too long ends with its hash.
+/// Encodes a text as the name of a file or folder. Everything but letters, digits, `-` and `_` is percent-encoded, and so
+/// are capitals unless `case` is kept. A name that gets too long ends with its hash.
 pub(super) fn name(text: &str, case: bool) -> String {
     let plain = |byte: u8| {
         byte.is_ascii_lowercase()

@@ -1,12 +1,12 @@
-//! The key map's backup: its history's segments in a store, as objects that are written once.
+//! The key map's backup: segments of its history in a store, as write-once objects.
 //!
 //! ```text
-//! backups/target.json                                 whose key map it is
+//! backups/target.json                                 the owner of the key map
 //! backups/account/20261122T105818-a49a.parquet        the mappings of one table and run
 //! backups/account/20261122T105818-a49a.json           their manifest, written last
 //! ```
 //!
-//! A history only grows, so a segment that is there stays as it is: to bring a store up to date is to write those that it lacks.
+//! A history only grows, so an existing segment never changes, and updating a store means writing the missing segments.
 
 mod location;
 mod segment;
@@ -33,17 +33,17 @@ use crate::output_files::OutputMode;
 use crate::target::{Batches, Segment};
 use segment::{Versioned, unusable};
 
-/// What a store says of whose it is.
+/// The object that names the owner of a store.
 const OWNER: &str = "target.json";
 
-/// Bytes of an object that are sent at a time.
+/// The size in bytes of a part that is sent at a time.
 const PART: usize = 8 << 20;
 
-/// A store that was opened.
+/// An open store.
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
     root: Path,
-    /// The folder, where it is one, and who may read what is in it.
+    /// The folder and the mode of its files, if the store is a folder.
     folder: Option<(PathBuf, OutputMode)>,
     shown: String,
 }
@@ -54,19 +54,19 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Whose key map a store has.
+/// The owner of a store's key map.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Owner {
     /// The version of this format.
     pub version: u32,
-    /// The target's id.
+    /// The target's ID.
     pub id: String,
-    /// What the target was called when the store was made.
+    /// The target's name when the store was created.
     pub target: String,
 }
 
-/// The objects of a store, with their sizes.
+/// The objects of a store, with their sizes in bytes.
 pub type Sizes = BTreeMap<String, u64>;
 
 impl Store {
@@ -74,42 +74,40 @@ impl Store {
         Self { objects, root, folder, shown: shown.to_owned() }
     }
 
-    /// What is said of it in messages.
+    /// Returns the store in messages, without secrets.
     pub fn shown(&self) -> &str {
         &self.shown
     }
 
-    /// Whose it is; None where that was never said.
+    /// Returns the owner; `None` if the store has none.
     ///
     /// # Errors
-    /// Where it does not answer, or says so in a way that is not understood.
+    /// Returns an error if the store is unreachable, or its owner is unreadable.
     pub async fn owner(&self) -> Result<Option<Owner>> {
         self.json(OWNER).await
     }
 
-    /// Makes an empty store a target's.
+    /// Makes a target the owner of an empty store.
     ///
     /// # Errors
-    /// Where it is not empty, or cannot be written.
+    /// Returns an error if the store is not empty or not writable.
     pub async fn take(&self, id: &str, target: &str) -> Result<()> {
         let sizes = self.sizes().await?;
         if let Some(object) = sizes.keys().next() {
             return Err(Error::refused(format!(
-                "the store `{}` has no `{OWNER}` and is not empty: there is `{object}`",
+                "the store `{}` has no `{OWNER}`, but contains `{object}`",
                 self.shown
             ))
-            .hint(
-                "name a folder of its own in `safeguards.backup`, or put its `target.json` back; nothing was written",
-            ));
+            .hint("nothing was written; set `safeguards.backup` to a dedicated folder, or restore its `target.json`"));
         }
         let owner = Owner { version: VERSION, id: id.to_owned(), target: target.to_owned() };
         self.put(OWNER, json(&owner)?, PutMode::Create).await
     }
 
-    /// All objects with their sizes, `target.json` left out.
+    /// Returns all objects except `target.json`, with their sizes.
     ///
     /// # Errors
-    /// Where the store does not answer.
+    /// Returns an error if the store is unreachable.
     pub async fn sizes(&self) -> Result<Sizes> {
         let mut sizes = Sizes::new();
         let prefix = (!self.root.as_ref().is_empty()).then_some(&self.root);
@@ -124,11 +122,11 @@ impl Store {
         Ok(sizes)
     }
 
-    /// The manifest of a segment that the ledger has; None where the store lacks it. Its mappings are not read, but their size is
-    /// looked at.
+    /// Returns the manifest of a segment of the ledger; `None` if the store does not have it. Does not read the mappings, but
+    /// checks their size.
     ///
     /// # Errors
-    /// Where the store does not answer, or what it has is damaged or is not that segment.
+    /// Returns an error if the store is unreachable, or its segment is damaged or differs from the ledger's.
     pub async fn manifest(&self, segment: &Segment, sizes: &Sizes) -> Result<Option<Manifest>> {
         let object = object(segment, "json");
         if !sizes.contains_key(&object) {
@@ -137,16 +135,16 @@ impl Store {
         let manifest = self.read_manifest(&object, sizes).await?;
         if manifest.segment != *segment {
             let other = &manifest.segment;
-            let what = format!("it is of {} mappings, and the key map's ledger has {}", other.rows, segment.rows);
+            let what = format!("it is for {} mappings, but the key map's ledger has {}", other.rows, segment.rows);
             return Err(self.damaged(&object, &what));
         }
         Ok(Some(manifest))
     }
 
-    /// All manifests, and what is wrong with those that cannot be used.
+    /// Returns all manifests, and the errors of unusable ones.
     ///
     /// # Errors
-    /// Where the store does not answer.
+    /// Returns an error if the store is unreachable.
     pub async fn manifests(&self, sizes: &Sizes) -> Result<(Vec<Manifest>, Vec<Error>)> {
         let (mut manifests, mut damaged) = (Vec::new(), Vec::new());
         for name in sizes.keys().filter(|name| name.strip_suffix(".json").is_some()) {
@@ -160,48 +158,48 @@ impl Store {
         Ok((manifests, damaged))
     }
 
-    /// Reads a manifest, and looks for its file and that one's size.
+    /// Reads a manifest, and checks that its file exists with the right size.
     async fn read_manifest(&self, name: &str, sizes: &Sizes) -> Result<Manifest> {
         let manifest: Manifest =
-            self.json(name).await?.ok_or_else(|| self.damaged(name, "it went away while the store was read"))?;
+            self.json(name).await?.ok_or_else(|| self.damaged(name, "it was deleted while the store was read"))?;
         if object(&manifest.segment, "json") != name {
             let Segment { table, run, .. } = &manifest.segment;
-            return Err(self.damaged(name, &format!("it is of `{table}` and run {run}, which have another name")));
+            return Err(self.damaged(name, &format!("it is for `{table}` and run {run}, but has another name")));
         }
         let file = object(&manifest.segment, "parquet");
         match sizes.get(&file) {
             None => Err(self.damaged(&file, "it is missing")),
             Some(bytes) if *bytes != manifest.bytes => {
-                Err(self.damaged(&file, &format!("it has {bytes} bytes, and its manifest says {}", manifest.bytes)))
+                Err(self.damaged(&file, &format!("it has {bytes} bytes, but its manifest says {}", manifest.bytes)))
             }
             Some(_) => Ok(manifest),
         }
     }
 
-    /// Writes a segment, reads it back and holds it against what was written; its manifest comes last.
+    /// Writes a segment, reads it back, compares it with the original, and then writes its manifest.
     ///
     /// # Errors
-    /// Where the store cannot be written, or does not give back what it was given.
+    /// Returns an error if the store is not writable, or returns other data than was written.
     pub async fn write(&self, segment: &Segment, target: &str, mappings: Batches<'_>) -> Result<Manifest> {
         let (manifest, mappings, digest) = segment::write(segment, target, mappings).await?;
         self.upload(&object(segment, "parquet"), &mappings).await?;
         drop(mappings);
         if self.read(&manifest).await?.digest()? != digest {
-            return Err(self.damaged(&object(segment, "parquet"), "its mappings are not those that were written"));
+            return Err(self.damaged(&object(segment, "parquet"), "its mappings differ from those that were written"));
         }
         stop_at("mid-backup");
         let (name, text) = (object(segment, "json"), json(&manifest)?);
         self.put(&name, text.clone(), PutMode::Overwrite).await?;
         if self.get(&name).await?.as_deref() != Some(text.as_slice()) {
-            return Err(self.damaged(&name, "it is not what was written"));
+            return Err(self.damaged(&name, "it differs from what was written"));
         }
         Ok(manifest)
     }
 
-    /// The mappings of a segment, brought into a temporary file.
+    /// Reads the mappings of a segment into a temporary file.
     ///
     /// # Errors
-    /// Where they are not those that its manifest is of.
+    /// Returns an error if the mappings do not match their manifest.
     pub async fn read(&self, manifest: &Manifest) -> Result<Mappings> {
         let name = object(&manifest.segment, "parquet");
         let fault = |error: object_store::Error| match error {
@@ -217,17 +215,17 @@ impl Store {
         }
         let hash = hasher.finalize().to_hex();
         if hash.as_str() != manifest.hash {
-            return Err(self.damaged(&name, &format!("its hash is {hash}, and its manifest says {}", manifest.hash)));
+            return Err(self.damaged(&name, &format!("its hash is {hash}, but its manifest says {}", manifest.hash)));
         }
         let mappings = Mappings::open(file).map_err(|error| self.damaged(&name, &error.to_string()))?;
         if mappings.rows() != manifest.segment.rows {
-            let what = format!("it has {} mappings, and its manifest says {}", mappings.rows(), manifest.segment.rows);
+            let what = format!("it has {} mappings, but its manifest says {}", mappings.rows(), manifest.segment.rows);
             return Err(self.damaged(&name, &what));
         }
         Ok(mappings)
     }
 
-    /// Puts a file into the store: whole if it is small, else part by part.
+    /// Uploads a file: in one request if it is small, else in parts.
     async fn upload(&self, name: &str, mappings: &Mappings) -> Result<()> {
         let mut file = mappings.bytes().map_err(unusable)?;
         let mut part = vec![0; PART];
@@ -240,7 +238,7 @@ impl Store {
         self.prepare(name, &path)?;
         let fault = |error: object_store::Error| self.fault("write", name, &error);
         let parts = match self.objects.put_multipart(&path).await {
-            // A store that knows no parts gets it whole.
+            // The store does not support parts, so upload the whole file.
             Err(object_store::Error::NotImplemented { .. }) => {
                 file.read_to_end(&mut part).map_err(unusable)?;
                 return self.put(name, part, PutMode::Overwrite).await;
@@ -259,7 +257,7 @@ impl Store {
         match written.await {
             Ok(()) => parts.finish().await.map_err(fault)?,
             Err(error) => {
-                // What became of the parts is the store's to say; the error that counts is the first.
+                // The cause is the first error; whether aborting the parts succeeds does not matter.
                 parts.abort().await.ok();
                 return Err(error);
             }
@@ -267,7 +265,7 @@ impl Store {
         self.settle(name, &path)
     }
 
-    /// Makes the folder of an object that is about to be written into a folder's store.
+    /// Creates the folder of an object in a folder store.
     fn prepare(&self, name: &str, path: &Path) -> Result<()> {
         match &self.folder {
             Some((folder, mode)) => {
@@ -277,7 +275,7 @@ impl Store {
         }
     }
 
-    /// Sets the mode of a folder's file, and has it written to its disk.
+    /// Sets the mode of a file in a folder store, and flushes it to disk.
     fn settle(&self, name: &str, path: &Path) -> Result<()> {
         match &self.folder {
             Some((folder, mode)) => {
@@ -311,17 +309,17 @@ impl Store {
         self.settle(name, &path)
     }
 
-    /// Reads a JSON object of a known version; None where there is none.
+    /// Reads a JSON object of a supported version; `None` if it does not exist.
     async fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let Some(bytes) = self.get(name).await? else { return Ok(None) };
-        let unreadable = |error: serde_json::Error| self.damaged(name, &format!("it cannot be read: {error}"));
+        let unreadable = |error: serde_json::Error| self.damaged(name, &format!("invalid JSON: {error}"));
         let Versioned { version } = serde_json::from_slice(&bytes).map_err(unreadable)?;
         if version > VERSION {
             return Err(Error::refused(format!(
-                "`{name}` in the store `{}` is of version {version}, and this program knows {VERSION}",
+                "`{name}` in the store `{}` has version {version}; this program supports {VERSION}",
                 self.shown
             ))
-            .hint("a newer version of this program wrote it: use that one"));
+            .hint("use the newer version of this program that wrote it"));
         }
         serde_json::from_slice(&bytes).map(Some).map_err(unreadable)
     }
@@ -329,18 +327,18 @@ impl Store {
     fn fault(&self, doing: &str, name: &str, error: &dyn std::fmt::Display) -> Error {
         let object = if name.is_empty() { String::new() } else { format!("`{name}` in ") };
         Error::unreachable(format!("cannot {doing} {object}the store `{}`: {error}", self.shown))
-            .hint("see that the store can be reached and written by this user, and has room")
+            .hint("check that the store is reachable, is writable for this user, and has free space")
     }
 
     fn damaged(&self, name: &str, what: &str) -> Error {
         Error::refused(format!("`{name}` in the store `{}` is damaged: {what}", self.shown)).hint(
-            "put it back from a copy of the store; or, where `pipeline keymap verify` finds the key map itself right, \
-             move its manifest away and `pipeline keymap backup` writes it again",
+            "restore it from a copy of the store; or, if `pipeline keymap verify` finds no error in the key map itself, \
+             move its manifest away and run `pipeline keymap backup`",
         )
     }
 }
 
-/// Reads until a buffer is full or the file is at its end, and gives how many bytes it read.
+/// Reads until the buffer is full or the file ends, and returns the number of bytes.
 fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
@@ -352,13 +350,14 @@ fn fill(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
     Ok(length)
 }
 
-/// The name of a segment's object.
+/// Returns the name of a segment's object.
 fn object(segment: &Segment, ending: &str) -> String {
     format!("{}/{}.{ending}", location::name(&segment.table, false), location::name(&segment.run, true))
 }
 
 fn json(value: &impl Serialize) -> Result<Vec<u8>> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("as JSON: {error}")))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Error::internal(format!("cannot write JSON: {error}")))?;
     Ok((text + "\n").into_bytes())
 }
 

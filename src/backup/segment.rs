@@ -1,6 +1,6 @@
-//! A segment in the store: its mappings as Parquet, and a manifest that says what they are.
+//! A segment in the store: its mappings as Parquet, and a manifest that describes them.
 //!
-//! A segment may have as many mappings as a company has records, so it passes through a temporary file, a batch at a time.
+//! A segment can have as many mappings as a company has records, so it passes through a temporary file in batches.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -17,40 +17,40 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::{Error, Result};
 use crate::target::{Batches, Segment};
 
-/// Rows of a row group: the writer holds one of them.
+/// Rows per row group; the writer keeps one row group in memory.
 const GROUP_ROWS: usize = 128 << 10;
 
-/// Rows that are read at a time.
+/// Rows per batch when reading.
 const BATCH_ROWS: usize = 8192;
 
 /// The version of a manifest.
 pub const VERSION: u32 = 1;
 
-/// What a store knows of a segment. It is written when the mappings are there: a segment without its manifest is none.
+/// The description of a segment in a store. It is written after the mappings; without it, the segment does not count.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The version of this format.
     pub version: u32,
-    /// The id of the target that the mappings are of.
+    /// The ID of the target that owns the mappings.
     pub target: String,
-    /// The segment: run, table and number of mappings.
+    /// The segment: run, table, and number of mappings.
     pub segment: Segment,
     /// The columns of the mappings, `legacy_key` first, with their Arrow types.
     pub columns: Vec<Column>,
     /// The size of the file with the mappings, in bytes.
     pub bytes: u64,
-    /// The BLAKE3 hash of that file.
+    /// The BLAKE3 hash of that file, in hexadecimal digits.
     pub hash: String,
-    /// The least and the greatest legacy key, by their bytes.
+    /// The smallest and the largest legacy key, in byte order.
     pub legacy_keys: (String, String),
-    /// The least and the greatest new key, their columns with `, ` between.
+    /// The smallest and the largest new key, with `, ` between their columns.
     pub keys: (String, String),
-    /// When it was written, in UTC (RFC 3339).
+    /// The time of writing, in UTC (RFC 3339).
     pub written_at: String,
     /// The version of the program that wrote it.
     pub written_by: String,
@@ -66,13 +66,13 @@ pub struct Column {
     pub r#type: String,
 }
 
-/// What is read of a manifest before it is understood.
+/// The part of a manifest that is read before its version is known.
 #[derive(Deserialize)]
 pub(super) struct Versioned {
     pub(super) version: u32,
 }
 
-/// The mappings of a segment, in a file without a name that nothing else has open.
+/// The mappings of a segment, in an unnamed temporary file.
 #[derive(Debug)]
 pub struct Mappings {
     file: File,
@@ -81,46 +81,46 @@ pub struct Mappings {
 }
 
 impl Mappings {
-    /// The mappings in a Parquet file; its hash was looked at before.
+    /// Opens the mappings in a Parquet file whose hash has been verified.
     pub(super) fn open(file: File) -> Result<Self, ParquetError> {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.try_clone()?)?;
         let rows = reader.metadata().file_metadata().num_rows().unsigned_abs();
         Ok(Self { schema: reader.schema().clone(), file, rows })
     }
 
-    /// The columns: `legacy_key`, and those of the key.
+    /// Returns the columns: `legacy_key`, and those of the key.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// How many there are, as the file says.
+    /// Returns the number of mappings in the file.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// The mappings, in order of the legacy keys, a batch at a time.
+    /// Returns the mappings in batches, ordered by legacy key.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn batches(&self) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<>> {
-        let fault = |error: ParquetError| Error::internal(format!("mappings as Parquet: {error}"));
+        let fault = |error: ParquetError| Error::internal(format!("cannot read mappings from Parquet: {error}"));
         let file = self.file.try_clone().map_err(unusable)?;
         let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(fault)?;
         let batches = reader.with_batch_size(BATCH_ROWS).build().map_err(fault)?;
         Ok(batches.map(|batch| batch.map_err(Error::from)))
     }
 
-    /// The bytes of the file, from its start.
+    /// Returns the file, positioned at its start.
     pub(super) fn bytes(&self) -> std::io::Result<File> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(0))?;
         Ok(file)
     }
 
-    /// What tells these mappings from others.
+    /// Returns the digest of the mappings.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub fn digest(&self) -> Result<Hash> {
         let mut digest = Digest::default();
         self.batches()?.try_for_each(|batch| digest.add(&batch?))?;
@@ -128,7 +128,7 @@ impl Mappings {
     }
 }
 
-/// What tells mappings from others: the hash of all values in their order, with the columns' names and types.
+/// A digest of mappings: the hash of all values in order, with the columns' names and types.
 #[derive(Default)]
 pub struct Digest {
     hasher: Hasher,
@@ -139,7 +139,7 @@ impl Digest {
     /// Adds the next mappings.
     ///
     /// # Errors
-    /// If a column's type has no order.
+    /// Returns an error if a column's type cannot be ordered.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         let converter = match &mut self.converter {
             Some(converter) => converter,
@@ -157,7 +157,7 @@ impl Digest {
         Ok(())
     }
 
-    /// The hash; that of no mappings is always the same.
+    /// Returns the hash. It is the same for all empty mappings.
     pub fn finish(&self) -> Hash {
         self.hasher.finalize()
     }
@@ -168,11 +168,11 @@ fn converter(columns: &[ArrayRef]) -> Result<RowConverter> {
     Ok(RowConverter::new(fields)?)
 }
 
-/// Writes the mappings of a segment, `legacy_key` and the key's columns in order of the legacy keys, into a file, and gives its manifest
-/// with it.
+/// Writes the mappings of a segment, `legacy_key` and the key's columns, ordered by legacy key, into a file. Returns the
+/// file and its manifest.
 ///
 /// # Errors
-/// If there are none, or not as many as the ledger says.
+/// Returns an error if there are no mappings, or another number than in the ledger.
 pub(super) async fn write(
     segment: &Segment,
     target: &str,
@@ -191,22 +191,22 @@ pub(super) async fn write(
     }
     let Some(writing) = writing else {
         return Err(Error::refused(format!(
-            "the key map of `{}` has no mapping of run {}, and its ledger says {}",
+            "the key map of `{}` has no mapping of run {}, but its ledger has {}",
             segment.table, segment.run, segment.rows
         ))
-        .hint("`pipeline keymap restore FILE` puts back what a store has; `pipeline keymap verify FILE` lists what differs"));
+        .hint("restore the mappings of a store with `pipeline keymap restore FILE`, or list differences with `pipeline keymap verify FILE`"));
     };
     if writing.rows != segment.rows {
         return Err(Error::refused(format!(
-            "the key map of `{}` has {} mappings of run {}, and its ledger says {}",
+            "the key map of `{}` has {} mappings of run {}, but its ledger has {}",
             segment.table, writing.rows, segment.run, segment.rows
         ))
-        .hint("something but this program changed it: `pipeline keymap verify FILE` lists what differs"));
+        .hint("the key map was changed by another program; list differences with `pipeline keymap verify FILE`"));
     }
     writing.finish(segment, target)
 }
 
-/// A segment's file on its way.
+/// The writer of a segment's file.
 struct Writing {
     writer: ArrowWriter<File>,
     file: File,
@@ -214,7 +214,7 @@ struct Writing {
     rows: u64,
     legacy_keys: Option<(String, String)>,
     keys: RowConverter,
-    /// The least and the greatest key, in their order and as text.
+    /// The smallest and the largest key, as ordered rows and as text.
     ends: Option<[(OwnedRow, String); 2]>,
     digest: Digest,
 }
@@ -261,7 +261,7 @@ impl Writing {
             }
         }
         let end = |at: usize| {
-            let parts: Vec<_> = key.iter().map(|column| shown(column.as_ref(), at)).collect();
+            let parts: Vec<_> = key.iter().map(|column| display_value(column.as_ref(), at)).collect();
             (rows.row(at).owned(), parts.join(", "))
         };
         match &mut self.ends {
@@ -307,13 +307,13 @@ fn column(field: &Field) -> Column {
 }
 
 fn unwritten(error: ParquetError) -> Error {
-    Error::internal(format!("mappings as Parquet: {error}"))
+    Error::internal(format!("cannot write cannot read mappings from Parquet: {error}"))
 }
 
-/// A temporary file that cannot be used.
+/// Returns the error for an unusable temporary file.
 pub(super) fn unusable(error: std::io::Error) -> Error {
     Error::unreachable(format!("cannot use the folder for temporary files: {error}"))
-        .hint("set TMPDIR to a folder with room for the key map")
+        .hint("set TMPDIR to a folder with space for the key map")
 }
 
 #[cfg(test)]
@@ -404,9 +404,9 @@ mod tests {
     fn a_ledger_that_says_otherwise_is_not_backed_up() {
         let mappings = mappings(vec![Arc::new(Int64Array::from(vec![1, 2]))]);
         let error = written(3, std::slice::from_ref(&mappings)).unwrap_err();
-        assert!(error.to_string().contains("has 2 mappings of run r1, and its ledger says 3"), "{error}");
+        assert!(error.to_string().contains("has 2 mappings of run r1, but its ledger has 3"), "{error}");
         let error = written(3, &[]).unwrap_err();
-        assert!(error.to_string().contains("has no mapping of run r1, and its ledger says 3"), "{error}");
+        assert!(error.to_string().contains("has no mapping of run r1, but its ledger has 3"), "{error}");
         let digest = |rows: usize| written(rows, &[mappings.slice(0, rows)]).unwrap().2;
         assert_ne!(digest(1), digest(2));
     }

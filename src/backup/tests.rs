@@ -94,11 +94,11 @@ async fn whatever_is_damaged_is_named_with_its_object() {
     fs::write(&file, &bytes).unwrap();
 
     for (from, to, what) in [
-        ("{", "", "cannot be read"),
-        ("\"version\": 1", "\"version\": 2", "is of version 2, and this program knows 1"),
-        ("\"rows\": 100", "\"rows\": 99", "it is of 99 mappings, and the key map's ledger has 100"),
+        ("{", "", "invalid JSON"),
+        ("\"version\": 1", "\"version\": 2", "has version 2; this program supports 1"),
+        ("\"rows\": 100", "\"rows\": 99", "it is for 99 mappings, but the key map's ledger has 100"),
         ("\"table\": \"item\"", "\"table\": \"other\"", "it is of `other`"),
-        ("\"hash\"", "\"sum\"", "cannot be read"),
+        ("\"hash\"", "\"sum\"", "invalid JSON"),
     ] {
         fs::write(&manifest_file, text.replacen(from, to, 1)).unwrap();
         refused(stored(&store, &one).await, &["`item/r1.json`", what]);

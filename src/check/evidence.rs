@@ -1,7 +1,7 @@
-//! What is shown of the rows that fail the checks: examples, the values that they have, and where in the files they are.
+//! Evidence for failed checks: examples, frequent values, and positions in the files.
 //!
-//! A report has to open at once and is kept in the target, so all of it is bounded, however many rows fail: the rows themselves
-//! are in the reject files.
+//! A report must open fast and is stored in the target, so its size is bounded, however many rows fail. The reject files
+//! contain all of the rows.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,96 +15,96 @@ use super::rejects::Explain;
 use crate::error::Result;
 use crate::plan::{CheckKind, Compiled};
 
-/// Rows that are shown of one check.
+/// The maximum number of examples per check.
 const EXAMPLES: usize = 5;
-/// Values that are shown of one check.
+/// The maximum number of values per check.
 const VALUES: usize = 8;
-/// Rows of one check whose values are looked at; of more, every nth one is.
+/// The maximum number of rows per check whose values are counted; if there are more, every nth row is.
 const COUNTED: usize = 20_000;
-/// Different values that are kept while they are counted.
+/// The maximum number of distinct values while they are counted.
 const KEPT: usize = 2_000;
-/// Files that are shown of one check, those with the most rows.
+/// The maximum number of files per check: those with the most rows.
 const FILES: usize = 6;
-/// Files of one table whose rejected rows are shown by line.
+/// The maximum number of files per table for which the lines of rejected rows are shown.
 const PICTURED: usize = 60;
-/// Parts into which the lines of a file are divided, and for one check.
+/// The number of parts into which the lines of a file are divided: per table, and per check.
 const PARTS: u64 = 80;
 const PARTS_OF_CHECK: u64 = 40;
-/// Characters of a value or a reason that are shown.
+/// The maximum length in characters of a value or a reason.
 const LONGEST_VALUE: usize = 80;
 const LONGEST_REASON: usize = 240;
 
-/// What is shown of the rows that fail one check.
+/// Evidence for one failed check.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Evidence {
     /// The first rows, in the order of files and lines.
     pub examples: Vec<Example>,
-    /// The most frequent values in the columns that the check is about, most frequent first.
+    /// The most frequent values of the check's columns, in descending order.
     pub values: Vec<Count>,
-    /// Of how many rows the values were counted: of all, or of every nth one where there are very many.
+    /// The number of rows whose values were counted: all, or every nth one if there are very many.
     pub counted: u64,
-    /// Where in the files the rows are: the files with the most of them.
+    /// The positions of the rows, for the files with the most of them.
     pub files: Vec<LineHistogram>,
 }
 
 /// A row that fails a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Example {
-    /// The file.
+    /// The file, as reports name it.
     pub file: String,
-    /// The line, or the number of the row in a Parquet or Arrow file.
+    /// The line, or the number of the row in a Parquet or Arrow file; from 1.
     pub line: u64,
-    /// The value in the columns that the check is about, shortened where it is long; None where it is about the whole record.
+    /// The value of the check's columns, shortened if it is long; `None` if the check concerns the whole record.
     pub value: Option<String>,
-    /// What is wrong with it.
+    /// The reason for the failure.
     pub reason: String,
 }
 
-/// A value, and how many of the counted rows have it.
+/// A value and its frequency among the counted rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Count {
-    /// The value, shortened where it is long.
+    /// The value, shortened if it is long.
     pub value: String,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
 }
 
-/// How rows are spread over the lines of a file.
+/// The distribution of rows over the lines of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LineHistogram {
-    /// The file's number among the table's.
+    /// The file's index in the table's source.
     pub file: u64,
-    /// How many rows.
+    /// The number of rows.
     pub rows: u64,
     /// The first of their lines.
     pub first: u64,
     /// The last of their lines.
     pub last: u64,
-    /// The file's lines in equal parts, from its first to its last: how many rows are in each.
+    /// The number of rows in each of equal parts of the file's lines.
     pub parts: Vec<u64>,
 }
 
-/// What is shown of one table.
+/// The evidence for one table.
 #[derive(Debug, Default)]
 pub struct TableEvidence {
-    /// By check.
+    /// The evidence by check.
     pub checks: Vec<Evidence>,
-    /// Where the rejected rows are.
+    /// The positions of the rejected rows.
     pub rejected: Vec<LineHistogram>,
-    /// By file, how many records it has and the line of the last one.
+    /// By file, the number of records and the line of the last one.
     pub extents: Vec<(u64, u64)>,
 }
 
-/// Looks through what was found in a table of the plan.
+/// Collects the evidence for a table of the plan.
 ///
 /// # Errors
-/// Where the work folder cannot be read.
+/// Returns an error if the work folder cannot be read.
 pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<TableEvidence> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
-    let unread = unread(found)?;
+    let unreadable = unreadable(found)?;
     let mut extents = vec![(0, 0); compiled.sources[at].files().len()];
-    let unread_extents = unread.places.iter().map(|(file, line)| (*file, (1, *line)));
-    for (file, (rows, last)) in found.places.extents().into_iter().chain(unread_extents) {
+    let unreadable_extents = unreadable.places.iter().map(|(file, line)| (*file, (1, *line)));
+    for (file, (rows, last)) in found.locations.extents().into_iter().chain(unreadable_extents) {
         if let Some(extent) = extents.get_mut(file) {
             *extent = (extent.0 + rows, extent.1.max(last));
         }
@@ -121,15 +121,15 @@ pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Re
         files.sort_by_key(|spread| spread.file);
         files
     };
-    let rows = found.findings.rejected.iter().map(|row| found.places.place(row));
-    let rejected = spread(&mut rows.chain(unread.places.iter().copied()), PARTS, PICTURED);
+    let rows = found.findings.rejected.iter().map(|row| found.locations.locate(row));
+    let rejected = spread(&mut rows.chain(unreadable.places.iter().copied()), PARTS, PICTURED);
     let mut checks = values(compiled, examined, at)?;
-    for (number, evidence) in checks.iter_mut().enumerate() {
-        if table.checks[number].kind == CheckKind::Parse {
-            evidence.files = spread(&mut unread.places.iter().copied(), PARTS_OF_CHECK, FILES);
-            evidence.examples = unread.examples(compiled, at);
+    for (check, evidence) in checks.iter_mut().enumerate() {
+        if table.checks[check].kind == CheckKind::Parse {
+            evidence.files = spread(&mut unreadable.places.iter().copied(), PARTS_OF_CHECK, FILES);
+            evidence.examples = unreadable.examples(compiled, at);
         } else {
-            let mut places = found.findings.of(number).iter().map(|violation| found.places.place(violation.row));
+            let mut places = found.findings.of(check).iter().map(|violation| found.locations.locate(violation.row));
             evidence.files = spread(&mut places, PARTS_OF_CHECK, FILES);
         }
     }
@@ -141,7 +141,7 @@ impl LineHistogram {
         Self { file: file as u64, parts: vec![0; parts as usize], ..Self::default() }
     }
 
-    /// Adds the row on a line of a file whose last record is on line `end`.
+    /// Adds a row on a line of a file whose last record is on line `end`.
     fn add(&mut self, line: u64, end: u64) {
         self.first = if self.rows == 0 { line } else { self.first.min(line) };
         self.last = self.last.max(line);
@@ -152,32 +152,32 @@ impl LineHistogram {
     }
 }
 
-/// The records that could not be read.
+/// Unreadable records.
 #[derive(Default)]
-struct Unread {
+struct Unreadable {
     places: Vec<(usize, u64)>,
-    /// The reasons of the first ones.
+    /// The reasons of the first records.
     reasons: Vec<String>,
 }
 
-fn unread(found: &CheckedTable) -> Result<Unread> {
-    let mut unread = Unread::default();
+fn unreadable(found: &CheckedTable) -> Result<Unreadable> {
+    let mut unreadable = Unreadable::default();
     for batch in found.malformed.batches(vec![0, 1, 2]) {
         let (_, batch) = batch?;
         let files = batch.column(0).as_primitive::<UInt32Type>();
         let lines = batch.column(1).as_primitive::<UInt64Type>();
         let reasons = batch.column(2).as_string::<i32>();
         for row in 0..batch.num_rows() {
-            unread.places.push((files.value(row) as usize, lines.value(row)));
-            if unread.reasons.len() < EXAMPLES {
-                unread.reasons.push(short(reasons.value(row), LONGEST_REASON));
+            unreadable.places.push((files.value(row) as usize, lines.value(row)));
+            if unreadable.reasons.len() < EXAMPLES {
+                unreadable.reasons.push(short(reasons.value(row), LONGEST_REASON));
             }
         }
     }
-    Ok(unread)
+    Ok(unreadable)
 }
 
-impl Unread {
+impl Unreadable {
     fn examples(&self, compiled: &Compiled, at: usize) -> Vec<Example> {
         let places = self.places.iter().zip(&self.reasons);
         let example = |((file, line), reason): (&(usize, u64), &String)| Example {
@@ -194,7 +194,7 @@ fn file_name(compiled: &Compiled, at: usize, file: usize) -> String {
     compiled.sources[at].files().get(file).map_or_else(String::new, |file| file.name.clone())
 }
 
-/// How far the rows of one check are looked at.
+/// The position of the evaluation of one check.
 struct Cursor {
     next: usize,
     every: usize,
@@ -202,7 +202,7 @@ struct Cursor {
     tally: Tally,
 }
 
-/// By check, its examples and values: one pass over the batches that have a row to show.
+/// Returns the examples and values by check, in one pass over the batches with failing rows.
 fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<Vec<Evidence>> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
@@ -215,10 +215,10 @@ fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<V
             cursors.push((number, Cursor { next: 0, every, columns, tally: Tally::default() }));
         }
     }
-    let is_told = |name: &str| {
+    let is_needed = |name: &str| {
         cursors.iter().flat_map(|(_, cursor)| cursor.columns.iter().flatten()).any(|column| column == name)
     };
-    let columns = found.rows.columns(is_told);
+    let columns = found.rows.columns(is_needed);
     for (batch, (first, count)) in found.rows.stretches().enumerate() {
         let end = first + count as u32;
         let is_due = |(number, cursor): &(usize, Cursor)| {
@@ -242,7 +242,7 @@ fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<V
                     cursor.tally.add(value);
                 }
                 if is_example {
-                    let (file, line) = found.places.place(violation.row);
+                    let (file, line) = found.locations.locate(violation.row);
                     let file = file_name(compiled, at, file);
                     let reason = short(&explain.reason(check, violation.detail), LONGEST_REASON);
                     evidence.examples.push(Example { file, line, value, reason });
@@ -256,7 +256,7 @@ fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<V
     Ok(evidence)
 }
 
-/// Counts values in bounded memory: where there are too many different ones, the rarest are forgotten again and again.
+/// Counts values in bounded memory: if there are too many distinct ones, it repeatedly drops the rarest.
 #[derive(Default)]
 struct Tally {
     counts: HashMap<String, u64>,
@@ -286,7 +286,7 @@ impl Tally {
     }
 }
 
-/// A text of no more than so many characters.
+/// Cuts a text after `most` characters.
 fn short(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),

@@ -1,4 +1,4 @@
-//! What the checks found: which rows fail which check, and why.
+//! Findings: the rows that fail checks, and the reasons.
 
 use std::collections::HashMap;
 
@@ -11,38 +11,38 @@ use crate::spec::Severity;
 pub struct Findings {
     violations: Vec<Vec<Violation>>,
     texts: Texts,
-    /// Rows that are kept out.
+    /// Rejected rows.
     pub rejected: RowSet,
-    /// Rows that are left out as declared.
+    /// Rows that are skipped as declared.
     pub skipped: RowSet,
 }
 
-/// One row that fails a check.
+/// A row that fails a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
-    /// The row's number.
+    /// The row's number in the table.
     pub row: u32,
-    /// More about it.
+    /// The detail that completes the check's reason.
     pub detail: ViolationDetail,
 }
 
-/// What there is to say of a violation beside the check's own reason.
+/// The detail of a violation, beyond the check's own reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ViolationDetail {
-    /// Nothing.
+    /// No detail.
     None,
-    /// Another row has part in it: a row of a table of the plan.
+    /// Another row that is involved.
     Row {
-        /// The table's number in the plan.
+        /// The other row's table, as an index into the plan.
         table: u32,
-        /// The row's number.
+        /// The other row's number.
         row: u32,
     },
-    /// A text of its own.
+    /// A separate text, as an index into the findings' texts.
     Text(u32),
 }
 
-/// Texts, each kept once. Past a number of different ones no more are kept: the check's own reason is said then.
+/// Distinct texts. Their number is limited; violations beyond it show the check's own reason.
 #[derive(Debug, Default)]
 struct Texts {
     known: HashMap<String, u32>,
@@ -52,12 +52,12 @@ struct Texts {
 const MOST_TEXTS: usize = 100_000;
 
 impl Findings {
-    /// No findings yet, for a table's checks.
+    /// Returns empty findings for a table's checks.
     pub fn new(table: &Table) -> Self {
         Self { violations: vec![Vec::new(); table.checks.len()], ..Self::default() }
     }
 
-    /// Notes that a row fails a check; one whose severity is `error` rejects it.
+    /// Records that a row fails a check. If the check's severity is `error`, the row is rejected.
     pub fn add(&mut self, table: &Table, check: usize, row: u32, detail: ViolationDetail) {
         self.violations[check].push(Violation { row, detail });
         if table.checks[check].severity == Severity::Error {
@@ -65,23 +65,23 @@ impl Findings {
         }
     }
 
-    /// Notes that a row fails a check, with a text of its own.
+    /// Records that a row fails a check, with a separate text.
     pub fn add_text(&mut self, table: &Table, check: usize, row: u32, text: &str) {
         let detail = self.texts.intern(text);
         self.add(table, check, row, detail);
     }
 
-    /// Notes a record that cannot be read: it has no number among the rows, but one of its own.
+    /// Records an unreadable record, by its number among the unreadable records.
     pub fn add_malformed(&mut self, check: usize, number: u32) {
         self.violations[check].push(Violation { row: number, detail: ViolationDetail::None });
     }
 
-    /// The rows that fail a check, in the order they were found.
+    /// Returns the violations of a check, in the order they were found.
     pub fn of(&self, check: usize) -> &[Violation] {
         &self.violations[check]
     }
 
-    /// Sorts every check's rows.
+    /// Sorts the violations of every check by row.
     pub fn sort(&mut self) {
         for violations in &mut self.violations {
             violations.sort_by_key(|violation| violation.row);
@@ -89,7 +89,7 @@ impl Findings {
         }
     }
 
-    /// The text of a detail.
+    /// Returns the text of a detail, if it has one.
     pub fn text(&self, detail: ViolationDetail) -> Option<&str> {
         match detail {
             ViolationDetail::Text(at) => self.texts.list.get(at as usize).map(String::as_str),
@@ -97,8 +97,8 @@ impl Findings {
         }
     }
 
-    /// Rows that are neither rejected nor skipped are accepted: this is the set of the others.
-    pub fn kept_out(&self) -> RowSet {
+    /// Returns the rows that are rejected or skipped; all others are accepted.
+    pub fn excluded(&self) -> RowSet {
         self.rejected.union(&self.skipped)
     }
 }

@@ -1,4 +1,4 @@
-//! The casts of reading, for the benches.
+//! The casts of reading, for benchmarks.
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
@@ -6,10 +6,10 @@ use arrow::datatypes::DataType;
 use super::cast::convert;
 use crate::error::Result;
 
-/// Values of a type, NULL where there is none, and how many rows have none.
+/// Casts values, and returns them with the number of rows that have no value.
 ///
 /// # Errors
-/// Where nothing of the one type is cast to the other.
+/// Returns an error if the types are incompatible.
 pub fn cast(values: &ArrayRef, to: &DataType) -> Result<(ArrayRef, usize)> {
     let converted = convert(values, to, None)?;
     Ok((converted.values, converted.no_value.len() + converted.too_precise.len()))

@@ -1,7 +1,7 @@
-//! Checks: everything that is asked of the delta before a single row is written.
+//! Checks of the delta, which run before a single row is written.
 //!
-//! [`examine`] reads all tables, checks each row by itself, the rows against each other, the key map and production, resolves
-//! references, and takes the children of rejected rows along. What it gives is the verdict on every row.
+//! [`check_tables`] reads all tables and checks rows one by one, against each other, against the key map, and against
+//! production. It resolves references, and rejects the children of rejected rows. The result is a verdict on every row.
 
 mod cast;
 mod evidence;
@@ -28,7 +28,7 @@ pub use evidence::{Count, Evidence, Example, LineHistogram, TableEvidence, evide
 pub use findings::{Findings, Violation, ViolationDetail};
 pub use references::Resolved;
 pub use row_locations::RowLocations;
-pub use thresholds::{ThresholdResult, judge};
+pub use thresholds::{ThresholdResult, evaluate};
 
 use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
 use crate::error::Result;
@@ -36,36 +36,36 @@ use crate::plan::{CheckKind, Compiled, Plan};
 use crate::progress::{Step, Steps};
 use crate::target::{Catalog, Lookup, Production, ProductionTable, Relation};
 
-/// One table of the delta, with the verdict on each of its rows.
+/// A table of the delta, with the verdict on each row.
 #[derive(Debug)]
 pub struct CheckedTable {
-    /// The rows that could be read, under [`crate::plan::Table::kept_schema`].
+    /// The readable rows, with [`crate::plan::Table::kept_schema`].
     pub rows: Arc<RowStore>,
-    /// Where each row stands.
-    pub places: RowLocations,
-    /// The records that could not be read.
+    /// The location of each row.
+    pub locations: RowLocations,
+    /// The unreadable records.
     pub malformed: Arc<RowStore>,
-    /// How many rows the pipeline's own WHERE leaves out.
+    /// The number of rows that the WHERE of `select` excludes.
     pub filtered: u64,
-    /// Files that have such records, beside those that [`RowLocations`] knows.
+    /// Files with unreadable or excluded records, in addition to those in `locations`.
     pub files: BTreeSet<usize>,
-    /// What the checks found.
+    /// The findings of the checks.
     pub findings: Findings,
-    /// What each reference resolves to.
+    /// The resolved references, by index of the reference.
     pub resolved: Vec<Resolved>,
-    /// By reference, how many rows refer to something that the delta does not have, where there is no target to ask.
-    pub elsewhere: Vec<u64>,
-    /// Rows whose legacy key an earlier row has.
+    /// By reference, the number of rows that refer to a row outside the delta; counted only without a target.
+    pub unverified_references: Vec<u64>,
+    /// Rows with the legacy key of an earlier row.
     repeated: RowSet,
-    /// Rows whose legacy key another row has.
+    /// Rows that share their legacy key, to be ignored by other unique checks.
     same_record: RowSet,
-    /// By reference, the rows that were taken along with their parent.
+    /// By reference, the rows that were rejected with their parent.
     cascaded: Vec<RowSet>,
     /// Rows that are skipped because production has their values.
     existing: ExistingRows,
 }
 
-/// Rows that production has already, by a unique constraint, and what it knows of them.
+/// Rows that production already has by a unique constraint, with production's values.
 #[derive(Debug, Default)]
 struct ExistingRows {
     rows: Vec<u32>,
@@ -73,13 +73,13 @@ struct ExistingRows {
 }
 
 impl ExistingRows {
-    /// Adds answers of the target: the row's number, then what production knows.
+    /// Adds answers of the target: row numbers, then values of production.
     fn add(&mut self, answer: &RecordBatch) {
         self.rows.extend_from_slice(answer.column(0).as_primitive::<UInt32Type>().values());
         self.known.push(answer.clone());
     }
 
-    /// What production has in a column, in the order of `rows`.
+    /// Returns production's values of a column, in the order of `rows`.
     fn values(&self, column: &str) -> Result<ArrayRef> {
         let values: Vec<_> =
             self.known.iter().filter_map(|batch| batch.column_by_name(column)).map(AsRef::as_ref).collect();
@@ -88,22 +88,22 @@ impl ExistingRows {
 }
 
 impl CheckedTable {
-    /// How many records the files have.
+    /// Returns the number of records in the files.
     pub fn read(&self) -> u64 {
         u64::from(self.rows.count()) + u64::from(self.malformed.count()) + self.filtered
     }
 
-    /// How many records are kept out.
+    /// Returns the number of rejected records.
     pub fn rejected(&self) -> u64 {
         self.findings.rejected.count() as u64 + u64::from(self.malformed.count())
     }
 
-    /// How many records are left out as declared.
+    /// Returns the number of skipped records, including those that the WHERE of `select` excludes.
     pub fn skipped(&self) -> u64 {
-        self.filtered + self.findings.kept_out().count() as u64 - self.findings.rejected.count() as u64
+        self.filtered + self.findings.excluded().count() as u64 - self.findings.rejected.count() as u64
     }
 
-    /// The hash of which rows are rejected and which are skipped.
+    /// Returns the hash of the verdicts: which rows are rejected, and which are skipped.
     pub fn verdicts(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for number in [u64::from(self.malformed.count()), self.filtered] {
@@ -118,13 +118,13 @@ impl CheckedTable {
         hasher.finalize().to_hex().to_string()
     }
 
-    /// How many rows are accepted.
+    /// Returns the number of accepted rows.
     pub fn accepted(&self) -> u64 {
         self.read() - self.rejected() - self.skipped()
     }
 }
 
-/// The work of examining: what is known so far, and whom to ask.
+/// State of the checks: verdicts so far, and the engine and target to query.
 pub(crate) struct Checker<'a> {
     engine: &'a Engine,
     target: &'a dyn Production,
@@ -133,11 +133,11 @@ pub(crate) struct Checker<'a> {
     tables: Vec<CheckedTable>,
 }
 
-/// Examines the delta: one [`CheckedTable`] a table, in the plan's order.
+/// Checks the delta, and returns one [`CheckedTable`] per table, in the plan's order.
 ///
 /// # Errors
-/// Where a file cannot be read any further or the target does not answer; never for what a row holds.
-pub async fn examine(
+/// Returns an error if a file cannot be read to its end, or the target fails; invalid rows are findings, not errors.
+pub async fn check_tables(
     engine: &Engine,
     compiled: &Compiled,
     catalog: &Catalog,
@@ -145,22 +145,22 @@ pub async fn examine(
     steps: &Steps<'_>,
 ) -> Result<Vec<CheckedTable>> {
     let plan = &compiled.plan;
-    let mut examination = Checker { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
+    let mut checker = Checker { engine, target: target.as_ref(), catalog, plan, tables: Vec::new() };
     {
         let _step = steps.step(Step::Read);
         for (table, source) in plan.tables.iter().zip(&compiled.sources) {
             let read = read::read(engine, table, source, steps).await?;
             let visible = RowsTable::new(read.rows.clone(), Arc::default(), |name| !name.starts_with("source."));
             engine.register(Space::Delta, &table.name, visible)?;
-            examination.tables.push(CheckedTable {
+            checker.tables.push(CheckedTable {
                 rows: read.rows,
-                places: read.places,
+                locations: read.locations,
                 malformed: read.malformed,
                 filtered: read.filtered,
                 files: read.files,
                 findings: read.findings,
                 resolved: Vec::new(),
-                elsewhere: Vec::new(),
+                unverified_references: Vec::new(),
                 repeated: RowSet::default(),
                 same_record: RowSet::default(),
                 existing: ExistingRows::default(),
@@ -173,17 +173,17 @@ pub async fn examine(
     }
     let _step = steps.step(Step::Check);
     for at in 0..plan.tables.len() {
-        examination.table(at).await?;
-        steps.rows(&plan.tables[at].name, u64::from(examination.tables[at].rows.count()));
+        checker.table(at).await?;
+        steps.rows(&plan.tables[at].name, u64::from(checker.tables[at].rows.count()));
     }
-    for examined in &mut examination.tables {
+    for examined in &mut checker.tables {
         examined.findings.sort();
     }
-    Ok(examination.tables)
+    Ok(checker.tables)
 }
 
 impl Checker<'_> {
-    /// Everything that is asked of one table's rows together; tables that it refers to were examined before.
+    /// Runs the checks that need all rows of a table. Referenced tables must have been checked before.
     async fn table(&mut self, at: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -196,7 +196,7 @@ impl Checker<'_> {
                 _ => {}
             }
         }
-        // What production has is known before references are resolved, but where the values are references themselves.
+        // References to skipped rows need production's values, which must be known first unless they depend on references.
         self.uniques_in_production(at, false).await?;
         for reference in 0..table.references.len() {
             self.resolve(at, reference).await?;
@@ -210,7 +210,7 @@ impl Checker<'_> {
                 }
             }
             self.cascade(at)?;
-            // A table that refers to itself by values: a row may go with the row it names, and another with that one.
+            // In a table with foreign keys to itself, rejecting one row can invalidate another, and so on.
             let names_itself = |kind: &CheckKind| matches!(kind, CheckKind::ForeignKey { to, .. } if *to == table.name);
             if self.tables[at].findings.rejected.count() == rejected || table.check(names_itself).is_none() {
                 return Ok(());
@@ -218,7 +218,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Says which check the next queries are for; it is the check that goes on as long as the span is held.
+    /// Attributes the next queries to a check, as long as the span is held.
     #[must_use]
     fn about(&self, at: usize, check: usize) -> Span {
         let table = &self.plan.tables[at];
@@ -227,7 +227,7 @@ impl Checker<'_> {
         tracing::info_span!("check", of = check, table = table.name)
     }
 
-    /// Asks the target.
+    /// Queries the target.
     async fn lookup(&self, lookup: &Lookup, questions: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let rows: usize = questions.iter().map(RecordBatch::num_rows).sum();
         let (Relation::Production(table) | Relation::KeyMap(table)) = &lookup.place;
@@ -236,7 +236,7 @@ impl Checker<'_> {
         self.target.lookup(lookup, questions).await
     }
 
-    /// The unique checks in production, of columns with or without references among them.
+    /// Runs the unique checks against production, either of columns with references or of those without.
     async fn uniques_in_production(&mut self, at: usize, with_references: bool) -> Result<()> {
         let table = &self.plan.tables[at];
         for (number, check) in table.checks.iter().enumerate() {

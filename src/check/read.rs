@@ -1,4 +1,4 @@
-//! Reading: source batches through the transform, in parallel, into rows that are kept in order.
+//! Reading: source batches pass through the transform in parallel, and are stored in order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::plan::{CheckKind, Table};
 use crate::progress::Steps;
 use crate::source::{Batch, Malformed, Source};
 
-/// The rows of one table, typed, with what is known of each by itself.
+/// The typed rows of a table, with the findings of row-by-row checks.
 pub(super) struct Read {
     pub(super) rows: Arc<RowStore>,
-    pub(super) places: RowLocations,
+    pub(super) locations: RowLocations,
     pub(super) malformed: Arc<RowStore>,
     pub(super) files: BTreeSet<usize>,
     pub(super) filtered: u64,
     pub(super) findings: Findings,
 }
 
-/// The columns under which records are kept that cannot be read: file, line, reason, the record as it stands in the file,
-/// then its fields as far as they go.
+/// Returns the schema of unreadable records: file, line, reason, the raw record, then its fields as far as they were
+/// split.
 pub(super) fn malformed_schema(table: &Table) -> SchemaRef {
     let mut fields = vec![
         Field::new("file", DataType::UInt32, false),
@@ -42,10 +42,10 @@ pub(super) fn malformed_schema(table: &Table) -> SchemaRef {
 pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps: &Steps<'_>) -> Result<Read> {
     let limits = engine.limits();
     let transform = Arc::new(Transform::try_new(engine, table)?);
-    let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no check for parsing"))?;
+    let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no `parse` check"))?;
     let mut rows = engine.rows(table.kept_schema());
     let mut malformed = engine.rows(malformed_schema(table));
-    let (mut places, mut findings) = (RowLocations::default(), Findings::new(table));
+    let (mut locations, mut findings) = (RowLocations::default(), Findings::new(table));
     let (mut files, mut filtered) = (BTreeSet::new(), 0);
 
     let transformed = stream::iter(source.pieces(limits.batch_rows)).map(|piece| {
@@ -63,10 +63,10 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
                 std::iter::from_fn(parse).map(|batch| batch.and_then(apply)).collect()
             };
             let read = tokio::task::spawn_blocking(read).await;
-            read.map_err(|error| Error::internal(format!("a worker died: {error}")))?
+            read.map_err(|error| Error::internal(format!("a worker thread failed: {error}")))?
         }
     });
-    // One more than there are threads, so that none of them waits for this one.
+    // One more than the threads, so that no thread waits for this one.
     let mut transformed = transformed
         .buffered(limits.threads + 1)
         .map_ok(|read| stream::iter(read.into_iter().map(Ok::<_, Error>)))
@@ -89,7 +89,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
             malformed.write(&malformed_batch(table, &batch)?)?;
         }
         match wanted {
-            None => places.extend(batch.file, &batch.lines),
+            None => locations.extend(batch.file, &batch.lines),
             Some(wanted) => {
                 let lines: Vec<u64> = batch
                     .lines
@@ -100,14 +100,14 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
                     .collect();
                 filtered += (batch.lines.len() - lines.len()) as u64;
                 files.extend((!batch.lines.is_empty()).then_some(batch.file));
-                places.extend(batch.file, &lines);
+                locations.extend(batch.file, &lines);
             }
         }
         steps.rows(&table.name, (batch.lines.len() + batch.malformed.len()) as u64);
         tracing::info_span!("keep rows", of = table.name).in_scope(|| rows.write(&typed))?;
     }
     steps.bytes(source.files().iter().map(|file| file.bytes).sum());
-    Ok(Read { rows: rows.finish(), places, malformed: malformed.finish(), files, filtered, findings })
+    Ok(Read { rows: rows.finish(), locations, malformed: malformed.finish(), files, filtered, findings })
 }
 
 fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {

@@ -1,8 +1,8 @@
-//! References: from what a row refers by to the row that it means.
+//! Resolution of references to rows.
 //!
-//! A reference is resolved in the delta first, then in the key map's history; one that holds a value of production is looked
-//! up there. The result is an array over the rows: the number of a row of the delta, or of a value that production knows. Keys
-//! come later, by one `take`.
+//! A reference is resolved in the delta first, then in the key map's history. A reference with `by` is resolved only in
+//! production. The result is an array over the rows: the number of a row of the delta, or of a value of production. Keys
+//! are assigned later, by one `take`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,27 +25,27 @@ use crate::target::{Lookup, Relation};
 use join::BuildSide;
 use resolved::{NULL_REFERENCE, UNRESOLVED, scatter};
 
-/// What every row of a table refers to by one of its references.
+/// The rows that a table's rows refer to by one reference.
 #[derive(Debug)]
 pub struct Resolved {
-    /// By row: below `parents` the number of a row of the delta, from there on that of a value of `found`, or none.
+    /// By row: below `parents` a row of the delta, above it an index into `found`, or a marker for no row.
     targets: Vec<u32>,
     parents: u32,
     found: ArrayRef,
-    /// What each value of `found` was looked up by, where rows refer by a value of production.
+    /// The value by which each value of `found` was looked up, if the reference has `by`.
     named: Option<ArrayRef>,
 }
 
-/// Bytes that are hashed in one piece: a hash of many rows takes as long as that of their bytes then.
+/// The number of bytes that are hashed in one piece. Larger pieces save calls for tables with many rows.
 const HASHED_AT_ONCE: usize = 1 << 16;
 
 impl Resolved {
-    /// The row of the delta that a row refers to.
+    /// Returns the row of the delta that a row refers to.
     pub fn parent(&self, row: u32) -> Option<u32> {
         Some(self.targets[row as usize]).filter(|target| *target < self.parents)
     }
 
-    /// The keys that `count` rows from `first` on get; `own` gives those of rows of the delta.
+    /// Returns the keys of `count` rows from `first`. `own` returns the keys of rows of the delta.
     pub fn keys(
         &self,
         first: u32,
@@ -64,7 +64,7 @@ impl Resolved {
         Ok(zip(&in_delta, &own, &self.in_production(first, count)?)?)
     }
 
-    /// The keys of `count` rows from `first` on that refer to rows in production; NULL for the others.
+    /// Returns the keys of `count` rows from `first` that refer to production, and NULL for the others.
     pub fn in_production(&self, first: u32, count: usize) -> Result<ArrayRef> {
         let range = first as usize..first as usize + count;
         let found = |target: u32| (self.parents..UNRESOLVED).contains(&target).then(|| target - self.parents);
@@ -72,16 +72,16 @@ impl Resolved {
         Ok(take(&self.found, &indices, None)?)
     }
 
-    /// The values of production that rows refer to.
+    /// Returns the values of production that rows refer to.
     pub fn found(&self) -> &ArrayRef {
         &self.found
     }
 
-    /// The values of production that rows refer to, but for the rows in `without`: each once, behind the number of the first row that does
-    /// (`_row`), as `key`, and with what it was looked up by as `named`, where that is a value of production.
+    /// Returns the distinct values of production that rows refer to, except for rows in `without`. The columns are the
+    /// number of the first such row (`_row`), `key`, and, for a reference with `by`, the value it was looked up by (`named`).
     ///
     /// # Errors
-    /// If Arrow refuses the values, which have passed it before.
+    /// Returns an error if Arrow rejects the values, which it has accepted before.
     pub fn referenced(&self, without: &RowSet) -> Result<RecordBatch> {
         let mut seen = vec![false; self.found.len()];
         let (mut rows, mut values) = (Vec::new(), Vec::new());
@@ -100,17 +100,17 @@ impl Resolved {
         Ok(RecordBatch::try_from_iter(columns)?)
     }
 
-    /// The rows that refer to the same values of production as these rows, but for those in `without`.
+    /// Returns the rows, except for those in `without`, that refer to the same values of production as `rows`.
     pub fn same_as(&self, rows: &[u32], without: &RowSet) -> Vec<u32> {
         let wanted: HashSet<u32> = rows.iter().map(|row| self.targets[*row as usize]).collect();
         let is_wanted = |(row, value): (u32, u32)| wanted.contains(&(self.parents + value)).then_some(row);
         self.values(without).filter_map(is_wanted).collect()
     }
 
-    /// The hash of what rows refer to, in their order, but for those in `without`: which row of the delta, or which value of production.
+    /// Returns the hash of the references of all rows except those in `without`, in order.
     ///
     /// # Errors
-    /// If Arrow cannot write the values as bytes.
+    /// Returns an error if Arrow cannot encode the values.
     pub fn hash(&self, without: &RowSet) -> Result<String> {
         let converter = RowConverter::new(vec![SortField::new(self.found.data_type().clone())])?;
         let values = converter.convert_columns(std::slice::from_ref(&self.found))?;
@@ -139,7 +139,7 @@ impl Resolved {
         Ok(hasher.update(&bytes).finalize().to_hex().to_string())
     }
 
-    /// The rows that refer to values of production, each with the number of its value.
+    /// Returns the rows that refer to values of production, each with the index of its value.
     fn values<'a>(&'a self, without: &'a RowSet) -> impl Iterator<Item = (u32, u32)> + 'a {
         let targets = (0_u32..).zip(&self.targets);
         let found = targets.filter(|(_, target)| (self.parents..UNRESOLVED).contains(*target));
@@ -148,30 +148,32 @@ impl Resolved {
 }
 
 impl Checker<'_> {
-    /// Resolves one reference of a table; its parent's own rows are examined already.
-    pub(super) async fn resolve(&mut self, at: usize, which: usize) -> Result<()> {
+    /// Resolves one reference of a table whose parent table has been checked.
+    pub(super) async fn resolve(&mut self, at: usize, reference_index: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
-        let reference = &table.references[which];
+        let reference = &table.references[reference_index];
         let column = reference.text_column();
-        let _check = self
-            .about(at, table.check(|kind| *kind == CheckKind::Relationship { reference: which }).unwrap_or(usize::MAX));
-        let mut targets = self.nothing_or_missing(at, &column)?;
+        let _check = self.about(
+            at,
+            table.check(|kind| *kind == CheckKind::Relationship { reference: reference_index }).unwrap_or(usize::MAX),
+        );
+        let mut targets = self.unresolved_targets(at, &column)?;
         let (mut parents, mut found) = (0, self.no_values(reference));
         if let Some(parent) = reference.parent {
             parents = self.tables[parent].rows.count();
-            found = self.in_delta(at, which, parent, &mut targets).await?;
+            found = self.in_delta(at, reference_index, parent, &mut targets).await?;
         }
         if self.catalog.guessed {
-            // Whether the key map or production has the others, nobody can tell.
+            // Without a target, these rows could still be in the key map or in production.
             let missing = targets.iter_mut().filter(|target| **target == UNRESOLVED);
-            self.tables[at].elsewhere.push(missing.map(|target| *target = NULL_REFERENCE).count() as u64);
+            self.tables[at].unverified_references.push(missing.map(|target| *target = NULL_REFERENCE).count() as u64);
             self.tables[at].resolved.push(Resolved { targets, parents, found, named: None });
             return Ok(());
         }
-        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: which })?;
+        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index })?;
         let offset = parents + found.len() as u32;
-        let unresolved = self.find(at, which, offset, &mut targets).await?;
+        let unresolved = self.find(at, reference_index, offset, &mut targets).await?;
         let found = concat(&[&found, &unresolved.values])?;
         for (row, target) in targets.iter().enumerate() {
             let row = row as u32;
@@ -183,23 +185,29 @@ impl Checker<'_> {
                 None => self.tables[at].findings.add(table, check, row, ViolationDetail::None),
             }
         }
-        // What is looked up by a value of production is nothing else than that: no row of the delta was asked before.
+        // A reference with `by` is never resolved in the delta, so `found` contains only values with a name.
         self.tables[at].resolved.push(Resolved { targets, parents, found, named: unresolved.named });
         Ok(())
     }
 
-    /// An empty array of the type that a reference's keys have.
+    /// Returns an empty array of the type of a reference's keys.
     fn no_values(&self, reference: &Reference) -> ArrayRef {
         let column = self.catalog.table(&reference.to).and_then(|to| to.column(&reference.give));
         new_empty_array(column.map_or(&DataType::Null, |column| &column.data_type))
     }
 
-    /// Finds the rows of the delta that are referred to. One that is skipped because production has it stands for production's
-    /// row: the keys of those are given.
-    async fn in_delta(&self, at: usize, which: usize, parent: usize, targets: &mut [u32]) -> Result<ArrayRef> {
-        let reference = &self.plan.tables[at].references[which];
+    /// Resolves references to rows of the delta. A row that is skipped because production has it stands for production's
+    /// row, whose keys are returned.
+    async fn in_delta(
+        &self,
+        at: usize,
+        reference_index: usize,
+        parent: usize,
+        targets: &mut [u32],
+    ) -> Result<ArrayRef> {
+        let reference = &self.plan.tables[at].references[reference_index];
         let examined = &self.tables[parent];
-        // One row a legacy key.
+        // One row per legacy key.
         let named = BuildSide { rows: &examined.rows, column: "_key", without: &examined.repeated };
         named.find(self.engine, &self.tables[at].rows, &reference.text_column(), targets).await?;
         let (skipped, existing) = (&examined.findings.skipped, &examined.existing);
@@ -213,7 +221,7 @@ impl Checker<'_> {
         if existing.rows.is_empty() { Ok(self.no_values(reference)) } else { existing.values(&reference.give) }
     }
 
-    fn nothing_or_missing(&self, at: usize, column: &str) -> Result<Vec<u32>> {
+    fn unresolved_targets(&self, at: usize, column: &str) -> Result<Vec<u32>> {
         let rows = &self.tables[at].rows;
         let mut targets = Vec::with_capacity(rows.count() as usize);
         for batch in rows.batches(rows.columns(|name| name == column)) {
@@ -224,9 +232,9 @@ impl Checker<'_> {
         Ok(targets)
     }
 
-    /// Looks up what the delta itself does not have: the distinct texts go to the target, the answers come back by number.
-    async fn find(&self, at: usize, which: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
-        let reference = &self.plan.tables[at].references[which];
+    /// Resolves the remaining references: sends the distinct texts to the target, which answers by number.
+    async fn find(&self, at: usize, reference_index: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
+        let reference = &self.plan.tables[at].references[reference_index];
         let mut unresolved = Unresolved { values: self.no_values(reference), named: None, why: HashMap::new() };
         if !targets.contains(&UNRESOLVED) {
             return Ok(unresolved);
@@ -255,9 +263,9 @@ impl Checker<'_> {
         }
         let texts = concat(&texts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?;
         let (answers, why) = self.ask_for(reference, &texts).await?;
-        // Back to the rows: which answer each text has, or why it has none.
+        // Map the answers, and the reasons for missing ones, back to the rows.
         let texts = texts.as_string::<i32>();
-        let back = async |numbers: Vec<u32>, ids: &[u32], each: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
+        let to_rows = async |numbers: Vec<u32>, ids: &[u32], each: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
             let texts: ArrayRef =
                 Arc::new(StringArray::from_iter_values(ids.iter().map(|id| texts.value(*id as usize))));
             let numbers: ArrayRef = Arc::new(UInt32Array::from(numbers));
@@ -270,12 +278,12 @@ impl Checker<'_> {
         };
         if !answers.ids.is_empty() {
             let numbers = (0..answers.ids.len() as u32).collect();
-            back(numbers, &answers.ids, &mut |batch| scatter(batch, targets, offset)).await?;
+            to_rows(numbers, &answers.ids, &mut |batch| scatter(batch, targets, offset)).await?;
             (unresolved.values, unresolved.named) = (answers.values, answers.named);
         }
         if !why.is_empty() {
             let ids: Vec<u32> = why.keys().copied().collect();
-            back(ids.clone(), &ids, &mut |batch| {
+            to_rows(ids.clone(), &ids, &mut |batch| {
                 let (rows, ids) =
                     (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt32Type>());
                 let whys =
@@ -288,8 +296,8 @@ impl Checker<'_> {
         Ok(unresolved)
     }
 
-    /// Asks the target for the keys of texts: through the key map's history and then production, where the row may be gone; or in
-    /// production by the column that the texts are values of.
+    /// Queries the target for the keys of texts: through the key map and then production, from which the row may have been
+    /// deleted, or in production by the column `by`.
     async fn ask_for(&self, reference: &Reference, texts: &ArrayRef) -> Result<(Answers, HashMap<u32, String>)> {
         let production = Relation::Production(reference.to.clone());
         let give = vec![reference.give.clone()];
@@ -322,23 +330,21 @@ impl Checker<'_> {
                 let live = if mapped.is_empty() { Vec::new() } else { self.lookup(&live, &mapped).await? };
                 let answers = Answers::new(&live, self.no_values(reference))?;
                 for batch in &mapped {
-                    let gone = batch
+                    let deleted = batch
                         .column(0)
                         .as_primitive::<UInt32Type>()
                         .values()
                         .iter()
                         .filter(|id| !answers.known.contains(**id));
-                    let reason = format!(
-                        "the key map knows it, but its row of `{}` is not in production any more",
-                        reference.to
-                    );
-                    why.extend(gone.map(|id| (*id, reason.clone())));
+                    let reason =
+                        format!("in the key map, but its row of `{}` was deleted from production", reference.to);
+                    why.extend(deleted.map(|id| (*id, reason.clone())));
                 }
                 answers
             }
         };
         let several = format!(
-            "`{}` has several rows with this `{}`",
+            "more than one row of `{}` has this `{}`",
             reference.to,
             reference.by.as_deref().unwrap_or("legacy key")
         );
@@ -346,42 +352,56 @@ impl Checker<'_> {
         Ok((answers, why))
     }
 
-    /// Takes the children of rejected rows along, down to rows of the same table that refer to each other.
+    /// Rejects the children of rejected rows, recursively within the table.
     pub(super) fn cascade(&mut self, at: usize) -> Result<()> {
         let table = &self.plan.tables[at];
         let mut inside = Vec::new();
-        for (which, reference) in table.references.iter().enumerate() {
+        for (reference_index, reference) in table.references.iter().enumerate() {
             let Some(parent) = reference.parent.filter(|_| reference.by.is_none()) else { continue };
-            let check = number(table, &|kind| *kind == CheckKind::ParentRejected { reference: which })?;
+            let check = number(table, &|kind| *kind == CheckKind::ParentRejected { reference: reference_index })?;
             if parent == at {
-                inside.push((which, check));
+                inside.push((reference_index, check));
                 continue;
             }
             for row in 0..self.tables[at].rows.count() {
-                let target = self.tables[at].resolved[which].parent(row);
+                let target = self.tables[at].resolved[reference_index].parent(row);
                 if let Some(target) = target.filter(|target| self.tables[parent].findings.rejected.contains(*target)) {
-                    self.take_along(at, which, check, row, ViolationDetail::Row { table: parent as u32, row: target });
+                    self.reject_with_parent(
+                        at,
+                        reference_index,
+                        check,
+                        row,
+                        ViolationDetail::Row { table: parent as u32, row: target },
+                    );
                 }
             }
         }
-        let children =
-            inside.iter().map(|(which, _)| Children::new(&self.tables[at].resolved[*which])).collect::<Vec<_>>();
-        for ((which, _), children) in inside.iter().zip(&children) {
-            // A row that turned out to be left out after references to it were resolved is nowhere.
-            let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: *which })?;
+        let children = inside
+            .iter()
+            .map(|(reference_index, _)| Children::new(&self.tables[at].resolved[*reference_index]))
+            .collect::<Vec<_>>();
+        for ((reference_index, _), children) in inside.iter().zip(&children) {
+            // A row can be skipped after references to it were resolved; those references no longer have a row.
+            let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: *reference_index })?;
             let skipped: Vec<u32> = self.tables[at].findings.skipped.iter().collect();
             for child in skipped.iter().flat_map(|row| children.of(*row)) {
                 if !self.tables[at].findings.skipped.contains(*child) {
-                    self.tables[at].findings.add_text(table, check, *child, "it refers to a row that is left out");
+                    self.tables[at].findings.add_text(table, check, *child, "the referenced row is skipped");
                 }
             }
         }
         let mut waiting: Vec<u32> = self.tables[at].findings.rejected.iter().collect();
         while let Some(row) = waiting.pop() {
-            for ((which, check), children) in inside.iter().zip(&children) {
+            for ((reference_index, check), children) in inside.iter().zip(&children) {
                 for child in children.of(row) {
                     let known = self.tables[at].findings.rejected.contains(*child);
-                    self.take_along(at, *which, *check, *child, ViolationDetail::Row { table: at as u32, row });
+                    self.reject_with_parent(
+                        at,
+                        *reference_index,
+                        *check,
+                        *child,
+                        ViolationDetail::Row { table: at as u32, row },
+                    );
                     if !known && self.tables[at].findings.rejected.contains(*child) {
                         waiting.push(*child);
                     }
@@ -391,14 +411,21 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Rejects a row with the row that it refers to, once a reference.
-    fn take_along(&mut self, at: usize, which: usize, check: usize, row: u32, detail: ViolationDetail) {
-        if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[which].insert(row) {
+    /// Rejects a row with the row that it refers to, at most once per reference.
+    fn reject_with_parent(
+        &mut self,
+        at: usize,
+        reference_index: usize,
+        check: usize,
+        row: u32,
+        detail: ViolationDetail,
+    ) {
+        if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
             self.tables[at].findings.add(&self.plan.tables[at], check, row, detail);
         }
     }
 
-    /// Values that production itself must know: a foreign key that no relationship resolves.
+    /// Checks a foreign key that no relationship resolves: production or the delta must have the values.
     pub(super) async fn foreign_key(
         &mut self,
         at: usize,
@@ -407,67 +434,30 @@ impl Checker<'_> {
         to: &str,
         to_columns: &[String],
     ) -> Result<()> {
-        let plan = self.plan;
-        let table = &plan.tables[at];
+        let table = &self.plan.tables[at];
         let _check = self.about(at, check);
         let names: Vec<_> = columns.iter().map(|name| ident(name)).collect();
-        let there: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
-        let (list, there) = (names.join(", "), there.join(" AND "));
-        let child = ident(&table.name);
-        let distinct = self.engine.collect(&format!("SELECT DISTINCT {list} FROM {child} WHERE {there}")).await?;
-        let (mut questions, mut next) = (Vec::new(), 0_u32);
-        for batch in distinct {
-            let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(next..next + batch.num_rows() as u32));
-            next += batch.num_rows() as u32;
-            let mut fields = vec![Arc::new(Field::new("_id", DataType::UInt32, false))];
-            fields.extend(batch.schema().fields().iter().cloned());
-            let schema = Arc::new(Schema::new(fields));
-            questions.push(RecordBatch::try_new(
-                schema,
-                std::iter::once(ids).chain(batch.columns().iter().cloned()).collect(),
-            )?);
-        }
-        let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(()) };
-        let lookup = Lookup::new(Relation::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
-        let mut known = RowSet::default();
-        for answer in self.lookup(&lookup, &questions).await? {
-            for id in answer.column(0).as_primitive::<UInt32Type>().values() {
-                known.insert(*id);
-            }
-        }
-        if known.count() == next as usize {
+        if !self.register_unknown(&table.name, &names, to, to_columns).await? {
             return Ok(());
         }
-        let unknown = |question: &RecordBatch| {
-            let ids = question.column(0).as_primitive::<UInt32Type>().values().iter();
-            filter_record_batch(question, &ids.map(|id| Some(!known.contains(*id))).collect())
-        };
-        let unknown = questions.iter().map(unknown).collect::<Result<_, _>>()?;
-        self.engine.register_batches(Space::Internal, "unknown", schema, unknown)?;
         let same = |other: &str, others: &[String]| {
             let pairs: Vec<_> =
                 names.iter().zip(others).map(|(name, theirs)| format!("c.{name} = {other}.{theirs}")).collect();
             pairs.join(" AND ")
         };
-        // An accepted row of the delta may bring the value too, where the referenced table is loaded in the same run.
-        let mut in_delta = None;
-        if let Some(parent) = plan.position(to).filter(|parent| brings(&plan.tables[*parent], to_columns)) {
-            let without = Arc::new(self.tables[parent].findings.kept_out());
-            let wanted = |name: &str| to_columns.iter().any(|column| column == name);
-            self.engine.register(
-                Space::Internal,
-                "parents",
-                RowsTable::new(self.tables[parent].rows.clone(), without, wanted),
-            )?;
+        // An accepted row of the delta may also have the values, if the referenced table is loaded in the same run.
+        let mut not_in_delta = String::new();
+        if let Some(parent) = self.plan.position(to).filter(|parent| computes(&self.plan.tables[*parent], to_columns)) {
+            let without = Arc::new(self.tables[parent].findings.excluded());
+            let read = |name: &str| to_columns.iter().any(|column| column == name);
+            let parents = RowsTable::new(self.tables[parent].rows.clone(), without, read);
+            self.engine.register(Space::Internal, "parents", parents)?;
             let theirs: Vec<_> = to_columns.iter().map(|name| ident(name)).collect();
-            in_delta =
-                Some(format!(" WHERE NOT EXISTS (SELECT 1 FROM internal.parents d WHERE {})", same("d", &theirs)));
+            not_in_delta = format!(" WHERE NOT EXISTS (SELECT 1 FROM internal.parents d WHERE {})", same("d", &theirs));
         }
-        let missing = format!(
-            "SELECT c._row FROM internal.unknown a JOIN {child} c ON {}{}",
-            same("a", &names),
-            in_delta.unwrap_or_default()
-        );
+        let child = ident(&table.name);
+        let missing =
+            format!("SELECT c._row FROM internal.unknown a JOIN {child} c ON {}{not_in_delta}", same("a", &names));
         let mut rows = RowSet::default();
         self.engine
             .for_each(&missing, |batch| {
@@ -477,24 +467,59 @@ impl Checker<'_> {
                 Ok(())
             })
             .await?;
-        for row in rows.iter().filter(|row| !self.tables[at].findings.skipped.contains(*row)).collect::<Vec<_>>() {
-            self.tables[at].findings.add(table, check, row, ViolationDetail::None);
-        }
+        let findings = &mut self.tables[at].findings;
+        let failing: Vec<_> = rows.iter().filter(|row| !findings.skipped.contains(*row)).collect();
+        failing.into_iter().for_each(|row| findings.add(table, check, row, ViolationDetail::None));
         Ok(())
+    }
+
+    /// Registers the distinct values of a foreign key that production does not have, as `internal.unknown`. Returns
+    /// whether there are any.
+    async fn register_unknown(&self, table: &str, names: &[String], to: &str, to_columns: &[String]) -> Result<bool> {
+        let not_null: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
+        let (list, child, not_null) = (names.join(", "), ident(table), not_null.join(" AND "));
+        let distinct = self.engine.collect(&format!("SELECT DISTINCT {list} FROM {child} WHERE {not_null}")).await?;
+        let (mut questions, mut next) = (Vec::new(), 0_u32);
+        for batch in distinct {
+            let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(next..next + batch.num_rows() as u32));
+            next += batch.num_rows() as u32;
+            let mut fields = vec![Arc::new(Field::new("_id", DataType::UInt32, false))];
+            fields.extend(batch.schema().fields().iter().cloned());
+            let columns = std::iter::once(ids).chain(batch.columns().iter().cloned()).collect();
+            questions.push(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?);
+        }
+        let Some(schema) = questions.first().map(RecordBatch::schema) else { return Ok(false) };
+        let lookup = Lookup::new(Relation::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
+        let mut known = RowSet::default();
+        for answer in self.lookup(&lookup, &questions).await? {
+            for id in answer.column(0).as_primitive::<UInt32Type>().values() {
+                known.insert(*id);
+            }
+        }
+        if known.count() == next as usize {
+            return Ok(false);
+        }
+        let unknown = |question: &RecordBatch| {
+            let ids = question.column(0).as_primitive::<UInt32Type>().values().iter();
+            filter_record_batch(question, &ids.map(|id| Some(!known.contains(*id))).collect())
+        };
+        let unknown = questions.iter().map(unknown).collect::<Result<_, _>>()?;
+        self.engine.register_batches(Space::Internal, "unknown", schema, unknown)?;
+        Ok(true)
     }
 }
 
-/// What could not be found in the delta.
+/// The references that the delta does not resolve, after the target was queried.
 struct Unresolved {
-    /// The values that the target knows.
+    /// Values of production.
     values: ArrayRef,
-    /// What each of them was looked up by, where that is a value of production.
+    /// The values by which they were looked up, if the reference has `by`.
     named: Option<ArrayRef>,
-    /// By row, why it has none, where there is more to say than that.
+    /// By row, the reason for having no value, if there is more than the check's own.
     why: HashMap<u32, String>,
 }
 
-/// The target's answers to a question: each text's number and its value, where there is exactly one.
+/// The target's answers to a question: for each text with exactly one value, its number and the value.
 struct Answers {
     ids: Vec<u32>,
     values: ArrayRef,
@@ -520,7 +545,7 @@ impl Answers {
     }
 }
 
-/// Which rows of a table refer to a row of the same table.
+/// By row, the rows of the same table that refer to it.
 struct Children {
     starts: Vec<u32>,
     rows: Vec<u32>,
@@ -553,8 +578,8 @@ impl Children {
     }
 }
 
-/// Whether the rows of a table bring their values of these columns themselves.
-fn brings(table: &Table, columns: &[String]) -> bool {
+/// Returns whether the rows of a table compute all of these columns.
+fn computes(table: &Table, columns: &[String]) -> bool {
     columns.iter().all(|name| table.computed().any(|(column, _)| column.name == *name))
 }
 

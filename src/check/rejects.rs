@@ -1,8 +1,9 @@
-//! The reject files: every row that is kept out, as it was, with its place, its checks and the reasons.
+//! Reject files: every rejected row unchanged, with its location, its checks, and the reasons.
 //!
-//! One file a table as CSV, in the dialect of the source, and one as Parquet. The source's own columns come first, under their own
-//! names, and the columns about the reject begin with `_reject_`: a source leaves those out, so a corrected file is a delta again. In the
-//! CSV a value that a spreadsheet would take for a formula has an apostrophe before it, which is not read; in Parquet it is exact.
+//! There is one CSV file per table, in the dialect of the source, and one Parquet file. The source's columns come first,
+//! under their own names. The columns about the reject begin with `_reject_`, which a source ignores, so a corrected file
+//! is a delta again. In the CSV file, an apostrophe precedes values that a spreadsheet would take for a formula; a
+//! source removes it again. The Parquet file has exact values.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -17,45 +18,45 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use super::{CheckedTable, ViolationDetail};
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
 use crate::spec::Severity;
 
-/// What is said about a reject, in the order of the columns.
+/// The columns about a reject, in order.
 const ABOUT: [&str; 6] =
     ["_reject_file", "_reject_line", "_reject_check", "_reject_column", "_reject_value", "_reject_reason"];
 
-/// One rejected row, with all that is wrong with it.
+/// A rejected row, with everything that is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
     /// The file.
     pub file: String,
-    /// The line, or the number of the row in a Parquet or Arrow file.
+    /// The line, or the number of the row in a Parquet or Arrow file; from 1.
     pub line: u64,
-    /// The names of the checks that it fails.
+    /// The names of the failed checks.
     pub checks: Vec<String>,
-    /// The columns that they are about.
+    /// The columns of the failed checks.
     pub columns: Vec<String>,
-    /// The values there.
+    /// The values of these columns.
     pub values: Vec<String>,
     /// The reasons.
     pub reasons: Vec<String>,
 }
 
 impl Reject {
-    /// A reject of which nothing is known but its line.
+    /// Returns a reject with nothing but its line.
     fn at(line: u64) -> Self {
         Self { file: String::new(), line, checks: vec![], columns: vec![], values: vec![], reasons: vec![] }
     }
 }
 
-/// Writes the reject files of all tables that have rejects into a folder; gives their paths, by table.
+/// Writes the reject files of all tables with rejects into a folder, and returns their paths by table.
 ///
 /// # Errors
-/// Where the folder cannot be written.
+/// Returns an error if the folder is not writable.
 pub fn write(
     compiled: &Compiled,
     examined: &[CheckedTable],
@@ -101,7 +102,7 @@ fn write_table(
             let fields = batch.columns().iter().enumerate().map(|(number, column)| match column.is_null(row) {
                 true if number < of_source => Cow::from(&null),
                 true => Cow::from(""),
-                false => guarded(Cow::from(shown(column.as_ref(), row))),
+                false => guarded(Cow::from(display_value(column.as_ref(), row))),
             });
             csv.write(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }
@@ -112,8 +113,8 @@ fn write_table(
     Ok([csv_path, parquet_path])
 }
 
-/// The name of a table as that of a file: every character that could mean something to a file system is percent-encoded, so
-/// that the file is in its folder and no two tables share one.
+/// Returns the file name of a table. Characters with a meaning to a file system are percent-encoded, so that the file
+/// stays in its folder and no two tables share one.
 fn file_name(table: &str) -> String {
     let mut name = String::with_capacity(table.len());
     for char in table.chars() {
@@ -130,7 +131,7 @@ fn file_name(table: &str) -> String {
 
 fn cannot_write(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::unreachable(format!("cannot write the rejects to `{}`: {error}", path.display()))
-        .hint("set `output` in the pipeline file to a folder that can be written")
+        .hint("set `output` in the pipeline file to a writable folder")
 }
 
 fn reject_schema(table: &Table) -> SchemaRef {
@@ -159,11 +160,11 @@ fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> R
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// Hands the rejects of a table over in batches, in the order of files and lines: the source's columns and the raw record, and
-/// what is wrong with each row.
+/// Passes the rejects of a table to `handle` in batches, in the order of files and lines: the source's columns with the
+/// raw record, and what is wrong with each row.
 ///
 /// # Errors
-/// Those of `handle`, and where the work folder cannot be read.
+/// Returns the errors of `handle`, or an error if the work folder cannot be read.
 pub fn each(
     compiled: &Compiled,
     examined: &[CheckedTable],
@@ -172,7 +173,7 @@ pub fn each(
 ) -> Result<()> {
     let source = &compiled.sources[at];
     let file = |number: usize| source.files().get(number).map_or_else(String::new, |file| file.name.clone());
-    merge(unread(compiled, examined, at), refused(compiled, examined, at), |piece| {
+    merge(unreadable(compiled, examined, at), failing(compiled, examined, at), |piece| {
         let mut rejects = piece.rejects;
         for (reject, (number, _)) in rejects.iter_mut().zip(&piece.places) {
             reject.file = file(*number);
@@ -181,17 +182,17 @@ pub fn each(
     })
 }
 
-/// Some rejects: their rows, what is wrong with each, and where each stands, in this order.
+/// A piece of the rejects: their rows, what is wrong with each, and their locations, in the same order.
 #[derive(Debug)]
 struct Piece {
     rows: RecordBatch,
     rejects: Vec<Reject>,
-    /// File and line.
+    /// File index and line.
     places: Vec<(usize, u64)>,
 }
 
 impl Piece {
-    /// Takes the rejects that stand before a place off the front.
+    /// Splits off the rejects before a location.
     fn split_before(&mut self, place: (usize, u64)) -> Self {
         let count = self.places.partition_point(|other| *other < place);
         let rest = self.rows.slice(count, self.rows.num_rows() - count);
@@ -203,7 +204,7 @@ impl Piece {
     }
 }
 
-/// Hands two sequences of pieces over as one, in the order of places.
+/// Merges two sequences of pieces by location.
 fn merge(
     mut one: impl Iterator<Item = Result<Piece>>,
     mut other: impl Iterator<Item = Result<Piece>>,
@@ -222,7 +223,7 @@ fn merge(
                 right = other.next().transpose()?;
             }
             (Some(mut first), Some(mut second)) => {
-                // Neither is empty, and no two records stand in one place.
+                // Neither piece is empty, and no two records have the same location.
                 if first.places[0] < second.places[0] {
                     handle(first.split_before(second.places[0]))?;
                 } else {
@@ -235,14 +236,14 @@ fn merge(
     }
 }
 
-/// Whether a row is rejected for failing a check. Records that cannot be read are numbered by themselves: their violations are about
-/// no row.
-fn is_told(check: &Check) -> bool {
+/// Returns whether failing a check rejects a row. Unreadable records have separate numbers, so their violations do not
+/// name a row.
+fn rejects_rows(check: &Check) -> bool {
     check.severity == Severity::Error && check.kind != CheckKind::Parse
 }
 
-/// The records that could not be read.
-fn unread<'a>(
+/// Returns the unreadable records.
+fn unreadable<'a>(
     compiled: &'a Compiled,
     examined: &'a [CheckedTable],
     at: usize,
@@ -262,12 +263,12 @@ fn unread<'a>(
             reject.reasons.push(reasons.value(row).to_owned());
             rejects.push(reject);
         }
-        Ok(Piece { rows: unread_rows(&compiled.plan.tables[at], &batch)?, rejects, places })
+        Ok(Piece { rows: unreadable_rows(&compiled.plan.tables[at], &batch)?, rejects, places })
     })
 }
 
-/// The rows that fail a check.
-fn refused<'a>(
+/// Returns the rows that fail a check.
+fn failing<'a>(
     compiled: &'a Compiled,
     examined: &'a [CheckedTable],
     at: usize,
@@ -276,8 +277,8 @@ fn refused<'a>(
     let explain = Explain { compiled, examined, at };
     let mut cursors = vec![0_usize; table.checks.len()];
     let about: Vec<_> = table.checks.iter().map(|check| explain.columns(check)).collect();
-    let is_told = |name: &str| about.iter().flatten().flatten().any(|other| other == name);
-    let columns = found.rows.columns(|name| name.starts_with(&source_column("")) || is_told(name));
+    let rejects_rows = |name: &str| about.iter().flatten().flatten().any(|other| other == name);
+    let columns = found.rows.columns(|name| name.starts_with(&source_column("")) || rejects_rows(name));
     found.rows.stretches().enumerate().filter_map(move |(number, (first, count))| {
         let rejected = &found.findings.rejected;
         if rejected.count_in(first, count) == 0 {
@@ -285,12 +286,12 @@ fn refused<'a>(
         }
         let rejected: Vec<u32> = (first..first + count as u32).filter(|row| rejected.contains(*row)).collect();
         let batch = found.rows.batch(number, &columns);
-        Some(batch.and_then(|batch| refused_of(&explain, &about, &mut cursors, first, &batch, &rejected)))
+        Some(batch.and_then(|batch| failing_of(&explain, &about, &mut cursors, first, &batch, &rejected)))
     })
 }
 
-/// The rows of one batch that fail a check. By check, `columns` are those it is about, `cursors` how far its violations are told.
-fn refused_of(
+/// Returns the failing rows of a batch. `columns` and `cursors` are by check: its columns, and its next violation.
+fn failing_of(
     explain: &Explain<'_>,
     columns: &[Option<Vec<String>>],
     cursors: &mut [usize],
@@ -301,9 +302,9 @@ fn refused_of(
     let (table, found) = (&explain.compiled.plan.tables[explain.at], &explain.examined[explain.at]);
     let indices = UInt32Array::from_iter_values(rejected.iter().map(|row| row - first));
     let kept = take_record_batch(batch, &indices)?;
-    let places: Vec<_> = rejected.iter().map(|row| found.places.place(*row)).collect();
+    let places: Vec<_> = rejected.iter().map(|row| found.locations.locate(*row)).collect();
     let mut rejects: Vec<Reject> = places.iter().map(|(_, line)| Reject::at(*line)).collect();
-    for (number, check) in table.checks.iter().enumerate().filter(|(_, check)| is_told(check)) {
+    for (number, check) in table.checks.iter().enumerate().filter(|(_, check)| rejects_rows(check)) {
         let violations = found.findings.of(number);
         let cursor = &mut cursors[number];
         while let Some(violation) =
@@ -324,8 +325,8 @@ fn refused_of(
     Ok(Piece { rows: source_rows(table, &kept)?, rejects, places })
 }
 
-/// The source's columns of records that could not be read, as far as their fields go, and the raw record.
-fn unread_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
+/// Returns the fields of unreadable records as columns of the source, and the raw record.
+fn unreadable_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
     let mut fields: Vec<Field> =
         table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
@@ -354,7 +355,7 @@ fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// Puts findings into words.
+/// Renders findings as text.
 pub(super) struct Explain<'a> {
     pub(super) compiled: &'a Compiled,
     pub(super) examined: &'a [CheckedTable],
@@ -362,7 +363,7 @@ pub(super) struct Explain<'a> {
 }
 
 impl Explain<'_> {
-    /// The kept columns that a check is about; None where it is about the whole record.
+    /// Returns the kept columns that a check reads; `None` for the whole record.
     pub(super) fn columns(&self, check: &Check) -> Option<Vec<String>> {
         let table = &self.compiled.plan.tables[self.at];
         match &check.kind {
@@ -373,19 +374,19 @@ impl Explain<'_> {
         }
     }
 
-    /// The values in some columns, as text.
+    /// Returns the values of columns as text.
     pub(super) fn value(&self, columns: &[String], kept: &RecordBatch, row: usize) -> Option<String> {
         let values: Vec<_> = columns
             .iter()
             .filter_map(|name| kept.column_by_name(name))
-            .map(|column| shown(column.as_ref(), row))
+            .map(|column| display_value(column.as_ref(), row))
             .collect();
-        // An expression may have put in what the pipeline file took from the environment.
+        // An expression can contain values from the environment.
         let text = self.compiled.secrets.mask(&values.join(", ")).into_owned();
         Some(text).filter(|text| !text.is_empty())
     }
 
-    /// The source columns that a column is computed from.
+    /// Returns the source columns that a column is computed from.
     fn made_from(&self, column: &str) -> Vec<String> {
         let table = &self.compiled.plan.tables[self.at];
         let sql = table.computed().find(|(computed, _)| computed.name == column).map_or("", |(_, sql)| sql);
@@ -396,7 +397,7 @@ impl Explain<'_> {
         match detail {
             ViolationDetail::Row { table, row } => {
                 let (table, row) = (table as usize, row);
-                let (number, line) = self.examined[table].places.place(row);
+                let (number, line) = self.examined[table].locations.locate(row);
                 let file = self.compiled.sources[table].files().get(number).map_or("", |file| file.name.as_str());
                 match check.kind {
                     CheckKind::LegacyKey => format!("{file}:{line} has the same legacy key"),
@@ -413,9 +414,9 @@ impl Explain<'_> {
     }
 }
 
-/// The rows of a batch that a mask does not hold, for those who write accepted rows.
-pub(crate) fn accepted(batch: &RecordBatch, kept_out: &crate::engine::RowSet, first: u32) -> Result<RecordBatch> {
-    Ok(filter_record_batch(batch, &kept_out.others(first, batch.num_rows()))?)
+/// Returns the rows of a batch that are not in `excluded`.
+pub(crate) fn accepted(batch: &RecordBatch, excluded: &crate::engine::RowSet, first: u32) -> Result<RecordBatch> {
+    Ok(filter_record_batch(batch, &excluded.others(first, batch.num_rows()))?)
 }
 
 #[cfg(test)]
@@ -446,10 +447,10 @@ mod tests {
 
     #[test]
     fn rejects_come_in_the_order_of_files_and_lines() {
-        let unread = [piece(&[(0, 3), (0, 9), (1, 2)]), piece(&[(1, 7)])];
-        let refused = [piece(&[(0, 2), (0, 4), (0, 5)]), piece(&[(0, 8), (1, 3)]), piece(&[(2, 2)])];
+        let unreadable = [piece(&[(0, 3), (0, 9), (1, 2)]), piece(&[(1, 7)])];
+        let failing = [piece(&[(0, 2), (0, 4), (0, 5)]), piece(&[(0, 8), (1, 3)]), piece(&[(2, 2)])];
         let mut seen = Vec::new();
-        merge(unread.into_iter(), refused.into_iter(), |piece| {
+        merge(unreadable.into_iter(), failing.into_iter(), |piece| {
             let lines = piece.rows.column(0).as_primitive::<UInt64Type>().values().to_vec();
             assert!(lines.iter().copied().eq(piece.rejects.iter().map(|reject| reject.line)));
             assert!(lines.iter().copied().eq(piece.places.iter().map(|place| place.1)));

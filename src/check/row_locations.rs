@@ -1,8 +1,8 @@
-//! Where each row stands in the delta's files.
+//! The location of each row in the delta's files.
 
 use std::collections::BTreeMap;
 
-/// File and line of every row, kept as stretches of consecutive lines: a few bytes for a file without gaps.
+/// File and line of every row, stored as ranges of consecutive lines: a few bytes for a file without gaps.
 #[derive(Debug, Default)]
 pub struct RowLocations {
     stretches: Vec<Stretch>,
@@ -17,7 +17,7 @@ struct Stretch {
 }
 
 impl RowLocations {
-    /// Adds the next rows, all of one file.
+    /// Adds the next rows, all of them from one file.
     pub fn extend(&mut self, file: usize, lines: &[u64]) {
         for line in lines {
             let goes_on = self.stretches.last().is_some_and(|last| {
@@ -30,12 +30,12 @@ impl RowLocations {
         }
     }
 
-    /// Whether a file has any row here.
+    /// Returns whether any row is from a file.
     pub fn has_rows(&self, file: usize) -> bool {
         self.stretches.iter().any(|stretch| stretch.file == file)
     }
 
-    /// By file, how many rows of it are here and the line of the last one.
+    /// Returns by file the number of rows, and the line of the last one.
     pub fn extents(&self) -> BTreeMap<usize, (u64, u64)> {
         let mut extents = BTreeMap::new();
         for (at, stretch) in self.stretches.iter().enumerate() {
@@ -47,8 +47,8 @@ impl RowLocations {
         extents
     }
 
-    /// The file's number and the line of a row.
-    pub fn place(&self, row: u32) -> (usize, u64) {
+    /// Returns the file index and the line of a row.
+    pub fn locate(&self, row: u32) -> (usize, u64) {
         let after = self.stretches.partition_point(|stretch| stretch.first_row <= row);
         match after.checked_sub(1).and_then(|at| self.stretches.get(at)) {
             Some(stretch) => (stretch.file, stretch.first_line + u64::from(row - stretch.first_row)),
@@ -67,7 +67,7 @@ mod tests {
         places.extend(0, &[2, 3, 7]);
         places.extend(0, &[8, 9]);
         places.extend(1, &[2]);
-        let found: Vec<_> = (0..6).map(|row| places.place(row)).collect();
+        let found: Vec<_> = (0..6).map(|row| places.locate(row)).collect();
         assert_eq!(found, [(0, 2), (0, 3), (0, 7), (0, 8), (0, 9), (1, 2)]);
         assert_eq!(places.stretches.len(), 3);
         assert_eq!(places.extents(), BTreeMap::from([(0, (5, 9)), (1, (1, 2))]));

@@ -1,4 +1,4 @@
-//! Rows against each other, against the key map, and against production: what SQL over sets decides.
+//! Checks of rows against each other, the key map, and production, decided by SQL over sets.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 
 use super::cast::kept;
 use super::{Checker, Resolved, ViolationDetail};
-use crate::engine::{Hashes, RowSet, RowsTable, Space, ident, shown};
+use crate::engine::{Hashes, RowSet, RowsTable, Space, display_value, ident};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{CheckKind, ColumnSource, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, ExistingRowPolicy};
 use crate::target::{CatalogColumn, Lookup, Relation};
 
-/// What comparing without regard to case means: ASCII letters and no others, as SQLite's NOCASE has it.
+/// Letters for comparisons that ignore case: only ASCII, like SQLite's NOCASE.
 const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const LOWER: &str = "abcdefghijklmnopqrstuvwxyz";
 
-/// Rows that are sent to the target in one question.
+/// The maximum number of rows per query of the target.
 const ROWS_A_QUESTION: usize = 1 << 19;
 
 impl Checker<'_> {
-    /// Rows that share a legacy key. Gives all but the first of each.
+    /// Finds rows that share a legacy key, and marks all but one of each group as repeated.
     pub(super) async fn legacy_key(&mut self, at: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -36,7 +36,7 @@ impl Checker<'_> {
         for (row, _) in &found {
             all.insert(*row);
         }
-        // Which rows have nothing to say about other constraints: those that do not stay.
+        // Rows that do not stay are ignored by unique checks.
         self.tables[at].same_record = match table.duplicates {
             Duplicates::First => self.tables[at].repeated.clone(),
             Duplicates::Reject => all,
@@ -44,7 +44,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Rows that share the values of a unique constraint; rows of one record were told apart by their legacy key before.
+    /// Finds rows that share the values of a unique constraint. Rows with a repeated legacy key are ignored.
     pub(super) async fn unique(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
         let table = &self.plan.tables[at];
         let _check = self.about(at, check);
@@ -57,7 +57,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The rows that a unique constraint is not about.
+    /// Returns the rows to which a unique constraint does not apply.
     async fn outside(&self, at: usize, unique: &Unique) -> Result<RowSet> {
         let mut outside = RowSet::default();
         if let Some(condition) = &unique.condition {
@@ -75,7 +75,7 @@ impl Checker<'_> {
         Ok(outside)
     }
 
-    /// The rows of groups that share values, in order: row, and the group's first. The rows in `without` take no part.
+    /// Returns the rows of groups that share values, in order: a row, and the first row of its group.
     async fn groups(
         &self,
         at: usize,
@@ -91,7 +91,7 @@ impl Checker<'_> {
         if perhaps.is_empty() {
             return Ok(Vec::new());
         }
-        // What has the same hash is few rows as a rule; whether it is the same is for SQL to say.
+        // Few rows usually have the same hash; SQL decides whether they have the same values.
         let others = Arc::new(perhaps.inverted(rows.count()));
         self.engine.register(Space::Internal, "unique", RowsTable::new(rows.clone(), others, wanted))?;
         let table = "internal.unique";
@@ -126,8 +126,8 @@ impl Checker<'_> {
         Ok(found)
     }
 
-    /// Notes the rows of groups that do not stay, each with another of its group, and gives all but the one of each group that does
-    /// or could: the first that nothing else is wrong with.
+    /// Records the duplicates of each group, each with another row of its group. Returns all rows except the one of each
+    /// group that stays or could stay: the first without other violations.
     fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> RowSet {
         let table = &self.plan.tables[at];
         let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
@@ -145,7 +145,7 @@ impl Checker<'_> {
             for (number, row) in rows.iter().enumerate() {
                 let other = if number == 0 { rows.get(1) } else { rows.first() };
                 let other = match table.duplicates {
-                    // A row that is out by its own fault is no duplicate of the one that stays.
+                    // A row with other violations is not a duplicate of the row that stays.
                     Duplicates::First if *row == stays || findings.rejected.contains(*row) => continue,
                     Duplicates::First => stays,
                     Duplicates::Reject => other.copied().unwrap_or(stays),
@@ -156,7 +156,7 @@ impl Checker<'_> {
         repeated
     }
 
-    /// Rows whose legacy key is in the key map already.
+    /// Finds rows whose legacy key is already in the key map.
     pub(super) async fn key_map(&mut self, at: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -173,10 +173,10 @@ impl Checker<'_> {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
             let last = answer.num_columns() - 1;
             for row in 0..answer.num_rows() {
-                let key: Vec<_> = (1..last).map(|column| shown(answer.column(column), row)).collect();
+                let key: Vec<_> = (1..last).map(|column| display_value(answer.column(column), row)).collect();
                 let text = format!(
-                    "it was converted by run {}: its key is {}",
-                    shown(answer.column(last), row),
+                    "converted by run {}, with key {}",
+                    display_value(answer.column(last), row),
                     key.join(", ")
                 );
                 self.exists(at, check, ids.value(row), &text);
@@ -185,7 +185,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Rows whose values production has already. A row that refers to a new row cannot be one of them.
+    /// Finds rows whose values production already has. Rows that refer to a new row cannot be among them.
     pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
         let _check = self.about(at, check);
         let outside = self.outside(at, unique).await?;
@@ -196,7 +196,7 @@ impl Checker<'_> {
             match_on: unique.columns.clone(),
             ignore_case: unique.ignore_case.clone(),
             condition: unique.condition.as_ref().map(|condition| condition.own.clone()),
-            give: self.wanted_of(at),
+            give: self.existing_columns(at),
         };
         let rows = &self.tables[at].rows;
         let read = rows.columns(|name| unique.columns.iter().any(|column| column == name));
@@ -216,8 +216,8 @@ impl Checker<'_> {
             let ids = answer.column(0).as_primitive::<UInt32Type>();
             let mut skipped = Vec::new();
             for row in 0..answer.num_rows() {
-                let key: Vec<_> = (1..=keys).map(|column| shown(answer.column(column), row)).collect();
-                let text = format!("production has it: `{}` {}", table.name, key.join(", "));
+                let key: Vec<_> = (1..=keys).map(|column| display_value(answer.column(column), row)).collect();
+                let text = format!("exists in production: `{}` {}", table.name, key.join(", "));
                 skipped.push(self.exists(at, check, ids.value(row), &text));
             }
             self.tables[at].existing.add(&filter_record_batch(&answer, &skipped.into())?);
@@ -225,8 +225,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// What must be known of a row that production has already: its key, and what rows that refer to it hold.
-    fn wanted_of(&self, at: usize) -> Vec<String> {
+    /// Returns the columns to query of existing rows: the primary key, and columns that references read.
+    fn existing_columns(&self, at: usize) -> Vec<String> {
         let table = &self.plan.tables[at];
         let mut wanted = table.catalog.primary_key.clone();
         for reference in self.plan.tables.iter().flat_map(|table| &table.references) {
@@ -237,8 +237,8 @@ impl Checker<'_> {
         wanted
     }
 
-    /// A row that is there already: skipped where the pipeline says so, unless something else is wrong with it.
-    /// Gives whether it is skipped now, and was not before.
+    /// Applies the policy for an existing row: skips it unless it has other violations, or rejects it. Returns whether the
+    /// row is newly skipped.
     fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) -> bool {
         let table = &self.plan.tables[at];
         let findings = &mut self.tables[at].findings;
@@ -251,7 +251,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Rows that a query of the user returns.
+    /// Finds rows that a user's query returns.
     pub(super) async fn query(&mut self, at: usize, check: usize, sql: &str) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -262,15 +262,15 @@ impl Checker<'_> {
         let asked = self.engine.ask(&sql, |batch| {
             for row in batch.column(0).as_primitive::<Int64Type>().values() {
                 if !(0..count).contains(row) {
-                    return Err(Error::data(format!("it returns row {row}, and `{}` has {count}", table.name))
-                        .hint(format!("select `_row` of `{}`, not of another table", table.name)));
+                    return Err(Error::data(format!("it returned row {row}, but `{}` has {count} rows", table.name))
+                        .hint(format!("select `_row` from `{}`, not from another table", table.name)));
                 }
                 rows.insert(*row as u32);
             }
             Ok(())
         });
         asked.await.map_err(|error| {
-            // What the engine cannot compute is the data's fault, or the query's.
+            // A computation that fails is the fault of the data or of the query.
             let error = if error.kind() == Kind::Internal { error.of_kind(Kind::Data) } else { error };
             error.doing(format!("check `{}` of `{}`", table.checks[check].name, table.name))
         })?;
@@ -280,7 +280,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// Asks the target, some questions at a time.
+    /// Queries the target, in groups of questions.
     async fn ask(
         &self,
         questions: impl Iterator<Item = Result<RecordBatch>>,
@@ -304,12 +304,12 @@ impl Checker<'_> {
     }
 }
 
-/// The number of a check.
+/// Returns the index of a check.
 pub(super) fn number(table: &Table, wanted: &dyn Fn(&CheckKind) -> bool) -> Result<usize> {
     table.check(wanted).ok_or_else(|| Error::internal("a check that every table has is missing"))
 }
 
-/// The values of columns as production would hold them, `_id` in front, without rows that have a NULL or a key that is not there yet.
+/// Returns the values of columns as in production, after `_id`, without rows that have a NULL or a key of this run.
 fn production_values(
     table: &Table,
     resolved: &[Resolved],
@@ -331,7 +331,7 @@ fn production_values(
     question(first, values)
 }
 
-/// Values with the numbers of their rows in front, as `_id`, without rows that have a NULL.
+/// Returns values after the numbers of their rows, as `_id`, without rows that have a NULL.
 fn question(first: u32, values: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let count = values.first().map_or(0, |(_, array)| array.len());
     let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
@@ -347,15 +347,15 @@ fn question(first: u32, values: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     }
 }
 
-/// Whether the columns of a unique check are given a new key in this run, so that production cannot have them.
+/// Returns whether columns receive a new key in this run, so that production cannot have their values.
 pub(super) fn is_new(table: &Table, columns: &[String]) -> bool {
     matches!(&table.key, Key::Assigned { column, .. } if columns.contains(column))
 }
 
-/// Texts as values of a column of production, for a look-up by it; those that are none become NULL.
+/// Casts texts to the type of a production column, for a lookup by it; invalid texts become NULL.
 pub(super) fn typed(batch: &RecordBatch, column: usize, of: &CatalogColumn) -> Result<RecordBatch> {
     let mut columns = batch.columns().to_vec();
-    // A precision that production has not says nothing of what its rows hold.
+    // A precision that production does not declare says nothing about its rows.
     columns[column] = kept(&columns[column], &CatalogColumn { significant_digits: None, ..of.clone() })?.values;
     let mut fields: Vec<_> = batch.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
     fields[column] = Field::new(fields[column].name(), of.data_type.clone(), true);

@@ -1,28 +1,28 @@
-//! The verdict on a delta: what the thresholds say of the findings.
+//! The verdict on a delta: its findings compared with the thresholds.
 
 use super::CheckedTable;
 use crate::engine::list;
 use crate::plan::Compiled;
 use crate::spec::{Severity, Threshold};
 
-/// What the thresholds say.
+/// The result of the thresholds.
 #[derive(Debug, Default)]
 pub struct ThresholdResult {
     /// By table, the reasons to load nothing.
     pub reasons: Vec<Vec<String>>,
-    /// What to look at, though it stops nothing.
+    /// Warnings, which do not prevent a load.
     pub warnings: Vec<String>,
 }
 
-/// The reasons to load nothing, and the warnings.
-pub fn judge(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResult {
+/// Compares the findings with the thresholds.
+pub fn evaluate(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResult {
     let (mut all, mut warnings) = (Vec::new(), Vec::new());
     for (table, found) in compiled.plan.tables.iter().zip(examined) {
         let read = found.read();
         let mut reasons = Vec::new();
         if table.max_rejects.is_exceeded_by(found.rejected(), read) {
             reasons.push(format!(
-                "`{}`: {} of {read} rows are rejected, and `max_rejects` is {}",
+                "`{}`: {} of {read} rows rejected; `max_rejects` is {}",
                 table.name,
                 found.rejected(),
                 table.max_rejects
@@ -33,27 +33,27 @@ pub fn judge(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResult 
             let exceeded = |limit: Option<Threshold>| limit.filter(|limit| limit.is_exceeded_by(violations, read));
             let say = |what: &str| format!("`{}`: {violations} of {read} rows fail `{}`{what}", table.name, check.name);
             if let Some(limit) = exceeded(check.error_if) {
-                reasons.push(say(&format!(", and `error_if` is {limit}")));
+                reasons.push(say(&format!("; `error_if` is {limit}")));
             }
             match (exceeded(check.warn_if), check.warn_if) {
-                (Some(limit), _) => warnings.push(say(&format!(", and `warn_if` is {limit}"))),
+                (Some(limit), _) => warnings.push(say(&format!("; `warn_if` is {limit}"))),
                 (None, None) if check.severity == Severity::Warn && violations > 0 => warnings.push(say("")),
                 _ => {}
             }
         }
         if !table.unfilled.is_empty() {
             warnings.push(format!(
-                "`{}`: nothing fills {}: production's default, or NULL",
+                "`{}`: nothing fills {}; production uses the default or NULL",
                 table.name,
                 list(&table.unfilled)
             ));
         }
-        if !table.left_to_production.is_empty() {
-            let left = table.left_to_production.join("; ");
-            warnings.push(format!("`{}`: no check, only production itself enforces: {left}", table.name));
+        if !table.enforced_by_database.is_empty() {
+            let left = table.enforced_by_database.join("; ");
+            warnings.push(format!("`{}`: constraints enforced only by production: {left}", table.name));
         }
         if read == 0 {
-            warnings.push(format!("`{}`: its files have no rows", table.name));
+            warnings.push(format!("`{}`: the files contain no rows", table.name));
         }
         all.push(reasons);
     }

@@ -1,7 +1,7 @@
-//! From source rows to typed rows, and the checks that look at one row alone: one pass over each batch.
+//! The transform from source rows to typed rows, with the checks of single rows: one pass over each batch.
 //!
-//! An expression that cannot be computed for a row fails its whole batch; the batch is halved until the rows are found, so that
-//! they become rejects and the rest goes on at full speed.
+//! An expression that fails for one row fails its whole batch. The batch is then halved until the failing rows are
+//! found, so that only these are rejected, and the rest continues at full speed.
 
 use std::collections::HashSet;
 
@@ -38,15 +38,15 @@ struct Computed {
 
 /// A batch of typed rows.
 pub(super) struct Transformed {
-    /// The rows, under [`Table::kept_schema`].
+    /// The rows, with [`Table::kept_schema`].
     pub(super) rows: RecordBatch,
-    /// What is wrong with them.
+    /// The violations of the rows.
     pub(super) violations: Vec<TransformError>,
-    /// Where the pipeline has a WHERE, which rows of the source it wants: the others are not among `rows`.
+    /// If `select` has a WHERE, the source rows that it includes; the others are not in `rows`.
     pub(super) wanted: Option<BooleanArray>,
 }
 
-/// Check, row in the batch, and what there is to say.
+/// A violation: the check, the row in the batch, and the reason if it differs from the check's.
 pub(super) type TransformError = (usize, usize, Option<String>);
 
 impl Transform {
@@ -96,7 +96,7 @@ impl Transform {
         })
     }
 
-    /// Computes, casts and checks the rows of a batch.
+    /// Computes, casts, and checks the rows of a batch.
     pub(super) fn apply(&self, source: &RecordBatch) -> Result<Transformed> {
         let mut violations = Vec::new();
         let (source, wanted) = self.wanted(source, &mut violations)?;
@@ -104,16 +104,16 @@ impl Transform {
         let key = text(&self.key.evaluate(source).map_err(Error::data)?)?;
         for row in 0..key.len() {
             if key.is_null(row) {
-                violations.push((self.legacy_key, row, Some("the legacy key is NULL".to_owned())));
+                violations.push((self.legacy_key, row, Some("NULL legacy key".to_owned())));
             } else if key.as_string::<i32>().value(row).contains('\0') {
-                violations.push((self.legacy_key, row, Some("the legacy key holds a NUL character".to_owned())));
+                violations.push((self.legacy_key, row, Some("the legacy key contains a NUL character".to_owned())));
             }
         }
         let mut checked = Vec::with_capacity(self.checked.fields().len());
         for reference in &self.references {
             checked.push(text(&reference.evaluate(source).map_err(Error::data)?)?);
         }
-        // The rows for which a column has no value, by the column's name: a check of that column says nothing new of them.
+        // Rows without a value, by column name. Further checks of the column would only repeat the violation.
         let mut failed: HashSet<(&str, usize)> = HashSet::new();
         for column in &self.computed {
             let (values, errors) = evaluate(&column.expression, source)?;
@@ -136,16 +136,15 @@ impl Transform {
         let checked = RecordBatch::try_new_with_options(self.checked.clone(), checked, &count)?;
         for (check, expression) in &self.checks {
             let (values, errors) = evaluate(expression, &checked)?;
-            let says_nothing_new = |row: usize| {
+            let repeats = |row: usize| {
                 !failed.is_empty() && expression.columns().iter().any(|column| failed.contains(&(column.as_str(), row)))
             };
             let values = values.as_boolean();
             let rows =
                 (0..values.len()).filter(|row| values.is_valid(*row) && values.value(*row)).map(|row| (row, None));
             let errors = errors.into_iter().map(|(row, error)| (row, Some(error)));
-            violations.extend(
-                rows.chain(errors).filter(|(row, _)| !says_nothing_new(*row)).map(|(row, text)| (*check, row, text)),
-            );
+            violations
+                .extend(rows.chain(errors).filter(|(row, _)| !repeats(*row)).map(|(row, text)| (*check, row, text)));
         }
         let columns =
             std::iter::once(key).chain(checked.columns().iter().cloned()).chain(source.columns().iter().cloned());
@@ -153,7 +152,7 @@ impl Transform {
         Ok(Transformed { rows, violations, wanted })
     }
 
-    /// The rows that the pipeline's own WHERE wants, and which they are; one for which it cannot be computed stays, as a violation.
+    /// Applies the WHERE of `select`, and returns the included rows. A row for which it fails is included as a violation.
     fn wanted(
         &self,
         source: &RecordBatch,
@@ -175,7 +174,7 @@ impl Transform {
     }
 }
 
-/// The value of every row, NULL for those that have none, which are listed with what is wrong.
+/// Returns the value of each row, and the errors of rows without one.
 fn evaluate(expression: &Expression, batch: &RecordBatch) -> Result<(ArrayRef, Vec<(usize, String)>)> {
     let mut errors = Vec::new();
     let values = evaluate_part(expression, batch, 0, &mut errors)?;

@@ -50,10 +50,10 @@ pub(super) fn text<T>(session: &RunContext<T>, analysis: Option<&Analysis>) -> S
             }
             out.push('\n');
         }
-        for constraint in &table.left_to_production {
+        for constraint in &table.enforced_by_database {
             let _infallible = writeln!(out, "-- left to production: {constraint}\n");
         }
-        for check in &table.unasked {
+        for check in &table.skipped_checks {
             let _infallible = writeln!(out, "-- not asked, since there is no target: {check}\n");
         }
         let columns: Vec<_> = table.columns.iter().map(|column| ident(&column.name)).collect();
@@ -90,7 +90,7 @@ pub(super) fn checks<T>(session: &RunContext<T>, all: bool) -> String {
         for check in table.checks.iter().filter(|check| all && check.origin != CheckOrigin::Builtin) {
             let _infallible = writeln!(out, "    {}  ({})", check.name, from(table, check));
         }
-        for constraint in &table.left_to_production {
+        for constraint in &table.enforced_by_database {
             let _infallible = writeln!(out, "    left to production: {constraint}");
         }
     }

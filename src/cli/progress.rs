@@ -33,7 +33,7 @@ impl Bars {
 }
 
 impl Listener for Bars {
-    fn hear(&self, progress: &Progress) {
+    fn on_progress(&self, progress: &Progress) {
         let Ok(mut counts) = self.rows.lock() else { return };
         match progress {
             Progress::Began(step) => {
@@ -61,7 +61,7 @@ impl Drop for Bars {
 pub(super) struct Lines;
 
 impl Listener for Lines {
-    fn hear(&self, progress: &Progress) {
+    fn on_progress(&self, progress: &Progress) {
         if let Progress::Ended(timing) = progress {
             note(&report::step(timing));
         }
@@ -72,7 +72,7 @@ impl Listener for Lines {
 pub(super) struct JsonLines;
 
 impl Listener for JsonLines {
-    fn hear(&self, progress: &Progress) {
+    fn on_progress(&self, progress: &Progress) {
         let value = match progress {
             Progress::Began(step) => serde_json::json!({ "event": "began", "step": step }),
             Progress::Rows { table, rows } => serde_json::json!({ "event": "rows", "table": table, "rows": rows }),
@@ -178,7 +178,7 @@ impl InterruptibleListener {
 }
 
 impl Listener for InterruptibleListener {
-    fn hear(&self, progress: &Progress) {
+    fn on_progress(&self, progress: &Progress) {
         match progress {
             Progress::Began(Step::Commit) => self.interrupt.committing.store(true, Ordering::SeqCst),
             Progress::Resumable(run) => {
@@ -188,7 +188,7 @@ impl Listener for InterruptibleListener {
             }
             _ => {}
         }
-        self.listener.hear(progress);
+        self.listener.on_progress(progress);
     }
 }
 
@@ -215,9 +215,9 @@ mod tests {
         let interrupt = Arc::new(Interrupt::default());
         let watched =
             InterruptibleListener::new(Arc::new(crate::progress::NoopListener), interrupt.clone(), Path::new("p.yaml"));
-        watched.hear(&Progress::Began(Step::Insert));
+        watched.on_progress(&Progress::Began(Step::Insert));
         assert!(!interrupt.committing.load(Ordering::SeqCst));
-        watched.hear(&Progress::Began(Step::Commit));
+        watched.on_progress(&Progress::Began(Step::Commit));
         assert!(interrupt.committing.load(Ordering::SeqCst));
     }
 }

@@ -99,7 +99,7 @@ fn of_journal(found: &journals::Found, header: Option<&RunHeader>) -> Listed {
         run: found.run.clone(),
         pipeline: state.started.pipeline.clone(),
         command: Command::Run,
-        state: state.told(),
+        state: state.label(),
         began: journal.entries().first().map_or(String::new(), |entry| entry.at.clone()),
         tables: tables.iter().map(|table| table.table.clone()).collect(),
         rows: if is_committed { tables.iter().map(|table| table.rows).sum() } else { 0 },

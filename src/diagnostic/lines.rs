@@ -1,23 +1,23 @@
-//! The lines of a pipeline file: where a report points to.
+//! The lines of a pipeline file, for reports.
 
 use super::locate::Locations;
 
-/// Leads from a path to the line that it is written in.
+/// An index from a path to its line.
 #[derive(Debug, Default)]
 pub struct LineNumbers {
     locations: Locations,
-    /// The byte at which each line begins.
+    /// The byte offset of each line.
     starts: Vec<usize>,
 }
 
 impl LineNumbers {
-    /// The lines of a text; of one that is no YAML, none.
+    /// Indexes a text; the index is empty if the text is not YAML.
     pub fn of(text: &str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Self { locations: Locations::try_new(text).unwrap_or_default(), starts }
     }
 
-    /// The line, counted from 1, of the key at a path, or of its value where it has none, or of its nearest ancestor.
+    /// Returns the line, from 1, of the key at a path, or of its value if it has no key, or of its nearest ancestor.
     pub fn line(&self, path: &[String]) -> Option<u64> {
         let place = self.locations.key(path).or_else(|| self.locations.value(path))?;
         Some(self.starts.partition_point(|start| *start <= place.start) as u64)

@@ -1,24 +1,24 @@
-//! Where in the text each value of a YAML file stands.
+//! The location of each value in the text of a YAML file.
 //!
-//! The types of the pipeline file know nothing of lines. This index does: it is made of the parser's
-//! events and leads from a path, `["tables", "account", "key"]`, to the bytes that the user wrote.
-//! An alias (`*name`) and a merge (`<<: *name`) lead to the place where the value itself is written.
+//! The types of the pipeline file do not know their lines. This index, built from the parser's events, maps a path such as
+//! `["tables", "account", "key"]` to the bytes that the user wrote. An alias (`*name`) and a merge (`<<: *name`) map to
+//! the location of the value itself.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StructureStyle};
 
-/// No index grows beyond this many values; those after it are found at their nearest ancestor.
+/// The maximum number of indexed values; the location of later ones is that of their nearest ancestor.
 const MAX_NODES: usize = 1_000_000;
 
-/// No file has more aliases in a row than this before a value is reached.
+/// The maximum number of consecutive aliases.
 const MAX_ALIASES: usize = 64;
 
-/// The way from a path to its place in the text.
+/// An index from paths to locations in the text.
 #[derive(Debug, Default)]
 pub struct Locations {
-    /// The first one is the document itself.
+    /// The nodes; the first one is the document.
     nodes: Vec<Node>,
     /// The entries of mappings by key and of sequences by index.
     children: HashMap<(usize, String), usize>,
@@ -28,7 +28,7 @@ pub struct Locations {
 struct Node {
     key: Option<Range<usize>>,
     value: Range<usize>,
-    /// A scalar's text, and whether it was written without quotes.
+    /// A scalar's text, and whether it is unquoted.
     scalar: Option<(String, bool)>,
     /// The value that an alias stands for.
     alias: Option<usize>,
@@ -41,7 +41,7 @@ impl Locations {
     ///
     /// # Errors
     ///
-    /// The text is not YAML: its first mistake.
+    /// Returns the first mistake if the text is not YAML.
     pub fn try_new(text: &str) -> Result<Self, ScanError> {
         let mut builder = Builder::default();
         for event in Parser::new_from_str(text) {
@@ -53,22 +53,22 @@ impl Locations {
         Ok(builder.locations)
     }
 
-    /// The bytes of the key at a path, or of its nearest ancestor's; `None` where that has no key, as the elements of a list.
+    /// Returns the bytes of the key at a path, or of its nearest ancestor; `None` if that has no key, like a list element.
     pub fn key(&self, path: &[String]) -> Option<Range<usize>> {
         self.nodes.get(self.nearest(path)).and_then(|node| node.key.clone())
     }
 
-    /// The bytes of the value at a path, or of its nearest ancestor's; `None` where there is no document at all.
+    /// Returns the bytes of the value at a path, or of its nearest ancestor; `None` if there is no document.
     pub fn value(&self, path: &[String]) -> Option<Range<usize>> {
         self.nodes.get(self.nearest(path)).map(|node| node.value.clone())
     }
 
-    /// The scalar at exactly this path, its quotes and escapes resolved.
+    /// Returns the scalar at exactly this path, without quotes and escapes.
     pub fn scalar(&self, path: &[String]) -> Option<&str> {
         self.exact(path)?.scalar.as_ref().map(|(text, _)| text.as_str())
     }
 
-    /// The scalar at exactly this path, where it is written without quotes.
+    /// Returns the scalar at exactly this path, if it is unquoted.
     pub fn plain(&self, path: &[String]) -> Option<&str> {
         self.exact(path)?.scalar.as_ref().and_then(|(text, plain)| plain.then_some(text.as_str()))
     }
@@ -103,7 +103,7 @@ impl Locations {
             if let Some(child) = self.children.get(&(node, segment.to_owned())) {
                 return Some(*child);
             }
-            // Of several merged mappings the first one wins.
+            // If several mappings are merged, the first one has precedence.
             next.extend(self.nodes.get(node)?.merged.iter().rev());
         }
         None
@@ -120,7 +120,7 @@ impl Locations {
     }
 }
 
-/// A span's bytes, whatever the parser says, within the text and at its characters' borders.
+/// Returns a span's bytes, clamped to the text and to character boundaries.
 fn bytes(text: &str, span: &Span) -> Range<usize> {
     let range = span.byte_range().unwrap_or(0..0);
     let start = text.floor_char_boundary(range.start);
@@ -130,23 +130,23 @@ fn bytes(text: &str, span: &Span) -> Range<usize> {
 /// A collection that is being read.
 struct Open {
     node: usize,
-    /// Written as `[…]` or `{…}`.
+    /// Whether it is in flow style, `[…]` or `{…}`.
     flow: bool,
     kind: Kind,
-    /// Where its last entry ends: a block collection's own end is where the next token begins.
+    /// The end of its last entry, because a block collection ends where the next token begins.
     end: usize,
 }
 
 enum Kind {
     Sequence {
         length: usize,
-        /// The mapping that has this list as its `<<`.
+        /// The mapping whose `<<` is this list.
         merges_into: Option<usize>,
     },
     Mapping {
         key: Option<(String, Range<usize>)>,
     },
-    /// A collection that is a key, or a part of one: nothing in it has a path.
+    /// A collection in a key, whose parts have no path.
     Hidden,
 }
 
@@ -158,7 +158,7 @@ struct Builder {
 }
 
 impl Builder {
-    /// Takes one event; `false` after the last one of interest.
+    /// Processes an event; returns `false` after the last relevant one.
     fn add(&mut self, event: &Event<'_>, span: Range<usize>) -> bool {
         if self.locations.nodes.len() >= MAX_NODES {
             return false;
@@ -193,12 +193,12 @@ impl Builder {
         true
     }
 
-    /// Whether the next node is a mapping's key.
+    /// Returns whether the next node is a mapping's key.
     fn takes_key(&self) -> bool {
         self.open.last().is_some_and(|open| matches!(open.kind, Kind::Mapping { key: None }))
     }
 
-    /// The mapping whose `<<` the next node is.
+    /// Returns the mapping whose `<<` is the next node.
     fn merging(&self) -> Option<usize> {
         match self.open.last()? {
             Open { node, kind: Kind::Mapping { key: Some((key, _)) }, .. } if key == "<<" => Some(*node),
@@ -207,14 +207,14 @@ impl Builder {
         }
     }
 
-    /// Remembers the key of the next value; a key that is no text gets a name that no path has.
+    /// Stores the key of the next value; a key that is not a text gets a name that no path has.
     fn set_key(&mut self, found: Option<(String, Range<usize>)>) {
         if let Some(Open { kind: Kind::Mapping { key }, .. }) = self.open.last_mut() {
             *key = Some(found.unwrap_or_else(|| ("\0".to_owned(), 0..0)));
         }
     }
 
-    /// Adds a node under the open collection.
+    /// Adds a node to the open collection.
     fn place(&mut self, mut node: Node, anchor: usize) -> usize {
         let index = self.locations.nodes.len();
         if let Some(mapping) = self.merging()
@@ -271,7 +271,7 @@ impl Builder {
         self.reach(end);
     }
 
-    /// An entry of the open collection ends here.
+    /// Completes an entry of the open collection.
     fn reach(&mut self, end: usize) {
         if let Some(open) = self.open.last_mut() {
             open.end = open.end.max(end);

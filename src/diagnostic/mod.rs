@@ -1,4 +1,4 @@
-//! Problems of a pipeline file, each with its place in the text, and the redaction of secrets.
+//! Problems of a pipeline file with their locations, and the redaction of secrets.
 
 mod lines;
 mod locate;

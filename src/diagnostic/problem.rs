@@ -1,4 +1,4 @@
-//! A problem of the pipeline file, at its place, and how it is shown.
+//! A problem of the pipeline file, its location, and its rendering.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -11,54 +11,54 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use super::locate::Locations;
 use super::redactor::Redactor;
 
-/// The way to a value in the pipeline file: `["tables", "account", "checks", "2", "unique"]`.
+/// A path to a value in the pipeline file: `["tables", "account", "checks", "2", "unique"]`.
 pub type Path = Vec<String>;
 
-/// Builds a [`Path`] out of anything that prints: `path!["tables", name, "checks", index]`.
+/// Builds a [`Path`] from anything that implements `Display`: `path!["tables", name, "checks", index]`.
 #[macro_export]
 macro_rules! path {
     ($($segment:expr),* $(,)?) => { vec![$($segment.to_string()),*] };
 }
 
-/// One problem, with the place it is at and what to do about it.
+/// A problem with its location and a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The way to the value that the problem is about.
+    /// The path to the value with the problem.
     pub at: Path,
-    /// Which part of the text at `at` is wrong.
+    /// The part of the text at `at` that the problem points to.
     pub mark: Mark,
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// The next step, where one is known.
+    /// The hint, if there is one.
     pub hint: Option<String>,
-    /// Whether the file is right, but what it names is missing or cannot be read.
+    /// Whether the file is correct, but something that it names is missing or unreadable.
     pub input: bool,
 }
 
 /// The part of the text that a problem points to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Mark {
-    /// The value; the key of a value that has several lines or is empty.
+    /// The value; or its key if the value is empty or has several lines.
     #[default]
     Value,
     /// The key.
     Key,
-    /// These bytes of the text, for what no path leads to.
+    /// A range of bytes, for locations without a path.
     Bytes(Range<usize>),
 }
 
 /// All problems of one pipeline file.
 #[derive(Debug, Clone, Default)]
 pub struct Problems {
-    /// The file, as it was named on the command line.
+    /// The file, as given on the command line.
     pub file: PathBuf,
-    /// Its text.
+    /// The text of the file.
     pub text: String,
     /// The problems, in the order they were found.
     pub list: Vec<Problem>,
 }
 
-/// No line is shown with more bytes than this on either side of its problem.
+/// The maximum number of bytes of a line that are shown on either side of a problem.
 const MAX_BYTES_AROUND: usize = 1000;
 
 impl Problems {
@@ -72,17 +72,17 @@ impl Problems {
         self.push(at, Mark::Value, message.to_string(), Some(hint.to_string()));
     }
 
-    /// Adds a problem of a name instead of its value: the key at `at`.
+    /// Adds a problem of the key at `at`.
     pub fn add_at_key(&mut self, at: Path, message: impl std::fmt::Display, hint: Option<String>) {
         self.push(at, Mark::Key, message.to_string(), hint);
     }
 
-    /// Adds a problem at a place of the text that no path leads to.
+    /// Adds a problem at a location without a path.
     pub fn add_at_bytes(&mut self, bytes: Range<usize>, message: impl std::fmt::Display, hint: Option<String>) {
         self.push(Path::new(), Mark::Bytes(bytes), message.to_string(), hint);
     }
 
-    /// Adds what is wrong with an input that the file names.
+    /// Adds a problem of an input that the file names.
     pub fn add_input(&mut self, at: Path, message: String, hint: Option<String>, is_unreadable: bool) {
         self.push(at, Mark::Value, message, hint);
         if let Some(problem) = self.list.last_mut() {
@@ -94,7 +94,7 @@ impl Problems {
         self.list.push(Problem { at, mark, message, hint, input: false });
     }
 
-    /// Takes what must not be printed out of all messages.
+    /// Masks secrets in all messages.
     pub fn mask(&mut self, secrets: &Redactor) {
         for problem in &mut self.list {
             problem.message = secrets.mask(&problem.message).into_owned();
@@ -102,24 +102,24 @@ impl Problems {
         }
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no problems.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// One line: how many problems which file has.
+    /// Returns one line with the file and the number of problems.
     pub fn summary(&self) -> String {
         let count = self.list.len();
         format!("`{}` has {count} problem{}", self.file.display(), if count == 1 { "" } else { "s" })
     }
 
-    /// The line and the column of every problem, both counted from 1 and the column in characters, in the order of the text.
+    /// Returns the line and the column of every problem, in the order of the text. Both start at 1; columns are characters.
     pub fn places(&self) -> Vec<(usize, usize, &Problem)> {
         let lines = Lines::of(&self.text);
         self.located().into_iter().map(|(span, problem)| lines.place(span.start, problem)).collect()
     }
 
-    /// All problems as text, in the order of the file: what is wrong, the line it is in, and what to do about it.
+    /// Renders all problems in the order of the file: message, line, and hint.
     pub fn render(&self, color: bool) -> String {
         let lines = Lines::of(&self.text);
         let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
@@ -137,7 +137,7 @@ impl Problems {
         out
     }
 
-    /// Every problem with the bytes it points to, in the order of the text.
+    /// Returns every problem with the bytes it points to, in the order of the text.
     fn located(&self) -> Vec<(Range<usize>, &Problem)> {
         let needs_index = self.list.iter().any(|problem| !matches!(problem.mark, Mark::Bytes(_)));
         let locations = needs_index.then(|| Locations::try_new(&self.text).ok()).flatten().unwrap_or_default();
@@ -146,7 +146,7 @@ impl Problems {
         located
     }
 
-    /// The bytes that a problem points to, all in one line.
+    /// Returns the bytes that a problem points to, all in one line.
     fn span(&self, locations: &Locations, problem: &Problem) -> Range<usize> {
         let value = locations.value(&problem.at).unwrap_or(0..0);
         let key = locations.key(&problem.at);
@@ -167,10 +167,10 @@ impl Problems {
     }
 }
 
-/// A text by its lines.
+/// A text with an index of its lines.
 struct Lines<'t> {
     text: &'t str,
-    /// The byte at which each line begins.
+    /// The byte offset of each line.
     starts: Vec<usize>,
 }
 
@@ -180,7 +180,7 @@ impl<'t> Lines<'t> {
         Self { text, starts }
     }
 
-    /// The number of the line that a byte is in, counted from 0, and its text.
+    /// Returns the number of a byte's line, from 0, and its text.
     fn line(&self, byte: usize) -> (usize, usize, &'t str) {
         let number = self.starts.partition_point(|start| *start <= byte).saturating_sub(1);
         let start = self.starts.get(number).copied().unwrap_or(0);
@@ -195,7 +195,7 @@ impl<'t> Lines<'t> {
 
     fn show(&self, renderer: &Renderer, file: &str, span: &Range<usize>, problem: &Problem) -> String {
         let (number, start, line) = self.line(span.start);
-        // Of a very long line only the part around the problem goes to the renderer, which shortens it further.
+        // Pass only the part of a very long line around the problem to the renderer, which shortens it further.
         let at = (span.start - start).min(line.len());
         let to = (span.end.max(span.start) - start).clamp(at, line.len());
         let from = line.floor_char_boundary(at.saturating_sub(MAX_BYTES_AROUND));
@@ -223,12 +223,12 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// Text without control characters, and without those that turn the direction of writing: they are shown by their code.
+/// Escapes control characters and characters that change the direction of writing.
 fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             write!(out, "{}", c.escape_default()).unwrap_or_default();
         } else {
             out.push(c);

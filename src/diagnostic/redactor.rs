@@ -1,17 +1,17 @@
-//! Values that must not be printed or written anywhere.
+//! Values that must not be printed or written.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// A value shorter than this is not masked: a `1` that came from the environment would make every text unreadable.
+/// The minimum length of a masked value: masking a `1` from the environment would make every text unreadable.
 const MIN_CHARS: usize = 4;
 
-/// Settings in a URL that are no secrets.
+/// Settings in a URL that are not secret.
 const HARMLESS: [&str; 6] =
     ["application_name", "connect_timeout", "mode", "sslmode", "sslrootcert", "target_session_attrs"];
 
-/// The text with the passwords of its URLs covered, byte by byte: whatever has a length or points to a column stays true.
+/// Returns the text with the passwords of its URLs covered byte by byte, so that lengths and columns stay valid.
 pub fn cover(text: &str) -> Cow<'_, str> {
     let mut covered = String::new();
     let mut done = 0;
@@ -41,7 +41,7 @@ pub fn cover(text: &str) -> Cow<'_, str> {
     Cow::Owned(covered)
 }
 
-/// A text with its `%41` as what they stand for.
+/// Decodes the percent-encoding of a text.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -61,19 +61,19 @@ fn decoded(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The values that a pipeline file took from the environment or from `--var`.
+/// The values that a pipeline file received from the environment or from `--var`.
 #[derive(Clone, Default)]
 pub struct Redactor {
     values: BTreeSet<String>,
 }
 
 impl Redactor {
-    /// Adds a value; space around it is no part of it.
+    /// Adds a value, without surrounding whitespace.
     pub fn add(&mut self, value: &str) {
         self.values.insert(value.trim().to_ascii_lowercase());
     }
 
-    /// Adds what is secret in a URL: its password, and what its query holds beside well-known settings.
+    /// Adds the secrets of a URL: its password, and the values of unknown settings in its query.
     pub fn add_url(&mut self, url: &str) {
         let Some((_, rest)) = url.split_once("://") else { return };
         let mut secret = |value: &str| {
@@ -91,8 +91,8 @@ impl Redactor {
         }
     }
 
-    /// The text with `***` in place of each value of at least four characters. Values that overlap are masked as one. The case of
-    /// ASCII letters does not matter, since SQL's messages lower that of names.
+    /// Returns the text with `***` in place of each value of at least four characters. Overlapping values are masked as one.
+    /// ASCII case is ignored, because SQL messages contain names in lower case.
     pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut hits: Vec<(usize, usize)> = Vec::new();
         let lower = text.to_ascii_lowercase();
@@ -166,14 +166,14 @@ mod tests {
 
     #[test]
     fn passwords_in_urls_are_covered_and_nothing_moves() {
-        for (text, meant) in [
+        for (text, expected) in [
             ("url: postgres://me:secret@host/db # x", "url: postgres://me:******@host/db # x"),
             ("`s3://key:se@cret@b` and 'postgres:/u:pw@h'", "`s3://key:*******@b` and 'postgres:/u:**@h'"),
             ("postgres://h:5432/d?password=x", "postgres://h:5432/d?**********"),
             ("postgres://me@host:5432/db", "postgres://me@host:5432/db"),
             ("a: b, c://", "a: b, c://"),
         ] {
-            assert_eq!(cover(text), meant);
+            assert_eq!(cover(text), expected);
         }
     }
 

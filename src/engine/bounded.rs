@@ -1,8 +1,9 @@
-//! Functions whose values can be far larger than their arguments, and a bound for what they make.
+//! Bounds for functions whose values can be far larger than their arguments.
 //!
-//! DataFusion computes constants while it plans, and counts no text against the memory limit: `repeat('x', 4000000000)` would take
-//! four gigabytes before the first row is read, and `lpad(name, 1000000)` eight for one batch. Each such function is replaced by
-//! itself behind a bound, which is asked before a byte is made. `||` is one of them, as [`Concatenation`].
+//! DataFusion computes constants while it plans, and does not count texts toward the memory limit:
+//! `repeat('x', 4000000000)` would take four gigabytes before the first row is read, and `lpad(name, 1000000)` eight for
+//! one batch. Each such function is therefore wrapped, and its result is checked against a bound before it is computed.
+//! `||` is one of them, as [`Concatenation`].
 
 use std::any::Any;
 use std::sync::Arc;
@@ -25,26 +26,26 @@ use datafusion::physical_expr::expressions::{BinaryExpr as Physical, Column, Lit
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
-/// Bytes of a constant at most: one for each row of a batch is then half a gigabyte.
+/// The maximum size of a constant in bytes: one for each row of a batch is then half a gigabyte.
 pub(super) const CONSTANT: usize = 64 << 10;
 
-/// What a refusal for size ends with.
-pub(super) const ARE_THE_MOST: &str = "bytes are the most";
+/// The end of a message about a size limit.
+pub(super) const ARE_THE_MOST: &str = "bytes is the limit";
 
-/// How the size of a function's values follows from its arguments.
+/// The relation between the size of a function's values and its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Growth {
-    /// A text, and how often it is repeated.
+    /// A text, and the number of repetitions.
     Repeated,
-    /// A text, and the number of characters it is padded to.
+    /// A text, and the number of characters to pad it to.
     Padded,
-    /// A text, what is replaced in it, and by what.
+    /// A text, the part to replace, and its replacement.
     Replaced,
-    /// A text, a pattern, what replaces its matches, and flags.
+    /// A text, a pattern, the replacement of its matches, and flags.
     Matched,
-    /// All texts together.
+    /// The concatenation of all texts.
     Joined,
-    /// A separator, and all texts together with it between them.
+    /// A separator, and texts that it separates.
     Separated,
 }
 
@@ -58,16 +59,16 @@ const GROWING: [(&str, Growth); 7] = [
     ("concat_ws", Growth::Separated),
 ];
 
-/// A function behind its bound.
+/// A function with a bound.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Bounded {
     function: Arc<ScalarUDF>,
     growth: Growth,
-    /// Bytes of all values of a batch at most, unless an argument has more by itself.
+    /// The maximum size in bytes of all values of a batch, unless an argument is larger.
     batch: usize,
 }
 
-/// Puts every growing function of a context behind its bound, which is `batch` bytes for the values of one batch.
+/// Wraps all growing functions of a context. `batch` is the bound in bytes for the values of one batch.
 pub(super) fn register(context: &mut SessionContext, batch: usize) -> Result<()> {
     for (name, growth) in GROWING {
         let function = context.udf(name)?;
@@ -98,7 +99,7 @@ impl ScalarUDFImpl for Bounded {
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {
-        // What it joins without being computed is bounded as well.
+        // Constants in the concatenation are bounded as well.
         let texts = args.iter().filter_map(Expr::as_literal).map(size_of).sum::<usize>();
         if texts > CONSTANT { Ok(ExprSimplifyResult::Original(args)) } else { self.function.simplify(args, info) }
     }
@@ -114,10 +115,10 @@ impl ScalarUDFImpl for Bounded {
             let name = self.name();
             return match (constant, rows) {
                 (true, _) => {
-                    exec_err!("`{name}` makes a constant of {bytes} bytes, and {CONSTANT} bytes are the most")
+                    exec_err!("`{name}` would return a constant of {bytes} bytes; {CONSTANT} bytes is the limit")
                 }
-                (_, 1) => exec_err!("`{name}` makes a value of {bytes} bytes, and {most} bytes are the most"),
-                _ => exec_err!("`{name}` makes {bytes} bytes of {rows} rows, and {most} bytes are the most"),
+                (_, 1) => exec_err!("`{name}` would return a value of {bytes} bytes; {most} bytes is the limit"),
+                _ => exec_err!("`{name}` would return {bytes} bytes for {rows} rows; {most} bytes is the limit"),
             };
         }
         self.function.invoke_with_args(args)
@@ -125,7 +126,7 @@ impl ScalarUDFImpl for Bounded {
 }
 
 impl Growth {
-    /// Bytes of all values of a batch at most.
+    /// The maximum size in bytes of all values of a batch.
     fn bytes(self, args: &[Texts<'_>], rows: usize) -> usize {
         let length = |at: usize, row: usize| args.get(at).map_or(0, |texts| texts.text(row).len());
         let each = |bytes: &dyn Fn(usize) -> usize| (0..rows).map(bytes).fold(0, usize::saturating_add);
@@ -153,13 +154,13 @@ impl Growth {
                     })
                 };
                 let most = each(&|row| bytes(row, &perhaps));
-                // They are counted only where that could matter.
+                // Count matches only if their number matters.
                 if most <= CONSTANT { most } else { each(&|row| bytes(row, &matches)) }
             }
             Self::Matched => each(&|row| {
                 let all = args.get(3).is_some_and(|flags| flags.text(row).contains('g'));
                 let times = if all { length(0, row) + 1 } else { 1 };
-                // A replacement may name what was matched, all matches together no more than the text.
+                // A replacement can refer to the match; all matches together are at most as long as the text.
                 let named = (length(2, row) / 2).saturating_mul(length(0, row));
                 length(0, row).saturating_add(length(2, row).saturating_mul(times)).saturating_add(named)
             }),
@@ -181,7 +182,7 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// The text of a row; none is empty.
+    /// Returns the text of a row; "" for NULL.
     fn text(&self, row: usize) -> &'a str {
         match self {
             Self::One(value) => value.try_as_str().flatten().unwrap_or_default(),
@@ -195,7 +196,7 @@ impl<'a> Texts<'a> {
         }
     }
 
-    /// The number of a row; none, and one below it, is 0.
+    /// Returns the number of a row; 0 for NULL and negative numbers.
     fn number(&self, row: usize) -> usize {
         let number = match self {
             Self::One(ScalarValue::Int64(number)) => number.unwrap_or_default(),
@@ -208,7 +209,7 @@ impl<'a> Texts<'a> {
         usize::try_from(number).unwrap_or_default()
     }
 
-    /// The bytes of all rows.
+    /// Returns the size in bytes of all rows.
     fn total(&self, rows: usize) -> usize {
         match self {
             Self::One(value) => size_of(value).saturating_mul(rows),
@@ -229,7 +230,7 @@ fn bytes_between<O: arrow::array::OffsetSizeTrait>(offsets: &[O]) -> usize {
     }
 }
 
-/// The bytes of a text.
+/// Returns the size in bytes of a text.
 fn size_of(value: &ScalarValue) -> usize {
     match value {
         ScalarValue::Binary(Some(bytes)) | ScalarValue::LargeBinary(Some(bytes)) => bytes.len(),
@@ -237,30 +238,30 @@ fn size_of(value: &ScalarValue) -> usize {
     }
 }
 
-/// Refuses an expression whose constants are computed where one of them is too large, or was not computed because it would be.
+/// Refuses an expression with a constant that is too large, or that was not computed because it would be.
 pub(super) fn refuse_constants(expression: &Expr) -> Result<()> {
     let refuse = |part: &Expr| match too_large(part) {
-        Some((what, bytes)) => exec_err!("{what} of {bytes} bytes, and {CONSTANT} {ARE_THE_MOST}"),
+        Some((what, bytes)) => exec_err!("{what} of {bytes} bytes; {CONSTANT} {ARE_THE_MOST}"),
         None => Ok(TreeNodeRecursion::Continue),
     };
     expression.apply(refuse).map(|_| ())
 }
 
-/// A constant that is too large, and its bytes.
+/// Returns a constant that is too large, and its size in bytes.
 fn too_large(part: &Expr) -> Option<(String, usize)> {
     let (what, bytes) = match part {
-        Expr::Literal(value, _) => ("there is a constant".to_owned(), size_of(value)),
+        Expr::Literal(value, _) => ("a constant".to_owned(), size_of(value)),
         Expr::ScalarFunction(ScalarFunction { func, args }) => {
             let bounded = (func.inner().as_ref() as &dyn Any).downcast_ref::<Bounded>()?;
             let texts: Option<Vec<_>> = args.iter().map(|arg| arg.as_literal().map(Texts::One)).collect();
-            (format!("`{}` makes a constant", func.name()), bounded.growth.bytes(&texts?, 1))
+            (format!("`{}` would return a constant", func.name()), bounded.growth.bytes(&texts?, 1))
         }
         _ => return None,
     };
     (bytes > CONSTANT).then_some((what, bytes))
 }
 
-/// `||` as a function, so that it can have a bound: it computes what DataFusion's operator computes.
+/// `||` as a function, so that it can have a bound. Computes the same result as DataFusion's operator.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Concatenation {
     signature: Signature,
@@ -276,13 +277,13 @@ impl ScalarUDFImpl for Concatenation {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let [left, right] = types else { return exec_err!("`||` joins two values") };
+        let [left, right] = types else { return exec_err!("`||` requires two values") };
         let (left, right) = BinaryTypeCoercer::new(left, &Operator::StringConcat, right).get_input_types()?;
         Ok(vec![left, right])
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        let [left, right] = types else { return exec_err!("`||` joins two values") };
+        let [left, right] = types else { return exec_err!("`||` requires two values") };
         BinaryTypeCoercer::new(left, &Operator::StringConcat, right).get_result_type()
     }
 
@@ -301,12 +302,12 @@ impl ScalarUDFImpl for Concatenation {
         }
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(args.number_rows));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?;
-        let [left, right] = sides.as_slice() else { return exec_err!("`||` joins two values") };
+        let [left, right] = sides.as_slice() else { return exec_err!("`||` requires two values") };
         Physical::new(left.clone(), Operator::StringConcat, right.clone()).evaluate(&batch)
     }
 }
 
-/// Writes `a || b` as the function with the bound.
+/// A planner extension that replaces `a || b` by the function.
 #[derive(Debug)]
 pub(super) struct Rewrite {
     function: Arc<ScalarUDF>,
@@ -319,7 +320,7 @@ impl Rewrite {
         Self { function: Arc::new(ScalarUDF::from(Bounded { function, growth: Growth::Joined, batch })) }
     }
 
-    /// The same expression, with the function for every `||`.
+    /// Returns an expression with the function in place of every `||`.
     pub(super) fn apply(&self, expression: Expr) -> Result<Expr> {
         expression.transform_up(|part| Ok(self.one(part))).map(|done| done.data)
     }

@@ -1,20 +1,20 @@
-//! How deeply SQL is nested, counted over its tokens before anything parses it.
+//! The nesting depth of SQL, counted over its tokens before anything parses it.
 //!
-//! A parser turns `a OR b OR c OR …` into a tree as deep as the chain is long, and every table, subquery, and branch of a `UNION` makes
-//! the plan deeper. Whatever walks such a tree does so by recursion, and the end of the stack ends the program.
+//! A parser turns `a OR b OR c OR …` into a tree as deep as the chain is long, and every table, subquery, and branch of a
+//! `UNION` deepens the plan. Code that walks such a tree is recursive, and a stack overflow would end the program.
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::SqlDiagnostic;
 
-/// Operators that may hang on each other.
+/// The maximum number of dependent operators.
 const OPERATORS: usize = 300;
 
-/// Tables and subqueries that one query may read from.
+/// The maximum number of tables and subqueries per query.
 const SOURCES: usize = 64;
 
-/// Refuses SQL that would be nested too deeply. What is no SQL is for the parser to tell.
+/// Refuses SQL that is nested too deeply. The parser reports invalid SQL.
 pub(super) fn refuse_deep(sql: &str) -> Result<(), SqlDiagnostic> {
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return Ok(()) };
     let (mut levels, mut sources) = (vec![Level::default()], 0);
@@ -35,20 +35,20 @@ pub(super) fn refuse_deep(sql: &str) -> Result<(), SqlDiagnostic> {
     let depth: usize = levels.iter().map(Level::depth).sum();
     if depth > OPERATORS {
         return Err(SqlDiagnostic::new(
-            format!("{depth} operators hang on each other, and {OPERATORS} are the most"),
-            "write `x IN (…)` for many values, or `CASE` for many conditions",
+            format!("{depth} nested operators; the limit is {OPERATORS}"),
+            "use `x IN (…)` for many values, or `CASE` for many conditions",
         ));
     }
     if sources > SOURCES {
         return Err(SqlDiagnostic::new(
-            format!("the query reads from {sources} tables and subqueries, and {SOURCES} are the most"),
-            "make several checks of it",
+            format!("the query reads from {sources} tables and subqueries; the limit is {SOURCES}"),
+            "split it into several checks",
         ));
     }
     Ok(())
 }
 
-/// Ends the last level, if it is of this kind: `end` may be a name as well.
+/// Closes the last level if it is of this kind, because `end` can also be a name.
 fn close(levels: &mut Vec<Level>, case: bool) {
     if let [.., outer, inner] = levels.as_mut_slice()
         && inner.is_case == case
@@ -58,19 +58,19 @@ fn close(levels: &mut Vec<Level>, case: bool) {
     }
 }
 
-/// What stands between two brackets, or between `CASE` and `END`. Terms hang on each other by AND and OR, and each of them has operators
-/// of its own.
+/// The tokens between two brackets, or between `CASE` and `END`. AND and OR connect terms, and each term has its own
+/// operators.
 #[derive(Default)]
 struct Level {
     is_case: bool,
     in_from: bool,
     terms: usize,
-    /// The operators of this term, and the most that one before it has.
+    /// The operators of this term, and the maximum of the terms before it.
     operators: usize,
     most_operators: usize,
-    /// The depth of the deepest part that has ended: an argument, a branch, a clause.
+    /// The maximum depth of the completed parts: arguments, branches, clauses.
     most: usize,
-    /// The depth of what is in brackets inside.
+    /// The depth of the nested levels.
     inside: usize,
 }
 
@@ -79,7 +79,7 @@ impl Level {
         self.most.max(self.terms + self.most_operators.max(self.operators)) + self.inside
     }
 
-    /// How many sources of a query a token stands for.
+    /// Returns the number of sources of a query that a token adds.
     fn sources(&self, token: &Token, word: &str) -> usize {
         let more = matches!(word, "SELECT" | "JOIN" | "UNION" | "EXCEPT" | "INTERSECT" | "MINUS");
         usize::from(more || (self.in_from && *token == Token::Comma))
@@ -169,7 +169,7 @@ mod tests {
             format!("SELECT 1 FROM t {}", chain("JOIN t ON a = b", " ", 100)),
             format!("WITH {} SELECT 1", chain("x AS (SELECT 1)", ", ", 100)),
         ] {
-            assert!(refuse_deep(&sql).unwrap_err().message.contains("64 are the most"), "{}", &sql[..40]);
+            assert!(refuse_deep(&sql).unwrap_err().message.contains("the limit is 64"), "{}", &sql[..40]);
         }
     }
 }

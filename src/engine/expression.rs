@@ -1,4 +1,4 @@
-//! One SQL expression over the columns of a batch, compiled once and evaluated batch by batch.
+//! An SQL expression over the columns of a batch, compiled once and evaluated per batch.
 
 use std::sync::Arc;
 
@@ -20,14 +20,14 @@ use datafusion::prelude::Expr;
 use super::{Engine, SqlDiagnostic, bounded, depth, sql_diagnostic};
 use crate::error::{Error, Result as Outcome};
 
-/// An SQL expression that gives one value a row.
+/// An SQL expression with one value per row.
 #[derive(Debug, Clone)]
 pub struct Expression {
     sql: String,
     columns: Vec<String>,
     data_type: DataType,
     compiled: Arc<dyn PhysicalExpr>,
-    /// Bytes of the values of one batch at most, unless the batch itself has more.
+    /// The maximum size in bytes of the values of one batch, unless the batch itself is larger.
     most: usize,
 }
 
@@ -35,28 +35,28 @@ impl Engine {
     /// Compiles an expression over the columns of `schema`.
     ///
     /// # Errors
-    /// Where it does not parse, names a column that is not there, does
-    /// not type, holds a subquery or an aggregate, or has another value each time it is asked.
+    /// Returns the mistake if the expression does not parse or type, names a missing column, contains a subquery or an
+    /// aggregate, or is volatile.
     pub fn expression(&self, sql: &str, schema: &Schema) -> Result<Expression, SqlDiagnostic> {
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
-        let told = |error| sql_diagnostic::explain(&error, &[], &columns);
+        let explain = |error| sql_diagnostic::explain(&error, &[], &columns);
         depth::refuse_deep(sql)?;
-        let known = DFSchema::try_from(schema.clone()).map_err(told)?;
-        let logical = self.context.parse_sql_expr(sql, &known).map_err(told)?;
+        let known = DFSchema::try_from(schema.clone()).map_err(explain)?;
+        let logical = self.context.parse_sql_expr(sql, &known).map_err(explain)?;
         if logical.is_volatile() {
             return Err(SqlDiagnostic::new(
-                "the expression has another value each time",
-                "keys and counts must be the same in every run: leave `random()` and its like out",
+                "the expression is not deterministic",
+                "remove functions such as `random()`: keys and counts must be the same in every run",
             ));
         }
         let mut columns: Vec<String> = logical.column_refs().into_iter().map(|column| column.name.clone()).collect();
         columns.sort();
-        let compiled = self.compile(logical, known).map_err(told)?;
-        let data_type = compiled.data_type(schema).map_err(told)?;
+        let compiled = self.compile(logical, known).map_err(explain)?;
+        let data_type = compiled.data_type(schema).map_err(explain)?;
         Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled, most: self.limits.text() })
     }
 
-    /// Coerces, folds constants and compiles. `current_date()` and `now()` are constants: one moment for the whole run.
+    /// Coerces types, folds constants, and compiles. `current_date()` and `now()` are constants: one moment per run.
     fn compile(&self, logical: Expr, known: DFSchema) -> datafusion::error::Result<Arc<dyn PhysicalExpr>> {
         let state = self.state();
         let known = Arc::new(known);
@@ -76,7 +76,7 @@ impl Engine {
     }
 }
 
-/// Refuses constants that overflow: where the engine computes them beforehand, they would wrap around.
+/// Refuses constants that overflow, which the engine would compute with wrapping arithmetic.
 fn refuse_overflow(state: &SessionState, expression: &Expr) -> datafusion::error::Result<()> {
     let one_row = RecordBatchOptions::new().with_row_count(Some(1));
     let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &one_row)?;
@@ -98,7 +98,7 @@ fn refuse_overflow(state: &SessionState, expression: &Expr) -> datafusion::error
         .map(|_| ())
 }
 
-/// Arithmetic that overflows fails instead of wrapping around.
+/// Makes arithmetic fail on overflow instead of wrapping.
 fn checked(part: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>> {
     let Some(binary) = part.downcast_ref::<BinaryExpr>() else { return Transformed::no(part) };
     let checked =
@@ -107,50 +107,50 @@ fn checked(part: Arc<dyn PhysicalExpr>) -> Transformed<Arc<dyn PhysicalExpr>> {
 }
 
 impl Expression {
-    /// The expression as it was written.
+    /// Returns the expression as written.
     pub fn sql(&self) -> &str {
         &self.sql
     }
 
-    /// The columns that it reads, sorted.
+    /// Returns the columns that it reads, sorted.
     pub fn columns(&self) -> &[String] {
         &self.columns
     }
 
-    /// The type of its values.
+    /// Returns the type of its values.
     pub fn data_type(&self) -> &DataType {
         &self.data_type
     }
 
-    /// The value of every row of a batch.
+    /// Returns the value for each row of a batch.
     ///
     /// # Errors
-    /// Where one row's value cannot be computed, for the whole batch: halve it to find the row.
+    /// Returns the engine's message if the value of any row cannot be computed; halve the batch to find the row.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
         let value = self.compiled.evaluate(batch).map_err(|error| error.strip_backtrace())?;
         if let ColumnarValue::Scalar(value) = &value
             && value.size().saturating_mul(batch.num_rows()) > self.most.max(batch.get_array_memory_size())
         {
-            return Err(format!("{} rows of {} bytes are too many for one batch", batch.num_rows(), value.size()));
+            return Err(format!("{} rows of {} bytes exceed the limit of a batch", batch.num_rows(), value.size()));
         }
         value.into_array(batch.num_rows()).map_err(|error| error.strip_backtrace())
     }
 
-    /// The values of two parts of a batch as one.
+    /// Concatenates the values of two parts of a batch.
     ///
     /// # Errors
-    /// If they take more memory together than the values of a batch may.
+    /// Returns an error if together they exceed the size limit of a batch's values.
     pub fn join(&self, batch: &RecordBatch, first: &ArrayRef, second: &ArrayRef) -> Outcome<ArrayRef> {
-        let held = |values: &ArrayRef| values.to_data().get_slice_memory_size().unwrap_or_default();
-        let bytes = held(first) + held(second);
+        let size = |values: &ArrayRef| values.to_data().get_slice_memory_size().unwrap_or_default();
+        let bytes = size(first) + size(second);
         let most = self.most.max(batch.get_array_memory_size());
         if bytes > most {
             let rows = first.len() + second.len();
             return Err(Error::pipeline(format!(
-                "the values of `{}` take {bytes} bytes for {rows} rows, and {most} bytes are the most",
+                "the values of `{}` take {bytes} bytes for {rows} rows; {most} bytes is the limit",
                 self.sql
             ))
-            .hint("shorten the values, or give more memory with `--memory-limit`"));
+            .hint("shorten the values, or increase `--memory-limit`"));
         }
         Ok(concat(&[first, second])?)
     }

@@ -1,15 +1,15 @@
-//! Which rows could have the same values: those whose values have the same hash.
+//! Candidates for rows with equal values: rows whose values have the same hash.
 //!
-//! A row is eight bytes here, half of them its hash and half its number, in one of 256 buckets that the rest of the hash chooses; so
-//! a bucket fits into a processor's cache when it is sorted, and threads share the work by buckets. Where all buckets together
-//! would take too much memory, the rows are read once for each part of them:
+//! A row takes eight bytes here: half of its hash, and its number. The rest of the hash selects one of 256 buckets, so that
+//! a bucket fits into a processor's cache when it is sorted, and threads share the work by buckets. If all buckets
+//! together would take too much memory, the rows are read once for each part of them:
 //!
 //! ```text
 //! rows ──hash──► bucket 0   a3…│row 7   a3…│row 91   e0…│row 4     rows 7 and 91 could be equal, row 4 is like no other
 //!                bucket 1   …
 //! ```
 //!
-//! Rows with equal values always have equal hashes. The other way round is up to whoever asks: to look at the values.
+//! Rows with equal values always have equal hashes. For the converse, the caller must compare the values.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,18 +26,18 @@ use crate::error::{Error, Result};
 
 const BUCKETS: usize = 256;
 
-/// What is said of a row that could have several partners.
+/// The partner of a row with several candidates.
 pub const AMBIGUOUS: u32 = u32::MAX;
 
-/// Rows to be told apart by some of their columns. Those with a NULL among them take no part.
+/// Rows to compare by some of their columns. Rows with a NULL in these columns are ignored.
 #[derive(Debug, Clone)]
 pub struct Hashes<'a> {
     rows: &'a RowStore,
-    /// The columns, and whether the case of ASCII letters counts.
+    /// The columns, each with whether to ignore the case of ASCII letters.
     columns: Vec<(usize, bool)>,
     without: &'a RowSet,
     limits: Limits,
-    /// Those bits of the hashes that count.
+    /// The bits of the hashes that are compared.
     bits: u64,
 }
 
@@ -45,13 +45,13 @@ pub struct Hashes<'a> {
 type Buckets = Vec<Mutex<Vec<Vec<u64>>>>;
 
 impl<'a> Hashes<'a> {
-    /// The rows that are not in `without`, by these columns.
+    /// Returns the hashes of the rows that are not in `without`, by these columns.
     pub fn new(rows: &'a RowStore, columns: &[usize], without: &'a RowSet, limits: Limits) -> Self {
         let columns = columns.iter().map(|column| (*column, true)).collect();
         Self { rows, columns, without, limits, bits: u64::MAX }
     }
 
-    /// The case of ASCII letters does not count in columns of these names.
+    /// Ignores the case of ASCII letters in the named columns.
     #[must_use]
     pub fn ignoring_case(mut self, names: &[String]) -> Self {
         for (column, counts) in &mut self.columns {
@@ -60,28 +60,31 @@ impl<'a> Hashes<'a> {
         self
     }
 
-    /// Only these bits of the hashes count.
+    /// Compares only these bits of the hashes.
     #[cfg(test)]
     #[must_use]
     pub(crate) fn weakened(self, bits: u64) -> Self {
         Self { bits, ..self }
     }
 
-    /// The rows whose hash another row has.
+    /// Returns the rows whose hash another row has.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// Returns an error if the work folder cannot be read.
     pub fn repeated(&self) -> Result<RowSet> {
         let mut repeated = RowSet::default();
         for part in parts(self.rows.count() as usize, self.limits) {
             let buckets = self.collect(part)?;
-            let found = fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
-                let entries = sorted(&buckets[at]);
-                for group in entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1) {
-                    found.extend(group.iter().map(|entry| row(*entry)));
-                }
-                Ok(())
-            })?;
+            let found =
+                parallel_fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
+                    let entries = sorted(&buckets[at]);
+                    for group in
+                        entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1)
+                    {
+                        found.extend(group.iter().map(|entry| row(*entry)));
+                    }
+                    Ok(())
+                })?;
             for row in found.into_iter().flatten() {
                 repeated.insert(row);
             }
@@ -89,31 +92,32 @@ impl<'a> Hashes<'a> {
         Ok(repeated)
     }
 
-    /// Hands each row over that has a partner in `others` by its hash, with the partner; [`AMBIGUOUS`] where it has more than one.
+    /// Passes each row with a candidate in `others` to `each`, with the candidate, or [`AMBIGUOUS`] if there are several.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// Returns an error if the work folder cannot be read.
     pub fn partners(&self, others: &Self, mut each: impl FnMut(u32, u32)) -> Result<()> {
         for part in parts(self.rows.count() as usize + others.rows.count() as usize, self.limits) {
             let (theirs, ours) = (others.collect(part.clone())?, self.collect(part)?);
-            let found = fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
-                let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
-                let mut next = 0;
-                for entry in &mut ours {
-                    while theirs.get(next).is_some_and(|other| hash(*other) < hash(*entry)) {
-                        next += 1;
+            let found =
+                parallel_fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
+                    let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
+                    let mut next = 0;
+                    for entry in &mut ours {
+                        while theirs.get(next).is_some_and(|other| hash(*other) < hash(*entry)) {
+                            next += 1;
+                        }
+                        let same = |at: usize| theirs.get(at).filter(|other| hash(**other) == hash(*entry));
+                        *entry = match (same(next), same(next + 1)) {
+                            (None, _) => u64::MAX,
+                            (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
+                            (Some(_), Some(_)) => u64::from(AMBIGUOUS) << 32 | u64::from(row(*entry)),
+                        };
                     }
-                    let same = |at: usize| theirs.get(at).filter(|other| hash(**other) == hash(*entry));
-                    *entry = match (same(next), same(next + 1)) {
-                        (None, _) => u64::MAX,
-                        (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
-                        (Some(_), Some(_)) => u64::from(AMBIGUOUS) << 32 | u64::from(row(*entry)),
-                    };
-                }
-                ours.retain(|entry| *entry != u64::MAX);
-                found.push(ours);
-                Ok(())
-            })?;
+                    ours.retain(|entry| *entry != u64::MAX);
+                    found.push(ours);
+                    Ok(())
+                })?;
             for entry in found.into_iter().flatten().flatten() {
                 each(row(entry), (entry >> 32) as u32);
             }
@@ -121,38 +125,39 @@ impl<'a> Hashes<'a> {
         Ok(())
     }
 
-    /// The entries of some buckets.
+    /// Returns the entries of some buckets.
     fn collect(&self, part: Range<usize>) -> Result<Buckets> {
         let columns: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
         let stretches: Vec<(u32, usize)> = self.rows.stretches().collect();
         let state = RandomState::default();
-        let threads = fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
-            found.resize(part.len(), Vec::new());
-            let (first, count) = stretches[at];
-            if self.without.count_in(first, count) == count {
-                return Ok(());
-            }
-            let mut arrays = self.rows.batch(at, &columns)?.columns().to_vec();
-            for (array, (_, case_counts)) in arrays.iter_mut().zip(&self.columns) {
-                if !case_counts && *array.data_type() == DataType::Utf8 {
-                    *array = folded(array);
+        let threads =
+            parallel_fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
+                found.resize(part.len(), Vec::new());
+                let (first, count) = stretches[at];
+                if self.without.count_in(first, count) == count {
+                    return Ok(());
                 }
-            }
-            let mut hashes = vec![0; count];
-            create_hashes(&arrays, &state, &mut hashes)?;
-            let nulls = arrays.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
-            let without = (!self.without.is_empty()).then(|| self.without.slice(first, count));
-            for (at, hash) in hashes.into_iter().enumerate() {
-                let absent = nulls.as_ref().is_some_and(|nulls| nulls.is_null(at))
-                    || without.as_ref().is_some_and(|without| without.value(at));
-                let hash = spread(hash) & self.bits;
-                let bucket = (hash >> 56) as usize;
-                if !absent && part.contains(&bucket) {
-                    found[bucket - part.start].push(hash << 32 | (u64::from(first) + at as u64));
+                let mut arrays = self.rows.batch(at, &columns)?.columns().to_vec();
+                for (array, (_, case_counts)) in arrays.iter_mut().zip(&self.columns) {
+                    if !case_counts && *array.data_type() == DataType::Utf8 {
+                        *array = folded(array);
+                    }
                 }
-            }
-            Ok(())
-        })?;
+                let mut hashes = vec![0; count];
+                create_hashes(&arrays, &state, &mut hashes)?;
+                let nulls = arrays.iter().fold(None, |nulls, array| NullBuffer::union(nulls.as_ref(), array.nulls()));
+                let without = (!self.without.is_empty()).then(|| self.without.slice(first, count));
+                for (at, hash) in hashes.into_iter().enumerate() {
+                    let absent = nulls.as_ref().is_some_and(|nulls| nulls.is_null(at))
+                        || without.as_ref().is_some_and(|without| without.value(at));
+                    let hash = spread(hash) & self.bits;
+                    let bucket = (hash >> 56) as usize;
+                    if !absent && part.contains(&bucket) {
+                        found[bucket - part.start].push(hash << 32 | (u64::from(first) + at as u64));
+                    }
+                }
+                Ok(())
+            })?;
         let mut buckets: Vec<Vec<Vec<u64>>> = (0..part.len()).map(|_| Vec::with_capacity(threads.len())).collect();
         for (bucket, entries) in threads.into_iter().flat_map(|thread| thread.into_iter().enumerate()) {
             buckets[bucket].push(entries);
@@ -161,9 +166,9 @@ impl<'a> Hashes<'a> {
     }
 }
 
-/// Which buckets are looked at together, so that `rows` entries take an eighth of the memory at most.
+/// Returns groups of buckets such that the entries of a group take at most an eighth of the memory.
 fn parts(rows: usize, limits: Limits) -> impl Iterator<Item = Range<usize>> {
-    // A vector that grows has room for half as much again, and what is found takes as much once more.
+    // A growing vector can reserve half as much again, and the result takes as much once more.
     let parts = (rows * 8 * 2).div_ceil((limits.memory / 8).max(1)).clamp(1, BUCKETS);
     (0..parts).map(move |part| BUCKETS * part / parts..BUCKETS * (part + 1) / parts)
 }
@@ -185,7 +190,7 @@ fn row(entry: u64) -> u32 {
     entry as u32
 }
 
-/// Lets each bit of a hash depend on all of them: the engine's own are made for speed.
+/// Makes each bit of a hash depend on all of its bits; the engine's hashes favor speed.
 fn spread(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     hash ^ (hash >> 29)
@@ -196,11 +201,11 @@ fn folded(texts: &ArrayRef) -> ArrayRef {
     Arc::new(texts.collect::<StringArray>())
 }
 
-/// Shares the numbers below `count` among threads, each with a state of its own: gives the states. A profile calls it `what`.
+/// Distributes the numbers below `count` over threads, and returns each thread's state. `what` names the work in profiles.
 ///
 /// # Errors
-/// The first that `work` gives.
-pub fn fold<S: Default + Send>(
+/// Returns the first error of `work`.
+pub fn parallel_fold<S: Default + Send>(
     what: &'static str,
     threads: usize,
     count: usize,
@@ -221,8 +226,9 @@ pub fn fold<S: Default + Send>(
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads.min(count)).map(|_| scope.spawn(run)).collect();
         let own = run();
-        let others =
-            others.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::internal("a thread died"))));
+        let others = others
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(Error::internal("a worker thread failed"))));
         std::iter::once(own).chain(others).collect()
     })
 }

@@ -1,7 +1,6 @@
-//! The engine: DataFusion, set up once for a run.
+//! The engine: DataFusion, configured once per run.
 //!
-//! Everything that is asked of the delta is SQL over registered tables. User SQL is a query and nothing else: no DDL,
-//! no DML, no COPY, no SET.
+//! All queries of the delta are SQL over registered tables. SQL of users can only query: no DDL, DML, COPY, or SET.
 
 mod answer;
 mod bounded;
@@ -39,7 +38,7 @@ use tempfile::TempDir;
 
 pub use answer::Answer;
 pub use expression::Expression;
-pub use hash_partitions::{AMBIGUOUS, Hashes, fold};
+pub use hash_partitions::{AMBIGUOUS, Hashes, parallel_fold};
 pub use query_metrics::{Operator, QueryMetrics};
 pub use row_set::{RankedRowSet, RowSet};
 pub use rows::{RowStore, RowsWriter};
@@ -49,35 +48,35 @@ pub use table::RowsTable;
 use crate::error::{Error, Result};
 use crate::spec::{LoadSpec, Timeout};
 
-/// How much of the machine a run may use.
+/// The resources of the machine that a run can use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of memory for the delta's rows, joins, sorts and encoders together.
+    /// Memory in bytes for the delta's rows, joins, sorts, and encoders together.
     pub memory: usize,
-    /// Threads that work at the same time.
+    /// The number of worker threads.
     pub threads: usize,
-    /// Rows in one batch at most.
+    /// The maximum number of rows per batch.
     pub batch_rows: usize,
 }
 
-/// Below this much memory, joins are made so that they can go to disk, and batches between operators are smaller.
+/// Below this memory in bytes, joins can spill to disk, and batches between operators are smaller.
 const TIGHT: usize = 512 << 20;
 
-/// Rows between operators where memory is tight: a merge holds one batch of each of its runs.
+/// Rows per batch between operators with little memory: a merge keeps one batch of each of its runs.
 const TIGHT_ROWS: usize = 1024;
 
 impl Limits {
-    /// Bytes that joins, sorts and aggregates may use together.
+    /// Returns the memory in bytes for joins, sorts, and aggregates together.
     fn pool(self) -> usize {
         self.memory / 4
     }
 
-    /// Bytes that the texts of one batch may have, unless its rows had more already.
+    /// Returns the maximum size in bytes of the texts of one batch, unless its rows are larger.
     fn text(self) -> usize {
         (self.memory / 4).clamp(32 << 20, 1 << 30)
     }
 
-    /// Bytes that each sort holds back, to be able to merge what it has spilled.
+    /// Returns the bytes that each sort reserves to merge what it has spilled.
     fn held_back(self) -> usize {
         (self.pool() / (8 * self.threads.max(1))).clamp(64 << 10, 10 << 20)
     }
@@ -90,19 +89,19 @@ impl Default for Limits {
     }
 }
 
-/// Whose tables a name is one of.
+/// The space of a table name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Space {
-    /// The delta's own, called by their names.
+    /// Tables of the delta, by their names.
     Delta,
-    /// Production's, called `production.<name>`.
+    /// Tables of production, as `production.<name>`.
     Production,
-    /// What the checks need for a moment, called `internal.<name>`.
+    /// Temporary tables of the checks, as `internal.<name>`.
     Internal,
 }
 
 impl Space {
-    /// The name of its schema in SQL.
+    /// Returns the name of its schema in SQL.
     pub const fn schema(self) -> &'static str {
         match self {
             Self::Delta => "public",
@@ -117,35 +116,35 @@ pub struct Engine {
     context: SessionContext,
     limits: Limits,
     work: TempDir,
-    room: Arc<rows::MemoryBudget>,
-    /// Holds the moment that expressions take for now.
+    budget: Arc<rows::MemoryBudget>,
+    /// The value of `now()` in expressions.
     clock: SimplifyContext,
     moment: jiff::Timestamp,
     patience: Timeout,
-    notes: query_metrics::QueryLog,
+    query_log: query_metrics::QueryLog,
 }
 
 impl Engine {
-    /// An engine with nothing registered. Its work folder is removed when it is dropped.
+    /// Returns an engine without tables. Dropping it removes its work folder.
     ///
     /// # Errors
-    /// Where the system's temporary folder cannot be written.
+    /// Returns an error if the system's temporary folder is not writable.
     pub fn try_new(limits: Limits) -> Result<Self> {
         Self::at(limits, jiff::Timestamp::now())
     }
 
-    /// The same, with the moment that expressions take for now.
+    /// Returns an engine with `moment` as the value of `now()`.
     ///
     /// # Errors
-    /// As [`Engine::try_new`].
+    /// Returns an error if the system's temporary folder is not writable.
     pub fn at(limits: Limits, moment: jiff::Timestamp) -> Result<Self> {
         let private = Permissions::from_mode(0o700);
         let work = tempfile::Builder::new().prefix("pipeline-").permissions(private).tempdir().map_err(|error| {
-            Error::unreachable(format!("cannot make a work folder: {error}"))
-                .hint("set TMPDIR to a folder with room for the delta")
+            Error::unreachable(format!("cannot create a work folder: {error}"))
+                .hint("set TMPDIR to a folder with space for the delta")
         })?;
-        // Three eighths of the memory are the rows' (they spill by themselves), two are for joins, sorts and aggregates, one is for
-        // hashes and what they are held against; the rest is for what is on its way.
+        // Three eighths of the memory are for rows, which spill separately, two for joins, sorts, and aggregates, and one for
+        // hashes and their comparison. The rest is for data in transit.
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(limits.pool())))
             .with_temp_file_path(work.path())
@@ -166,38 +165,38 @@ impl Engine {
         }
         let now = as_datetime::<TimestampMicrosecondType>(moment.as_microsecond()).map(|now| now.and_utc());
         let clock = SimplifyContext::builder().with_query_execution_start_time(now).build();
-        let room = Arc::new(rows::MemoryBudget::new(limits.memory / 8 * 3));
-        let (patience, notes) = (LoadSpec::default().statement_timeout, query_metrics::QueryLog::default());
-        Ok(Self { context, limits, work, room, clock, moment, patience, notes })
+        let budget = Arc::new(rows::MemoryBudget::new(limits.memory / 8 * 3));
+        let (patience, query_log) = (LoadSpec::default().statement_timeout, query_metrics::QueryLog::default());
+        Ok(Self { context, limits, work, budget, clock, moment, patience, query_log })
     }
 
-    /// The same engine, with a time limit for each query of a user.
+    /// Sets the time limit for each query of a user.
     #[must_use]
     pub fn with_patience(self, patience: Timeout) -> Self {
         Self { patience, ..self }
     }
 
-    /// What the engine may use.
+    /// Returns the resources that the engine can use.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// The moment that expressions take for now.
+    /// Returns the value of `now()` in expressions.
     pub fn moment(&self) -> jiff::Timestamp {
         self.moment
     }
 
-    /// The folder for what does not fit into memory. Whoever ends the program without dropping the engine removes it.
+    /// Returns the folder for data that exceeds memory. A caller that ends the program without dropping the engine must remove it.
     pub fn work_folder(&self) -> &Path {
         self.work.path()
     }
 
-    /// A writer for rows that stay in memory while they are few and go to the work folder when they are many.
+    /// Returns a writer for rows, which stay in memory up to a limit and then go to the work folder.
     pub fn rows(&self, schema: SchemaRef) -> RowsWriter {
-        RowsWriter::new(schema, &self.room, self.work.path())
+        RowsWriter::new(schema, &self.budget, self.work.path())
     }
 
-    /// Makes a table known under a name; an earlier one of that name goes.
+    /// Registers a table; replaces an earlier one of that name.
     pub fn register(&self, space: Space, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
         let reference = TableReference::partial(space.schema(), name);
         let _earlier = self.context.deregister_table(reference.clone())?;
@@ -205,7 +204,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes batches known as a table.
+    /// Registers batches as a table.
     pub fn register_batches(
         &self,
         space: Space,
@@ -217,7 +216,7 @@ impl Engine {
         self.register(space, name, Arc::new(table))
     }
 
-    /// The names of the tables that a user's query can read.
+    /// Returns the names of the tables that a user's query can read.
     fn tables(&self) -> Vec<String> {
         let mut names = Vec::new();
         for space in [Space::Delta, Space::Production] {
@@ -232,59 +231,59 @@ impl Engine {
         names
     }
 
-    /// The state that queries are planned with: its own would take the moment of the planning for now.
+    /// Returns the state for planning queries, with the run's moment instead of the time of planning.
     fn state(&self) -> SessionState {
         let mut state = self.context.state();
         state.execution_props_mut().query_execution_start_time = self.clock.query_execution_start_time();
         state
     }
 
-    /// Plans a query without running it and gives its output's schema.
+    /// Plans a query without running it, and returns its output schema.
     ///
     /// # Errors
-    /// Where it does not parse or plan, is no query, or has another answer each time.
+    /// Returns the mistake if it does not parse or plan, is not a query, or is not deterministic.
     pub async fn plan(&self, sql: &str) -> Result<SchemaRef, SqlDiagnostic> {
-        let told = |error: DataFusionError| sql_diagnostic::explain(&error, &self.tables(), &[]);
+        let explain = |error: DataFusionError| sql_diagnostic::explain(&error, &self.tables(), &[]);
         depth::refuse_deep(sql)?;
         let state = self.state();
-        let plan = logical(&state, sql).await.map_err(told)?;
-        if is_volatile(&plan).map_err(told)? {
+        let plan = logical(&state, sql).await.map_err(explain)?;
+        if is_volatile(&plan).map_err(explain)? {
             return Err(SqlDiagnostic::new(
-                "the query has another answer each time",
-                "what is rejected must be the same in every run: leave `random()` and its like out",
+                "the query is not deterministic",
+                "remove functions such as `random()`: the rejected rows must be the same in every run",
             ));
         }
         let schema = plan.schema().inner().clone();
-        refuse_constants(&state.optimize(&plan).map_err(told)?).map_err(told)?;
-        state.create_physical_plan(&plan).await.map_err(told)?;
+        refuse_constants(&state.optimize(&plan).map_err(explain)?).map_err(explain)?;
+        state.create_physical_plan(&plan).await.map_err(explain)?;
         Ok(schema)
     }
 
-    /// Notes what the queries from here on do, until [`Engine::noted`].
-    pub fn note(&self) {
-        self.notes.begin();
+    /// Starts to log queries and their metrics, for [`Engine::logged_queries`].
+    pub fn log_queries(&self) {
+        self.query_log.begin();
     }
 
-    /// Says what the next queries are for.
+    /// Sets the table and the check that the next queries belong to.
     pub fn about(&self, table: &str, check: &str) {
-        self.notes.about(table, check);
+        self.query_log.about(table, check);
     }
 
-    /// The queries that ran since [`Engine::note`].
-    pub fn noted(&self) -> Vec<QueryMetrics> {
-        self.notes.take()
+    /// Returns the queries since [`Engine::log_queries`].
+    pub fn logged_queries(&self) -> Vec<QueryMetrics> {
+        self.query_log.take()
     }
 
-    /// Runs a query; batches come in no particular order unless the query has one.
+    /// Runs a query. The order of batches is arbitrary unless the query has one.
     ///
     /// # Errors
-    /// Where the query does not plan, or is anything but a query.
+    /// Returns an error if the query does not plan, or is not a query.
     pub async fn query(&self, sql: &str) -> Result<Answer> {
-        // A hash join does not spill, a merge join does: where the rows went to disk, joins can.
-        self.start(sql, self.room.exceeded()).await
+        // Hash joins do not spill, but merge joins do: use those once rows went to disk.
+        self.start(sql, self.budget.exceeded()).await
     }
 
-    /// Runs a query, with joins that spill if `spills` says so.
+    /// Runs a query; `spills` selects joins that can spill.
     async fn start(&self, sql: &str, spills: bool) -> Result<Answer> {
         let mut state = self.state();
         if spills {
@@ -292,13 +291,13 @@ impl Engine {
         }
         let logical = logical(&state, sql).await?;
         let plan = state.create_physical_plan(&logical).await?;
-        self.notes.add(sql, &plan);
+        self.query_log.add(sql, &plan);
         let memory = self.limits.memory;
         let stream = datafusion::physical_plan::execute_stream(plan, Arc::new(TaskContext::from(&state)))?;
         Ok(stream.map(move |batch| batch.map_err(|error| answer::failed(error, memory))).boxed())
     }
 
-    /// Runs a query and hands each batch of its result to `each`.
+    /// Runs a query and passes each batch of its result to `each`.
     pub async fn for_each(&self, sql: &str, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
         let _query = tracing::info_span!("query");
         let mut stream = self.query(sql).await?;
@@ -320,7 +319,7 @@ impl Engine {
     }
 }
 
-/// Names for a message: `a`, `b` and `c`.
+/// Returns names for a message: `a`, `b` and `c`.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     match names {
         [] => "none".to_owned(),
@@ -332,23 +331,23 @@ pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     }
 }
 
-/// A name as an SQL identifier, whatever is in it.
+/// Quotes a name as an SQL identifier.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// A text as an SQL literal.
+/// Quotes a text as an SQL literal.
 pub fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A value as text, for messages.
-pub fn shown(values: &dyn Array, row: usize) -> String {
+/// Returns a value as text, for messages.
+pub fn display_value(values: &dyn Array, row: usize) -> String {
     let options = FormatOptions::default().with_null("NULL");
     ArrayFormatter::try_new(values, &options).map_or_else(|_| "?".into(), |formatter| formatter.value(row).to_string())
 }
 
-/// Whether any expression of a plan has another value each time.
+/// Returns whether any expression of a plan is volatile.
 fn is_volatile(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
     let mut found = false;
     plan.apply_with_subqueries(|node| {
@@ -360,7 +359,7 @@ fn is_volatile(plan: &LogicalPlan) -> datafusion::error::Result<bool> {
     Ok(found)
 }
 
-/// Refuses a plan one of whose constants is too large, or would be.
+/// Refuses a plan with a constant that is too large, or that was not computed because it would be.
 fn refuse_constants(plan: &LogicalPlan) -> datafusion::error::Result<()> {
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expression| {
@@ -371,7 +370,7 @@ fn refuse_constants(plan: &LogicalPlan) -> datafusion::error::Result<()> {
     .map(|_| ())
 }
 
-/// Plans a query, and nothing but a query.
+/// Plans a query; refuses any other statement.
 async fn logical(state: &SessionState, sql: &str) -> datafusion::error::Result<LogicalPlan> {
     let plan = state.create_logical_plan(sql).await?;
     query_only().verify_plan(&plan)?;

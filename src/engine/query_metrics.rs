@@ -1,4 +1,4 @@
-//! What queries did, operator by operator: noted where somebody wants to see it.
+//! A log of queries with the metrics of their operators, for `explain --analyze`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 
-/// A query that ran.
+/// A finished query.
 #[derive(Debug)]
 pub struct QueryMetrics {
-    /// What it was asked for: a table and a check.
+    /// The table and the check that it ran for.
     pub about: (String, String),
-    /// The query.
+    /// The SQL of the query.
     pub sql: String,
     plan: Arc<dyn ExecutionPlan>,
 }
 
-/// One operator of a query that ran.
+/// One operator of a finished query.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator {
-    /// How many operators are above it.
+    /// The number of operators above it.
     pub depth: usize,
-    /// What it is.
+    /// Its description.
     pub what: String,
-    /// The rows that came out of it, where it counts them.
+    /// The rows that it returned; `None` if it does not count them.
     pub rows: Option<usize>,
-    /// The time that it computed, all threads together, where it measures it.
+    /// Its computing time, summed over all threads; `None` if it does not measure it.
     pub time: Option<Duration>,
 }
 
 impl QueryMetrics {
-    /// The operators, each above those that it reads from.
+    /// Returns the operators, each before its inputs.
     pub fn operators(&self) -> Vec<Operator> {
         let mut operators = Vec::new();
         collect(self.plan.as_ref(), 0, &mut operators);
@@ -51,47 +51,47 @@ fn collect(plan: &dyn ExecutionPlan, depth: usize, operators: &mut Vec<Operator>
     }
 }
 
-/// Where queries are noted: nowhere, unless somebody asked for it.
+/// The log; records nothing until it is switched on.
 #[derive(Debug, Default)]
 pub(super) struct QueryLog(Mutex<Option<LoggedQuery>>);
 
 #[derive(Debug, Default)]
 struct LoggedQuery {
     about: (String, String),
-    seen: Vec<QueryMetrics>,
+    queries: Vec<QueryMetrics>,
 }
 
 impl QueryLog {
     pub(super) fn begin(&self) {
-        self.with(|noted| *noted = Some(LoggedQuery::default()));
+        self.with(|log| *log = Some(LoggedQuery::default()));
     }
 
     pub(super) fn about(&self, table: &str, check: &str) {
-        self.with(|noted| {
-            if let Some(noted) = noted {
-                noted.about = (table.to_owned(), check.to_owned());
+        self.with(|log| {
+            if let Some(log) = log {
+                log.about = (table.to_owned(), check.to_owned());
             }
         });
     }
 
     pub(super) fn add(&self, sql: &str, plan: &Arc<dyn ExecutionPlan>) {
-        self.with(|noted| {
-            if let Some(noted) = noted {
-                noted.seen.push(QueryMetrics { about: noted.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
+        self.with(|log| {
+            if let Some(log) = log {
+                log.queries.push(QueryMetrics { about: log.about.clone(), sql: sql.to_owned(), plan: plan.clone() });
             }
         });
     }
 
     pub(super) fn take(&self) -> Vec<QueryMetrics> {
-        let mut seen = Vec::new();
-        self.with(|noted| seen = noted.take().map(|noted| noted.seen).unwrap_or_default());
-        seen
+        let mut queries = Vec::new();
+        self.with(|log| queries = log.take().map(|log| log.queries).unwrap_or_default());
+        queries
     }
 
     fn with(&self, change: impl FnOnce(&mut Option<LoggedQuery>)) {
-        // Who panicked while it was held is not told by what is noted.
-        if let Ok(mut noted) = self.0.lock() {
-            change(&mut noted);
+        // A panic while the lock was held cannot invalidate the log.
+        if let Ok(mut log) = self.0.lock() {
+            change(&mut log);
         }
     }
 }

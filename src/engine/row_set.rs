@@ -3,7 +3,7 @@
 use arrow::array::BooleanArray;
 use arrow::buffer::{BooleanBuffer, Buffer};
 
-/// A set of rows, a bit each.
+/// A set of rows, as a bitmap.
 #[derive(Debug, Clone, Default)]
 pub struct RowSet {
     bits: Vec<u64>,
@@ -11,7 +11,7 @@ pub struct RowSet {
 }
 
 impl RowSet {
-    /// Adds a row; true where it was not in the set.
+    /// Adds a row, and returns whether it was new.
     pub fn insert(&mut self, row: u32) -> bool {
         let (word, bit) = (row as usize / 64, 1 << (row % 64));
         if word >= self.bits.len() {
@@ -23,22 +23,22 @@ impl RowSet {
         new
     }
 
-    /// Whether a row is in the set.
+    /// Returns whether a row is in the set.
     pub fn contains(&self, row: u32) -> bool {
         self.bits.get(row as usize / 64).is_some_and(|word| word & (1 << (row % 64)) != 0)
     }
 
-    /// How many rows are in the set.
+    /// Returns the number of rows in the set.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Whether no row is in the set.
+    /// Returns whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The rows that are in this set or the other.
+    /// Returns the rows that are in either set.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let bits: Vec<u64> = (0..self.bits.len().max(other.bits.len()))
@@ -48,7 +48,7 @@ impl RowSet {
         Self { bits, count }
     }
 
-    /// The set, so that the rows in front of a row can be counted.
+    /// Returns the set with an index for [`RankedRowSet::before`].
     pub fn ranked(self) -> RankedRowSet {
         let mut count = 0;
         let before = self.bits.chunks(WORDS).map(|words| {
@@ -59,7 +59,7 @@ impl RowSet {
         RankedRowSet { before: before.collect(), mask: self }
     }
 
-    /// The rows of the set, in order.
+    /// Returns the rows of the set, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         self.bits.iter().enumerate().flat_map(|(word, bits)| {
             let mut left = *bits;
@@ -73,7 +73,7 @@ impl RowSet {
         })
     }
 
-    /// The rows below `rows` that are not in the set.
+    /// Returns the rows below `rows` that are not in the set.
     #[must_use]
     pub fn inverted(&self, rows: u32) -> Self {
         let mut bits: Vec<u64> =
@@ -85,19 +85,19 @@ impl RowSet {
         Self { bits, count }
     }
 
-    /// How many of the rows `start..start + length` are in the set.
+    /// Returns the number of rows of `start..start + length` in the set.
     pub fn count_in(&self, start: u32, length: usize) -> usize {
         if self.is_empty() { 0 } else { self.slice(start, length).count_set_bits() }
     }
 
-    /// One value a row of `start..start + length`: whether the row is in the set.
+    /// Returns for each row of `start..start + length` whether it is in the set.
     pub fn slice(&self, start: u32, length: usize) -> BooleanBuffer {
         let (first, skipped) = (start as usize / 64, start as usize % 64);
         let words = (first..first + (skipped + length).div_ceil(64)).map(|word| *self.bits.get(word).unwrap_or(&0));
         BooleanBuffer::new(words.collect::<Buffer>(), skipped, length)
     }
 
-    /// The rows of `start..start + length` that are not in the set, as a filter.
+    /// Returns the rows of `start..start + length` that are not in the set, as a filter.
     pub fn others(&self, start: u32, length: usize) -> BooleanArray {
         BooleanArray::new(!&self.slice(start, length), None)
     }
@@ -106,16 +106,16 @@ impl RowSet {
 /// Words between two counts.
 const WORDS: usize = 8;
 
-/// A set of rows that knows how many of them are in front of a row.
+/// A set of rows with an index of ranks.
 #[derive(Debug, Default)]
 pub struct RankedRowSet {
     mask: RowSet,
-    /// By 512 rows, how many rows of the set are before them.
+    /// By 512 rows, the number of rows of the set before them.
     before: Vec<u32>,
 }
 
 impl RankedRowSet {
-    /// How many rows of the set are in front of a row.
+    /// Returns the rank of a row: the number of rows of the set before it.
     pub fn before(&self, row: u32) -> u32 {
         let word = row as usize / 64;
         let part = word / WORDS;
@@ -126,7 +126,7 @@ impl RankedRowSet {
         before + whole + last
     }
 
-    /// The set.
+    /// Returns the set.
     pub fn mask(&self) -> &RowSet {
         &self.mask
     }

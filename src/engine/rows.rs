@@ -1,9 +1,9 @@
 //! Rows of the delta, in the order of files and lines.
 //!
-//! A row's number is its place in that order, from 0: whatever is known about a row (a violation, its new key, the row it
-//! refers to) is kept as an array over these numbers, so that the rows themselves are written once and read as often as
-//! needed, from memory while they are few and from the work folder when they are many. They are kept column by column, and a
-//! column whose values are another's is kept once, so that who reads one column pays for one:
+//! A row's number is its position in that order, from 0. Facts about rows (a violation, a new key, a referenced row) are
+//! arrays over these numbers. The rows themselves are written once and read as often as needed, from memory up to a limit,
+//! and then from the work folder. They are stored by column, so that reading one column costs one column. A column that
+//! repeats the values of another is stored once:
 //!
 //! ```text
 //!            _key   account_no   opened_on   source.account_ref   source.opened_on
@@ -28,11 +28,11 @@ pub struct RowStore {
     batches: Vec<StoredBatch>,
     spill: Option<Spill>,
     count: u32,
-    room: Arc<MemoryBudget>,
+    budget: Arc<MemoryBudget>,
     in_memory: usize,
 }
 
-/// How many bytes may be in memory, of all rows of a run together.
+/// The remaining bytes of memory for all rows of a run together.
 #[derive(Debug)]
 pub(super) struct MemoryBudget {
     left: AtomicUsize,
@@ -44,7 +44,7 @@ impl MemoryBudget {
         Self { left: AtomicUsize::new(bytes), exceeded: AtomicBool::new(false) }
     }
 
-    /// Whether there was not room for all rows.
+    /// Returns whether the budget was ever too small.
     pub(super) fn exceeded(&self) -> bool {
         self.exceeded.load(Ordering::Relaxed)
     }
@@ -70,38 +70,38 @@ struct StoredBatch {
 enum Column {
     Memory(ArrayRef),
     Spilled(SpillSlot),
-    /// The values are those of an earlier column.
+    /// The values of an earlier column.
     Same(usize),
 }
 
 impl RowStore {
-    /// The columns.
+    /// Returns the columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The places of the columns that `choose` accepts by name.
+    /// Returns the indexes of the columns whose names `choose` accepts.
     pub fn columns(&self, choose: impl Fn(&str) -> bool) -> Vec<usize> {
         let fields = self.schema.fields().iter().enumerate();
         fields.filter(|(_, field)| choose(field.name())).map(|(at, _)| at).collect()
     }
 
-    /// By batch, the number of its first row and how many it has.
+    /// Returns by batch the number of its first row and its number of rows.
     pub fn stretches(&self) -> impl ExactSizeIterator<Item = (u32, usize)> + '_ {
         self.batches.iter().map(|batch| (batch.first, batch.count as usize))
     }
 
-    /// Some columns of a batch.
+    /// Returns some columns of a batch.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// Returns an error if the work folder cannot be read.
     pub fn batch(&self, at: usize, columns: &[usize]) -> Result<RecordBatch> {
-        let kept = self.batches.get(at).ok_or_else(|| Error::internal(format!("there is no batch {at}")))?;
+        let kept = self.batches.get(at).ok_or_else(|| Error::internal(format!("no batch {at}")))?;
         let fields: Vec<_> = columns.iter().map(|column| self.schema.field(*column).clone()).collect();
         let arrays = columns.iter().map(|column| self.array(kept, *column)).collect::<Result<_>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(kept.count as usize));
@@ -113,11 +113,11 @@ impl RowStore {
             (Column::Memory(array), _) => Ok(array.clone()),
             (Column::Same(other), _) => self.array(kept, *other),
             (Column::Spilled(place), Some(spill)) => spill.read(&self.schema.fields()[column], *place),
-            (Column::Spilled(_), None) => Err(Error::internal("rows in a file that is not there")),
+            (Column::Spilled(_), None) => Err(Error::internal("rows in a missing file")),
         }
     }
 
-    /// Some columns of all rows, in order, each batch with the number of its first row.
+    /// Returns some columns of all rows, in order; each batch with the number of its first row.
     pub fn batches(
         self: &Arc<Self>,
         columns: Vec<usize>,
@@ -129,7 +129,7 @@ impl RowStore {
 
 impl Drop for RowStore {
     fn drop(&mut self) {
-        self.room.left.fetch_add(self.in_memory, Ordering::Relaxed);
+        self.budget.left.fetch_add(self.in_memory, Ordering::Relaxed);
     }
 }
 
@@ -140,12 +140,13 @@ pub struct RowsWriter {
 }
 
 impl RowsWriter {
-    pub(super) fn new(schema: SchemaRef, room: &Arc<MemoryBudget>, folder: &Path) -> Self {
-        let rows = RowStore { schema, batches: Vec::new(), spill: None, count: 0, room: room.clone(), in_memory: 0 };
+    pub(super) fn new(schema: SchemaRef, budget: &Arc<MemoryBudget>, folder: &Path) -> Self {
+        let rows =
+            RowStore { schema, batches: Vec::new(), spill: None, count: 0, budget: budget.clone(), in_memory: 0 };
         Self { rows, folder: folder.to_owned() }
     }
 
-    /// How many rows were written, and so the number of the next one.
+    /// Returns the number of rows so far, which is the number of the next row.
     pub fn count(&self) -> u32 {
         self.rows.count
     }
@@ -153,23 +154,24 @@ impl RowsWriter {
     /// Adds the next rows.
     ///
     /// # Errors
-    /// Where the work folder is full or cannot be written, or a table has more than 2³¹ rows.
+    /// Returns an error if the work folder is full or not writable, or if a table has more than 2³¹ − 1 rows.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let count = batch.num_rows();
         if count == 0 {
             return Ok(());
         }
         if self.rows.count as usize + count > i32::MAX as usize {
-            return Err(Error::input("a delta of one table has more than 2,147,483,647 rows")
-                .hint("split its files over two runs"));
+            return Err(
+                Error::input("the delta of a table exceeds 2,147,483,647 rows").hint("split its files into two runs")
+            );
         }
         let data: Vec<_> = batch.columns().iter().map(Array::to_data).collect();
         let earlier = |at: usize| (0..at).find(|earlier| data[*earlier].ptr_eq(&data[at]));
         let same: Vec<Option<usize>> = (0..data.len()).map(earlier).collect();
         let own = || batch.columns().iter().zip(&same).filter(|(_, same)| same.is_none()).map(|(array, _)| array);
         let bytes: usize = own().map(Array::get_array_memory_size).sum();
-        // What once went to the work folder is followed by all that comes later.
-        let in_memory = self.rows.spill.is_none() && self.rows.room.take(bytes);
+        // Once rows went to the work folder, all later rows follow them.
+        let in_memory = self.rows.spill.is_none() && self.rows.budget.take(bytes);
         if in_memory {
             self.rows.in_memory += bytes;
         }
@@ -192,7 +194,7 @@ impl RowsWriter {
         Ok(())
     }
 
-    /// Ends the writing.
+    /// Completes the rows.
     pub fn finish(self) -> Arc<RowStore> {
         Arc::new(self.rows)
     }
@@ -210,8 +212,8 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let folder = tempfile::tempdir().unwrap();
         for most_in_memory in [0, 3000, 1 << 20] {
-            let room = Arc::new(MemoryBudget::new(most_in_memory));
-            let mut writer = RowsWriter::new(schema.clone(), &room, folder.path());
+            let budget = Arc::new(MemoryBudget::new(most_in_memory));
+            let mut writer = RowsWriter::new(schema.clone(), &budget, folder.path());
             for start in (0..1000).step_by(100) {
                 let column = Int64Array::from_iter_values(start..start + 100);
                 writer.write(&RecordBatch::try_new(schema.clone(), vec![Arc::new(column)]).unwrap()).unwrap();
@@ -229,7 +231,7 @@ mod tests {
             }
             assert_eq!(expected, 1000);
             drop(rows);
-            assert_eq!(room.left.load(Ordering::Relaxed), most_in_memory);
+            assert_eq!(budget.left.load(Ordering::Relaxed), most_in_memory);
         }
     }
 

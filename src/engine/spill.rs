@@ -1,4 +1,4 @@
-//! Arrays in the work folder: one file without a name, to which they are written one behind the other and read back each by itself.
+//! Arrays in the work folder: appended to one unnamed file, and read back individually.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, I
 
 use crate::error::{Error, Result};
 
-/// Where an array stands in the file: its description first, its values behind it.
+/// The position of an array in the file: its description, then its values.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpillSlot {
     at: u64,
@@ -31,13 +31,13 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    /// A file in a folder. It has no name: whatever ends this program, nothing of it stays behind.
+    /// Creates an unnamed file in a folder, so that nothing remains however the program ends.
     pub(super) fn try_new(folder: &Path) -> Result<Self> {
         let file = tempfile::tempfile_in(folder).map_err(|error| unusable(folder, &error))?;
         Ok(Self { file, folder: folder.to_owned(), end: 0 })
     }
 
-    /// Writes an array behind the others.
+    /// Appends an array.
     pub(super) fn write(&mut self, field: &FieldRef, array: &ArrayRef) -> Result<SpillSlot> {
         let batch = RecordBatch::try_new(alone(field), vec![array.clone()])?;
         let (_, encoded) = IpcDataGenerator::default().encode(
@@ -50,7 +50,7 @@ impl Spill {
             at: self.end,
             message: encoded.ipc_message.len() as u32,
             values: u32::try_from(encoded.arrow_data.len())
-                .map_err(|_| Error::input(format!("column `{}` has 4 GiB in one batch", field.name())))?,
+                .map_err(|_| Error::input(format!("column `{}` exceeds 4 GiB in one batch", field.name())))?,
         };
         for part in [&encoded.ipc_message, &encoded.arrow_data] {
             self.file.write_all_at(part, self.end).map_err(|error| unusable(&self.folder, &error))?;
@@ -68,7 +68,7 @@ impl Spill {
             .read_exact_at(&mut message, place.at)
             .and_then(|()| self.file.read_exact_at(bytes.as_slice_mut(), behind))
             .map_err(|error| unusable(&self.folder, &error))?;
-        let damaged = || Error::internal("the work folder gives back what was not written");
+        let damaged = || Error::internal("the work folder returned other data than was written");
         let message = root_as_message(&message).map_err(|_| damaged())?;
         let header = message.header_as_record_batch().ok_or_else(damaged)?;
         let batch = read_record_batch(
@@ -89,5 +89,5 @@ fn alone(field: &FieldRef) -> Arc<Schema> {
 
 fn unusable(path: &Path, error: &impl std::fmt::Display) -> Error {
     Error::unreachable(format!("cannot use the work folder `{}`: {error}", path.display()))
-        .hint("set TMPDIR to a folder with room for the delta")
+        .hint("set TMPDIR to a folder with space for the delta")
 }

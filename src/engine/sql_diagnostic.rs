@@ -1,4 +1,4 @@
-//! What DataFusion says of the user's SQL, in the user's words.
+//! Explanations of DataFusion's errors for the author of the SQL.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use datafusion::error::DataFusionError;
 
 use super::{bounded, list};
 
-/// What DataFusion puts in front of what it says.
+/// Prefixes of DataFusion's messages.
 const PREFIXES: [&str; 9] = [
     "Error during planning: ",
     "Schema error: ",
@@ -19,12 +19,12 @@ const PREFIXES: [&str; 9] = [
     "caused by",
 ];
 
-/// A mistake in the user's SQL, for a message at its own place.
+/// A mistake in the user's SQL, for a message at its location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqlDiagnostic {
-    /// What is wrong.
+    /// The message.
     pub message: String,
-    /// The next step.
+    /// The hint.
     pub hint: String,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for SqlDiagnostic {
     }
 }
 
-/// What is wrong with a query or an expression; `tables` and `columns` are those that it can name.
+/// Explains an error of a query or an expression; `tables` and `columns` are the names it can use.
 pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&String]) -> SqlDiagnostic {
     let text = error.strip_backtrace();
     let mut text = text.split("\n\n").next().unwrap_or_default().trim();
@@ -48,26 +48,23 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
         text = rest.trim_start();
     }
     if let Some(text) = text.strip_prefix("ParserError(\"").and_then(|text| text.strip_suffix("\")")) {
-        return SqlDiagnostic::new(
-            format!("the SQL cannot be read: {text}"),
-            "look for a missing bracket, quote or operand",
-        );
+        return SqlDiagnostic::new(format!("invalid SQL: {text}"), "check for a missing bracket, quote, or operand");
     }
     if text.ends_with("RecursionLimitExceeded") {
         return SqlDiagnostic::new(
             "the SQL is nested too deeply",
-            "take brackets away, or compute a part in another column",
+            "remove brackets, or compute a part in another column",
         );
     }
     if text.ends_with(bounded::ARE_THE_MOST) {
-        return SqlDiagnostic::new(text, "write a shorter constant: what is long belongs into the delta");
+        return SqlDiagnostic::new(text, "shorten the constant, or move it to the delta");
     }
     if ["DDL not supported", "DML not supported", "Statement not supported"]
         .iter()
         .any(|refused| text.starts_with(refused))
     {
-        let message = "only a query is allowed here: no DDL, no DML, no COPY, no SET";
-        return SqlDiagnostic::new(message, "write one SELECT that returns the rows that fail");
+        let message = "only a query is allowed here: no DDL, DML, COPY, or SET";
+        return SqlDiagnostic::new(message, "write one SELECT that returns the failing rows");
     }
     for (what, sign) in [
         ("an aggregate", "AggregateFunction("),
@@ -78,7 +75,7 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
     ] {
         if text.contains(sign) {
             return SqlDiagnostic::new(
-                format!("{what} does not belong here: the expression is about one row"),
+                format!("{what} is not allowed in an expression over one row"),
                 "use a `sql` check",
             );
         }
@@ -90,33 +87,35 @@ pub(super) fn explain(error: &DataFusionError, tables: &[String], columns: &[&St
         };
         let name = name.unwrap_or(rest);
         let valid: Vec<_> = columns.iter().filter(|name| !name.starts_with('_')).collect();
-        return SqlDiagnostic::new(format!("there is no column `{name}`"), nearest(name, &valid));
+        return SqlDiagnostic::new(format!("no column `{name}`"), nearest(name, &valid));
     }
     if let Some((_, rest)) = text.split_once("table 'datafusion.")
         && rest.contains("not found")
     {
         let name = rest.split('\'').next().unwrap_or_default();
         let name = name.strip_prefix("public.").unwrap_or(name);
-        return SqlDiagnostic::new(format!("there is no table `{name}` here"), format!("there are {}", list(tables)));
+        return SqlDiagnostic::new(format!("no table `{name}`"), format!("the tables are {}", list(tables)));
     }
     let text = text.replace("datafusion.public.", "");
     let (message, more) = text.split_once('\n').unwrap_or((&text, ""));
     let hint = match more.trim() {
-        "" => "it is SQL as DataFusion has it: cast values of different types, for example `CAST(x AS DATE)`",
+        "" => {
+            "check the SQL against DataFusion's dialect; cast values of different types, for example `CAST(x AS DATE)`"
+        }
         more => more,
     };
     SqlDiagnostic::new(message.trim_end_matches('.'), hint)
 }
 
-/// The name that was perhaps meant, or all that there are.
+/// Returns a hint with the most similar name, or with all names.
 fn nearest(name: &str, valid: &[&&String]) -> String {
     let distance = |other: &&&String| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
     match valid.iter().min_by_key(|other| distance(other)).filter(|other| distance(other) <= 2) {
         Some(near) if near.chars().any(char::is_uppercase) => {
-            format!("did you mean `\"{near}\"`? a name with capitals needs quotes")
+            format!("did you mean `\"{near}\"`? names with capitals need quotes")
         }
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are {}", list(valid)),
+        None => format!("the columns are {}", list(valid)),
     }
 }
 
@@ -137,18 +136,14 @@ mod tests {
         let schema =
             Schema::new(vec![Field::new("email", DataType::Utf8, true), Field::new("Ref No", DataType::Utf8, true)]);
         for (sql, message, hint) in [
-            ("lower(emial)", "there is no column `emial`", "did you mean `email`?"),
-            (
-                "upper(\"ref no\")",
-                "there is no column `ref no`",
-                "did you mean `\"Ref No\"`? a name with capitals needs quotes",
-            ),
+            ("lower(emial)", "no column `emial`", "did you mean `email`?"),
+            ("upper(\"ref no\")", "no column `ref no`", "did you mean `\"Ref No\"`? names with capitals need quotes"),
             (
                 "lower(",
-                "the SQL cannot be read: Expected: an expression, found: EOF",
-                "look for a missing bracket, quote or operand",
+                "invalid SQL: Expected: an expression, found: EOF",
+                "check for a missing bracket, quote, or operand",
             ),
-            ("count(*)", "an aggregate does not belong here: the expression is about one row", "use a `sql` check"),
+            ("count(*)", "an aggregate is not allowed in an expression over one row", "use a `sql` check"),
             ("lowr(email)", "Invalid function 'lowr'", "Did you mean 'lower'?"),
         ] {
             let mistake = engine().expression(sql, &schema).unwrap_err();

@@ -1,4 +1,4 @@
-//! Rows of the delta as a table that SQL can be asked about.
+//! Rows of the delta as a table for SQL.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use super::{RowSet, RowStore};
 use crate::error::Result;
 
-/// Some columns of [`RowStore`], with each row's number as `_row` in front, without the rows of a mask. Only the columns that a query
-/// reads are read, and only batches that have a row left.
+/// Some columns of [`RowStore`], after each row's number as `_row`, without the rows of a set. It reads only the columns
+/// that a query needs, and only batches with a remaining row.
 #[derive(Debug)]
 pub struct RowsTable {
     rows: Arc<RowStore>,
@@ -28,7 +28,7 @@ pub struct RowsTable {
 }
 
 impl RowsTable {
-    /// A table of the columns that `choose` accepts by name.
+    /// Returns a table of the columns whose names `choose` accepts.
     pub fn new(rows: Arc<RowStore>, without: Arc<RowSet>, choose: impl Fn(&str) -> bool) -> Arc<Self> {
         let columns = rows.columns(choose);
         let mut fields = vec![Arc::new(Field::new("_row", DataType::UInt32, false))];
@@ -72,12 +72,12 @@ impl TableProvider for RowsTable {
     }
 }
 
-/// Some of the batches of a [`RowsTable`], as a query reads them.
+/// Some of the batches of a [`RowsTable`], as one partition of a query.
 #[derive(Debug, Clone)]
 struct Part {
     rows: Arc<RowStore>,
     without: Arc<RowSet>,
-    /// None is the row's number.
+    /// `None` for the row's number.
     columns: Vec<Option<usize>>,
     schema: SchemaRef,
     batches: std::ops::Range<usize>,

@@ -1,4 +1,4 @@
-//! The events of a run, and how they are written.
+//! The events of a run, and their format.
 
 use std::collections::BTreeMap;
 
@@ -6,58 +6,58 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// The version of an entry.
+/// The version of the entry format.
 pub const VERSION: u32 = 1;
 
-/// Something that happened to a run, and that whoever goes on with it has to know.
+/// An event of a run that `resume` must know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// The delta passed its checks, and what will be loaded is decided. Nothing is written yet.
+    /// The delta passed its checks, and the rows to load are decided. Nothing is written yet.
     Started(Started),
-    /// The key map's history is in the store.
+    /// The key map's history is backed up.
     BackedUp {
-        /// The store.
+        /// The backup store.
         store: String,
-        /// How many segments were written now.
+        /// The number of segments written by this run.
         segments: u64,
-        /// How many mappings they have.
+        /// The number of mappings in them.
         mappings: u64,
     },
-    /// The keys are the run's.
+    /// The keys are reserved.
     Reserved {
-        /// A block for each table that gets new ones.
+        /// One block per table with assigned keys.
         blocks: Vec<Keys>,
     },
-    /// All rows and their key maps are in staging.
+    /// All rows and their key mappings are in staging.
     Staged,
-    /// Everything is inserted, and the commit is on its way.
+    /// All rows are inserted, and the commit is requested.
     Committing {
-        /// The transaction's number in the target, where it has one.
+        /// The number of the transaction in the target, if it has one.
         transaction: Option<String>,
     },
-    /// The rows are in production. Written in the same transaction.
+    /// The rows are in production. Recorded in the same transaction.
     Committed,
-    /// Every row was read back and is what was meant.
+    /// Every row was read back and has the expected values.
     Verified,
-    /// Somebody goes on with the run after it was cut off or had failed.
+    /// The run was resumed after an interruption or a failure.
     Resumed,
-    /// The run ended by an error, and nothing of it is in production.
+    /// The run ended with an error, and nothing of it is in production.
     Failed {
         /// The error.
         reason: String,
     },
-    /// The run was given up: it will not be resumed, and nothing of it is in production.
+    /// The run was abandoned: it will not be resumed, and nothing of it is in production.
     Abandoned,
-    /// The run's rows and key map are gone from production again. Written in the same transaction.
+    /// The run's rows and key mappings were deleted from production. Recorded in the same transaction.
     RolledBack {
-        /// How many rows were deleted.
+        /// The number of deleted rows.
         rows: u64,
     },
 }
 
 impl Event {
-    /// The event's name, as it is written.
+    /// Returns the event's name in the journal.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Started(_) => "started",
@@ -75,29 +75,29 @@ impl Event {
     }
 }
 
-/// What a run is: the same files, plan and verdicts make the same run.
+/// The identity of a run: the same files, plan, and verdicts make the same run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     /// The pipeline's name.
     pub pipeline: String,
     /// The hash of the compiled plan.
     pub plan: String,
-    /// The moment that expressions take for now (RFC 3339).
+    /// The value of `now()` in expressions (RFC 3339).
     pub moment: String,
-    /// The tables, in the order they are loaded.
+    /// The tables, in load order.
     pub tables: Vec<TableManifest>,
 }
 
-/// What is loaded into one table.
+/// The manifest of one table of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableManifest {
     /// The table.
     pub table: String,
-    /// How many rows are accepted.
+    /// The number of accepted rows.
     pub rows: u64,
-    /// The hash of which rows are rejected and which are skipped.
+    /// The hash of the verdicts: which rows are rejected, and which are skipped.
     pub verdicts: String,
-    /// By column that refers to rows, the hash of what the accepted rows refer to.
+    /// By referencing column, the hash of the accepted rows' references.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub references: BTreeMap<String, String>,
     /// The files.
@@ -107,16 +107,16 @@ pub struct TableManifest {
 /// A file of the delta.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Input {
-    /// Its name.
+    /// The file's name in messages.
     pub name: String,
-    /// The BLAKE3 hash of its bytes.
+    /// The BLAKE3 hash of its bytes, in hexadecimal digits.
     pub hash: String,
-    /// The run that loaded the same bytes before, where that was allowed.
+    /// An earlier run that loaded the same bytes, if that was allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload_of: Option<String>,
 }
 
-/// The keys of one table: `first` to `last`, both included.
+/// The keys of one table: `first` to `last`, inclusive.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keys {
     /// The table.
@@ -132,63 +132,63 @@ pub struct Keys {
 pub struct Entry {
     /// The version of this format.
     pub version: u32,
-    /// The run.
+    /// The run's ID.
     pub run: String,
-    /// The entry's number within the run, from 1 on.
+    /// The entry's number within the run, from 1.
     pub number: u32,
-    /// When it was written, in UTC (RFC 3339).
+    /// The time of writing, in UTC (RFC 3339).
     pub at: String,
-    /// Who wrote it: the system's user, the machine and the process.
+    /// The writer: the system's user, the machine, and the process.
     pub by: String,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 
-/// What is read of an entry before it is understood.
+/// The part of an entry that is read before its version is known.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
 }
 
 impl Entry {
-    /// Reads an entry.
+    /// Parses an entry.
     ///
     /// # Errors
-    /// Where a newer version wrote it, or it is none.
+    /// Returns an error if the entry is invalid, or has a newer format.
     pub fn parse(text: &str) -> Result<Self> {
-        let fault = |error| Error::internal(format!("an entry of the journal cannot be read: {error}"));
+        let fault = |error| Error::internal(format!("invalid journal entry: {error}"));
         let Versioned { version } = serde_json::from_str(text).map_err(fault)?;
         if version > VERSION {
             return Err(Error::pipeline(format!(
-                "the journal was written by a newer version of this program (its format is {version}, {VERSION} is known)"
+                "the journal has the newer format {version}; this program supports {VERSION}"
             ))
-            .hint("use that version, or a newer one"));
+            .hint("use the version of the program that wrote it, or a newer one"));
         }
         serde_json::from_str(text).map_err(fault)
     }
 
-    /// The entry as it is written.
+    /// Returns the entry in its format.
     pub(super) fn text(&self) -> Result<String> {
-        serde_json::to_string(self).map_err(|error| Error::internal(format!("an entry of the journal: {error}")))
+        serde_json::to_string(self).map_err(|error| Error::internal(format!("cannot write a journal entry: {error}")))
     }
 }
 
-/// An entry as a target keeps it.
+/// An entry as a target stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The run.
+    /// The run's ID.
     pub run: String,
-    /// The entry's number within the run.
+    /// The entry's number within the run, from 1.
     pub number: u32,
     /// The event's name.
     pub kind: String,
     /// The entry as JSON.
     pub entry: String,
-    /// The hash of this entry and of all before it: an entry that is changed or taken away breaks those behind it.
+    /// The hash of this entry and all before it. A changed or missing entry invalidates the hashes after it.
     pub chain: String,
 }
 
-/// The hash of an entry behind a chain: BLAKE3 of both, in hexadecimal digits.
+/// Returns the hash of a chain and its next entry: BLAKE3, in hexadecimal digits.
 pub(super) fn link(chain: &str, entry: &str) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(chain.as_bytes());
@@ -196,7 +196,7 @@ pub(super) fn link(chain: &str, entry: &str) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// The pipeline that the first readable entry names, whatever else is wrong with the records.
+/// Returns the pipeline of the first readable entry that names one, even if the records are otherwise invalid.
 pub fn pipeline(records: &[Record]) -> Option<String> {
     records.iter().find_map(|record| {
         let entry: serde_json::Value = serde_json::from_str(&record.entry).ok()?;
@@ -204,12 +204,12 @@ pub fn pipeline(records: &[Record]) -> Option<String> {
     })
 }
 
-/// A moment of an entry without its fractions: `2026-11-24 18:14:02`.
+/// Returns the time of an entry without fractions of a second: `2026-11-24 18:14:02`.
 pub fn moment(at: &str) -> String {
     at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ")
 }
 
-/// Who writes: `user@machine (process 42)`.
+/// Returns the writer of an entry: `user@machine (process 42)`.
 pub fn writer() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".into());
     let machine = whoami::hostname().unwrap_or_else(|_| "unknown".into());

@@ -1,4 +1,4 @@
-//! The journal's copy in a file beside the reports: what is known of a run where its target cannot be reached.
+//! The journal's copy in a file beside the reports, for when the target is unreachable.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 
-/// A file with one entry a line. Every line is on the disk before the target hears of it.
+/// A file with one entry per line. Each line is on disk before the target receives the entry.
 #[derive(Debug)]
 pub struct Mirror {
     path: PathBuf,
@@ -15,10 +15,10 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// The mirror `journal.ndjson` in a run's folder, which is made; what is there stays.
+    /// Opens `journal.ndjson` in a run's folder for appending; creates both if they do not exist.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the file is not writable.
     pub fn open(folder: &Path, mode: OutputMode) -> Result<Self> {
         let path = folder.join("journal.ndjson");
         let opened = mode.create_folders(folder).and_then(|()| mode.append(&path));
@@ -29,7 +29,7 @@ impl Mirror {
     /// Adds an entry.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Returns an error if the file is not writable.
     pub fn write(&mut self, entry: &str) -> Result<()> {
         let line = format!("{entry}\n");
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
@@ -39,5 +39,5 @@ impl Mirror {
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::unreachable(format!("cannot write the journal `{}`: {error}", path.display()))
-        .hint("the folder `output` of the pipeline file must be writable and have room")
+        .hint("set `output` in the pipeline file to a writable folder with free space")
 }

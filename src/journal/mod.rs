@@ -1,8 +1,8 @@
-//! What happens in a run: kept as events, and told as progress.
+//! The events of a run, recorded in a journal.
 //!
-//! A [`Journal`] is the kept part. Every event is written where the run's rows go, before or together with what it says, and mirrored
-//! in a file beside the reports. What state a run is in is nowhere else: it is folded from its events by [`next`], so whoever finds
-//! the journal of a run that died knows what is left to do.
+//! The target stores a [`Journal`] next to the run's rows, and a file beside the reports mirrors it. Each event is written
+//! before or together with the change that it records. A run's state is not stored; [`next`] folds it from the events.
+//! The journal of an interrupted run therefore tells what remains to be done.
 
 mod event;
 mod mirror;
@@ -14,7 +14,7 @@ pub use state::{Phase, State, next};
 
 use crate::error::{Error, Result};
 
-/// The journal of one run, as far as it is written.
+/// The journal of a run, with the entries so far.
 #[derive(Debug)]
 pub struct Journal {
     run: String,
@@ -26,7 +26,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal of a run that has not happened yet.
+    /// Returns the empty journal of a new run.
     pub fn new(run: &str) -> Self {
         Self {
             run: run.to_owned(),
@@ -38,27 +38,28 @@ impl Journal {
         }
     }
 
-    /// The journal of a run as its target kept it.
+    /// Reads the journal of a run from the records of its target.
     ///
     /// # Errors
-    /// Where a newer version wrote it, an entry is missing, changed or out of its place, or an event does not fit those before it.
+    /// Returns an error if an entry has a newer format, is missing, changed, or out of order, or if an event is not allowed
+    /// in its state.
     pub fn read(run: &str, records: &[Record]) -> Result<Self> {
         let mut journal = Self::new(run);
         for record in records {
             let broken = |what: &str| {
-                Error::internal(format!("entry {} of the journal of run {run} {what}", record.number)).hint(
-                    "somebody changed the journal: compare it with `journal.ndjson` in the run's folder before anything else",
+                Error::internal(format!("invalid journal of run {run}: entry {} {what}", record.number)).hint(
+                    "the journal was changed; compare it with `journal.ndjson` in the run's folder before any other command",
                 )
             };
             if record.number as usize != journal.entries.len() + 1 || record.run != run {
-                return Err(broken("is not in its place"));
+                return Err(broken("is out of order"));
             }
             if record.chain != event::link(&journal.chain, &record.entry) {
-                return Err(broken("is not as it was written"));
+                return Err(broken("was changed"));
             }
             let entry = Entry::parse(&record.entry).map_err(|error| error.doing(format!("run {run}")))?;
             if entry.number != record.number || entry.run != run || entry.event.kind() != record.kind {
-                return Err(broken("is not as it was written"));
+                return Err(broken("was changed"));
             }
             journal.state = Some(next(journal.state.take(), &entry)?);
             journal.chain.clone_from(&record.chain);
@@ -67,17 +68,17 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The same journal, mirrored in a file from here on.
+    /// Mirrors further entries in a file.
     #[must_use]
     pub fn mirrored(mut self, mirror: Mirror) -> Self {
         self.mirror = Some(mirror);
         self
     }
 
-    /// The next entry, with an event that happens now: mirrored, and to be written into the target by whoever asks.
+    /// Mirrors and returns the next entry, with the current time. The caller writes it to the target.
     ///
     /// # Errors
-    /// Where the event does not fit those before it, or the mirror cannot be written.
+    /// Returns an error if the event is not allowed in the run's state, or the mirror is not writable.
     pub fn record(&mut self, event: Event) -> Result<Record> {
         let record = self.record_unmirrored(event)?;
         self.mirror_last()?;
@@ -87,7 +88,7 @@ impl Journal {
     /// Writes the last entry into the mirror.
     ///
     /// # Errors
-    /// Where that is impossible.
+    /// Returns an error if the mirror is not writable.
     pub fn mirror_last(&mut self) -> Result<()> {
         match (&mut self.mirror, self.entries.last()) {
             (Some(mirror), Some(entry)) => mirror.write(&entry.text()?),
@@ -95,10 +96,11 @@ impl Journal {
         }
     }
 
-    /// As [`Journal::record`], for an event that is true only once its transaction is committed: [`Journal::mirror_last`] comes then.
+    /// Returns the next entry without mirroring it, for an event whose transaction must be committed first. The caller then
+    /// calls [`Journal::mirror_last`].
     ///
     /// # Errors
-    /// Where the event does not fit those before it.
+    /// Returns an error if the event is not allowed in the run's state.
     pub fn record_unmirrored(&mut self, event: Event) -> Result<Record> {
         let entry = Entry {
             version: VERSION,
@@ -122,17 +124,17 @@ impl Journal {
         Ok(record)
     }
 
-    /// The run's id.
+    /// Returns the run's ID.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// What state the run is in; None before it begins.
+    /// Returns the state of the run; `None` before it begins.
     pub fn state(&self) -> Option<&State> {
         self.state.as_ref()
     }
 
-    /// The entries, oldest first.
+    /// Returns the entries, oldest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -199,8 +201,8 @@ mod tests {
         };
         assert!(damage(&|records| records[1].entry = records[1].entry.replace('8', "9")).contains("entry 2"));
         assert!(damage(&|records| records[2].kind = "verified".into()).contains("not as it was written"));
-        assert!(damage(&|records| records.swap(1, 2)).contains("not in its place"));
-        assert!(damage(&|records| drop(records.remove(0))).contains("not in its place"));
+        assert!(damage(&|records| records.swap(1, 2)).contains("out of order"));
+        assert!(damage(&|records| drop(records.remove(0))).contains("out of order"));
         assert!(damage(&|records| records[3].chain = records[2].chain.clone()).contains("entry 4"));
     }
 

@@ -1,89 +1,89 @@
-//! What state a run is in: a fold over its journal.
+//! The state of a run: a fold over its journal.
 
 use super::event::{Entry, Event, Keys, Started};
 use crate::error::{Error, Result};
 
-/// How far a run has come.
+/// The phase of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// It is decided what is loaded; nothing is written.
+    /// The rows to load are decided; nothing is written.
     Started,
     /// Keys are reserved.
     Reserved,
     /// All rows are in staging.
     Staged,
-    /// The commit may have happened: the target knows.
+    /// The commit may have happened; only the target knows.
     Committing,
     /// The rows are in production.
     Committed,
     /// The rows are in production and were read back.
     Verified,
-    /// It was given up, and nothing of it is in production.
+    /// The run was abandoned, and nothing of it is in production.
     Abandoned,
-    /// Its rows were taken out of production again.
+    /// The run's rows were deleted from production.
     RolledBack,
 }
 
-/// What is known of a run.
+/// The state of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// What the run is.
+    /// The run's identity.
     pub started: Started,
-    /// When it began, in UTC (RFC 3339).
+    /// The start time, in UTC (RFC 3339).
     pub since: String,
-    /// Who has it: whoever started it, or resumed it last.
+    /// The writer that started the run, or resumed it last.
     pub by: String,
-    /// How far it is.
+    /// The phase.
     pub phase: Phase,
-    /// The keys that it has.
+    /// The reserved keys.
     pub blocks: Vec<Keys>,
-    /// The transaction that inserts, once its commit is on its way.
+    /// The inserting transaction; `None` before its commit is requested.
     pub transaction: Option<String>,
-    /// The error that ended it, until somebody resumes it.
+    /// The error that ended the run; `None` once it is resumed.
     pub failed: Option<String>,
 }
 
 impl State {
-    /// Whether nothing of the run is in production, and it may still get there.
+    /// Returns whether nothing of the run is in production, but it can still be loaded.
     pub fn is_unfinished(&self) -> bool {
         self.phase < Phase::Committed
     }
 
-    /// Whether the run was cut off on its way: nothing tells how it ended.
-    pub fn is_cut_off(&self) -> bool {
+    /// Returns whether the run was interrupted, so that its outcome is not recorded.
+    pub fn is_interrupted(&self) -> bool {
         self.is_unfinished() && self.failed.is_none()
     }
 
-    /// How a run ended, or where it is, in a few words.
-    pub const fn told(&self) -> &'static str {
+    /// Returns the outcome of a run, or its phase, in a few words.
+    pub const fn label(&self) -> &'static str {
         match (self.phase, &self.failed) {
-            (Phase::Abandoned, _) => "given up",
+            (Phase::Abandoned, _) => "abandoned",
             (Phase::RolledBack, _) => "rolled back",
             (Phase::Committed, _) => "loaded, not read back",
             (Phase::Verified, _) => "loaded",
             (_, Some(_)) => "failed",
-            (Phase::Started, None) => "cut off",
-            (Phase::Reserved, None) => "cut off while staging",
-            (Phase::Staged, None) => "cut off while inserting",
-            (Phase::Committing, None) => "cut off while committing",
+            (Phase::Started, None) => "interrupted",
+            (Phase::Reserved, None) => "interrupted while staging",
+            (Phase::Staged, None) => "interrupted while inserting",
+            (Phase::Committing, None) => "interrupted while committing",
         }
     }
 }
 
-/// The state after one more entry.
+/// Returns the state after one more entry.
 ///
 /// # Errors
-/// Where the event does not fit the state.
+/// Returns an error if the event is not allowed in the state.
 pub fn next(state: Option<State>, entry: &Entry) -> Result<State> {
     let misfit = |state: Option<&State>| {
-        let told = state.map_or("not begun", State::told);
+        let label = state.map_or("not begun", State::label);
         Error::internal(format!(
-            "entry {} of the journal of run {}, `{}`, does not fit a run that is {told}",
+            "invalid journal of run {1}: entry {0} (`{2}`) is not allowed in state `{label}`",
             entry.number,
             entry.run,
             entry.event.kind()
         ))
-        .hint("look at `journal.ndjson` in the run's folder, and report it")
+        .hint("compare it with `journal.ndjson` in the run's folder, and report the error")
     };
     let Some(mut state) = state else {
         let Event::Started(started) = &entry.event else { return Err(misfit(None)) };
@@ -97,7 +97,7 @@ pub fn next(state: Option<State>, entry: &Entry) -> Result<State> {
             failed: None,
         });
     };
-    let open = state.is_cut_off();
+    let open = state.is_interrupted();
     match (&entry.event, state.phase) {
         (Event::BackedUp { .. }, _) if open => {}
         (Event::Reserved { blocks }, Phase::Started | Phase::Reserved | Phase::Staged) if open => {
@@ -113,7 +113,7 @@ pub fn next(state: Option<State>, entry: &Entry) -> Result<State> {
         (Event::Verified, Phase::Committed) => state.phase = Phase::Verified,
         (Event::Failed { reason }, _) if open => state.failed = Some(reason.clone()),
         (Event::Resumed, phase) if phase <= Phase::Committed => {
-            // Whoever resumes has asked what became of the commit, and it did not happen.
+            // `resume` has queried the outcome of the commit: it did not happen.
             state.phase = if phase == Phase::Committing { Phase::Staged } else { phase };
             state.transaction = state.transaction.filter(|_| phase == Phase::Committed);
             state.failed = None;
@@ -181,15 +181,15 @@ mod tests {
         for cut in 1..=5 {
             let mut events = all();
             events.truncate(cut);
-            assert!(fold(&events).unwrap().is_cut_off());
+            assert!(fold(&events).unwrap().is_interrupted());
             events.push(Event::Failed { reason: "why".into() });
-            assert!(!fold(&events).unwrap().is_cut_off());
+            assert!(!fold(&events).unwrap().is_interrupted());
             assert!(fold(&[events.clone(), vec![Event::Staged]].concat()).is_err(), "a failed run goes on by itself");
             let given_up = fold(&[events.clone(), vec![Event::Abandoned]].concat()).unwrap();
             assert_eq!(given_up.phase, Phase::Abandoned);
             assert!(fold(&[events.clone(), vec![Event::Abandoned, Event::Resumed]].concat()).is_err());
             let resumed = fold(&[events, vec![Event::Resumed]].concat()).unwrap();
-            assert!(resumed.is_cut_off() && resumed.phase <= Phase::Staged);
+            assert!(resumed.is_interrupted() && resumed.phase <= Phase::Staged);
         }
         assert!(fold(&[&all()[..6], &[Event::Abandoned]].concat()).is_err());
         assert_eq!(fold(&[&all()[..6], &[Event::Resumed]].concat()).unwrap().phase, Phase::Committed);

@@ -1,7 +1,7 @@
-//! The order in which rows that refer to rows of their own table are inserted: the referenced row first.
+//! Insertion levels for rows that refer to rows of their own table: a referenced row comes first.
 //!
-//! A database that looks for open references whenever a row arrives (SQLite does, and scans the table for it) has none to look for
-//! then. Rows on a cycle, and those that hang on one, come last, together.
+//! SQLite checks open references whenever a row arrives, and scans the table for them. With this order there are none.
+//! Rows on a cycle, and rows that depend on one, come last, together.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ const LAST: u32 = u32::MAX;
 const UNKNOWN: u32 = u32::MAX - 1;
 const WAITING: u32 = u32::MAX - 2;
 
-/// By row, how many rows must come before it, one after the other. `parents` gives the rows that a row refers to.
+/// Returns by row the number of rows that must precede it in a chain. `parents` returns the rows that a row refers to.
 pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
     let mut levels = vec![UNKNOWN; count as usize];
     let mut stack = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> 
                 stack.extend(parents.into_iter().filter(|parent| levels[*parent as usize] == UNKNOWN));
                 continue;
             }
-            // All that could be known of the parents is known now: one that still waits is on a cycle with this row.
+            // All parents that can be resolved are resolved, so a parent without a level is on a cycle.
             let above = parents.into_iter().map(|parent| levels[parent as usize]);
             levels[row as usize] = above.fold(0, |level, parent| match parent {
                 LAST | WAITING | UNKNOWN => LAST,
@@ -44,7 +44,7 @@ pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> 
     levels
 }
 
-/// Puts the levels of a batch's rows behind its `_row`.
+/// Inserts the levels of a batch's rows after its `_row`.
 pub(super) fn with_level(batch: &RecordBatch, levels: &[u32]) -> Result<RecordBatch> {
     let numbers = super::row_numbers(batch).iter().map(|row| levels[*row as usize]);
     let level: ArrayRef = Arc::new(UInt32Array::from_iter_values(numbers));

@@ -1,4 +1,4 @@
-//! The key map brought in from elsewhere: the mapping of the initial conversion, out of a CSV or Parquet file.
+//! Import of a key map, such as the mapping of an initial conversion, from a CSV or Parquet file.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::check::RowLocations;
-use crate::engine::{Engine, RowStore, shown};
+use crate::engine::{Engine, RowStore, display_value};
 use crate::error::{Error, Result};
 use crate::source::{Batch, Source};
 use crate::spec::{SourceSpec, TableSpec};
 use crate::target::{CatalogTable, Destination, key_map_schema};
 
-/// Where the key map of a table goes: its key columns, as the pipeline file or else the catalog says.
+/// Returns the destination of a table's key map: its key columns, from the pipeline file or else from the catalog.
 pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Destination {
     let key = match spec.and_then(|spec| spec.key.as_ref()) {
         Some(key) if key.inherited.is_empty() => key.column.iter().cloned().collect(),
@@ -35,40 +35,40 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
     }
 }
 
-/// A mapping file as it was read.
+/// A mapping file in the engine's rows.
 #[derive(Debug)]
 pub struct Mapping {
-    /// Its mappings: `legacy_key`, and the table's key columns.
+    /// The mappings: `legacy_key`, and the table's key columns.
     pub rows: Arc<RowStore>,
-    /// The line of each.
+    /// The line of each mapping.
     lines: RowLocations,
     path: PathBuf,
 }
 
 impl Mapping {
-    /// The line of a mapping.
+    /// Returns the line of a mapping.
     pub fn line(&self, row: u32) -> u64 {
-        self.lines.place(row).1
+        self.lines.locate(row).1
     }
 
-    /// An error about a mapping.
+    /// Returns an error about a mapping.
     pub fn bad(&self, row: u32, reason: &str) -> Error {
         bad_row(&self.path, self.line(row), reason)
     }
 }
 
-/// Reads a mapping file: `legacy_key` (or the columns of a composite one) and the table's key columns. The mappings are held as the
-/// engine's rows are: in memory while they are few.
+/// Reads a mapping file: `legacy_key`, or the columns of a composite legacy key, and the table's key columns. The mappings
+/// stay in memory unless there are many.
 ///
 /// # Errors
-/// Where the file cannot be read, lacks a column, or has a row that cannot be read.
+/// Returns an error if the file or a row is unreadable, or if a column is missing.
 pub fn read(path: &Path, legacy_key: &[String], destination: &Destination, engine: &Engine) -> Result<Mapping> {
     let file = path.display();
     let spec: SourceSpec = serde_json::from_value(serde_json::json!({ "path": path.to_string_lossy() }))
         .map_err(|error| Error::internal(format!("the mapping's source: {error}")))?;
     let source = Source::try_new(&spec, Path::new(""))?;
     let schema = source.schema().clone();
-    // Of a table that the pipeline does not load nobody knows the columns of its legacy key.
+    // If the pipeline does not load the table, the columns of its legacy key are unknown.
     let legacy: Vec<String> = if legacy_key.is_empty() || schema.field_with_name("legacy_key").is_ok() {
         vec!["legacy_key".into()]
     } else {
@@ -78,10 +78,13 @@ pub fn read(path: &Path, legacy_key: &[String], destination: &Destination, engin
         if schema.field_with_name(name).is_err() {
             let names: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
             return Err(Error::input(format!(
-                "`{file}` has no column `{name}`; it has {}",
+                "`{file}` has no column `{name}`; its columns are {}",
                 crate::engine::list(&names)
             ))
-            .hint(format!("a mapping has the columns `legacy_key` and {}", crate::engine::list(&destination.key))));
+            .hint(format!(
+                "a mapping file requires the columns `legacy_key` and {}",
+                crate::engine::list(&destination.key)
+            )));
         }
     }
     let staged = key_map_schema(destination);
@@ -98,7 +101,7 @@ pub fn read(path: &Path, legacy_key: &[String], destination: &Destination, engin
     Ok(Mapping { rows: writer.finish(), lines, path: path.to_owned() })
 }
 
-/// The mappings of a batch, with the types that the table's key has.
+/// Casts the mappings of a batch to the types of the table's key.
 fn typed(
     batch: &Batch,
     legacy: &[String],
@@ -119,7 +122,7 @@ fn typed(
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// The parts of a legacy key as one text, written as the plan's SQL writes it.
+/// Returns the parts of a legacy key as one text, in the format of the plan's SQL.
 fn one_text(parts: &[ArrayRef], row: usize) -> String {
     match parts {
         [one] => one.as_string::<i32>().value(row).to_owned(),
@@ -136,30 +139,30 @@ fn as_type(rows: &RecordBatch, name: &str, data_type: &DataType, path: &Path, li
     let converted = cast_with_options(values, data_type, &CastOptions { safe: true, ..CastOptions::default() })?;
     if let Some(row) = (0..converted.len()).find(|row| converted.is_null(*row)) {
         let what = if values.is_null(row) {
-            format!("`{name}` is NULL")
+            format!("NULL in `{name}`")
         } else {
-            format!("`{name}` is `{}`, which is no {}", shown(values, row), noun(data_type))
+            format!("invalid {} in `{name}`: `{}`", noun(data_type), display_value(values, row))
         };
         return Err(bad_row(path, lines[row], &what));
     }
-    // A file with types of its own may hold more than fits: 1.5 is no key 1.
+    // A typed file can contain values that do not fit: 1.5 is not a valid key.
     if values.data_type().is_numeric() {
         let back =
             cast_with_options(&converted, values.data_type(), &CastOptions { safe: true, ..CastOptions::default() })?;
         let changed = distinct(&back, values)?;
         if let Some(row) = changed.values().set_indices().next() {
-            let text = format!("`{name}` is `{}`, which is no {}", shown(values, row), noun(data_type));
+            let text = format!("invalid {} in `{name}`: `{}`", noun(data_type), display_value(values, row));
             return Err(bad_row(path, lines[row], &text));
         }
     }
     Ok(converted)
 }
 
-/// A type in a user's words.
+/// Returns the name of a type for messages.
 fn noun(data_type: &DataType) -> &'static str {
     match data_type {
-        DataType::Int16 => "integer of 2 bytes",
-        DataType::Int32 => "integer of 4 bytes",
+        DataType::Int16 => "16-bit integer",
+        DataType::Int32 => "32-bit integer",
         other if other.is_integer() => "integer",
         other if other.is_numeric() => "number",
         DataType::Date32 | DataType::Date64 => "date",
@@ -171,7 +174,7 @@ fn noun(data_type: &DataType) -> &'static str {
 
 fn bad_row(path: &Path, line: u64, reason: &str) -> Error {
     Error::data(format!("{}:{line}: {reason}", path.display()))
-        .hint("a mapping is taken whole or not at all: mend the file and import it again")
+        .hint("nothing was imported; fix the file and run the import again")
 }
 
 #[cfg(test)]
@@ -220,16 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_type_is_told_with_its_value() {
-        for (value, data_type, told) in [
-            ("x1", DataType::Int64, "`id` is `x1`, which is no integer"),
-            ("1.5", DataType::Int64, "`id` is `1.5`, which is no integer"),
-            ("70000", DataType::Int16, "`id` is `70000`, which is no integer of 2 bytes"),
-            ("soon", DataType::Date32, "`id` is `soon`, which is no date"),
-            ("", DataType::Int64, "`id` is NULL"),
+    fn a_key_of_another_type_is_reported_with_its_value() {
+        for (value, data_type, reason) in [
+            ("x1", DataType::Int64, "invalid integer in `id`: `x1`"),
+            ("1.5", DataType::Int64, "invalid integer in `id`: `1.5`"),
+            ("70000", DataType::Int16, "invalid 16-bit integer in `id`: `70000`"),
+            ("soon", DataType::Date32, "invalid date in `id`: `soon`"),
+            ("", DataType::Int64, "NULL in `id`"),
         ] {
             let error = reading(&format!("legacy_key,id\na,{value}\n"), &[], data_type).unwrap_err();
-            assert!(error.to_string().ends_with(&format!("map.csv:2: {told}")), "{error}");
+            assert!(error.to_string().ends_with(&format!("map.csv:2: {reason}")), "{error}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Keys: every accepted row gets its new system key, and its references get theirs.
+//! Keys: every accepted row gets its new key, and its references get the keys of the rows they refer to.
 //!
-//! Row numbers are dense over all rows in the order of files and lines. The accepted ones among them are counted, and the
-//! block's first number is added:
+//! Row numbers are dense over all rows in the order of files and lines. A key is the block's first number plus the number
+//! of accepted rows before the row:
 //!
 //! ```text
 //! row        0    1    2    3    4
@@ -9,7 +9,8 @@
 //! key        1000 1001 NULL 1002 1003       block 1000 to 1003
 //! ```
 //!
-//! So the same delta gets the same keys at any number of threads, and a reference is one `take` of its parent's keys.
+//! The same delta therefore gets the same keys for any number of threads, and a reference is one `take` of its parent's
+//! keys.
 
 mod levels;
 pub mod map;
@@ -29,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::plan::{Column, ColumnSource, Key, Plan, Table};
 use crate::target::{KeyBlock, KeyRequest, key_map_schema};
 
-/// What a table asks of the target: None where its rows bring their keys.
+/// Returns the keys that a table requests from the target; `None` if its rows bring their keys.
 pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
     match &table.key {
         Key::Assigned { column, start, text, largest } => Some(KeyRequest {
@@ -44,30 +45,30 @@ pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
     }
 }
 
-/// The new keys of all tables of a run, and through them the rows as production gets them.
+/// The new keys of all tables of a run, and the rows with their keys as production receives them.
 ///
-/// An assigned key is a count over the accepted rows, so it is computed where it is needed and kept nowhere.
+/// An assigned key is a count of accepted rows, so it is computed on demand and not stored.
 pub struct Keys<'a> {
     plan: &'a Plan,
     examined: &'a [CheckedTable],
-    kept_out: Vec<RankedRowSet>,
-    /// By table, the first number of its block, where its keys are assigned.
+    excluded: Vec<RankedRowSet>,
+    /// By table, the first number of its block, if its keys are assigned.
     blocks: Vec<Option<i64>>,
-    /// By table and reference, the values that rows of the delta are referred to by, where these are no assigned keys.
+    /// By table and reference, the values by which rows of the delta are referred to, unless these are assigned keys.
     given: Vec<Vec<Option<ArrayRef>>>,
-    /// By table whose rows refer to each other, the order of insertion.
+    /// By table whose rows refer to each other, the insertion levels.
     levels: Vec<Option<Vec<u32>>>,
 }
 
 impl<'a> Keys<'a> {
-    /// Assigns keys out of the blocks, one a table that has assigned keys.
+    /// Assigns keys from the blocks: one block per table with assigned keys.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// Returns an error if the work folder cannot be read.
     pub fn assign(plan: &'a Plan, examined: &'a [CheckedTable], blocks: &[Option<KeyBlock>]) -> Result<Self> {
-        let kept_out = examined.iter().map(|table| table.findings.kept_out().ranked()).collect();
+        let excluded = examined.iter().map(|table| table.findings.excluded().ranked()).collect();
         let blocks = blocks.iter().map(|block| block.as_ref().map(|block| block.first)).collect();
-        let mut keys = Self { plan, examined, kept_out, blocks, given: Vec::new(), levels: Vec::new() };
+        let mut keys = Self { plan, examined, excluded, blocks, given: Vec::new(), levels: Vec::new() };
         for (at, table) in plan.tables.iter().enumerate() {
             let mut given = Vec::new();
             for reference in &table.references {
@@ -95,22 +96,22 @@ impl<'a> Keys<'a> {
         Ok(keys)
     }
 
-    /// Whether a column of a table is the key that its rows are assigned.
+    /// Returns whether a column of a table is its assigned key.
     fn assigns(&self, at: usize, name: &str) -> bool {
         self.blocks[at].is_some() && matches!(&self.plan.tables[at].key, Key::Assigned { column, .. } if column == name)
     }
 
-    /// The assigned keys of rows of a table, as production writes them; NULL for those that are kept out.
+    /// Returns the assigned keys of rows of a table, as production stores them; NULL for rejected and skipped rows.
     fn assigned(&self, at: usize, rows: &UInt32Array) -> Result<ArrayRef> {
         let table = &self.plan.tables[at];
         let (Key::Assigned { column, text, .. }, Some(first)) = (&table.key, self.blocks[at]) else {
             return Err(Error::internal(format!("`{}` has no assigned keys", table.name)));
         };
         let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
-        written(&offset(&self.kept_out[at], rows, first), text.as_ref(), &data_type)
+        written(&offset(&self.excluded[at], rows, first), text.as_ref(), &data_type)
     }
 
-    /// The values of a column that others refer to, for all rows of a table.
+    /// Returns the values of a referenced column, for all rows of a table.
     fn values(&self, at: usize, column: &str) -> Result<ArrayRef> {
         let rows = &self.examined[at].rows;
         let mut parts = Vec::new();
@@ -124,7 +125,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The accepted rows of a table as production gets them: `_row` and the destination's columns, in order.
+    /// Returns the accepted rows of a table as production receives them: `_row` and the destination's columns, in order.
     pub fn rows(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
         let rows = &self.examined[at].rows;
         let wanted: Vec<_> = self.plan.tables[at].columns.iter().collect();
@@ -135,7 +136,7 @@ impl<'a> Keys<'a> {
         }))
     }
 
-    /// A batch of [`Keys::rows`] as it is staged: with `_level` behind `_row` where rows of the table refer to each other.
+    /// Returns a batch of [`Keys::rows`] as it is staged: with `_level` after `_row` if rows of the table refer to each other.
     pub fn staged(&self, at: usize, batch: RecordBatch) -> Result<RecordBatch> {
         match &self.levels[at] {
             Some(levels) => levels::with_level(&batch, levels),
@@ -143,7 +144,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// The key map of a table: `_row`, `legacy_key` and the key's columns, in order.
+    /// Returns the key map of a table: `_row`, `legacy_key`, and the key's columns, in order.
     pub fn map(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
         let destination = self.plan.tables[at].destination();
         let schema = key_map_schema(&destination);
@@ -155,37 +156,37 @@ impl<'a> Keys<'a> {
         Ok(rows.batches(read).map(move |batch| {
             let (first, batch) = batch?;
             let legacy = batch.column_by_name("_key").cloned().ok_or_else(|| Error::internal("no column `_key`"))?;
-            let legacy = filter(&legacy, &self.kept_out[at].mask().others(first, batch.num_rows()))?;
+            let legacy = filter(&legacy, &self.excluded[at].mask().others(first, batch.num_rows()))?;
             let mut columns = self.finished(at, first, &batch, &wanted)?.columns().to_vec();
             columns.insert(1, legacy);
             Ok(RecordBatch::try_new(schema.clone(), columns)?)
         }))
     }
 
-    /// The rows of production that a column of a table refers to, each once, see [`Resolved::referenced`].
+    /// Returns the distinct rows of production that a column of a table refers to; see [`Resolved::referenced`].
     ///
     /// # Errors
-    /// If no reference fills the column.
+    /// Returns an error if no reference fills the column.
     pub fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
-        self.resolved(at, column)?.referenced(self.kept_out[at].mask())
+        self.resolved(at, column)?.referenced(self.excluded[at].mask())
     }
 
-    /// The accepted rows that refer to the same as these rows by a column.
+    /// Returns the accepted rows that refer by a column to the same rows as `rows`.
     ///
     /// # Errors
-    /// If no reference fills the column.
+    /// Returns an error if no reference fills the column.
     pub fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
-        Ok(self.resolved(at, column)?.same_as(rows, self.kept_out[at].mask()))
+        Ok(self.resolved(at, column)?.same_as(rows, self.excluded[at].mask()))
     }
 
     fn resolved(&self, at: usize, column: &str) -> Result<&Resolved> {
         let which = self.plan.tables[at].reference(column);
         let resolved = which.and_then(|which| self.examined[at].resolved.get(which));
         resolved
-            .ok_or_else(|| Error::internal(format!("`{column}` of `{}` is no reference", self.plan.tables[at].name)))
+            .ok_or_else(|| Error::internal(format!("`{column}` of `{}` is not a reference", self.plan.tables[at].name)))
     }
 
-    /// The accepted rows of a batch: `_row` and the wanted columns.
+    /// Returns the accepted rows of a batch: `_row` and the requested columns.
     fn finished(&self, at: usize, first: u32, batch: &RecordBatch, wanted: &[&Column]) -> Result<RecordBatch> {
         let count = batch.num_rows();
         let _keys = tracing::info_span!("put keys in", of = self.plan.tables[at].name, rows = count).entered();
@@ -201,10 +202,10 @@ impl<'a> Keys<'a> {
             };
             columns.push(values.ok_or_else(|| Error::internal(format!("nothing fills `{}`", column.name)))?);
         }
-        accepted(&RecordBatch::try_new(schema_of(wanted), columns)?, self.kept_out[at].mask(), first)
+        accepted(&RecordBatch::try_new(schema_of(wanted), columns)?, self.excluded[at].mask(), first)
     }
 
-    /// The keys that rows of a table refer to by one of its references.
+    /// Returns the keys that rows of a table refer to by one of its references.
     fn referred(&self, at: usize, which: usize, first: u32, count: usize) -> Result<ArrayRef> {
         let resolved = &self.examined[at].resolved[which];
         let reference = &self.plan.tables[at].references[which];
@@ -212,14 +213,14 @@ impl<'a> Keys<'a> {
             let keys = match (&self.given[at][which], reference.parent) {
                 (Some(given), _) => take(given, parents, None)?,
                 (None, Some(parent)) => self.assigned(parent, parents)?,
-                (None, None) => return Err(Error::internal("a row of the delta that is of no table")),
+                (None, None) => return Err(Error::internal("a row of the delta without a table")),
             };
             Ok(cast(&keys, resolved.found().data_type())?)
         })
     }
 }
 
-/// The columns of [`Keys::rows`].
+/// Returns the schema of [`Keys::rows`].
 pub fn schema(table: &Table) -> SchemaRef {
     schema_of(&table.columns.iter().collect::<Vec<_>>())
 }
@@ -231,7 +232,7 @@ fn schema_of(columns: &[&Column]) -> SchemaRef {
     ))
 }
 
-/// The row numbers of a batch of [`Keys::rows`].
+/// Returns the row numbers of a batch of [`Keys::rows`].
 pub fn row_numbers(batch: &RecordBatch) -> &[u32] {
     batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>().values()
 }

@@ -1,4 +1,4 @@
-//! The offset: a block's first number added to each accepted row's number among the accepted.
+//! Assigned keys: a block's first number plus the number of accepted rows before the row.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,29 +11,29 @@ use crate::engine::RankedRowSet;
 use crate::error::Result;
 use crate::target::TextKey;
 
-/// The keys of rows: `first`, `first + 1`, … over those that are not kept out, NULL for those that are and where a row is NULL.
+/// Returns `first`, `first + 1`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows.
 ///
 /// ```
 /// use arrow::array::UInt32Array;
-/// use delta_pipeline::{engine::Mask, keys::offset};
+/// use delta_pipeline::{engine::RowSet, keys::offset};
 ///
-/// let mut kept_out = Mask::default();
-/// kept_out.insert(1);
-/// let keys = offset(&kept_out.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000);
+/// let mut excluded = RowSet::default();
+/// excluded.insert(1);
+/// let keys = offset(&excluded.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000);
 /// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
 /// ```
-pub fn offset(kept_out: &RankedRowSet, rows: &UInt32Array, first: i64) -> Int64Array {
-    if kept_out.mask().is_empty() {
+pub fn offset(excluded: &RankedRowSet, rows: &UInt32Array, first: i64) -> Int64Array {
+    if excluded.mask().is_empty() {
         return rows.unary(|row| first.wrapping_add(i64::from(row)));
     }
-    let key = |row: u32| first.wrapping_add(i64::from(row - kept_out.before(row)));
-    rows.unary_opt(|row| (!kept_out.mask().contains(row)).then(|| key(row)))
+    let key = |row: u32| first.wrapping_add(i64::from(row - excluded.before(row)));
+    rows.unary_opt(|row| (!excluded.mask().contains(row)).then(|| key(row)))
 }
 
-/// Keys as production writes them: numbers of the column's type, or text of a fixed width.
+/// Returns keys as production stores them: numbers of the column's type, or text of a fixed width.
 ///
 /// # Errors
-/// Where a number does not fit the type, which reserving a block has ruled out.
+/// Returns an error if a number does not fit the type, which reserving the block has excluded.
 pub fn written(keys: &Int64Array, text: Option<&TextKey>, data_type: &DataType) -> Result<ArrayRef> {
     let Some(text) = text else {
         return Ok(cast(keys, data_type)?);
@@ -43,7 +43,7 @@ pub fn written(keys: &Int64Array, text: Option<&TextKey>, data_type: &DataType) 
     for key in keys {
         match key {
             Some(number) => {
-                // The builder's own buffer is written to, without a string for each key.
+                // Write directly into the builder's buffer, without allocating a string per key.
                 let _infallible = write!(builder, "{}{number:0digits$}", text.prefix);
                 builder.append_value("");
             }
@@ -68,11 +68,11 @@ mod tests {
     proptest! {
         #[test]
         fn keys_are_dense_over_the_accepted_rows(rejected in prop::collection::vec(any::<bool>(), 0..300), first in 0_i64..1_000_000) {
-            let mut kept_out = RowSet::default();
+            let mut excluded = RowSet::default();
             for (row, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
-                kept_out.insert(row as u32);
+                excluded.insert(row as u32);
             }
-            let keys = offset(&kept_out.ranked(), &numbers(rejected.len() as u32), first);
+            let keys = offset(&excluded.ranked(), &numbers(rejected.len() as u32), first);
             let given: Vec<i64> = keys.iter().flatten().collect();
             let accepted = rejected.iter().filter(|rejected| !**rejected).count() as i64;
             prop_assert!(given.iter().copied().eq(first..first + accepted));
@@ -82,13 +82,13 @@ mod tests {
 
     #[test]
     fn a_block_may_end_at_the_largest_number() {
-        let mut kept_out = RowSet::default();
+        let mut excluded = RowSet::default();
         assert_eq!(
-            offset(&kept_out.clone().ranked(), &numbers(2), i64::MAX - 1).values()[..],
+            offset(&excluded.clone().ranked(), &numbers(2), i64::MAX - 1).values()[..],
             [i64::MAX - 1, i64::MAX]
         );
-        kept_out.insert(2);
-        assert_eq!(offset(&kept_out.ranked(), &numbers(3), i64::MAX - 1).iter().flatten().last(), Some(i64::MAX));
+        excluded.insert(2);
+        assert_eq!(offset(&excluded.ranked(), &numbers(3), i64::MAX - 1).iter().flatten().last(), Some(i64::MAX));
     }
 
     #[test]

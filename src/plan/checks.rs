@@ -1,4 +1,4 @@
-//! Every check of a table: what always holds, what production's catalog states, and what the pipeline file declares.
+//! The checks of a table: built-in ones, those derived from production's catalog, and those of the pipeline file.
 
 use arrow::datatypes::{DataType, Schema};
 
@@ -7,10 +7,10 @@ use super::{Check, CheckKind, CheckOrigin, Column, ColumnSource, Key, Reference,
 use crate::diagnostic::{Path, Problems};
 use crate::engine::{ident, list, literal};
 use crate::path;
-use crate::spec::{CheckSpec, Scalar, Severity};
-use crate::target::{CatalogTable, Condition, LogicalType};
+use crate::spec::{AcceptedValues, CheckSpec, Length, Matches, Scalar, Severity};
+use crate::target::{CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, LogicalType};
 
-/// What is known of a table when its checks are made.
+/// The facts about a table that its checks are made from.
 pub(super) struct CatalogFacts<'a> {
     pub(super) table: &'a CatalogTable,
     pub(super) columns: &'a [Column],
@@ -25,7 +25,7 @@ impl CatalogFacts<'_> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// SQL that reads a column in a check: a reference is looked at as what it is made from.
+    /// Returns SQL that reads a column in a check. A reference is compared by the text that it is resolved from.
     fn sql(&self, name: &str) -> Option<String> {
         match &self.column(name)?.fill {
             ColumnSource::Computed(_) => Some(ident(name)),
@@ -48,21 +48,21 @@ fn check(name: String, kind: CheckKind, columns: &[String], origin: CheckOrigin,
     }
 }
 
-/// The checks of every run: the record can be read, its legacy key is there, once, and new; values can be cast.
+/// Returns the checks of every run: readable records, present and new legacy keys, and values that can be cast.
 pub(super) fn always(known: &CatalogFacts<'_>, legacy_key: &[String], filter: Option<&String>) -> Vec<Check> {
     let mut checks = vec![
-        check("parse".into(), CheckKind::Parse, &[], CheckOrigin::Builtin, "the record cannot be read"),
+        check("parse".into(), CheckKind::Parse, &[], CheckOrigin::Builtin, "unreadable record"),
         check(
             "legacy_key".into(),
             CheckKind::LegacyKey,
             legacy_key,
             CheckOrigin::Builtin,
-            "the legacy key is NULL, or more than one row has it",
+            "NULL or duplicate legacy key",
         ),
-        check("key_map".into(), CheckKind::KeyMap, legacy_key, CheckOrigin::Builtin, "the record was converted before"),
+        check("key_map".into(), CheckKind::KeyMap, legacy_key, CheckOrigin::Builtin, "already converted"),
     ];
     if filter.is_some() {
-        let reason = "the WHERE of `select` cannot be computed";
+        let reason = "cannot evaluate the WHERE of `select`";
         checks.push(check("select(where)".into(), CheckKind::Filter, &[], CheckOrigin::Builtin, reason));
     }
     for column in known.columns {
@@ -77,12 +77,11 @@ pub(super) fn always(known: &CatalogFacts<'_>, legacy_key: &[String], filter: Op
             kind,
             name,
             CheckOrigin::Builtin,
-            format!("it is not {}", wanted(&column.data_type, form)),
+            format!("expected {}", wanted(&column.data_type, form)),
         ));
         if let DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) = column.data_type {
             let kind = CheckKind::Precision { column: column.name.clone() };
-            let reason =
-                format!("it has more digits than production keeps: {precision} in all, {scale} after the point");
+            let reason = format!("too many digits: at most {precision} in total, {scale} after the decimal point");
             checks.push(check(format!("precision({})", column.name), kind, name, CheckOrigin::Builtin, reason));
         }
     }
@@ -91,11 +90,11 @@ pub(super) fn always(known: &CatalogFacts<'_>, legacy_key: &[String], filter: Op
 
 fn wanted(data_type: &DataType, form: &LogicalType) -> String {
     match (form, data_type) {
-        (LogicalType::Integer(bits), _) => format!("an integer of {bits} bits"),
-        (LogicalType::Single, _) => "a number of single precision".into(),
-        (LogicalType::Number { .. }, _) => "a decimal number with as many digits".into(),
-        (LogicalType::Text | LogicalType::Padded | LogicalType::Opaque, _) => "a text without NUL characters".into(),
-        (LogicalType::Bytes, _) => "bytes (`\\x` and hexadecimal digits, or a text)".into(),
+        (LogicalType::Integer(bits), _) => format!("a {bits}-bit integer"),
+        (LogicalType::Single, _) => "a single-precision number".into(),
+        (LogicalType::Number { .. }, _) => "a decimal number that fits the column".into(),
+        (LogicalType::Text | LogicalType::Padded | LogicalType::Opaque, _) => "text without NUL characters".into(),
+        (LogicalType::Bytes, _) => "bytes (`\\x` and hexadecimal digits, or text)".into(),
         (LogicalType::Uuid, _) => "a UUID".into(),
         (LogicalType::Json | LogicalType::Jsonb, _) => "JSON".into(),
         (LogicalType::Interval, _) => "an interval (`1 year 2 days 03:00:00` or `P1Y2DT3H`)".into(),
@@ -106,7 +105,7 @@ fn wanted(data_type: &DataType, form: &LogicalType) -> String {
             DataType::Float32 | DataType::Float64 => "a number".into(),
             DataType::Decimal128(..) | DataType::Decimal256(..) => "a decimal number".into(),
             DataType::Boolean => "a boolean".into(),
-            DataType::Timestamp(_, Some(_)) => "a timestamp with its offset (YYYY-MM-DD hh:mm:ss+hh:mm)".into(),
+            DataType::Timestamp(_, Some(_)) => "a timestamp with an offset (YYYY-MM-DD hh:mm:ss+hh:mm)".into(),
             DataType::Timestamp(..) => "a timestamp (YYYY-MM-DD hh:mm:ss)".into(),
             DataType::Time64(_) => "a time (hh:mm:ss)".into(),
             other => other.to_string().to_lowercase(),
@@ -114,100 +113,120 @@ fn wanted(data_type: &DataType, form: &LogicalType) -> String {
     }
 }
 
-/// The checks that production's catalog states, and what it states that no check can express.
+/// Returns the checks that production's catalog declares, and its constraints that no check can express.
 pub(super) fn derived(builder: &Builder<'_>, known: &CatalogFacts<'_>) -> (Vec<Check>, Vec<String>) {
-    let (mut checks, mut left) = (Vec::new(), builder.table.unread.clone());
-    let from = |what: &str| CheckOrigin::Catalog(what.to_owned());
+    let mut derived = Derived { builder, known, checks: Vec::new(), unsupported: builder.table.unread.clone() };
     for column in &builder.table.columns {
-        let (Some(sql), name) = (known.sql(&column.name), std::slice::from_ref(&column.name)) else { continue };
-        let is_key = builder.table.primary_key.contains(&column.name);
-        if column.not_null || is_key {
-            let kind = CheckKind::Row { violated: format!("{sql} IS NULL") };
-            let origin = from(if is_key { "PRIMARY KEY" } else { "NOT NULL" });
-            checks.push(check(
-                format!("not_null({})", column.name),
-                kind,
-                name,
-                origin,
-                "it is NULL, and production wants a value",
-            ));
-        }
-        if let (Some(most), Some(ColumnSource::Computed(_))) =
-            (column.max_length, known.column(&column.name).map(|column| &column.fill))
-        {
-            let kind = CheckKind::Row { violated: format!("character_length({sql}) > {most}") };
-            let reason = format!("it is longer than {most} characters");
-            checks.push(check(format!("length({})", column.name), kind, name, from(&column.declared), reason));
-        }
+        derived.column(column);
     }
     for constraint in &builder.table.checks {
-        let kind = CheckKind::Row { violated: format!("NOT ({})", constraint.sql) };
-        match builder.engine.expression(&format!("NOT ({})", constraint.sql), known.schema) {
-            Ok(expression) if *expression.data_type() == DataType::Boolean => {
-                let reason =
-                    constraint.reason.clone().unwrap_or_else(|| format!("production wants {}", constraint.sql));
-                let origin = from(&format!("CHECK ({})", constraint.sql));
-                checks.push(check(format!("check({})", constraint.name), kind, expression.columns(), origin, reason));
-            }
-            // What the target adds of its own accord is about values that the delta brings.
-            _ if constraint.reason.is_some() => {}
-            _ => left.push(format!("CHECK ({})", constraint.sql)),
+        derived.constraint(constraint);
+    }
+    derived.uniques();
+    for key in &builder.table.foreign_keys {
+        derived.foreign_key(key);
+    }
+    (derived.checks, derived.unsupported)
+}
+
+struct Derived<'a> {
+    builder: &'a Builder<'a>,
+    known: &'a CatalogFacts<'a>,
+    checks: Vec<Check>,
+    /// Constraints that no check can express.
+    unsupported: Vec<String>,
+}
+
+impl Derived<'_> {
+    fn column(&mut self, column: &CatalogColumn) {
+        let Some(sql) = self.known.sql(&column.name) else { return };
+        let name = std::slice::from_ref(&column.name);
+        let is_key = self.builder.table.primary_key.contains(&column.name);
+        if column.not_null || is_key {
+            let kind = CheckKind::Row { violated: format!("{sql} IS NULL") };
+            let origin = CheckOrigin::Catalog(if is_key { "PRIMARY KEY" } else { "NOT NULL" }.to_owned());
+            let reason = format!("NULL in a {} column", if is_key { "PRIMARY KEY" } else { "NOT NULL" });
+            self.checks.push(check(format!("not_null({})", column.name), kind, name, origin, reason));
+        }
+        let computed =
+            self.known.column(&column.name).is_some_and(|column| matches!(column.fill, ColumnSource::Computed(_)));
+        if let Some(most) = column.max_length.filter(|_| computed) {
+            let kind = CheckKind::Row { violated: format!("character_length({sql}) > {most}") };
+            let origin = CheckOrigin::Catalog(column.declared.clone());
+            let reason = format!("longer than {most} characters");
+            self.checks.push(check(format!("length({})", column.name), kind, name, origin, reason));
         }
     }
-    let own_key = match known.key {
-        Key::Assigned { .. } => Vec::new(),
-        Key::Inherited(columns) | Key::Own(columns) => columns.clone(),
-    };
-    let none = Vec::new();
-    let uniques = builder
-        .table
-        .uniques
-        .iter()
-        .map(|unique| (&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE"));
-    let primary = Some((&builder.table.primary_key, &builder.table.primary_key_ignore_case, None, "PRIMARY KEY"))
-        .filter(|(columns, ..)| !columns.is_empty());
-    let own = Some((&own_key, &none, None, "the key"))
-        .filter(|(columns, ..)| !columns.is_empty() && **columns != builder.table.primary_key);
-    for (columns, ignore_case, condition, what) in uniques.chain(primary).chain(own) {
-        if columns.iter().any(|name| matches!(known.column(name), Some(Column { fill: ColumnSource::Key, .. }))) {
-            continue;
+
+    fn constraint(&mut self, constraint: &CheckConstraint) {
+        let violated = format!("NOT ({})", constraint.sql);
+        match self.builder.engine.expression(&violated, self.known.schema) {
+            Ok(expression) if *expression.data_type() == DataType::Boolean => {
+                let declared = format!("CHECK ({})", constraint.sql);
+                let reason = constraint.reason.clone().unwrap_or_else(|| format!("violates {declared}"));
+                let (name, origin) = (format!("check({})", constraint.name), CheckOrigin::Catalog(declared));
+                self.checks.push(check(name, CheckKind::Row { violated }, expression.columns(), origin, reason));
+            }
+            // A constraint that the target adds automatically concerns only values of the delta.
+            _ if constraint.reason.is_some() => {}
+            _ => self.unsupported.push(format!("CHECK ({})", constraint.sql)),
         }
-        let computable = |condition: &Condition| builder.engine.expression(&condition.sql, known.schema).is_ok();
+    }
+
+    /// Adds checks for unique constraints, for the primary key, and for the row's key.
+    fn uniques(&mut self) {
+        let (table, known) = (self.builder.table, self.known);
+        let own_key = match known.key {
+            Key::Assigned { .. } => &[],
+            Key::Inherited(columns) | Key::Own(columns) => columns.as_slice(),
+        };
+        for unique in &table.uniques {
+            self.unique(&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE");
+        }
+        self.unique(&table.primary_key, &table.primary_key_ignore_case, None, "PRIMARY KEY");
+        if own_key != table.primary_key {
+            self.unique(own_key, &[], None, "the key");
+        }
+    }
+
+    fn unique(&mut self, columns: &[String], ignore_case: &[String], condition: Option<&Condition>, declared: &str) {
+        let known = self.known;
+        let is_key = |name: &String| known.column(name).is_some_and(|column| column.fill == ColumnSource::Key);
+        if columns.is_empty() || columns.iter().any(is_key) {
+            return;
+        }
+        let computable = |condition: &Condition| self.builder.engine.expression(&condition.sql, known.schema).is_ok();
         if columns.iter().all(|name| known.sql(name).is_some()) && condition.is_none_or(computable) {
-            let origin = if builder.catalog.guessed { CheckOrigin::Builtin } else { from(what) };
-            checks.push(unique(columns, ignore_case, condition, origin));
+            let inferred = self.builder.catalog.guessed;
+            let origin = if inferred { CheckOrigin::Builtin } else { CheckOrigin::Catalog(declared.to_owned()) };
+            self.checks.push(unique(columns, ignore_case, condition, origin));
         } else {
             let about = condition.map_or(String::new(), |condition| format!(" WHERE {}", condition.own));
-            left.push(format!("{what} ({}){about}", columns.join(", ")));
+            self.unsupported.push(format!("{declared} ({}){about}", columns.join(", ")));
         }
     }
-    for key in &builder.table.foreign_keys {
-        let filled: Vec<_> =
+
+    fn foreign_key(&mut self, key: &ForeignKey) {
+        let known = self.known;
+        let fills: Vec<_> =
             key.columns.iter().filter_map(|name| known.column(name)).map(|column| &column.fill).collect();
-        let resolved = |fill: &&ColumnSource| matches!(fill, ColumnSource::Reference(_));
-        match (filled.len() == key.columns.len(), filled.iter().all(|fill| matches!(fill, ColumnSource::Computed(_)))) {
-            (true, true) => {
-                let kind = CheckKind::ForeignKey {
-                    columns: key.columns.clone(),
-                    to: key.to.clone(),
-                    to_columns: key.to_columns.clone(),
-                };
-                let reason = format!("`{}` has no such row", key.to);
-                let origin = from(&format!("REFERENCES {} ({})", key.to, key.to_columns.join(", ")));
-                checks.push(check(
-                    format!("relationship({})", key.columns.join(", ")),
-                    kind,
-                    &key.columns,
-                    origin,
-                    reason,
-                ));
-            }
-            (true, false) if key.columns.len() == 1 && filled.iter().all(resolved) => {}
-            (true, false) => left.push(format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to)),
-            (false, _) => {}
+        if fills.len() < key.columns.len() {
+            return;
+        }
+        if fills.iter().all(|fill| matches!(fill, ColumnSource::Computed(_))) {
+            let kind = CheckKind::ForeignKey {
+                columns: key.columns.clone(),
+                to: key.to.clone(),
+                to_columns: key.to_columns.clone(),
+            };
+            let name = format!("relationship({})", key.columns.join(", "));
+            let origin = CheckOrigin::Catalog(format!("REFERENCES {} ({})", key.to, key.to_columns.join(", ")));
+            let reason = format!("`{}` has no such row", key.to);
+            self.checks.push(check(name, kind, &key.columns, origin, reason));
+        } else if !matches!(fills.as_slice(), [ColumnSource::Reference(_)]) {
+            self.unsupported.push(format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to));
         }
     }
-    (checks, left)
 }
 
 fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Condition>, origin: CheckOrigin) -> Check {
@@ -218,28 +237,28 @@ fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Conditi
         CheckKind::Unique(unique),
         columns,
         origin,
-        "more than one row has these values",
+        "duplicate values",
     )
 }
 
-/// The checks of references: the row is there, and it is not rejected itself.
+/// Returns the checks of references: the referenced row exists.
 pub(super) fn references(known: &CatalogFacts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
-    for (at, reference) in known.references.iter().enumerate() {
+    for (index, reference) in known.references.iter().enumerate() {
         let column = std::slice::from_ref(&reference.column);
         let reason = match &reference.by {
             Some(by) => format!("`{}` has no row with this `{by}`", reference.to),
             None => {
-                format!("`{}` has no row with this legacy key, neither in the delta nor in the key map", reference.to)
+                format!("`{}` has no row with this legacy key in the delta or the key map", reference.to)
             }
         };
-        let kind = CheckKind::Relationship { reference: at };
+        let kind = CheckKind::Relationship { reference: index };
         checks.push(check(format!("relationship({})", reference.column), kind, column, CheckOrigin::Builtin, reason));
     }
     checks
 }
 
-/// The checks that the pipeline file declares.
+/// Returns the checks that the pipeline file declares.
 pub(super) fn declared(builder: &Builder<'_>, known: &CatalogFacts<'_>, problems: &mut Problems) -> Vec<Check> {
     let mut checks = Vec::new();
     for (index, spec) in builder.spec.checks.iter().enumerate() {
@@ -270,147 +289,121 @@ impl Declared<'_> {
     }
 
     fn checks(&self, problems: &mut Problems) -> Vec<Check> {
-        let spec = self.spec;
         let mut checks = Vec::new();
-        if let Some(columns) = &spec.not_null {
-            for name in columns {
-                let violated = self.column(problems, "not_null", name).map(|column| format!("{column} IS NULL"));
-                checks.extend(self.row(
-                    problems,
-                    "not_null",
-                    format!("not_null({name})"),
-                    name,
-                    violated,
-                    "it is NULL",
-                ));
-            }
+        for name in self.spec.not_null.iter().flatten() {
+            let violated = self.column(problems, "not_null", name).map(|column| format!("{column} IS NULL"));
+            checks.extend(self.row(problems, "not_null", format!("not_null({name})"), name, violated, "NULL"));
         }
-        if let Some(columns) = &spec.unique {
-            if spec.r#where.is_some() {
-                problems.add_with_hint(self.inside("where"), "`where` does not go with `unique`", "use a `sql` check");
-            }
-            if columns.iter().filter_map(|name| self.column(problems, "unique", name)).count() == columns.len() {
-                checks.push(unique(columns, &[], None, CheckOrigin::File(self.at.clone())));
-            }
-        }
-        if let Some(accepted) = &spec.accepted_values {
-            let name = &accepted.column;
-            let values: Vec<_> = accepted.values.iter().map(|value| self.literal(name, value)).collect();
-            let violated = self
-                .column(problems, "accepted_values", name)
-                .map(|column| format!("{column} NOT IN ({})", values.join(", ")));
-            let known: Vec<_> = accepted.values.iter().map(|value| value.0.as_str()).collect();
-            let reason = format!("it is none of {}", known.join(", "));
-            checks.extend(self.row(
-                problems,
-                "accepted_values",
-                format!("accepted_values({name})"),
-                name,
-                violated,
-                &reason,
-            ));
-        }
-        if let Some(range) = &spec.range {
-            let column = self.column(problems, "range", &range.column);
-            let bound = |operator: &str, bound: &Option<Scalar>| {
-                bound.as_ref().and_then(|bound| {
-                    Some(format!("{} {operator} {}", column.as_ref()?, self.literal(&range.column, bound)))
-                })
-            };
-            let bounds: Vec<_> = [bound("<", &range.min), bound(">", &range.max)].into_iter().flatten().collect();
-            let reason = match (&range.min, &range.max) {
-                (Some(min), Some(max)) => format!("it is not between {} and {}", min.0, max.0),
-                (Some(min), None) => format!("it is less than {}", min.0),
-                (_, max) => format!("it is more than {}", max.as_ref().map_or("", |max| &max.0)),
-            };
-            let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
-            checks.extend(self.row(
-                problems,
-                "range",
-                format!("range({})", range.column),
-                &range.column,
-                violated,
-                &reason,
-            ));
-        }
-        if let Some(matches) = &spec.matches {
-            let name = &matches.column;
-            let pattern = literal(&matches.pattern);
-            if let Err(problem) =
-                self.builder.engine.expression(&format!("regexp_like('x', {pattern})"), &Schema::empty())
-            {
-                let what = problem.hint.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                problems.add_with_hint(self.inside("matches"), "the pattern is no regular expression", what);
-            } else {
-                let violated = self
-                    .column(problems, "matches", name)
-                    .map(|column| format!("NOT regexp_like(CAST({column} AS VARCHAR), {pattern})"));
-                let reason = format!("it does not match {}", matches.pattern);
-                checks.extend(self.row(problems, "matches", format!("matches({name})"), name, violated, &reason));
-            }
-        }
-        if let Some(length) = &spec.length {
-            let name = &length.column;
-            let column = self.column(problems, "length", name);
-            let bound = |operator: &str, bound: Option<u64>| {
-                bound.and_then(|bound| {
-                    Some(format!("character_length(CAST({} AS VARCHAR)) {operator} {bound}", column.as_ref()?))
-                })
-            };
-            let bounds: Vec<_> = [bound("<", length.min), bound(">", length.max)].into_iter().flatten().collect();
-            let reason = match (length.min, length.max) {
-                (Some(min), Some(max)) => format!("it is not {min} to {max} characters long"),
-                (Some(min), None) => format!("it is shorter than {min} characters"),
-                (_, max) => format!("it is longer than {} characters", max.unwrap_or_default()),
-            };
-            let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
-            checks.extend(self.row(problems, "length", format!("length({name})"), name, violated, &reason));
-        }
-        if let Some(expression) = spec.expression.as_deref().map(str::trim) {
-            match self.builder.engine.expression(expression, self.known.schema) {
-                Ok(found) if *found.data_type() != DataType::Boolean => {
-                    let message = format!("this is {}, neither true nor false", found.data_type());
-                    problems.add_with_hint(self.inside("expression"), message, NOT_BOOLEAN);
-                }
-                Err(mistake) => problems.add_with_hint(self.inside("expression"), mistake.message, mistake.hint),
-                Ok(_) => {
-                    // A line break ends a comment at the expression's end.
-                    let end = if expression.contains("--") { "\n" } else { "" };
-                    let violated = Some(format!("NOT ({expression}{end})"));
-                    let reason = format!("this is not true: {expression}");
-                    checks.extend(self.row(
-                        problems,
-                        "expression",
-                        format!("expression({expression})"),
-                        "",
-                        violated,
-                        &reason,
-                    ));
-                }
-            }
-        }
-        if let Some(sql) = &spec.sql {
-            if spec.r#where.is_some() {
-                problems.add_with_hint(
-                    self.inside("where"),
-                    "`where` does not go with `sql`",
-                    "put the condition into the query",
-                );
-            }
-            let number = self.at.last().and_then(|index| index.parse::<usize>().ok()).unwrap_or_default() + 1;
-            let kind = CheckKind::Query { sql: sql.trim().trim_end_matches(';').to_owned() };
-            checks.push(check(
-                format!("sql({number})"),
-                kind,
-                &[],
-                CheckOrigin::File(self.at.clone()),
-                "the query returns this row",
-            ));
-        }
+        checks.extend(self.unique(problems));
+        checks.extend(self.accepted_values(problems));
+        checks.extend(self.range(problems));
+        checks.extend(self.matches(problems));
+        checks.extend(self.length(problems));
+        checks.extend(self.expression(problems));
+        checks.extend(self.query(problems));
         checks
     }
 
-    /// SQL that reads a column; a problem where checks cannot see it.
+    fn unique(&self, problems: &mut Problems) -> Option<Check> {
+        let columns = self.spec.unique.as_ref()?;
+        if self.spec.r#where.is_some() {
+            problems.add_with_hint(self.inside("where"), "`where` cannot be used with `unique`", "use a `sql` check");
+        }
+        let all = columns.iter().filter_map(|name| self.column(problems, "unique", name)).count() == columns.len();
+        all.then(|| unique(columns, &[], None, CheckOrigin::File(self.at.clone())))
+    }
+
+    fn accepted_values(&self, problems: &mut Problems) -> Option<Check> {
+        let AcceptedValues { column: name, values } = self.spec.accepted_values.as_ref()?;
+        let literals: Vec<_> = values.iter().map(|value| self.literal(name, value)).collect();
+        let violated = self
+            .column(problems, "accepted_values", name)
+            .map(|column| format!("{column} NOT IN ({})", literals.join(", ")));
+        let accepted: Vec<_> = values.iter().map(|value| value.0.as_str()).collect();
+        let reason = format!("expected one of {}", accepted.join(", "));
+        self.row(problems, "accepted_values", format!("accepted_values({name})"), name, violated, &reason)
+    }
+
+    fn range(&self, problems: &mut Problems) -> Option<Check> {
+        let range = self.spec.range.as_ref()?;
+        let name = &range.column;
+        let column = self.column(problems, "range", name);
+        let bound = |operator: &str, bound: &Option<Scalar>| {
+            let bound = bound.as_ref()?;
+            Some(format!("{} {operator} {}", column.as_ref()?, self.literal(name, bound)))
+        };
+        let bounds: Vec<_> = [bound("<", &range.min), bound(">", &range.max)].into_iter().flatten().collect();
+        let reason = match (&range.min, &range.max) {
+            (Some(min), Some(max)) => format!("not between {} and {}", min.0, max.0),
+            (Some(min), None) => format!("less than {}", min.0),
+            (_, max) => format!("greater than {}", max.as_ref().map_or("", |max| &max.0)),
+        };
+        let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
+        self.row(problems, "range", format!("range({name})"), name, violated, &reason)
+    }
+
+    fn matches(&self, problems: &mut Problems) -> Option<Check> {
+        let Matches { column: name, pattern } = self.spec.matches.as_ref()?;
+        let literal = literal(pattern);
+        let trial = self.builder.engine.expression(&format!("regexp_like('x', {literal})"), &Schema::empty());
+        if let Err(mistake) = trial {
+            let cause = mistake.hint.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            return problem(problems, self.inside("matches"), "invalid regular expression", cause);
+        }
+        let violated = self
+            .column(problems, "matches", name)
+            .map(|column| format!("NOT regexp_like(CAST({column} AS VARCHAR), {literal})"));
+        let reason = format!("does not match {pattern}");
+        self.row(problems, "matches", format!("matches({name})"), name, violated, &reason)
+    }
+
+    fn length(&self, problems: &mut Problems) -> Option<Check> {
+        let Length { column: name, min, max } = self.spec.length.as_ref()?;
+        let column = self.column(problems, "length", name);
+        let bound = |operator: &str, bound: Option<u64>| {
+            Some(format!("character_length(CAST({} AS VARCHAR)) {operator} {}", column.as_ref()?, bound?))
+        };
+        let bounds: Vec<_> = [bound("<", *min), bound(">", *max)].into_iter().flatten().collect();
+        let reason = match (min, max) {
+            (Some(min), Some(max)) => format!("length is not between {min} and {max} characters"),
+            (Some(min), None) => format!("shorter than {min} characters"),
+            (_, max) => format!("longer than {} characters", max.unwrap_or_default()),
+        };
+        let violated = (!bounds.is_empty()).then(|| bounds.join(" OR "));
+        self.row(problems, "length", format!("length({name})"), name, violated, &reason)
+    }
+
+    fn expression(&self, problems: &mut Problems) -> Option<Check> {
+        let expression = self.spec.expression.as_deref()?.trim();
+        match self.builder.engine.expression(expression, self.known.schema) {
+            Ok(found) if *found.data_type() != DataType::Boolean => {
+                let message = format!("expected a boolean expression, found {}", found.data_type());
+                problem(problems, self.inside("expression"), &message, NOT_BOOLEAN)
+            }
+            Err(mistake) => problem(problems, self.inside("expression"), &mistake.message, &mistake.hint),
+            Ok(_) => {
+                // A line break ends a comment at the expression's end.
+                let end = if expression.contains("--") { "\n" } else { "" };
+                let violated = Some(format!("NOT ({expression}{end})"));
+                let reason = format!("not true: {expression}");
+                self.row(problems, "expression", format!("expression({expression})"), "", violated, &reason)
+            }
+        }
+    }
+
+    fn query(&self, problems: &mut Problems) -> Option<Check> {
+        let sql = self.spec.sql.as_ref()?;
+        if self.spec.r#where.is_some() {
+            let hint = "move the condition into the query";
+            problems.add_with_hint(self.inside("where"), "`where` cannot be used with `sql`", hint);
+        }
+        let number = self.at.last().and_then(|index| index.parse::<usize>().ok()).unwrap_or_default() + 1;
+        let kind = CheckKind::Query { sql: sql.trim().trim_end_matches(';').to_owned() };
+        let origin = CheckOrigin::File(self.at.clone());
+        Some(check(format!("sql({number})"), kind, &[], origin, "returned by the query"))
+    }
+
+    /// Returns SQL that reads a column; adds a problem if checks cannot read it.
     fn column(&self, problems: &mut Problems, field: &str, name: &str) -> Option<String> {
         let sql = self.known.sql(name);
         if sql.is_none() {
@@ -423,8 +416,8 @@ impl Declared<'_> {
                 .collect();
             problems.add_with_hint(
                 self.inside(field),
-                format!("there is no column `{name}` to check"),
-                format!("there are {}", list(&valid)),
+                format!("no column `{name}` to check"),
+                format!("the columns are {}", list(&valid)),
             );
         }
         sql
@@ -445,7 +438,7 @@ impl Declared<'_> {
             Some(condition) => match engine.expression(condition, self.known.schema) {
                 Ok(found) if *found.data_type() == DataType::Boolean => format!("({condition}) AND ({violated})"),
                 Ok(_) => {
-                    return problem(problems, self.inside("where"), "`where` is neither true nor false", NOT_BOOLEAN);
+                    return problem(problems, self.inside("where"), "`where` is not a boolean expression", NOT_BOOLEAN);
                 }
                 Err(mistake) => return problem(problems, self.inside("where"), &mistake.message, &mistake.hint),
             },
@@ -457,12 +450,12 @@ impl Declared<'_> {
                 let kind = CheckKind::Row { violated };
                 Some(check(name, kind, &columns, CheckOrigin::File(self.at.clone()), reason))
             }
-            Ok(_) => problem(problems, self.inside(field), "the check is neither true nor false", NOT_BOOLEAN),
+            Ok(_) => problem(problems, self.inside(field), "the check is not a boolean expression", NOT_BOOLEAN),
             Err(mistake) => problem(problems, self.inside(field), &mistake.message, &mistake.hint),
         }
     }
 
-    /// A value of the pipeline file as an SQL literal of a column's type.
+    /// Returns a value of the pipeline file as an SQL literal of a column's type.
     fn literal(&self, column: &str, value: &Scalar) -> String {
         let text = literal(&value.0);
         match self.known.column(column).map(|column| &column.data_type) {
@@ -475,15 +468,15 @@ impl Declared<'_> {
     }
 }
 
-const NOT_BOOLEAN: &str = "compare it with something, for example `n > 0`";
+const NOT_BOOLEAN: &str = "write a comparison, for example `n > 0`";
 
 fn problem(problems: &mut Problems, at: Path, message: &str, hint: &str) -> Option<Check> {
     problems.add_with_hint(at, message, hint);
     None
 }
 
-/// Puts derived and declared checks together: a declared one takes the place of a derived one of its name, unless it is
-/// milder; every name is one of a kind.
+/// Merges derived and declared checks, and numbers duplicate names. A declared check replaces an equal derived one
+/// unless its severity is lower.
 pub(super) fn merge(derived: Vec<Check>, declared: &[Check]) -> Vec<Check> {
     let replaced = |check: &Check| {
         declared

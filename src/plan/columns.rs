@@ -1,4 +1,4 @@
-//! Which source column or expression fills which target column, and how keys and references are made.
+//! The sources of target columns, keys, and references.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use super::{Column, ColumnSource, Key, Reference};
 use crate::diagnostic::{Path, Problems};
 use crate::engine::{Engine, ident, list};
 use crate::path;
-use crate::spec::TableSpec;
+use crate::spec::{KeySpec, TableSpec};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, TextKey};
 
-/// Whether values of a type can become values of another one and mean the same: a number is no time without its unit, and a time
-/// with a zone is none without.
+/// Returns whether a cast keeps the meaning of values. A number has no unit, so it cannot become a time; a time with a
+/// zone cannot become one without.
 fn castable(from: &DataType, to: &DataType) -> bool {
     use DataType::{LargeUtf8, Null, Time32, Time64, Timestamp, Utf8, Utf8View};
     let text = |data_type: &DataType| matches!(data_type, Utf8 | LargeUtf8 | Utf8View);
@@ -27,7 +27,7 @@ fn castable(from: &DataType, to: &DataType) -> bool {
     }
 }
 
-/// A table while it is compiled: what is known, and where problems go.
+/// A table that is being compiled.
 pub(super) struct Builder<'a> {
     pub(super) engine: &'a Engine,
     pub(super) catalog: &'a Catalog,
@@ -36,8 +36,8 @@ pub(super) struct Builder<'a> {
     pub(super) source: &'a SchemaRef,
     pub(super) at: Path,
     pub(super) used: BTreeSet<String>,
-    /// Whether a name is wrong, so that nobody knows which source columns are used.
-    pub(super) guessing: bool,
+    /// Whether a name or an expression is wrong, so that the used source columns are unknown.
+    pub(super) uncertain: bool,
     /// Columns of production that nothing fills.
     pub(super) unfilled: Vec<String>,
 }
@@ -57,11 +57,11 @@ impl Builder<'_> {
         );
     }
 
-    /// Source columns as one text: one as it is, several joined by `|`.
+    /// Returns SQL that reads source columns as one text; several columns are joined by `|`.
     pub(super) fn one_text(&mut self, problems: &mut Problems, at: &Path, columns: &[String]) -> String {
         for name in columns {
             if self.source.field_with_name(name).is_err() {
-                self.guessing = true;
+                self.uncertain = true;
                 let valid: Vec<_> = self.source.fields().iter().map(|field| field.name()).collect();
                 problems.add_with_hint(
                     at.clone(),
@@ -74,7 +74,7 @@ impl Builder<'_> {
         let text = |name: &String| format!("CAST({} AS VARCHAR)", ident(name));
         match columns {
             [one] => text(one),
-            // `||` is NULL where a part is, and no part can look like a separator.
+            // `||` is NULL if a part is NULL, and escaping keeps a part from containing the separator.
             several => several
                 .iter()
                 .map(|name| format!("replace(replace({}, '\\', '\\\\'), '|', '\\|')", text(name)))
@@ -110,8 +110,8 @@ impl Builder<'_> {
             if spec.by.is_some() && spec.from.len() > 1 {
                 problems.add_with_hint(
                     inside("from"),
-                    "with `by`, `from` is one column",
-                    "name the one that holds a value of it",
+                    "`from` must be one column if `by` is set",
+                    "list only the source column with a value of `by`",
                 );
             }
             let declared =
@@ -122,8 +122,8 @@ impl Builder<'_> {
                 _ => {
                     problems.add_with_hint(
                         inside("to"),
-                        format!("`{}` has no primary key of one column that `{}` could hold", to.name, spec.column),
-                        "a reference to a composite key is not resolved; fill its columns by expressions",
+                        format!("cannot resolve `{1}`: `{0}` has no single-column primary key", to.name, spec.column),
+                        "fill the columns of a composite key with expressions instead",
                     );
                     continue;
                 }
@@ -148,28 +148,34 @@ impl Builder<'_> {
                 problems.add_with_hint(
                     self.at(vec![]),
                     format!("production's `{}` has no primary key", self.table.name),
-                    "say which column is the key: `key: { column: … }`",
+                    "declare the key column: `key: { column: … }`",
                 );
             }
             return Key::Own(self.table.primary_key.clone());
         };
-        let columns = if spec.inherited.is_empty() { spec.column.as_slice() } else { &spec.inherited };
+        let (field, columns) = match spec.inherited.as_slice() {
+            [] => ("column", spec.column.as_slice()),
+            inherited => ("inherited", inherited),
+        };
         for name in columns {
             if self.table.column(name).is_none_or(|column| column.generated) {
-                let field = if spec.inherited.is_empty() { "column" } else { "inherited" };
                 self.no_such_column(problems, self.at(path!["key", field]), name);
             }
         }
-        if !spec.inherited.is_empty() {
-            if !self.spec.relationships.iter().any(|relationship| spec.inherited.contains(&relationship.column)) {
-                problems.add_with_hint(
-                    self.at(path!["key", "inherited"]),
-                    "none of these columns is a reference, so nothing is inherited",
-                    "add the parent's column to `relationships`",
-                );
-            }
-            return Key::Inherited(spec.inherited.clone());
+        if spec.inherited.is_empty() {
+            return self.assigned_key(problems, spec);
         }
+        if !self.spec.relationships.iter().any(|relationship| spec.inherited.contains(&relationship.column)) {
+            problems.add_with_hint(
+                self.at(path!["key", "inherited"]),
+                "an inherited key requires a reference among its columns",
+                "add the parent's column to `relationships`",
+            );
+        }
+        Key::Inherited(spec.inherited.clone())
+    }
+
+    fn assigned_key(&self, problems: &mut Problems, spec: &KeySpec) -> Key {
         let column = spec.column.clone().unwrap_or_default();
         let catalog = self.table.column(&column);
         let unique = self.table.primary_key == [column.clone()]
@@ -178,50 +184,53 @@ impl Builder<'_> {
             problems.add_with_hint(
                 self.at(path!["key", "column"]),
                 format!("`{column}` is neither the primary key of `{}` nor unique", self.table.name),
-                "a key must identify one row; choose the key column, or `inherited` for a key of several columns",
+                "choose a column that identifies a row, or `inherited` for a key of several columns",
             );
         }
         let text = spec.width.map(|width| TextKey { prefix: spec.prefix.clone().unwrap_or_default(), width });
+        if let Some(found) = catalog {
+            self.check_key_type(problems, found, text.as_ref());
+        }
         let largest = match (catalog.map(|column| &column.data_type), &text) {
             (_, Some(text)) => text.largest(),
             (Some(DataType::Int16), None) => i16::MAX.into(),
             (Some(DataType::Int32), None) => i32::MAX.into(),
             _ => i64::MAX,
         };
-        if let Some(found) = catalog {
-            let is_text = found.data_type == DataType::Utf8;
-            match &text {
-                None if is_text => problems.add_with_hint(
-                    self.at(path!["key", "column"]),
-                    format!("`{column}` is text"),
-                    "say how its keys are written: `width: 10`, and `prefix` where they have one",
-                ),
-                None if !found.data_type.is_integer() => {
-                    problems.add_with_hint(
-                        self.at(path!["key", "column"]),
-                        format!("`{column}` is {}, keys are integers or text", found.declared),
-                        "choose another key column, or leave `key` out where rows bring their key",
-                    );
-                }
-                Some(_) if !is_text => {
-                    problems.add_with_hint(
-                        self.at(path!["key", "width"]),
-                        format!("`{column}` is {}, `width` is for text", found.declared),
-                        "leave `width` and `prefix` out",
-                    );
-                }
-                Some(text) if found.max_length.is_some_and(|most| text.width as u64 > most) => problems.add_with_hint(
-                    self.at(path!["key", "width"]),
-                    format!("`{column}` is {}, a key of {} characters does not fit", found.declared, text.width),
-                    "write the width of the keys that production has",
-                ),
-                _ => {}
-            }
-        }
         Key::Assigned { column, start: spec.start_row_number, text, largest }
     }
 
-    /// The columns that are written, in the catalog's order.
+    /// Adds a problem if the key column cannot contain the assigned keys.
+    fn check_key_type(&self, problems: &mut Problems, column: &CatalogColumn, text: Option<&TextKey>) {
+        let CatalogColumn { name, declared, data_type, max_length, .. } = column;
+        let is_text = *data_type == DataType::Utf8;
+        let (field, message, hint) = match text {
+            None if is_text => (
+                "column",
+                format!("`{name}` is text"),
+                "set the length of its keys: `width: 10`, and `prefix` if they have one",
+            ),
+            None if !data_type.is_integer() => (
+                "column",
+                format!("`{name}` is {declared}; keys are integers or text"),
+                "choose another key column, or remove `key` if rows bring their own",
+            ),
+            Some(_) if !is_text => (
+                "width",
+                format!("`{name}` is {declared}; `width` applies only to text"),
+                "remove `width` and `prefix`",
+            ),
+            Some(text) if max_length.is_some_and(|most| text.width as u64 > most) => (
+                "width",
+                format!("`{name}` is {declared}; a key of {} characters does not fit", text.width),
+                "set `width` to the length of production's keys",
+            ),
+            _ => return,
+        };
+        problems.add_with_hint(self.at(path!["key", field]), message, hint);
+    }
+
+    /// Returns the filled columns in the catalog's order.
     pub(super) fn columns(
         &mut self,
         problems: &mut Problems,
@@ -232,11 +241,7 @@ impl Builder<'_> {
             match self.table.column(name) {
                 None => self.no_such_column(problems, at.clone(), name),
                 Some(column) if column.generated => {
-                    problems.add_with_hint(
-                        at.clone(),
-                        format!("production computes `{name}` by itself"),
-                        "leave it out",
-                    );
+                    problems.add_with_hint(at.clone(), format!("`{name}` is a generated column"), "remove it");
                 }
                 Some(_) => {}
             }
@@ -251,8 +256,8 @@ impl Builder<'_> {
                 let by = if assigned { "key" } else { "relationships" };
                 problems.add_with_hint(
                     at.clone(),
-                    format!("`{name}` is filled by `{by}` already"),
-                    "leave one of the two out",
+                    format!("`{name}` is already filled by `{by}`"),
+                    "remove one of the two",
                 );
             }
             let fill = if assigned {
@@ -270,16 +275,13 @@ impl Builder<'_> {
                 let known = |name: &String| self.table.column(name).is_some();
                 let needed =
                     column.not_null && !column.has_default && !column.generated && key.columns().iter().all(known);
-                if needed && self.guessing && self.spec.select.is_some() {
-                    // What the `select` would fill is not known: its own mistake is told.
+                if needed && self.uncertain && self.spec.select.is_some() {
+                    // The invalid `select` might fill it, and its own mistake is reported.
                     continue;
                 } else if needed {
                     problems.add_with_hint(
                         self.at(vec![]),
-                        format!(
-                            "nothing fills `{}` of `{}`, and production refuses NULL there",
-                            column.name, self.table.name
-                        ),
+                        format!("nothing fills the NOT NULL column `{}` of `{}`", column.name, self.table.name),
                         format!("add `{}: <expression>` to `columns`", column.name),
                     );
                 } else if !column.generated {
@@ -292,7 +294,7 @@ impl Builder<'_> {
         columns
     }
 
-    /// Names that staging and the key map give a meaning of their own.
+    /// Adds a problem if a column has a name that staging or the key map uses.
     fn reserved(&self, problems: &mut Problems, key: &Key) {
         let of_rows = |name: &str| {
             matches!(name, "_row" | "_level" | "_key") || name.starts_with("_ref_") || name.starts_with("source.")
@@ -302,8 +304,8 @@ impl Builder<'_> {
         if let Some(name) = rows.or_else(|| key.columns().iter().find(|name| of_keys(name))) {
             problems.add_with_hint(
                 self.at(vec![]),
-                format!("the column `{name}` of `{}` has a name that staging and the key map use", self.table.name),
-                "load the table by other means, or rename the column in production",
+                format!("column `{name}` of `{}` has a reserved name of staging or the key map", self.table.name),
+                "rename the column in production, or load the table by other means",
             );
         }
     }
@@ -316,20 +318,20 @@ impl Builder<'_> {
                 if !castable(from, to) {
                     problems.add_with_hint(
                         at,
-                        format!("`{}` is {}, and {from} cannot be cast to it", column.name, column.declared),
-                        "convert the value in the expression: say the unit of a number, and the time zone of a time",
+                        format!("`{}` is {}; {from} cannot be cast to it", column.name, column.declared),
+                        "convert the value in the expression; give the unit of a number and the time zone of a time",
                     );
                 }
             }
             Err(mistake) => {
-                self.guessing = true;
+                self.uncertain = true;
                 problems.add_with_hint(at, format!("column `{}`: {mistake}", column.name), mistake.hint);
             }
         }
         ColumnSource::Computed(sql.to_owned())
     }
 
-    /// Source columns that nothing uses: data that would be lost in silence.
+    /// Adds a problem for unused source columns, so that no data is lost silently.
     pub(super) fn unused(&self, problems: &mut Problems) {
         let ignored = |name: &String| self.spec.source.ignore.iter().any(|ignored| ignored == "*" || ignored == name);
         let unused: Vec<_> = self
@@ -339,16 +341,16 @@ impl Builder<'_> {
             .map(|field| field.name())
             .filter(|name| !self.used.contains(*name) && !ignored(name))
             .collect();
-        if !unused.is_empty() && !self.guessing {
+        if !unused.is_empty() && !self.uncertain {
             let names: Vec<_> = unused.iter().map(|name| format!("\"{name}\"")).collect();
             problems.add_with_hint(
                 self.at(path!["source"]),
                 format!(
-                    "nothing uses the source's {} {}: its data would be lost",
+                    "unused source {} {}: the data would be lost",
                     if unused.len() == 1 { "column" } else { "columns" },
                     list(&unused)
                 ),
-                format!("use it in `columns`, or say that it is left out on purpose: `ignore: [{}]`", names.join(", ")),
+                format!("use it in `columns`, or ignore it explicitly: `ignore: [{}]`", names.join(", ")),
             );
         }
     }
@@ -361,7 +363,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_no_time_and_a_time_with_a_zone_is_none_without() {
+    fn only_casts_that_keep_the_meaning_are_allowed() {
         let plain = DataType::Timestamp(TimeUnit::Microsecond, None);
         let zoned = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         for (from, to) in [

@@ -1,4 +1,4 @@
-//! From the pipeline file, the sources and the catalog to a plan, with every problem at once.
+//! Compiles the pipeline file, the sources, and the catalog into a plan, and collects all problems.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use crate::error::Kind;
 use crate::path;
 use crate::source::Source;
 use crate::spec::{Document, PipelineSpec, TableSpec, Threshold};
-use crate::target::Catalog;
+use crate::target::{Catalog, CatalogTable};
 
-/// What compiling gives: a plan, and the sources it reads.
+/// A plan with its sources.
 #[derive(Debug)]
 pub struct Compiled {
-    /// What a run does.
+    /// The plan of a run.
     pub plan: Plan,
-    /// The delta's files, one source a table of the plan, in its order.
+    /// The delta's files: one source per table, in the plan's order.
     pub sources: Vec<Source>,
-    /// What must not be printed or written.
+    /// Values that must not be printed or written.
     pub secrets: Redactor,
 }
 
 /// Compiles a pipeline.
 ///
 /// # Errors
-/// All problems of the pipeline file, those of its structure included; an input error where the only problems are missing or
-/// unreadable files.
+/// Returns all problems of the pipeline file, including those of its structure. They are input errors if files are
+/// missing or unreadable and nothing else is wrong.
 pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) -> Result<Compiled, Problems> {
     let mut problems = document.problems.clone();
     let Some(spec) = &document.spec else { return Err(problems) };
@@ -41,12 +41,12 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
         }
     }
     let names: Vec<_> = tables.iter().map(|(table, _)| table.name.clone()).collect();
-    let needs = |at: usize| -> Vec<usize> {
-        let foreign = tables[at].0.checks.iter().filter_map(|check| match &check.kind {
+    let needs = |table: usize| -> Vec<usize> {
+        let foreign = tables[table].0.checks.iter().filter_map(|check| match &check.kind {
             CheckKind::ForeignKey { to, .. } => Some(to),
             _ => None,
         });
-        let to = tables[at].0.references.iter().map(|reference| &reference.to).chain(foreign);
+        let to = tables[table].0.references.iter().map(|reference| &reference.to).chain(foreign);
         to.filter_map(|name| names.iter().position(|other| other == name)).collect()
     };
     let order = order::order(tables.len(), needs);
@@ -55,7 +55,7 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     let mut plan = Plan { name: document.secrets.mask(&spec.name).into_owned(), tables };
     link(&mut plan, spec, catalog, &mut problems);
     if catalog.guessed {
-        plan.tables.iter_mut().for_each(inferred_catalog::keep_to_the_delta);
+        plan.tables.iter_mut().for_each(inferred_catalog::skip_target_checks);
     }
     queries(&plan, catalog, engine, &mut problems).await;
     problems.mask(&document.secrets);
@@ -72,44 +72,13 @@ fn compile_table(
     problems: &mut Problems,
 ) -> Option<(Table, Source)> {
     let at = path!["tables", name];
-    let inside = |more: Path| at.iter().cloned().chain(more).collect::<Path>();
     let found = catalog.table(name);
     if found.is_none() {
         no_table(problems, at.clone(), name, catalog);
     }
-    let mut source = Source::try_new(&table.source, &document.folder)
-        .map_err(|error| {
-            let hint = error.next_step().map(ToOwned::to_owned);
-            problems.add_input(inside(path!["source", "path"]), error.to_string(), hint, error.kind() == Kind::Input);
-        })
-        .ok();
-    if let Some(source) = &mut source {
-        source.mask_names(&document.secrets);
-    }
-    for (index, relationship) in table.relationships.iter().enumerate().filter(|_| source.is_none()) {
-        if catalog.table(&relationship.to).is_none() {
-            no_table(problems, inside(path!["relationships", index, "to"]), &relationship.to, catalog);
-        }
-    }
+    let source = open_source(document, table, &at, catalog, problems);
     let (found, source) = (found?, source?);
-    for key in &found.foreign_keys {
-        let what = match catalog.table(&key.to) {
-            None => "which is not there",
-            Some(to)
-                if !same(&to.primary_key, &key.to_columns)
-                    && !to.uniques.iter().any(|unique| same(&unique.columns, &key.to_columns)) =>
-            {
-                "where these columns are neither the primary key nor unique"
-            }
-            Some(_) => continue,
-        };
-        let message = format!(
-            "production's `{name}` refers to `{}` ({}), {what}: nothing can be inserted",
-            key.to,
-            key.to_columns.join(", ")
-        );
-        problems.add_with_hint(at.clone(), message, "mend production's schema first");
-    }
+    check_referenced_columns(found, catalog, &at, problems);
     let schema = source.schema().clone();
     let mut builder = Builder {
         engine,
@@ -117,49 +86,17 @@ fn compile_table(
         spec: table,
         table: found,
         source: &schema,
-        at: at.clone(),
+        at,
         used: BTreeSet::new(),
-        guessing: false,
+        uncertain: false,
         unfilled: Vec::new(),
     };
-
-    let mut filter = None;
-    let mut written: Vec<(String, String, Path)> =
-        table.columns.iter().map(|(name, sql)| (name.clone(), sql.clone(), inside(path!["columns", name]))).collect();
-    if let Some(sql) = &table.select {
-        let columns: Vec<_> = schema.fields().iter().map(|field| field.name().clone()).collect();
-        match select::parts(sql, &columns) {
-            Ok(parts) => {
-                filter = parts.filter;
-                written.extend(parts.columns.into_iter().map(|(name, sql)| (name, sql, inside(path!["select"]))));
-            }
-            Err(problem) => {
-                builder.guessing = true;
-                problems.add_with_hint(inside(path!["select"]), problem, select::SHAPE);
-            }
-        }
-    }
-    if let Some(sql) = &filter {
-        match engine.expression(sql, &schema) {
-            Ok(expression) if *expression.data_type() == DataType::Boolean => {
-                builder.used.extend(expression.columns().iter().cloned());
-            }
-            Ok(_) => problems.add_with_hint(
-                inside(path!["select"]),
-                "the WHERE is neither true nor false",
-                "compare it with something",
-            ),
-            Err(mistake) => {
-                problems.add_with_hint(inside(path!["select"]), format!("the WHERE: {mistake}"), mistake.hint);
-            }
-        }
-    }
-    let legacy_key = builder.one_text(problems, &inside(path!["legacy_key"]), &table.legacy_key);
+    let (expressions, filter) = expressions(&mut builder, problems);
+    let legacy_key = builder.one_text(problems, &builder.at(path!["legacy_key"]), &table.legacy_key);
     let references = builder.references(problems);
     let key = builder.key(problems);
-    let columns = builder.columns(problems, &written, &key);
+    let columns = builder.columns(problems, &expressions, &key);
     builder.unused(problems);
-    let max_rejects = table.max_rejects.or(spec.safeguards.max_rejects).unwrap_or(Threshold::Rows(0));
     let mut compiled = Table {
         name: name.to_owned(),
         catalog: found.clone(),
@@ -170,13 +107,93 @@ fn compile_table(
         key,
         references,
         checks: Vec::new(),
-        left_to_production: Vec::new(),
-        unasked: Vec::new(),
+        enforced_by_database: Vec::new(),
+        skipped_checks: Vec::new(),
         unfilled: std::mem::take(&mut builder.unfilled),
         duplicates: table.duplicates,
         existing: table.existing,
-        max_rejects,
+        max_rejects: table.max_rejects.or(spec.safeguards.max_rejects).unwrap_or(Threshold::Rows(0)),
     };
+    add_checks(&mut compiled, &builder, &document.secrets, problems);
+    Some((compiled, source))
+}
+
+/// Opens a table's source. If that fails, also adds problems of referenced tables, which are not compiled then.
+fn open_source(
+    document: &Document,
+    table: &TableSpec,
+    at: &Path,
+    catalog: &Catalog,
+    problems: &mut Problems,
+) -> Option<Source> {
+    let inside = |more: Path| at.iter().cloned().chain(more).collect::<Path>();
+    match Source::try_new(&table.source, &document.folder) {
+        Ok(mut source) => {
+            source.mask_names(&document.secrets);
+            Some(source)
+        }
+        Err(error) => {
+            let hint = error.next_step().map(ToOwned::to_owned);
+            problems.add_input(inside(path!["source", "path"]), error.to_string(), hint, error.kind() == Kind::Input);
+            for (index, relationship) in table.relationships.iter().enumerate() {
+                if catalog.table(&relationship.to).is_none() {
+                    no_table(problems, inside(path!["relationships", index, "to"]), &relationship.to, catalog);
+                }
+            }
+            None
+        }
+    }
+}
+
+/// Adds a problem for each foreign key of production whose referenced columns do not exist or are not unique.
+fn check_referenced_columns(table: &CatalogTable, catalog: &Catalog, at: &Path, problems: &mut Problems) {
+    for key in &table.foreign_keys {
+        let cause = match catalog.table(&key.to) {
+            None => "which does not exist",
+            Some(to)
+                if !same(&to.primary_key, &key.to_columns)
+                    && !to.uniques.iter().any(|unique| same(&unique.columns, &key.to_columns)) =>
+            {
+                "which are neither its primary key nor unique"
+            }
+            Some(_) => continue,
+        };
+        let columns = key.to_columns.join(", ");
+        let message = format!("cannot insert into `{}`: it references `{}` ({columns}), {cause}", table.name, key.to);
+        problems.add_with_hint(at.clone(), message, "fix production's schema first");
+    }
+}
+
+/// Returns the expressions of `columns` and `select`, each with its target column and place, and the WHERE of `select`.
+fn expressions(builder: &mut Builder<'_>, problems: &mut Problems) -> (Vec<(String, String, Path)>, Option<String>) {
+    let columns = builder.spec.columns.iter();
+    let mut expressions: Vec<_> =
+        columns.map(|(name, sql)| (name.clone(), sql.clone(), builder.at(path!["columns", name]))).collect();
+    let Some(sql) = &builder.spec.select else { return (expressions, None) };
+    let at = builder.at(path!["select"]);
+    let source_columns: Vec<_> = builder.source.fields().iter().map(|field| field.name().clone()).collect();
+    let parts = match select::parts(sql, &source_columns) {
+        Ok(parts) => parts,
+        Err(problem) => {
+            builder.uncertain = true;
+            problems.add_with_hint(at, problem, select::SHAPE);
+            return (expressions, None);
+        }
+    };
+    expressions.extend(parts.columns.into_iter().map(|(name, sql)| (name, sql, at.clone())));
+    if let Some(sql) = &parts.filter {
+        match builder.engine.expression(sql, builder.source) {
+            Ok(expression) if *expression.data_type() == DataType::Boolean => {
+                builder.used.extend(expression.columns().iter().cloned());
+            }
+            Ok(_) => problems.add_with_hint(at, "the WHERE is not a boolean expression", "write a comparison"),
+            Err(mistake) => problems.add_with_hint(at, format!("the WHERE: {mistake}"), mistake.hint),
+        }
+    }
+    (expressions, parts.filter)
+}
+
+fn add_checks(compiled: &mut Table, builder: &Builder<'_>, secrets: &Redactor, problems: &mut Problems) {
     let checked = compiled.checked_schema();
     let known = checks::CatalogFacts {
         table: &compiled.catalog,
@@ -185,21 +202,20 @@ fn compile_table(
         key: &compiled.key,
         schema: &checked,
     };
-    let (derived, left) = checks::derived(&builder, &known);
-    let always = checks::always(&known, &table.legacy_key, compiled.filter.as_ref());
+    let (derived, unsupported) = checks::derived(builder, &known);
+    let always = checks::always(&known, &builder.spec.legacy_key, compiled.filter.as_ref());
     let references = checks::references(&known);
-    let declared = checks::declared(&builder, &known, problems);
+    let declared = checks::declared(builder, &known, problems);
     compiled.checks = checks::merge(always.into_iter().chain(derived).chain(references).collect(), &declared);
-    compiled.left_to_production = left;
-    // Names and reasons are printed and written; what the file took from the environment is not.
+    compiled.enforced_by_database = unsupported;
+    // Names and reasons are printed and written, so they must not contain values from the environment.
     for check in &mut compiled.checks {
-        check.name = document.secrets.mask(&check.name).into_owned();
-        check.reason = document.secrets.mask(&check.reason).into_owned();
+        check.name = secrets.mask(&check.name).into_owned();
+        check.reason = secrets.mask(&check.reason).into_owned();
     }
-    Some((compiled, source))
 }
 
-/// Whether two lists have the same names, in any order.
+/// Returns whether two lists contain the same names, in any order.
 fn same(some: &[String], others: &[String]) -> bool {
     some.len() == others.len() && some.iter().all(|name| others.contains(name))
 }
@@ -212,7 +228,7 @@ fn no_table(problems: &mut Problems, at: Path, name: &str, catalog: &Catalog) {
     );
 }
 
-/// Connects references with the tables that are loaded in the same run.
+/// Connects references to the tables that are loaded in the same run.
 fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut Problems) {
     let positions: BTreeMap<String, usize> =
         plan.tables.iter().enumerate().map(|(at, table)| (table.name.clone(), at)).collect();
@@ -243,10 +259,10 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
                 problems.add_with_hint(
                     at.iter().cloned().chain(["from".to_owned()]).collect(),
                     format!(
-                        "{from} column{} here, but the legacy key of `{name}` has {parts}",
+                        "{from} column{} in `from`, but {parts} in the legacy key of `{name}`",
                         if from == 1 { "" } else { "s" }
                     ),
-                    "name the source columns that hold the referenced row's legacy key, in its order",
+                    "list the source columns with the referenced row's legacy key, in its order",
                 );
             }
             let has_it = matches!(key, Key::Assigned { column, .. } if *column == reference.give)
@@ -255,16 +271,16 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
                 problems.add_with_hint(
                     at,
                     format!(
-                        "`{}.{}` is neither the assigned key nor a computed column, so `{}` cannot get it",
+                        "`{}.{}` is neither the assigned key nor a computed column, so it cannot fill `{}`",
                         name, reference.give, reference.column
                     ),
-                    format!("give `{name}` a `key` with `column: {}`", reference.give),
+                    format!("add `key: {{ column: {} }}` to `{name}`", reference.give),
                 );
             }
             reference.parent = Some(*parent);
             linked.push((index, reference.column.clone(), reference.to.clone()));
         }
-        // A row goes with its parent: where the parent may be rejected in this run, there is a check for it.
+        // A row is rejected with its parent, so each reference to a table of this run gets a check for it.
         for (index, column, to) in linked {
             let after =
                 table.checks.iter().position(|check| check.kind == CheckKind::Relationship { reference: index });
@@ -272,7 +288,7 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
             let check = Check {
                 name: format!("parent_rejected({column})"),
                 kind: CheckKind::ParentRejected { reference: index },
-                reason: format!("the row of `{to}` that it refers to is rejected"),
+                reason: format!("the referenced row of `{to}` is rejected"),
                 ..table.checks[after].clone()
             };
             table.checks.insert(after + 1, check);
@@ -280,7 +296,7 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
     }
 }
 
-/// Plans the queries of `sql` checks over empty tables of the delta and production's own.
+/// Plans the queries of `sql` checks over empty tables of the delta and of production.
 async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut Problems) {
     let register =
         |space: Space, name: &str, schema: SchemaRef| engine.register_batches(space, name, schema, Vec::new());
@@ -301,14 +317,14 @@ async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut
             let at: Path = at.iter().cloned().chain(["sql".to_owned()]).collect();
             match engine.plan(sql).await {
                 Ok(schema) if schema.field_with_name("_row").is_ok_and(|field| field.data_type().is_integer()) => {
-                    // What runs is the query inside another one.
+                    // The run embeds the query in another one.
                     if let Err(mistake) = engine.plan(&rows_of(sql)).await {
                         problems.add_with_hint(at, mistake.message, mistake.hint);
                     }
                 }
                 Ok(_) => problems.add_with_hint(
                     at,
-                    "the query has no column `_row`, so nobody knows which rows fail",
+                    "the query must return the column `_row`",
                     format!("select `_row` of `{}`: `SELECT _row FROM {} WHERE …`", table.name, table.name),
                 ),
                 Err(mistake) => problems.add_with_hint(at, mistake.message, mistake.hint),

@@ -1,4 +1,4 @@
-//! Without a target: the tables as the delta itself has them, and the checks that it can answer alone.
+//! The catalog without a target: inferred from the delta, for the checks that need only the delta.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -9,15 +9,15 @@ use datafusion::sql::sqlparser::ast::visit_relations;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::{CheckKind, Table, select};
+use super::{Check, CheckKind, Table, select};
 use crate::engine::{Engine, Space};
 use crate::source::Source;
 use crate::spec::{Document, TableSpec};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, LogicalType};
 
-/// The tables of a pipeline file as its sources and expressions make them: with the types that the files have, and without
-/// any constraint. What is wrong with a source or an expression is told when the plan is compiled.
-pub fn guess(document: &Document, engine: &Engine) -> Catalog {
+/// Infers the catalog from the sources and expressions: the files' types, and no constraints. Compiling the plan reports
+/// mistakes of sources and expressions.
+pub fn infer(document: &Document, engine: &Engine) -> Catalog {
     let mut tables: BTreeMap<&str, CatalogTable> = BTreeMap::new();
     let specs = || document.spec.iter().flat_map(|spec| spec.tables.iter());
     for (name, spec) in specs() {
@@ -82,7 +82,7 @@ fn column(name: &str, data_type: DataType) -> CatalogColumn {
     }
 }
 
-/// A type as tables have it.
+/// Returns the type that a table would use.
 fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Null | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
@@ -91,10 +91,10 @@ fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-/// Takes the checks that only a target could answer out of a table, and notes them.
-pub(super) fn keep_to_the_delta(table: &mut Table) {
+/// Moves the checks that need a target to `skipped_checks`.
+pub(super) fn skip_target_checks(table: &mut Table) {
     let references = &table.references;
-    let told = |kind: &CheckKind| match kind {
+    let needs_only_delta = |kind: &CheckKind| match kind {
         CheckKind::KeyMap => false,
         CheckKind::Relationship { reference } => {
             references[*reference].parent.is_some() && references[*reference].by.is_none()
@@ -102,18 +102,19 @@ pub(super) fn keep_to_the_delta(table: &mut Table) {
         CheckKind::Query { sql } => !names_production(sql),
         _ => true,
     };
-    let (kept, unasked) = std::mem::take(&mut table.checks).into_iter().partition(|check| told(&check.kind));
-    let unasked: Vec<super::Check> = unasked;
+    let (kept, skipped): (Vec<Check>, Vec<Check>) =
+        std::mem::take(&mut table.checks).into_iter().partition(|check| needs_only_delta(&check.kind));
+
     table.checks = kept;
-    table.unasked = unasked.into_iter().map(|check| check.name).collect();
+    table.skipped_checks = skipped.into_iter().map(|check| check.name).collect();
 }
 
-/// Whether a query reads a table of production; one that cannot be parsed is told elsewhere.
+/// Returns whether a query reads a table of production.
 fn names_production(sql: &str) -> bool {
     !production_tables(sql).is_empty()
 }
 
-/// The tables of production that a query reads; none if it cannot be parsed, which is reported elsewhere.
+/// Returns the production tables that a query reads; none if it is invalid, which compiling the plan reports.
 pub(super) fn production_tables(sql: &str) -> Vec<String> {
     let statements = Parser::parse_sql(&GenericDialect {}, sql).unwrap_or_default();
     let mut tables = Vec::new();

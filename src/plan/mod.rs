@@ -1,7 +1,7 @@
-//! The plan: the pipeline file, the delta's columns and production's catalog, compiled into what a run does.
+//! The plan: what a run does, compiled from the pipeline file, the delta's columns, and production's catalog.
 //!
-//! It is pure data, decided before anything is read or written: it can be printed, compared and explained. Compiling
-//! finds all problems in one pass.
+//! A plan is plain data, decided before anything is written, so it can be printed, compared, and explained.
+//! Compiling finds all problems in one pass.
 
 mod checks;
 mod columns;
@@ -15,14 +15,14 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use compile::{Compiled, compile};
-pub use inferred_catalog::guess;
+pub use inferred_catalog::infer;
 pub use order::order;
 
 use crate::diagnostic::Path;
 use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
 use crate::target::{CatalogTable, CommitCheck, CommitCheckKind, Condition, Destination, ForeignKey, TextKey};
 
-/// What a run does.
+/// The plan of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The pipeline's name.
@@ -32,7 +32,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The number of a table in the plan's order.
+    /// Returns the index of a table in [`Plan::tables`].
     pub fn position(&self, name: &str) -> Option<usize> {
         self.tables.iter().position(|table| table.name == name)
     }
@@ -41,82 +41,82 @@ impl Plan {
 /// One table of a run.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Its name, in the pipeline file and in production.
+    /// The table's name, in the pipeline file and in production.
     pub name: String,
-    /// What production's catalog states about it.
+    /// The table in production's catalog; inferred from the delta without a target.
     pub catalog: Arc<CatalogTable>,
-    /// The source's columns.
+    /// The schema of the source.
     pub source: SchemaRef,
-    /// The columns that are written, in production's order.
+    /// The filled columns, in production's order.
     pub columns: Vec<Column>,
-    /// Which source rows are wanted, where a `select` has a WHERE: SQL over the source columns.
+    /// The WHERE of `select`, if any: SQL over the source columns.
     pub filter: Option<String>,
-    /// The legacy key, one text: SQL over the source columns.
+    /// SQL over the source columns that computes the legacy key as one text.
     pub legacy_key: String,
-    /// How rows get their keys.
+    /// The way in which rows get their keys.
     pub key: Key,
     /// The references that are resolved to new keys.
     pub references: Vec<Reference>,
-    /// What every row is held against, in the order it is told.
+    /// The checks, in the order of reports.
     pub checks: Vec<Check>,
-    /// Constraints that no check expresses: production has the last word on them.
-    pub left_to_production: Vec<String>,
-    /// Checks that only a target could answer, where there is none.
-    pub unasked: Vec<String>,
-    /// Columns of production that nothing fills: they get its default or stay NULL.
+    /// Descriptions of constraints that no check can express, so that only production enforces them.
+    pub enforced_by_database: Vec<String>,
+    /// Names of checks that need a target, if the pipeline file names none.
+    pub skipped_checks: Vec<String>,
+    /// Columns of production that nothing fills, so that they get their default or NULL.
     pub unfilled: Vec<String>,
-    /// Rows of the delta that are the same.
+    /// The policy for duplicates within the delta.
     pub duplicates: Duplicates,
-    /// Rows that are there already.
+    /// The policy for rows that production already has.
     pub existing: ExistingRowPolicy,
-    /// How many rows may be rejected.
+    /// The maximum number of rejected rows.
     pub max_rejects: Threshold,
 }
 
-/// One column that is written.
+/// A filled column.
 #[derive(Debug, Clone)]
 pub struct Column {
-    /// Its name.
+    /// The column's name in production.
     pub name: String,
-    /// The Arrow type of its values.
+    /// The Arrow type in production.
     pub data_type: DataType,
-    /// Where its values come from.
+    /// The source of its values.
     pub fill: ColumnSource,
 }
 
-/// Where a column's values come from.
+/// The source of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnSource {
     /// An SQL expression over the source columns.
     Computed(String),
-    /// The row's own new key.
+    /// The new key of the row.
     Key,
-    /// The key of the row that it refers to: a number of [`Table::references`].
+    /// The key of the referenced row, by an index into [`Table::references`].
     Reference(usize),
 }
 
-/// How rows get their keys.
+/// The way in which rows get their keys.
 #[derive(Debug, Clone)]
 pub enum Key {
-    /// An offset added to the row's number among the accepted rows.
+    /// A number: an offset plus the row's number among the accepted rows.
     Assigned {
         /// The key column.
         column: String,
-        /// Where keys start.
+        /// The first number.
         start: StartRowNumber,
-        /// How a text key is written.
+        /// The format of a text key; `None` for integer keys.
         text: Option<TextKey>,
-        /// The largest number that the column holds.
+        /// The largest number that fits the column.
         largest: i64,
     },
-    /// The parent's key and something of the row's own.
+    /// The parent's key, and further columns of the row.
     Inherited(Vec<String>),
-    /// The row brings its key: the table's primary key is among its columns.
+    /// The row's own key: the table's primary key is among the filled columns.
     Own(Vec<String>),
 }
 
 impl Key {
-    /// The columns that identify a row in production.
+    /// Returns the columns that identify a row in production.
     pub fn columns(&self) -> &[String] {
         match self {
             Self::Assigned { column, .. } => std::slice::from_ref(column),
@@ -128,102 +128,102 @@ impl Key {
 /// A reference that is resolved to a key.
 #[derive(Debug, Clone)]
 pub struct Reference {
-    /// The column that gets the key.
+    /// The column that receives the key.
     pub column: String,
-    /// What the row refers by, one text: SQL over the source columns.
+    /// SQL over the source columns that computes the referenced legacy key or value as one text.
     pub from: String,
     /// The referenced table.
     pub to: String,
-    /// Its number in the plan, where it is loaded in the same run.
+    /// Its index in [`Plan::tables`]; `None` if it is not loaded in the same run.
     pub parent: Option<usize>,
-    /// The column of production that `from` is a value of; None where it is a legacy key.
+    /// The column of production that `from` is a value of; `None` if it is a legacy key.
     pub by: Option<String>,
-    /// The column of the referenced table whose value is wanted.
+    /// The column of the referenced table whose value is the key.
     pub give: String,
 }
 
-/// What rows are held against.
+/// A check of rows.
 #[derive(Debug, Clone)]
 pub struct Check {
-    /// Its name, one of a kind within its table.
+    /// The check's name, unique within its table.
     pub name: String,
-    /// What it asks.
+    /// The condition that it checks.
     pub kind: CheckKind,
-    /// The target columns that it is about.
+    /// The target columns that it reads; empty for the whole record.
     pub columns: Vec<String>,
-    /// What a violation does.
+    /// The effect of a violation.
     pub severity: Severity,
-    /// More violations than this make the report warn.
+    /// If there are more violations, the report warns.
     pub warn_if: Option<Threshold>,
-    /// More violations than this and nothing is loaded.
+    /// If there are more violations, nothing is loaded.
     pub error_if: Option<Threshold>,
-    /// Where it comes from.
+    /// The check's origin.
     pub origin: CheckOrigin,
-    /// What is wrong with a row that fails it.
+    /// The reason that is shown for a row that fails it.
     pub reason: String,
 }
 
-/// Where a check comes from.
+/// The origin of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CheckOrigin {
-    /// It holds for every run.
+    /// Every run has it.
     Builtin,
-    /// A constraint or a type of production's catalog, in words.
+    /// Production's catalog, with the constraint or the type as text.
     Catalog(String),
     /// The pipeline file, at this place.
     File(Path),
 }
 
-/// What a check asks.
+/// The condition of a check.
 #[derive(Debug, Clone, PartialEq)]
 pub enum CheckKind {
-    /// The record can be read.
+    /// The record is readable.
     Parse,
-    /// The condition of the pipeline's own `select` can be computed.
+    /// The WHERE of `select` can be computed.
     Filter,
-    /// The row's legacy key is there, and once in the delta.
+    /// The row's legacy key is not NULL, and is unique in the delta.
     LegacyKey,
-    /// The row's legacy key is not in the key map yet.
+    /// The row's legacy key is not yet in the key map.
     KeyMap,
-    /// The column's expression has a value, and it can be cast to the column's type.
+    /// The column's expression can be computed, and its value can be cast to the column's type.
     Cast {
-        /// The column.
+        /// The target column.
         column: String,
     },
-    /// The column's decimals have no more digits than production keeps.
+    /// The column's decimals have no more digits than its type.
     Precision {
-        /// The column.
+        /// The target column.
         column: String,
     },
-    /// No row for which this SQL is true: an expression over the target columns.
+    /// An SQL expression over the target columns is not true.
     Row {
-        /// True for a row that fails.
+        /// The expression, true for a row that fails.
         violated: String,
     },
-    /// The values are once in the delta, and not in production.
+    /// The values are unique in the delta, and are not in production.
     Unique(Unique),
-    /// The row that a reference names is there.
+    /// The referenced row exists.
     Relationship {
-        /// Which one of [`Table::references`].
+        /// An index into [`Table::references`].
         reference: usize,
     },
-    /// The row that a reference names is not rejected itself.
+    /// The referenced row is not rejected.
     ParentRejected {
-        /// Which one of [`Table::references`].
+        /// An index into [`Table::references`].
         reference: usize,
     },
-    /// The values are those of a row in production or in the delta.
+    /// A row with these values exists in production or in the delta.
     ForeignKey {
-        /// The columns.
+        /// The referencing columns.
         columns: Vec<String>,
         /// The referenced table.
         to: String,
-        /// Its columns.
+        /// The referenced columns, in the same order.
         to_columns: Vec<String>,
     },
-    /// No row that this query returns in `_row`.
+    /// A query does not return the row's number in `_row`.
     Query {
-        /// The query.
+        /// The query, without a semicolon at its end.
         sql: String,
     },
 }
@@ -231,16 +231,16 @@ pub enum CheckKind {
 /// Values that no two rows share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unique {
-    /// The columns.
+    /// The compared columns.
     pub columns: Vec<String>,
-    /// Those of them that are compared without regard to the case of ASCII letters.
+    /// The columns that ignore the case of ASCII letters.
     pub ignore_case: Vec<String>,
-    /// Which rows it is about, where it is not all of them.
+    /// The condition of the rows that it applies to; `None` for all rows.
     pub condition: Option<Condition>,
 }
 
 impl Table {
-    /// The columns that are computed from the source, with their SQL.
+    /// Returns the columns that are computed from the source, with their SQL.
     pub fn computed(&self) -> impl Iterator<Item = (&Column, &str)> {
         self.columns.iter().filter_map(|column| match &column.fill {
             ColumnSource::Computed(sql) => Some((column, sql.as_str())),
@@ -248,7 +248,7 @@ impl Table {
         })
     }
 
-    /// The columns that checks see: what each reference is made from (`_ref_<column>`), then the computed columns.
+    /// Returns the columns that checks read: the text of each reference (`_ref_<column>`), then the computed columns.
     pub fn checked_schema(&self) -> SchemaRef {
         let references =
             self.references.iter().map(|reference| Field::new(reference.text_column(), DataType::Utf8, true));
@@ -256,7 +256,7 @@ impl Table {
         Arc::new(Schema::new(references.chain(computed).collect::<Vec<_>>()))
     }
 
-    /// The columns that are kept of each row: `_key`, those of [`Table::checked_schema`], and the source's as `source.<name>`.
+    /// Returns the columns that a run keeps: `_key`, [`Table::checked_schema`], and source columns as `source.<name>`.
     pub fn kept_schema(&self) -> SchemaRef {
         let mut fields = vec![Arc::new(Field::new("_key", DataType::Utf8, true))];
         fields.extend(self.checked_schema().fields().iter().cloned());
@@ -269,7 +269,7 @@ impl Table {
         Arc::new(Schema::new(fields))
     }
 
-    /// The column that SQL over the kept rows reads for a target column: a reference is compared by what it is made from.
+    /// Returns the kept column that SQL reads for a target column. A reference is compared by its text.
     pub fn kept_column(&self, name: &str) -> String {
         match self.references.iter().find(|reference| reference.column == name) {
             Some(reference) => reference.text_column(),
@@ -277,17 +277,17 @@ impl Table {
         }
     }
 
-    /// The reference that fills a column.
+    /// Returns the index of the reference that fills a column.
     pub fn reference(&self, column: &str) -> Option<usize> {
         self.references.iter().position(|reference| reference.column == column)
     }
 
-    /// Whether a reference is to a row of this table, which is number `at` of the plan.
-    pub fn refers_to_itself(&self, at: usize, reference: usize) -> bool {
-        self.references[reference].parent == Some(at) && self.references[reference].by.is_none()
+    /// Returns whether a reference is to a row of this table, whose index in the plan is `table_index`.
+    pub fn refers_to_itself(&self, table_index: usize, reference: usize) -> bool {
+        self.references[reference].parent == Some(table_index) && self.references[reference].by.is_none()
     }
 
-    /// Where its rows go.
+    /// Returns the destination of its rows.
     pub fn destination(&self) -> Destination {
         Destination {
             self_referencing: self
@@ -301,12 +301,12 @@ impl Table {
                 Key::Assigned { start, .. } => Some(*start),
                 _ => None,
             },
-            promises: self.promises(),
+            promises: self.commit_checks(),
             reads: self.reads(),
         }
     }
 
-    /// The other tables of production that are read: those that its rows refer to, and those that its own SQL names.
+    /// Returns the other production tables that a load reads: referenced ones, and those in the SQL of checks.
     fn reads(&self) -> Vec<String> {
         let mut reads: Vec<String> = self.references.iter().map(|reference| reference.to.clone()).collect();
         reads.extend(self.catalog.foreign_keys.iter().map(|key| key.to.clone()));
@@ -323,9 +323,9 @@ impl Table {
         reads
     }
 
-    /// What checks find true of production though no constraint of it keeps it true.
-    fn promises(&self) -> Vec<CommitCheck> {
-        let mut promises = Vec::new();
+    /// Returns the checks to repeat before the commit, because no constraint of production enforces them.
+    fn commit_checks(&self) -> Vec<CommitCheck> {
+        let mut commit_checks = Vec::new();
         for check in self.checks.iter().filter(|check| check.severity == Severity::Error) {
             let what = match &check.kind {
                 CheckKind::Unique(unique) if matches!(check.origin, CheckOrigin::File(_)) && !self.enforces(unique) => {
@@ -334,7 +334,7 @@ impl Table {
                 CheckKind::Relationship { reference } => {
                     let Reference { column, to, give, by, .. } = &self.references[*reference];
                     let kept = |key: &ForeignKey| key.columns == [column.as_str()] && key.to == *to;
-                    // A foreign key keeps the row there, and does not know by which of its values the row was found.
+                    // A foreign key protects the row's key, but not the value by which the row was found.
                     if by.is_none() && self.catalog.foreign_keys.iter().any(kept) {
                         continue;
                     }
@@ -343,12 +343,12 @@ impl Table {
                 }
                 _ => continue,
             };
-            promises.push(CommitCheck { check: check.name.clone(), what });
+            commit_checks.push(CommitCheck { check: check.name.clone(), what });
         }
-        promises
+        commit_checks
     }
 
-    /// Whether production itself keeps two rows from having the same values: then nobody has to ask again.
+    /// Returns whether a constraint of production enforces the uniqueness.
     fn enforces(&self, unique: &Unique) -> bool {
         let within =
             |columns: &[String]| !columns.is_empty() && columns.iter().all(|name| unique.columns.contains(name));
@@ -356,25 +356,25 @@ impl Table {
         within(&self.catalog.primary_key) || of_all.into_iter().any(|found| within(&found.columns))
     }
 
-    /// The number of the check that a kind belongs to.
-    pub fn check(&self, wanted: impl Fn(&CheckKind) -> bool) -> Option<usize> {
-        self.checks.iter().position(|check| wanted(&check.kind))
+    /// Returns the index of the first check whose kind matches.
+    pub fn check(&self, matches: impl Fn(&CheckKind) -> bool) -> Option<usize> {
+        self.checks.iter().position(|check| matches(&check.kind))
     }
 }
 
 impl Reference {
-    /// The kept column that holds what the reference is made from.
+    /// Returns the name of the kept column with the reference's text.
     pub fn text_column(&self) -> String {
         format!("_ref_{}", self.column)
     }
 }
 
-/// The rows that a user's query names; the line break ends a comment at its end.
+/// Returns SQL for the rows that a user's query returns. The line breaks end a comment of the query.
 pub fn rows_of(sql: &str) -> String {
     format!("SELECT DISTINCT CAST(q._row AS BIGINT) AS _row FROM (\n{sql}\n) q WHERE q._row IS NOT NULL")
 }
 
-/// The source columns that an expression names, for messages.
+/// Returns the source columns that an expression names, for messages.
 pub fn source_columns(sql: &str, source: &SchemaRef) -> Vec<String> {
     use datafusion::sql::sqlparser::dialect::GenericDialect;
     use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -390,7 +390,7 @@ pub fn source_columns(sql: &str, source: &SchemaRef) -> Vec<String> {
     source.fields().iter().map(|field| field.name().clone()).filter(|name| words.contains(name)).collect()
 }
 
-/// The kept column of a source column.
+/// Returns the name of the kept column of a source column.
 pub fn source_column(name: &str) -> String {
     format!("source.{name}")
 }

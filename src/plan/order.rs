@@ -1,7 +1,7 @@
 //! The order in which tables are loaded: referenced tables first.
 
-/// Sorts `0..count` so that each comes after all that `needs` gives for it, in the given order otherwise. Items on a cycle keep
-/// their order: that there is none is a rule of the pipeline file.
+/// Sorts `0..count` so that each item follows the items that it `needs`, and otherwise keeps its position. Cycles keep
+/// their order; a rule of the pipeline file excludes them.
 pub fn order(count: usize, needs: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
     let mut done: Vec<usize> = Vec::with_capacity(count);
     while done.len() < count {

@@ -1,7 +1,7 @@
-//! A whole SELECT instead of `columns`: taken apart into one expression a column and a condition.
+//! Splits the SELECT that replaces `columns` into one expression per column, and a condition.
 //!
-//! A source row becomes at most one target row, so that its file and line stay known: the SELECT has one table, `source`,
-//! and nothing that folds rows together.
+//! A source row becomes at most one target row, so that its file and line stay known. The SELECT therefore reads one
+//! table, `source`, and does not combine rows.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -13,26 +13,26 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-/// What a SELECT looks like.
+/// The hint for an invalid SELECT.
 pub(super) const SHAPE: &str = "write `SELECT expression AS column, … FROM source WHERE condition`";
 
 /// The parts of a SELECT.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Parts {
-    /// Target column and expression.
+    /// Target columns, each with its expression.
     pub(super) columns: Vec<(String, String)>,
     /// The condition of its WHERE.
     pub(super) filter: Option<String>,
 }
 
-/// Takes a SELECT apart.
+/// Splits a SELECT into its parts.
 ///
 /// # Errors
-/// As text, where it is no SELECT, has any clause but WHERE, looks at other rows, or names a target column twice.
+/// Returns the problem, as text, of anything but a row-by-row SELECT with an optional WHERE.
 pub(super) fn parts(sql: &str, source_columns: &[String]) -> Result<Parts, String> {
     let mut statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| error.to_string())?;
     let (Some(Statement::Query(query)), true) = (statements.pop(), statements.is_empty()) else {
-        return Err("`select` holds one SELECT and nothing else: no DDL, no DML, no COPY, no SET".into());
+        return Err("expected one SELECT and no other statement".into());
     };
     let mut select = row_by_row(*query)?;
     let mut columns = Vec::new();
@@ -43,21 +43,23 @@ pub(super) fn parts(sql: &str, source_columns: &[String]) -> Result<Parts, Strin
             SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => {
                 columns.extend(source_columns.iter().map(|name| (name.clone(), crate::engine::ident(name))));
             }
-            other => return Err(format!("name the target column: `{other} AS column`")),
+            other => return Err(format!("a column needs a name: `{other} AS column`")),
         }
     }
     let mut seen = BTreeSet::new();
     if let Some((name, _)) = columns.iter().find(|(name, _)| !seen.insert(name)) {
         return Err(format!(
-            "`{name}` is given twice; `*` stands for every column of the source, so name the columns instead"
+            "`{name}` is defined twice; list the columns instead of `*`, which includes every source column"
         ));
     }
     Ok(Parts { columns, filter: select.selection.take().map(|condition| condition.to_string()) })
 }
 
-/// The SELECT of a query that has nothing but expressions, `FROM source` and WHERE; `source.` in front of columns is gone.
+/// Returns the SELECT of a query that consists of expressions, `FROM source`, and WHERE, with `source.` removed from
+/// column names.
 ///
-/// What is allowed is written again and held against the query, so that no clause of any dialect is left out in silence.
+/// The allowed parts are rendered again and compared with the query, so that no clause of any dialect is dropped
+/// silently.
 fn row_by_row(query: Query) -> Result<Select, String> {
     let written = query.to_string();
     let SetExpr::Select(mut select) = *query.body else { return Err(PLAIN.into()) };
@@ -72,9 +74,9 @@ fn row_by_row(query: Query) -> Result<Select, String> {
     let condition = select.selection.as_ref().map_or(String::new(), |condition| format!(" WHERE {condition}"));
     let plain = format!("SELECT {} FROM {source}{condition}", items.join(", "));
     if written != plain {
-        return Err(format!("`{}` cannot be here: {PLAIN}", first_difference(&written, &plain)));
+        return Err(format!("`{}` is not allowed: {PLAIN}", first_difference(&written, &plain)));
     }
-    if let ControlFlow::Break(what) = visit_expressions(&*select, looks_elsewhere) {
+    if let ControlFlow::Break(what) = visit_expressions(&*select, reads_other_rows) {
         return Err(what);
     }
     let mut unqualified = |expression: &mut Expr| {
@@ -91,7 +93,7 @@ fn row_by_row(query: Query) -> Result<Select, String> {
     }
 }
 
-/// An item of the projection without what some dialects write behind a `*`.
+/// Renders an item of the projection without the options that some dialects allow after `*`.
 fn plain_item(item: &SelectItem) -> String {
     match item {
         SelectItem::Wildcard(_) => "*".into(),
@@ -109,22 +111,22 @@ fn is_source(name: &str) -> bool {
     name == "\"source\"" || name.eq_ignore_ascii_case("source")
 }
 
-/// Why an expression cannot be computed from one row, where it cannot.
-fn looks_elsewhere(expression: &Expr) -> ControlFlow<String> {
+/// Breaks with the reason if an expression cannot be computed from one row.
+fn reads_other_rows(expression: &Expr) -> ControlFlow<String> {
     match expression {
         Expr::Function(function) if function.over.is_some() => ControlFlow::Break(format!(
-            "`{}` is a window function, which looks at other rows; duplicates are found by `unique` and `duplicates: first`",
+            "`{}` is a window function, which reads other rows; to find duplicates, use `unique` and `duplicates: first`",
             function.name
         )),
         Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => ControlFlow::Break(
-            "a subquery looks at other rows; `relationships` finds a key, and a check with `sql` asks production"
+            "a subquery reads other rows; to find a key, use `relationships`; to query production, use a `sql` check"
                 .into(),
         ),
         _ => ControlFlow::Continue(()),
     }
 }
 
-/// What a query has where it is no longer the plain one: from the word in which they differ.
+/// Returns the part of a query that differs from the plain one, from the beginning of the word.
 fn first_difference(written: &str, plain: &str) -> String {
     let same: usize = written.chars().zip(plain.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
     let word = written[..same].rfind(' ').map_or(0, |space| space + 1);
@@ -144,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_select_is_taken_apart() {
+    fn a_select_is_split_into_parts() {
         let names = ["a".to_owned(), "b".to_owned()];
         let found =
             parts("SELECT *, upper(source.a) AS c, source.d FROM source WHERE source.a <> 'x'", &names).unwrap();
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_folds_rows_or_is_no_query_is_refused() {
+    fn a_select_that_combines_rows_is_refused() {
         for sql in [
             "SELECT a FROM source GROUP BY a",
             "SELECT DISTINCT a FROM source",
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn no_clause_is_left_out_in_silence() {
+    fn no_clause_is_dropped_silently() {
         for sql in [
             "SELECT * REPLACE (upper(a) AS a) FROM source",
             "SELECT * EXCLUDE (a) FROM source",
@@ -220,33 +222,31 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_there_is_named() {
+    fn a_disallowed_part_is_named() {
         let refused = |sql: &str| parts(sql, &["a".into()]).unwrap_err();
-        assert!(refused("SELECT a FROM source FETCH FIRST 1 ROW ONLY").starts_with("`FETCH FIRST 1 ROWS ONLY` cannot"));
-        assert!(refused("SELECT * EXCLUDE (a) FROM source").starts_with("`EXCLUDE (a) FROM source` cannot"));
+        assert!(refused("SELECT a FROM source FETCH FIRST 1 ROW ONLY").starts_with("`FETCH FIRST 1 ROWS ONLY` is"));
+        assert!(refused("SELECT * EXCLUDE (a) FROM source").starts_with("`EXCLUDE (a) FROM source` is"));
         assert!(
-            refused("SELECT s.a FROM source s").starts_with("`s` cannot be here"),
+            refused("SELECT s.a FROM source s").starts_with("`s` is not allowed"),
             "{}",
             refused("SELECT s.a FROM source s")
         );
     }
 
     #[test]
-    fn an_expression_looks_at_its_own_row_only() {
+    fn an_expression_reads_only_its_own_row() {
         let refused = |sql: &str| parts(sql, &["a".into()]).unwrap_err();
         assert!(
             refused("SELECT 1 + row_number() OVER () AS a FROM source").contains("`row_number` is a window function")
         );
-        assert!(
-            refused("SELECT a FROM source WHERE a IN (SELECT b FROM c)").contains("a subquery looks at other rows")
-        );
-        assert!(refused("SELECT (SELECT 1) AS a FROM source").contains("a subquery looks at other rows"));
+        assert!(refused("SELECT a FROM source WHERE a IN (SELECT b FROM c)").contains("a subquery reads other rows"));
+        assert!(refused("SELECT (SELECT 1) AS a FROM source").contains("a subquery reads other rows"));
     }
 
     #[test]
     fn a_target_column_is_given_once() {
         for sql in ["SELECT *, upper(a) AS a FROM source", "SELECT a, b AS a FROM source"] {
-            assert!(parts(sql, &["a".into()]).unwrap_err().starts_with("`a` is given twice"), "{sql}");
+            assert!(parts(sql, &["a".into()]).unwrap_err().starts_with("`a` is defined twice"), "{sql}");
         }
     }
 }

@@ -289,7 +289,7 @@ impl TableReport {
                 evidence: (violations > 0).then_some(evidence),
             }
         });
-        let without = found.findings.kept_out();
+        let without = found.findings.excluded();
         let references = table.references.iter().zip(&found.resolved);
         let references =
             references.map(|(reference, resolved)| Ok((reference.column.clone(), resolved.hash(&without)?)));
@@ -304,7 +304,7 @@ impl TableReport {
             verdicts: found.verdicts(),
             references: references.collect::<Result<_>>()?,
             checks: checks.collect(),
-            left_to_production: table.left_to_production.clone(),
+            left_to_production: table.enforced_by_database.clone(),
             triggers: table.catalog.triggers.clone(),
             places: shown.rejected,
             ..Self::default()

@@ -38,7 +38,7 @@ pub(super) fn headline(report: &Report, state: Option<&State>) -> String {
             format!("{}, and rolled back since: {nothing} any more", verdict(report))
         }
         Some(state) if state.is_unfinished() || state.phase == Phase::Abandoned => {
-            format!("the run was {}: {nothing}", state.told()).replace("was failed", "failed")
+            format!("the run was {}: {nothing}", state.label()).replace("was failed", "failed")
         }
         _ => verdict(report),
     }

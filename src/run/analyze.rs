@@ -25,8 +25,9 @@ pub struct Analysis {
 pub async fn analyze<T>(context: &RunContext<T>, listener: &dyn Listener) -> Result<Analysis> {
     let steps = Steps::new(listener);
     let engine = &context.engine;
-    engine.note();
-    let examined = check::examine(engine, &context.compiled, &context.catalog, &context.production, &steps).await?;
+    engine.log_queries();
+    let examined =
+        check::check_tables(engine, &context.compiled, &context.catalog, &context.production, &steps).await?;
     for table in &context.compiled.plan.tables {
         for check in &table.checks {
             let CheckKind::Row { violated } = &check.kind else { continue };
@@ -36,5 +37,5 @@ pub async fn analyze<T>(context: &RunContext<T>, listener: &dyn Listener) -> Res
             let _ran_to_its_end = engine.for_each(&sql, |_| Ok(())).await.is_ok();
         }
     }
-    Ok(Analysis { examined, queries: engine.noted(), steps: steps.timings() })
+    Ok(Analysis { examined, queries: engine.logged_queries(), steps: steps.timings() })
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::backup::StoreLocation;
 use crate::check::CheckedTable;
 use crate::diagnostic::LineNumbers;
-use crate::engine::{Engine, Limits, fold, list};
+use crate::engine::{Engine, Limits, list, parallel_fold};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
-use crate::plan::{Compiled, compile, guess};
+use crate::plan::{Compiled, compile, infer};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
@@ -255,7 +255,7 @@ impl<T> RunContext<T> {
             Some(patience) => engine.with_patience(patience),
             None => engine,
         };
-        let catalog = if catalog.guessed { guess(&document, &engine) } else { catalog };
+        let catalog = if catalog.guessed { infer(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let preflight =
@@ -289,7 +289,7 @@ impl<T> RunContext<T> {
             }
         }
         let threads = self.engine.limits().threads;
-        let found = fold("hash files", threads, pieces.len(), |found: &mut Vec<_>, which| {
+        let found = parallel_fold("hash files", threads, pieces.len(), |found: &mut Vec<_>, which| {
             let (at, file, piece) = pieces[which];
             found.push((pieces[which], sources[at].hash_piece(file, piece)?));
             Ok(())
@@ -349,7 +349,7 @@ impl<T> RunContext<T> {
         let Some(at) = self.compiled.plan.position(&refusal.table) else { return String::new() };
         let mut lines = String::new();
         for row in refusal.rows.iter().take(TOLD) {
-            let (file, line) = examined[at].places.place(*row);
+            let (file, line) = examined[at].locations.locate(*row);
             let name = self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
             lines.extend(["\n  ", name, ":", &line.to_string()]);
         }
@@ -394,7 +394,7 @@ impl<T> RunContext<T> {
 
 /// Whether a file of a table has any record.
 pub(super) fn has_rows(examined: &CheckedTable, file: usize) -> bool {
-    examined.places.has_rows(file) || examined.files.contains(&file)
+    examined.locations.has_rows(file) || examined.files.contains(&file)
 }
 
 fn choose_tables(spec: &mut PipelineSpec, request: &CommandOptions) -> Result<()> {

@@ -9,7 +9,7 @@ use arrow::datatypes::{
 };
 use datafusion::common::ScalarValue;
 
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::{Error, Result};
 use crate::plan::Table;
 use crate::target::{Aggregate, InsertPhase};
@@ -121,13 +121,13 @@ impl ControlTotals {
                 expected.push(column.sum.to_string());
             } else if !column.smallest.is_null() && column.comparable {
                 asked.push((column.name.clone(), Aggregate::Min));
-                expected.push(shown(column.smallest.to_array()?.as_ref(), 0));
+                expected.push(display_value(column.smallest.to_array()?.as_ref(), 0));
                 asked.push((column.name.clone(), Aggregate::Max));
-                expected.push(shown(column.largest.to_array()?.as_ref(), 0));
+                expected.push(display_value(column.largest.to_array()?.as_ref(), 0));
             }
         }
         let found = load.aggregates(&table.destination(), &asked).await?;
-        let rows = shown(found.column(0).as_ref(), 0);
+        let rows = display_value(found.column(0).as_ref(), 0);
         let differs = |what: &str, expected: &str, found: &str| {
             Error::pipeline(format!(
                 "`{}` does not reconcile: {what} is {found} in production, expected {expected}",
@@ -139,7 +139,7 @@ impl ControlTotals {
             return Err(differs("the number of rows", &self.rows.to_string(), &rows));
         }
         for (at, ((name, total), expected)) in asked.iter().zip(&expected).enumerate() {
-            let found = shown(found.column(at + 1).as_ref(), 0);
+            let found = display_value(found.column(at + 1).as_ref(), 0);
             if found != *expected {
                 let what = match total {
                     Aggregate::NonNull => "number of values",

@@ -8,7 +8,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use futures::{StreamExt, stream};
 
-use crate::engine::{Engine, Hashes, RowSet, RowStore, RowsTable, Space, ident, shown};
+use crate::engine::{Engine, Hashes, RowSet, RowStore, RowsTable, Space, display_value, ident};
 use crate::error::{Error, Result};
 use crate::target::{Batches, Destination, Lookup, Production, Relation, key_map_schema};
 
@@ -82,7 +82,7 @@ async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> 
                 let row = |at: usize| batch.column(at).as_primitive::<UInt32Type>().value(0);
                 found = Some(Twice {
                     columns: columns.to_vec(),
-                    values: batch.columns()[2..].iter().map(|values| shown(values.as_ref(), 0)).collect(),
+                    values: batch.columns()[2..].iter().map(|values| display_value(values.as_ref(), 0)).collect(),
                     first: row(1),
                     second: row(0),
                 });
@@ -142,10 +142,10 @@ pub(super) async fn known_among(
 ) -> Result<()> {
     let table = &destination.table.name;
     let key_of = |row: u32| -> Vec<String> {
-        rows.columns()[1..].iter().map(|column| shown(column.as_ref(), (row - first) as usize)).collect()
+        rows.columns()[1..].iter().map(|column| display_value(column.as_ref(), (row - first) as usize)).collect()
     };
     let contradiction = |row: u32, what: String| {
-        let legacy = shown(rows.column(0).as_ref(), (row - first) as usize);
+        let legacy = display_value(rows.column(0).as_ref(), (row - first) as usize);
         Error::data(format!("row {} of `{mapping}` (legacy key `{legacy}`) contradicts {what}", row + 1))
             .hint("nothing was imported, because the key map is append-only; find out which mapping is right")
     };
@@ -154,7 +154,7 @@ pub(super) async fn known_among(
     let lookup = Lookup::new(Relation::KeyMap(table.clone()), vec!["legacy_key".into()], destination.key.clone());
     for answer in target.lookup(&lookup, &[question(rows, first, &[0])?]).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
-            let there: Vec<_> = answer.columns()[1..].iter().map(|column| shown(column.as_ref(), at)).collect();
+            let there: Vec<_> = answer.columns()[1..].iter().map(|column| display_value(column.as_ref(), at)).collect();
             if there != key_of(*row) {
                 return Err(contradiction(*row, format!("the key map: its key is {} there", there.join(", "))));
             }
@@ -165,7 +165,7 @@ pub(super) async fn known_among(
     for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
         for (at, row) in ids(&answer).iter().enumerate() {
             if !known.contains(*row) {
-                let (legacy, key) = (shown(answer.column(1).as_ref(), at), key_of(*row).join(", "));
+                let (legacy, key) = (display_value(answer.column(1).as_ref(), at), key_of(*row).join(", "));
                 return Err(contradiction(*row, format!("the key map: key {key} belongs to legacy key `{legacy}`")));
             }
         }

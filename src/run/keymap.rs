@@ -9,7 +9,7 @@ use super::accounting::record;
 use super::context::run_id;
 use super::{OpenPipeline, incoming};
 use crate::backup::{Digest, Store};
-use crate::engine::{Engine, list, shown};
+use crate::engine::{Engine, display_value, list};
 use crate::error::{Error, Kind, Result};
 use crate::keys::map;
 use crate::report::{Command, FileReport, PROGRAM, Report, TableReport, VERSION, Verdict};
@@ -180,7 +180,7 @@ pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
             let key: Vec<usize> = (1..=destination.key.len()).collect();
             let by_key = incoming::question(&batch, 0, &key)?;
             for row in incoming::not_in_production(opened.target.as_ref(), &destination, &by_key).await? {
-                verified.missing.push(shown(batch.column(0).as_ref(), row as usize));
+                verified.missing.push(display_value(batch.column(0).as_ref(), row as usize));
             }
             incoming::count_runs(batch.column(batch.num_columns() - 1), &mut by_run);
         }

@@ -27,7 +27,7 @@ pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
 
 use crate::check::{self, CheckedTable, rejects};
-use crate::check::{ThresholdResult, judge};
+use crate::check::{ThresholdResult, evaluate};
 use crate::engine::list;
 use crate::error::Result;
 use crate::keys;
@@ -104,10 +104,10 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     }
     drop(step);
     let examined =
-        check::examine(&context.engine, &context.compiled, &context.catalog, &context.production, steps).await?;
+        check::check_tables(&context.engine, &context.compiled, &context.catalog, &context.production, steps).await?;
     context.refuse_changed(&hashes)?;
     context.refuse_twice(&hashes, &examined)?;
-    let ThresholdResult { reasons, mut warnings } = judge(&context.compiled, &examined);
+    let ThresholdResult { reasons, mut warnings } = evaluate(&context.compiled, &examined);
     warnings.splice(0..0, context.preflight.warnings.iter().cloned());
     warnings.extend(known.iter().map(|file| {
         format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
@@ -160,10 +160,10 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
 /// Describes the checks of a table that were skipped without a target.
 fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
     let mut parts = Vec::new();
-    if !table.unasked.is_empty() {
-        parts.push(list(&table.unasked));
+    if !table.skipped_checks.is_empty() {
+        parts.push(list(&table.skipped_checks));
     }
-    for (reference, rows) in table.references.iter().zip(&found.elsewhere).filter(|(_, rows)| **rows > 0) {
+    for (reference, rows) in table.references.iter().zip(&found.unverified_references).filter(|(_, rows)| **rows > 0) {
         let rows = if *rows == 1 { "1 row".to_owned() } else { format!("{rows} rows") };
         parts.push(format!("`{}` of {rows}, whose `{}` is not in the delta", reference.column, reference.to));
     }

@@ -99,7 +99,7 @@ impl ResumableRun {
         if can_go_on(&self.state) {
             return Ok(());
         }
-        Err(Error::refused(format!("run {} is {} and cannot be resumed", self.run, self.state.told()))
+        Err(Error::refused(format!("run {} is {} and cannot be resumed", self.run, self.state.label()))
             .hint("`pipeline runs FILE` lists the runs and how they ended"))
     }
 
@@ -134,7 +134,7 @@ pub(super) async fn refuse_cut_off(context: &RunContext) -> Result<Vec<String>> 
         warnings.extend(found.damage(pipeline)?);
         let Ok(journal) = found.journal else { return Ok(()) };
         match journal.state() {
-            Some(state) if state.is_cut_off() && state.started.pipeline == *pipeline => {
+            Some(state) if state.is_interrupted() && state.started.pipeline == *pipeline => {
                 Err(cut_off(journal.run(), state))
             }
             _ => Ok(()),
@@ -147,7 +147,7 @@ pub(super) async fn refuse_cut_off(context: &RunContext) -> Result<Vec<String>> 
 fn cut_off(run: &str, state: &State) -> Error {
     Error::interrupted(format!(
         "run {run} of this pipeline was {}; {} began with it on {} (UTC)",
-        state.told(),
+        state.label(),
         state.by,
         moment(&state.since)
     ))
@@ -296,7 +296,7 @@ pub(super) async fn read_back(context: &RunContext, journal: &mut Journal, steps
 pub(super) async fn note_failure(context: &RunContext, run: &str, error: &Error) -> Result<()> {
     // The target's journal counts: entries of the load's own transaction were rolled back with it.
     let Some(journal) = journals::of_run(context.target.as_ref(), run).await? else { return Ok(()) };
-    if journal.state().is_some_and(State::is_cut_off) {
+    if journal.state().is_some_and(State::is_interrupted) {
         let reason = context.compiled.secrets.mask(&error.to_string()).into_owned();
         let mut journal = journal.mirrored(Mirror::open(&context.folder(run), context.output_mode)?);
         context.target.append_event(&journal.record(Event::Failed { reason })?).await?;

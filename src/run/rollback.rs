@@ -50,7 +50,7 @@ impl<'a> RollbackCandidate<'a> {
             });
         };
         if matches!(state.phase, Phase::Abandoned | Phase::RolledBack) {
-            return Err(Error::refused(format!("run {run} is {} already", state.told())).hint(hint));
+            return Err(Error::refused(format!("run {run} is {} already", state.label())).hint(hint));
         }
         if report.is_some() == state.is_unfinished() {
             let (is, what) =

@@ -1,6 +1,6 @@
-//! What must hold before anything is written: the window is open, and the target is in conversion mode.
+//! Conditions that must hold before anything is written: an open window, and conversion mode.
 //!
-//! Both are judged by the target's clock. Whoever writes asks [`Safeguards::admit`] first; a run asks again right before it inserts.
+//! Both are evaluated by the target's clock. Commands that write call [`Safeguards::admit`] first; a run checks again before it inserts.
 
 mod window;
 
@@ -17,31 +17,31 @@ use crate::target::{CommitPhase, Governance, Mode, Policy, StagingPhase};
 /// The safeguards of a pipeline.
 #[derive(Debug, Clone)]
 pub struct Safeguards {
-    /// When runs may begin and insert by the file; at any time if it has no window.
+    /// The window of the pipeline file; `None` for any time.
     pub window: Option<Window>,
-    /// When they may by the target's policy.
+    /// The window of the target's policy; `None` for any time.
     policy_window: Option<Window>,
-    /// Whether conversion mode must be on: the target's policy requires it, or the file does.
+    /// Whether conversion mode must be on, because the policy or the file requires it.
     pub requires_mode: bool,
-    /// Whether the file requires conversion mode, whatever the target does.
+    /// Whether the file requires conversion mode.
     file_requires_mode: bool,
-    /// How many approvals of the plan the target requires.
+    /// The number of approvals of the plan that the target requires.
     approvals: u32,
-    /// The most keys that a run may reserve for a table.
+    /// The maximum number of keys that a run can reserve for a table.
     max_key_block: u64,
-    /// Whether the target was made now.
+    /// Whether this command created the target.
     is_new: bool,
-    /// The pipeline file, as it was named on the command line.
+    /// The path of the pipeline file, as given on the command line.
     file: PathBuf,
     /// The target's name in messages.
     shown: String,
 }
 
 impl Safeguards {
-    /// The safeguards of a pipeline file and of its target's policy, for a target that messages call `shown`.
+    /// Returns the safeguards of a pipeline file and its target's policy. `shown` is the target's name in messages.
     ///
     /// # Errors
-    /// If the window's time zone is unknown.
+    /// Returns an error if the window's time zone is unknown.
     pub fn try_new(spec: &SafeguardsSpec, policy: &Policy, file: &Path, shown: &str) -> Result<Self> {
         let window = spec.window.as_ref().map(Window::try_new).transpose()?;
         let file_requires_mode = spec.conversion_mode == Some(ConversionMode::Required);
@@ -60,7 +60,7 @@ impl Safeguards {
         Ok(safeguards)
     }
 
-    /// Takes over what the target requires.
+    /// Adopts the target's requirements.
     fn take(&mut self, policy: &Policy) -> Result<()> {
         self.requires_mode = policy.conversion_mode || self.file_requires_mode && !policy.is_new && !self.is_new;
         self.is_new |= policy.is_new;
@@ -70,12 +70,12 @@ impl Safeguards {
         Ok(())
     }
 
-    /// Both windows: runs may begin and insert while both are open.
+    /// Returns both windows; runs can begin and insert while both are open.
     fn windows(&self) -> impl Iterator<Item = &Window> {
         self.window.iter().chain(&self.policy_window)
     }
 
-    /// The first window that is closed now, and when it opens.
+    /// Returns the first closed window, the time at which it opens, and the current time.
     async fn closed(&self, target: &dyn Governance) -> Result<Option<(&Window, Timestamp, Timestamp)>> {
         if self.windows().next().is_none() {
             return Ok(None);
@@ -87,14 +87,14 @@ impl Safeguards {
         }))
     }
 
-    /// Refuses to write where a window is closed or conversion mode is off, with all that is in the way.
+    /// Refuses to write if a window is closed or conversion mode is off, and lists all reasons.
     ///
     /// # Errors
-    /// A refusal; or where the target does not answer.
+    /// Returns a refusal, or an error if the target is unreachable.
     pub async fn admit(&self, target: &dyn Governance) -> Result<()> {
         let (mut reasons, mut hints) = (Vec::new(), Vec::new());
         if let Some((window, opens, now)) = self.closed(target).await? {
-            reasons.push(format!("the window is closed: it opens {}", coming(window, opens, now)));
+            reasons.push(format!("the window is closed; it opens {}", coming(window, opens, now)));
             hints.push(match self.window.as_ref() == Some(window) {
                 true => format!("`safeguards.window` is {window}"),
                 false => format!("the target's policy has the window {window}"),
@@ -102,7 +102,7 @@ impl Safeguards {
         }
         if self.approvals > 0 {
             reasons.push(format!("the target requires {} approvals of the plan", self.approvals));
-            hints.push("`pipeline policy show FILE` lists what the target requires".to_owned());
+            hints.push("list the target's requirements with `pipeline policy show FILE`".to_owned());
         }
         if let Some(reason) = self.not_in_mode(target).await? {
             reasons.push(reason);
@@ -111,36 +111,36 @@ impl Safeguards {
         if reasons.is_empty() {
             return Ok(());
         }
-        Err(Error::refused(reasons.join("; and ")).hint(format!("{}; nothing was written", hints.join("; "))))
+        Err(Error::refused(reasons.join("; and ")).hint(format!("nothing was written; {}", hints.join("; "))))
     }
 
-    /// Refuses a block of more keys than the target allows a run to reserve for a table.
+    /// Refuses a block with more keys than the target allows a run to reserve for a table.
     ///
     /// # Errors
-    /// A refusal.
+    /// Returns a refusal.
     pub fn admit_keys(&self, table: &str, count: u64) -> Result<()> {
         if count <= self.max_key_block {
             return Ok(());
         }
         Err(Error::refused(format!(
-            "`{table}` needs {count} keys, and the target allows {} in one block",
+            "`{table}` needs {count} keys, but the target allows {} in one block",
             self.max_key_block
         ))
-        .hint("load the delta in parts, or have the operator allow more: `pipeline policy set FILE --max-key-block N`"))
+        .hint("load the delta in parts, or have the operator raise the limit: `pipeline policy set FILE --max-key-block N`"))
     }
 
-    /// Refuses to take a run back where conversion mode is off. The window is not asked: an emergency does not wait for it.
+    /// Refuses a rollback if conversion mode is off. The window is not checked, because an emergency cannot wait for it.
     ///
     /// # Errors
-    /// A refusal; or where the target does not answer.
+    /// Returns a refusal, or an error if the target is unreachable.
     pub async fn admit_rollback(&self, target: &dyn Governance) -> Result<()> {
         match self.not_in_mode(target).await? {
             None => Ok(()),
-            Some(reason) => Err(Error::refused(reason).hint(format!("{}; nothing was changed", self.switch_on()))),
+            Some(reason) => Err(Error::refused(reason).hint(format!("nothing was changed; {}", self.switch_on()))),
         }
     }
 
-    /// That conversion mode is off where it must be on.
+    /// Returns the reason if conversion mode is off but must be on.
     async fn not_in_mode(&self, target: &dyn Governance) -> Result<Option<String>> {
         if !self.requires_mode {
             return Ok(None);
@@ -150,36 +150,37 @@ impl Safeguards {
         Ok(mode.on().is_none().then(off))
     }
 
-    /// Stops what is about to insert where the window has closed or conversion mode has ended since it began; `next` says how it goes
-    /// on. What holds now holds to the commit: nobody ends the mode before.
+    /// Stops an insertion if the window has closed or conversion mode has ended since the run began. `next` is the hint for
+    /// continuing. The mode cannot end between this check and the commit.
     ///
     /// # Errors
-    /// An interruption where the window has closed, a refusal where the mode has ended; or where the target does not answer.
+    /// Returns an interruption if the window has closed, a refusal if the mode has ended, or an error if the target is
+    /// unreachable.
     pub async fn admit_insertion(
         &self,
         target: &dyn Governance,
         load: &mut dyn StagingPhase,
         next: &str,
     ) -> Result<()> {
-        // The policy may have changed since the run began; what it is now, it is until the commit.
+        // The policy may have changed since the run began; from here it cannot change until the commit.
         let mut now_required = self.clone();
         now_required.take(&load.lock_policy().await?)?;
         if now_required.approvals > self.approvals {
             return Err(Error::refused(format!(
-                "the target requires {} approvals of the plan since",
+                "the target now requires {} approvals of the plan",
                 now_required.approvals
             ))
             .hint("nothing was inserted"));
         }
         if let Some((window, opens, now)) = now_required.closed(target).await? {
-            let message = "the window closed on the way: nothing was inserted, and production is as it was";
-            let hint = format!("it opens {}; then {next}", coming(window, opens, now));
+            let message = "the window closed before the insertion: production is unchanged";
+            let hint = format!("nothing was inserted; once the window opens ({}), {next}", coming(window, opens, now));
             return Err(Error::interrupted(message).hint(hint));
         }
         if now_required.requires_mode {
             let mode = load.lock_mode().await?;
             if mode.on().is_none() {
-                let message = format!("conversion mode of `{}` ended on the way: {}", self.shown, mode.off());
+                let message = format!("conversion mode of `{}` ended before the insertion: {}", self.shown, mode.off());
                 let hint = format!("nothing was inserted; {}; then {next}", self.switch_on());
                 return Err(Error::refused(message).hint(hint));
             }
@@ -187,23 +188,23 @@ impl Safeguards {
         Ok(())
     }
 
-    /// What [`Safeguards::admit_insertion`] says of a run: the command that goes on.
+    /// Returns the hint to resume a run.
     pub fn resume(&self, run: &str) -> String {
-        format!("`pipeline resume {} {run}` goes on", self.file.display())
+        format!("run `pipeline resume {} {run}`", self.file.display())
     }
 
-    /// Ends conversion mode at the end of a run, in the transaction that the run commits.
+    /// Ends conversion mode at the end of a run, in the run's transaction.
     ///
     /// # Errors
-    /// Where the target does not answer.
+    /// Returns an error if the target is unreachable.
     pub async fn close(&self, load: &mut dyn CommitPhase) -> Result<()> {
         if self.requires_mode { load.end_mode().await } else { Ok(()) }
     }
 
-    /// What a plan says of them: whether a run would be let in now.
+    /// Returns notes for a plan: whether the safeguards would admit a run now.
     ///
     /// # Errors
-    /// Where the target does not answer.
+    /// Returns an error if the target is unreachable.
     pub async fn notes(&self, target: &dyn Governance) -> Result<Vec<String>> {
         let mut notes = Vec::new();
         for window in self.windows() {
@@ -211,10 +212,10 @@ impl Safeguards {
             notes.push(match window.is_open(now) {
                 WindowState::Open { until } => {
                     let left = lasting(until.duration_since(now));
-                    format!("the window is open until {}, for {left} ({window})", window.shown(until))
+                    format!("the window is open until {}, for {left} ({window})", window.local_time(until))
                 }
                 WindowState::Closed { opens } => {
-                    format!("the window is closed: a run waits until {} ({window})", coming(window, opens, now))
+                    format!("the window is closed; it opens {} ({window})", coming(window, opens, now))
                 }
             });
         }
@@ -229,19 +230,19 @@ impl Safeguards {
     }
 
     fn switch_on(&self) -> String {
-        format!("`pipeline mode on {} --for 2h --reason …` switches it on", self.file.display())
+        format!("switch it on with `pipeline mode on {} --for 2h --reason …`", self.file.display())
     }
 }
 
 fn coming(window: &Window, opens: Timestamp, now: Timestamp) -> String {
-    format!("{}, in {}", window.shown(opens), lasting(opens.duration_since(now)))
+    format!("{}, in {}", window.local_time(opens), lasting(opens.duration_since(now)))
 }
 
 fn left(mode: &Mode, until: Timestamp) -> String {
     lasting(until.duration_since(mode.now))
 }
 
-/// A time that passes, for people, in minutes that have begun: `3 d 4 h`, `4 h 20 min`, `20 min`.
+/// Formats a duration for people, rounded up to the minute: `3 d 4 h`, `4 h 20 min`, `20 min`.
 pub fn lasting(time: SignedDuration) -> String {
     let minutes = time.as_secs().max(0).unsigned_abs().div_ceil(60);
     match (minutes / 1440, minutes / 60 % 24, minutes % 60) {
@@ -259,10 +260,10 @@ mod tests {
 
     #[test]
     fn a_time_that_passes_is_told_to_its_two_largest_units() {
-        let told = |seconds: i64| lasting(SignedDuration::from_secs(seconds));
+        let formatted = |seconds: i64| lasting(SignedDuration::from_secs(seconds));
         let day = 86_400;
         assert_eq!(
-            [-5, 0, 1, 60, 61, 3599, 3660, day - 60, day - 1, 3 * day + 4 * 3600].map(told),
+            [-5, 0, 1, 60, 61, 3599, 3660, day - 60, day - 1, 3 * day + 4 * 3600].map(formatted),
             ["0 min", "0 min", "1 min", "1 min", "2 min", "1 h", "1 h 1 min", "23 h 59 min", "1 d", "3 d 4 h"]
         );
     }

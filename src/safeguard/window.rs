@@ -1,7 +1,7 @@
 //! The window: the times of the week in which a run may begin and insert.
 //!
-//! What the clocks of its time zone show decides, so daylight saving needs no rule of its own: an hour that they skip is missing in
-//! the window, and one that they show twice counts twice.
+//! A window follows local time in its zone, so daylight saving needs no special rule: the hour that it skips is absent,
+//! and the repeated hour counts twice.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use jiff::{Timestamp, ToSpan};
 use crate::error::{Error, Result};
 use crate::spec::{Day, WindowSpec};
 
-/// How many days ahead the next edge is looked for: a week, and another where the one time of the week is in a skipped hour.
+/// The days to search for the next edge: a week, and another in case the only opening of a week is in a skipped hour.
 const DAYS_AHEAD: i32 = 16;
 
-/// The times of the week in which a run may begin and insert.
+/// The times of the week in which a run can begin and insert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     days: Vec<Weekday>,
@@ -24,31 +24,31 @@ pub struct Window {
     zone: TimeZone,
 }
 
-/// Whether a window is open, and the moment from which on it is not so any more.
+/// Whether a window is open, and when that changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowState {
-    /// It is open.
+    /// The window is open.
     Open {
-        /// When it closes: the first moment outside of it.
+        /// The closing time: the first moment outside of it.
         until: Timestamp,
     },
-    /// It is closed.
+    /// The window is closed.
     Closed {
-        /// When it opens next: the first moment inside of it.
+        /// The next opening time: the first moment inside of it.
         opens: Timestamp,
     },
 }
 
 impl Window {
-    /// A window that opens on these days at `from` and closes at `to`: on the next day where that is the earlier time.
+    /// Returns a window that opens on `days` at `from` and closes at `to`, on the next day if `to` is earlier.
     pub fn new(days: impl IntoIterator<Item = Weekday>, from: Time, to: Time, zone: TimeZone) -> Self {
         Self { days: days.into_iter().collect(), from, to, zone }
     }
 
-    /// The window of a pipeline file.
+    /// Returns the window of a pipeline file.
     ///
     /// # Errors
-    /// Where its time zone is not known.
+    /// Returns an error if its time zone is unknown.
     pub fn try_new(spec: &WindowSpec) -> Result<Self> {
         let zone = TimeZone::get(&spec.timezone)
             .map_err(|error| Error::pipeline(format!("unknown time zone `{}`: {error}", spec.timezone)))?;
@@ -57,28 +57,28 @@ impl Window {
         Ok(Self::new(days, spec.from.time(), spec.to.time(), zone))
     }
 
-    /// Whether it is open at a moment, and to when it stays so.
+    /// Returns whether it is open at a moment, and when that changes.
     pub fn is_open(&self, now: Timestamp) -> WindowState {
         let is_in = self.contains(now);
-        // Whatever ends this state is one of these; the first of them with the other state is where it ends.
+        // The state can change only at these moments; it ends at the first one with another state.
         let mut moments = self.moments_after(now);
         moments.sort_unstable();
         let edge = moments.into_iter().find(|moment| self.contains(*moment) != is_in).unwrap_or(Timestamp::MAX);
         if is_in { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } }
     }
 
-    /// Whether the clocks show a time within it.
+    /// Returns whether a local time is within the window.
     fn contains(&self, moment: Timestamp) -> bool {
         let shown = self.zone.to_datetime(moment);
         let (day, time) = (shown.weekday(), shown.time());
         if self.from < self.to {
             return self.days.contains(&day) && (self.from..self.to).contains(&time);
         }
-        // Over midnight: this day's from its opening on, and the day's before to its closing.
+        // Over midnight, a day has two parts: from its opening on, and until the closing of the day before.
         self.days.contains(&day) && time >= self.from || self.days.contains(&day.previous()) && time < self.to
     }
 
-    /// The moments at which the clocks show `from` and `to` or midnight, and those at which they are set, in the days that come.
+    /// Returns the moments of the coming days at `from`, at `to`, at midnight, and at changes of the clock.
     fn moments_after(&self, now: Timestamp) -> Vec<Timestamp> {
         let mut moments = Vec::new();
         let today = self.zone.to_datetime(now).date();
@@ -99,8 +99,8 @@ impl Window {
         moments
     }
 
-    /// A moment as the clocks of the zone show it.
-    pub fn shown(&self, moment: Timestamp) -> String {
+    /// Formats a moment in the window's time zone.
+    pub fn local_time(&self, moment: Timestamp) -> String {
         let zone = self.zone.iana_name().unwrap_or("UTC");
         format!("{} {zone}", moment.to_zoned(self.zone.clone()).strftime("%a %Y-%m-%d %H:%M"))
     }
@@ -255,7 +255,7 @@ mod tests {
         let window = berlin(&[Weekday::Saturday, Weekday::Sunday], (22, 0), (6, 0));
         assert_eq!(window.to_string(), "sat, sun, 22:00 to 06:00 Europe/Berlin");
         assert_eq!(berlin(&ALL, (22, 0), (6, 0)).to_string(), "22:00 to 06:00 Europe/Berlin");
-        assert_eq!(window.shown(at("2026-11-28T21:00:00Z")), "Sat 2026-11-28 22:00 Europe/Berlin");
+        assert_eq!(window.local_time(at("2026-11-28T21:00:00Z")), "Sat 2026-11-28 22:00 Europe/Berlin");
     }
 
     /// Berlin's summers by hand, in minutes since 1970: from 01:00 UTC on the last Sunday of March to the same of October.
@@ -319,8 +319,8 @@ mod tests {
                 let begins = at > 0 && by_hand[at - 1] != by_hand[at];
                 if edge == at + 1 || begins || at % every == 0 {
                     let edge = moment(edge);
-                    let meant = if by_hand[at] { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } };
-                    prop_assert_eq!(window.is_open(moment(at)), meant, "at {}", moment(at));
+                    let expected = if by_hand[at] { WindowState::Open { until: edge } } else { WindowState::Closed { opens: edge } };
+                    prop_assert_eq!(window.is_open(moment(at)), expected, "at {}", moment(at));
                 }
             }
         }

@@ -6,7 +6,7 @@ use arrow::array::Array;
 use arrow::datatypes::{DataType, SchemaRef};
 use jiff::civil::{Date, DateTime};
 
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::source::Source;
 
 /// Rows of a table's files that are looked at.
@@ -71,7 +71,7 @@ impl Sample {
             sample.malformed += batch.malformed.len();
             sample.rows += batch.rows.num_rows();
             for (values, column) in sample.columns.iter_mut().zip(batch.rows.columns()) {
-                let text = |row: usize| column.is_valid(row).then(|| shown(column.as_ref(), row));
+                let text = |row: usize| column.is_valid(row).then(|| display_value(column.as_ref(), row));
                 values.extend((0..column.len()).map(text));
             }
             if sample.rows + sample.malformed >= SAMPLED {

@@ -1,4 +1,4 @@
-//! Rows that come with types, on their way into a batch: what Parquet and Arrow IPC have in common.
+//! Typed rows on their way into a batch: the common part of Parquet and Arrow IPC.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use super::text_batch::BATCH_BYTES;
 use super::{Batch, Malformed, Piece, SourceFile};
 use crate::error::{Error, Result};
 
-/// The type of a column's values, whatever dictionary, view or run-length is around them.
+/// Returns the type of a column's values without dictionaries, views, and run-length encoding.
 pub(super) fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Dictionary(_, values) => plain(values),
@@ -26,26 +26,26 @@ pub(super) fn plain(data_type: &DataType) -> DataType {
     }
 }
 
-/// The columns of a file that are loaded, by their place in the file.
+/// Returns the loaded columns of a file, by their position in the file.
 pub(super) fn projection(file: &SourceFile) -> Vec<usize> {
     file.columns.iter().enumerate().filter_map(|(index, place)| place.map(|_| index)).collect()
 }
 
-/// A file that its reader cannot make sense of.
+/// Returns the error for a file that its reader cannot decode.
 pub(super) fn damaged(file: &SourceFile, error: impl std::fmt::Display) -> Error {
     file.unreadable(error)
-        .hint("the file is cut off or damaged: copy it again, and compare its size with the original's")
+        .hint("the file is truncated or damaged; copy it again, and compare its size with the original")
 }
 
-/// Runs a decoder over a file that may be damaged. The decoders check most of what they read, not all: what makes one panic
-/// is a fault of the file too.
+/// Runs a decoder over a file that may be damaged. The decoders do not validate everything, so a panic is a fault of
+/// the file too.
 pub(super) fn guarded<T>(file: &SourceFile, decode: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged(file, "its parts contradict each other")))
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err(damaged(file, "it is inconsistent")))
 }
 
-/// The batches of a reader of one file, in the source's schema and at most `rows` rows each.
+/// Returns the batches of a reader of one file, in the source's schema, with at most `rows` rows each.
 ///
-/// `expected` is how many rows the file says it has.
+/// `expected` is the number of rows that the file declares.
 pub(super) fn batches(
     index: usize,
     file: SourceFile,
@@ -57,7 +57,7 @@ pub(super) fn batches(
     from(0, index, file, schema, rows, expected, reader)
 }
 
-/// The same of a part of the file, which has `before` rows in front of it.
+/// Returns the batches of a part of a file that starts after `before` rows.
 pub(super) fn from(
     before: u64,
     index: usize,
@@ -74,14 +74,14 @@ struct Rows<R> {
     index: usize,
     file: SourceFile,
     schema: SchemaRef,
-    /// The most rows of a batch.
+    /// The maximum number of rows per batch.
     limit: usize,
     expected: Option<u64>,
     reader: R,
     before: u64,
-    /// How many rows have been handed over.
+    /// The number of rows returned so far.
     read: u64,
-    /// What the reader gave and is not handed over yet, and how many rows of it go into one batch.
+    /// The rest of the reader's batch, and how many of its rows fit into one batch.
     pending: Option<(RecordBatch, usize)>,
 }
 
@@ -109,7 +109,7 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
             let Some(batch) = read else {
                 return match self.expected {
                     Some(expected) if expected != self.read => {
-                        Err(damaged(&self.file, format!("it says it has {expected} rows and has {}", self.read)))
+                        Err(damaged(&self.file, format!("it declares {expected} rows, but contains {}", self.read)))
                     }
                     _ => Ok(None),
                 };
@@ -127,7 +127,7 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
         }
     }
 
-    /// The reader's batch with the columns and types of the source.
+    /// Converts the reader's batch to the columns and types of the source.
     fn aligned(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let mut columns: Vec<Option<ArrayRef>> = vec![None; self.schema.fields().len()];
@@ -143,7 +143,7 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
             columns[*place] = Some(column);
         }
         let columns: Option<Vec<ArrayRef>> = columns.into_iter().collect();
-        let columns = columns.ok_or_else(|| self.file.changed("a column is gone"))?;
+        let columns = columns.ok_or_else(|| self.file.changed("a column is missing"))?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
@@ -163,14 +163,14 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
             .into_iter()
             .map(|(row, column)| {
                 let name = self.schema.field(column).name();
-                malformed(batch, row, first + row as u64, format!("column \"{name}\" holds a NUL character"))
+                malformed(batch, row, first + row as u64, format!("column \"{name}\" contains a NUL character"))
             })
             .collect::<Result<_>>()?;
         Ok(Batch { file: self.index, lines, rows, malformed })
     }
 }
 
-/// The rows that hold a NUL character in a text column, with the first such column. No target can store one.
+/// Returns the rows with a NUL character in a text column, with the first such column. No target can store one.
 fn with_nul(batch: &RecordBatch) -> BTreeMap<usize, usize> {
     let mut rows = BTreeMap::new();
     for (column, array) in batch.columns().iter().enumerate() {
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(text_of(&read[0], 1), [Some("a"), None]);
         assert_eq!(read[0].malformed[0].line, 2);
         assert_eq!(read[0].malformed[0].fields, [Some("2".to_string()), Some("b\0".to_string())]);
-        assert_eq!(read[0].malformed[0].reason, "column \"t\" holds a NUL character");
+        assert_eq!(read[0].malformed[0].reason, "column \"t\" contains a NUL character");
         assert_eq!((read[1].lines.len(), read[1].malformed[0].line), (0, 4));
     }
 
@@ -291,6 +291,6 @@ mod tests {
         let reader = std::iter::from_fn(|| -> Option<Result<RecordBatch, ArrowError>> { panic!("out of bounds") });
         let mut read = batches(0, file(vec![]), schema(&[]), 9, None, reader);
         let error = read.next().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "cannot read `x.parquet`: its parts contradict each other");
+        assert_eq!(error.to_string(), "cannot read `x.parquet`: it is inconsistent");
     }
 }

@@ -1,4 +1,4 @@
-//! The columns of a table's files, held against each other by name.
+//! The columns of a table's files, matched by name.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use super::SourceFile;
 use super::columnar::plain;
 use crate::error::{Error, Result};
 
-/// Columns that a file of rejects has beside the data: it can be corrected and given as a delta again.
+/// The prefix of additional columns in reject files, so that a corrected reject file is a valid delta.
 const REJECT_PREFIX: &str = "_reject_";
 
-/// One of them, which no other file has.
+/// A column that only reject files have.
 pub(super) const REJECT_LINE: &str = "_reject_line";
 
-/// The columns that a file turned out to have.
+/// The columns found in a file.
 pub(super) enum ColumnMatch {
-    /// Names, in order, all text: CSV.
+    /// Names, in order, all of type text: CSV.
     Named(Vec<String>),
-    /// Names that may be missing from any row: JSON.
+    /// Names that any row may omit: JSON.
     Keys(Vec<String>),
     /// Names and types: Parquet and Arrow.
     Typed(SchemaRef),
 }
 
-/// Holds the files' columns against each other: sets each file's `columns` and returns the source's schema.
+/// Matches the files' columns: sets each file's `columns`, and returns the source's schema.
 pub(super) fn align(files: &mut [SourceFile], found: &[ColumnMatch], ignore: &[String]) -> Result<SchemaRef> {
     let dropped = |name: &str| name.starts_with(REJECT_PREFIX) || ignore.iter().any(|column| column == name);
     let text = |name: &String| Field::new(name, DataType::Utf8, true);
@@ -66,16 +66,12 @@ pub(super) fn align(files: &mut [SourceFile], found: &[ColumnMatch], ignore: &[S
     Ok(Arc::new(Schema::new(columns)))
 }
 
-/// A field with the plain type of its values.
+/// Returns a field with the plain type of its values.
 fn typed(field: &Field, file: &SourceFile) -> Result<Field> {
     let plain = plain(field.data_type());
     if plain.is_nested() {
-        return Err(Error::input(format!(
-            "`{}`: column \"{}\" is nested ({plain}), and a table's columns are not",
-            file.name,
-            field.name()
-        ))
-        .hint(format!("leave it out with `ignore: [{}]` under `source`, or unpack it in the export", field.name())));
+        return Err(Error::input(format!("`{}`: column \"{}\" has the nested type {plain}", file.name, field.name()))
+            .hint(format!("ignore it with `ignore: [{}]` under `source`, or flatten it in the export", field.name())));
     }
     Ok(Field::new(field.name(), plain, true))
 }
@@ -85,10 +81,10 @@ fn well_named<'a>(fields: impl Iterator<Item = &'a Field>, file: &SourceFile) ->
     for (index, field) in fields.enumerate() {
         if field.name().is_empty() {
             return Err(Error::input(format!("`{}`: column {} has no name", file.name, index + 1))
-                .hint("a delimiter at the end of the header looks like this; name the column in the file"));
+                .hint("name the column in the file, or remove a delimiter at the end of the header"));
         }
         if !seen.insert(field.name()) {
-            return Err(Error::input(format!("`{}` has two columns \"{}\"", file.name, field.name()))
+            return Err(Error::input(format!("`{}` has two columns named \"{}\"", file.name, field.name()))
                 .hint("rename one of them in the file"));
         }
     }
@@ -108,18 +104,18 @@ fn same_names(columns: &[Field], kept: &[Option<Field>], first: &SourceFile, fil
         (false, false) => format!("lacks {} and has {}, unlike `{}`", quoted(&lacks), quoted(&has), first.name),
     };
     Err(Error::input(format!("`{}` {message}", file.name)).hint(
-        "all files of one table have the same columns, in any order; list a column that is not loaded under `source.ignore`",
+        "give all files of a table the same columns, in any order; list columns that are not loaded under `source.ignore`",
     ))
 }
 
-/// The first file's type holds where this file's values fit into it, each of them.
+/// Keeps the first file's type if all values of this file's type fit into it.
 fn same_type(column: &mut Field, field: &Field, first: &SourceFile, file: &SourceFile) -> Result<()> {
     let (ours, theirs) = (column.data_type(), field.data_type());
     if fits(theirs, ours) {
         return Ok(());
     }
     if *ours == DataType::Null {
-        // The files so far had nothing in it, and so no type.
+        // The files so far had no values in the column, and therefore no type.
         *column = field.clone();
         return Ok(());
     }
@@ -132,7 +128,7 @@ fn same_type(column: &mut Field, field: &Field, first: &SourceFile, file: &Sourc
     .hint("export all files of one table with the same types"))
 }
 
-/// Whether every value of `from` is a value of `to`.
+/// Returns whether every value of `from` is a value of `to`.
 fn fits(from: &DataType, to: &DataType) -> bool {
     use DataType::{Decimal128, Float32, Float64, Int8, Int16, Int32, Int64, Null, UInt8, UInt16, UInt32, UInt64};
     match (from, to) {
@@ -224,7 +220,7 @@ mod tests {
 
     #[test]
     fn double_and_empty_names_are_refused() {
-        assert_eq!(refused(&[named(&["x", "y", "x"])]), "`a.csv` has two columns \"x\"");
+        assert_eq!(refused(&[named(&["x", "y", "x"])]), "`a.csv` has two columns named \"x\"");
         assert_eq!(refused(&[named(&["x", ""])]), "`a.csv`: column 2 has no name");
         assert!(align(&mut files(1), &[named(&["x", "y", "y"])], &["y".into()]).is_ok());
     }

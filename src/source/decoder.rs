@@ -1,7 +1,7 @@
-//! The bytes of a text file: decompressed, transcoded to UTF-8, without a byte order mark, through a window.
+//! The bytes of a text file: decompressed, transcoded to UTF-8, without a byte order mark, in a window.
 //!
-//! A record is parsed in one piece out of the window. Where it is cut off at the window's end, the
-//! window grows; so memory holds one record and a bit, and never the file.
+//! A record is parsed in one piece within the window. If the window ends before the record, it grows. Memory therefore
+//! holds about one record, never the file.
 
 use std::io::{BufReader, Read};
 
@@ -12,10 +12,11 @@ use super::files::Compression;
 use crate::error::{Error, Result};
 use crate::spec::Encoding;
 
-/// The window's size to begin with; in tests so small that most records are cut off.
+/// The initial size of the window in bytes; in tests so small that most records exceed it.
 const WINDOW: usize = if cfg!(test) { 16 } else { 1024 * 1024 };
 
-/// The longest record. Arrow's text columns hold 2 GiB per batch; a quote that is never closed must not fill the memory.
+/// The maximum size of a record in bytes. Arrow's text columns hold 2 GiB per batch, and an unclosed quote must not
+/// fill the memory.
 const LONGEST_RECORD: usize = 256 * 1024 * 1024;
 
 /// A window that moves over a file's text.
@@ -53,21 +54,24 @@ impl Input {
         let utf8_mark = input.bytes().starts_with(b"\xEF\xBB\xBF");
         if input.bytes().starts_with(b"\xFF\xFE") || input.bytes().starts_with(b"\xFE\xFF") {
             return Err(Error::input(format!("`{}` is UTF-16", file.name))
-                .hint(format!("convert it: iconv -f UTF-16 -t UTF-8 '{0}' > …", file.name)));
+                .hint(format!("convert it to UTF-8: iconv -f UTF-16 -t UTF-8 '{0}' > …", file.name)));
         }
         match encoding {
             Encoding::Utf8 if utf8_mark => input.consume(3),
             Encoding::Utf8 => {}
             Encoding::Latin1 if utf8_mark => {
-                return Err(Error::input(format!("`{}` begins with the mark of UTF-8, and not as latin-1", file.name))
-                    .hint("take `encoding: latin-1` out of the pipeline file"));
+                return Err(Error::input(format!(
+                    "`{}` begins with a UTF-8 byte order mark, but `encoding` is latin-1",
+                    file.name
+                ))
+                .hint("remove `encoding: latin-1` from the pipeline file"));
             }
             Encoding::Latin1 => input.transcode()?,
         }
         Ok(input)
     }
 
-    /// Reads on through a decoder, what has been read already included.
+    /// Continues through a decoder, which also receives the bytes that were already read.
     fn transcode(&mut self) -> Result<()> {
         let first = std::io::Cursor::new(self.bytes().to_vec());
         let rest = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
@@ -78,7 +82,7 @@ impl Input {
         self.fill()
     }
 
-    /// Takes `bytes` of the window off its front, to be read as if they were the whole of the file.
+    /// Splits off the first `bytes` of the window, to be read like a whole file.
     pub(super) fn take(&mut self, bytes: usize) -> Self {
         let rest = self.end - self.start - bytes;
         let mut buffer = vec![0; self.buffer.len()];
@@ -97,12 +101,12 @@ impl Input {
         }
     }
 
-    /// What is in the window and not consumed.
+    /// Returns the bytes of the window that are not consumed.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..self.end]
     }
 
-    /// Whether the file ends where the window ends.
+    /// Returns whether the window reaches the end of the file.
     pub(super) fn at_end(&self) -> bool {
         self.at_end
     }
@@ -121,7 +125,7 @@ impl Input {
                 "`{}`: the record on line {line} is longer than {megabytes} MiB",
                 self.file.name
             ))
-            .hint("a quote that is never closed looks like this"));
+            .hint("check the file for an unclosed quote"));
         }
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, open);
@@ -149,8 +153,8 @@ fn damaged(file: &SourceFile, error: &std::io::Error) -> Error {
     match file.compression {
         Compression::None => file.unreadable(error),
         Compression::Gzip | Compression::Zstd => {
-            Error::input(format!("`{}` ends too early or is damaged: {error}", file.name))
-                .hint("copy the file again, and compare its size with the original's")
+            Error::input(format!("`{}` is truncated or damaged: {error}", file.name))
+                .hint("copy the file again, and compare its size with the original")
         }
     }
 }
@@ -204,7 +208,7 @@ mod tests {
             for bytes in [&whole[..whole.len() - 1], &whole[..whole.len() / 2], &whole[..5], &damaged] {
                 let error = read_one(name, bytes, CsvSpec::default()).unwrap_err();
                 assert_eq!(error.kind(), Kind::Input);
-                assert!(error.to_string().starts_with(&format!("`{name}` ends too early or is damaged: ")), "{error}");
+                assert!(error.to_string().starts_with(&format!("`{name}` is truncated or damaged: ")), "{error}");
                 assert!(error.next_step().is_some());
             }
         }
@@ -213,7 +217,7 @@ mod tests {
     #[test]
     fn nothing_compressed_is_nothing() {
         let error = read_one("x.csv.gz", &gzip(b""), CsvSpec::default()).unwrap_err();
-        assert_eq!(error.to_string(), "`x.csv.gz` is empty: not even a header");
+        assert_eq!(error.to_string(), "`x.csv.gz` is empty, without a header");
         let error = read_one("x.json.zst", &zstd(b""), CsvSpec::default()).unwrap_err();
         assert_eq!(error.to_string(), "`x.json.zst` is empty");
     }
@@ -239,7 +243,7 @@ mod tests {
         let source = source(folder.path(), "x.csv", &[], CsvSpec::default()).unwrap();
         std::fs::write(folder.path().join("x.csv"), "a\n1\n2\n").unwrap();
         let error = source.batches(9).next().unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "`x.csv` was changed while it was read: it had 4 bytes and has 6");
+        assert_eq!(error.to_string(), "`x.csv` changed while it was read: it had 4 bytes, and now has 6");
     }
 
     #[test]

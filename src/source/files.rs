@@ -1,4 +1,4 @@
-//! Which files a table's `path` names, and in which format they are.
+//! The files that a table's `path` selects, and their formats.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -9,7 +9,7 @@ use super::SourceFile;
 use crate::error::{Error, Result};
 use crate::spec::{Format, SourceSpec};
 
-/// How a file is compressed, by the end of its name.
+/// The compression of a file, by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Compression {
     None,
@@ -17,24 +17,24 @@ pub(super) enum Compression {
     Zstd,
 }
 
-/// Shell rules: `*` stays in its folder and leaves out hidden files.
+/// Glob rules of a shell: `*` does not match `/` or hidden files.
 const SHELL: MatchOptions =
     MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
-/// The most names that a hint lists.
+/// The maximum number of names in a hint.
 const NAMES_IN_HINT: usize = 8;
 
 /// Finds the files of a source, sorted by path.
 ///
-/// A file is taken as it is. A folder gives its files of the format (hidden ones and subfolders not), a glob what it matches.
-/// The columns of the files are not known yet.
+/// A path to a file selects that file. A folder selects its files of the format, without hidden files and subfolders. A
+/// glob selects its matches. The files' columns are not yet known.
 pub(super) fn find(spec: &SourceSpec, folder: &Path) -> Result<Vec<SourceFile>> {
     let path = folder.join(&spec.path);
     match fs::metadata(&path) {
         Ok(metadata) if metadata.is_dir() => in_folder(spec, folder, &path),
         Ok(metadata) if metadata.is_file() => one_file(spec, folder, path, metadata.len()).map(|file| vec![file]),
-        Ok(_) => Err(Error::input(format!("`{}` is no file", spec.path))
-            .hint("a source is read more than once: write a pipe's output to a file first")),
+        Ok(_) => Err(Error::input(format!("`{}` is not a regular file", spec.path))
+            .hint("write the output of a pipe to a file first, because a source is read more than once")),
         Err(_) if spec.path.contains(['*', '?', '[']) => by_glob(spec, folder),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(spec, &path)),
         Err(error) => Err(Error::input(format!("cannot read `{}`: {error}", spec.path))),
@@ -42,7 +42,7 @@ pub(super) fn find(spec: &SourceSpec, folder: &Path) -> Result<Vec<SourceFile>> 
 }
 
 fn one_file(spec: &SourceSpec, folder: &Path, path: PathBuf, bytes: u64) -> Result<SourceFile> {
-    let name = shown(&path, folder);
+    let name = display_path(&path, folder);
     let format = spec.format.or_else(|| format_of(&path)).ok_or_else(|| unknown(&name))?;
     Ok(SourceFile { compression: compression_of(&path), columns: Vec::new(), path, name, format, bytes })
 }
@@ -58,12 +58,14 @@ fn in_folder(spec: &SourceSpec, folder: &Path, path: &Path) -> Result<Vec<Source
     }
     let files = open_all(spec, folder, paths)?;
     if files.is_empty() {
-        let wanted = spec.format.map_or("file that can be read", of_format);
-        return Err(Error::input(format!("the folder `{}` holds no {wanted}", spec.path)).hint(if others.is_empty() {
-            "files in its subfolders are named by a glob: `folder/**/*.csv`".to_string()
-        } else {
-            format!("it holds {}; a glob and `format:` name files by another ending", names(&others))
-        }));
+        let wanted = spec.format.map_or("file of a supported format", of_format);
+        return Err(Error::input(format!("the folder `{}` contains no {wanted}", spec.path)).hint(
+            if others.is_empty() {
+                "to include subfolders, use a glob: `folder/**/*.csv`".to_string()
+            } else {
+                format!("it contains {}; for other extensions, use a glob and `format:`", names(&others))
+            },
+        ));
     }
     Ok(files)
 }
@@ -72,8 +74,8 @@ fn by_glob(spec: &SourceSpec, folder: &Path) -> Result<Vec<SourceFile>> {
     let base = Pattern::escape(&folder.to_string_lossy());
     let pattern = Path::new(&base).join(&spec.path);
     let matches = glob::glob_with(&pattern.to_string_lossy(), SHELL).map_err(|error| {
-        Error::pipeline(format!("`{}` is no glob: {}", spec.path, error.msg))
-            .hint("`*` stands for anything in a name, `**` for folders, `?` for one character, `[ab]` for one of these")
+        Error::pipeline(format!("invalid glob `{}`: {}", spec.path, error.msg))
+            .hint("use `*` for any part of a name, `**` for folders, `?` for one character, `[ab]` for one of several")
     })?;
     let mut paths = Vec::new();
     for path in matches {
@@ -90,28 +92,28 @@ fn by_glob(spec: &SourceSpec, folder: &Path) -> Result<Vec<SourceFile>> {
     Ok(files)
 }
 
-/// The files among `paths`, in order; all of one format.
+/// Returns the files among `paths`, in order; all must have one format.
 fn open_all(spec: &SourceSpec, folder: &Path, mut paths: Vec<PathBuf>) -> Result<Vec<SourceFile>> {
     paths.sort();
     let mut files: Vec<SourceFile> = Vec::with_capacity(paths.len());
     for path in paths {
         let metadata = fs::metadata(&path)
-            .map_err(|error| Error::input(format!("cannot read `{}`: {error}", shown(&path, folder))))?;
+            .map_err(|error| Error::input(format!("cannot read `{}`: {error}", display_path(&path, folder))))?;
         if metadata.is_file() {
             files.push(one_file(spec, folder, path, metadata.len())?);
         }
     }
     if let Some(other) = files.iter().find(|file| file.format != files[0].format) {
         return Err(Error::input(format!(
-            "`{}` holds files of different formats: `{}` and `{}`",
+            "`{}` selects files of different formats: `{}` and `{}`",
             spec.path, files[0].name, other.name
         ))
-        .hint("say which are meant with `format: csv`, `json`, `parquet` or `arrow`"));
+        .hint("choose one with `format: csv`, `json`, `parquet` or `arrow`"));
     }
     Ok(files)
 }
 
-/// A folder's entries that are not hidden, sorted.
+/// Returns a folder's entries that are not hidden, sorted.
 fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let mut paths = fs::read_dir(folder)?
@@ -122,7 +124,7 @@ fn list(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The format that a file's name tells.
+/// Returns the format and the compression that a file's name implies.
 fn format_of(path: &Path) -> Option<Format> {
     let name = file_name(path).to_lowercase();
     let (name, packed) = match name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")) {
@@ -148,7 +150,7 @@ fn compression_of(path: &Path) -> Compression {
     }
 }
 
-/// Whether a file's name says that its fields are separated by tabs.
+/// Returns whether a file's name implies tabs between fields.
 pub(super) fn is_tsv(path: &Path) -> bool {
     let name = file_name(path).to_lowercase();
     [".tsv", ".tsv.gz", ".tsv.zst"].iter().any(|end| name.ends_with(end))
@@ -164,16 +166,16 @@ fn of_format(format: Format) -> &'static str {
 }
 
 fn unknown(name: &str) -> Error {
-    Error::input(format!("the name of `{name}` does not tell its format"))
-        .hint("say it with `format: csv`, `json`, `parquet` or `arrow` beside `path:`")
+    Error::input(format!("cannot infer the format of `{name}` from its name"))
+        .hint("set `format: csv`, `json`, `parquet` or `arrow` next to `path:`")
 }
 
-/// Nothing is where `path` points to: says what is there instead.
+/// Returns the error for a missing path; its hint lists what exists.
 fn missing(spec: &SourceSpec, path: &Path) -> Error {
     let is_glob = spec.path.contains(['*', '?', '[']);
     let message =
         if is_glob { format!("no file matches `{}`", spec.path) } else { format!("`{}` does not exist", spec.path) };
-    // The deepest folder on the way that exists, and what is missing in it.
+    // The deepest existing folder of the path, and the name that is missing in it.
     let (mut folder, mut wanted) = (PathBuf::new(), String::new());
     for component in path.components() {
         let next = folder.join(component);
@@ -187,11 +189,11 @@ fn missing(spec: &SourceSpec, path: &Path) -> Error {
     let similar = |path: &&PathBuf| strsim::jaro_winkler(&wanted.to_lowercase(), &file_name(path).to_lowercase()) > 0.8;
     let near: Vec<PathBuf> = entries.iter().filter(similar).cloned().collect();
     let looked = if folder.as_os_str().is_empty() { Path::new(".") } else { folder.as_path() };
-    let looked = format!("looked for `{wanted}` in `{}`", looked.display());
+    let looked = format!("no `{wanted}` in `{}`", looked.display());
     Error::input(message).hint(match (near.is_empty(), entries.is_empty()) {
         (false, _) => format!("{looked}; did you mean {}?", names(&near)),
-        (true, false) => format!("{looked}, which holds {}", names(&entries)),
-        (true, true) => format!("{looked}, which holds nothing"),
+        (true, false) => format!("{looked}; it contains {}", names(&entries)),
+        (true, true) => format!("{looked}, which is empty"),
     })
 }
 
@@ -207,8 +209,8 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The path as users know it: relative to the pipeline's folder if it is inside, else as it is.
-fn shown(path: &Path, folder: &Path) -> String {
+/// Returns the path for messages: relative to the pipeline's folder if it is inside, else unchanged.
+fn display_path(path: &Path, folder: &Path) -> String {
     let plain = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let inside = path.strip_prefix(folder).map(Path::to_path_buf);
     let inside = inside.or_else(|_| plain(path).strip_prefix(plain(folder)).map(Path::to_path_buf));
@@ -288,7 +290,7 @@ mod tests {
     fn an_empty_glob_says_where_it_looked_and_what_is_there() {
         let (message, hint) = refused(&["in/x.parquet"], "in/account-*.csv", None);
         assert_eq!(message, "no file matches `in/account-*.csv`");
-        assert!(hint.contains("looked for `account-*.csv` in") && hint.contains("which holds `x.parquet`"), "{hint}");
+        assert!(hint.contains("no `account-*.csv` in") && hint.contains("it contains `x.parquet`"), "{hint}");
         let (_, hint) = refused(&["in/x.parquet"], "inn/*.csv", None);
         assert!(hint.contains("did you mean `in`?"), "{hint}");
     }
@@ -296,14 +298,14 @@ mod tests {
     #[test]
     fn a_folder_without_files_of_the_format_says_what_it_holds() {
         let (message, hint) = refused(&["d/a.json"], "d", Some(Format::Parquet));
-        assert_eq!(message, "the folder `d` holds no Parquet file");
+        assert_eq!(message, "the folder `d` contains no Parquet file");
         assert!(hint.contains("`a.json`"), "{hint}");
     }
 
     #[test]
     fn an_unknown_ending_asks_for_the_format() {
         let (message, hint) = refused(&["x.dat"], "x.dat", None);
-        assert_eq!(message, "the name of `x.dat` does not tell its format");
+        assert_eq!(message, "cannot infer the format of `x.dat` from its name");
         assert!(hint.contains("`format: csv`"), "{hint}");
         assert_eq!(found(&["x.dat"], "x.dat", Some(Format::Csv)).unwrap(), ["x.dat"]);
         refused(&["x.parquet.gz"], "x.parquet.gz", None);
@@ -312,7 +314,7 @@ mod tests {
     #[test]
     fn mixed_formats_are_refused_unless_one_is_named() {
         let (message, _) = refused(&["d/a.csv", "d/b.json"], "d", None);
-        assert_eq!(message, "`d` holds files of different formats: `d/a.csv` and `d/b.json`");
+        assert_eq!(message, "`d` selects files of different formats: `d/a.csv` and `d/b.json`");
         refused(&["d/a.csv", "d/b.json"], "d/*", None);
         assert_eq!(found(&["d/a.csv", "d/b.json"], "d/*", Some(Format::Json)).unwrap(), ["d/b.json"]);
     }

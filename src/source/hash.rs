@@ -1,4 +1,5 @@
-//! A file's hash out of those of its pieces, so that several threads hash one file: BLAKE3 is a tree, and a piece is a branch of it.
+//! A file's hash, combined from the hashes of its pieces, so that several threads can hash one file. BLAKE3 is a tree, and
+//! a piece is a branch of it.
 
 use std::io::{Read, Seek, SeekFrom};
 
@@ -8,7 +9,7 @@ use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, me
 use super::{Source, SourceFile};
 use crate::error::{Error, Result};
 
-/// Bytes of a piece: a power of two, so that each is a branch.
+/// The size of a piece in bytes: a power of two, so that each piece is a branch.
 const PIECE: u64 = 1 << 20;
 
 /// The hash of a piece of a file.
@@ -16,20 +17,20 @@ const PIECE: u64 = 1 << 20;
 pub struct PieceHash(ChainingValue);
 
 impl Source {
-    /// In how many pieces a file is hashed.
+    /// Returns the number of pieces in which a file is hashed.
     ///
     /// # Errors
     ///
-    /// [`Internal`](crate::error::Kind::Internal) if there is no such file.
+    /// [`Internal`](crate::error::Kind::Internal) if the file index is out of range.
     pub fn pieces_to_hash(&self, file: usize) -> Result<usize> {
         Ok(self.to_hash(file)?.bytes.div_ceil(PIECE).max(1) as usize)
     }
 
-    /// The hash of one of a file's pieces.
+    /// Hashes one piece of a file.
     ///
     /// # Errors
     ///
-    /// [`Input`](crate::error::Kind::Input) if the file cannot be read, or is not as large any more as it was.
+    /// [`Input`](crate::error::Kind::Input) if the file cannot be read, or has become shorter.
     pub fn hash_piece(&self, file: usize, piece: usize) -> Result<PieceHash> {
         let file = self.to_hash(file)?;
         let first = piece as u64 * PIECE;
@@ -50,11 +51,11 @@ impl Source {
     }
 
     fn to_hash(&self, file: usize) -> Result<&SourceFile> {
-        self.files.get(file).ok_or_else(|| Error::internal(format!("there is no source file {file}")))
+        self.files.get(file).ok_or_else(|| Error::internal(format!("no source file {file}")))
     }
 }
 
-/// The BLAKE3 hash of a file's bytes as they are on disk, as 64 hexadecimal digits, out of those of all its pieces.
+/// Combines the hashes of all pieces into the BLAKE3 hash of a file's bytes on disk, as 64 hexadecimal digits.
 pub fn whole_hash(pieces: &[PieceHash]) -> String {
     let whole = match pieces {
         [] => blake3::hash(&[]),
@@ -75,7 +76,7 @@ fn branch(pieces: &[PieceHash]) -> ChainingValue {
     merge_subtrees_non_root(&branch(left), &branch(right), Mode::Hash)
 }
 
-/// The left side of a branch is the largest power of two that leaves something for the right one.
+/// Returns the size of a branch's left side: the largest power of two that leaves something for the right side.
 fn halves(pieces: &[PieceHash]) -> (&[PieceHash], &[PieceHash]) {
     pieces.split_at(pieces.len().next_power_of_two() / 2)
 }

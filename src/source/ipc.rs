@@ -1,6 +1,6 @@
 //! Arrow IPC: the file format (also known as Feather 2) and the stream format.
 //!
-//! A record batch of an Arrow file is read in one piece, so its writer decides how much memory one takes.
+//! A record batch of an Arrow file is read in one piece, so the writer of the file determines the memory it takes.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -13,10 +13,10 @@ use arrow::ipc::{root_as_footer, root_as_message};
 use super::{Piece, SourceFile, columnar};
 use crate::error::Result;
 
-/// How the file format begins; a stream begins with its schema.
+/// The first bytes of the file format; a stream begins with its schema.
 const FILE_MAGIC: &[u8] = b"ARROW1";
 
-/// What stands before each message of a stream
+/// The marker before each message of a stream
 /// (<https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>).
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
@@ -25,7 +25,7 @@ enum Reader {
     Stream(StreamReader<BufReader<File>>),
 }
 
-/// The columns that the file's schema names.
+/// Returns the columns of the file's schema.
 pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
     Ok(match open(file, None)? {
         Reader::File(reader) => reader.schema(),
@@ -33,7 +33,7 @@ pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
     })
 }
 
-/// The file's rows.
+/// Returns the file's rows.
 pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<Piece> {
     Ok(match open(&file, Some(columnar::projection(&file)))? {
         Reader::File(reader) => columnar::batches(index, file, schema, rows, None, reader),
@@ -65,7 +65,7 @@ fn wrong(what: &str) -> ArrowError {
     ArrowError::IpcError(what.into())
 }
 
-/// Whether the parts that a file's footer names lie in the file. The reader takes memory for whatever length is written there.
+/// Checks that all parts named in a file's footer are inside the file, because the reader allocates any length it finds.
 fn check_file(handle: &mut BufReader<File>, bytes: u64) -> Result<(), ArrowError> {
     let mut end = [0; 10];
     handle.seek(SeekFrom::End(-10))?;
@@ -84,17 +84,17 @@ fn check_file(handle: &mut BufReader<File>, bytes: u64) -> Result<(), ArrowError
             offset.checked_add(body)?.checked_add(u64::try_from(block.metaDataLength()).ok()?)
         });
         if inside.is_none_or(|end| end > bytes) {
-            return Err(wrong("a part of it lies beyond its end"));
+            return Err(wrong("a part is beyond the end of the file"));
         }
     }
     handle.rewind()?;
     Ok(())
 }
 
-/// Whether a stream's messages lie in the file, one after the other, and its end is marked: a stream that was cut between two
-/// messages reads like a whole one.
+/// Checks that a stream's messages are complete and end with a marker. Without the marker, a stream that was truncated
+/// between two messages would look complete.
 fn check_stream(handle: &mut BufReader<File>, bytes: u64) -> Result<(), ArrowError> {
-    let cut = || wrong("it is no Arrow file, nor an Arrow stream with its end");
+    let cut = || wrong("it is neither an Arrow file nor a complete Arrow stream");
     let mut at = 0;
     loop {
         let mut head = [0; 8];
@@ -110,7 +110,7 @@ fn check_stream(handle: &mut BufReader<File>, bytes: u64) -> Result<(), ArrowErr
         }
         let mut message = vec![0; length as usize];
         handle.read_exact(&mut message)?;
-        let message = root_as_message(&message).map_err(|_| wrong("a message of it is damaged"))?;
+        let message = root_as_message(&message).map_err(|_| wrong("a message is damaged"))?;
         let body = u64::try_from(message.bodyLength()).map_err(|_| cut())?;
         at =
             at.checked_add(8 + length).and_then(|at| at.checked_add(body)).filter(|at| *at <= bytes).ok_or_else(cut)?;

@@ -1,8 +1,7 @@
-//! Newline-delimited JSON: one object a line.
+//! Newline-delimited JSON: one object per line.
 //!
-//! Values become text as they are written: `1.10` stays `1.10`, `true` is `true`, objects and arrays are
-//! their JSON, `null` and a missing key are NULL. So no number passes through a float, and the casts to the
-//! target's types are the same as for CSV.
+//! Values become text as written: `1.10` stays `1.10`, `true` is `true`, and objects and arrays are their JSON. `null` and
+//! a missing key are NULL. No number passes through a float, and the casts to the target's types are those of CSV.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,7 +15,7 @@ use super::{Batch, Malformed, SourceFile};
 use crate::error::{Error, Result};
 use crate::spec::Encoding;
 
-/// The keys of all objects of a file in the order of first appearance: a pass over the whole file.
+/// Returns the keys of all objects of a file in order of first appearance, in one pass over the file.
 pub(super) fn keys(file: &SourceFile) -> Result<Vec<String>> {
     let mut lines = Lines::open(file)?;
     if lines.input.bytes().is_empty() {
@@ -28,7 +27,7 @@ pub(super) fn keys(file: &SourceFile) -> Result<Vec<String>> {
     while let Some((_, line)) = lines.next()? {
         if first && line.trim_ascii_start().starts_with(b"[") {
             return Err(Error::input(format!("`{}` is a JSON array", file.name))
-                .hint("write one object a line, without brackets and commas around them: jq -c '.[]' does that"));
+                .hint("write one object per line, without brackets and commas, for example with `jq -c '.[]'`"));
         }
         first = false;
         let Some(members) = std::str::from_utf8(line).ok().and_then(|text| members(text).ok()) else { continue };
@@ -49,7 +48,7 @@ pub(super) fn keys(file: &SourceFile) -> Result<Vec<String>> {
 struct Lines {
     input: Input,
     line: u64,
-    /// The bytes of the line that was given last.
+    /// The size in bytes of the last returned line.
     done: usize,
 }
 
@@ -84,7 +83,7 @@ impl Lines {
     }
 }
 
-/// The keys and the raw values of the object that a line is, or the reason why it is none.
+/// Returns the keys and the raw values of a line's object, or the reason why it is invalid.
 fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
         let message = error.to_string();
@@ -93,7 +92,7 @@ fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
     })?;
     let bytes = text.as_bytes();
     let blank = |at: usize| at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    // From here on the text is known to be JSON.
+    // From here on the text is valid JSON.
     let mut at = blank(0);
     if bytes.get(at) != Some(&b'{') {
         return Err("not a JSON object".into());
@@ -102,7 +101,7 @@ fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
     at = blank(at + 1);
     while bytes.get(at) == Some(&b'"') {
         let end = end_of_value(bytes, at);
-        let key = string(&text[at..end]).map_err(|error| format!("a key is no text: {error}"))?;
+        let key = string(&text[at..end]).map_err(|error| format!("invalid key: {error}"))?;
         at = blank(blank(end) + 1);
         let end = end_of_value(bytes, at);
         members.push((key, &text[at..end]));
@@ -114,7 +113,7 @@ fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
     Ok(members)
 }
 
-/// Where the value that starts at `at` ends, in text that is known to be JSON.
+/// Returns the end of the value that starts at `at`, in text that is valid JSON.
 fn end_of_value(bytes: &[u8], mut at: usize) -> usize {
     let mut depth = 0;
     loop {
@@ -146,7 +145,7 @@ fn end_of_value(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// A JSON string's text.
+/// Returns the text of a JSON string.
 fn string(raw: &str) -> Result<Cow<'_, str>, String> {
     if raw.contains('\\') {
         let text: String = serde_json::from_str(raw)
@@ -156,7 +155,7 @@ fn string(raw: &str) -> Result<Cow<'_, str>, String> {
     Ok(Cow::Borrowed(raw.trim_matches('"')))
 }
 
-/// A raw value as a column holds it.
+/// Returns a raw value as a column stores it.
 fn value(raw: &str) -> Result<Option<Cow<'_, str>>, String> {
     match raw.as_bytes().first() {
         Some(b'n') => Ok(None),
@@ -165,13 +164,13 @@ fn value(raw: &str) -> Result<Option<Cow<'_, str>>, String> {
     }
 }
 
-/// What is wrong with an object's keys.
+/// Returns the problem of an object's keys, if any.
 fn fault(members: &[(Cow<'_, str>, &str)]) -> Option<String> {
     let mut seen = HashSet::with_capacity(members.len());
     members.iter().find_map(|(key, _)| match key.as_ref() {
         "" => Some("an empty key".to_string()),
-        key if key.contains('\0') => Some("a key holds a NUL character".to_string()),
-        key if !seen.insert(key) => Some(format!("the key \"{key}\" is there twice")),
+        key if key.contains('\0') => Some("a key contains a NUL character".to_string()),
+        key if !seen.insert(key) => Some(format!("duplicate key \"{key}\"")),
         _ => None,
     })
 }
@@ -179,7 +178,7 @@ fn fault(members: &[(Cow<'_, str>, &str)]) -> Option<String> {
 /// The rows of a file.
 pub(super) struct Rows {
     lines: Lines,
-    /// Each column's place in the schema. A key that is not here is one that is left out.
+    /// By key, the position of its column in the schema; other keys are ignored.
     places: HashMap<String, usize>,
     columns: usize,
     stretch: TextBatchBuilder,
@@ -192,7 +191,7 @@ impl Rows {
         Ok(Self { lines: Lines::open(file)?, places, columns, stretch: TextBatchBuilder::new(index, schema, rows) })
     }
 
-    /// Reads the next line; `false` at the end.
+    /// Reads the next line; returns `false` at the end.
     fn advance(&mut self) -> Result<bool> {
         let Some((line, bytes)) = self.lines.next()? else { return Ok(false) };
         let refused = |fields, reason| {
@@ -219,9 +218,9 @@ impl Rows {
         for (key, raw) in &members {
             let Some(&place) = self.places.get(key.as_ref()) else { continue };
             let (text, wrong) = match value(raw) {
-                Ok(Some(text)) if text.contains('\0') => (Some(text), Some("holds a NUL character".to_string())),
+                Ok(Some(text)) if text.contains('\0') => (Some(text), Some("contains a NUL character".to_string())),
                 Ok(text) => (text, None),
-                Err(error) => (Some(Cow::Borrowed(*raw)), Some(format!("is no text: {error}"))),
+                Err(error) => (Some(Cow::Borrowed(*raw)), Some(format!("is invalid: {error}"))),
             };
             values[place] = values[place].take().or(text);
             reason = reason.or(wrong.map(|wrong| format!("column \"{key}\" {wrong}")));
@@ -325,19 +324,19 @@ mod tests {
             br#"{"a""#,
         ];
         let read = read(&lines.join(&b'\n'));
-        let told: Vec<(u64, &str)> = read.malformed.iter().map(|row| (row.line, row.reason.as_str())).collect();
+        let reasons: Vec<(u64, &str)> = read.malformed.iter().map(|row| (row.line, row.reason.as_str())).collect();
         let expected = [
             (2, "not JSON: expected value at byte 6"),
             (3, "not a JSON object"),
             (5, "not a JSON object"),
-            (6, "the key \"a\" is there twice"),
-            (7, "column \"a\" holds a NUL character"),
+            (6, "duplicate key \"a\""),
+            (7, "column \"a\" contains a NUL character"),
             (8, "not UTF-8 (byte 0xE9)"),
-            (9, "column \"a\" is no text: unexpected end of hex escape"),
+            (9, "column \"a\" is invalid: unexpected end of hex escape"),
             (10, "an empty key"),
             (11, "not JSON: EOF while parsing an object at byte 4"),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reasons, expected);
         assert_eq!(read.rows, [(0, 1, some(&["1"]))]);
         assert_eq!((read.malformed[2].raw.as_str(), &read.malformed[2].fields), (" 7", &Vec::new()));
         assert_eq!((read.malformed[3].raw.as_str(), &read.malformed[3].fields), (r#"{"a":2,"a":3}"#, &some(&["2"])));

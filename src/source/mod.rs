@@ -1,9 +1,8 @@
 //! The delta files of one table, as Arrow record batches.
 //!
-//! A [`Source`] finds the files, holds their columns against each other and hands their rows over in
-//! the order of files and lines. Every row keeps its file and line, so that whatever is said about it
-//! later can be found again. A row that cannot be parsed is handed over too, as [`Malformed`]: it is
-//! never lost and never stops the others. A *file* that cannot be read to its end stops the run.
+//! A [`Source`] finds the files, matches their columns, and returns their rows in the order of files and lines. Every row
+//! keeps its file and line, so that later messages can name them. A row that cannot be parsed is returned as
+//! [`Malformed`]; it is never lost, and never stops the others. A *file* that cannot be read to its end stops the run.
 //!
 //! ```text
 //! a.csv ─┐            ┌─► rows       account_ref │ name      with lines 2, 3, 5
@@ -11,7 +10,7 @@
 //!                     └─► malformed  line 4: 7 fields, the header has 6
 //! ```
 //!
-//! A new format is one more file in this folder and one more arm of [`Format`].
+//! To add a format, add a file to this folder and an arm to [`Format`].
 
 mod columnar;
 mod columns;
@@ -52,58 +51,57 @@ pub struct Source {
 /// One file of a [`Source`].
 #[derive(Debug, Clone)]
 pub struct SourceFile {
-    /// Where the file is.
+    /// The location of the file.
     pub path: PathBuf,
-    /// The path as users know it: relative to the pipeline's folder if it is inside, else as given.
+    /// The path for messages: relative to the pipeline's folder if it is inside, else as given.
     pub name: String,
     /// The file's format.
     pub format: Format,
-    /// The file's size on disk.
+    /// The file's size on disk in bytes.
     pub bytes: u64,
     compression: Compression,
-    /// For each of the file's columns, its place in the source's schema; `None` is not loaded.
+    /// For each column of the file, its position in the source's schema; `None` if it is not loaded.
     columns: Vec<Option<usize>>,
 }
 
 /// Rows of one file.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// The file, as an index of [`Source::files`].
+    /// The file, as an index into [`Source::files`].
     pub file: usize,
-    /// For each row the line where its record starts, from 1; in Parquet and Arrow files the number of the row, from 1.
+    /// For each row, the line where its record starts, or the number of the row in Parquet and Arrow files; from 1.
     pub lines: Vec<u64>,
     /// The rows, in the source's schema.
     pub rows: RecordBatch,
-    /// Rows of this stretch of the file that could not be parsed, in the order of lines. They are not in `rows`.
+    /// Rows of this range of the file that could not be parsed, in the order of lines. They are not in `rows`.
     pub malformed: Vec<Malformed>,
 }
 
 /// A row that could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
-    /// The line where the record starts, from 1 (in Parquet and Arrow files the number of the row).
+    /// The line where the record starts, or the number of the row in Parquet and Arrow files; from 1.
     pub line: u64,
-    /// The record as it stands in the file, without its line ending; bytes that are no UTF-8 are shown as `�`. A row of a
-    /// Parquet or Arrow file is shown as its values with commas between.
+    /// The record as written, without its line ending; invalid UTF-8 is replaced by `�`. For Parquet and Arrow files, the
+    /// values separated by commas.
     pub raw: String,
-    /// The record's values in the order of the source's columns, as far as they go; what a line has beyond its file's
-    /// columns comes last. Empty where a line is no JSON.
+    /// The values in the order of the source's columns, as far as they were split; surplus values of a line come last.
+    /// Empty if a line is not JSON.
     pub fields: Vec<Option<String>>,
-    /// What is wrong, as a phrase: `7 fields, the header has 6`.
+    /// The reason, as a phrase: `7 fields, the header has 6`.
     pub reason: String,
 }
 
 impl Source {
-    /// Finds the files that `spec.path` names, relative to the pipeline's `folder`, reads the columns of each, and holds them
-    /// against each other.
+    /// Finds the files that `spec.path` selects, relative to the pipeline's `folder`, reads their columns, and matches them.
     ///
-    /// Columns are matched by name; their order may differ from file to file. The first file's order is the source's. Columns
-    /// whose name starts with `_reject_` and those in `spec.ignore` are left out.
+    /// Columns are matched by name, and their order may differ from file to file. The source has the first file's order.
+    /// Columns whose name starts with `_reject_`, and those in `spec.ignore`, are ignored.
     ///
     /// # Errors
     ///
-    /// [`Input`](crate::error::Kind::Input) for files that are missing, empty, damaged, or differ in their columns, and
-    /// [`Pipeline`](crate::error::Kind::Pipeline) for options that make no sense.
+    /// [`Input`](crate::error::Kind::Input) for files that are missing, empty, damaged, or have different columns, and
+    /// [`Pipeline`](crate::error::Kind::Pipeline) for invalid options.
     pub fn try_new(spec: &SourceSpec, folder: &Path) -> Result<Self> {
         let dialect = Dialect::try_new(&spec.csv)?;
         let mut files = files::find(spec, folder)?;
@@ -123,25 +121,26 @@ impl Source {
         Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect) })
     }
 
-    /// All columns: text for CSV and JSON, else the file's own types with dictionaries and views unpacked. All are nullable.
+    /// Returns the schema: text for CSV and JSON, else the files' types without dictionaries and views. All columns are
+    /// nullable.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The files, sorted by path.
+    /// Returns the files, sorted by path.
     pub fn files(&self) -> &[SourceFile] {
         &self.files
     }
 
-    /// Takes what must not be printed out of the files' names.
+    /// Masks secrets in the files' names.
     pub fn mask_names(&mut self, secrets: &Redactor) {
         let masked =
             self.files.iter().map(|file| SourceFile { name: secrets.mask(&file.name).into_owned(), ..file.clone() });
         self.files = masked.collect();
     }
 
-    /// The rows in the order of files and lines, at most `rows` at a time, fewer where rows are large. A batch never spans two
-    /// files. After an error there is nothing more.
+    /// Returns the rows in the order of files and lines, in batches of at most `rows`, or fewer if rows are large. A batch
+    /// never spans two files. An error ends the iteration.
     pub fn batches(&self, rows: usize) -> impl Iterator<Item = Result<Batch>> + Send + use<> {
         let mut failed = false;
         let batches = self.pieces(rows).flat_map(|piece| match piece {
@@ -151,8 +150,7 @@ impl Source {
         batches.take_while(move |batch| !std::mem::replace(&mut failed, batch.is_err()))
     }
 
-    /// The same rows in pieces, in order; which batches a piece holds is found out on whatever thread asks it. A piece is a few
-    /// megabytes of its file.
+    /// Returns the rows in pieces, in order. A piece covers a few megabytes of its file; any thread can decode its batches.
     pub fn pieces(&self, rows: usize) -> Pieces {
         Pieces { source: self.clone(), rows: rows.max(1), next: 0, current: None }
     }
@@ -171,12 +169,12 @@ impl Source {
 }
 
 impl SourceFile {
-    /// Opens the file, which must be as large as it was when it was found.
+    /// Opens the file; fails if its size has changed since it was found.
     fn open(&self) -> Result<File> {
         let file = File::open(&self.path).map_err(|error| self.unreadable(error))?;
         let bytes = file.metadata().map_err(|error| self.unreadable(error))?.len();
         if bytes != self.bytes {
-            return Err(self.changed(format!("it had {} bytes and has {bytes}", self.bytes)));
+            return Err(self.changed(format!("it had {} bytes, and now has {bytes}", self.bytes)));
         }
         Ok(file)
     }
@@ -186,15 +184,15 @@ impl SourceFile {
     }
 
     fn changed(&self, how: impl std::fmt::Display) -> Error {
-        Error::input(format!("`{}` was changed while it was read: {how}", self.name))
+        Error::input(format!("`{}` changed while it was read: {how}", self.name))
             .hint("run again when the file is complete")
     }
 
-    /// Not a byte in it, where a `header` was to be at least.
+    /// Returns the error for an empty file; `header` tells whether a header was expected.
     fn empty(&self, header: bool) -> Error {
-        let what = if header { ": not even a header" } else { "" };
+        let what = if header { ", without a header" } else { "" };
         Error::input(format!("`{}` is empty{what}", self.name))
-            .hint("an export that was cut off looks like this; if there is nothing to load, remove the file")
+            .hint("check that the export completed; if there is nothing to load, remove the file")
     }
 }
 
@@ -204,7 +202,7 @@ pub type Piece = Box<dyn Iterator<Item = Result<Batch>> + Send>;
 /// The pieces of one file.
 type FilePieces = Box<dyn Iterator<Item = Result<Piece>> + Send>;
 
-/// The pieces of a [`Source`], made by [`Source::pieces`].
+/// The pieces of a [`Source`], returned by [`Source::pieces`].
 pub struct Pieces {
     source: Source,
     rows: usize,

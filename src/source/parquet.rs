@@ -15,19 +15,19 @@ use crate::error::Result;
 
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
 
-/// The columns that the file's footer names.
+/// Returns the columns of the file's footer.
 pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
     Ok(open(file)?.schema().clone())
 }
 
-/// A row group that is decoded in one piece has this many bytes at most.
+/// The maximum size in bytes of a row group that is decoded in one piece.
 const PIECE_BYTES: i64 = 16 * 1024 * 1024;
 
-/// The file's rows: a piece a row group where these are small, so that several are decoded at the same time.
+/// Returns the file's rows. Small row groups are one piece each, so that several are decoded at the same time.
 pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usize) -> Result<FilePieces> {
     let builder = open(&file)?;
     if builder.schema().fields().len() != file.columns.len() {
-        return Err(file.changed("it has other columns"));
+        return Err(file.changed("its columns changed"));
     }
     let metadata = builder.metadata().clone();
     let expected = u64::try_from(metadata.file_metadata().num_rows()).ok();
@@ -69,7 +69,7 @@ fn open(file: &SourceFile) -> Result<Builder> {
     columnar::guarded(file, || Builder::try_new(handle).map_err(|error| columnar::damaged(file, error)))
 }
 
-/// How many rows to decode at a time, so that a batch stays near its limit in bytes.
+/// Returns the number of rows per batch that keeps batches near their limit in bytes.
 fn rows_per_batch(metadata: &ParquetMetaData) -> usize {
     let groups = metadata.row_groups().iter();
     let per_row = groups

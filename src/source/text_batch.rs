@@ -1,4 +1,4 @@
-//! Rows of text on their way into a batch: what CSV and JSON have in common.
+//! Rows of text on their way into a batch: the common part of CSV and JSON.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use super::{Batch, Malformed};
 use crate::error::Result;
 
-/// A batch is handed over when it holds this many bytes, however few rows that are.
+/// The size in bytes at which a batch is complete, regardless of its number of rows.
 pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// The batch that is being filled.
@@ -29,7 +29,7 @@ impl TextBatchBuilder {
         Self { file, schema, rows, lines: Vec::new(), columns, malformed: Vec::new(), bytes: 0 }
     }
 
-    /// The next row's value in a column; each column gets one before [`Self::end_row`].
+    /// Adds the next row's value in a column; each column gets one value before [`Self::end_row`].
     pub(super) fn value(&mut self, column: usize, value: Option<&str>) {
         match value {
             Some(value) => {
@@ -40,23 +40,23 @@ impl TextBatchBuilder {
         }
     }
 
-    /// The row is complete.
+    /// Completes a row.
     pub(super) fn end_row(&mut self, line: u64) {
         self.lines.push(line);
     }
 
-    /// A row that could not be parsed.
+    /// Adds a row that could not be parsed.
     pub(super) fn malformed(&mut self, malformed: Malformed) {
         self.bytes += malformed.raw.len() * 2;
         self.malformed.push(malformed);
     }
 
-    /// Whether the batch is to be handed over.
+    /// Returns whether the batch is complete.
     pub(super) fn is_full(&self) -> bool {
         self.lines.len() + self.malformed.len() >= self.rows || self.bytes >= BATCH_BYTES
     }
 
-    /// The batch, if there is anything in it; the next one starts empty.
+    /// Returns the batch, unless it is empty, and starts the next one.
     pub(super) fn take(&mut self) -> Result<Option<Batch>> {
         if self.lines.is_empty() && self.malformed.is_empty() {
             return Ok(None);
@@ -65,7 +65,7 @@ impl TextBatchBuilder {
         let lines = std::mem::take(&mut self.lines);
         let whole = |column: &mut StringBuilder| -> ArrayRef {
             let mut array = column.finish();
-            // What a builder grew to is up to twice what is in it, and these are kept.
+            // Builders allocate up to twice their content, and batches are kept for long.
             array.shrink_to_fit();
             Arc::new(array)
         };

@@ -1,4 +1,4 @@
-//! The pipeline file as a whole: read, and everything said that is wrong with it.
+//! Reading a pipeline file, with all of its problems.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,53 +16,54 @@ use crate::diagnostic::Redactor;
 use crate::diagnostic::{Mark, Path, Problem, Problems};
 use crate::error::{Error, Result};
 
-/// A file larger than this is no pipeline file, and is not read into memory.
+/// The size limit in bytes: a larger file is probably a data file, and is not read into memory.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// A pipeline file that was read: its text, what it says, and what is wrong with it so far.
+/// A pipeline file: its text, its content, and its problems so far.
 #[derive(Debug)]
 pub struct Document {
-    /// The file, as it was named on the command line.
+    /// The path, as given on the command line.
     pub path: PathBuf,
-    /// The folder that relative paths in the file start from.
+    /// The folder that relative paths in the file refer to.
     pub folder: PathBuf,
-    /// The file's text.
+    /// The text as written.
     pub text: String,
-    /// What could be read: everything, where there are no problems. Else without the tables that lack something, and
-    /// `None` where the target or all of the file does.
+    /// The content: complete if there are no problems. Tables with missing parts are omitted. `None` if the
+    /// target or the whole file is unreadable.
     pub spec: Option<PipelineSpec>,
-    /// What is wrong with the file on its own; what is wrong with it in the face of data and target comes later.
+    /// The problems of the file itself. Compiling the plan adds those that concern data and target.
     pub problems: Problems,
-    /// The values that came from the environment or the command line, not to be printed.
+    /// Values from the environment or the command line, which must not be printed.
     pub secrets: Redactor,
 }
 
-/// Reads a pipeline file; `vars` are the variables of the command line, which win over the environment's.
+/// Reads a pipeline file. Variables in `vars`, from the command line, override the environment.
 ///
-/// What is wrong with the file's content is in [`Document::problems`].
+/// Problems of the content are in [`Document::problems`].
 ///
 /// # Errors
 ///
-/// The file is missing, cannot be read, is not UTF-8, or is far too large.
+/// Returns an error if the file is missing, unreadable, not UTF-8, or larger than 16 MiB.
 pub fn load(path: &FilePath, vars: &BTreeMap<String, String>) -> Result<Document> {
     let failed = |error: &dyn std::fmt::Display| {
         Error::input(format_args!("cannot read pipeline file `{}`: {error}", path.display()))
     };
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::input(format_args!("there is no pipeline file `{}`", path.display())).hint("check the path")
+            Error::input(format_args!("pipeline file `{}` does not exist", path.display())).hint("check the path")
         }
-        _ => failed(&error).hint("check that you may read it"),
+        _ => failed(&error).hint("check its permissions"),
     })?;
     if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Err(failed(&"it is a folder").hint("name the file in it"));
+        return Err(failed(&"it is a folder").hint("give the path of a file in it"));
     }
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| failed(&error).hint("check that it is a file and that you may read it"))?;
+        .map_err(|error| failed(&error).hint("check its type and permissions"))?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(failed(&format_args!("it has more than {} MiB", MAX_BYTES >> 20)).hint("is it a data file?"));
+        return Err(failed(&format_args!("it has more than {} MiB", MAX_BYTES >> 20))
+            .hint("check the path: it may be a data file"));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -72,7 +73,7 @@ pub fn load(path: &FilePath, vars: &BTreeMap<String, String>) -> Result<Document
     Ok(parse(path, text, vars, |name| std::env::var(name).ok()))
 }
 
-/// Reads the text of a pipeline file that is named `path`; `env` looks up a variable of the environment.
+/// Parses the text of the pipeline file at `path`. `env` looks up environment variables.
 pub fn parse(
     path: &FilePath,
     mut text: String,
@@ -93,29 +94,28 @@ pub fn parse(
         finish(read, &filled.failed, &secrets, &mut problems)
     });
     if spec.is_none() && problems.is_empty() {
-        // Not known to happen; but nothing must look right that was not read.
-        problems.add(Path::new(), "this cannot be read as a pipeline file");
+        // No input is known to reach this, but an unreadable file must never look correct.
+        problems.add(Path::new(), "this is not a valid pipeline file");
     }
     if problems.list.len() > MAX_PROBLEMS {
         problems.list.truncate(MAX_PROBLEMS);
-        problems.add_at_bytes(text.len()..text.len(), "there are more problems, which are not shown", None);
+        problems.add_at_bytes(text.len()..text.len(), "further problems are not shown", None);
     }
     Document { path: path.to_owned(), folder: folder.to_owned(), text, spec, problems, secrets }
 }
 
 impl Document {
-    /// The text at a path as it is written in the file, its templates not replaced: safe to print. `None` where
-    /// there is no scalar.
+    /// Returns the scalar at a path as written, with its templates unreplaced, so that it is safe to print.
     pub fn shown(&self, path: &[String]) -> Option<String> {
         Locations::try_new(&self.text).ok()?.scalar(path).map(ToOwned::to_owned)
     }
 }
 
-/// Reads the YAML; what is no pipeline file at all is a problem.
+/// Parses the YAML; adds a problem if it is not a mapping.
 fn yaml(text: &str, problems: &mut Problems) -> Option<Value> {
     let mut options = serde_yaml::Options::default();
     options.with_snippet = false;
-    // YAML 1.2: `no` is text and `007` is no seven.
+    // YAML 1.2: `no` is a text, and `007` is not 7.
     options.strict_booleans = true;
     options.leading_zero_numbers_as_strings = true;
     options.underscored_numbers_as_strings = true;
@@ -159,14 +159,14 @@ fn add_syntax_error(error: &serde_yaml::Error, text: &str, problems: &mut Proble
     let hint = if before.ends_with('$') {
         Some("within `{…}` and `[…]` a template needs quotes: `\"${NAME}\"`")
     } else if message.contains("flow mapping") || message.contains("mapping values are not allowed") {
-        Some("a value that holds `: `, or begins with one of `[]{}*&!|>%@`, needs quotes")
+        Some("a value that contains `: `, or begins with one of `[]{}*&!|>%@`, needs quotes")
     } else {
         None
     };
     problems.add_at_bytes(bytes, message, hint.map(ToOwned::to_owned));
 }
 
-/// Gives values that a check compares with back the text they are written as: `1.10` is more than the number 1.1.
+/// Restores the written text of values that checks compare with: `1.10` has more digits than the number 1.1.
 fn keep_as_written(value: &mut Value, at: &mut Path, locations: &Locations) {
     match value {
         Value::Object(fields) => {
@@ -200,13 +200,13 @@ fn is_compared_with(at: &[String]) -> bool {
     )
 }
 
-/// Applies the rules to what was read, and leaves out what could not be.
+/// Applies the rules to the content, and removes tables with missing parts.
 fn finish(read: Read, failed: &[Path], secrets: &Redactor, problems: &mut Problems) -> Option<PipelineSpec> {
     let mut spec = read.spec?;
     let mut found = Problems::default();
     rules::check(&spec, &mut found);
     for mut problem in found.list {
-        // What is broken has been told; that it also breaks a rule follows from it.
+        // A broken value has been reported; that it also breaks a rule follows from that.
         let follows = |broken: &Path| broken.starts_with(&problem.at) || problem.at.starts_with(broken);
         if !read.broken.iter().any(follows) {
             problem.message = secrets.mask(&problem.message).into_owned();
@@ -292,14 +292,14 @@ tables:
             problems(&document),
             [
                 "1:1 missing field `name`",
-                "1:10 unknown version 2: this program reads version 1",
+                "1:10 unsupported version 2: expected 1",
                 "2:16 variable `NONE` is not set",
                 "2:27 unknown field `sheme`",
-                "5:44 `ä` cannot be the delimiter: only ASCII characters can",
+                "5:44 invalid delimiter `ä`: expected an ASCII character",
                 "6:17 expected a list, found text `ref`",
                 "8:9 expected a mapping, found `5`",
                 "9:9 unknown field `not_nul`",
-                "10:9 this check is both `unique` and `sql`",
+                "10:9 `unique` and `sql` are mutually exclusive",
                 "12:3 missing field `source`",
                 "14:18 expected a number of rows such as 20, or a share such as 1%, found text `300%`",
             ]
@@ -322,7 +322,7 @@ tables:
         let shown = document.problems.render(false);
         assert!(!shown.contains("hunter22"), "{shown}");
         assert!(
-            shown.contains("`a ***` cannot be a pipeline's name") && shown.contains("found text `${SECRET}`"),
+            shown.contains("invalid pipeline name: `a ***`") && shown.contains("found text `${SECRET}`"),
             "{shown}"
         );
         assert_eq!(document.secrets.mask("it is hunter22"), "it is ***");
@@ -383,8 +383,8 @@ tables:
     fn a_value_that_lacks_quotes_is_told_so() {
         let hint = |text: &str| read(text).problems.list.remove(0).hint.unwrap();
         assert!(hint("target: { url: ${X:-y}, staging: s }\n").contains("a template needs quotes"));
-        assert!(hint("where: a = 'b: c'\n").contains("a value that holds `: `"));
-        assert!(hint("check: { expression: a = 'b: c', name: x }\n").contains("a value that holds `: `"));
+        assert!(hint("where: a = 'b: c'\n").contains("a value that contains `: `"));
+        assert!(hint("check: { expression: a = 'b: c', name: x }\n").contains("a value that contains `: `"));
     }
 
     #[test]
@@ -447,7 +447,7 @@ tables:
         };
         let vars = BTreeMap::new();
         for (path, says) in [
-            (folder.path().join("missing.yaml"), "there is no pipeline file"),
+            (folder.path().join("missing.yaml"), "does not exist"),
             (folder.path().to_owned(), "it is a folder"),
             (file("latin.yaml", b"a: 1\nb: \xe4\n"), "line 2 is not UTF-8"),
             (file("large.yaml", &vec![b'#'; 17 << 20]), "it has more than 16 MiB"),

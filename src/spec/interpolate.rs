@@ -1,8 +1,8 @@
 //! Templates in values: `${NAME}`, `${NAME:-default}` and `${NAME:?message}`.
 //!
-//! A template is replaced after the YAML is read, so that no value can add to the file's structure.
-//! As in a shell, `:-` and `:?` apply to a variable that is unset or empty, and a default may hold
-//! templates of its own. `$${` writes a `${` that is none.
+//! Templates are replaced after the YAML is parsed, so that no value can change the file's structure. As in
+//! a shell, `:-` and `:?` apply if a variable is unset or empty, and a default may contain templates. `$${`
+//! is an escaped `${`.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use super::read::MAX_PROBLEMS;
 use crate::diagnostic::Redactor;
 use crate::diagnostic::{Path, Problems};
 
-/// Templates within templates go no deeper than this.
+/// The maximum nesting depth of templates.
 const MAX_DEPTH: usize = 16;
 
-/// Where a template's variables come from: `--var` first, then the environment.
+/// The sources of variables: `--var` first, then the environment.
 pub(super) struct Variables<'v> {
     vars: &'v BTreeMap<String, String>,
     env: &'v dyn Fn(&str) -> Option<String>,
 }
 
-/// What interpolation did to a file.
+/// The result of interpolating a file.
 #[derive(Debug, Default)]
 pub(super) struct Interpolated {
-    /// The texts that became a number or a boolean, for fields that want text after all.
+    /// Texts that became a number or a boolean, kept for fields of type text.
     pub(super) texts: BTreeMap<Path, String>,
-    /// Where a template could not be replaced.
+    /// Places where a template could not be replaced.
     pub(super) failed: Vec<Path>,
-    /// The values that were filled in.
+    /// The inserted values.
     pub(super) secrets: Redactor,
 }
 
@@ -37,7 +37,7 @@ impl<'v> Variables<'v> {
         Self { vars, env }
     }
 
-    /// Replaces the templates of all texts in `value`; keys stay as they are.
+    /// Replaces the templates in all texts of `value`; keys stay as they are.
     pub(super) fn interpolate(&self, value: &mut Value, problems: &mut Problems) -> Interpolated {
         let mut result = Interpolated::default();
         self.walk(value, &mut Path::new(), &mut result, problems);
@@ -80,7 +80,7 @@ impl<'v> Variables<'v> {
         }
     }
 
-    /// The text with its templates replaced, and whether it was nothing but one template.
+    /// Returns the text with its templates replaced, and whether it was a single template.
     fn expand(&self, text: &str, secrets: &mut Redactor) -> Result<(String, bool), Mistake> {
         let (parts, _) = Parts::read(text, 0)?;
         let whole = matches!(parts.0.as_slice(), [Part::Variable { .. }]);
@@ -115,7 +115,7 @@ impl<'v> Variables<'v> {
                 (None, Otherwise::Fail) => {
                     return Err(Mistake {
                         message: format!("variable `{name}` is not set"),
-                        hint: format!("{}, or give it a default: `${{{name}:-…}}`", set_it(name)),
+                        hint: format!("{}, or add a default: `${{{name}:-…}}`", set_it(name)),
                     });
                 }
             }
@@ -128,7 +128,7 @@ fn set_it(name: &str) -> String {
     format!("set it in the environment or with `--var {name}=…`")
 }
 
-/// A text as a number or a boolean, where it is one and reads the same afterwards.
+/// Returns a text as a number or a boolean, if it has the same notation as one.
 fn typed(text: &str) -> Option<Value> {
     if let Ok(flag) = text.parse::<bool>() {
         return Some(Value::Bool(flag));
@@ -137,7 +137,7 @@ fn typed(text: &str) -> Option<Value> {
     (number.to_string() == text).then(|| number.into())
 }
 
-/// What is wrong with a template.
+/// A mistake in a template.
 #[derive(Debug)]
 struct Mistake {
     message: String,
@@ -148,12 +148,12 @@ impl Mistake {
     fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
-            hint: "write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`; `$${` is a `${` as such".into(),
+            hint: "write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`; write `$${` for a literal `${`".into(),
         }
     }
 }
 
-/// A text, taken apart.
+/// A parsed text.
 #[derive(Debug, Default)]
 struct Parts(Vec<Part>);
 
@@ -163,7 +163,7 @@ enum Part {
     Variable { name: String, otherwise: Otherwise },
 }
 
-/// What a template is without its variable.
+/// The value of a template whose variable is not set.
 #[derive(Debug)]
 enum Otherwise {
     Fail,
@@ -172,10 +172,10 @@ enum Otherwise {
 }
 
 impl Parts {
-    /// Takes a text apart: all of it at depth 0, up to the `}` of the template around it below.
+    /// Parses a text: all of it at depth 0, else up to the `}` of the enclosing template.
     fn read(text: &str, depth: usize) -> Result<(Self, &str), Mistake> {
         if depth > MAX_DEPTH {
-            return Err(Mistake::new("there are too many templates within templates"));
+            return Err(Mistake::new("templates are nested too deeply"));
         }
         let mut parts = Vec::new();
         let mut plain = String::new();
@@ -197,7 +197,7 @@ impl Parts {
                 plain.push(c);
                 rest = &rest[c.len_utf8()..];
             } else if depth > 0 {
-                return Err(Mistake::new("a `${` has no `}`"));
+                return Err(Mistake::new("`${` without `}`"));
             } else {
                 break;
             }
@@ -210,12 +210,12 @@ impl Parts {
 }
 
 impl Part {
-    /// Reads a template after its `${`, and gives the rest after its `}`.
+    /// Parses a template after its `${`, and returns the rest after its `}`.
     fn read(text: &str, depth: usize) -> Result<(Self, &str), Mistake> {
         let end = text.find(|c: char| c != '_' && !c.is_ascii_alphanumeric()).unwrap_or(text.len());
         let (name, rest) = text.split_at(end);
         if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-            return Err(Mistake::new("a `${` is not followed by the name of a variable"));
+            return Err(Mistake::new("`${` without a variable name"));
         }
         let (otherwise, rest) = if let Some(default) = rest.strip_prefix(":-") {
             let (default, rest) = Parts::read(default, depth + 1)?;
@@ -228,8 +228,8 @@ impl Part {
         };
         let rest = match rest.strip_prefix('}') {
             Some(rest) => rest,
-            None if rest.is_empty() => return Err(Mistake::new(format!("`${{{name}` has no `}}`"))),
-            None => return Err(Mistake::new(format!("`${{{name}` goes on with something that no template has"))),
+            None if rest.is_empty() => return Err(Mistake::new(format!("`${{{name}` without `}}`"))),
+            None => return Err(Mistake::new(format!("invalid template after `${{{name}`"))),
         };
         Ok((Self::Variable { name: name.to_owned(), otherwise }, rest))
     }
@@ -331,13 +331,13 @@ mod tests {
 
     #[test]
     fn a_template_that_cannot_be_read_is_a_problem() {
-        assert_eq!(mistake("x ${ENV"), "`${ENV` has no `}`");
-        assert_eq!(mistake("${NONE:-a"), "a `${` has no `}`");
-        assert_eq!(mistake("${NONE:?a"), "`${NONE` has no `}`");
-        assert_eq!(mistake("${}"), "a `${` is not followed by the name of a variable");
-        assert_eq!(mistake("${1A}"), "a `${` is not followed by the name of a variable");
-        assert_eq!(mistake("${A-b}"), "`${A` goes on with something that no template has");
-        assert_eq!(mistake(&"${A:-".repeat(100_000)), "there are too many templates within templates");
+        assert_eq!(mistake("x ${ENV"), "`${ENV` without `}`");
+        assert_eq!(mistake("${NONE:-a"), "`${` without `}`");
+        assert_eq!(mistake("${NONE:?a"), "`${NONE` without `}`");
+        assert_eq!(mistake("${}"), "`${` without a variable name");
+        assert_eq!(mistake("${1A}"), "`${` without a variable name");
+        assert_eq!(mistake("${A-b}"), "invalid template after `${A`");
+        assert_eq!(mistake(&"${A:-".repeat(100_000)), "templates are nested too deeply");
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! The pipeline file: its types, its text, and where in the text each value stands.
+//! The pipeline file: its types, its text, and the location of each value in the text.
 //!
-//! [`load`] is the way in: text → YAML → templates replaced → types → rules, with every problem on the way
-//! at its place.
+//! [`load`] is the entry point: text → YAML → templates replaced → types → rules. Each stage adds its
+//! problems at their locations.
 
 mod document;
 mod interpolate;

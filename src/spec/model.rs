@@ -1,7 +1,7 @@
 //! The pipeline file as the user wrote it.
 //!
-//! These types are the file's reference: the JSON Schema that `pipeline schema` prints is made from
-//! them, and the comment on each field is what an editor shows.
+//! The JSON Schema that `pipeline schema` prints is generated from these types. Editors show the doc
+//! comment of each field.
 
 use std::path::PathBuf;
 
@@ -17,31 +17,32 @@ use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Tim
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Delta pipeline")]
 pub struct PipelineSpec {
-    /// The version of this format: 1.
+    /// The version of the file format: 1.
     pub version: u32,
-    /// The pipeline's name: letters, digits, `-` and `_`. It names the run in the target and its reports.
+    /// The pipeline's name: letters, digits, `-` and `_`. The target and the reports show it with each run.
     pub name: String,
-    /// Where the rows go. Left out, `check`, `validate` and `explain` tell what the delta alone can tell; all else needs it.
+    /// The target database. If omitted, `check`, `validate` and `explain` work from the delta alone; other commands
+    /// require it.
     pub target: Option<TargetSpec>,
-    /// What must hold before anything is written.
+    /// The conditions that must hold before anything is written.
     #[serde(default)]
     pub safeguards: SafeguardsSpec,
-    /// How rows are inserted.
+    /// The settings of the insertion.
     #[serde(default)]
     pub load: LoadSpec,
-    /// Which key map legacy keys are looked up in and appended to.
+    /// The key map in which legacy keys are looked up and recorded.
     #[serde(default)]
     pub key_map: KeyMapSpec,
-    /// The folder for rejects and reports, relative to this file; a run's own are in `<output>/<run id>/`.
+    /// The folder for rejects and reports, relative to this file. Each run writes to `<output>/<run id>/`.
     #[serde(default = "default_output")]
     pub output: PathBuf,
-    /// Who may read rejects, reports, journals, and backups in folders, as the octal permission bits of the files: `"0640"` lets the
-    /// group read them. The owner may always read and write; others may at most read. A folder can be entered by those who
-    /// may read its files; one that is there already keeps its mode. Object stores have rules of their own. Default: `"0600"`,
-    /// the user who runs the pipeline, because these files are full of records of people.
+    /// The permission bits, in octal, of the files for rejects, reports, journals, and backups in folders: `"0640"` lets
+    /// the group read them. The owner can always read and write; others can at most read. Users who can read the files
+    /// can enter a new folder; an existing folder keeps its mode. Object stores control access themselves. Default:
+    /// `"0600"`, the user who runs the pipeline, because these files contain personal data.
     #[serde(default)]
     pub output_mode: OutputMode,
-    /// The target tables to load, by name. Their order does not matter: references decide it.
+    /// The target tables to load, by name. References determine the load order.
     pub tables: OrderedMap<TableSpec>,
 }
 
@@ -49,53 +50,53 @@ fn default_output() -> PathBuf {
     PathBuf::from("runs")
 }
 
-/// Where the rows go.
+/// The target database.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSpec {
     /// `sqlite:FILE`, relative to this file, or `postgres://USER@HOST:PORT/DATABASE`.
     pub url: String,
-    /// A file of SQL statements that makes the database where there is none yet: for demos, tests and
-    /// production-like copies. Never run on a database that has any table. One file, or one for each kind of target.
-    /// On PostgreSQL it is one transaction: its own `BEGIN` and `COMMIT` are left out, and commands of psql are refused. Commands that write
-    /// nothing keep nothing of it.
+    /// A file of SQL statements that creates the database if it does not exist: for demos, tests, and production-like
+    /// copies. It never runs on a database that has a table. One file, or one per kind of target. On PostgreSQL it runs
+    /// as one transaction: its own `BEGIN` and `COMMIT` are skipped, and psql commands are rejected. Commands that write
+    /// nothing do not keep what it creates.
     pub create_from: Option<CreateFrom>,
-    /// The schema of the live tables; `main` on SQLite, `public` on PostgreSQL if it is left out.
+    /// The schema of the live tables. Default: `main` on SQLite, `public` on PostgreSQL.
     pub production: Option<String>,
-    /// The schema where rows are proven before they go live; on SQLite a prefix of table names (`staging_account`).
+    /// The schema in which rows are checked before they go live; on SQLite, a prefix of table names (`staging_account`).
     #[serde(default = "default_staging")]
     pub staging: String,
 }
 
 impl TargetSpec {
-    /// The target of a URL, with nothing else said.
+    /// Returns the target at a URL, with defaults for all other fields.
     pub fn at(url: impl Into<String>) -> Self {
         Self { url: url.into(), create_from: None, production: None, staging: default_staging() }
     }
 }
 
-/// What makes a database: SQL is not the same everywhere.
+/// The SQL that creates a database: one file, or one per kind of target.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum CreateFrom {
-    /// A file for whatever target the URL names.
+    /// One file for every kind of target.
     Any(PathBuf),
-    /// A file for each kind of target.
+    /// One file per kind of target.
     Each(CreateFromEach),
 }
 
-/// A file of SQL for each kind of target.
+/// One SQL file per kind of target.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CreateFromEach {
-    /// For a SQLite file.
+    /// The file for a SQLite target; `None` if the pipeline does not create one.
     pub sqlite: Option<PathBuf>,
-    /// For a PostgreSQL database.
+    /// The file for a PostgreSQL target; `None` if the pipeline does not create one.
     pub postgres: Option<PathBuf>,
 }
 
 impl CreateFrom {
-    /// The file for SQLite.
+    /// Returns the file for SQLite, if any.
     pub fn sqlite(&self) -> Option<&PathBuf> {
         match self {
             Self::Any(file) => Some(file),
@@ -103,7 +104,7 @@ impl CreateFrom {
         }
     }
 
-    /// The file for PostgreSQL.
+    /// Returns the file for PostgreSQL, if any.
     pub fn postgres(&self) -> Option<&PathBuf> {
         match self {
             Self::Any(file) => Some(file),
@@ -116,32 +117,33 @@ fn default_staging() -> String {
     "staging".into()
 }
 
-/// What must hold before anything is written.
+/// The conditions that must hold before anything is written.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SafeguardsSpec {
-    /// How many rows of a table may be rejected, as a number (`20`) or a share of the rows read (`1%`). With more,
-    /// nothing is loaded. Default: 0.
+    /// The maximum number of rejected rows per table, as a number (`20`) or a share of the rows read (`1%`). If a table
+    /// has more, nothing is loaded. Default: 0.
     pub max_rejects: Option<Threshold>,
-    /// Where the key map is backed up before anything is written: a folder relative to this file, or the URL of an object store
-    /// (`s3://`, `gs://`, `az://`, `https://`; credentials come from the environment). Left out, it is not backed up.
+    /// The backup store for the key map, written before anything else: a folder relative to this file, or the URL of an
+    /// object store (`s3://`, `gs://`, `az://`, `https://`). Credentials come from the environment. If omitted, there is
+    /// no backup.
     pub backup: Option<String>,
-    /// Whether who loads may be able to update or delete in production. A run never does; the server can hold it to that.
+    /// Whether a run accepts a loader login that can update or delete in production. A run itself never does either.
     #[serde(default)]
     pub least_privilege: LeastPrivilege,
-    /// Whether somebody must have switched conversion mode on (`pipeline mode on`) before anything is written. Default: `required` on
+    /// Whether conversion mode must be on (`pipeline mode on`) before anything is written. Default: `required` on
     /// PostgreSQL, `off` on SQLite.
     pub conversion_mode: Option<ConversionMode>,
-    /// When runs may begin and insert; left out, at any time.
+    /// When runs can begin and insert. Default: at any time.
     pub window: Option<WindowSpec>,
 }
 
-/// Which key map legacy keys are looked up in and appended to.
+/// The key map in which legacy keys are looked up and recorded.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyMapSpec {
-    /// A name for the legacy system, if records of several are converted into the same tables: a legacy key of one is never taken for an
-    /// equal key of another. Letters, digits, `-` and `_`.
+    /// A name for the legacy system. Set it if several systems are converted into the same tables, because their legacy
+    /// keys can be equal. Letters, digits, `-` and `_`.
     pub namespace: Option<String>,
 }
 
@@ -149,23 +151,23 @@ pub struct KeyMapSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ConversionMode {
-    /// Nothing is written without it.
+    /// Nothing is written unless the mode is on.
     Required,
-    /// It is not asked for.
+    /// The mode is not checked.
     Off,
 }
 
-/// When runs may begin and insert, by the target's clock. What the clocks of the time zone show decides: an hour that they skip is
-/// missing in the window, and one that they show twice counts twice.
+/// When runs can begin and insert, by the target's clock. The window follows local time in its zone: the hour
+/// skipped by daylight saving is absent, and the repeated hour counts twice.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowSpec {
-    /// The days on which the window opens: `mon`, `tue`, `wed`, `thu`, `fri`, `sat` and `sun`; left out, all of them. One that opens on
-    /// `sat` at 22:00 and closes at 06:00 is Saturday's to its end.
+    /// The days on which the window opens: `mon`, `tue`, `wed`, `thu`, `fri`, `sat` and `sun`. Default: every day. A
+    /// window from 22:00 on `sat` to 06:00 belongs to Saturday until it closes.
     pub days: Option<Vec<Day>>,
-    /// When it opens, such as `"22:00"`.
+    /// The opening time, such as `"22:00"`.
     pub from: TimeOfDay,
-    /// When it closes, such as `"06:00"`; a time before `from` is the next day's.
+    /// The closing time, such as `"06:00"`. A time before `from` is on the next day.
     pub to: TimeOfDay,
     /// The time zone by its IANA name, such as `Europe/Berlin`.
     pub timezone: String,
@@ -174,7 +176,7 @@ pub struct WindowSpec {
 /// A day of the week.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs, reason = "their names say it")]
+#[allow(missing_docs, reason = "the names are self-explanatory")]
 pub enum Day {
     Mon,
     Tue,
@@ -185,33 +187,33 @@ pub enum Day {
     Sun,
 }
 
-/// Whether who loads may be able to do more than a load needs.
+/// Whether a run accepts a loader login with more privileges than a load needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LeastPrivilege {
-    /// The report says so.
+    /// The report warns.
     #[default]
     Warn,
-    /// A run is refused.
+    /// The run is refused.
     Require,
 }
 
-/// How rows are inserted.
+/// The settings of the insertion.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoadSpec {
-    /// How references are held.
+    /// The method of checking foreign keys.
     pub foreign_keys: ForeignKeys,
-    /// How long a statement waits for a lock that another program holds, such as `5s` or `500ms`. A COMMIT on SQLite waits as long for other
-    /// programs' reading to end.
+    /// The maximum time that a statement waits for a lock of another program, such as `5s` or `500ms`. On SQLite, it is
+    /// also the time that a COMMIT waits for readers.
     pub lock_timeout: Timeout,
-    /// How long one statement may take, such as `30min` or `4h`.
+    /// The maximum duration of one statement, such as `30min` or `4h`.
     pub statement_timeout: Timeout,
-    /// How many connections copy rows into staging at the same time; PostgreSQL only.
+    /// The number of connections that copy rows into staging at the same time; PostgreSQL only.
     pub connections: u8,
-    /// Which rows go through staging; PostgreSQL only.
+    /// The rows that go through staging; PostgreSQL only.
     pub staging: Staging,
-    /// What is locked beside the rows that are referred to; PostgreSQL only, since SQLite has one writer at a time.
+    /// Locks in addition to those of referenced rows; PostgreSQL only, because SQLite allows one writer at a time.
     pub lock: Lock,
 }
 
@@ -228,78 +230,78 @@ impl Default for LoadSpec {
     }
 }
 
-/// What a load locks so that a uniqueness holds which the pipeline file states (`checks: [{ unique: … }]`) and no index of production
-/// enforces, and so that integer keys are free which come from no sequence: without this lock, PostgreSQL targets need such a table's
-/// `start_row_number`.
+/// Locks in addition to those of referenced rows. They protect uniqueness that only the pipeline file declares
+/// (`checks: [{ unique: … }]`), and integer keys without a sequence. Without locks, a table with such keys needs
+/// `start_row_number` on PostgreSQL.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Lock {
-    /// Nothing: the last statement before the COMMIT checks such a uniqueness again. It does not see rows that another session has
-    /// inserted and commits later.
+    /// Nothing. The last statement before the COMMIT checks declared uniqueness again. It does not see rows that another
+    /// session has inserted but not yet committed.
     #[default]
     None,
-    /// The tables with such a uniqueness, and those with such keys, which continue from the largest. From the beginning of the insertion to
-    /// the COMMIT, other sessions wait when they write to them, and read them as before. The load waits for sessions that have written and
-    /// not committed, up to `lock_timeout`.
+    /// The tables with declared uniqueness, and the tables with such keys, which continue from the largest. From the
+    /// beginning of the insertion to the COMMIT, other sessions can read these tables, but wait to write. The load waits
+    /// up to `lock_timeout` for sessions with uncommitted writes.
     Table,
 }
 
-/// Which rows go through staging.
+/// The rows that go through staging.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Staging {
-    /// All rows: the last transaction has none of them on its way, only on the server.
+    /// All rows: the final transaction copies nothing over the network.
     Always,
-    /// Those of tables that need it. The others are brought straight into production inside the last transaction, which is faster where
-    /// the network is, and read back before it commits. Staging is needed by rows that bring their own key, and by checks that no
-    /// constraint of production keeps true; on PostgreSQL by columns that the server casts or writes in another way (intervals, arrays,
-    /// jsonb); on SQLite by keys that are texts, by triggers, and by references to rows of the same table that are looked at row by row.
+    /// Only tables that need it. Other tables are copied directly into production in the final transaction, and read back
+    /// before the commit; this is faster if the network is fast. A table needs staging if rows bring their own key, or if a
+    /// check is not enforced by a constraint of production. On PostgreSQL, so do columns that the server casts or
+    /// rewrites (intervals, arrays, jsonb). On SQLite, so do text keys, triggers, and row-by-row references within a table.
     #[default]
     WhenNeeded,
 }
 
-/// How references are held while rows are inserted.
+/// The method of checking foreign keys during the insertion.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ForeignKeys {
-    /// Production looks at every row by itself.
+    /// Production checks every row with its own constraints.
     #[default]
     Triggers,
-    /// Referenced rows are locked, all references are checked as one set, and production's own check of each row is off for this
-    /// transaction. Only for tables without triggers of their own, and on PostgreSQL only where the role may set
+    /// Referenced rows are locked, all references are checked as one set, and production's check of each row is off for
+    /// this transaction. Only for tables without user-defined triggers. On PostgreSQL, the role must be allowed to set
     /// `session_replication_role` (`pipeline setup` grants it).
     SetBased,
 }
 
-/// One target table: where its rows come from, and what must be true of them.
+/// One target table: the source of its rows, and their checks.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TableSpec {
-    /// The delta files of this table.
+    /// The delta files of the table.
     pub source: SourceSpec,
     /// The source columns that identify a record in the legacy system.
     pub legacy_key: Vec<String>,
-    /// How a row gets its new key. Left out, the table's primary key must be among the columns.
+    /// The key that a row gets. If omitted, the table's primary key must be among the columns.
     pub key: Option<KeySpec>,
-    /// Target column: SQL expression over the source columns. A target column that is not named here takes the source
-    /// column of its own name.
+    /// Target columns, each with an SQL expression over the source columns. A target column that is not listed takes the
+    /// source column of the same name.
     #[serde(default)]
     pub columns: OrderedMap<String>,
-    /// A whole `SELECT … FROM source` instead of `columns`; its output columns are the target's.
+    /// A complete `SELECT … FROM source` instead of `columns`; its output columns are the target columns.
     pub select: Option<String>,
     /// References to other tables, resolved to the new keys.
     #[serde(default)]
     pub relationships: Vec<RelationshipSpec>,
-    /// What must be true of each row, beside what production's catalog states already.
+    /// Checks in addition to the constraints that production's catalog declares.
     #[serde(default)]
     pub checks: Vec<CheckSpec>,
-    /// Rows of this delta that share a legacy key or the values of a unique constraint.
+    /// The policy for rows of this delta that share a legacy key or the values of a unique constraint.
     #[serde(default)]
     pub duplicates: Duplicates,
-    /// Rows whose legacy key is in the key map already, or whose unique values are in production.
+    /// The policy for rows whose legacy key is in the key map, or whose unique values are in production.
     #[serde(default)]
     pub existing: ExistingRowPolicy,
-    /// This table's own limit, instead of `safeguards.max_rejects`.
+    /// The limit for this table; overrides `safeguards.max_rejects`.
     pub max_rejects: Option<Threshold>,
 }
 
@@ -309,13 +311,13 @@ pub struct TableSpec {
 pub struct SourceSpec {
     /// A file, a folder (all its files of the format) or a glob, relative to this file.
     pub path: String,
-    /// The format; by default the file name's extension tells it.
+    /// The format. Default: from the file name extension.
     pub format: Option<Format>,
-    /// Source columns that are not loaded, on purpose. A source column that nothing uses and that is not listed here is an
-    /// error: data must not get lost in silence. `"*"` ignores all such columns.
+    /// Source columns that are deliberately not loaded. An unused source column that is not listed here is an error, so
+    /// that no data is lost silently. `"*"` ignores all unused columns.
     #[serde(default)]
     pub ignore: Vec<String>,
-    /// How CSV files are written.
+    /// The dialect of CSV files.
     #[serde(default)]
     pub csv: CsvSpec,
 }
@@ -326,7 +328,7 @@ pub struct SourceSpec {
 pub enum Format {
     /// Comma-separated values (RFC 4180), `.csv` or `.tsv`; also with `.gz` or `.zst`.
     Csv,
-    /// One JSON object a line: `.json`, `.jsonl` or `.ndjson`; also with `.gz` or `.zst`.
+    /// One JSON object per line: `.json`, `.jsonl` or `.ndjson`; also with `.gz` or `.zst`.
     Json,
     /// Apache Parquet: `.parquet`.
     Parquet,
@@ -334,19 +336,19 @@ pub enum Format {
     Arrow,
 }
 
-/// How CSV files are written.
+/// The dialect of CSV files.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CsvSpec {
-    /// The character between fields; by default `,` (a tab for `.tsv`).
+    /// The character between fields. Default: `,`, or a tab for `.tsv`.
     pub delimiter: Option<char>,
-    /// The character around fields that hold the delimiter.
+    /// The character around fields that contain the delimiter.
     pub quote: char,
-    /// Whether the first line names the columns.
+    /// Whether the first line contains the column names.
     pub header: bool,
-    /// The column names where there is no header, in order.
+    /// The column names, in order, of files without a header.
     pub names: Vec<String>,
-    /// Unquoted or quoted, these values are NULL.
+    /// The values that are read as NULL, quoted or unquoted.
     pub null_values: Vec<String>,
     /// The character encoding.
     pub encoding: Encoding,
@@ -372,24 +374,24 @@ pub enum Encoding {
     #[default]
     #[serde(rename = "utf-8")]
     Utf8,
-    /// Latin-1 as it is found in files, that is Windows-1252.
+    /// Latin-1 as found in practice, which is Windows-1252.
     #[serde(rename = "latin-1")]
     Latin1,
 }
 
-/// How a row gets its new key: an offset of its own (`column`), or its parent's key plus something of its own (`inherited`).
+/// The key that a row gets: a number (`column`), or the parent's key and further columns (`inherited`).
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeySpec {
-    /// The key column; integer, or text with `width`.
+    /// The key column: an integer, or a text if `width` is set.
     pub column: Option<String>,
-    /// The offset that keys count from: `auto` is production's own sequence or the maximum plus one.
+    /// The number that keys start from: `auto` uses production's sequence, or the maximum plus one.
     pub start_row_number: StartRowNumber,
-    /// What a text key begins with.
+    /// The prefix of a text key.
     pub prefix: Option<String>,
-    /// The number of characters of a text key, prefix included; the number is padded with zeros.
+    /// The length of a text key in characters, prefix included. The number is padded with zeros.
     pub width: Option<usize>,
-    /// The columns of a key that is inherited: at least one is a reference in `relationships`, the others are the row's own.
+    /// The columns of an inherited key. At least one of them is a reference in `relationships`.
     pub inherited: Vec<String>,
 }
 
@@ -397,36 +399,36 @@ pub struct KeySpec {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RelationshipSpec {
-    /// The target column that gets the referenced row's key.
+    /// The target column that receives the key of the referenced row.
     pub column: String,
-    /// The source columns that hold the referenced row's legacy key; by default the source column of the same name.
+    /// The source columns with the legacy key of the referenced row. Default: the source column named like `column`.
     #[serde(default)]
     pub from: Vec<String>,
     /// The referenced table.
     pub to: String,
-    /// The referenced table's column that `from` holds a value of, where that is a value of production and no legacy key.
+    /// The column of the referenced table that `from` contains a value of. If omitted, `from` is a legacy key.
     pub by: Option<String>,
 }
 
-/// Rows of one delta that are the same.
+/// The policy for rows of one delta that are duplicates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Duplicates {
-    /// The first row in the order of files and lines that passes its own checks stays, the others are rejected.
+    /// The first row, in the order of files and lines, that passes its own checks stays; the others are rejected.
     First,
-    /// All of them are rejected.
+    /// All duplicates are rejected.
     #[default]
     Reject,
 }
 
-/// Rows that are in production already.
+/// The policy for rows that production already has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExistingRowPolicy {
-    /// They are rejected.
+    /// The rows are rejected.
     #[default]
     Reject,
-    /// They are left out, and counted as skipped.
+    /// The rows are skipped, and counted as such.
     Skip,
 }
 
@@ -436,50 +438,50 @@ pub enum ExistingRowPolicy {
 pub struct CheckSpec {
     /// None of these columns is NULL.
     pub not_null: Option<Vec<String>>,
-    /// No two rows have the same values in these columns together, in the delta and in production.
+    /// No two rows have the same values in these columns, in the delta and in production together.
     pub unique: Option<Vec<String>>,
     /// The column has one of these values.
     pub accepted_values: Option<AcceptedValues>,
-    /// The column lies between two bounds, both included.
+    /// The column is between two bounds, both inclusive.
     pub range: Option<Range>,
     /// The column matches a regular expression.
     pub matches: Option<Matches>,
-    /// The column's number of characters lies between two bounds, both included.
+    /// The column's length in characters is between two bounds, both inclusive.
     pub length: Option<Length>,
-    /// An SQL expression over the target columns that is true; NULL passes.
+    /// An SQL expression over the target columns that must be true; NULL passes.
     pub expression: Option<String>,
-    /// A query that returns the rows that fail: its column `_row` names them.
+    /// A query that returns the failing rows in the column `_row`.
     pub sql: Option<String>,
-    /// The check's name; by default it is made of its kind and column.
+    /// The check's name. Default: its kind and column.
     pub name: Option<String>,
     /// `error` rejects a row that fails, `warn` only counts it.
     pub severity: Severity,
-    /// The check looks only at rows for which this SQL expression is true.
+    /// The check applies only to rows for which this SQL expression is true.
     pub r#where: Option<String>,
-    /// With more failing rows than this (number or share) the report warns.
+    /// If more rows than this number or share fail, the report warns.
     pub warn_if: Option<Threshold>,
-    /// With more failing rows than this (number or share) nothing is loaded.
+    /// If more rows than this number or share fail, nothing is loaded.
     pub error_if: Option<Threshold>,
 }
 
-/// What a violation does.
+/// The effect of a violation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It is counted and told.
+    /// The row is counted and reported.
     Warn,
-    /// It rejects the row.
+    /// The row is rejected.
     #[default]
     Error,
 }
 
-/// The values that a column may have.
+/// The accepted values of a column.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptedValues {
     /// The target column.
     pub column: String,
-    /// Its values; NULL passes.
+    /// The accepted values; NULL passes.
     pub values: Vec<Scalar>,
 }
 
@@ -489,9 +491,9 @@ pub struct AcceptedValues {
 pub struct Range {
     /// The target column.
     pub column: String,
-    /// The smallest value.
+    /// The minimum, inclusive; `None` for no lower bound.
     pub min: Option<Scalar>,
-    /// The largest value.
+    /// The maximum, inclusive; `None` for no upper bound.
     pub max: Option<Scalar>,
 }
 
@@ -505,14 +507,14 @@ pub struct Matches {
     pub pattern: String,
 }
 
-/// The bounds of a column's length.
+/// The bounds of a column's length in characters.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Length {
     /// The target column.
     pub column: String,
-    /// The smallest number of characters.
+    /// The minimum, inclusive; `None` for no lower bound.
     pub min: Option<u64>,
-    /// The largest number of characters.
+    /// The maximum, inclusive; `None` for no upper bound.
     pub max: Option<u64>,
 }

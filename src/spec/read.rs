@@ -1,8 +1,8 @@
-//! From a YAML value to the pipeline file's types, with every mistake found in one pass.
+//! Deserializes a YAML value into the pipeline file's types, and finds every mistake in one pass.
 //!
-//! Deserializing stops at the first mistake. So the value is mended and read again until it fits: an
-//! unknown field and a wrong value are taken out, and what is missing then gets a stand-in, which
-//! keeps the paths of all others. Places that were mended are *broken*: nothing more is said of them.
+//! Serde stops at the first mistake, so the value is repaired and read again until it fits. Unknown fields
+//! and wrong values are removed, and missing ones get a stand-in, which keeps all other paths valid. A
+//! repaired place is *broken*: no further problem is reported there.
 
 use std::collections::BTreeMap;
 
@@ -13,20 +13,20 @@ use super::model::PipelineSpec;
 use super::schema::lists_for_mappings;
 use crate::diagnostic::{Mark, Path, Problem, Problems};
 
-/// After so many problems in one file the rest is not looked for.
+/// The maximum number of problems per file.
 pub(super) const MAX_PROBLEMS: usize = 100;
 
 /// A bound for the reading loop: each problem takes a few rounds.
 const MAX_ROUNDS: usize = MAX_PROBLEMS * 10;
 
-/// No text of the user's file is shown longer than this in a message.
+/// The length in characters at which messages cut a text of the file.
 const MAX_SHOWN: usize = 60;
 
 /// Reads a value into the pipeline file's types.
 pub(super) struct Reader<'r> {
-    /// What the file says, its templates replaced; mended while it is read.
+    /// The content with its templates replaced; repaired while it is read.
     value: Value,
-    /// What the file says as it is written: only this is ever shown.
+    /// The content as written. Messages show only this, because templates can insert secrets.
     written: &'r Value,
     /// Texts that a template turned into numbers or booleans.
     texts: BTreeMap<Path, String>,
@@ -35,13 +35,13 @@ pub(super) struct Reader<'r> {
     problems: &'r mut Problems,
 }
 
-/// What was read.
+/// The result of reading.
 pub(super) struct Read {
-    /// The file, with stand-ins for what is missing or wrong.
+    /// The file, with stand-ins for missing and wrong values.
     pub(super) spec: Option<PipelineSpec>,
-    /// The places of which nothing more is to be said.
+    /// Places where no further problem is reported.
     pub(super) broken: Vec<Path>,
-    /// The places that hold a stand-in.
+    /// Places that contain a stand-in.
     pub(super) stand_ins: Vec<Path>,
 }
 
@@ -55,17 +55,17 @@ impl<'r> Reader<'r> {
         Self { value, written, texts, broken: Vec::new(), stand_ins: BTreeMap::new(), problems }
     }
 
-    /// Reads the value; of what is `broken` already nothing more is said.
+    /// Reads the value, and reports no problem at places in `broken`.
     pub(super) fn read(mut self, broken: &[Path]) -> Read {
         self.broken.extend_from_slice(broken);
         for at in lists_for_mappings(&self.value).into_iter().take(MAX_PROBLEMS + 1) {
             self.wrong(&at, "invalid type: sequence, expected a mapping");
         }
-        let spec = self.mend();
+        let spec = self.repair();
         Read { spec, broken: self.broken, stand_ins: self.stand_ins.into_keys().collect() }
     }
 
-    fn mend(&mut self) -> Option<PipelineSpec> {
+    fn repair(&mut self) -> Option<PipelineSpec> {
         for _ in 0..MAX_ROUNDS {
             if self.problems.list.len() > MAX_PROBLEMS {
                 return None;
@@ -76,7 +76,7 @@ impl<'r> Reader<'r> {
             };
             let at = self.existing(error.path());
             let message = error.into_inner().to_string();
-            let mended = if message.starts_with("unknown field `") {
+            let repaired = if message.starts_with("unknown field `") {
                 self.unknown_field(at, &message)
             } else if let Some(field) = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'))
             {
@@ -84,13 +84,13 @@ impl<'r> Reader<'r> {
             } else {
                 self.wrong(&at, &message)
             };
-            mended?;
+            repaired?;
         }
-        self.problems.add(Path::new(), "there is more that cannot be read");
+        self.problems.add(Path::new(), "too many mistakes; the rest of the file was not read");
         None
     }
 
-    /// The path of an error, as far as it leads to something.
+    /// Returns the longest prefix of an error's path that exists.
     fn existing(&self, path: &serde_path_to_error::Path) -> Path {
         let mut at = Path::new();
         for segment in path {
@@ -119,14 +119,14 @@ impl<'r> Reader<'r> {
         if !self.is_broken(&at) {
             let hint = match near {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the fields here are {}", listed(&valid)),
+                None => format!("expected one of {}", listed(&valid)),
             };
             self.problems.add_at_key(at.clone(), format_args!("unknown field `{}`", short(field)), Some(hint));
         }
         let fields = get_mut(&mut self.value, container)?.as_object_mut()?;
         fields.shift_remove(field)?;
         if let Some(near) = near.filter(|near| !fields.contains_key(*near)) {
-            // The field that was meant is not also missing.
+            // The field that the user misspelled is not also missing.
             self.broken.push(child(container, near));
         }
         self.broken.push(at);
@@ -175,7 +175,7 @@ impl<'r> Reader<'r> {
         }
     }
 
-    /// Puts the next thing that may fit at a place; when nothing fits, its container is wrong too.
+    /// Inserts the next stand-in that may fit; if none fits, the container is wrong too.
     fn stand_in(&mut self, at: &[String]) -> Option<()> {
         let attempt = self.stand_ins.entry(at.to_vec()).or_default();
         let candidate = match *attempt {
@@ -202,7 +202,7 @@ impl<'r> Reader<'r> {
         Some(())
     }
 
-    /// What to say of a wrong value.
+    /// Returns the message and the hint for a wrong value.
     fn explain(&self, at: &[String], found: &Value, message: &str, expected: &str) -> (String, Option<String>) {
         let written = get(self.written, at).unwrap_or(found);
         let written = match written {
@@ -214,7 +214,7 @@ impl<'r> Reader<'r> {
             let valid = quoted_after(message, "`, expected ");
             let hint = match nearest(&written, &valid) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the values here are {}", listed(&valid)),
+                None => format!("expected one of {}", listed(&valid)),
             };
             return (format!("unknown value `{written}`"), Some(hint));
         }
@@ -222,7 +222,7 @@ impl<'r> Reader<'r> {
             "a sequence" => "a list",
             "a string" | "string" | "path string" => "text",
             "a map" => "a mapping",
-            "u32" | "u64" | "usize" => "a whole number from 0 on",
+            "u32" | "u64" | "usize" => "a non-negative integer",
             "a boolean" => "`true` or `false`",
             "a character" => "one character",
             structure if structure.starts_with("struct ") => "a mapping",
@@ -244,7 +244,7 @@ impl<'r> Reader<'r> {
     }
 }
 
-/// The value at a path.
+/// Returns the value at a path.
 fn get<'v>(value: &'v Value, at: &[String]) -> Option<&'v Value> {
     at.iter().try_fold(value, |value, segment| match value {
         Value::Object(fields) => fields.get(segment),
@@ -265,13 +265,13 @@ fn child(container: &[String], name: &str) -> Path {
     container.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-/// The names in backticks after the last `marker`: what serde lists as possible.
+/// Returns the names in backticks after the last `marker`: serde's list of valid names.
 fn quoted_after<'m>(message: &'m str, marker: &str) -> Vec<&'m str> {
     let list = message.rsplit_once(marker).map_or("", |(_, list)| list);
     list.split('`').skip(1).step_by(2).collect()
 }
 
-/// The name that was probably meant.
+/// Returns the valid name that is most similar to a misspelled one, if it is similar enough.
 pub(super) fn nearest<'n>(name: &str, valid: &[&'n str]) -> Option<&'n str> {
     if name.len() > MAX_SHOWN {
         return None;
@@ -285,7 +285,7 @@ fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// A text of the user's, for a message.
+/// Cuts a text of the file for a message.
 pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -336,22 +336,18 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_field_is_told_with_the_field_that_was_meant() {
+    fn a_misspelled_field_is_reported_with_a_suggestion() {
         let found = problem("checks", json!([{ "unique": ["a"], "sevrity": "warn" }]));
         assert_eq!(found, is("tables.a.checks.0.sevrity", "unknown field `sevrity`", "did you mean `severity`?"));
         let found = problem("source", json!({ "path": "x", "colour": 1 }));
         assert_eq!(
             found,
-            is(
-                "tables.a.source.colour",
-                "unknown field `colour`",
-                "the fields here are `path`, `format`, `ignore`, `csv`"
-            )
+            is("tables.a.source.colour", "unknown field `colour`", "expected one of `path`, `format`, `ignore`, `csv`")
         );
     }
 
     #[test]
-    fn a_misspelt_field_is_not_missing_too() {
+    fn a_misspelled_field_is_not_also_missing() {
         let mut file = whole();
         file["tables"]["a"] = json!({ "source": { "pth": "x" }, "legacy_keys": ["ref"] });
         let (_, problems) = read(&file);
@@ -365,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_field_is_told_at_its_mapping() {
+    fn a_missing_field_is_reported_at_its_mapping() {
         let found = problem("relationships", json!([{ "column": "x" }]));
         assert_eq!(found, is("tables.a.relationships.0", "missing field `to`", "add `to: …`"));
         let (read, problems) = read(&json!({}));
@@ -400,7 +396,7 @@ mod tests {
         );
         assert_eq!(
             problem("key", json!({ "width": -1 })),
-            is("tables.a.key.width", "expected a whole number from 0 on, found `-1`", "write a whole number from 0 on")
+            is("tables.a.key.width", "expected a non-negative integer, found `-1`", "write a non-negative integer")
         );
         let found = problem("max_rejects", json!("lots"));
         assert_eq!(
@@ -423,10 +419,7 @@ mod tests {
         let found = problem("existing", json!("skipp"));
         assert_eq!(found, is("tables.a.existing", "unknown value `skipp`", "did you mean `skip`?"));
         let found = problem("checks", json!([{ "severity": "fatal" }]));
-        assert_eq!(
-            found,
-            is("tables.a.checks.0.severity", "unknown value `fatal`", "the values here are `warn`, `error`")
-        );
+        assert_eq!(found, is("tables.a.checks.0.severity", "unknown value `fatal`", "expected one of `warn`, `error`"));
         assert_eq!(problem("duplicates", json!({ "first": 1 })).0, "tables.a.duplicates");
         assert_eq!(problem("duplicates", json!(["first"])).0, "tables.a.duplicates");
     }

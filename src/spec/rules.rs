@@ -1,4 +1,4 @@
-//! What must be true of a pipeline file beyond its structure, and can be told without data and target.
+//! Rules of the pipeline file that need neither data nor target.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,26 +8,23 @@ use super::value::{Scalar, StartRowNumber};
 use crate::diagnostic::{Path, Problems};
 use crate::path;
 
-/// The version of the file format that this program reads.
+/// The supported version of the file format.
 const VERSION: u32 = 1;
 
-/// A pipeline's name goes into names of the target, which PostgreSQL cuts at this length.
+/// The maximum length of a pipeline's name: it becomes part of names that PostgreSQL truncates.
 const MAX_NAME: usize = 63;
 
-/// Adds a problem for every rule that the file breaks.
+/// Adds a problem for each rule that the file breaks.
 pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
     if spec.version != VERSION {
-        problems.add(
-            path!["version"],
-            format_args!("unknown version {}: this program reads version {VERSION}", spec.version),
-        );
+        problems.add(path!["version"], format_args!("unsupported version {}: expected {VERSION}", spec.version));
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if spec.name.is_empty() || spec.name.len() > MAX_NAME || !spec.name.chars().all(is_plain) {
         problems.add_with_hint(
             path!["name"],
-            format_args!("`{}` cannot be a pipeline's name", short(&spec.name)),
-            format_args!("use letters, digits, `-` and `_`, at most {MAX_NAME} of them"),
+            format_args!("invalid pipeline name: `{}`", short(&spec.name)),
+            format_args!("use 1–{MAX_NAME} letters, digits, `-` and `_`"),
         );
     }
     if let Some(window) = &spec.safeguards.window {
@@ -37,7 +34,7 @@ pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
         check_backup(backup, problems);
     }
     if spec.tables.is_empty() {
-        problems.add(path!["tables"], "there is no table to load");
+        problems.add(path!["tables"], "no table to load");
     }
     if let Some(namespace) = &spec.key_map.namespace
         && (namespace.is_empty() || namespace.len() > MAX_NAME || !namespace.chars().all(is_plain))
@@ -60,19 +57,19 @@ fn check_window(at: &Path, window: &WindowSpec, problems: &mut Problems) {
             problems.add_with_hint(
                 under(at, &["days"]),
                 "a window without days never opens",
-                "name its days, such as `[sat, sun]`, or leave `days` out for all of them",
+                "list days, such as `[sat, sun]`, or remove `days` for every day",
             );
         }
         let mut seen = HashSet::new();
         for (index, _) in days.iter().enumerate().filter(|(_, day)| !seen.insert(**day)) {
-            problems.add(under(at, &["days", &index.to_string()]), "this day is named twice");
+            problems.add(under(at, &["days", &index.to_string()]), "duplicate day");
         }
     }
     if window.from == window.to {
         problems.add_with_hint(
             under(at, &["to"]),
             format_args!("a window from {} to {} never opens", window.from, window.to),
-            "for whole days, leave `window` out; else write another time",
+            "change a time, or remove `window` to load at any time",
         );
     }
     let zone = window.timezone.as_str();
@@ -92,25 +89,25 @@ fn check_window(at: &Path, window: &WindowSpec, problems: &mut Problems) {
     }
 }
 
-/// The kinds of stores that a URL may name.
+/// The URL schemes of backup stores.
 const STORES: [&str; 10] = ["file", "s3", "s3a", "gs", "az", "abfs", "abfss", "adl", "https", "http"];
 
-/// Never says more of a store's URL than its scheme: there may be a key in it.
+/// Adds problems of a store's URL. Shows no more of it than its scheme, because it may contain a key.
 fn check_backup(backup: &str, problems: &mut Problems) {
     let at = path!["safeguards", "backup"];
     match backup.split_once("://") {
         None if backup.trim().is_empty() => {
-            problems.add_with_hint(at, "the place of the backup is empty", "name a folder, for example `./backups`");
+            problems.add_with_hint(at, "the backup store is empty", "give a folder, for example `./backups`");
         }
         Some((scheme, _)) if !STORES.contains(&scheme) => problems.add_with_hint(
             at,
-            format_args!("`{}://` is no kind of store", short(scheme)),
-            format_args!("name a folder, or a URL that begins with one of {}", STORES.join(", ")),
+            format_args!("unsupported URL scheme: `{}://`", short(scheme)),
+            format_args!("give a folder, or a URL with one of the schemes {}", STORES.join(", ")),
         ),
         Some((scheme, rest)) if scheme != "file" && rest.contains(['@', '?', '#']) => problems.add_with_hint(
             at,
-            "the URL of a store holds no user, key or query",
-            "credentials come from the environment: AWS_…, GOOGLE_…, AZURE_…",
+            "the URL of a store must not contain a user, a key, or a query",
+            "set credentials in the environment: AWS_…, GOOGLE_…, AZURE_…",
         ),
         _ => {}
     }
@@ -126,7 +123,7 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
         problems.add_with_hint(
             under(&["legacy_key"]),
             "the legacy key has no columns",
-            "name the source columns that identify a record in the legacy system",
+            "list the source columns that identify a record in the legacy system",
         );
     }
     check_once(&under(&["legacy_key"]), &table.legacy_key, problems);
@@ -136,8 +133,8 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
     if table.select.is_some() && !table.columns.is_empty() {
         problems.add_with_hint(
             under(&["select"]),
-            "`columns` and `select` exclude each other",
-            "move the expressions of `columns` into the `SELECT`, or leave `select` out",
+            "`columns` and `select` are mutually exclusive",
+            "move the expressions of `columns` into the `SELECT`, or remove `select`",
         );
     }
     let mut seen = HashSet::new();
@@ -147,7 +144,7 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
             check_filled(&at, field, value, problems);
         }
         if !relationship.column.is_empty() && !seen.insert(&relationship.column) {
-            let message = format!("column `{}` is a reference already", short(&relationship.column));
+            let message = format!("duplicate reference for column `{}`", short(&relationship.column));
             problems.add(self::under(&at, &["column"]), message);
         }
     }
@@ -159,9 +156,9 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
 fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
     let mut one_byte = |field: &str, c: char| {
         if !c.is_ascii() {
-            problems.add(under(at, &[field]), format_args!("`{c}` cannot be the {field}: only ASCII characters can"));
+            problems.add(under(at, &[field]), format_args!("invalid {field} `{c}`: expected an ASCII character"));
         } else if matches!(c, '\n' | '\r') {
-            problems.add(under(at, &[field]), format_args!("a line break cannot be the {field}"));
+            problems.add(under(at, &[field]), format_args!("invalid {field}: a line break"));
         }
     };
     if let Some(delimiter) = csv.delimiter {
@@ -169,18 +166,18 @@ fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
     }
     one_byte("quote", csv.quote);
     if csv.delimiter == Some(csv.quote) {
-        problems.add(under(at, &["delimiter"]), format_args!("`{}` is the delimiter and the quote", csv.quote));
+        problems.add(under(at, &["delimiter"]), format_args!("`{}` is both the delimiter and the quote", csv.quote));
     }
     match (csv.header, csv.names.is_empty()) {
         (false, true) => problems.add_with_hint(
             under(at, &["header"]),
-            "files without a header need the names of their columns",
-            "list them in order: `names: [a, b, c]`",
+            "files without a header require `names`",
+            "list the columns in order: `names: [a, b, c]`",
         ),
         (true, false) => problems.add_with_hint(
             under(at, &["names"]),
-            "`names` is for files without a header",
-            "add `header: false`, or leave `names` out",
+            "`names` applies only to files without a header",
+            "add `header: false`, or remove `names`",
         ),
         _ => {}
     }
@@ -188,8 +185,8 @@ fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
 
 fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
     match (&key.column, key.inherited.is_empty()) {
-        (None, true) => problems.add(at.clone(), "a key needs `column` or `inherited`"),
-        (Some(_), false) => problems.add(under(at, &["inherited"]), "`column` and `inherited` exclude each other"),
+        (None, true) => problems.add(at.clone(), "a key requires `column` or `inherited`"),
+        (Some(_), false) => problems.add(under(at, &["inherited"]), "`column` and `inherited` are mutually exclusive"),
         _ => {}
     }
     if let Some(column) = &key.column {
@@ -204,8 +201,8 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
                 problems.add_with_hint(
                     under(at, &[field]),
-                    format_args!("`{field}` does not go with `inherited`: such a key is not counted"),
-                    "leave it out, or give the table a key of its own with `column`",
+                    format_args!("`{field}` has no effect on an inherited key"),
+                    "remove it, or assign keys with `column` instead",
                 );
             }
             return;
@@ -216,18 +213,18 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
     match key.width {
         None if key.prefix.is_some() => problems.add_with_hint(
             under(at, &["prefix"]),
-            "a key with a prefix needs `width`",
-            "give the number of characters of the whole key, prefix included",
+            "a key with a prefix requires `width`",
+            "set `width` to the length of the key, prefix included",
         ),
         Some(width) if width <= length => problems.add(
             under(at, &["width"]),
-            format_args!("a width of {width} leaves no room for a number after a prefix of {length} characters"),
+            format_args!("`width` {width} leaves no room for a number after a prefix of {length} characters"),
         ),
         _ => {}
     }
 }
 
-/// The kinds of a check, with those that are given.
+/// Returns the kinds of checks, each with whether it is given.
 fn kinds(check: &CheckSpec) -> [(&'static str, bool); 8] {
     [
         ("not_null", check.not_null.is_some()),
@@ -249,21 +246,21 @@ fn check_check(at: &Path, check: &CheckSpec, problems: &mut Problems) {
             let all: Vec<_> = all.iter().map(|(kind, _)| format!("`{kind}`")).collect();
             problems.add_with_hint(
                 at.clone(),
-                "this check does not say what it checks",
-                format_args!("give one of {}", all.join(", ")),
+                "a check requires a kind",
+                format_args!("add one of {}", all.join(", ")),
             );
         }
         [_] => {}
         [first, second, ..] => problems.add_with_hint(
             at.clone(),
-            format_args!("this check is both `{first}` and `{second}`"),
-            "write one check for each",
+            format_args!("`{first}` and `{second}` are mutually exclusive"),
+            "write two checks",
         ),
     }
     for (kind, columns) in [("not_null", &check.not_null), ("unique", &check.unique)] {
         let Some(columns) = columns else { continue };
         if columns.is_empty() {
-            problems.add(under(at, &[kind]), format_args!("`{kind}` names no column"));
+            problems.add(under(at, &[kind]), format_args!("`{kind}` has no columns"));
         }
         check_once(&under(at, &[kind]), columns, problems);
     }
@@ -271,7 +268,7 @@ fn check_check(at: &Path, check: &CheckSpec, problems: &mut Problems) {
         let at = under(at, &["accepted_values"]);
         check_filled(&at, "column", &accepted.column, problems);
         if accepted.values.is_empty() {
-            problems.add(under(&at, &["values"]), "no value is accepted");
+            problems.add(under(&at, &["values"]), "the list of accepted values is empty");
         }
     }
     if let Some(matches) = &check.matches {
@@ -303,17 +300,17 @@ fn check_check(at: &Path, check: &CheckSpec, problems: &mut Problems) {
 
 fn check_bounds(at: &Path, is_bounded: bool, is_empty: bool, problems: &mut Problems) {
     if !is_bounded {
-        problems.add(at.clone(), "this check needs `min`, `max` or both");
+        problems.add(at.clone(), "a check with bounds requires `min`, `max`, or both");
     } else if is_empty {
         problems.add(under(at, &["min"]), "`min` is greater than `max`");
     }
 }
 
-/// Adds a problem for each column that a list names again.
+/// Adds a problem for each duplicate in a list of columns.
 fn check_once(at: &Path, columns: &[String], problems: &mut Problems) {
     let mut seen = HashSet::new();
     for (index, column) in columns.iter().enumerate().filter(|(_, column)| !seen.insert(*column)) {
-        problems.add(under(at, &[&index.to_string()]), format_args!("column `{}` is named twice", short(column)));
+        problems.add(under(at, &[&index.to_string()]), format_args!("duplicate column `{}`", short(column)));
     }
 }
 
@@ -323,8 +320,8 @@ fn check_filled(at: &Path, field: &str, text: &str, problems: &mut Problems) {
     }
 }
 
-/// Finds tables that need each other's keys. A table may refer to itself, and a reference by a value of production (`by`)
-/// needs no key of this run.
+/// Adds a problem for each cycle of tables that need each other's keys. A table may refer to itself, and a
+/// reference by a production value (`by`) needs no key of this run.
 fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
     let index: HashMap<&str, usize> = spec.tables.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
     let edges: Vec<Vec<(usize, usize)>> = spec
@@ -340,7 +337,7 @@ fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
         })
         .collect();
 
-    // Depth first: the way from the first table to the current one, and how many edges of each are done.
+    // Depth first: the path from the first table to the current one, and how many edges of each are done.
     let mut done = HashSet::new();
     for first in 0..edges.len() {
         let mut way = vec![(first, 0)];
@@ -359,8 +356,8 @@ fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
                 let names: Vec<_> = tables.map(|table| short(&spec.tables[table].0)).collect();
                 problems.add_with_hint(
                     path!["tables", spec.tables[from].0, "relationships", place],
-                    format_args!("tables refer to each other in a cycle: {}", names.join(" → ")),
-                    "load one of them in a pipeline of its own, or refer by a value of production with `by`",
+                    format_args!("circular references between tables: {}", names.join(" → ")),
+                    "load one of them in a separate pipeline, or refer by a production value with `by`",
                 );
             } else if !done.contains(&to) {
                 way.push((to, 0));

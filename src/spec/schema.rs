@@ -6,17 +6,17 @@ use serde_json::{Map, Value, json};
 use super::model::PipelineSpec;
 use crate::diagnostic::Path;
 
-/// These say themselves which texts they admit.
+/// Types whose own schema admits templates.
 const WITH_TEXTS: [&str; 3] = ["Scalar", "StartRowNumber", "Threshold"];
 
-/// The JSON Schema (draft 7) of the pipeline file. A number or a boolean may be given as a `${…}` template as well.
+/// Returns the JSON Schema (draft 7) of the pipeline file. A number or a boolean can also be a `${…}` template.
 pub fn json_schema() -> Value {
     let mut schema = SchemaSettings::draft07().into_generator().into_root_schema_for::<PipelineSpec>().to_value();
     admit_templates(&mut schema);
     schema
 }
 
-/// Lets each number, boolean and character be a template too.
+/// Admits a template for each number, boolean, and character.
 fn admit_templates(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -42,7 +42,7 @@ fn admit_templates(schema: &mut Value) {
     }
 }
 
-/// Whether this is the schema of a number, a boolean or a single character.
+/// Returns whether this is the schema of a number, a boolean, or a single character.
 fn wants_template(fields: &Map<String, Value>) -> bool {
     let is = |kind: &str| match fields.get("type") {
         Some(Value::String(only)) => only == kind,
@@ -52,7 +52,7 @@ fn wants_template(fields: &Map<String, Value>) -> bool {
     is("integer") || is("number") || is("boolean") || (is("string") && fields.contains_key("maxLength"))
 }
 
-/// Finds the lists that stand where the schema has a mapping: serde would read them into a struct by position.
+/// Returns the paths of lists in place of mappings, which serde would read into a struct by position.
 pub(super) fn lists_for_mappings(value: &Value) -> Vec<Path> {
     fn walk(root: &Value, schema: &Value, value: &Value, at: &mut Path, found: &mut Vec<Path>) {
         for alternatives in ["allOf", "anyOf"] {
@@ -169,6 +169,6 @@ mod tests {
         let schema = json_schema();
         assert!(schema["properties"]["name"]["description"].as_str().unwrap().starts_with("The pipeline's name"));
         assert!(schema["properties"]["version"]["description"].as_str().unwrap().starts_with("The version"));
-        assert!(schema["properties"]["target"]["description"].as_str().unwrap().starts_with("Where the rows go"));
+        assert!(schema["properties"]["target"]["description"].as_str().unwrap().starts_with("The target database"));
     }
 }

@@ -1,4 +1,4 @@
-//! The small values of the pipeline file that may be written in more than one way.
+//! Scalar values of the pipeline file that have several notations.
 
 use std::fmt;
 use std::ops::Deref;
@@ -21,7 +21,7 @@ impl<V> Default for OrderedMap<V> {
 }
 
 impl<V> OrderedMap<V> {
-    /// The value under a name.
+    /// Returns the value of a key.
     pub fn get(&self, name: &str) -> Option<&V> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
@@ -91,17 +91,17 @@ impl<V: JsonSchema> JsonSchema for OrderedMap<V> {
 #[serde(transparent)]
 pub struct Scalar(pub String);
 
-/// How many rows may do something: a number, or a share of all rows.
+/// A limit on rows: a number, or a share of all rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Threshold {
-    /// At most so many rows.
+    /// At most this many rows.
     Rows(u64),
     /// At most this share of the rows, from 0 to 1.
     Share(f64),
 }
 
 impl Threshold {
-    /// Whether `rows` of `total` are more than the threshold allows.
+    /// Returns whether `rows` of `total` exceed the threshold.
     pub fn is_exceeded_by(self, rows: u64, total: u64) -> bool {
         match self {
             Self::Rows(most) => rows > most,
@@ -119,27 +119,27 @@ impl fmt::Display for Threshold {
     }
 }
 
-/// Where keys start: production tells, or a number.
+/// The first key number: determined from production, or given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StartRowNumber {
-    /// From the table's own sequence where it has one, else the maximum plus one.
+    /// The table's sequence if it has one, else the maximum plus one.
     #[default]
     Auto,
-    /// From this number on.
+    /// This number.
     At(i64),
 }
 
-/// A time to wait at most.
+/// A maximum waiting time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout(jiff::SignedDuration);
 
 impl Timeout {
-    /// So many seconds.
+    /// Returns a timeout of whole seconds.
     pub const fn from_secs(seconds: i64) -> Self {
         Self(jiff::SignedDuration::from_secs(seconds))
     }
 
-    /// In milliseconds.
+    /// Returns the timeout in milliseconds.
     pub fn as_millis(self) -> i64 {
         self.0.as_millis() as i64
     }
@@ -156,7 +156,7 @@ impl fmt::Display for Timeout {
 pub struct TimeOfDay(jiff::civil::Time);
 
 impl TimeOfDay {
-    /// As a time of any day.
+    /// Returns the time as a `jiff` type.
     pub const fn time(self) -> jiff::civil::Time {
         self.0
     }
@@ -207,7 +207,7 @@ impl Serialize for StartRowNumber {
     }
 }
 
-/// Reads any scalar as its text and hands it to `parse`.
+/// Reads any scalar as a text and passes it to `parse`.
 fn scalar<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expecting: &'static str,
@@ -277,9 +277,9 @@ impl<'de> Deserialize<'de> for StartRowNumber {
 
 impl<'de> Deserialize<'de> for Timeout {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        scalar(deserializer, "a time to wait, such as `5s`, `500ms` or `30min`", |text| {
+        scalar(deserializer, "a duration such as `5s`, `500ms` or `30min`", |text| {
             let time: jiff::SignedDuration = text.parse().ok()?;
-            // The databases count in milliseconds of 32 bits, and take none as for ever.
+            // The databases count milliseconds in 32 bits, and take 0 for no limit.
             (1..=i128::from(i32::MAX)).contains(&time.as_millis()).then_some(Self(time))
         })
     }
@@ -287,7 +287,7 @@ impl<'de> Deserialize<'de> for Timeout {
 
 impl<'de> Deserialize<'de> for OutputMode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let expecting = "octal permission bits in quotes, such as `\"0640\"`, by which the owner may read and write and others at most read";
+        let expecting = "octal permission bits in quotes, such as `\"0640\"`: read and write for the owner, at most read for others";
         scalar(deserializer, expecting, Self::parse)
     }
 }
@@ -337,7 +337,7 @@ impl JsonSchema for Timeout {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "description": "A time to wait at most, such as `5s`, `500ms` or `30min`.", "type": "string" })
+        json_schema!({ "description": "A maximum waiting time, such as `5s`, `500ms` or `30min`.", "type": "string" })
     }
 }
 

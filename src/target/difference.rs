@@ -5,7 +5,7 @@ use arrow::compute::concat_batches;
 use arrow::compute::kernels::cmp::distinct;
 use arrow::datatypes::UInt32Type;
 
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::Result;
 
 /// Describes how `found` differs from `expected`; None if it does not. Both have `_row` first and then the same columns, in order of
@@ -21,7 +21,7 @@ pub(super) fn difference(found: &[RecordBatch], expected: &RecordBatch) -> Resul
         let (there, here) = (found.column(column), expected.column(column));
         let differ = distinct(there, here)?;
         if let Some(row) = (0..differ.len()).find(|row| differ.value(*row)) {
-            let (there, here) = (shown(there.as_ref(), row), shown(here.as_ref(), row));
+            let (there, here) = (display_value(there.as_ref(), row), display_value(here.as_ref(), row));
             return Ok(Some(different(field.name(), &there, &here)));
         }
     }

@@ -257,14 +257,14 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(on: On) {
     refused(77, &[&name(&file), "is damaged", "missing"]);
     home.place.write(&file, &bytes);
     home.place.write(&manifest, "{");
-    refused(77, &[&name(&manifest), "is damaged", "cannot be read"]);
+    refused(77, &[&name(&manifest), "is damaged", "invalid JSON"]);
     home.place.write(&manifest, text.replace("\"version\": 1,", "\"version\": 9,"));
     refused(77, &[&name(&manifest), "version 9", "newer version"]);
     home.place.write(&manifest, &text);
     home.place.write("backups/target.json", "{}");
     refused(77, &["`target.json`", "is damaged"]);
     std::fs::remove_file(home.place.path("backups/target.json")).unwrap();
-    refused(77, &["has no `target.json` and is not empty"]);
+    refused(77, &["has no `target.json`, but contains"]);
     // A history that is not what its ledger records is not taken for a backup.
     std::fs::remove_dir_all(&whole).unwrap();
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");
@@ -494,10 +494,10 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(on: On) {
 fn a_wrong_place_is_a_problem_of_the_file_and_says_nothing_of_its_keys() {
     let home = Home::sqlite();
     for (place, texts) in [
-        ("ftp://host/hunter22", ["`ftp://` is no kind of store", "s3"]),
-        ("s3://user:hunter22@bucket/x", ["holds no user, key or query", "AWS_"]),
-        ("https://host/x?sig=hunter22", ["holds no user, key or query", "environment"]),
-        ("' '", ["the place of the backup is empty", "./backups"]),
+        ("ftp://host/hunter22", ["unsupported URL scheme: `ftp://`", "s3"]),
+        ("s3://user:hunter22@bucket/x", ["must not contain a user, a key, or a query", "AWS_"]),
+        ("https://host/x?sig=hunter22", ["must not contain a user, a key, or a query", "environment"]),
+        ("' '", ["the backup store is empty", "./backups"]),
     ] {
         home.place.write("p.yaml", PIPELINE.replace("./backups", &format!("\"{}\"", place.trim_matches('\''))));
         let ran = home.pipeline(&["check", "p.yaml"]);

@@ -66,8 +66,8 @@ fn drafts_the_sample(from: &str, env: &[(&str, &str)]) {
     assert_eq!(made.stderr, "3 things left to you: the file begins with them\n");
     let text = place.text("pipelines/made.yaml");
     for open in [
-        "nothing fills `person_type` of `person`",
-        "nothing fills `bill_cycle` of `account`",
+        "nothing fills the NOT NULL column `person_type` of `person`",
+        "nothing fills the NOT NULL column `bill_cycle` of `account`",
         "nothing uses the source's column `bill_month`",
     ] {
         assert!(text.contains(open), "{text}");

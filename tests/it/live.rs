@@ -191,7 +191,7 @@ struct Planter<'a> {
 }
 
 impl Listener for Planter<'_> {
-    fn hear(&self, event: &Progress) {
+    fn on_progress(&self, event: &Progress) {
         if matches!(event, Progress::Began(step) if *step == self.point) {
             self.database.execute(self.sql);
             self.planted.fetch_add(1, Ordering::Relaxed);

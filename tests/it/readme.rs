@@ -84,7 +84,7 @@ fn the_session_with_a_run_that_was_cut_off_is_what_its_command_prints() {
     let run = ["run", "pipelines/customer-delta.yaml"];
     assert_eq!(place.pipeline_with(&run, &[("FAILPOINTS", "inserting=return")]).code, -9, "it is killed");
     let sessions = blocks("console");
-    let session = sessions.iter().find(|session| session.contains("was cut off")).unwrap();
+    let session = sessions.iter().find(|session| session.contains("was interrupted")).unwrap();
     let refused = place.pipeline(&run);
     assert_eq!(refused.code, 75);
     // Without which run it is, who began with it, and when.

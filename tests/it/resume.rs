@@ -189,7 +189,7 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
     assert!(profile.is_cut_off("inserting") && !profile.is_cut_off("reading"), "it shows what was going on");
     holder.execute("ROLLBACK");
     std::thread::sleep(Duration::from_millis(200));
-    production.pipeline(&["run", "p.yaml"]).fails(75, &["was cut off", "pipeline resume FILE 2"]);
+    production.pipeline(&["run", "p.yaml"]).fails(75, &["was interrupted", "pipeline resume FILE 2"]);
     let before = production.database.rows("SELECT table_name, first, last FROM delta.block ORDER BY 1");
     production.pipeline(&["resume", "p.yaml"]).passes();
     assert_eq!((production.count("account"), production.count("item")), (15, 25));

@@ -145,15 +145,15 @@ fn a_run_that_never_got_into_production_is_given_up(on: On) {
     let before = scene.production();
     scene.give(&Delta::new("B", 6, Some("A")));
     killed(&scene, &["run", FILE], "reconciled");
-    scene.pipeline(&["run", FILE]).fails(75, &["was cut off"]);
+    scene.pipeline(&["run", FILE]).fails(75, &["was interrupted"]);
     let run = last_run(&scene);
     let dry = scene.pipeline(&["rollback", FILE, &run, "--dry-run"]).passes().stdout.clone();
     assert!(dry.contains("a rollback gives the run up"), "{dry}");
     let told = scene.pipeline(&["rollback", FILE, &run]).passes().stdout.clone();
     assert!(told.contains("the run is given up"), "{told}");
     assert_same(&scene.production(), &before);
-    scene.pipeline(&["resume", FILE, &run]).fails(77, &["given up"]);
-    scene.pipeline(&["rollback", FILE, &run]).fails(77, &["is given up already"]);
+    scene.pipeline(&["resume", FILE, &run]).fails(77, &["abandoned"]);
+    scene.pipeline(&["rollback", FILE, &run]).fails(77, &["is abandoned already"]);
     scene.pipeline(&["run", FILE]).passes();
 }
 

@@ -64,7 +64,7 @@ fn nothing_is_written_to_postgresql_without_conversion_mode() {
     let (before, files) = (production.kept(), production.place.files());
     let import = ["keymap", "import", "p.yaml", "map.csv", "--table", "account"];
     for arguments in [&["run", "p.yaml"][..], &import] {
-        let hint = "hint: `pipeline mode on p.yaml --for 2h --reason …` switches it on; nothing was written";
+        let hint = "hint: nothing was written; switch it on with `pipeline mode on p.yaml --for 2h --reason …`";
         production.pipeline(arguments).fails(77, &["is not in conversion mode: it was never switched on", hint]);
     }
     let keys = production.database.number("SELECT count(*) FROM delta.block");
@@ -318,7 +318,7 @@ fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
     let refused = place.pipeline(&["run", "p.yaml"]);
     refused.fails(
         77,
-        &["the window is closed: it opens ", " UTC, in ", "hint: `safeguards.window` is ", "nothing was written"],
+        &["the window is closed; it opens ", " UTC, in ", "hint: `safeguards.window` is ", "nothing was written"],
     );
     assert_same(&place.everything("p.db"), &before);
     assert_eq!(place.files(), files);
@@ -326,7 +326,7 @@ fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
         place.pipeline(&[command, "p.yaml"]).passes();
     }
     let plan = place.pipeline(&["plan", "p.yaml"]).stdout;
-    assert!(plan.contains("note: the window is closed: a run waits until "), "{plan}");
+    assert!(plan.contains("note: the window is closed; it opens "), "{plan}");
     write_file(&place, &open);
     let plan = place.pipeline(&["plan", "p.yaml"]).stdout;
     assert!(plan.contains("note: the window is open until ") && plan.contains(" UTC, for "), "{plan}");
@@ -337,7 +337,7 @@ fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
     let before = kept(&production.database);
     // All that is in the way is told at once.
     let refused = production.pipeline(&["run", "p.yaml"]);
-    refused.fails(77, &["the window is closed: it opens ", "; and `", "is not in conversion mode", "pipeline mode on"]);
+    refused.fails(77, &["the window is closed; it opens ", "; and `", "is not in conversion mode", "pipeline mode on"]);
     assert_same(&kept(&production.database), &before);
     production.require_no_mode();
     production.write(&format!("safeguards: {{ conversion_mode: off, window: {} }}\n", window(-2, 3)));
@@ -381,7 +381,7 @@ fn a_window_that_cannot_be_is_a_problem_of_the_file_with_its_line() {
 struct At<F>(Step, F);
 
 impl<F: Fn() + Send + Sync> Listener for At<F> {
-    fn hear(&self, event: &Progress) {
+    fn on_progress(&self, event: &Progress) {
         if matches!(event, Progress::Began(step) if *step == self.0) {
             self.1();
         }
@@ -438,7 +438,7 @@ fn a_run_that_reaches_the_end_of_its_window_stops_before_the_insertion() {
     for (kind, said, file) in [(kind, said, place.path("p.yaml")), (other_kind, other, production.place.path("p.yaml"))]
     {
         assert_eq!(kind, Kind::Interrupted, "{said}");
-        assert!(said.contains("the window closed on the way: nothing was inserted"), "{said}");
+        assert!(said.contains("the window closed before the insertion: production is unchanged"), "{said}");
         let resume = format!("then `pipeline resume {} 20", file.display());
         assert!(
             said.contains("hint: it opens ") && said.contains(" UTC, in 21 h; ") && said.contains(&resume),
@@ -466,7 +466,7 @@ fn a_mode_that_is_ended_on_the_way_stops_the_run_before_the_insertion() {
     let (kind, said) = run_with(&CommandOptions::new(place.path("p.yaml")), Step::Check, off).unwrap_err();
     assert_eq!(kind, Kind::Refused, "{said}");
     assert!(
-        said.contains("ended on the way: ") && said.contains(": stop") && said.contains("pipeline mode on"),
+        said.contains("ended before the insertion: ") && said.contains(": stop") && said.contains("pipeline mode on"),
         "{said}"
     );
     assert_same(&place.production("p.db"), &before);
@@ -488,7 +488,7 @@ fn a_mode_that_is_ended_on_the_way_stops_the_run_before_the_insertion() {
         let (kind, said) = run_with(&production.request(), Step::Stage, ended).unwrap_err();
         assert_eq!(kind, Kind::Refused, "{said}");
         assert!(
-            said.contains("ended on the way: ") && said.contains(why) && said.contains("pipeline resume"),
+            said.contains("ended before the insertion: ") && said.contains(why) && said.contains("pipeline resume"),
             "{said}"
         );
         assert_same(&kept_but_mode(&production), &before);

@@ -106,7 +106,7 @@ struct Planter<'a> {
 }
 
 impl Listener for Planter<'_> {
-    fn hear(&self, progress: &Progress) {
+    fn on_progress(&self, progress: &Progress) {
         if matches!(progress, Progress::Began(Step::Report)) && !self.planted.swap(true, Ordering::Relaxed) {
             let database = self.place.open("p.db");
             database.execute_batch(&format!("PRAGMA foreign_keys = off; {}", self.sql)).unwrap();

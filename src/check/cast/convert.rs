@@ -1,6 +1,6 @@
-//! From a value's source type to its column's type, without losing anything: what does not fit exactly has no value.
+//! Lossless casts from a value's source type to its column's type: a value that does not fit exactly becomes NULL.
 //!
-//! Casts are arrow's; what they would change without a word (digits, a time zone, half a second) is found here.
+//! Arrow does the casts. This module finds what they would change silently: digits, a time zone, half a second.
 
 use std::sync::Arc;
 
@@ -13,29 +13,29 @@ use arrow::datatypes::{
 };
 
 use super::{CastLoss, decimal};
-use crate::engine::shown;
+use crate::engine::display_value;
 use crate::error::Result;
 
-/// Values of a column's type.
+/// The result of a cast.
 pub(in crate::check) struct Converted {
-    /// The values, NULL where a row has none.
+    /// The values; NULL if a row has none.
     pub(in crate::check) values: ArrayRef,
-    /// Rows whose value is none of the type.
+    /// Rows whose value cannot be cast to the type.
     pub(in crate::check) no_value: Vec<usize>,
-    /// Rows whose decimal has more digits than the column keeps.
+    /// Rows whose decimal has more digits than the column.
     pub(in crate::check) too_precise: Vec<usize>,
 }
 
-/// Years 1 to 9999, in days and in microseconds since 1970: what every target stores, and every text has four digits for.
+/// Years 1 to 9999, in days and in microseconds since 1970: every target stores them, and every text has four digits.
 const DAYS: std::ops::Range<i32> = -719_162..2_932_897;
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 
-/// Values as text.
+/// Returns values as text.
 pub(in crate::check) fn text(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(if *values.data_type() == DataType::Utf8 { values.clone() } else { cast(values, &DataType::Utf8)? })
 }
 
-/// Casts values to a type. `significant_digits` is how many digits of a decimal the target keeps in all.
+/// Casts values to a type. `significant_digits` is the target's limit on the digits of a decimal, if it has one.
 pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Option<u8>) -> Result<Converted> {
     if *values.data_type() == DataType::Null {
         let values = new_null_array(to, values.len());
@@ -76,14 +76,14 @@ pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_di
         values = arrow::compute::nullif(&values, &out.into())?;
     }
     if *to == DataType::Float64 {
-        // A database has one zero.
+        // Databases do not distinguish -0 from 0.
         let floats = values.as_primitive::<Float64Type>();
         values = Arc::new(floats.unary::<_, Float64Type>(|value| value + 0.0));
     }
     Ok(Converted { values, no_value, too_precise })
 }
 
-/// Finds the texts that say more than their value keeps.
+/// Finds texts with more information than their value.
 fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [CastLoss]) {
     let strings = texts.as_string::<i32>();
     let suspects = |suspicious: &dyn Fn(&str) -> bool| -> Vec<usize> {
@@ -103,7 +103,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         DataType::Date32 => {
             for row in suspects(&|text| text.len() != 10) {
                 let midnight = strings.value(row).get(10..).is_some_and(is_midnight);
-                if !(midnight && strings.value(row).starts_with(&shown(converted.as_ref(), row))) {
+                if !(midnight && strings.value(row).starts_with(&display_value(converted.as_ref(), row))) {
                     lost[row] = CastLoss::Value;
                 }
             }
@@ -111,7 +111,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         DataType::Timestamp(_, None) => {
             let plain = |text: &str| text.len() == 10 || (text.len() == 19 && text.as_bytes()[16] == b':');
             for row in suspects(&|text| !plain(text) || text.ends_with(":60")) {
-                if !same_time(strings.value(row), &shown(converted.as_ref(), row)) {
+                if !same_time(strings.value(row), &display_value(converted.as_ref(), row)) {
                     lost[row] = CastLoss::Value;
                 }
             }
@@ -120,7 +120,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
             for row in suspects(&|text| text.len() != 8) {
                 let text = strings.value(row);
                 let whole = if text.len() == 5 { format!("{text}:00") } else { text.to_owned() };
-                if !same_time(&whole, &shown(converted.as_ref(), row)) {
+                if !same_time(&whole, &display_value(converted.as_ref(), row)) {
                     lost[row] = CastLoss::Value;
                 }
             }
@@ -139,17 +139,17 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
     }
 }
 
-/// How many digits a number needs behind its point.
+/// Returns the number of digits that a number needs after its decimal point.
 fn decimals(text: &str) -> i64 {
     let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let fraction = digits.split_once('.').map_or("", |(_, fraction)| fraction).trim_end_matches('0');
     let whole = digits.trim_start_matches(['+', '-']).split('.').next().unwrap_or_default();
-    // Zeros at the end of a whole number make room for a negative exponent.
+    // A negative exponent can use up zeros at the end of a whole number.
     let zeros = if fraction.is_empty() { whole.len() - whole.trim_end_matches('0').len() } else { 0 };
     fraction.len() as i64 - zeros as i64 - exponent.parse::<i64>().unwrap_or(0)
 }
 
-/// Whether a text is a time and its offset from UTC, with no more digits of a second than are kept.
+/// Returns whether a text is a time with an offset from UTC, and with at most microseconds.
 fn has_offset(text: &str) -> bool {
     let Some((_, clock)) = text.split_once(['T', 't', ' ']) else { return false };
     let Some(end) = clock.find(['Z', 'z', '+', '-']) else { return false };
@@ -157,14 +157,14 @@ fn has_offset(text: &str) -> bool {
     fraction.len() <= 6
 }
 
-/// Whether the part of a text behind its date says nothing: `T00:00:00`.
+/// Returns whether the part of a text after its date is midnight: `T00:00:00`.
 fn is_midnight(rest: &str) -> bool {
     let clock = rest.strip_prefix(['T', ' ']).unwrap_or_default();
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
     matches!(clock, "00:00" | "00:00:00") && fraction.bytes().all(|byte| byte == b'0')
 }
 
-/// Whether a text says the same time as its value, shown; seconds and the zeros of a fraction may be left out.
+/// Returns whether a text means the same time as its formatted value. Seconds and zeros of a fraction can be omitted.
 fn same_time(text: &str, value: &str) -> bool {
     let plain = |text: &str| {
         let text = text.replace('T', " ");
@@ -174,7 +174,7 @@ fn same_time(text: &str, value: &str) -> bool {
     plain(text) == plain(value)
 }
 
-/// Finds values that a target cannot keep.
+/// Finds values that a target cannot store.
 fn out_of_range(values: &ArrayRef, significant_digits: Option<u8>, lost: &mut [CastLoss]) {
     match values.data_type() {
         DataType::Date32 => mark::<Date32Type>(values, lost, CastLoss::Value, |day| !DAYS.contains(&day)),
@@ -328,7 +328,7 @@ mod tests {
         let taken = ["2024-05-01T10:00:00Z", "2024-05-01 10:00:00.250000+02:00", "2024-05-01T10:00:00-05:30"];
         assert_eq!(refused(&zoned, &taken), Vec::<usize>::new());
         let values = convert(&texts(&[Some(taken[1])]), &zoned, None).unwrap().values;
-        assert_eq!(shown(values.as_ref(), 0), "2024-05-01T08:00:00.250Z");
+        assert_eq!(display_value(values.as_ref(), 0), "2024-05-01T08:00:00.250Z");
         assert_eq!(
             refused(
                 &zoned,

@@ -1,4 +1,4 @@
-//! Decimals out of texts. Nearly all texts of a file are plain, and read by one pass over their bytes; what else may be a number is arrow's to say.
+//! Casts of texts to decimals. One pass over the bytes reads nearly all texts of a file; Arrow parses the others.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use arrow::datatypes::{DataType, Decimal128Type};
 use super::CastLoss;
 use crate::error::Result;
 
-/// Wide enough for any number that a file holds.
+/// A precision that fits any number of a file.
 const WIDE: DataType = DataType::Decimal256(76, 38);
 
-/// Digits that surely fit into 64 bits.
+/// The number of digits that always fit into 64 bits.
 const DIGITS: usize = 18;
 
-/// Casts texts, NULL where one has no value, and notes of which ones something is lost.
+/// Casts texts to decimals, NULL if a text has no value, and records losses.
 pub(in crate::check) fn cast(texts: &StringArray, precision: u8, scale: i8, lost: &mut [CastLoss]) -> Result<ArrayRef> {
     let mut values = vec![0; texts.len()];
     let mut valid = BooleanBufferBuilder::new(texts.len());
@@ -36,7 +36,7 @@ pub(in crate::check) fn cast(texts: &StringArray, precision: u8, scale: i8, lost
         let safe = CastOptions { safe: true, ..CastOptions::default() };
         let texts = take(texts, &UInt32Array::from(others.clone()), None)?;
         let found = cast_with_options(&texts, &DataType::Decimal128(precision, scale), &safe)?;
-        // A value that is one there, but another here, has too many digits.
+        // A text that has a value only with more precision has too many digits.
         let exact = cast_with_options(&texts, &WIDE, &safe)?;
         let differs = distinct(&exact, &cast_with_options(&found, &WIDE, &safe)?)?;
         let numbers = found.as_primitive::<Decimal128Type>();
@@ -54,7 +54,7 @@ pub(in crate::check) fn cast(texts: &StringArray, precision: u8, scale: i8, lost
     Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
 }
 
-/// A number as most are written: digits, with a minus in front, and no more of them behind a point than are kept.
+/// Parses the usual notation: digits with an optional minus and at most `scale` digits after the point.
 fn plain(text: &str, precision: u8, scale: i8) -> Option<i128> {
     let scale = usize::try_from(scale).ok()?;
     let digits = text.strip_prefix('-').unwrap_or(text);

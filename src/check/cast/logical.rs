@@ -1,4 +1,4 @@
-//! From a value to what production's column keeps of it: the Arrow type first, then the form.
+//! Casts of values to a column of production: to the Arrow type, then to the logical type.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::convert::{Converted, convert};
 use crate::error::Result;
 use crate::target::{CatalogColumn, LogicalType, bytes};
 
-/// Values as a column of production keeps them.
+/// Casts values to a column of production.
 pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converted> {
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if column.form == LogicalType::Bytes && from_text {
@@ -58,7 +58,7 @@ pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Resul
     Ok(converted)
 }
 
-/// A text in its form; of an array, its elements are also cast to their type, as a column's values are.
+/// Returns the canonical text of a logical type. The elements of an array are also cast to their type.
 fn canonical<'a>(form: &LogicalType, text: &'a str) -> Result<std::borrow::Cow<'a, str>, ()> {
     let canonical = form.canonical(text).ok_or(())?;
     if let LogicalType::Array(element) = form {
@@ -110,7 +110,7 @@ fn without(values: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::shown;
+    use crate::engine::display_value;
     use arrow::datatypes::TimeUnit;
 
     fn column(data_type: DataType, form: LogicalType) -> CatalogColumn {
@@ -132,7 +132,7 @@ mod tests {
         let values: ArrayRef = Arc::new(StringArray::from(values.to_vec()));
         let converted = kept(&values, &column(data_type, form)).unwrap();
         let lost = |row: usize| converted.no_value.contains(&row);
-        let value = |row| if lost(row) { "-".into() } else { shown(converted.values.as_ref(), row) };
+        let value = |row| if lost(row) { "-".into() } else { display_value(converted.values.as_ref(), row) };
         assert!((0..values.len()).all(|row| lost(row) == converted.values.is_null(row)));
         (0..values.len()).map(value).collect()
     }

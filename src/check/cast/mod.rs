@@ -1,4 +1,4 @@
-//! Casts of the delta's values to the types of production, and what a cast loses.
+//! Casts of the delta's values to the types of production, and their losses.
 
 mod convert;
 mod decimal;
@@ -7,7 +7,7 @@ mod logical;
 pub(super) use convert::{convert, text};
 pub(super) use logical::kept;
 
-/// What of a value its type does not keep.
+/// The loss of a cast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::check) enum CastLoss {
     Nothing,

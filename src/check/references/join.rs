@@ -1,14 +1,14 @@
-//! Rows that others refer to by a text: which row does each of them mean.
+//! A hash join of rows with the rows that they refer to by a text.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
 use super::resolved::{UNRESOLVED, scatter};
-use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, fold, ident};
+use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, ident, parallel_fold};
 use crate::error::{Error, Result};
 
-/// Rows by the texts of a column. No two of them, beside those in `without`, have the same.
+/// The build side: rows by the texts of a column, which are distinct except for rows in `without`.
 pub(super) struct BuildSide<'a> {
     pub(super) rows: &'a Arc<RowStore>,
     pub(super) column: &'a str,
@@ -16,9 +16,9 @@ pub(super) struct BuildSide<'a> {
 }
 
 impl BuildSide<'_> {
-    /// Writes into `targets`, by row of `from`, the row that its text in `column` names, where there is one. The others stay as they are.
+    /// Writes into `targets`, by row of `from`, the row with the text of `column`, if any; other targets stay unchanged.
     ///
-    /// Hashes say which row it could be, the texts whether it is; only what has the same hash without being the same is joined by SQL.
+    /// Hashes find candidates, and comparing the texts confirms them. Only rows with colliding hashes are joined by SQL.
     pub(super) async fn find(
         &self,
         engine: &Engine,
@@ -73,8 +73,8 @@ impl BuildSide<'_> {
         engine.for_each(&sql, |batch| scatter(batch, targets, 0)).await
     }
 
-    /// The rows whose text is not that of the row found for them. As many of these rows' texts as an eighth of the memory holds are
-    /// looked at in one pass.
+    /// Returns the rows whose text differs from that of the row found for them. One pass compares as many texts as fit
+    /// into an eighth of the memory.
     fn mistaken(&self, engine: &Engine, from: &Arc<RowStore>, column: usize, targets: &[u32]) -> Result<Vec<u32>> {
         let limits = engine.limits();
         let own = place(self.rows, self.column)?;
@@ -92,7 +92,7 @@ impl BuildSide<'_> {
             }
             let known: Vec<_> = texts.iter().map(AsArray::as_string::<i32>).collect();
             let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(UNRESOLVED));
-            let found = fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
+            let found = parallel_fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
                 let (first, count) = naming[at];
                 let targets = &targets[first as usize..first as usize + count];
                 if !targets.iter().any(|target| (firsts[0]..end).contains(target)) {
@@ -146,10 +146,11 @@ mod tests {
         let theirs: Vec<_> = (0..500).map(|row| (row % 9 != 0).then(|| format!("k{}", row * 7 % 400))).collect();
         let mut repeated = RowSet::default();
         (250..300).for_each(|row| assert!(repeated.insert(row)));
-        let meant: HashMap<&String, u32> = (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
+        let expected: HashMap<&String, u32> =
+            (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
         let expected: Vec<u32> = theirs
             .iter()
-            .map(|text| text.as_ref().map_or(NULL_REFERENCE, |text| meant.get(text).copied().unwrap_or(UNRESOLVED)))
+            .map(|text| text.as_ref().map_or(NULL_REFERENCE, |text| expected.get(text).copied().unwrap_or(UNRESOLVED)))
             .collect();
         for memory in [800, 1 << 30] {
             for bits in [u64::MAX, 0xC000_0000_0000_0003, 0] {

@@ -13,7 +13,7 @@ use super::records::{Fault, Record, Records, Span};
 use crate::error::{Error, Result};
 use crate::spec::{CsvSpec, Encoding};
 
-/// How the files are written: a [`CsvSpec`] that makes sense.
+/// The dialect of the files: a validated [`CsvSpec`].
 #[derive(Debug)]
 pub(in crate::source) struct Dialect {
     delimiter: Option<u8>,
@@ -28,8 +28,8 @@ impl Dialect {
     pub(in crate::source) fn try_new(spec: &CsvSpec) -> Result<Self> {
         let one_byte = |option: &str, character: char| match u8::try_from(character) {
             Ok(byte) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(byte),
-            _ => Err(Error::pipeline(format!("`csv.{option}` is {character:?}, which cannot be one"))
-                .hint("take an ASCII character that is no line break")),
+            _ => Err(Error::pipeline(format!("invalid `csv.{option}`: {character:?}"))
+                .hint("use an ASCII character other than a line break")),
         };
         let delimiter = spec.delimiter.map(|delimiter| one_byte("delimiter", delimiter)).transpose()?;
         let quote = one_byte("quote", spec.quote)?;
@@ -37,12 +37,12 @@ impl Dialect {
             return Err(Error::pipeline("`csv.delimiter` and `csv.quote` are the same character"));
         }
         if spec.header && !spec.names.is_empty() {
-            return Err(Error::pipeline("`csv.names` names columns that the header names already")
-                .hint("write `header: false` beside `names:` if the first line is data, or take `names:` out"));
+            return Err(Error::pipeline("`csv.names` is set, but `csv.header` is true")
+                .hint("add `header: false` if the first line is data, or remove `names`"));
         }
         if !spec.header && spec.names.is_empty() {
-            return Err(Error::pipeline("`csv.header` is false, and no columns are named")
-                .hint("list them: `names: [account_ref, name, …]`"));
+            return Err(Error::pipeline("`csv.header` is false, but `csv.names` is empty")
+                .hint("list the columns: `names: [account_ref, name, …]`"));
         }
         Ok(Self {
             delimiter,
@@ -59,7 +59,7 @@ impl Dialect {
         Records::open(file, self.encoding, delimiter, self.quote)
     }
 
-    /// The character between fields, where the options say it.
+    /// The character between fields, if the options set it.
     pub(in crate::source) fn delimiter(&self) -> Option<u8> {
         self.delimiter
     }
@@ -81,12 +81,12 @@ impl Dialect {
     }
 }
 
-/// The columns that a file's header names, or `names` where there is no header.
+/// Returns the columns of a file's header, or `names` for files without a header.
 pub(in crate::source) fn header(file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
     names(&mut dialect.records(file)?, file, dialect)
 }
 
-/// The column names, and the records begin with the first row.
+/// Returns the column names, and moves the records to the first row.
 fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
     if !dialect.header && records.is_empty() {
         return Err(file.empty(false));
@@ -95,11 +95,9 @@ fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<
         return Ok(dialect.names.clone());
     }
     let record = records.next()?.ok_or_else(|| file.empty(true))?;
-    let broken = |why: &str| {
-        Error::input(format!("the header of `{}` {why}", file.name)).hint("a wrong `csv.quote` can look like this")
-    };
+    let broken = |why: &str| Error::input(format!("the header of `{}` {why}", file.name)).hint("check `csv.quote`");
     match record.fault {
-        Some(Fault::Unclosed(_)) => return Err(broken("opens a quote that is never closed")),
+        Some(Fault::Unclosed(_)) => return Err(broken("has an unclosed quote")),
         Some(Fault::AfterQuote(_)) => return Err(broken("has text after a closing quote")),
         Some(Fault::Return(_)) | None => {}
     }
@@ -107,7 +105,7 @@ fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<
     let text = from_utf8(bytes).map_err(|error| {
         let byte = bytes[error.valid_up_to()];
         Error::input(format!("the header of `{}` is not UTF-8 (byte 0x{byte:02X})", file.name))
-            .hint("`csv: { encoding: latin-1 }` reads Windows-1252")
+            .hint("for Windows-1252, set `csv: { encoding: latin-1 }`")
     })?;
     let names: Vec<_> = records.fields().iter().map(|span| records.value(text, *span).into_owned()).collect();
     if names.iter().any(|name| name == REJECT_LINE) {
@@ -116,7 +114,7 @@ fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<
     Ok(names)
 }
 
-/// Whether the first record is the header that a file of rejects has, even where the source's files have none.
+/// Returns whether the first record is the header of a reject file, which has one even if the source's files do not.
 fn is_of_rejects(records: &mut Records) -> Result<bool> {
     let Some(record) = records.next()? else { return Ok(false) };
     let is_one = from_utf8(records.bytes(&record)).is_ok_and(|text| {
@@ -132,16 +130,16 @@ pub(in crate::source) struct Blocks {
     records: Records,
 }
 
-/// What all blocks of a file have in common.
+/// The common part of all blocks of a file.
 struct Layout {
     index: usize,
     file: SourceFile,
     schema: SchemaRef,
     dialect: Arc<Dialect>,
     names: Vec<String>,
-    /// Whether it is a file of rejects, where what could be a formula has an apostrophe before it.
+    /// Whether it is a reject file, where an apostrophe precedes possible formulas.
     guarded: bool,
-    /// The most rows of a batch.
+    /// The maximum number of rows per batch.
     rows: usize,
 }
 
@@ -156,7 +154,7 @@ impl Blocks {
         let mut records = dialect.records(&file)?;
         let names = names(&mut records, &file, &dialect)?;
         if names.len() != file.columns.len() {
-            return Err(file.changed("it has another header"));
+            return Err(file.changed("its header changed"));
         }
         let guarded = names.iter().any(|name| name == REJECT_LINE);
         Ok(Self { layout: Arc::new(Layout { index, file, schema, dialect, names, guarded, rows }), records })
@@ -204,7 +202,7 @@ impl Rows {
         }
     }
 
-    /// A record with something odd about it, perhaps only in a column that is not loaded.
+    /// Reads a record with an anomaly, which may be only in a column that is not loaded.
     fn accept_or_refuse(&mut self, record: &Record) {
         let bytes = self.records.bytes(record);
         let values: Vec<Option<String>> = self
@@ -246,7 +244,7 @@ impl Rows {
         self.stretch.malformed(Malformed { line: record.line, raw, fields, reason });
     }
 
-    /// Why a record cannot be a row, if it cannot.
+    /// Returns the reason why a record is not a valid row, if it is not.
     fn reason(&self, record: &Record) -> Option<String> {
         let bytes = self.records.bytes(record);
         let Layout { file, names, dialect, .. } = self.layout.as_ref();
@@ -257,11 +255,11 @@ impl Rows {
         match record.fault {
             Some(Fault::Unclosed(at)) => {
                 let line = self.records.line_of(record, at);
-                return Some(format!("a quote opened on line {line} is never closed"));
+                return Some(format!("unclosed quote on line {line}"));
             }
             Some(Fault::AfterQuote(field)) => return Some(format!("text after the closing quote of {}", label(field))),
             Some(Fault::Return(field)) => {
-                return Some(format!("{} holds a carriage return without quotes around it", label(field)));
+                return Some(format!("{} contains an unquoted carriage return", label(field)));
             }
             None => {}
         }
@@ -279,7 +277,7 @@ impl Rows {
                 return Some(format!("{} is not UTF-8 (byte 0x{byte:02X})", label(index)));
             }
             if value.contains(&0) {
-                return Some(format!("{} holds a NUL character", label(index)));
+                return Some(format!("{} contains a NUL character", label(index)));
             }
         }
         None
@@ -315,7 +313,7 @@ mod tests {
         values.iter().map(|value| Some((*value).to_string())).collect()
     }
 
-    fn told(read: &Read) -> Vec<(u64, &str, &str)> {
+    fn reasons(read: &Read) -> Vec<(u64, &str, &str)> {
         read.malformed.iter().map(|row| (row.line, row.raw.as_str(), row.reason.as_str())).collect()
     }
 
@@ -323,7 +321,10 @@ mod tests {
     fn ragged_rows_are_malformed_and_the_others_go_on() {
         let read = read(b"a,b,c\n1,2,3\n1,2,3,4\n\n1\r\n5,6,7\n");
         assert_eq!(read.rows.iter().map(|row| row.1).collect::<Vec<_>>(), [2, 6]);
-        assert_eq!(told(&read), [(3, "1,2,3,4", "4 fields, the header has 3"), (5, "1", "1 field, the header has 3")]);
+        assert_eq!(
+            reasons(&read),
+            [(3, "1,2,3,4", "4 fields, the header has 3"), (5, "1", "1 field, the header has 3")]
+        );
         assert_eq!(read.malformed[0].fields, some(&["1", "2", "3", "4"]));
         assert_eq!(read.malformed[1].fields, some(&["1"]));
     }
@@ -333,9 +334,9 @@ mod tests {
         let read = read(b"id,name\n1,Ren\xE9\n2,a\0b\n3,ok\n");
         let expected = [
             (2, "1,Ren\u{FFFD}", "column \"name\" is not UTF-8 (byte 0xE9)"),
-            (3, "2,a\0b", "column \"name\" holds a NUL character"),
+            (3, "2,a\0b", "column \"name\" contains a NUL character"),
         ];
-        assert_eq!(told(&read), expected);
+        assert_eq!(reasons(&read), expected);
         assert_eq!(read.rows[0].2, some(&["3", "ok"]));
     }
 
@@ -343,21 +344,21 @@ mod tests {
     fn a_quote_that_is_never_closed_is_told_with_its_line() {
         let read = read(b"a,b\n1,x\n\"2\n\",\"y\n3,z\n4,w\n");
         assert_eq!(read.rows.len(), 1);
-        assert_eq!(told(&read), [(3, "\"2\n\",\"y\n3,z\n4,w", "a quote opened on line 4 is never closed")]);
+        assert_eq!(reasons(&read), [(3, "\"2\n\",\"y\n3,z\n4,w", "unclosed quote on line 4")]);
         assert_eq!(read.malformed[0].fields, some(&["2\n", "y\n3,z\n4,w\n"]));
     }
 
     #[test]
     fn two_rows_are_not_read_as_one_where_a_quote_was_left_open() {
         let read = read(b"a,b\n1,\"Ann\n2,\"Bob\"\n3,Cy\n");
-        assert_eq!(told(&read), [(2, "1,\"Ann\n2,\"Bob\"", "text after the closing quote of column \"b\"")]);
+        assert_eq!(reasons(&read), [(2, "1,\"Ann\n2,\"Bob\"", "text after the closing quote of column \"b\"")]);
         assert_eq!(read.rows.iter().map(|row| row.1).collect::<Vec<_>>(), [4]);
     }
 
     #[test]
     fn a_carriage_return_that_ends_no_line_is_malformed() {
         let read = read(b"a,b\n1,x\ry\n2,z\n");
-        assert_eq!(told(&read), [(2, "1,x\ry", "column \"b\" holds a carriage return without quotes around it")]);
+        assert_eq!(reasons(&read), [(2, "1,x\ry", "column \"b\" contains an unquoted carriage return")]);
     }
 
     #[test]
@@ -376,7 +377,7 @@ mod tests {
         let spec = CsvSpec { encoding: Encoding::Latin1, ..CsvSpec::default() };
         let read = read_one("x.csv", b"n\xE4me,b\nRen\xE9,\x80\n\"1\n2\",x\ny\xE9\n", spec.clone()).unwrap();
         assert_eq!(read.rows[0].2, some(&["René", "€"]));
-        assert_eq!(told(&read), [(5, "yé", "1 field, the header has 2")]);
+        assert_eq!(reasons(&read), [(5, "yé", "1 field, the header has 2")]);
         let error = read_one("x.csv", "\u{FEFF}a\n1\n".as_bytes(), spec).unwrap_err();
         assert!(error.to_string().contains("mark of UTF-8"), "{error}");
     }
@@ -399,7 +400,7 @@ mod tests {
         let read = read_one("x.csv", b"1;'x;''y'''\n2;\n3\n", spec).unwrap();
         assert_eq!(read.rows[0].1, 1);
         assert_eq!(read.rows[0].2, some(&["1", "x;'y'"]));
-        assert_eq!(told(&read), [(3, "3", "1 field, `names` has 2")]);
+        assert_eq!(reasons(&read), [(3, "3", "1 field, `names` has 2")]);
     }
 
     #[test]
@@ -428,9 +429,9 @@ mod tests {
     #[test]
     fn a_file_of_nothing_is_refused_and_a_header_alone_is_not() {
         let error = read_one("x.csv", b"", CsvSpec::default()).unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Input, "`x.csv` is empty: not even a header"));
+        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Input, "`x.csv` is empty, without a header"));
         let error = read_one("x.csv", b"\n\n", CsvSpec::default()).unwrap_err();
-        assert_eq!(error.to_string(), "`x.csv` is empty: not even a header");
+        assert_eq!(error.to_string(), "`x.csv` is empty, without a header");
         assert_eq!(read(b"a,b\n"), Read::default());
         assert_eq!(read(b"a,b"), Read::default());
     }

@@ -1,28 +1,29 @@
 //! Values that a spreadsheet would take for formulas.
 //!
-//! People open the reject files in one, and a value of theirs must not run there. So it is written with an apostrophe before it, as
-//! [OWASP advises](https://owasp.org/www-community/attacks/CSV_Injection), and a file of rejects that is a delta again is read without it.
+//! Users open reject files in a spreadsheet, where a value of the delta must not run. The writer therefore prefixes it
+//! with an apostrophe, as [OWASP advises](https://owasp.org/www-community/attacks/CSV_Injection). Reading a corrected
+//! reject file removes the apostrophe.
 
 use std::borrow::Cow;
 
-/// Whether a value, without the apostrophes that it begins with, could be a formula.
+/// Returns whether a value, after leading apostrophes, could be a formula.
 fn is_formula(value: &str) -> bool {
     value.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
 }
 
-/// A plain number, which a spreadsheet shows as one.
+/// Returns whether a value is a plain number, which a spreadsheet shows unchanged.
 fn is_number(value: &str) -> bool {
     let digits = value.strip_prefix(['+', '-']).unwrap_or(value);
     digits.split(['.', ',']).all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// The value as text that no spreadsheet takes for a formula.
+/// Returns the value as text that no spreadsheet takes for a formula.
 pub(crate) fn guarded(value: Cow<'_, str>) -> Cow<'_, str> {
-    // One that begins with apostrophes gets another one: what is read again is what was there.
+    // A value with leading apostrophes gets another one, so that reading restores the original.
     if is_formula(value.trim_start_matches('\'')) && !is_number(&value) { format!("'{value}").into() } else { value }
 }
 
-/// The value as it was before [`guarded`].
+/// Returns the value before [`guarded`].
 pub(super) fn unguarded(value: &str) -> &str {
     match value.strip_prefix('\'') {
         Some(rest) if is_formula(rest.trim_start_matches('\'')) => rest,

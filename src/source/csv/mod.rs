@@ -1,4 +1,4 @@
-//! CSV: records of a delta file, the dialect, cells that a spreadsheet would run, and the writer of rejects.
+//! CSV: the dialect, the records of a file, protection from formulas, and the writer of reject files.
 
 mod blocks;
 mod injection;

@@ -1,9 +1,8 @@
-//! The records of a CSV file, [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180) and what is found in its name.
+//! The records of a CSV file: [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), and common deviations.
 //!
-//! They are split here rather than by a crate, for three reasons: the line of each record has to be right
-//! after CRLF, blank lines and line breaks in quotes; a record that is refused has to be kept as it stands
-//! in the file; and text after a closing quote has to be refused, because a lenient reader makes one row
-//! out of two where a quote was left open:
+//! This splitter exists because no crate meets three requirements. The line of each record must be right after CRLF, blank
+//! lines, and line breaks in quotes. A rejected record must be kept as written. Text after a closing quote must be
+//! rejected, because a lenient reader merges two rows if a quote is unclosed:
 //!
 //! ```text
 //! id,name
@@ -18,52 +17,52 @@ use super::super::decoder::Input;
 use crate::error::Result;
 use crate::spec::Encoding;
 
-/// Where a field stands in its record, without quotes around it.
+/// The position of a field in its record, without its quotes.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     pub(super) start: usize,
     pub(super) end: usize,
-    /// Whether it holds doubled quotes.
+    /// Whether it contains doubled quotes.
     pub(super) doubled: bool,
 }
 
-/// Why a record is no CSV.
+/// A violation of the CSV format.
 #[derive(Clone, Copy)]
 pub(super) enum Fault {
     /// The quote at this byte of the record is never closed.
     Unclosed(usize),
-    /// This field goes on after its closing quote.
+    /// This field has text after its closing quote.
     AfterQuote(usize),
-    /// This field holds a carriage return that ends no line.
+    /// This field contains a carriage return that does not end a line.
     Return(usize),
 }
 
 /// A record at the start of the window.
 pub(super) struct Record {
     pub(super) line: u64,
-    /// Its bytes, without its line ending.
+    /// The size in bytes, without the line ending.
     pub(super) len: usize,
     pub(super) fault: Option<Fault>,
 }
 
-/// What [`split`] found.
+/// The result of [`split`].
 enum Split {
-    /// The window ends before the record does.
+    /// The window ends before the record.
     Cut,
     /// A record of `len` bytes; the next one starts at `next`.
     Record { len: usize, next: usize, fault: Option<Fault> },
 }
 
-/// The records of a file, one after the other.
+/// The records of a file, in order.
 pub(super) struct Records {
     input: Input,
     delimiter: u8,
     quote: u8,
-    /// Whether a lone carriage return ends a line. The file's first line decides.
+    /// Whether a lone carriage return ends a line; `None` before the first line, which decides.
     returns: Option<bool>,
     fields: Vec<Span>,
     line: u64,
-    /// Bytes and lines of the record that was given last.
+    /// Bytes and lines of the last returned record.
     done: (usize, u64),
 }
 
@@ -80,7 +79,7 @@ impl Records {
         })
     }
 
-    /// The next record. Blank lines are passed over.
+    /// Returns the next record; skips blank lines.
     pub(super) fn next(&mut self) -> Result<Option<Record>> {
         loop {
             self.input.consume(self.done.0);
@@ -91,7 +90,8 @@ impl Records {
                 return Ok(None);
             }
             let returns = self.returns.unwrap_or(true);
-            match split(bytes, at_end, self.delimiter, self.quote, returns, &mut self.fields) {
+            let splitter = Splitter { bytes, at_end, delimiter: self.delimiter, quote: self.quote, returns };
+            match splitter.split(&mut self.fields) {
                 Split::Cut => self.input.grow(self.line)?,
                 Split::Record { len, next, fault } => {
                     let returns = *self.returns.get_or_insert(bytes[len..next] == *b"\r");
@@ -104,7 +104,7 @@ impl Records {
         }
     }
 
-    /// Takes whole records off the front, as many as the window has: they can be read by themselves, on another thread.
+    /// Splits off the whole records of the window, so that another thread can read them.
     pub(super) fn take(&mut self) -> Result<Option<Self>> {
         loop {
             self.input.consume(self.done.0);
@@ -138,27 +138,27 @@ impl Records {
         }
     }
 
-    /// Lets [`Self::next`] give the record again that it gave last.
+    /// Makes [`Self::next`] return the last record again.
     pub(super) fn back(&mut self) {
         self.done = (0, 0);
     }
 
-    /// Whether the file has nothing in it, or nothing any more.
+    /// Returns whether the rest of the file is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.input.bytes().is_empty()
     }
 
-    /// The bytes of the record that [`Self::next`] gave last.
+    /// Returns the bytes of the last record.
     pub(super) fn bytes(&self, record: &Record) -> &[u8] {
         &self.input.bytes()[..record.len]
     }
 
-    /// The fields of the record that [`Self::next`] gave last.
+    /// Returns the fields of the last record.
     pub(super) fn fields(&self) -> &[Span] {
         &self.fields
     }
 
-    /// The value in a field.
+    /// Returns the value of a field.
     pub(super) fn value<'a>(&self, text: &'a str, span: Span) -> Cow<'a, str> {
         let value = &text[span.start..span.end];
         if !span.doubled {
@@ -168,140 +168,149 @@ impl Records {
         Cow::Owned(value.replace(&quote.repeat(2), &quote))
     }
 
-    /// The line of the byte `at` in a record.
+    /// Returns the line of the byte `at` in a record.
     pub(super) fn line_of(&self, record: &Record, at: usize) -> u64 {
         record.line + line_breaks(&self.bytes(record)[..at], self.returns.unwrap_or(false))
     }
 }
 
-/// Splits the record that `bytes` begin with into `fields`.
-fn split(bytes: &[u8], at_end: bool, delimiter: u8, quote: u8, returns: bool, fields: &mut Vec<Span>) -> Split {
-    fields.clear();
-    let mut fault = None;
-    let mut at = 0;
-    loop {
-        let start = at;
-        if bytes.get(at) == Some(&quote) {
-            let mut doubled = false;
-            at += 1;
-            let end = loop {
-                let Some(found) = bytes[at..].iter().position(|byte| *byte == quote) else {
-                    if !at_end {
+/// A pass over the record at the start of `bytes`, which end with the window or, if `at_end`, with the file.
+struct Splitter<'a> {
+    bytes: &'a [u8],
+    at_end: bool,
+    delimiter: u8,
+    quote: u8,
+    returns: bool,
+}
+
+/// The byte after a field.
+enum Stop {
+    /// Unknown, because the window ends.
+    Cut,
+    /// A delimiter.
+    Field,
+    /// A line ending, or the end of the file; the next record starts here.
+    Record(usize),
+    /// Any other byte.
+    Text,
+}
+
+impl Splitter<'_> {
+    fn split(&self, fields: &mut Vec<Span>) -> Split {
+        fields.clear();
+        let (mut fault, mut at) = (None, 0);
+        loop {
+            let start = at;
+            if self.bytes.get(at) == Some(&self.quote) {
+                let (end, doubled) = self.closing_quote(at + 1);
+                let Some(end) = end else {
+                    if !self.at_end {
                         return Split::Cut;
                     }
-                    fields.push(Span { start: start + 1, end: bytes.len(), doubled });
-                    let fault = Some(Fault::Unclosed(start));
-                    return Split::Record { len: bytes.len(), next: bytes.len(), fault };
+                    let len = self.bytes.len();
+                    fields.push(Span { start: start + 1, end: len, doubled });
+                    return Split::Record { len, next: len, fault: Some(Fault::Unclosed(start)) };
                 };
-                at += found;
-                match bytes.get(at + 1) {
-                    Some(byte) if *byte == quote => (doubled, at) = (true, at + 2),
-                    None if !at_end => return Split::Cut,
-                    _ => break at,
-                }
-            };
-            at += 1;
-            let span = Span { start: start + 1, end, doubled };
-            match bytes.get(at) {
-                Some(byte) if *byte == delimiter => {
-                    fields.push(span);
-                    at += 1;
-                    continue;
-                }
-                Some(b'\n' | b'\r') => match line_ending(bytes, at, at_end, returns) {
-                    Ending::Cut => return Split::Cut,
-                    Ending::At(next) => {
+                at = end + 1;
+                let span = Span { start: start + 1, end, doubled };
+                match self.stop(at) {
+                    Stop::Cut => return Split::Cut,
+                    Stop::Field => {
+                        fields.push(span);
+                        at += 1;
+                        continue;
+                    }
+                    Stop::Record(next) => {
                         fields.push(span);
                         return Split::Record { len: at, next, fault };
                     }
-                    Ending::None => {}
-                },
-                Some(_) => {}
-                None => {
-                    fields.push(span);
-                    return Split::Record { len: at, next: at, fault };
+                    Stop::Text => fault = fault.or(Some(Fault::AfterQuote(fields.len()))),
                 }
             }
-            fault = fault.or(Some(Fault::AfterQuote(fields.len())));
-        }
-        loop {
-            let stop = |byte: &u8| *byte == delimiter || *byte == b'\n' || *byte == b'\r';
-            let Some(found) = bytes[at..].iter().position(stop) else {
-                if !at_end {
-                    return Split::Cut;
-                }
-                fields.push(Span { start, end: bytes.len(), doubled: false });
-                return Split::Record { len: bytes.len(), next: bytes.len(), fault };
-            };
-            at += found;
-            let span = Span { start, end: at, doubled: false };
-            if bytes[at] == delimiter {
-                fields.push(span);
-                at += 1;
-                break;
-            }
-            match line_ending(bytes, at, at_end, returns) {
-                Ending::Cut => return Split::Cut,
-                Ending::At(next) => {
-                    fields.push(span);
-                    return Split::Record { len: at, next, fault };
-                }
-                Ending::None => {
-                    fault = fault.or(Some(Fault::Return(fields.len())));
-                    at += 1;
+            loop {
+                let stop = |byte: &u8| *byte == self.delimiter || *byte == b'\n' || *byte == b'\r';
+                at = self.bytes[at..].iter().position(stop).map_or(self.bytes.len(), |found| at + found);
+                let span = Span { start, end: at, doubled: false };
+                match self.stop(at) {
+                    Stop::Cut => return Split::Cut,
+                    Stop::Field => {
+                        fields.push(span);
+                        at += 1;
+                        break;
+                    }
+                    Stop::Record(next) => {
+                        fields.push(span);
+                        return Split::Record { len: at, next, fault };
+                    }
+                    Stop::Text => {
+                        fault = fault.or(Some(Fault::Return(fields.len())));
+                        at += 1;
+                    }
                 }
             }
         }
     }
+
+    /// Returns the position of the closing quote, or `None` if the bytes end before it is known, and whether there are
+    /// doubled quotes before it.
+    fn closing_quote(&self, mut at: usize) -> (Option<usize>, bool) {
+        let mut doubled = false;
+        loop {
+            let Some(found) = self.bytes[at..].iter().position(|byte| *byte == self.quote) else {
+                return (None, doubled);
+            };
+            at += found;
+            match self.bytes.get(at + 1) {
+                Some(byte) if *byte == self.quote => (doubled, at) = (true, at + 2),
+                None if !self.at_end => return (None, doubled),
+                _ => return (Some(at), doubled),
+            }
+        }
+    }
+
+    fn stop(&self, at: usize) -> Stop {
+        match self.bytes.get(at) {
+            None if self.at_end => Stop::Record(at),
+            None => Stop::Cut,
+            Some(byte) if *byte == self.delimiter => Stop::Field,
+            Some(b'\n') => Stop::Record(at + 1),
+            Some(b'\r') => match self.bytes.get(at + 1) {
+                Some(b'\n') => Stop::Record(at + 2),
+                None if !self.at_end => Stop::Cut,
+                _ if self.returns => Stop::Record(at + 1),
+                _ => Stop::Text,
+            },
+            Some(_) => Stop::Text,
+        }
+    }
 }
 
-/// How many bytes the whole records take that `bytes` begin with. Where there is no quote, each line is one; only records with
-/// quotes are split to find their end.
+/// Returns the size in bytes of the whole records at the start of `bytes`. Without quotes, each line is a record; only
+/// records with quotes are split to find their end.
 fn whole_records(bytes: &[u8], delimiter: u8, quote: u8, returns: bool, fields: &mut Vec<Span>) -> usize {
     let mut whole = 0;
     loop {
         let rest = &bytes[whole..];
         let last_line = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         if !returns {
-            // Whether there is one is found faster than where it is.
+            // Searching for any quote is faster than searching for its position.
             if !rest.contains(&quote) {
                 return whole + last_line(rest);
             }
             let quoted = rest.iter().position(|byte| *byte == quote).unwrap_or(rest.len());
             whole += last_line(&rest[..quoted]);
         }
-        match split(&bytes[whole..], false, delimiter, quote, returns, fields) {
+        let splitter = Splitter { bytes: &bytes[whole..], at_end: false, delimiter, quote, returns };
+        match splitter.split(fields) {
             Split::Cut => return whole,
             Split::Record { next, .. } => whole += next,
         }
     }
 }
 
-/// Whether a line ends at a line feed or carriage return.
-enum Ending {
-    /// Not known before the next byte is.
-    Cut,
-    /// It does, and the next one starts here.
-    At(usize),
-    /// It does not.
-    None,
-}
-
-fn line_ending(bytes: &[u8], at: usize, at_end: bool, returns: bool) -> Ending {
-    if bytes[at] == b'\n' {
-        return Ending::At(at + 1);
-    }
-    match bytes.get(at + 1) {
-        Some(b'\n') => Ending::At(at + 2),
-        None if !at_end => Ending::Cut,
-        _ if returns => Ending::At(at + 1),
-        _ => Ending::None,
-    }
-}
-
-/// How many lines end in `bytes`.
+/// Returns the number of lines that end in `bytes`.
 fn line_breaks(bytes: &[u8], returns: bool) -> u64 {
-    // So many at a time that a byte holds their number: this is counted in vectors.
+    // At most 255 at a time, so that the count fits into a byte and the loop is vectorized.
     let feeds = |part: &[u8]| usize::from(part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
     let feeds = bytes.chunks(255).map(feeds).sum::<usize>();
     let lone = |index: usize| bytes[index] == b'\r' && bytes.get(index + 1) != Some(&b'\n');

@@ -1,4 +1,4 @@
-//! A CSV file as the files of a source are written, so that it can be read with the same options.
+//! A writer of CSV files in the dialect of a source, so that they can be read with the same options.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -10,8 +10,8 @@ use super::Dialect;
 use crate::output_files::OutputMode;
 use crate::spec::{Encoding, Format};
 
-/// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding and NULL; of a source that is no CSV, as
-/// [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180) has them, with an empty field for NULL.
+/// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding, and NULL. For a source that is not CSV,
+/// it follows [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), with an empty field for NULL.
 pub struct CsvWriter {
     writer: csv::Writer<BufWriter<File>>,
     null: String,
@@ -19,7 +19,7 @@ pub struct CsvWriter {
 }
 
 impl Source {
-    /// The ending of a CSV file of this source: by it a reader knows the delimiter, where the options do not say it.
+    /// Returns the extension of CSV files of this source, which implies the delimiter if the options do not set it.
     pub fn csv_ending(&self) -> &'static str {
         match self.own_dialect() {
             Some(dialect)
@@ -31,10 +31,10 @@ impl Source {
         }
     }
 
-    /// Begins a CSV file at `path`, whose name ends in [`Self::csv_ending`].
+    /// Creates a CSV file at `path`, whose name ends in [`Self::csv_ending`].
     ///
     /// # Errors
-    /// Where the file cannot be made.
+    /// Returns an error if the file cannot be created.
     pub fn csv_writer(&self, path: &Path, mode: OutputMode) -> std::io::Result<CsvWriter> {
         let mut builder = csv::WriterBuilder::new();
         let (mut null, mut encoding) = (String::new(), Encoding::Utf8);
@@ -48,22 +48,22 @@ impl Source {
         Ok(CsvWriter { writer, null, encoding })
     }
 
-    /// The dialect, where the files have one.
+    /// Returns the dialect, if the files are CSV.
     fn own_dialect(&self) -> Option<&Dialect> {
         self.files().first().filter(|file| file.format == Format::Csv).map(|_| &*self.dialect)
     }
 }
 
 impl CsvWriter {
-    /// How NULL is written.
+    /// Returns the text that is written for NULL.
     pub fn null(&self) -> &str {
         &self.null
     }
 
-    /// Writes one record. A character that the encoding does not have becomes a reference such as `&#8364;`.
+    /// Writes one record. A character that the encoding lacks becomes a reference such as `&#8364;`.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn write<'f>(&mut self, fields: impl IntoIterator<Item = Cow<'f, str>>) -> csv::Result<()> {
         for field in fields {
             match self.encoding {
@@ -74,10 +74,10 @@ impl CsvWriter {
         self.writer.write_record(None::<&[u8]>)
     }
 
-    /// Ends the file.
+    /// Completes the file.
     ///
     /// # Errors
-    /// Where the file cannot be written.
+    /// Returns an error if the file cannot be written.
     pub fn finish(mut self) -> std::io::Result<()> {
         self.writer.flush()
     }

@@ -13,7 +13,7 @@ use super::copy::{CopyColumn, CopyTarget, receive};
 use super::names::qualified;
 use super::types::PgType;
 use super::{PgTarget, open_session, readable};
-use crate::engine::{ident, literal, shown};
+use crate::engine::{display_value, ident, literal};
 use crate::error::{Error, Result};
 use crate::target::{Batches, Destination, Filter, Lookup, Relation, Test};
 
@@ -353,7 +353,7 @@ fn in_text(values: &dyn Array, row: usize) -> String {
 /// Formats a value as a text that the server reads as the same value.
 pub(super) fn text_of(values: &dyn Array, row: usize) -> String {
     let prefix = if *values.data_type() == DataType::Binary { "\\x" } else { "" };
-    format!("{prefix}{}", shown(values, row))
+    format!("{prefix}{}", display_value(values, row))
 }
 
 /// Returns SQL for a text with its ASCII letters in lower case.

@@ -87,7 +87,7 @@ fn a_production_that_takes_no_row_of_the_delta_is_named_with_what_to_do() {
             "ALTER TABLE item ADD COLUMN must text; UPDATE item SET must = 'x'; ALTER TABLE item ALTER must SET NOT NULL",
             "ALTER TABLE item DROP COLUMN must",
             78,
-            &["nothing fills `must` of `item`", "p.yaml:"],
+            &["nothing fills the NOT NULL column `must` of `item`", "p.yaml:"],
         ),
         (
             "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not on a Sunday'; END $$;

@@ -235,7 +235,8 @@ fn a_run_that_was_cut_off_has_a_report_that_says_so_before_anything_else() {
     let told = place.pipeline(&["report", CUSTOMER, "--report", "html=r.html"]);
     let first = told.passes().stdout.lines().next().unwrap();
     assert!(
-        first.starts_with("customer-delta: the run was cut off") && first.ends_with("nothing of it is in production"),
+        first.starts_with("customer-delta: the run was interrupted")
+            && first.ends_with("nothing of it is in production"),
         "{first}"
     );
     let html = place.text("r.html");

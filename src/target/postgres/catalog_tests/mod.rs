@@ -448,7 +448,7 @@ async fn the_engine_judges_as_the_server_does() {
                 let passes = |of: &arrow::array::BooleanArray| arrow::array::Array::is_null(of, row) || of.value(row);
                 if passes(judged) != passes(server) && (ascii.value(row) || !passes(judged)) {
                     let values: Vec<_> = (1..=columns.len())
-                        .map(|column| crate::engine::shown(batch.column(column).as_ref(), row))
+                        .map(|column| crate::engine::display_value(batch.column(column).as_ref(), row))
                         .collect();
                     wrong.push(format!("{printed} of {values:?}: the server {}, {sql}", passes(server)));
                 }
