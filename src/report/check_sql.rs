@@ -7,7 +7,8 @@ use crate::plan::{CheckKind, Table, Unique};
 pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
     let name = ident(&table.name);
     let missing = |schema: &str, to: &str, pairs: &[(String, String)]| {
-        let on: Vec<_> = pairs.iter().map(|(theirs, ours)| format!("p.{} = d.{}", ident(theirs), ident(ours))).collect();
+        let on: Vec<_> =
+            pairs.iter().map(|(theirs, ours)| format!("p.{} = d.{}", ident(theirs), ident(ours))).collect();
         format!("NOT EXISTS (SELECT 1 FROM {schema}{} p WHERE {})", ident(to), on.join(" AND "))
     };
     match kind {

@@ -22,7 +22,8 @@ pub fn github(report: &Report) -> String {
             table_reasons.push(reason);
         }
     }
-    let run_reasons = report.reasons.iter().filter(|reason| !table_reasons.contains(reason)).map(|reason| ("error", reason));
+    let run_reasons =
+        report.reasons.iter().filter(|reason| !table_reasons.contains(reason)).map(|reason| ("error", reason));
     // The warning of a check is in the annotation of the check.
     let is_of_check = |warning: &String| {
         let starts = |table: &TableReport, check: &CheckReport| {

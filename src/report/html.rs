@@ -122,7 +122,12 @@ fn page(report: &Report, journal: Option<&Journal>, links: &Links, limit: usize)
         by: entries.first().map_or_else(String::new, |entry| entry.by.clone()),
         tiles: tiles(report, failing, all),
         last_label: if running { "inserted" } else { "accepted" },
-        tables: report.tables.iter().enumerate().map(|(index, table)| table_view(report, index, table, links)).collect(),
+        tables: report
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| table_view(report, index, table, links))
+            .collect(),
         checks,
         has_checks: all > 0,
         all_checks: number(all as u64),

@@ -39,7 +39,11 @@ pub(super) fn event(event: &Event) -> String {
         Event::Reserved { blocks } => {
             let blocks: Vec<_> =
                 blocks.iter().map(|block| format!("{} {}–{}", block.table, block.first, block.last)).collect();
-            if blocks.is_empty() { "no keys to reserve".to_owned() } else { format!("keys reserved: {}", blocks.join(", ")) }
+            if blocks.is_empty() {
+                "no keys to reserve".to_owned()
+            } else {
+                format!("keys reserved: {}", blocks.join(", "))
+            }
         }
         Event::Staged => "all rows staged".to_owned(),
         Event::Committing { transaction: Some(transaction) } => {

@@ -135,11 +135,7 @@ pub(super) fn notes(report: &Report) -> Vec<String> {
     let mut notes = report.notes.clone();
     for table in &report.tables {
         if !table.left_to_production.is_empty() {
-            notes.push(format!(
-                "{}: enforced by production only: {}",
-                table.name,
-                table.left_to_production.join("; ")
-            ));
+            notes.push(format!("{}: enforced by production only: {}", table.name, table.left_to_production.join("; ")));
         }
         if !table.triggers.is_empty() {
             notes.push(format!("{}: triggers that fire for every row: {}", table.name, table.triggers.join(", ")));
