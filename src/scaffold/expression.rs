@@ -101,7 +101,8 @@ fn is_reserved(name: &str) -> bool {
     let index = ALL_KEYWORDS.binary_search(&name.to_uppercase().as_str()).ok();
     let word = index.and_then(|index| ALL_KEYWORDS_INDEX.get(index));
     // Keywords that begin an expression. The parser accepts them as names if no other rule matches.
-    let leading = ["ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "INTERVAL", "NOT", "NULL", "TRUE", "FALSE", "TRY_CAST"];
+    let leading =
+        ["ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "INTERVAL", "NOT", "NULL", "TRUE", "FALSE", "TRY_CAST"];
     leading.contains(&name.to_uppercase().as_str())
         || word.is_some_and(|word| RESERVED_FOR_COLUMN_ALIAS.contains(word) || RESERVED_FOR_TABLE_ALIAS.contains(word))
 }
