@@ -35,12 +35,7 @@ pub fn github(report: &Report) -> String {
     let warnings = report.warnings.iter().filter(|warning| !is_of_check(warning));
     let plain = run_reasons.chain(warnings.map(|warning| ("warning", warning)));
     lines.extend(plain.map(|(level, text)| format!("::{level}::{}\n", value(text))));
-    let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
-    for table in &report.tables {
-        failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
-    }
-    failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
-    lines.extend(failing.into_iter().map(|(table, check)| annotation(report, table, check)));
+    lines.extend(report.violations().into_iter().map(|(table, check)| annotation(report, table, check)));
     lines.concat()
 }
 
@@ -48,9 +43,8 @@ fn annotation(report: &Report, table: &TableReport, check: &CheckReport) -> Stri
     let rejects = check.severity == Severity::Error;
     let level =
         if rejects && report.verdict == Verdict::Failed && !table.reasons.is_empty() { "error" } else { "warning" };
-    let (rows, effect) = (number(check.violations), if rejects { "rejected" } else { "warned" });
     let noun = if check.violations == 1 { "row" } else { "rows" };
-    let mut text = format!("{rows} {noun} {effect}: {}", check.reason);
+    let mut text = format!("{} {noun} {}: {}", number(check.violations), check.effect(), check.reason);
     if let Some(first) = check.evidence.as_ref().and_then(|evidence| evidence.examples.first()) {
         text.extend(["\nfirst at ", &first.file, ":", &first.line.to_string()]);
         if let Some(value) = &first.value {

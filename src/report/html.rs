@@ -8,7 +8,7 @@ mod words;
 use askama::Template;
 
 use super::escape::visible;
-use super::text::{headline, number, running};
+use super::text::{headline, number};
 use super::timeline::event;
 use super::{Report, Verdict};
 use crate::error::{Error, Result};
@@ -87,10 +87,8 @@ fn page(report: &Report, journal: Option<&Journal>, links: &Links, limit: usize)
     let script = include_str!("../../templates/report.js");
     let state = journal.and_then(Journal::state);
     let (class, sign) = sign(report, state);
-    let running = running(report);
     let (checks, unshown) = checks(report, links, limit);
-    let failing: usize =
-        report.tables.iter().flat_map(|table| &table.checks).filter(|check| check.violations > 0).count();
+    let failing = report.violations().len();
     let all: usize = report.tables.iter().map(|table| table.checks.len()).sum();
     let passing = report.tables.iter().filter_map(|table| {
         let names: Vec<_> =
@@ -121,7 +119,7 @@ fn page(report: &Report, journal: Option<&Journal>, links: &Links, limit: usize)
         began: moment(&report.started_at),
         by: entries.first().map_or_else(String::new, |entry| entry.by.clone()),
         tiles: tiles(report, failing, all),
-        last_label: if running { "inserted" } else { "accepted" },
+        last_label: report.last_label(),
         tables: report
             .tables
             .iter()

@@ -49,8 +49,7 @@ fn case(report: &Report, table: &TableReport, check: &CheckReport) -> TestCase {
     let mut case = TestCase::new(name, status);
     case.set_classname(class(report, table));
     if check.violations > 0 && !fails {
-        let effect = if check.severity == Severity::Error { "rejected" } else { "warned" };
-        case.set_system_out(visible(&format!("{effect}: {message}\n{}", examples(check))));
+        case.set_system_out(visible(&format!("{}: {message}\n{}", check.effect(), examples(check))));
     }
     case
 }

@@ -10,6 +10,7 @@ mod rollback;
 mod text;
 mod timeline;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -248,6 +249,42 @@ impl Report {
             table.appended = appended;
             table.now = table.before + appended;
         }
+    }
+}
+
+impl Report {
+    /// Returns the checks with violations, those with the most first.
+    fn violations(&self) -> Vec<(&TableReport, &CheckReport)> {
+        let checks = self.tables.iter().flat_map(|table| table.checks.iter().map(move |check| (table, check)));
+        let mut violated: Vec<_> = checks.filter(|(_, check)| check.violations > 0).collect();
+        violated.sort_by_key(|(_, check)| Reverse(check.violations));
+        violated
+    }
+
+    fn seconds(&self) -> f64 {
+        self.steps.iter().map(|timing| timing.seconds).sum()
+    }
+
+    /// Returns whether the command inserted rows, including rows of a mock run.
+    fn has_inserted(&self) -> bool {
+        let is_mocked = self.command == Command::Mock && self.tables.iter().any(|table| table.inserted > 0);
+        self.verdict == Verdict::Loaded || is_mocked
+    }
+
+    /// Returns the label of the last count of a table.
+    fn last_label(&self) -> &'static str {
+        if self.has_inserted() { "inserted" } else { "accepted" }
+    }
+
+    /// Returns the last count of a table: the inserted rows, or the accepted ones if no rows were inserted.
+    fn last_count(&self, table: &TableReport) -> u64 {
+        if self.has_inserted() { table.inserted } else { table.accepted }
+    }
+}
+
+impl CheckReport {
+    fn effect(&self) -> &'static str {
+        if self.severity == Severity::Error { "rejected" } else { "warned" }
     }
 }
 

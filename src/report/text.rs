@@ -6,7 +6,6 @@ use super::escape::visible;
 use super::{Command, KeyMapReport, MappingsReport, Report, TableReport, Verdict};
 use crate::journal::{Phase, State};
 use crate::progress::Timing;
-use crate::spec::Severity;
 use crate::target::Segment;
 
 /// Formats a report as text, with the run's current state if it is known. The text has no color, so that it is the same everywhere.
@@ -24,8 +23,7 @@ pub fn text(report: &Report, state: Option<&State>) -> String {
         parts.push(key_map(map));
     }
     parts.push(steps(&report.steps));
-    let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
-    parts.push(format!("  run {} · {} · {total:.2} s\n", report.run, report.target));
+    parts.push(format!("  run {} · {} · {:.2} s\n", report.run, report.target, report.seconds()));
     parts.retain(|part| !part.is_empty());
     visible(&parts.join("\n")).into_owned()
 }
@@ -47,12 +45,6 @@ pub(super) const COMMIT_UNKNOWN: &str = "the outcome of the commit is unknown un
 /// Returns whether the journal ends with the beginning of the commit. Then the rows may be in production.
 pub(super) fn is_commit_unknown(state: Option<&State>) -> bool {
     state.is_some_and(|state| state.phase == Phase::Committing && state.failed.is_none())
-}
-
-/// Returns whether the command inserted rows, including rows of a mock run.
-pub(super) fn running(report: &Report) -> bool {
-    let mocked = report.command == Command::Mock && report.tables.iter().any(|table| table.inserted > 0);
-    report.verdict == Verdict::Loaded || mocked
 }
 
 fn verdict(report: &Report) -> String {
@@ -111,8 +103,7 @@ fn violations(report: &Report) -> Option<String> {
     let mut grid = grid(&["check", "table", "rows", ""]);
     for table in &report.tables {
         for check in table.checks.iter().filter(|check| check.violations > 0) {
-            let effect = if check.severity == Severity::Warn { "warned" } else { "rejected" };
-            grid.add_row([check.name.clone(), table.name.clone(), number(check.violations), effect.into()]);
+            grid.add_row([&check.name, &table.name, &number(check.violations), check.effect()]);
         }
     }
     grid.row(0)?;

@@ -62,8 +62,8 @@ fn drafts_the_sample(from: &str, env: &[(&str, &str)]) {
     let made =
         place.pipeline(&["init", "--from", from, "--delta", "sample-data/customer", "-o", "pipelines/made.yaml"]);
     made.passes();
-    assert_eq!(made.stdout, "pipelines/made.yaml is written\n");
-    assert_eq!(made.stderr, "3 things left to you: the file begins with them\n");
+    assert_eq!(made.stdout, "created pipelines/made.yaml\n");
+    assert_eq!(made.stderr, "3 problems to fix, listed at the top of the file\n");
     let text = place.text("pipelines/made.yaml");
     for open in [
         "nothing fills `person_type` of `person`",
@@ -169,8 +169,8 @@ fn an_ugly_schema_gives_a_file_that_says_what_is_left() {
     ugly_delta(&place);
     let made = place.pipeline(&["init", "--from", "sqlite:ugly.db", "--delta", "in", "-o", "made.yaml"]);
     let stderr = made.passes().stderr.clone();
-    assert!(stderr.contains("note: no table fits `in/stray.csv`"), "{stderr}");
-    assert!(stderr.contains("note: `in/empty.csv` cannot be read"), "{stderr}");
+    assert!(stderr.contains("note: no table matches `in/stray.csv`"), "{stderr}");
+    assert!(stderr.contains("note: cannot read `in/empty.csv`"), "{stderr}");
     holds_what_it_says(&place, "made.yaml", &[]);
     insta::assert_snapshot!("init_ugly", place.text("made.yaml"));
     // Without a delta, all of the schema.
@@ -194,7 +194,7 @@ fn an_ugly_schema_of_postgresql_gives_a_file_that_says_what_is_left() {
         "mood: upper(mood)",
         "total: \"replace(replace(total, '.', ''), ',', '.')\"",
         "day: \"to_date(day, '%d/%m/%Y')\"",
-        "Rows bring their key (id)",
+        "The source contains the key (id)",
     ] {
         assert!(typed.contains(line), "no {line} in\n{typed}");
     }
@@ -218,8 +218,8 @@ fn two_files_for_a_table_or_two_tables_for_a_file_are_a_choice() {
     place.write("in/things.json", "{\"ref\": 1, \"name\": \"a\"}\n");
     place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "in", "-o", "made.yaml"]).passes();
     let text = place.text("made.yaml");
-    assert!(text.contains("# CHOOSE: `in/thing.csv` and `in/things.json` fit equally well"), "{text}");
-    assert_eq!(text.matches("# CHOOSE: `in/item.csv` fits other tables as well").count(), 2, "{text}");
+    assert!(text.contains("# CHOOSE: `in/thing.csv` and `in/things.json` match equally well"), "{text}");
+    assert_eq!(text.matches("# CHOOSE: `in/item.csv` also matches other tables").count(), 2, "{text}");
     holds_what_it_says(&place, "made.yaml", &[]);
 }
 
@@ -229,12 +229,8 @@ fn a_folder_without_files_and_a_table_that_is_not_there_are_told() {
     place.database("a.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT UNIQUE)");
     place.write("in/readme.txt", "nothing here");
     let made = place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "in", "--tables", "item"]);
-    assert!(
-        made.passes().stdout.contains("# NOTE: there is no file in the folder that can be read."),
-        "{}",
-        made.stdout
-    );
-    assert!(made.stdout.contains("# CHOOSE: no file of the folder fits by its name"), "{}", made.stdout);
+    assert!(made.passes().stdout.contains("# NOTE: the folder contains no readable files."), "{}", made.stdout);
+    assert!(made.stdout.contains("# CHOOSE: no file name in the folder matches"), "{}", made.stdout);
     place.pipeline(&["init", "--from", "sqlite:a.db", "--tables", "itme"]).fails(64, &["no table `itme`", "`item`"]);
     place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "out"]).fails(66, &["cannot list the folder `out`"]);
     place.pipeline(&["init", "--from", "sqlite:none.db"]).fails(69, &["there is no database `sqlite:none.db`"]);
@@ -249,8 +245,8 @@ fn a_file_that_is_there_is_kept() {
     place.database("a.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT UNIQUE)");
     place.write("mine.yaml", "mine");
     let init = ["init", "--from", "sqlite:a.db", "-o", "mine.yaml"];
-    place.pipeline(&init).fails(64, &["`mine.yaml` is there already", "--force"]);
-    place.pipeline(&["init", "-o", "mine.yaml"]).fails(64, &["`mine.yaml` is there already"]);
+    place.pipeline(&init).fails(64, &["`mine.yaml` already exists", "--force"]);
+    place.pipeline(&["init", "-o", "mine.yaml"]).fails(64, &["`mine.yaml` already exists"]);
     assert_eq!(place.text("mine.yaml"), "mine");
     place.pipeline(&[&init[..], &["--force"]].concat()).passes();
     assert!(place.text("mine.yaml").contains("legacy_key: [name]"));

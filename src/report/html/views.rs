@@ -1,7 +1,7 @@
 //! The view models of the HTML report: tables, checks, histograms, steps, and files.
 
 use super::super::escape::line;
-use super::super::text::{number, running, size, some};
+use super::super::text::{number, size, some};
 use super::super::{CheckReport, Report, TableReport, Verdict};
 use super::Links;
 use super::charts::{Band, bars};
@@ -107,8 +107,7 @@ pub(super) struct FileView<'a> {
 pub(super) fn tiles(report: &Report, failing: usize, all: usize) -> Vec<Tile> {
     let sum = |count: fn(&TableReport) -> u64| report.tables.iter().map(count).sum::<u64>();
     let (read, rejected, skipped) = (sum(|table| table.read), sum(|table| table.rejected), sum(|table| table.skipped));
-    let last = if running(report) { sum(|table| table.inserted) } else { sum(|table| table.accepted) };
-    let seconds: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
+    let last = report.tables.iter().map(|table| report.last_count(table)).sum();
     let tile = |class, figure, label: &str| Tile { class, figure, label: label.to_owned() };
     let class = |count: u64, class| if count > 0 { class } else { "" };
     vec![
@@ -118,15 +117,15 @@ pub(super) fn tiles(report: &Report, failing: usize, all: usize) -> Vec<Tile> {
         tile(
             if report.verdict == Verdict::Failed { "" } else { class(last, "good") },
             number(last),
-            if running(report) { "inserted" } else { "accepted" },
+            report.last_label(),
         ),
         tile("", format!("{} of {}", number(failing as u64), number(all as u64)), "checks with violations"),
-        tile("", duration(seconds), "total time"),
+        tile("", duration(report.seconds()), "total time"),
     ]
 }
 
 pub(super) fn table_view<'a>(report: &'a Report, index: usize, table: &'a TableReport, links: &Links) -> TableView<'a> {
-    let last = if running(report) { table.inserted } else { table.accepted };
+    let last = report.last_count(table);
     let keys = table.keys.as_ref();
     let (from, to) = keys.map_or(("", ""), |(from, to)| (from.as_str(), to.as_str()));
     let mut histograms: Vec<&LineHistogram> = table.places.iter().collect();
@@ -192,12 +191,8 @@ fn strip<'a>(table: &'a TableReport, histogram: &LineHistogram, class: &str) -> 
 
 /// Returns the checks with violations, and the number of those beyond the limit.
 pub(super) fn checks<'a>(report: &'a Report, links: &Links, limit: usize) -> (Vec<CheckView<'a>>, usize) {
-    let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
-    for table in &report.tables {
-        failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
-    }
-    let largest = failing.iter().map(|(_, check)| check.violations).max().unwrap_or(1);
-    failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
+    let mut failing = report.violations();
+    let largest = failing.first().map_or(1, |(_, check)| check.violations);
     let unshown = failing.len().saturating_sub(limit);
     failing.truncate(limit);
     (failing.into_iter().map(|(table, check)| check_view(report, table, check, largest, links)).collect(), unshown)
@@ -226,7 +221,7 @@ fn check_view<'a>(
         share: percent(check.violations, table.read),
         bar: format!("{:.1}", (check.violations as f64 * 100.0 / largest as f64).max(1.0)),
         fill: if rejects_rows { "red" } else { "amber" },
-        effect: if rejects_rows { "rejected" } else { "warned" },
+        effect: check.effect(),
         reason: sentence(if check.reason.is_empty() { &check.name } else { &check.reason }),
         origin: match check.line {
             Some(line) => format!(
@@ -264,7 +259,7 @@ fn check_view<'a>(
 }
 
 pub(super) fn steps(report: &Report) -> Vec<StepView> {
-    let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum::<f64>().max(1e-9);
+    let total = report.seconds().max(1e-9);
     let mut from = 0.0;
     let mut views = Vec::new();
     for timing in &report.steps {
