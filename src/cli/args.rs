@@ -497,7 +497,7 @@ fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "expected a size of at least 64MiB, such as `512MiB`".into())
 }
 
-/// The longest time that conversion mode can be on. It is meant for one load, and must not become permanent.
+/// The longest time that conversion mode can be on. It covers one load, and must not become permanent.
 const LONGEST_MODE: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 /// Parses the duration of conversion mode: `2h`, `90min`, `1h 30min`.

@@ -47,8 +47,7 @@ pub(super) async fn dispatch(cli: Cli) -> Result<u8> {
         Command::Rollback { file, run, dry_run, accept } => {
             rollback::rollback(&global.request(&file), &run, dry_run, &accept, global.output).await
         }
-        Command::Setup { file, print: true, owner } => print_setup(&global, &file, owner.as_deref()).await,
-        Command::Setup { file, print: false, owner } => setup(&global, &file, owner.as_deref()).await,
+        Command::Setup { file, print, owner } => setup(&global, &file, print, owner.as_deref()).await,
         Command::Runs { file, run } => runs::runs(&global.request(&file), run.as_deref(), global.output).await,
         Command::Report { file, run, report } => stored_report(&global, &file, run.as_deref(), &report.files).await,
         Command::Explain { file, analyze } => explain(&global, &file, analyze).await,
@@ -142,23 +141,18 @@ async fn explain(global: &Global, file: &Path, analyze: bool) -> Result<u8> {
         true => Some(masked(&session, run::analyze::analyze(&session, listener(global).as_ref()).await)?),
         false => None,
     };
-    print(&session.compiled.secrets.mask(&explain::text(&session, analysis.as_ref())))?;
-    Ok(0)
+    print(&session.compiled.secrets.mask(&explain::text(&session, analysis.as_ref()))).map(|()| 0)
 }
 
-async fn setup(global: &Global, file: &Path, owner: Option<&str>) -> Result<u8> {
+async fn setup(global: &Global, file: &Path, print_only: bool, owner: Option<&str>) -> Result<u8> {
     let request = global.request(file);
-    let opened = OpenPipeline::open(&request, Access::Setup).await?;
-    run::setup::setup(&opened, &request, owner).await.map_err(|error| error.masked(&opened.document.secrets))?;
-    print(&format!("{} is set up for loads\n", opened.shown))?;
-    Ok(0)
-}
-
-async fn print_setup(global: &Global, file: &Path, owner: Option<&str>) -> Result<u8> {
-    let request = global.request(file);
-    let opened = OpenPipeline::open(&request, Access::Read).await?;
-    let script = run::setup::script(&opened, &request, owner).await;
-    match script.map_err(|error| error.masked(&opened.document.secrets))? {
+    let opened = OpenPipeline::open(&request, if print_only { Access::Read } else { Access::Setup }).await?;
+    let masked = |error: Error| error.masked(&opened.document.secrets);
+    if !print_only {
+        run::setup::setup(&opened, &request, owner).await.map_err(masked)?;
+        return print(&format!("{} is set up for loads\n", opened.shown)).map(|()| 0);
+    }
+    match run::setup::script(&opened, &request, owner).await.map_err(masked)? {
         None => print(&format!("{} needs no SQL; run `pipeline setup` without `--print`\n", opened.shown))?,
         Some(script) => print_raw(&script)?,
     }
@@ -176,8 +170,7 @@ fn schema(of: SchemaOf) -> Result<u8> {
 fn completions(shell: Shell) -> Result<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pipeline", &mut script);
-    print_raw(&String::from_utf8_lossy(&script))?;
-    Ok(0)
+    print_raw(&String::from_utf8_lossy(&script)).map(|()| 0)
 }
 
 fn man() -> Result<u8> {
@@ -185,8 +178,7 @@ fn man() -> Result<u8> {
     clap_mangen::Man::new(Cli::command())
         .render(&mut page)
         .map_err(|error| Error::internal(format!("cannot render the manual page: {error}")))?;
-    print_raw(&String::from_utf8_lossy(&page))?;
-    Ok(0)
+    print_raw(&String::from_utf8_lossy(&page)).map(|()| 0)
 }
 
 /// Opens a session that needs no target if the pipeline file names none.

@@ -25,8 +25,7 @@ pub(super) async fn keymap(global: &Global, command: KeymapCommand) -> Result<u8
         KeymapCommand::Backup { file } => {
             let (opened, masked) = open(&global.request(&file), Access::Write).await?;
             let report = backup::backup(&opened).await.map_err(masked)?;
-            print(&if global.output == Output::Json { json(&report)? } else { backup_text(&report) })?;
-            Ok(0)
+            print(&if global.output == Output::Json { json(&report)? } else { backup_text(&report) }).map(|()| 0)
         }
         KeymapCommand::List { file } => {
             let (opened, masked) = open(&global.request(&file), Access::Read).await?;
@@ -46,8 +45,7 @@ pub(super) async fn keymap(global: &Global, command: KeymapCommand) -> Result<u8
             let (opened, masked) = open(&request, Access::Write).await?;
             let options = RestoreOptions { run, table, adopt };
             let report = restore::restore(&opened, &engine, &options).await.map_err(masked)?;
-            print(&if global.output == Output::Json { json(&report)? } else { restore_text(&report) })?;
-            Ok(0)
+            print(&if global.output == Output::Json { json(&report)? } else { restore_text(&report) }).map(|()| 0)
         }
     }
 }

@@ -62,7 +62,6 @@ pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
-/// Writes to stdout.
 pub(super) fn print(text: &str) -> Result<()> {
     write_out(&visible(text))
 }

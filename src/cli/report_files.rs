@@ -45,7 +45,7 @@ impl ReportFiles {
     /// Creates empty temporary files.
     ///
     /// # Errors
-    /// If a file cannot be created, or if a path holds something else than a report of its format.
+    /// If a file cannot be created, or if a path holds anything other than a report of its format.
     pub(super) fn create(files: &[ReportFile], mode: OutputMode) -> Result<Self> {
         let create = |ReportFile { format, path }: &ReportFile| {
             refuse_other(path, format.beginning(), "report")?;

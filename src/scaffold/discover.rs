@@ -13,9 +13,7 @@ use crate::spec::{CsvSpec, Encoding, SourceSpec};
 pub(super) struct Files {
     /// The path or glob for the pipeline file.
     pub(super) path: String,
-    /// The dialect of CSV files.
     pub(super) csv: CsvSpec,
-    /// The first rows.
     pub(super) sample: Sample,
     /// The words of the file names, and those of the folder if it has no other files.
     words: Vec<Vec<String>>,

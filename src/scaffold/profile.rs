@@ -37,11 +37,8 @@ const TIMESTAMPS: [&str; 7] = [
 
 /// The first rows of a source, as text.
 pub(super) struct Sample {
-    /// The columns of the source.
     pub(super) schema: SchemaRef,
-    /// The number of rows.
     pub(super) rows: usize,
-    /// The number of malformed records.
     pub(super) malformed: usize,
     columns: Vec<Vec<Option<String>>>,
 }
@@ -81,7 +78,6 @@ impl Sample {
         (sample.rows > 0).then_some(sample)
     }
 
-    /// Returns the names of the columns.
     pub(super) fn names(&self) -> Vec<&str> {
         self.schema.fields().iter().map(|field| field.name().as_str()).collect()
     }
@@ -107,7 +103,6 @@ impl Sample {
         NULL_TEXTS.into_iter().filter(|text| count(text) > 1 && count(text) * 100 >= self.rows).collect()
     }
 
-    /// Returns the distinct values of a column.
     pub(super) fn distinct(&self, column: &str) -> BTreeSet<&str> {
         self.values(column).collect()
     }

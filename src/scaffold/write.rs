@@ -93,14 +93,8 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
             CHOOSE.to_owned()
         }
         Matched::None => {
-            note(
-                out,
-                if has_delta {
-                    "CHOOSE: no file name in the folder matches"
-                } else {
-                    "CHOOSE: a file, a folder, or a glob"
-                },
-            );
+            let choice = if has_delta { "no file name in the folder matches" } else { "a file, a folder, or a glob" };
+            note(out, &format!("CHOOSE: {choice}"));
             CHOOSE.to_owned()
         }
     };
@@ -135,58 +129,38 @@ fn legacy_key(out: &mut String, draft: &Draft<'_>) {
         [] => String::new(),
         choices => format!("    # these also identify rows: {}", comment(&choices.join(", "))),
     };
+    let mut columns = names(&draft.legacy_key);
     if draft.legacy_key.is_empty() {
-        note(
-            out,
-            "CHOOSE: no source column identifies all rows; name the columns that identify a record in the legacy system",
-        );
-        let _infallible = writeln!(out, "    legacy_key: [{CHOOSE}]");
+        note(out, "CHOOSE: no source column identifies all rows; name those that identify a legacy record");
+        columns = format!("[{CHOOSE}]");
     } else if draft.files.is_none() {
-        let _infallible = writeln!(
-            out,
-            "    # CHOOSE: the source columns that identify a record in the legacy system; these are unique in production\n    legacy_key: {}{more}",
-            names(&draft.legacy_key)
-        );
-    } else {
-        let _infallible = writeln!(out, "    legacy_key: {}{more}", names(&draft.legacy_key));
+        note(out, "CHOOSE: the source columns that identify a legacy record; these are unique in production");
     }
+    let _infallible = writeln!(out, "    legacy_key: {columns}{more}");
 }
 
 fn key_line(out: &mut String, draft: &Draft<'_>) {
-    match &draft.key {
+    let line = match &draft.key {
         Key::Assigned(column, None) => {
-            let _infallible = writeln!(
-                out,
-                "    key: {{ column: {} }}    # takes the next free numbers of production",
-                value(column)
-            );
+            format!("{{ column: {} }}    # takes the next free numbers of production", value(column))
         }
         Key::Assigned(column, Some(text)) => {
             let prefix =
                 if text.prefix.is_empty() { String::new() } else { format!(", prefix: {}", value(&text.prefix)) };
-            let next = text.format(1).chars().count();
-            let _infallible = writeln!(
-                out,
-                "    # GUESS: keys of production have {next} characters\n    key: {{ column: {}{prefix}, width: {} }}",
-                value(column),
-                text.width
-            );
+            note(out, &format!("GUESS: keys of production have {} characters", text.format(1).chars().count()));
+            format!("{{ column: {}{prefix}, width: {} }}", value(column), text.width)
         }
-        Key::Inherited(columns) => {
-            let _infallible =
-                writeln!(out, "    key: {{ inherited: {} }}    # takes the new key of the parent", names(columns));
-        }
+        Key::Inherited(columns) => format!("{{ inherited: {} }}    # takes the new key of the parent", names(columns)),
         Key::Source => {
             let key = draft.table.primary_key.join(", ");
-            note(out, &format!("The source contains the key ({key}); `key: {{ column: … }}` would assign a new one"));
+            let remark = format!("The source contains the key ({key}); `key: {{ column: … }}` would assign a new one");
+            return note(out, &remark);
         }
         Key::None => {
-            note(
-                out,
-                "CHOOSE: the table has no primary key in production; name a unique column in `key: { column: … }`",
-            );
+            return note(out, "CHOOSE: no primary key in production; name a unique column in `key: { column: … }`");
         }
-    }
+    };
+    let _infallible = writeln!(out, "    key: {line}");
 }
 
 fn columns(out: &mut String, draft: &Draft<'_>) {
@@ -237,7 +211,6 @@ fn relationship(out: &mut String, reference: &Relationship) {
     };
 }
 
-/// Formats a list of names.
 fn names(names: &[String]) -> String {
     format!("[{}]", names.iter().map(|name| value(name)).collect::<Vec<_>>().join(", "))
 }

@@ -87,7 +87,7 @@ fn verify_proves_each_key_and_names_those_that_production_lacks() {
     let lines: Vec<_> = ran.passes().stdout.lines().collect();
     assert_eq!(lines.len(), 7);
     assert_eq!(lines[6], "pipelines/backups: 6 segments with 3155 mappings, identical to the key map");
-    assert!(lines.contains(&"account: 501 mappings, every key is in production"), "{lines:?}");
+    assert!(lines.contains(&"account: 501 mappings, every key exists in production"), "{lines:?}");
     let before = place.files();
     place.pipeline(&["keymap", "verify", PIPELINE]).passes();
     assert_eq!(place.files(), before, "verify writes nothing");

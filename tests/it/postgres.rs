@@ -122,7 +122,7 @@ fn the_sample_deltas_load_into_an_empty_database_as_into_sqlite() {
         assert_same(&kept(&database), &after);
     }
     let verified = at(&here, &database, &["keymap", "verify", CUSTOMER]);
-    assert_eq!(verified.passes().stdout.matches("every key is in production").count(), 7, "{verified:?}");
+    assert_eq!(verified.passes().stdout.matches("every key exists in production").count(), 7, "{verified:?}");
     // The sequences go on behind the keys that were given.
     let next =
         database.number("INSERT INTO person (person_type, last_name) VALUES ('B', 'Nach GmbH') RETURNING person_id");

@@ -97,7 +97,7 @@ fn a_run_ends_the_mode_that_let_it_in_unless_it_is_kept() {
     production.pipeline(&["run", "p.yaml"]).fails(77, &["not in conversion mode", &format!("run {run} ended it")]);
 
     let kept = pipeline(&["mode", "on", "p.yaml", "--for", "90min", "--reason", "two villages", "--keep"]);
-    assert!(kept.contains("also when a run has ended (--keep)"), "{kept}");
+    assert!(kept.contains("even after a run ends (--keep)"), "{kept}");
     production.loads();
     production.delta("R", 10);
     production.loads();

@@ -84,19 +84,17 @@ pub(super) fn mask(secrets: &Redactor) {
 /// Ends the profile, if there is one. Open slices are marked as interrupted, and later slices are not recorded.
 pub(super) fn end() {
     let Some(profile) = PROFILE.get() else { return };
-    if let Err(error) = profile.tracks().end(profile.now()) {
+    let (mut tracks, now) = profile.locked();
+    if let Err(error) = tracks.end(now) {
         print_note(&format!("warning: the profile in `{}` is incomplete: {error}", profile.path.display()));
     }
 }
 
 impl Profile {
-    /// Returns the microseconds since the profile began.
-    fn now(&self) -> f64 {
-        self.since.elapsed().as_nanos() as f64 / 1000.0
-    }
-
-    fn tracks(&self) -> MutexGuard<'_, Tracks> {
-        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the tracks and the microseconds since the profile began. The time is read under the lock, so that slices do not overlap.
+    fn locked(&self) -> (MutexGuard<'_, Tracks>, f64) {
+        let tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+        (tracks, self.since.elapsed().as_nanos() as f64 / 1000.0)
     }
 
     fn masked(&self, text: &str) -> String {
@@ -104,7 +102,7 @@ impl Profile {
     }
 }
 
-/// A layer that records the spans of this crate. Times are taken under the lock, so that the slices of a lane do not overlap.
+/// A layer that records the spans of this crate.
 struct Spans(&'static Profile);
 
 impl<S: Subscriber> Layer<S> for Spans {
@@ -118,27 +116,23 @@ impl<S: Subscriber> Layer<S> for Spans {
         let mut fields = Fields { profile: self.0, name: kind.to_owned(), arguments: Map::new() };
         attributes.record(&mut fields);
         let parent = attributes.parent().map(Id::into_u64);
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.begin(id.into_u64(), kind, fields.name, fields.arguments, parent, now);
     }
 
     fn on_enter(&self, id: &Id, _: Context<'_, S>) {
         let thread = thread();
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.enter(id.into_u64(), thread, now);
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.exit(id.into_u64(), now);
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.close(id.into_u64(), now);
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 #[derive(Debug, PartialEq)]
 pub(super) struct Band {
     /// The height without the rejected rows.
-    pub(super) kept: String,
+    pub(super) remaining: String,
     /// The height without the rejected and the skipped rows.
     pub(super) last: String,
     pub(super) rejected: String,
@@ -35,14 +35,14 @@ impl Band {
         };
         let left = read.saturating_sub(rejected).saturating_sub(skipped);
         let last = high(left).min(HEIGHT - high(rejected) - high(skipped)).max(if left > 0 { LEAST } else { 0.0 });
-        let kept = last + high(skipped);
+        let remaining = last + high(skipped);
         let text = |number: f64| format!("{number:.1}");
         Some(Self {
-            kept: text(kept),
+            remaining: text(remaining),
             last: text(last),
             rejected: text(high(rejected)),
-            rejected_from: text(kept + GAP),
-            rejected_end: text(kept + GAP + high(rejected)),
+            rejected_from: text(remaining + GAP),
+            rejected_end: text(remaining + GAP + high(rejected)),
             skipped: text(high(skipped)),
             skipped_from: text(last + GAP),
             skipped_end: text(last + GAP + high(skipped)),
@@ -77,7 +77,7 @@ mod tests {
         let band = Band::new(1_000_000, 1, 1, false).unwrap();
         assert_eq!((band.rejected.as_str(), band.skipped.as_str(), band.last.as_str()), ("2.0", "2.0", "48.0"));
         let all = Band::new(10, 10, 0, true).unwrap();
-        assert_eq!((all.kept.as_str(), all.last.as_str(), all.rejected.as_str()), ("0.0", "0.0", "52.0"));
+        assert_eq!((all.remaining.as_str(), all.last.as_str(), all.rejected.as_str()), ("0.0", "0.0", "52.0"));
     }
 
     #[test]

@@ -173,19 +173,12 @@ pub fn url_segment(name: &str) -> String {
 
 fn strip<'a>(table: &'a TableReport, histogram: &LineHistogram, class: &str) -> Strip<'a> {
     let file = table.files.get(histogram.file as usize);
-    let lines = match (histogram.rows, file.map_or(0, |file| file.records)) {
-        (1, _) => format!("line {}", number(histogram.first)),
-        (rows, records) if records > 0 && class.is_empty() => {
-            format!(
-                "{} of {}, lines {}–{}",
-                number(rows),
-                number(records),
-                number(histogram.first),
-                number(histogram.last)
-            )
-        }
-        (rows, _) => format!("{}, lines {}–{}", number(rows), number(histogram.first), number(histogram.last)),
-    };
+    let records = file.map_or(0, |file| file.records);
+    let total =
+        if class.is_empty() { some(records, |records| format!(" of {}", number(records))) } else { String::new() };
+    let [rows, first, last] = [histogram.rows, histogram.first, histogram.last].map(number);
+    let lines =
+        if histogram.rows == 1 { format!("line {first}") } else { format!("{rows}{total}, lines {first}–{last}") };
     Strip { file: file.map_or("", |file| &file.name), lines, svg: bars(&histogram.parts, class) }
 }
 
