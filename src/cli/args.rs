@@ -1,6 +1,5 @@
-//! What can be typed.
+//! The grammar of the command line.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use crate::engine::Limits;
 use crate::error::{Error, Result};
 use crate::run::CommandOptions;
 
-/// Loads delta files into a live production database: keyed, checked, reconciled, insert-only.
+/// Load delta files into a live database, insert-only and reconciled
 #[derive(Debug, Parser)]
 #[command(name = "pipeline", version, max_term_width = 110, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -22,157 +21,149 @@ pub struct Cli {
 }
 
 const EXIT_CODES: &str = "Exit codes:
-  0    done
-  1    the data failed its checks, nothing was loaded
-  2    a plan has work to do (plan --detailed-exitcode)
-  64   usage
-  66   an input is missing or cannot be read
-  69   the target cannot be reached or written
-  70   a fault of this program
-  75   a run was cut off: `pipeline resume` goes on with it
-  77   a safeguard refused
-  78   the pipeline file is wrong, or does not fit the target's schema
-  130  stopped by Ctrl-C before anything was written";
+  0    success
+  1    data checks failed; nothing was loaded
+  2    the plan has rows to load (plan --detailed-exitcode)
+  64   invalid command line
+  66   an input file is missing or unreadable
+  69   the target or an output file is unreachable or not writable
+  70   internal error
+  75   interrupted; continue with `pipeline resume`
+  77   refused by a safeguard
+  78   invalid pipeline file, or it does not match the target's schema
+  130  stopped by Ctrl-C or a termination signal; nothing was loaded";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make a pipeline file to start from, out of a live schema and the delta's files
+    /// Create a pipeline file from a live schema and the delta's files
     Init(Init),
-    /// Check the pipeline file, its SQL and the target's schema; shows every problem at once
+    /// Check the pipeline file, its SQL, and the target's schema; report all problems at once
     Check {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
     },
-    /// Run all checks on all data: the report of a run without a load
+    /// Run all checks on all data and print the report, without loading
     Validate {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
-        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
-        report: Vec<ReportFile>,
-        /// Also write a profile into this file: what ran in parallel with what, for `ui.perfetto.dev` and `chrome://tracing`
-        #[arg(long, value_name = "FILE", env = "PIPELINE_PROFILE")]
-        profile: Option<PathBuf>,
+        #[command(flatten)]
+        report: ReportArgs,
+        #[command(flatten)]
+        profile: ProfileArgs,
     },
-    /// Show what a run will do, table by table, with the keys it would get now
+    /// Show what a run would load, table by table, with the keys that it would assign now
     Plan {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Also write the plan as JSON into this file
+        /// Also write the plan to FILE as JSON
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Also write the plan into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
-        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
-        report: Vec<ReportFile>,
-        /// Exit with 2 where there is something to load
+        #[command(flatten)]
+        report: ReportArgs,
+        /// Exit with code 2 if there are rows to load
         #[arg(long)]
         detailed_exitcode: bool,
     },
     /// Load the delta: all tables or none
     Run {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Do all of it, measure it, and take it back: nothing stays in the target
+        /// Run the whole load in a transaction that is rolled back
         #[arg(long)]
         mock: bool,
-        /// Load files again that were loaded before; the report and the journal say so
+        /// Load files again that were loaded before; the report and the journal record it
         #[arg(long)]
         allow_reload: bool,
-        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
-        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
-        report: Vec<ReportFile>,
-        /// Also write a profile into this file: what ran in parallel with what, for `ui.perfetto.dev` and `chrome://tracing`
-        #[arg(long, value_name = "FILE", env = "PIPELINE_PROFILE")]
-        profile: Option<PathBuf>,
+        #[command(flatten)]
+        report: ReportArgs,
+        #[command(flatten)]
+        profile: ProfileArgs,
     },
-    /// Go on with a run that was cut off or failed
+    /// Resume an interrupted or failed run
     Resume {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// The run's id; by default the last one that was cut off or failed
+        /// Run ID [default: the last interrupted or failed run]
         run: Option<String>,
-        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
-        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
-        report: Vec<ReportFile>,
-        /// Also write a profile into this file: what ran in parallel with what, for `ui.perfetto.dev` and `chrome://tracing`
-        #[arg(long, value_name = "FILE", env = "PIPELINE_PROFILE")]
-        profile: Option<PathBuf>,
+        #[command(flatten)]
+        report: ReportArgs,
+        #[command(flatten)]
+        profile: ProfileArgs,
     },
-    /// Take a run back: its rows and their key map leave production, or nothing does
+    /// Roll back a run: delete its rows and its key mappings, all or none
     Rollback {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// The run's id
+        /// Run ID
         run: String,
-        /// Only tell what would go, and what is in the way; nothing stays changed
+        /// Show the rows to delete and any conflicts, without deleting
         #[arg(long)]
         dry_run: bool,
-        /// Roll back although this table was altered or dropped since, because you know that the run's rows in it were not changed
-        /// before that. May be given several times
+        /// Roll back even if TABLE was altered or dropped since the run (repeatable). Use it only if you know that
+        /// the run's rows had not changed before that
         #[arg(long, value_name = "TABLE")]
         accept: Vec<String>,
     },
-    /// Make what the target keeps for loads: control schema, roles and grants; for whoever owns production
+    /// Create the control schema, roles, and grants (run as the owner of production)
     Setup {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Only print the SQL
+        /// Print the SQL instead of executing it
         #[arg(long)]
         print: bool,
-        /// The role that owns the control schema and whose rights its functions have; by default the login, or production's owner if the
-        /// login is a superuser
+        /// Role that owns the control schema; its functions run with the rights of this role [default: the login, or the
+        /// owner of production if the login is a superuser]
         #[arg(long, value_name = "ROLE", env = "PIPELINE_OWNER")]
         owner: Option<String>,
     },
-    /// Show or state what the target requires of every run
+    /// Show or set what the target requires of every run
     Policy {
         #[command(subcommand)]
         command: PolicyCommand,
     },
-    /// List the runs of a target, or tell the story of one
+    /// List the runs of a target, or show the history of one
     Runs {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// The run's id
+        /// Run ID
         run: Option<String>,
     },
-    /// Tell a run's report again, any time later, from what the target and the folder of runs keep
+    /// Print the report of an earlier run
     Report {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// The run's id; by default the last one that read a delta, also one that only validated it
+        /// Run ID [default: the last run that read a delta, including validations]
         run: Option<String>,
-        /// Also write the report into files: `html=FILE`, `json=FILE`, `junit=FILE`, `md=FILE`; may be repeated
-        #[arg(long, value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
-        report: Vec<ReportFile>,
+        #[command(flatten)]
+        report: ReportArgs,
     },
-    /// Show every transform, check and insert as the SQL that runs
+    /// Show every transform, check, and insert as SQL
     Explain {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Run the checks on the data, and show rows and time of each operator; writes nothing
+        /// Run the checks on the data, and show the row count and time of each operator; writes nothing
         #[arg(long)]
         analyze: bool,
     },
-    /// The key map's history
+    /// Import, back up, verify, and restore the key map
     Keymap {
         #[command(subcommand)]
         command: KeymapCommand,
     },
-    /// Conversion mode: whether anything may be written to a target
+    /// Show or switch conversion mode, which allows loads into a target
     Mode {
         #[command(subcommand)]
         command: ModeCommand,
     },
-    /// Print a JSON Schema: that of pipeline files, for editors, or that of JSON reports
+    /// Print the JSON Schema of pipeline files or of JSON reports
     Schema {
-        /// Of what
+        /// Schema to print
         #[arg(value_enum, default_value_t)]
         of: SchemaOf,
     },
-    /// Print a completion script
+    /// Print a shell completion script
     Completions {
-        /// The shell
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
     /// Print the manual page
@@ -180,65 +171,79 @@ pub(super) enum Command {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ReportArgs {
+    /// Also write the report to a file: `html=FILE`, `json=FILE`, `junit=FILE`, or `md=FILE` (repeatable)
+    #[arg(long = "report", value_name = "FORMAT=FILE", value_delimiter = ',', env = "PIPELINE_REPORT")]
+    pub(super) files: Vec<ReportFile>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProfileArgs {
+    /// Also write a timeline of parallel work to FILE, for `ui.perfetto.dev` and `chrome://tracing`
+    #[arg(long = "profile", value_name = "FILE", env = "PIPELINE_PROFILE")]
+    pub(super) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Init {
-    /// The target whose schema is read: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`
+    /// Target to read the schema from: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`
     #[arg(long, value_name = "URL", env = "PIPELINE_FROM", hide_env_values = true)]
     pub(super) from: Option<String>,
-    /// The tables; by default those that the delta's files fit to, or all
+    /// Tables to include [default: those that match delta files, or all]
     #[arg(long, value_name = "TABLE", value_delimiter = ',')]
     pub(super) tables: Vec<String>,
-    /// The schema of the live tables, where it is not the usual one
+    /// Schema of the live tables, if it is not the default schema
     #[arg(long, value_name = "SCHEMA")]
     pub(super) schema: Option<String>,
-    /// The folder of the delta's files: they are matched with tables and columns by name
+    /// Folder with the delta's files, which are matched with tables and columns by name
     #[arg(long, value_name = "DIR")]
     pub(super) delta: Option<PathBuf>,
-    /// The file to write; by default it is printed
+    /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
-    /// Overwrite the file where it is there
+    /// Overwrite the file if it exists
     #[arg(long)]
     pub(super) force: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum KeymapCommand {
-    /// Bring in the mapping of an initial conversion: append only, all of it or none
+    /// Import the key mappings of an initial conversion, all or none
     Import {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// A CSV or Parquet file with the columns `legacy_key` and the table's key
+        /// CSV or Parquet file with the columns `legacy_key` and the table's key
         mapping: PathBuf,
-        /// The table that it maps
+        /// Table that the mappings belong to
         #[arg(long)]
         table: String,
     },
-    /// Write what the store lacks of the key map, read back and verified
+    /// Write mappings that are missing in the backup store, then read back and verify them
     Backup {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
     },
-    /// List what each run mapped, and what of it is in the store
+    /// List the mappings of each run, and whether they are backed up
     List {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
     },
-    /// Prove that every key of the key map is in production, and that the store has what the key map has
+    /// Verify that every mapped key exists in production, and that the backup store matches the key map
     Verify {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
     },
-    /// Put earlier mappings back that the key map lacks: append only, all of them or none
+    /// Restore missing key mappings from the backup store, all or none
     Restore {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Only what this run had mapped
+        /// Restore only the mappings of this run
         #[arg(long)]
         run: Option<String>,
-        /// Only the mappings of this table
+        /// Restore only the mappings of this table
         #[arg(long)]
         table: Option<String>,
-        /// Go on with the store of the target of this id, whose control tables were lost
+        /// Adopt the store of target ID after its control tables were lost
         #[arg(long, value_name = "ID")]
         adopt: Option<String>,
     },
@@ -246,53 +251,53 @@ pub(super) enum KeymapCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ModeCommand {
-    /// Switch it on for a time: not as who loads, but as who decides
+    /// Enable conversion mode for a limited time (as owner or member of `delta_rollback`)
     On {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// For how long: `2h`, `90min`; then it ends by itself
+        /// Duration, such as `2h` or `90min`
         #[arg(long = "for", value_name = "TIME", value_parser = mode_time)]
         time: SignedDuration,
-        /// Why: the history keeps it
+        /// Reason, recorded in the mode's history
         #[arg(long, value_name = "TEXT")]
         reason: String,
-        /// Leave it on when a run has ended
+        /// Leave conversion mode on when a run ends
         #[arg(long)]
         keep: bool,
     },
-    /// Switch it off
+    /// Disable conversion mode
     Off {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
-        /// Why: the history keeps it
+        /// Reason, recorded in the mode's history
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
-    /// Tell whether it is on, until when, by whom and why
+    /// Show whether conversion mode is on, until when, by whom, and why
     Status {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
-    /// Show what the target requires
+    /// Show what the target requires of every run
     Show {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
     },
-    /// State what the target requires from now on; what is not named stays as it is
+    /// Change what the target requires of every run; options that are not given keep their values
     Set {
-        /// The pipeline file
+        /// Pipeline file
         file: PathBuf,
         /// Whether conversion mode must be on
         #[arg(long, value_enum, value_name = "WHETHER")]
         conversion_mode: Option<Requirement>,
-        /// How many people must approve the plan
+        /// Number of people who must approve the plan
         #[arg(long, value_name = "N")]
         approvals: Option<u32>,
-        /// The most keys that a run may reserve for a table
+        /// Maximum number of keys that a run may reserve for one table
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=i64::MAX.unsigned_abs()))]
         max_key_block: Option<u64>,
         /// When runs may begin and insert, such as `22:00-06:00 Europe/Berlin` or `sat,sun 00:00-23:59 UTC`; `none` for at any time
@@ -301,62 +306,64 @@ pub(super) enum PolicyCommand {
     },
 }
 
-/// Whether a target requires something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Requirement {
-    /// Every run needs it.
+    /// Required for every run
     Required,
-    /// Runs need it only if their pipeline file says so.
+    /// Required only if the pipeline file says so
     Off,
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Options everywhere")]
+#[command(next_help_heading = "Global options")]
 pub(super) struct Global {
-    /// Only this table; may be repeated
+    /// Process only this table (repeatable)
     #[arg(long, global = true, value_name = "TABLE", value_delimiter = ',', env = "PIPELINE_SELECT")]
     pub(super) select: Vec<String>,
-    /// Not this table; may be repeated
+    /// Exclude a table (repeatable)
     #[arg(long, global = true, value_name = "TABLE", value_delimiter = ',', env = "PIPELINE_EXCLUDE")]
     pub(super) exclude: Vec<String>,
-    /// A variable for `${…}` in the pipeline file; may be repeated
+    /// Set a variable for `${…}` in the pipeline file (repeatable)
     #[arg(long = "var", global = true, value_name = "NAME=VALUE")]
     pub(super) vars: Vec<String>,
-    /// A target instead of the pipeline file's
+    /// Target to use instead of the pipeline file's
     #[arg(long, global = true, value_name = "URL", env = "PIPELINE_TARGET", hide_env_values = true)]
     pub(super) target: Option<String>,
-    /// The form of what is printed
+    /// Output format
     #[arg(long, global = true, value_enum, default_value_t, env = "PIPELINE_OUTPUT")]
     pub(super) output: Output,
-    /// Memory for rows, joins and sorts: `512MiB`, `2GiB`; above it they go to disk
+    /// Memory for rows, joins, and sorts, such as `512MiB` or `2GiB`; the rest is spilled to disk
     #[arg(long, global = true, value_name = "SIZE", value_parser = size, env = "PIPELINE_MEMORY_LIMIT")]
     pub(super) memory_limit: Option<usize>,
-    /// Threads that work at the same time; by default one a processor
+    /// Number of worker threads [default: number of CPUs]
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), env = "PIPELINE_THREADS")]
     pub(super) threads: Option<u16>,
-    /// Rows in one batch
+    /// Number of rows per batch
     #[arg(long, global = true, value_name = "N", hide = true, value_parser = clap::value_parser!(u32).range(1..), env = "PIPELINE_BATCH_ROWS")]
     pub(super) batch_rows: Option<u32>,
-    /// No progress
+    /// Print no progress
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(super) quiet: bool,
-    /// Tell each step, also off a terminal
+    /// Print each step, even if stderr is not a terminal
     #[arg(short, long, global = true)]
     pub(super) verbose: bool,
-    /// When to use colour
+    /// When to use color
     #[arg(long, global = true, value_enum, default_value_t, env = "PIPELINE_COLOR")]
     pub(super) color: Color,
-    /// The form of progress on stderr
+    /// Format of progress on stderr
     #[arg(long, global = true, value_enum, default_value_t, env = "PIPELINE_LOG_FORMAT")]
     pub(super) log_format: LogFormat,
 }
 
 impl Global {
-    /// Refuses a variable without a name. Not by a parser of clap's, which would print the value.
+    /// Rejects variables without a name. A clap parser would print the value, which may be a secret.
     pub(super) fn check(&self) -> Result<()> {
         match self.vars.iter().position(|text| variable(text).is_none()) {
-            Some(at) => Err(Error::usage(format!("number {} of the `--var` is no `NAME=VALUE`", at + 1))
-                .hint("write `--var NAME=VALUE`")),
+            Some(index) => Err(Error::usage(format!(
+                "invalid value for `--var` (occurrence {}): expected `NAME=VALUE`",
+                index + 1
+            ))
+            .hint("write `--var NAME=VALUE`")),
             None => Ok(()),
         }
     }
@@ -368,7 +375,7 @@ impl Global {
     pub(super) fn request(&self, file: &Path) -> CommandOptions {
         let defaults = Limits::default();
         CommandOptions {
-            vars: self.vars.iter().filter_map(|text| variable(text)).collect::<BTreeMap<_, _>>(),
+            vars: self.vars.iter().filter_map(|text| variable(text)).collect(),
             target: self.target.clone(),
             select: self.select.clone(),
             exclude: self.exclude.clone(),
@@ -384,10 +391,10 @@ impl Global {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum Output {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// For programs
+    /// JSON for programs
     Json,
     /// Annotations of a GitHub workflow
     Github,
@@ -395,10 +402,10 @@ pub(super) enum Output {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
-    /// Bars on a terminal, lines elsewhere with `--verbose`
+    /// Bars on a terminal; elsewhere lines, with `--verbose` only
     #[default]
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
@@ -423,17 +430,16 @@ impl Color {
     }
 }
 
-/// What a JSON Schema is of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum SchemaOf {
-    /// A pipeline file
+    /// Pipeline files, for editors
     #[default]
     Pipeline,
-    /// A JSON report
+    /// JSON reports
     Report,
 }
 
-/// The format of a report.
+/// The format of a report file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Html,
@@ -442,7 +448,7 @@ pub(super) enum Format {
     Markdown,
 }
 
-/// A file that a report is written into.
+/// A file to write the report to.
 #[derive(Debug, Clone)]
 pub(super) struct ReportFile {
     pub(super) format: Format,
@@ -453,14 +459,14 @@ impl std::str::FromStr for ReportFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wanted = "write `html=FILE`, `json=FILE`, `junit=FILE` or `md=FILE`";
-        let (format, path) = text.split_once('=').filter(|(_, path)| !path.is_empty()).ok_or(wanted)?;
+        let expected = "expected `html=FILE`, `json=FILE`, `junit=FILE`, or `md=FILE`";
+        let (format, path) = text.split_once('=').filter(|(_, path)| !path.is_empty()).ok_or(expected)?;
         let format = match format {
             "html" => Format::Html,
             "json" => Format::Json,
             "junit" => Format::Junit,
             "md" => Format::Markdown,
-            _ => return Err(wanted.into()),
+            _ => return Err(expected.into()),
         };
         Ok(Self { format, path: path.into() })
     }
@@ -471,10 +477,10 @@ fn variable(text: &str) -> Option<(String, String)> {
     (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
 }
 
-/// With less than this a run of a few tables has no room for its sorts and joins.
+/// With less memory, the sorts and joins of a few tables do not fit.
 const SMALLEST_MEMORY: usize = 64 << 20;
 
-/// A number of bytes: `512MiB`, `2G`, `1000000`.
+/// Parses a number of bytes: `512MiB`, `2G`, `1000000`.
 fn size(text: &str) -> Result<usize, String> {
     let digits = text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -483,21 +489,21 @@ fn size(text: &str) -> Result<usize, String> {
         "k" | "kb" | "kib" => 1 << 10,
         "m" | "mb" | "mib" => 1 << 20,
         "g" | "gb" | "gib" => 1 << 30,
-        _ => return Err("write a size such as `512MiB` or `2GiB`".into()),
+        _ => return Err("expected a size such as `512MiB` or `2GiB`".into()),
     };
     let bytes: Option<usize> = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
     bytes
         .filter(|bytes| *bytes >= SMALLEST_MEMORY)
-        .ok_or_else(|| "write a size of at least 64MiB, such as `512MiB`".into())
+        .ok_or_else(|| "expected a size of at least 64MiB, such as `512MiB`".into())
 }
 
-/// The longest time that conversion mode is on for: it is for a load, not for good.
+/// The longest time that conversion mode can be on. It covers one load, and must not become permanent.
 const LONGEST_MODE: SignedDuration = SignedDuration::from_hours(31 * 24);
 
-/// A time that conversion mode is on for: `2h`, `90min`, `1h 30min`.
+/// Parses the duration of conversion mode: `2h`, `90min`, `1h 30min`.
 fn mode_time(text: &str) -> Result<SignedDuration, String> {
     let time = text.parse().ok().filter(|time| *time >= SignedDuration::from_secs(1) && *time <= LONGEST_MODE);
-    time.ok_or_else(|| "write a time such as `2h` or `90min`, of at most 744 hours".into())
+    time.ok_or_else(|| "expected a duration such as `2h` or `90min`, at most 744 hours".into())
 }
 
 #[cfg(test)]
@@ -511,11 +517,11 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_without_a_name_is_refused_and_its_value_not_told() {
+    fn a_variable_without_a_name_is_an_error_without_its_value() {
         for text in ["hunter22", "=hunter22"] {
             let cli = Cli::try_parse_from(["pipeline", "--var", "A=b=c", "--var", text, "check", "x.yaml"]).unwrap();
             let error = cli.global.check().unwrap_err();
-            assert_eq!(error.to_string(), "number 2 of the `--var` is no `NAME=VALUE`");
+            assert_eq!(error.to_string(), "invalid value for `--var` (occurrence 2): expected `NAME=VALUE`");
             assert_eq!(cli.global.request(Path::new("x")).vars["A"], "b=c");
         }
     }
@@ -531,11 +537,11 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_with_their_units() {
+    fn sizes_are_parsed_with_their_units() {
         assert_eq!(size("512MiB"), Ok(512 << 20));
         assert_eq!(size("2g"), Ok(2 << 30));
         assert_eq!(size("64MiB"), Ok(64 << 20));
-        assert_eq!(size("63MiB"), Err("write a size of at least 64MiB, such as `512MiB`".into()));
+        assert_eq!(size("63MiB"), Err("expected a size of at least 64MiB, such as `512MiB`".into()));
         assert!(size("1KiB").is_err() && size("much").is_err() && size("99999999999GiB").is_err());
     }
 }

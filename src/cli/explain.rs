@@ -1,4 +1,4 @@
-//! `explain`: what runs, as SQL, with the constraint that each check comes from; and with `--analyze`, what it did.
+//! `pipeline explain`: the plan as SQL, with the origin of each check, and with measurements if `--analyze` is given.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,48 +13,34 @@ use crate::report::check_sql;
 use crate::run::RunContext;
 use crate::run::analyze::Analysis;
 
-/// A name longer than this says nothing more.
+/// Longer descriptions of operators are cut, since they do not fit on a line.
 const LONGEST_OPERATOR: usize = 110;
 
-/// Every table of the plan: how its rows are made, what they are held against, and how they are inserted.
+/// Returns the SQL of each table: the query for its rows, its checks, and its insert.
 pub(super) fn text<T>(session: &RunContext<T>, analysis: Option<&Analysis>) -> String {
     let mut out = String::new();
-    for (at, (table, source)) in session.compiled.plan.tables.iter().zip(&session.compiled.sources).enumerate() {
+    for (index, (table, source)) in session.compiled.plan.tables.iter().zip(&session.compiled.sources).enumerate() {
         let files: Vec<_> = source.files().iter().map(|file| file.name.as_str()).collect();
         let _infallible = writeln!(out, "-- {} from {}", table.name, files.join(", "));
-        if let Some(examined) = analysis.map(|analysis| &analysis.examined[at]) {
+        if let Some(checked) = analysis.map(|analysis| &analysis.examined[index]) {
             let _infallible = writeln!(
                 out,
                 "-- {} rows read, {} rejected, {} skipped, {} accepted",
-                examined.read(),
-                examined.rejected(),
-                examined.skipped(),
-                examined.accepted()
+                checked.read(),
+                checked.rejected(),
+                checked.skipped(),
+                checked.accepted()
             );
         }
         let _infallible = writeln!(out, "{};\n", pretty(&rows(table)));
-        for (number, check) in table.checks.iter().enumerate() {
-            let severity = if check.severity == crate::spec::Severity::Warn { "; warns" } else { "" };
-            let _infallible = writeln!(out, "-- {} ({}{severity})", check.name, from(table, check));
-            if let Some(analysis) = analysis {
-                let fail = analysis.examined[at].findings.of(number).len();
-                let _infallible = writeln!(out, "-- {fail} rows fail");
-            }
-            let sql = check_sql(table, &check.kind);
-            let end = if sql.starts_with("--") { "" } else { ";" };
-            let _infallible = writeln!(out, "{}{end}", pretty(&sql));
-            for seen in analysis.iter().flat_map(|analysis| &analysis.queries) {
-                if seen.about.0 == table.name && seen.about.1 == check.name {
-                    operators(&mut out, &seen.operators());
-                }
-            }
-            out.push('\n');
+        for number in 0..table.checks.len() {
+            write_check(&mut out, table, number, analysis.map(|analysis| (analysis, index)));
         }
         for constraint in &table.enforced_by_database {
-            let _infallible = writeln!(out, "-- left to production: {constraint}\n");
+            let _infallible = writeln!(out, "-- enforced by production only: {constraint}\n");
         }
         for check in &table.skipped_checks {
-            let _infallible = writeln!(out, "-- not asked, since there is no target: {check}\n");
+            let _infallible = writeln!(out, "-- skipped, because no target is configured: {check}\n");
         }
         let columns: Vec<_> = table.columns.iter().map(|column| ident(&column.name)).collect();
         let columns = columns.join(", ");
@@ -70,65 +56,81 @@ pub(super) fn text<T>(session: &RunContext<T>, analysis: Option<&Analysis>) -> S
     out
 }
 
-/// The tables with their numbers of checks; and where wanted, each check of production with the constraint that it comes from.
+/// Writes a check with its origin and its SQL, and with its measurements, if the plan was analyzed as the given table.
+fn write_check(out: &mut String, table: &Table, number: usize, analysis: Option<(&Analysis, usize)>) {
+    let check = &table.checks[number];
+    let severity = if check.severity == crate::spec::Severity::Warn { "; warns" } else { "" };
+    let _infallible = writeln!(out, "-- {} ({}{severity})", check.name, origin(table, check));
+    if let Some((analysis, index)) = analysis {
+        let _infallible = writeln!(out, "-- {} rows fail", analysis.examined[index].findings.of(number).len());
+    }
+    let sql = check_sql(table, &check.kind);
+    let end = if sql.starts_with("--") { "" } else { ";" };
+    let _infallible = writeln!(out, "{}{end}", pretty(&sql));
+    for query in analysis.iter().flat_map(|(analysis, _)| &analysis.queries) {
+        if query.about.0 == table.name && query.about.1 == check.name {
+            write_operators(out, &query.operators());
+        }
+    }
+    out.push('\n');
+}
+
+/// Returns the number of checks of each table. If `all`, also lists the checks of production and of the file, with their origins.
 pub(super) fn checks<T>(session: &RunContext<T>, all: bool) -> String {
     let mut out = String::new();
     for table in &session.compiled.plan.tables {
-        let count =
-            |wanted: &dyn Fn(&CheckOrigin) -> bool| table.checks.iter().filter(|check| wanted(&check.origin)).count();
-        let (always, catalog) = (
-            count(&|origin| *origin == CheckOrigin::Builtin),
-            count(&|origin| matches!(origin, CheckOrigin::Catalog(_))),
-        );
-        let declared = table.checks.len() - always - catalog;
+        let all_origins = || table.checks.iter().map(|check| &check.origin);
+        let builtin = all_origins().filter(|origin| **origin == CheckOrigin::Builtin).count();
+        let catalog = all_origins().filter(|origin| matches!(origin, CheckOrigin::Catalog(_))).count();
+        let declared = table.checks.len() - builtin - catalog;
         let _infallible = writeln!(
             out,
-            "  {}: {} checks: {always} of every run, {catalog} of production, {declared} of the pipeline file",
+            "  {}: {} checks: {builtin} built-in, {catalog} from production, {declared} from the pipeline file",
             table.name,
             table.checks.len()
         );
         for check in table.checks.iter().filter(|check| all && check.origin != CheckOrigin::Builtin) {
-            let _infallible = writeln!(out, "    {}  ({})", check.name, from(table, check));
+            let _infallible = writeln!(out, "    {}  ({})", check.name, origin(table, check));
         }
         for constraint in &table.enforced_by_database {
-            let _infallible = writeln!(out, "    left to production: {constraint}");
+            let _infallible = writeln!(out, "    enforced by production only: {constraint}");
         }
     }
     out
 }
 
-/// Where a check comes from: the constraint, with its columns and its name, or the place in the pipeline file.
-fn from(table: &Table, check: &Check) -> String {
+/// Returns the origin of a check: the constraint with its columns and its name, or the path in the pipeline file.
+fn origin(table: &Table, check: &Check) -> String {
     let declared = |name: &String| table.catalog.column(name).map_or("", |column| column.declared.as_str());
     match (&check.origin, &check.kind, check.columns.as_slice()) {
-        (CheckOrigin::Builtin, ..) => "every run".to_owned(),
-        (CheckOrigin::File(at), ..) => format!("pipeline file: {}", at.join(".")),
-        (CheckOrigin::Catalog(what), CheckKind::Unique(unique), columns) => {
-            let named = table.catalog.uniques.iter().find(|found| found.columns == unique.columns);
-            let name = named.map(|found| found.name.as_str()).filter(|name| !name.starts_with("sqlite_autoindex"));
+        (CheckOrigin::Builtin, ..) => "built-in".to_owned(),
+        (CheckOrigin::File(path), ..) => format!("pipeline file: {}", path.join(".")),
+        (CheckOrigin::Catalog(rule), CheckKind::Unique(unique), columns) => {
+            let constraint = table.catalog.uniques.iter().find(|other| other.columns == unique.columns);
+            let name = constraint.map(|other| other.name.as_str()).filter(|name| !name.starts_with("sqlite_autoindex"));
             let name = name.map_or(String::new(), |name| format!(", constraint {name}"));
-            format!("production: {what} ({}){name}", columns.join(", "))
+            format!("production: {rule} ({}){name}", columns.join(", "))
         }
-        (CheckOrigin::Catalog(what), CheckKind::ForeignKey { columns, .. }, _) => {
-            format!("production: FOREIGN KEY ({}) {what}", columns.join(", "))
+        (CheckOrigin::Catalog(rule), CheckKind::ForeignKey { columns, .. }, _) => {
+            format!("production: FOREIGN KEY ({}) {rule}", columns.join(", "))
         }
-        (CheckOrigin::Catalog(what), _, [column]) if what == declared(column) => format!("production: {column} {what}"),
-        (CheckOrigin::Catalog(what), _, [column]) if !what.starts_with("CHECK") => {
-            format!("production: {column} {} {what}", declared(column))
+        (CheckOrigin::Catalog(rule), _, [column]) if rule == declared(column) => format!("production: {column} {rule}"),
+        (CheckOrigin::Catalog(rule), _, [column]) if !rule.starts_with("CHECK") => {
+            format!("production: {column} {} {rule}", declared(column))
         }
-        (CheckOrigin::Catalog(what), ..) => format!("production: {what}"),
+        (CheckOrigin::Catalog(rule), ..) => format!("production: {rule}"),
     }
 }
 
-/// The operators of a query, each with its rows and its time.
-fn operators(out: &mut String, operators: &[Operator]) {
+/// Writes the operators of a query, each with its row count and its time.
+fn write_operators(out: &mut String, operators: &[Operator]) {
     let _infallible = writeln!(out, "--       rows        time  operator");
     for operator in operators {
         let rows = operator.rows.map_or("-".to_owned(), |rows| rows.to_string());
         let time = operator.time.map_or("-".to_owned(), milliseconds);
-        let what: String = operator.what.chars().take(LONGEST_OPERATOR).collect();
-        let more = if what.len() < operator.what.len() { "…" } else { "" };
-        let _infallible = writeln!(out, "-- {rows:>10}  {time:>10}  {}{what}{more}", "  ".repeat(operator.depth));
+        let name: String = operator.what.chars().take(LONGEST_OPERATOR).collect();
+        let more = if name.len() < operator.what.len() { "…" } else { "" };
+        let _infallible = writeln!(out, "-- {rows:>10}  {time:>10}  {}{name}{more}", "  ".repeat(operator.depth));
     }
 }
 
@@ -136,7 +138,7 @@ fn milliseconds(time: Duration) -> String {
     format!("{:.3} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// SQL over several lines. Where formatting would change more than blanks, it is left as it is.
+/// Formats SQL over several lines. Returns it unchanged if formatting would change more than whitespace.
 fn pretty(sql: &str) -> String {
     let options = FormatOptions {
         joins_as_top_level: true,
@@ -155,7 +157,7 @@ fn pretty(sql: &str) -> String {
     if same && !sql.contains("--") && !sql.contains("/*") { formatted } else { sql.to_owned() }
 }
 
-/// How the rows of a table are made, as one SELECT.
+/// Returns the SELECT that computes the rows of a table.
 fn rows(table: &Table) -> String {
     let mut lines = vec![format!("  {} AS _key", table.legacy_key)];
     for column in &table.columns {
@@ -167,8 +169,8 @@ fn rows(table: &Table) -> String {
                 }
                 _ => String::new(),
             },
-            ColumnSource::Reference(which) => {
-                let reference = &table.references[*which];
+            ColumnSource::Reference(index) => {
+                let reference = &table.references[*index];
                 match &reference.by {
                     Some(by) => format!("key_of({}, {by} = {})", reference.to, reference.from),
                     None => format!("key_of({}, legacy_key = {})", reference.to, reference.from),
@@ -186,7 +188,7 @@ mod tests {
     use super::pretty;
 
     #[test]
-    fn formatting_changes_nothing_but_blanks() {
+    fn formatting_changes_only_whitespace() {
         let long = "SELECT a, b FROM t WHERE a IS NOT NULL AND b NOT IN ('x  y', 'it''s') AND NOT EXISTS (SELECT 1 FROM u WHERE u.a = t.a AND u.b <> t.b AND u.c = 'ccc')";
         let formatted = pretty(long);
         assert!(formatted.lines().count() > 3, "{formatted}");

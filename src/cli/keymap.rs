@@ -1,4 +1,4 @@
-//! `pipeline keymap`: the key map's history, and its backup.
+//! `pipeline keymap`: import, backup, verification, and restore of the key map.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use comfy_table::{CellAlignment, ContentArrangement, Table as Grid, presets};
 
 use super::args::{Global, KeymapCommand, Output};
-use super::output::{count, json, say};
+use super::output::{count, json, print};
 use super::progress::Interrupt;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
@@ -16,50 +16,48 @@ use crate::run::restore::{self, RestoreOptions, RestoreReport, RestoredSegment};
 use crate::run::{CommandOptions, OpenPipeline};
 use crate::target::Access;
 
-/// Does a command and gives the exit code.
-pub(super) async fn execute(global: &Global, command: KeymapCommand) -> Result<u8> {
+/// Executes a `keymap` command, and returns the exit code.
+pub(super) async fn keymap(global: &Global, command: KeymapCommand) -> Result<u8> {
     match command {
         KeymapCommand::Import { file, mapping, table } => {
             import(&global.request(&file), &mapping, &table, global.output).await
         }
         KeymapCommand::Backup { file } => {
             let (opened, masked) = open(&global.request(&file), Access::Write).await?;
-            let done = backup::backup(&opened).await.map_err(masked)?;
-            say(&if global.output == Output::Json { json(&done)? } else { backed_up(&done) })?;
-            Ok(0)
+            let report = backup::backup(&opened).await.map_err(masked)?;
+            print(&if global.output == Output::Json { json(&report)? } else { backup_text(&report) }).map(|()| 0)
         }
         KeymapCommand::List { file } => {
             let (opened, masked) = open(&global.request(&file), Access::Read).await?;
-            let listing = backup::segments(&opened).await.map_err(masked)?;
-            say(&if global.output == Output::Json { json(&listing)? } else { listed(&listing) })?;
-            Ok(if listing.problems.is_empty() { 0 } else { Kind::Data.exit_code() })
+            let list = backup::segments(&opened).await.map_err(masked)?;
+            print(&if global.output == Output::Json { json(&list)? } else { list_text(&list) })?;
+            Ok(if list.problems.is_empty() { 0 } else { Kind::Data.exit_code() })
         }
         KeymapCommand::Verify { file } => {
             let (opened, masked) = open(&global.request(&file), Access::Read).await?;
-            let found = keymap::verify(&opened).await.map_err(masked)?;
-            say(&if global.output == Output::Json { json(&found)? } else { verified(&found) })?;
-            Ok(if found.holds() { 0 } else { Kind::Data.exit_code() })
+            let audit = keymap::verify(&opened).await.map_err(masked)?;
+            print(&if global.output == Output::Json { json(&audit)? } else { audit_text(&audit) })?;
+            Ok(if audit.holds() { 0 } else { Kind::Data.exit_code() })
         }
         KeymapCommand::Restore { file, run, table, adopt } => {
             let request = global.request(&file);
             let (engine, _interrupt) = engine(&request)?;
             let (opened, masked) = open(&request, Access::Write).await?;
-            let done =
-                restore::restore(&opened, &engine, &RestoreOptions { run, table, adopt }).await.map_err(masked)?;
-            say(&if global.output == Output::Json { json(&done)? } else { restored(&done) })?;
-            Ok(0)
+            let options = RestoreOptions { run, table, adopt };
+            let report = restore::restore(&opened, &engine, &options).await.map_err(masked)?;
+            print(&if global.output == Output::Json { json(&report)? } else { restore_text(&report) }).map(|()| 0)
         }
     }
 }
 
-/// Opens a target, and gives what keeps errors from telling secrets.
+/// Opens a target, and returns it with a function that masks the secrets of errors.
 async fn open(request: &CommandOptions, access: Access) -> Result<(OpenPipeline, impl Fn(Error) -> Error + use<>)> {
     let opened = OpenPipeline::open(request, access).await?;
     let secrets = opened.document.secrets.clone();
     Ok((opened, move |error: Error| error.masked(&secrets)))
 }
 
-/// An engine for mappings, whose work folder goes with Ctrl-C.
+/// Returns an engine whose work folder is removed on Ctrl-C.
 fn engine(request: &CommandOptions) -> Result<(Engine, Arc<Interrupt>)> {
     let interrupt = Interrupt::watch();
     let engine = Engine::try_new(request.limits)?;
@@ -71,46 +69,46 @@ async fn import(request: &CommandOptions, mapping: &Path, table: &str, output: O
     let (engine, _interrupt) = engine(request)?;
     let (opened, masked) = open(request, Access::Write).await?;
     let result = keymap::import(&opened, &engine, mapping, table).await.map_err(masked)?;
-    let found = &result.tables[0];
-    say(&match output {
+    let imported = &result.tables[0];
+    print(&match output {
         Output::Json => json(&result)?,
         _ => {
             format!(
-                "{table}: {} read, {} there already, {} brought in\n",
-                count(found.read, "mapping"),
-                found.skipped,
-                found.inserted
+                "{table}: {} read, {} already present, {} imported\n",
+                count(imported.read, "mapping"),
+                imported.skipped,
+                imported.inserted
             ) + &result.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>()
         }
     })?;
     Ok(0)
 }
 
-fn backed_up(done: &BackupReport) -> String {
-    let mappings: u64 = done.written.iter().map(|segment| segment.rows).sum();
+fn backup_text(report: &BackupReport) -> String {
+    let mappings: u64 = report.written.iter().map(|segment| segment.rows).sum();
     let mut text = format!(
-        "{}: {} there already, {} with {} written\n",
-        done.store,
-        count(done.there, "segment"),
-        done.written.len(),
+        "{}: {} already present, {} with {} written\n",
+        report.store,
+        count(report.there, "segment"),
+        report.written.len(),
         count(mappings, "mapping")
     );
     text.extend(
-        done.left_out.iter().map(|table| format!("left out `{table}`: production no longer has such a table\n")),
+        report.left_out.iter().map(|table| format!("skipped `{table}`: the table no longer exists in production\n")),
     );
     text
 }
 
-fn listed(listing: &SegmentList) -> String {
+fn list_text(list: &SegmentList) -> String {
     let mut text = String::new();
-    if listing.segments.is_empty() {
+    if list.segments.is_empty() {
         text += "the key map is empty\n";
     } else {
         let mut grid = Grid::new();
         grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
         grid.set_header(["run", "table", "mappings", "in target", "in store", "bytes", "backed up (UTC)"]);
         let word = |is: bool| if is { "yes" } else { "no" }.to_owned();
-        for listed in &listing.segments {
+        for listed in &list.segments {
             let stored = listed.stored.as_ref();
             grid.add_row([
                 listed.segment.run.clone(),
@@ -129,37 +127,38 @@ fn listed(listing: &SegmentList) -> String {
         }
         text.extend(grid.lines().map(|line| line.trim_end().to_owned() + "\n"));
     }
-    match &listing.store {
+    match &list.store {
         Some(store) => text.extend(["store: ", store, "\n"]),
-        None => text += "the key map is not backed up: the pipeline file has no `safeguards.backup`\n",
+        None => text += "the key map is not backed up; set `safeguards.backup` in the pipeline file\n",
     }
-    text.extend(listing.problems.iter().map(|problem| format!("problem: {problem}\n")));
+    text.extend(list.problems.iter().map(|problem| format!("problem: {problem}\n")));
     text
 }
 
-fn verified(found: &KeyMapAudit) -> String {
-    if found.tables.is_empty() && found.holds() {
+fn audit_text(audit: &KeyMapAudit) -> String {
+    if audit.tables.is_empty() && audit.holds() {
         return "the key map is empty\n".to_owned();
     }
-    let mut lines: Vec<String> = found.tables.iter().map(table).collect();
-    let store = found.store.iter().filter(|store| store.segments > 0 || !store.differences.is_empty());
+    let mut lines: Vec<String> = audit.tables.iter().map(table_text).collect();
+    let store = audit.store.iter().filter(|store| store.segments > 0 || !store.differences.is_empty());
     lines.extend(store.map(|store| {
-        let verdict = if store.differences.is_empty() { "as the key map has them" } else { "and they differ" };
+        let verdict =
+            if store.differences.is_empty() { "identical to the key map" } else { "different from the key map" };
         let (segments, mappings) = (count(store.segments, "segment"), count(store.mappings, "mapping"));
         format!("{}: {segments} with {mappings}, {verdict}\n", store.store)
     }));
-    let differences = found.differences.iter().chain(found.store.iter().flat_map(|store| &store.differences));
-    lines.extend(differences.map(|difference| format!("differs: {difference}\n")));
-    lines.extend(found.notes.iter().map(|note| format!("note: {note}\n")));
+    let differences = audit.differences.iter().chain(audit.store.iter().flat_map(|store| &store.differences));
+    lines.extend(differences.map(|difference| format!("difference: {difference}\n")));
+    lines.extend(audit.notes.iter().map(|note| format!("note: {note}\n")));
     lines.concat()
 }
 
-fn table(table: &TableAudit) -> String {
+fn table_text(table: &TableAudit) -> String {
     let verdict = match table.missing.as_slice() {
-        [] => "every key is in production".to_owned(),
+        [] => "every key exists in production".to_owned(),
         missing => format!(
-            "{} not in production: legacy keys {}{}",
-            if missing.len() == 1 { "1 key is".to_owned() } else { format!("{} keys are", missing.len()) },
+            "{} missing in production: legacy keys {}{}",
+            count(missing.len(), "key"),
             missing.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", "),
             if missing.len() > 10 { ", …" } else { "" }
         ),
@@ -167,22 +166,22 @@ fn table(table: &TableAudit) -> String {
     format!("{}: {}, {verdict}\n", table.table, count(table.mappings, "mapping"))
 }
 
-fn restored(done: &RestoreReport) -> String {
-    let restored = done.segments.iter().filter(|segment| segment.restored > 0);
-    let mut lines: Vec<String> = restored
+fn restore_text(report: &RestoreReport) -> String {
+    let segments = report.segments.iter().filter(|segment| segment.restored > 0);
+    let mut lines: Vec<String> = segments
         .map(|RestoredSegment { segment, restored }| {
             let all = count(segment.rows, "mapping");
-            format!("{}, run {}: {restored} of {all} put back\n", segment.table, segment.run)
+            format!("{}, run {}: {restored} of {all} restored\n", segment.table, segment.run)
         })
         .collect();
-    let restored: u64 = done.segments.iter().map(|segment| segment.restored).sum();
-    let all: u64 = done.segments.iter().map(|segment| segment.segment.rows).sum();
+    let restored: u64 = report.segments.iter().map(|segment| segment.restored).sum();
+    let all: u64 = report.segments.iter().map(|segment| segment.segment.rows).sum();
     lines.push(format!(
-        "{}: {} looked at, {} there, {restored} put back\n",
-        done.store,
-        count(done.segments.len(), "segment"),
+        "{}: {} examined, {} already present, {restored} restored\n",
+        report.store,
+        count(report.segments.len(), "segment"),
         count(all - restored, "mapping")
     ));
-    lines.extend(done.notes.iter().map(|note| format!("note: {note}\n")));
+    lines.extend(report.notes.iter().map(|note| format!("note: {note}\n")));
     lines.concat()
 }

@@ -1,15 +1,15 @@
-//! `pipeline mode`: conversion mode switched and told.
+//! `pipeline mode`: the switch and the status of conversion mode.
 
 use serde_json::json;
 
 use super::args::{Global, ModeCommand, Output};
-use super::output::{json, say};
+use super::output::{json, print};
 use crate::error::{Error, Result};
 use crate::run::OpenPipeline;
 use crate::safeguard::lasting;
 use crate::target::{Access, Mode, Switch, shown};
 
-/// Switches it where that is wanted, and tells how it stands then.
+/// Switches conversion mode unless `status` is requested, and prints its state.
 pub(super) async fn mode(global: &Global, command: ModeCommand) -> Result<u8> {
     let (file, switch) = match command {
         ModeCommand::On { file, time, reason, keep } => (file, Some(Switch::On { time, reason, keep })),
@@ -19,41 +19,39 @@ pub(super) async fn mode(global: &Global, command: ModeCommand) -> Result<u8> {
     if let Some(Switch::On { reason, .. } | Switch::Off { reason: Some(reason) }) = &switch
         && reason.trim().is_empty()
     {
-        return Err(
-            Error::usage("the reason is empty").hint("who reads the history later wants to know: `--reason \"…\"`")
-        );
+        return Err(Error::usage("the reason is empty").hint("state a reason for the mode's history: `--reason TEXT`"));
     }
     let access = if switch.is_some() { Access::Administer } else { Access::Read };
     let opened = OpenPipeline::open(&global.request(&file), access).await?;
     let target = opened.target.as_ref();
-    let told = async {
+    let mode = async {
         if let Some(switch) = &switch {
             target.switch_mode(switch).await?;
         }
         target.mode().await
     };
-    let mode = told.await.map_err(|error| error.masked(&opened.document.secrets))?;
-    say(&match global.output {
+    let mode = mode.await.map_err(|error| error.masked(&opened.document.secrets))?;
+    print(&match global.output {
         Output::Json => json(&value(&mode, opened.safeguards.requires_mode))?,
         Output::Text | Output::Github => text(&mode, &opened.shown, opened.safeguards.requires_mode),
     })?;
     Ok(0)
 }
 
-fn text(mode: &Mode, of: &str, is_required: bool) -> String {
+fn text(mode: &Mode, target: &str, is_required: bool) -> String {
     let mut text = match (mode.on(), &mode.last) {
         (Some(on), _) => {
-            let end = if on.keep { "also when a run has ended (--keep)" } else { "or to the end of the next run" };
+            let end = if on.keep { "even after a run ends (--keep)" } else { "or until the next run ends" };
             let (until, left) = (shown(on.until), lasting(on.until.duration_since(mode.now)));
-            format!("conversion mode of {of} is on until {until} ({left} left), {end}\n")
+            format!("conversion mode of {target} is on until {until} ({left} left), {end}\n")
         }
-        (None, _) => format!("conversion mode of {of} is off: {}\n", mode.off()),
+        (None, _) => format!("conversion mode of {target} is off: {}\n", mode.off()),
     };
     if let Some(last) = &mode.last {
         text.extend(["  ", &last.by, " switched it on ", &shown(last.since), ": ", &last.reason, "\n"]);
     }
     if !is_required {
-        text += "  neither the target nor this pipeline requires it\n";
+        text += "  neither the target nor this pipeline file requires it\n";
     }
     text
 }

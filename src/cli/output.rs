@@ -1,6 +1,6 @@
-//! What comes back, told: reports on stdout, errors and notes on stderr.
+//! Output: reports on stdout, errors and notes on stderr.
 //!
-//! Nothing else writes there, and all of it is made [`visible`] first: what data, file names, and servers bring in drives no terminal.
+//! No other code writes there, and all text is made [`visible`] first. So data, file names, and server messages cannot control the terminal.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
@@ -12,23 +12,27 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::Journal;
 use crate::report::{self, Report, Verdict, is_harmful, property, value, visible};
 
-/// Tells a report: on stdout, and into the files that were asked for. The exit code is its verdict.
+/// Writes a report to stdout and to the requested files. The exit code reflects its verdict.
 ///
 /// # Errors
-/// Where it cannot be told; what was loaded stays loaded, and the error says so.
-pub(super) fn tell(report: &Report, journal: Option<&Journal>, output: Output, files: ReportFiles) -> Result<u8> {
-    let told = match output {
+/// If an output cannot be written. Loaded rows stay loaded, and the error says so.
+pub(super) fn print_report(
+    report: &Report,
+    journal: Option<&Journal>,
+    output: Output,
+    files: ReportFiles,
+) -> Result<u8> {
+    let text = match output {
         Output::Text => Ok(report::text(report, journal.and_then(Journal::state))),
         Output::Json => json(report),
         Output::Github => Ok(report::github(report)),
     };
-    let told = told.and_then(|text| say(&text));
+    let printed = text.and_then(|text| print(&text));
     let written = files.write(report, journal);
-    match told.and(written) {
+    match printed.and(written) {
         Err(error) if report.verdict == Verdict::Loaded => {
-            Err(Error::new(error.kind(), format!("run {} is loaded and committed, but: {error}", report.run)).hint(
-                format!("do not load it again; `pipeline report FILE {}` tells its report once more", report.run),
-            ))
+            Err(Error::new(error.kind(), format!("run {} is loaded and committed, but: {error}", report.run))
+                .hint(format!("do not load again; print the report with `pipeline report FILE {}`", report.run)))
         }
         Err(error) => Err(error),
         Ok(()) => Ok(if report.verdict == Verdict::Failed { Kind::Data.exit_code() } else { 0 }),
@@ -41,7 +45,7 @@ pub(super) fn json(value: &impl serde::Serialize) -> Result<String> {
     Ok(escaped(&text) + "\n")
 }
 
-/// JSON in which no character drives a terminal, and which is read as before: such a character can only be inside of a string.
+/// Escapes the characters of JSON that control a terminal. They occur only in strings, so the JSON keeps its meaning.
 pub(super) fn escaped(json: &str) -> String {
     let escape = |char: char| match char {
         char if is_harmful(char) => format!("\\u{:04x}", u32::from(char)),
@@ -50,7 +54,7 @@ pub(super) fn escaped(json: &str) -> String {
     json.chars().map(escape).collect()
 }
 
-/// A number of things: `1 table`, `2 tables`.
+/// Formats a number with its noun: `1 table`, `2 tables`.
 pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     match number.try_into().unwrap_or(u64::MAX) {
         1 => format!("1 {noun}"),
@@ -58,17 +62,16 @@ pub(super) fn count(number: impl TryInto<u64>, noun: &str) -> String {
     }
 }
 
-/// Writes to stdout.
-pub(super) fn say(text: &str) -> Result<()> {
+pub(super) fn print(text: &str) -> Result<()> {
     write_out(&visible(text))
 }
 
-/// Writes what another program reads, such as a script, to stdout: unchanged, unless it is a terminal.
-pub(super) fn hand_over(text: &str) -> Result<()> {
-    if std::io::stdout().is_terminal() { say(text) } else { write_out(text) }
+/// Writes text for another program, such as a script, to stdout: unchanged, unless stdout is a terminal.
+pub(super) fn print_raw(text: &str) -> Result<()> {
+    if std::io::stdout().is_terminal() { print(text) } else { write_out(text) }
 }
 
-/// A reader that went away ends the program in silence, as `head` expects.
+/// Writes to stdout. A closed pipe is not an error, as `head` expects.
 fn write_out(text: &str) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -78,64 +81,63 @@ fn write_out(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a line to stderr. Where that is impossible there is nobody to tell, and a run must not end for it.
-pub(super) fn note(text: &str) {
-    let _told = writeln!(std::io::stderr(), "{}", visible(text)).is_ok();
+/// Writes a line to stderr. A failure is ignored, because a run must not end for it.
+pub(super) fn print_note(text: &str) {
+    let _is_written = writeln!(std::io::stderr(), "{}", visible(text)).is_ok();
 }
 
-/// Tells what is wrong with the command line on stderr, or the help that was asked for on stdout. A closed pipe is no reason to fail: there
-/// is nobody to tell.
+/// Prints an error in the command line to stderr, or the requested help to stdout. Failures to write are ignored.
 pub(super) fn usage(error: &clap::Error) {
     let styled = error.render().ansi().to_string();
-    let told = |color: bool| {
+    let text = |color: bool| {
         let text = if color { Cow::from(&styled) } else { Cow::from(error.render().to_string()) };
         let text = cover(&text).into_owned();
         if color { visible_with_styles(&text) } else { visible(&text).into_owned() }
     };
-    let _told = if error.use_stderr() {
-        write!(std::io::stderr(), "{}", told(Color::Auto.enabled(&std::io::stderr())))
+    let _is_written = if error.use_stderr() {
+        write!(std::io::stderr(), "{}", text(Color::Auto.enabled(&std::io::stderr())))
     } else {
-        write!(std::io::stdout(), "{}", told(Color::Auto.enabled(&std::io::stdout())))
+        write!(std::io::stdout(), "{}", text(Color::Auto.enabled(&std::io::stdout())))
     };
 }
 
-/// Makes all visible but the styles that this program puts in itself; what it puts between them must be visible before.
+/// Makes text visible, but keeps styles. Text from outside must already be visible, or it could contain styles of its own.
 fn visible_with_styles(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+    let mut output = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("\u{1b}[") {
         let style = &rest[at..];
         let behind =
             style[2..].find(|char: char| !char.is_ascii_digit() && char != ';').map_or(style.len(), |end| end + 2);
         let end = if style[behind..].starts_with('m') { behind + 1 } else { 0 };
-        shown += &visible(&rest[..at]);
+        output += &visible(&rest[..at]);
         if end == 0 {
-            // No style: the sequence is shown.
-            shown += &visible(&style[..2]);
+            // Not a style: make the sequence visible.
+            output += &visible(&style[..2]);
             rest = &style[2..];
         } else {
-            shown += &style[..end];
+            output += &style[..end];
             rest = &style[end..];
         }
     }
-    shown + &visible(rest)
+    output + &visible(rest)
 }
 
 pub(super) fn print_error(error: &Error, color: bool, output: Output) {
-    let said = match output {
-        Output::Github => say(&cover(&github_error(error))),
-        Output::Json => say(&cover(&json_error(error))),
-        Output::Text => return note_error(error, color),
+    let printed = match output {
+        Output::Github => print(&cover(&github_error(error))),
+        Output::Json => print(&cover(&json_error(error))),
+        Output::Text => return print_text_error(error, color),
     };
-    if said.is_err() {
-        note_error(error, color);
+    if printed.is_err() {
+        print_text_error(error, color);
     }
 }
 
-fn note_error(error: &Error, color: bool) {
+fn print_text_error(error: &Error, color: bool) {
     let text = cover(&text_error(error, color)).into_owned();
     let text = if color { visible_with_styles(&text) } else { visible(&text).into_owned() };
-    let _told = writeln!(std::io::stderr(), "{text}").is_ok();
+    let _is_written = writeln!(std::io::stderr(), "{text}").is_ok();
 }
 
 fn github_error(error: &Error) -> String {
@@ -180,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_control_sequences_only_styles_stay() {
+    fn only_styles_remain_of_control_sequences() {
         assert_eq!(
             visible_with_styles("\u{1b}[1;31merror:\u{1b}[0m a\u{1b}[2Jb\u{1b}]0;t\u{7}"),
             "\u{1b}[1;31merror:\u{1b}[0m a␛[2Jb␛]0;t␇"
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_what_a_terminal_must_not_get() {
+    fn json_escapes_terminal_control_characters() {
         let text = "größe\t\u{9b}2J\u{202e}\u{1b}\u{7f}\u{feff}";
         let json = json(&[text]).unwrap();
         assert_eq!(visible(&json), json);
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thing_is_singular() {
+    fn one_item_is_singular() {
         assert_eq!([count(0_u64, "row"), count(1_usize, "row"), count(2_u32, "row")], ["0 rows", "1 row", "2 rows"]);
     }
 }

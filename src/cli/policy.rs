@@ -1,16 +1,16 @@
-//! `pipeline policy`: what a target requires of every run.
+//! `pipeline policy`: the requirements of a target for every run.
 
 use serde_json::json;
 
 use super::args::{Global, Output, PolicyCommand, Requirement};
-use super::output::{json, say};
+use super::output::{json, print};
 use crate::error::{Error, Result};
 use crate::run::OpenPipeline;
 use crate::safeguard::Window;
 use crate::spec::WindowSpec;
 use crate::target::{Access, Policy};
 
-/// Shows the policy; states it first if that is asked for.
+/// Sets the policy if requested, and prints it.
 pub(super) async fn policy(global: &Global, command: PolicyCommand) -> Result<u8> {
     let (file, access) = match &command {
         PolicyCommand::Show { file } => (file.clone(), Access::Read),
@@ -18,7 +18,7 @@ pub(super) async fn policy(global: &Global, command: PolicyCommand) -> Result<u8
     };
     let opened = OpenPipeline::open(&global.request(&file), access).await?;
     let target = opened.target.as_ref();
-    let shown = async {
+    let policy = async {
         let mut policy = target.policy().await?;
         if let PolicyCommand::Set { conversion_mode, approvals, max_key_block, window, .. } = command {
             if let Some(whether) = conversion_mode {
@@ -34,15 +34,15 @@ pub(super) async fn policy(global: &Global, command: PolicyCommand) -> Result<u8
         }
         Ok(policy)
     };
-    let policy = shown.await.map_err(|error: Error| error.masked(&opened.document.secrets))?;
-    say(&match global.output {
+    let policy = policy.await.map_err(|error: Error| error.masked(&opened.document.secrets))?;
+    print(&match global.output {
         Output::Json => json(&value(&policy))?,
         Output::Text | Output::Github => text(&policy, &opened.shown)?,
     })?;
     Ok(0)
 }
 
-/// Reads `[DAYS ]HH:MM-HH:MM ZONE`, or `none`.
+/// Parses `[DAYS ]HH:MM-HH:MM ZONE`, or `none`.
 fn parse_window(text: &str) -> Result<Option<WindowSpec>> {
     if text == "none" {
         return Ok(None);
@@ -63,7 +63,7 @@ fn parse_window(text: &str) -> Result<Option<WindowSpec>> {
         spec["days"] = json!(days);
     }
     let spec: WindowSpec = serde_json::from_value(spec).map_err(|_| invalid())?;
-    // One that never opens would keep everybody out without a word.
+    // A window that never opens would reject every run without a reason.
     if from == to || spec.days.as_ref().is_some_and(Vec::is_empty) {
         return Err(invalid());
     }
@@ -71,14 +71,14 @@ fn parse_window(text: &str) -> Result<Option<WindowSpec>> {
     Ok(Some(spec))
 }
 
-fn text(policy: &Policy, of: &str) -> Result<String> {
+fn text(policy: &Policy, target: &str) -> Result<String> {
     let window = match &policy.window {
         Some(window) => Window::try_new(window)?.to_string(),
         None => "at any time".to_owned(),
     };
     let mode = if policy.conversion_mode { "required" } else { "not required" };
     Ok(format!(
-        "{of} requires of every run:\n  conversion mode  {mode}\n  approvals        {}\n  max key block    {}\n  window           {window}\n",
+        "{target} requires of every run:\n  conversion mode  {mode}\n  approvals        {}\n  max key block    {}\n  window           {window}\n",
         policy.approvals, policy.max_key_block
     ))
 }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_read_as_it_is_written() {
+    fn a_window_is_parsed_with_its_days_and_zone() {
         let window = parse_window("sat,sun 22:00-06:00 Europe/Berlin").unwrap().unwrap();
         assert_eq!(Window::try_new(&window).unwrap().to_string(), "sat, sun, 22:00 to 06:00 Europe/Berlin");
         assert!(parse_window("22:00-06:00 UTC").unwrap().unwrap().days.is_none());

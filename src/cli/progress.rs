@@ -1,4 +1,4 @@
-//! Progress on stderr: bars on a terminal, lines elsewhere, JSON for programs; and what Ctrl-C and its kin do.
+//! Progress on stderr (bars on a terminal, lines elsewhere, JSON for programs), and the handling of termination signals.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::output::{escaped, note};
+use super::output::{escaped, print_note};
 use super::trace;
 use crate::error::Kind;
 use crate::progress::{Listener, Progress, Step, Timing};
 use crate::report::{self, visible};
 
-/// One line that is redrawn: the step, its table, and the rows so far.
+/// A line that is redrawn: the step, its table, and the rows so far.
 pub(super) struct Bars {
     bar: ProgressBar,
     rows: Mutex<HashMap<String, u64>>,
@@ -57,18 +57,18 @@ impl Drop for Bars {
     }
 }
 
-/// A line for each step that ended.
+/// One line per completed step.
 pub(super) struct Lines;
 
 impl Listener for Lines {
     fn on_progress(&self, progress: &Progress) {
         if let Progress::Ended(timing) = progress {
-            note(&report::step(timing));
+            print_note(&report::step(timing));
         }
     }
 }
 
-/// A JSON object for each thing that goes on.
+/// One JSON object per event.
 pub(super) struct JsonLines;
 
 impl Listener for JsonLines {
@@ -81,29 +81,29 @@ impl Listener for JsonLines {
             }
             Progress::Resumable(run) => serde_json::json!({ "event": "resumable", "run": run }),
         };
-        note(&escaped(&value.to_string()));
+        print_note(&escaped(&value.to_string()));
     }
 }
 
-/// What Ctrl-C and its kin have to know: whether the commit has begun, how to go on, and which folder is to be removed.
+/// The state that a termination signal acts on.
 #[derive(Default)]
 pub(super) struct Interrupt {
     committing: AtomicBool,
-    /// The command that goes on with the run, once there is something to go on with.
+    /// The command that resumes the run, once the run is resumable.
     resume: OnceLock<String>,
     work_folder: OnceLock<PathBuf>,
 }
 
 impl Interrupt {
-    /// Ends the program on Ctrl-C, SIGTERM, or SIGHUP as long as nothing is committed: the open transaction is rolled back by the target.
-    /// From the commit on the run goes on to its end, which is near.
+    /// Ends the program on Ctrl-C, SIGTERM, or SIGHUP until the commit begins: the target rolls back the open transaction.
+    /// After that, signals are ignored, because the run is about to end.
     pub(super) fn watch() -> Arc<Self> {
         let interrupt = Arc::new(Self::default());
         let watching = interrupt.clone();
-        // A scheduler ends its jobs with SIGTERM, and a terminal that closes sends SIGHUP.
+        // A scheduler ends its jobs with SIGTERM, and a closing terminal sends SIGHUP.
         let hangup = (!ignores_hangup()).then_some(SignalKind::hangup());
         let kinds = [SignalKind::interrupt(), SignalKind::terminate()].into_iter().chain(hangup);
-        // A signal that cannot be watched ends the program as the system does it.
+        // A signal that cannot be watched keeps its default action.
         let mut signals: Vec<_> = kinds.filter_map(|kind| signal(kind).ok()).collect();
         tokio::spawn(async move {
             while !signals.is_empty() {
@@ -112,16 +112,16 @@ impl Interrupt {
                     return;
                 }
                 if watching.committing.load(Ordering::SeqCst) {
-                    note("\nthe run is committing: it ends by itself");
+                    print_note("\nthe run is committing and cannot be stopped; it ends in a moment");
                     continue;
                 }
                 let code = match watching.resume.get() {
                     Some(command) => {
-                        note(&format!("\nstopped: nothing was loaded\n\nhint: `{command}` goes on with the run"));
+                        print_note(&format!("\nstopped: nothing was loaded\n\nhint: resume the run with `{command}`"));
                         Kind::Interrupted.exit_code()
                     }
                     None => {
-                        note("\nstopped: nothing was loaded");
+                        print_note("\nstopped: nothing was loaded");
                         STOPPED
                     }
                 };
@@ -133,13 +133,13 @@ impl Interrupt {
         interrupt
     }
 
-    /// Says which folder there is to remove.
+    /// Sets the work folder to remove.
     pub(super) fn removes(&self, folder: &Path) {
-        // There is one engine, and so one folder.
+        // A process has one engine, hence one folder.
         let _is_first = self.work_folder.set(folder.to_owned()).is_ok();
     }
 
-    /// Removes the work folder: also where it is not known yet but will be in a moment, and where other threads still write there.
+    /// Removes the work folder. Retries, because the folder may not be set yet, and other threads may still write to it.
     fn remove_work_folder(&self) {
         for _ in 0..TRIES {
             if self.work_folder.get().is_some_and(|folder| std::fs::remove_dir_all(folder).is_ok() || !folder.exists())
@@ -151,20 +151,20 @@ impl Interrupt {
     }
 }
 
-/// Whether the program was started so that it outlives its terminal, as `nohup` does. Where the system does not say, SIGHUP is watched.
+/// Returns whether the program was started to outlive its terminal, as with `nohup`. False if the system does not report it.
 fn ignores_hangup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
-/// The exit code of Ctrl-C where there is nothing to go on with.
+/// The exit code after a termination signal if the run cannot be resumed.
 const STOPPED: u8 = 130;
 
-/// How often removing the work folder is tried: for one second.
+/// Attempts to remove the work folder, over one second.
 const TRIES: u32 = 50;
 
-/// Passes progress on, and tells when the run can be resumed and when its commit begins.
+/// A listener that forwards progress, and informs [`Interrupt`] when the run becomes resumable and when its commit begins.
 pub(super) struct InterruptibleListener {
     listener: Arc<dyn Listener>,
     interrupt: Arc<Interrupt>,
@@ -182,7 +182,7 @@ impl Listener for InterruptibleListener {
         match progress {
             Progress::Began(Step::Commit) => self.interrupt.committing.store(true, Ordering::SeqCst),
             Progress::Resumable(run) => {
-                // A run becomes resumable once.
+                // A run becomes resumable only once.
                 let command = format!("pipeline resume {} {run}", self.file.display());
                 let _is_first = self.interrupt.resume.set(command).is_ok();
             }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_work_folder_is_removed_with_what_is_in_it_also_where_it_is_told_late() {
+    fn the_work_folder_is_removed_even_if_it_is_set_late() {
         let folder = tempfile::tempdir().unwrap();
         let work = folder.path().join("work");
         std::fs::create_dir_all(work.join("spilled")).unwrap();
@@ -211,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn from_the_commit_on_the_run_goes_on() {
+    fn signals_are_ignored_once_the_commit_begins() {
         let interrupt = Arc::new(Interrupt::default());
-        let watched =
+        let listener =
             InterruptibleListener::new(Arc::new(crate::progress::NoopListener), interrupt.clone(), Path::new("p.yaml"));
-        watched.on_progress(&Progress::Began(Step::Insert));
+        listener.on_progress(&Progress::Began(Step::Insert));
         assert!(!interrupt.committing.load(Ordering::SeqCst));
-        watched.on_progress(&Progress::Began(Step::Commit));
+        listener.on_progress(&Progress::Began(Step::Commit));
         assert!(interrupt.committing.load(Ordering::SeqCst));
     }
 }

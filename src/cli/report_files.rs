@@ -1,4 +1,4 @@
-//! The files that a report is written into, each in the format that is asked for.
+//! Report files in the requested formats.
 
 use std::io::{Read, Write};
 use std::path::{Component, Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::journal::Journal;
 use crate::output_files::OutputMode;
 use crate::report::{self, Links, Report};
 
-/// The files that a report is written into. They are made beside their places before the work begins, so that a load does not
-/// end without its report, and take their places when it is written: an older report stays until there is a new one.
+/// The files for a report. Temporary files are created before the work begins, so that a load does not end without its
+/// report. They replace older reports only when the new report is written.
 #[derive(Debug, Default)]
 pub(super) struct ReportFiles(Vec<(Format, PathBuf, NamedTempFile)>);
 
 impl Format {
-    /// What a report of this format begins with: nothing else is ever overwritten.
+    /// The beginning of a report in this format. Files with another beginning are never overwritten.
     fn beginning(self) -> &'static str {
         match self {
             Self::Html => "<!doctype html>\n<!-- delta-pipeline report -->",
@@ -28,7 +28,7 @@ impl Format {
         }
     }
 
-    fn of(self, report: &Report, journal: Option<&Journal>, path: &Path) -> Result<String> {
+    fn render(self, report: &Report, journal: Option<&Journal>, path: &Path) -> Result<String> {
         match self {
             Self::Html => {
                 let rejects = report.rejects.as_ref().and_then(|folder| url(path, Path::new(folder)));
@@ -42,10 +42,10 @@ impl Format {
 }
 
 impl ReportFiles {
-    /// Makes the files, empty.
+    /// Creates empty temporary files.
     ///
     /// # Errors
-    /// Where one cannot be made, or something that is no report of its format is in its place.
+    /// If a file cannot be created, or if a path holds anything other than a report of its format.
     pub(super) fn create(files: &[ReportFile], mode: OutputMode) -> Result<Self> {
         let create = |ReportFile { format, path }: &ReportFile| {
             refuse_other(path, format.beginning(), "report")?;
@@ -56,13 +56,13 @@ impl ReportFiles {
         files.iter().map(create).collect::<Result<_>>().map(Self)
     }
 
-    /// Writes the report into all of them.
+    /// Writes the report to all files.
     ///
     /// # Errors
-    /// Where one cannot be written.
+    /// If a file cannot be written.
     pub(super) fn write(self, report: &Report, journal: Option<&Journal>) -> Result<()> {
         for (format, path, mut file) in self.0 {
-            let text = format.of(report, journal, &path)?;
+            let text = format.render(report, journal, &path)?;
             file.write_all(text.as_bytes()).map_err(|error| cannot_write(&path, &error))?;
             file.persist(&path).map_err(|error| cannot_write(&path, &error.error))?;
         }
@@ -70,7 +70,7 @@ impl ReportFiles {
     }
 }
 
-/// Refuses a place that holds anything but what begins so: a database, a delta, a pipeline file.
+/// Rejects an existing file with another beginning: it may be a database, a delta, or a pipeline file.
 pub(super) fn refuse_other(path: &Path, beginning: &str, what: &str) -> Result<()> {
     let Ok(file) = std::fs::File::open(path) else { return Ok(()) };
     let mut found = Vec::new();
@@ -78,17 +78,17 @@ pub(super) fn refuse_other(path: &Path, beginning: &str, what: &str) -> Result<(
     match read {
         Ok(0) => Ok(()),
         Ok(_) if found == beginning.as_bytes() => Ok(()),
-        _ => Err(Error::usage(format!("`{}` is there already, and it is no {what}", path.display()))
-            .hint(format!("name another file: only an older {what} is overwritten"))),
+        _ => Err(Error::usage(format!("`{}` exists and is not a {what}", path.display()))
+            .hint(format!("name another file; only an older {what} is overwritten"))),
     }
 }
 
 pub(super) fn cannot_write(path: &Path, error: &std::io::Error) -> Error {
     Error::unreachable(format!("cannot write `{}`: {error}", path.display()))
-        .hint("name a file in a folder that exists and has room")
+        .hint("name a file in an existing folder with free space")
 }
 
-/// The way from a file to a folder as a relative URL that ends in `/`; None where there is no such folder.
+/// Returns the relative URL from a file to a folder, with a final `/`; None if the folder does not exist.
 fn url(file: &Path, folder: &Path) -> Option<String> {
     let (folder, here) = (folder.canonicalize().ok()?, file.parent()?);
     let here = if here.as_os_str().is_empty() { Path::new(".") } else { here }.canonicalize().ok()?;
@@ -100,7 +100,7 @@ fn url(file: &Path, folder: &Path) -> Option<String> {
         url += &report::url_segment(name.to_str()?);
         url.push('/');
     }
-    // Never a scheme, and never empty.
+    // With `./`, the URL is not empty, and its first segment cannot be taken for a scheme.
     Some(format!("./{url}"))
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use crate::error::Kind;
 
     #[test]
-    fn a_report_file_that_cannot_be_made_is_told_before_the_work() {
+    fn an_unwritable_report_file_fails_before_the_work() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| ReportFile { format: Format::Json, path: folder.path().join(name) };
         let error = ReportFiles::create(&[file("r.json"), file("nowhere/r.json")], OutputMode::PRIVATE).unwrap_err();
@@ -118,15 +118,15 @@ mod tests {
         assert!(error.to_string().contains("nowhere/r.json"), "{error}");
     }
 
-    /// A report as the first version of this program left it in a target.
+    /// A report that the first version of this program stored in a target.
     const FIRST: &str = r#"{"version":1,"run":"r","pipeline":"p","command":"run","target":"t","started_at":"2026-11-22T10:58:18Z",
         "verdict":"loaded","reasons":[],"warnings":[],"tables":[{"name":"item","files":[{"name":"a.csv","bytes":9,"hash":"ff"}],
         "read":3,"rejected":1,"skipped":0,"accepted":2,"inserted":2,"keys":["1","2"],"checks":[{"name":"not_null(a)",
-        "severity":"error","origin":"production: NOT NULL","violations":1}],"left_to_production":[],"triggers":[]}],
+        "severity":"error","origin":"production: NOT NULL","violations":1}],"enforced_by_database":[],"triggers":[]}],
         "steps":[{"step":"read","seconds":0.5}],"rejects":"runs/r/rejects/"}"#;
 
     #[test]
-    fn only_an_older_report_of_the_format_is_overwritten_and_only_by_a_new_one() {
+    fn only_older_reports_of_the_format_are_overwritten() {
         let report: Report = serde_json::from_str(FIRST).unwrap();
         let folder = tempfile::tempdir().unwrap();
         for format in [Format::Html, Format::Json, Format::Junit, Format::Markdown] {
@@ -139,17 +139,17 @@ mod tests {
             let old = format!("{}the old one", format.beginning());
             std::fs::write(&path, &old).unwrap();
             drop(ReportFiles::create(&files, OutputMode::PRIVATE).unwrap());
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "a run that was refused leaves it");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), old, "a refused run keeps it");
             ReportFiles::create(&files, OutputMode::PRIVATE).unwrap().write(&report, None).unwrap();
             let new = std::fs::read_to_string(&path).unwrap();
             assert!(new.contains("item") && !new.contains("the old one"), "{new}");
-            ReportFiles::create(&files, OutputMode::PRIVATE).expect("what was written is known as a report");
+            ReportFiles::create(&files, OutputMode::PRIVATE).expect("the new file is recognized as a report");
         }
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "nothing stays beside them");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 4, "no temporary files remain");
     }
 
     #[test]
-    fn a_folder_is_found_from_wherever_the_report_is() {
+    fn a_link_leads_from_any_report_to_the_folder() {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
         std::fs::create_dir_all(path("runs/1 ä%/rejects")).unwrap();

@@ -1,13 +1,13 @@
-//! `rollback`: rolls a run back, or tells what would become of it.
+//! `pipeline rollback`: the rollback of a run, or its dry run.
 
 use super::args::Output;
-use super::output::{json, say};
+use super::output::{json, print};
 use crate::error::{Error, Kind, Result};
 use crate::report::Outcome;
 use crate::run::{self, CommandOptions, OpenPipeline};
 use crate::target::Access;
 
-/// Rolls a run back and tells what became of it.
+/// Rolls a run back unless `dry`, and prints the report.
 pub(super) async fn rollback(
     request: &CommandOptions,
     run: &str,
@@ -18,11 +18,11 @@ pub(super) async fn rollback(
     let opened = OpenPipeline::open(request, Access::Administer).await?;
     let masked = |error: Error| error.masked(&opened.document.secrets);
     let report = run::rollback(&opened, run, dry, accepted).await.map_err(masked)?;
-    let told = match output {
+    let text = match output {
         Output::Json => json(&report)?,
         Output::Text | Output::Github => report.text(),
     };
-    match (say(&told), report.verdict) {
+    match (print(&text), report.verdict) {
         (Err(error), Outcome::RolledBack) => {
             Err(Error::new(error.kind(), format!("run {run} is rolled back, but: {error}")))
         }

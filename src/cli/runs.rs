@@ -1,4 +1,4 @@
-//! `runs`: the runs of a target, how each of them ended, and the story of one.
+//! `pipeline runs`: the runs of a target with their states, and the history of one run.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -6,22 +6,22 @@ use std::fmt::Display;
 use comfy_table::{ContentArrangement, Table as Grid, presets};
 
 use super::args::Output;
-use super::output::{json, say};
+use super::output::{json, print};
 use crate::error::{Error, Result};
 use crate::journal::{Entry, Journal, Phase, State, moment};
 use crate::report::{self, Command, Report};
 use crate::run::{CommandOptions, OpenPipeline, journals};
 use crate::target::{Access, Journals, RunHeader};
 
-/// How many runs an error names.
+/// The number of runs that an error names.
 const LAST: usize = 5;
 
-/// What is said of a run whose journal cannot be trusted.
+/// The state of a run whose journal cannot be trusted.
 const DAMAGED: &str = "damaged";
 
-/// A run as it is listed: neither its report nor its journal is held.
+/// A line of the list of runs. It holds neither report nor journal, since a target may have many runs.
 #[derive(serde::Serialize)]
-struct Listed {
+struct RunSummary {
     run: String,
     pipeline: String,
     command: Command,
@@ -29,55 +29,55 @@ struct Listed {
     began: String,
     tables: Vec<String>,
     rows: u64,
-    /// What is wrong with its journal.
+    /// The error in its journal.
     damage: Option<String>,
 }
 
-/// One run: its report if it was committed, its journal if it has one.
+/// A run with its report, if it was committed, and its journal, if it has one.
 #[derive(serde::Serialize)]
-struct Told {
+struct RunDetails {
     #[serde(flatten)]
-    listed: Listed,
+    summary: RunSummary,
     report: Option<Report>,
     journal: Vec<Entry>,
     #[serde(skip)]
-    folded: Option<State>,
+    state: Option<State>,
 }
 
-/// Lists the runs, or tells the story of one.
-pub(super) async fn tell(request: &CommandOptions, wanted: Option<&str>, output: Output) -> Result<u8> {
+/// Prints the list of runs, or the history of one.
+pub(super) async fn runs(request: &CommandOptions, run: Option<&str>, output: Output) -> Result<u8> {
     let opened = OpenPipeline::open(request, Access::Read).await?;
-    let Some(id) = wanted else {
+    let Some(id) = run else {
         let runs = read(&opened).await?;
-        say(&match output {
+        print(&match output {
             Output::Json => json(&runs)?,
-            _ if runs.is_empty() => format!("nothing was loaded into {} yet\n", opened.shown),
+            _ if runs.is_empty() => format!("no runs in {} yet\n", opened.shown),
             _ => list(&runs),
         })?;
         return Ok(0);
     };
     match one(&opened, id).await? {
-        Some(run) => say(&if output == Output::Json { json(&run)? } else { story(&run) }).map(|()| 0),
-        None => Err(unknown(&opened, id).await?),
+        Some(run) => print(&if output == Output::Json { json(&run)? } else { history(&run) }).map(|()| 0),
+        None => Err(unknown_run(&opened, id).await?),
     }
 }
 
-/// All runs, oldest first.
-async fn read(opened: &OpenPipeline) -> Result<Vec<Listed>> {
+/// Reads all runs, oldest first.
+async fn read(opened: &OpenPipeline) -> Result<Vec<RunSummary>> {
     let target = opened.target.as_ref();
-    let mut others: BTreeMap<String, RunHeader> =
+    let mut headers: BTreeMap<String, RunHeader> =
         target.runs().await?.into_iter().map(|header| (header.id.clone(), header)).collect();
     let mut runs = Vec::new();
     journals::each(target, Journals::All, |found| {
-        runs.push(of_journal(&found, others.remove(&found.run).as_ref()));
+        runs.push(from_journal(&found, headers.remove(&found.run).as_ref()));
         Ok(())
     })
     .await?;
-    // Without a journal: imported and restored mappings. Their reports are small, and are read one by one.
-    for header in others.into_values() {
+    // Imports and restores of mappings have no journal. Their reports are small, and are read one by one.
+    for header in headers.into_values() {
         if let Some(record) = target.run(&header.id).await? {
             runs.push(match Report::read(&record) {
-                Ok(report) => of_report(&report),
+                Ok(report) => from_report(&report),
                 Err(error) => damaged(&header.id, None, Some(&header), &error),
             });
         }
@@ -86,16 +86,16 @@ async fn read(opened: &OpenPipeline) -> Result<Vec<Listed>> {
     Ok(runs)
 }
 
-/// A run as its journal has it; one that is damaged as its own row has it.
-fn of_journal(found: &journals::Found, header: Option<&RunHeader>) -> Listed {
+/// Returns the summary of a run from its journal, or from its header if the journal is damaged.
+fn from_journal(found: &journals::Found, header: Option<&RunHeader>) -> RunSummary {
     let (journal, state) = match found.journal.as_ref().map(|journal| (journal, journal.state())) {
         Ok((journal, Some(state))) => (journal, state),
-        Ok((_, None)) => return damaged(&found.run, found.pipeline.as_ref(), header, &"it has no entry"),
+        Ok((_, None)) => return damaged(&found.run, found.pipeline.as_ref(), header, &"the journal is empty"),
         Err(error) => return damaged(&found.run, found.pipeline.as_ref(), header, error),
     };
     let tables = &state.started.tables;
     let is_committed = matches!(state.phase, Phase::Committed | Phase::Verified | Phase::RolledBack);
-    Listed {
+    RunSummary {
         run: found.run.clone(),
         pipeline: state.started.pipeline.clone(),
         command: Command::Run,
@@ -107,23 +107,23 @@ fn of_journal(found: &journals::Found, header: Option<&RunHeader>) -> Listed {
     }
 }
 
-/// A run of which one part cannot be read, as the others have it.
-fn damaged(run: &str, pipeline: Option<&String>, header: Option<&RunHeader>, error: &dyn Display) -> Listed {
-    let of_header = |field: fn(&RunHeader) -> &String| header.map(field).cloned();
-    Listed {
+/// Returns the summary of a run whose journal or report is unreadable.
+fn damaged(run: &str, pipeline: Option<&String>, header: Option<&RunHeader>, error: &dyn Display) -> RunSummary {
+    let from_header = |field: fn(&RunHeader) -> &String| header.map(field).cloned();
+    RunSummary {
         run: run.to_owned(),
-        pipeline: pipeline.cloned().or(of_header(|header| &header.pipeline)).unwrap_or_default(),
+        pipeline: pipeline.cloned().or(from_header(|header| &header.pipeline)).unwrap_or_default(),
         command: Command::Run,
         state: DAMAGED,
-        began: of_header(|header| &header.started_at).unwrap_or_default(),
+        began: from_header(|header| &header.started_at).unwrap_or_default(),
         tables: Vec::new(),
         rows: 0,
         damage: Some(error.to_string()),
     }
 }
 
-fn of_report(report: &Report) -> Listed {
-    Listed {
+fn from_report(report: &Report) -> RunSummary {
+    RunSummary {
         run: report.run.clone(),
         pipeline: report.pipeline.clone(),
         command: report.command,
@@ -135,40 +135,40 @@ fn of_report(report: &Report) -> Listed {
     }
 }
 
-/// A run with its report and its journal; None if the target knows no such run.
-async fn one(opened: &OpenPipeline, id: &str) -> Result<Option<Told>> {
+/// Reads a run with its report and its journal; None if the target has no such run.
+async fn one(opened: &OpenPipeline, id: &str) -> Result<Option<RunDetails>> {
     let target = opened.target.as_ref();
     let record = target.run(id).await?;
     let report = record.as_ref().map(Report::read).transpose()?;
     let Some(found) = journals::find(target, id).await? else {
-        let told = |report: Report| Told {
-            listed: of_report(&report),
+        let details = |report: Report| RunDetails {
+            summary: from_report(&report),
             report: Some(report),
             journal: Vec::new(),
-            folded: None,
+            state: None,
         };
-        return Ok(report.map(told));
+        return Ok(report.map(details));
     };
     let header =
         record.map(|record| RunHeader { id: record.id, pipeline: record.pipeline, started_at: record.started_at });
-    let listed = of_journal(&found, header.as_ref());
+    let summary = from_journal(&found, header.as_ref());
     let journal = found.journal.ok();
-    let folded = journal.as_ref().and_then(Journal::state).cloned();
+    let state = journal.as_ref().and_then(Journal::state).cloned();
     let journal = journal.map_or(Vec::new(), |journal| journal.entries().to_vec());
-    Ok(Some(Told { listed, report, journal, folded }))
+    Ok(Some(RunDetails { summary, report, journal, state }))
 }
 
-async fn unknown(opened: &OpenPipeline, id: &str) -> Result<Error> {
+async fn unknown_run(opened: &OpenPipeline, id: &str) -> Result<Error> {
     let runs = read(opened).await?;
     let last: Vec<_> = runs.iter().rev().take(LAST).map(|run| run.run.as_str()).collect();
-    Ok(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(if last.is_empty() {
-        "nothing was loaded there yet".to_owned()
+    Ok(Error::usage(format!("unknown run `{id}` in {}", opened.shown)).hint(if last.is_empty() {
+        "the target has no runs yet".to_owned()
     } else {
-        format!("the last ones are {}", crate::engine::list(&last))
+        format!("use the ID of a recorded run; the latest are {}", crate::engine::list(&last))
     }))
 }
 
-fn list(runs: &[Listed]) -> String {
+fn list(runs: &[RunSummary]) -> String {
     let mut grid = Grid::new();
     grid.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     grid.set_header(["run", "pipeline", "command", "began (UTC)", "tables", "rows", "state"]);
@@ -181,22 +181,22 @@ fn list(runs: &[Listed]) -> String {
         let (began, names, rows) = (moment(&run.began), run.tables.join(", "), run.rows.to_string());
         grid.add_row([&run.run, &run.pipeline, command, &began, &names, &rows, run.state]);
     }
-    let mut told: String = grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
+    let mut text: String = grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
     for run in runs {
-        told.extend(run.damage.iter().map(|damage| format!("warning: {damage}\n")));
+        text.extend(run.damage.iter().map(|damage| format!("warning: {damage}\n")));
     }
-    told
+    text
 }
 
-/// The report where there is one, and then what happened, entry by entry.
-fn story(run: &Told) -> String {
-    let mut told = run.report.as_ref().map(|report| report::text(report, run.folded.as_ref())).unwrap_or_default();
+/// Returns the report, if there is one, and the timeline of the run.
+fn history(run: &RunDetails) -> String {
+    let mut text = run.report.as_ref().map(|report| report::text(report, run.state.as_ref())).unwrap_or_default();
     if !run.journal.is_empty() {
-        if !told.is_empty() {
-            told.push('\n');
+        if !text.is_empty() {
+            text.push('\n');
         }
-        told += &report::story(&run.journal);
+        text += &report::timeline(&run.journal);
     }
-    told.extend(run.listed.damage.iter().map(|damage| format!("warning: {damage}\n")));
-    told
+    text.extend(run.summary.damage.iter().map(|damage| format!("warning: {damage}\n")));
+    text
 }

@@ -1,4 +1,4 @@
-//! Whole commands in this process: what a test of one part cannot show.
+//! Whole commands in this process, with access to their results.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,13 +22,13 @@ async fn open(folder: &Path, vars: &[(&str, &str)], access: Access) -> Result<Ru
     RunContext::open(&CommandOptions { vars, ..CommandOptions::new(folder.join("p.yaml")) }, access).await
 }
 
-/// All that lies in a folder, its subfolders included, but for what is named.
-fn files(folder: &Path, but: &[&str], found: &mut Vec<(String, Vec<u8>)>) {
+/// Collects the files of a folder and its subfolders, except for the given names.
+fn files(folder: &Path, except: &[&str], found: &mut Vec<(String, Vec<u8>)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if but.iter().any(|name| path.ends_with(name)) {
+        if except.iter().any(|name| path.ends_with(name)) {
         } else if path.is_dir() {
-            files(&path, but, found);
+            files(&path, except, found);
         } else {
             found.push((path.display().to_string(), fs::read(&path).unwrap()));
         }
@@ -73,7 +73,7 @@ async fn corrected_rejects_are_read_with_the_same_settings() {
     let text = fs::read(&rejects).unwrap();
     let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
     assert!(lines[0].starts_with(b"ref;status;price;made;_reject_file;"), "{}", String::from_utf8_lossy(&text));
-    // In the order of lines; the first row of the file is no record that cannot be read, though the first such has its number.
+    // In line order. The unreadable record and the first row have the same number, and must not be mixed up.
     assert!(lines[1].starts_with(b"cut;A;-;-;item.csv;3;parse;"), "{}", String::from_utf8_lossy(&text));
     assert!(
         lines[2].starts_with(b"M\xFCller;-;2;;item.csv;4;not_null(status);status;"),
@@ -90,7 +90,7 @@ async fn corrected_rejects_are_read_with_the_same_settings() {
 }
 
 #[tokio::test]
-async fn a_row_is_not_told_to_be_unreadable_for_a_record_that_is() {
+async fn an_unreadable_record_does_not_mark_a_row_as_unreadable() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     write(folder, "production.sql", PRODUCTION);
@@ -103,7 +103,7 @@ async fn a_row_is_not_told_to_be_unreadable_for_a_record_that_is() {
     assert!(text.lines().nth(2).unwrap().contains(";3;parse;"), "{text}");
 }
 
-/// Variables, each of another place of the file, and each with a value that is nowhere else.
+/// Variables for different parts of the pipeline file, each with a unique value.
 const CANARIES: [(&str, &str); 9] = [
     ("DB", "CanaryBase"),
     ("IN", "canary_source"),
@@ -141,12 +141,12 @@ tables:
 fn assert_silent(what: &str, bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes).to_lowercase();
     for (_, value) in CANARIES {
-        assert!(!text.contains(&value.to_lowercase()), "{what} tells {value}: {text}");
+        assert!(!text.contains(&value.to_lowercase()), "{what} contains {value}: {text}");
     }
 }
 
 #[tokio::test]
-async fn what_came_from_the_environment_is_told_and_written_nowhere() {
+async fn values_from_the_environment_are_never_printed_or_written() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     write(folder, "production.sql", PRODUCTION);
@@ -163,7 +163,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
     let records = session.target.runs().await.unwrap();
     assert_silent("the run's row", format!("{records:?}").as_bytes());
 
-    // What is written: rejects as CSV, and the database but for production's and staging's own values.
+    // All files that the run wrote; the database itself is in an excluded folder.
     let mut found = Vec::new();
     files(folder, &["canary_source", "CanaryBase", "p.yaml"], &mut found);
     assert!(found.iter().any(|(name, _)| name.ends_with("rejects/item.csv")), "{found:?}");
@@ -171,7 +171,7 @@ async fn what_came_from_the_environment_is_told_and_written_nowhere() {
         assert_silent(name.rsplit('/').next().unwrap(), bytes);
     }
 
-    // Errors: a file that was loaded before, then problems of every place.
+    // Errors: a file that was loaded before, then problems in every part of the pipeline file.
     let error = run::run(&session, LoadOptions::default(), &crate::progress::NoopListener).await.unwrap_err();
     assert_silent("an error", text_of(&error.masked(&session.compiled.secrets)).as_bytes());
     for (place, broken) in [

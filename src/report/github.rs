@@ -1,44 +1,41 @@
-//! A report as annotations of a GitHub workflow: they stand at the line of the pipeline file that says the check.
+//! Reports as annotations of a GitHub workflow, at the lines of the pipeline file that declare the checks.
 
 use super::escape::visible;
 use super::text::number;
 use super::{CheckReport, Report, TableReport, Verdict};
 use crate::spec::Severity;
 
-/// The report as workflow commands, one a line. GitHub shows only the first ten of a kind: the reasons come first, then what most rows fail.
+/// Formats a report as workflow commands, one per line. GitHub shows only the first ten of a level, so the reasons come first, then the
+/// checks with the most violations.
 pub fn github(report: &Report) -> String {
     let mut lines = Vec::new();
-    let mut told = Vec::new();
+    let mut table_reasons = Vec::new();
     for table in &report.tables {
         for reason in &table.reasons {
             lines.push(command(
                 "error",
                 &report.file,
                 table.line,
-                &format!("{}: nothing is loaded", table.name),
+                &format!("{}: nothing was loaded", table.name),
                 reason,
             ));
-            told.push(reason);
+            table_reasons.push(reason);
         }
     }
-    let of_run = report.reasons.iter().filter(|reason| !told.contains(reason)).map(|reason| ("error", reason));
-    // What is warned of a check is told where the check is.
-    let of_check = |warning: &String| {
+    let run_reasons =
+        report.reasons.iter().filter(|reason| !table_reasons.contains(reason)).map(|reason| ("error", reason));
+    // The warning of a check is in the annotation of the check.
+    let is_of_check = |warning: &String| {
         let starts = |table: &TableReport, check: &CheckReport| {
             let rows = format!("`{}`: {} of {} rows fail `{}`", table.name, check.violations, table.read, check.name);
             check.violations > 0 && warning.starts_with(&rows)
         };
         report.tables.iter().any(|table| table.checks.iter().any(|check| starts(table, check)))
     };
-    let warnings = report.warnings.iter().filter(|warning| !of_check(warning));
-    let plain = of_run.chain(warnings.map(|warning| ("warning", warning)));
+    let warnings = report.warnings.iter().filter(|warning| !is_of_check(warning));
+    let plain = run_reasons.chain(warnings.map(|warning| ("warning", warning)));
     lines.extend(plain.map(|(level, text)| format!("::{level}::{}\n", value(text))));
-    let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
-    for table in &report.tables {
-        failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
-    }
-    failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
-    lines.extend(failing.into_iter().map(|(table, check)| annotation(report, table, check)));
+    lines.extend(report.violations().into_iter().map(|(table, check)| annotation(report, table, check)));
     lines.concat()
 }
 
@@ -46,16 +43,15 @@ fn annotation(report: &Report, table: &TableReport, check: &CheckReport) -> Stri
     let rejects = check.severity == Severity::Error;
     let level =
         if rejects && report.verdict == Verdict::Failed && !table.reasons.is_empty() { "error" } else { "warning" };
-    let (rows, what) = (number(check.violations), if rejects { "rejected" } else { "warned" });
     let noun = if check.violations == 1 { "row" } else { "rows" };
-    let mut text = format!("{rows} {noun} {what}: {}", check.reason);
+    let mut text = format!("{} {noun} {}: {}", number(check.violations), check.effect(), check.reason);
     if let Some(first) = check.evidence.as_ref().and_then(|evidence| evidence.examples.first()) {
         text.extend(["\nfirst at ", &first.file, ":", &first.line.to_string()]);
         if let Some(value) = &first.value {
             text.extend([": ", value]);
         }
     }
-    // What production or this program says is at the table: there is no line of its own.
+    // Constraints of production and built-in checks have no line, so they are shown at their table.
     command(level, &report.file, check.line.or(table.line), &format!("{}: {}", table.name, check.name), &text)
 }
 
@@ -65,12 +61,12 @@ fn command(level: &str, file: &str, line: Option<u64>, title: &str, text: &str) 
     format!("::{level} {place}title={}::{}\n", property(title), value(text))
 }
 
-/// Text for the message of a workflow command.
+/// Escapes text for the message of a workflow command.
 pub fn value(text: &str) -> String {
     visible(&text.replace('\r', "")).replace('%', "%25").replace('\n', "%0A")
 }
 
-/// Text for a property of a workflow command.
+/// Escapes text for a property of a workflow command.
 pub fn property(text: &str) -> String {
     value(text).replace(':', "%3A").replace(',', "%2C")
 }
@@ -80,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_text_ends_its_command() {
+    fn no_text_ends_its_command() {
         assert_eq!(value("100%\n::error::x\u{1b}"), "100%25%0A::error::x␛");
         assert_eq!(property("a,b:c\nd"), "a%2Cb%3Ac%0Ad");
         let line = command("error", "p,1.yaml", Some(3), "t: c", "x");

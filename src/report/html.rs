@@ -1,15 +1,14 @@
-//! A report as one HTML file that needs nothing else: for those who look at a load, and sign for it.
+//! Reports as self-contained HTML files, for people who review and sign a load.
 
+mod charts;
+mod csp;
 mod views;
 mod words;
 
 use askama::Template;
 
 use super::escape::visible;
-mod charts;
-mod csp;
-
-use super::text::{headline, number, running};
+use super::text::{headline, number};
 use super::timeline::event;
 use super::{Report, Verdict};
 use crate::error::{Error, Result};
@@ -19,17 +18,17 @@ pub use views::url_segment;
 use views::{CheckView, FileView, StepView, TableView, Tile, checks, steps, table_view, tiles};
 use words::{backup, command, marked, notes, proofs, sentence, sign};
 
-/// A report opens at once: it has no more bytes than this.
+/// The largest report in bytes, so that it opens without delay.
 const LARGEST: usize = 2 << 20;
-/// Checks that are shown, those with the most rows first: as many of these as there is room for.
+/// Limits for the number of checks. The largest one that fits [`LARGEST`] is used; checks with the most rows come first.
 const CHECKS: [usize; 6] = [300, 150, 75, 30, 10, 0];
-/// Files that are listed.
+/// The largest number of files that are listed.
 const FILES: usize = 500;
 
-/// Where a report links to.
+/// The link targets of a report.
 #[derive(Debug, Clone, Default)]
 pub struct Links {
-    /// The folder with the reject files, as a URL that ends in `/`; None where the report cannot lead there.
+    /// The folder with the reject files, as a URL that ends in `/`; None if there is no relative path to it.
     pub rejects: Option<String>,
 }
 
@@ -59,22 +58,22 @@ struct Page<'a> {
     has_keys: bool,
     has_key_map: bool,
     backup: String,
-    story: Vec<(String, String)>,
+    timeline: Vec<(String, String)>,
     steps: Vec<StepView>,
     files: Vec<FileView<'a>>,
     more_files: usize,
     notes: Vec<String>,
-    elsewhere: String,
+    rejects_folder: String,
 }
 
-/// The report as HTML, with the run's journal where it has one.
+/// Formats a report as HTML, with the timeline of the run if it has a journal.
 ///
 /// # Errors
-/// Where the page cannot be made.
+/// If the template cannot be rendered.
 pub fn html(report: &Report, journal: Option<&Journal>, links: &Links) -> Result<String> {
     let mut text = String::new();
-    for most in CHECKS {
-        text = page(report, journal, links, most)?;
+    for limit in CHECKS {
+        text = page(report, journal, links, limit)?;
         if text.len() <= LARGEST {
             break;
         }
@@ -82,16 +81,14 @@ pub fn html(report: &Report, journal: Option<&Journal>, links: &Links) -> Result
     Ok(text)
 }
 
-/// The page with no more than so many checks.
-fn page(report: &Report, journal: Option<&Journal>, links: &Links, most: usize) -> Result<String> {
+/// Renders the page with at most `limit` checks.
+fn page(report: &Report, journal: Option<&Journal>, links: &Links, limit: usize) -> Result<String> {
     let style = include_str!("../../templates/report.css");
     let script = include_str!("../../templates/report.js");
     let state = journal.and_then(Journal::state);
     let (class, sign) = sign(report, state);
-    let running = running(report);
-    let (checks, unshown) = checks(report, links, most);
-    let failing: usize =
-        report.tables.iter().flat_map(|table| &table.checks).filter(|check| check.violations > 0).count();
+    let (checks, unshown) = checks(report, links, limit);
+    let failing = report.violations().len();
     let all: usize = report.tables.iter().map(|table| table.checks.len()).sum();
     let passing = report.tables.iter().filter_map(|table| {
         let names: Vec<_> =
@@ -122,8 +119,13 @@ fn page(report: &Report, journal: Option<&Journal>, links: &Links, most: usize) 
         began: moment(&report.started_at),
         by: entries.first().map_or_else(String::new, |entry| entry.by.clone()),
         tiles: tiles(report, failing, all),
-        last_label: if running { "inserted" } else { "accepted" },
-        tables: report.tables.iter().enumerate().map(|(at, table)| table_view(report, at, table, links)).collect(),
+        last_label: report.last_label(),
+        tables: report
+            .tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| table_view(report, index, table, links))
+            .collect(),
         checks,
         has_checks: all > 0,
         all_checks: number(all as u64),
@@ -134,25 +136,26 @@ fn page(report: &Report, journal: Option<&Journal>, links: &Links, most: usize) 
         has_keys: report.tables.iter().any(|table| table.keys.is_some()),
         has_key_map: report.key_map.is_some() && report.verdict == Verdict::Loaded,
         backup: backup(report),
-        story: entries.iter().map(|entry| (moment(&entry.at), event(&entry.event))).collect(),
+        timeline: entries.iter().map(|entry| (moment(&entry.at), event(&entry.event))).collect(),
         steps: steps(report),
         files: files.into_iter().take(FILES).collect(),
         more_files,
         notes: notes(report),
-        elsewhere: report.rejects.clone().filter(|_| links.rejects.is_none()).unwrap_or_default(),
+        rejects_folder: report.rejects.clone().filter(|_| links.rejects.is_none()).unwrap_or_default(),
     };
-    let html = page.render().map_err(|error| Error::internal(format!("the HTML report: {error}")))?;
+    let html = page.render().map_err(|error| Error::internal(format!("cannot render the HTML report: {error}")))?;
     Ok(visible(&html).into_owned())
 }
+
 #[cfg(test)]
 mod tests {
-    use super::super::{CheckReport, Command, TableReport};
+    use super::super::{CheckReport, TableReport};
     use super::*;
     use crate::check::LineHistogram;
     use crate::spec::Severity;
 
     #[test]
-    fn a_report_of_any_number_of_checks_and_the_longest_texts_is_no_larger_than_it_may_be() {
+    fn a_report_with_many_checks_and_long_texts_fits_the_limit() {
         let long = |text: &str| text.repeat(80);
         let example = crate::check::Example {
             file: long("é&"),
@@ -170,7 +173,7 @@ mod tests {
         let check = CheckReport {
             name: long("c<"),
             severity: Severity::Error,
-            origin: "every run".into(),
+            origin: "built-in".into(),
             violations: 480,
             columns: vec![long("x"); 3],
             reason: long("r&"),
@@ -187,26 +190,14 @@ mod tests {
             checks: vec![check; 60],
             ..Default::default()
         };
-        let report = Report {
-            version: crate::report::VERSION,
-            run: "r".into(),
-            pipeline: "p".into(),
-            file: String::new(),
-            command: Command::Validate,
-            target: "t".into(),
-            started_at: "2026-11-22T10:58:18Z".into(),
-            verdict: Verdict::Failed,
-            reasons: vec![],
-            warnings: vec![],
-            notes: vec![],
-            tables: vec![table; 20],
-            key_map: None,
-            steps: vec![],
-            rejects: None,
-            program: String::new(),
-        };
+        let mut report: Report = serde_json::from_str(
+            r#"{"version":1,"run":"r","pipeline":"p","command":"validate","target":"t","started_at":"2026-11-22T10:58:18Z",
+            "verdict":"failed","reasons":[],"warnings":[],"tables":[],"steps":[],"rejects":null}"#,
+        )
+        .unwrap();
+        report.tables = vec![table; 20];
         let html = html(&report, None, &Links::default()).unwrap();
         assert!((1 << 19..=LARGEST).contains(&html.len()), "{} bytes", html.len());
-        assert!(html.contains("checks more are failed by fewer rows"));
+        assert!(html.contains("more checks with fewer rows are in the JSON report"));
     }
 }

@@ -1,4 +1,4 @@
-//! A report as JUnit XML: a table is a suite, a check a test case, so that CI systems show them.
+//! Reports as JUnit XML for CI systems: a suite per table, and a test case per check.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use super::{CheckReport, Report, TableReport};
 use crate::error::{Error, Result};
 use crate::spec::Severity;
 
-/// The report as JUnit XML.
+/// Formats a report as JUnit XML.
 ///
-/// A check fails where rows fail it and their table is a reason to load nothing. Rows that are rejected within the thresholds, and those
-/// that are only warned of, are in the output of a test case that passes: a green pipeline stays green.
+/// A case fails if its check rejects rows and the table blocks the load. Rows rejected within the thresholds, and rows with warnings, are
+/// listed in a passing case: a green pipeline stays green.
 ///
 /// # Errors
-/// Where the XML cannot be written.
+/// If the XML cannot be written.
 pub fn junit(report: &Report) -> Result<String> {
     let mut suites = Suites::new(visible(&format!("pipeline {}", report.pipeline)));
     suites.set_time(Duration::from_secs_f64(report.steps.iter().map(|step| step.seconds.max(0.0)).sum()));
@@ -36,7 +36,7 @@ pub fn junit(report: &Report) -> Result<String> {
         suite.add_test_case(thresholds);
         suites.add_test_suite(suite);
     }
-    let xml = suites.to_string().map_err(|error| Error::internal(format!("the JUnit report: {error}")))?;
+    let xml = suites.to_string().map_err(|error| Error::internal(format!("cannot write the JUnit report: {error}")))?;
     Ok(xml)
 }
 
@@ -45,12 +45,11 @@ fn case(report: &Report, table: &TableReport, check: &CheckReport) -> TestCase {
     let noun = if check.violations == 1 { "row" } else { "rows" };
     let message = format!("{} {noun} of {}: {}", number(check.violations), number(table.read), check.reason);
     let fails = check.violations > 0 && check.severity == Severity::Error && !table.reasons.is_empty();
-    let status = if fails { failure(&message, &places(check)) } else { TestCaseStatus::success() };
+    let status = if fails { failure(&message, &examples(check)) } else { TestCaseStatus::success() };
     let mut case = TestCase::new(name, status);
     case.set_classname(class(report, table));
     if check.violations > 0 && !fails {
-        let what = if check.severity == Severity::Error { "rejected" } else { "warned" };
-        case.set_system_out(visible(&format!("{what}: {message}\n{}", places(check))));
+        case.set_system_out(visible(&format!("{}: {message}\n{}", check.effect(), examples(check))));
     }
     case
 }
@@ -65,14 +64,14 @@ fn class(report: &Report, table: &TableReport) -> String {
     visible(&format!("{}.{}", report.pipeline, table.name)).into_owned()
 }
 
-/// The first rows that fail a check, one a line.
-fn places(check: &CheckReport) -> String {
+/// Returns the first rows that fail a check, one per line.
+fn examples(check: &CheckReport) -> String {
     let Some(evidence) = &check.evidence else { return String::new() };
-    let place = |example: &crate::check::Example| {
+    let line = |example: &crate::check::Example| {
         let value = example.value.as_ref().map_or(String::new(), |value| format!(": {value}"));
         format!("{}:{}{value}: {}", example.file, example.line, example.reason)
     };
-    let mut lines: Vec<_> = evidence.examples.iter().map(place).collect();
+    let mut lines: Vec<_> = evidence.examples.iter().map(line).collect();
     let more = check.violations.saturating_sub(lines.len() as u64);
     if more > 0 {
         lines.push(format!("and {} more", number(more)));

@@ -1,20 +1,19 @@
-//! A report as Markdown: a summary for a GitHub job or a merge request.
+//! Reports as Markdown, for the summary of a GitHub job or a merge request.
 
 use std::fmt::Write as _;
 
 use super::escape::markdown as escaped;
-use super::text::{headline, number, running};
-use super::{Report, TableReport, Verdict};
+use super::text::{headline, number};
+use super::{CheckReport, Report, TableReport, Verdict};
 use crate::journal::{Journal, Phase};
-use crate::spec::Severity;
 
-/// What a Markdown report begins with.
+/// The beginning of a Markdown report.
 pub const BEGINNING: &str = "<!-- delta-pipeline report -->\n";
 
-/// Checks that are listed; the others are counted.
+/// The largest number of checks that are listed.
 const CHECKS: usize = 50;
 
-/// The report as Markdown.
+/// Formats a report as Markdown.
 pub fn markdown(report: &Report, journal: Option<&Journal>) -> String {
     let state = journal.and_then(Journal::state);
     let sign = match report.verdict {
@@ -31,10 +30,10 @@ pub fn markdown(report: &Report, journal: Option<&Journal>) -> String {
     for warning in &report.warnings {
         let _infallible = writeln!(text, "- warning: {}", escaped(warning));
     }
-    let last = if running(report) { "inserted" } else { "accepted" };
     let _infallible = write!(
         text,
-        "\n| table | read | rejected | skipped | {last} | keys |\n| :-- | --: | --: | --: | --: | :-- |\n"
+        "\n| table | read | rejected | skipped | {} | keys |\n| :-- | --: | --: | --: | --: | :-- |\n",
+        report.last_label()
     );
     for table in &report.tables {
         let keys =
@@ -46,49 +45,42 @@ pub fn markdown(report: &Report, journal: Option<&Journal>) -> String {
             number(table.read),
             number(table.rejected),
             number(table.skipped),
-            number(if running(report) { table.inserted } else { table.accepted }),
+            number(report.last_count(table)),
         );
     }
     text += &violations(report);
     if let Some(rejects) = &report.rejects {
-        let _infallible = writeln!(text, "\nEvery rejected row: {}", escaped(rejects));
+        let _infallible = writeln!(text, "\nAll rejected rows: {}", escaped(rejects));
     }
     if let Some(journal) = journal {
-        let story = super::story(journal.entries());
-        let lines: Vec<_> = story.lines().map(|line| format!("- {}", escaped(line.trim()))).collect();
+        let timeline = super::timeline(journal.entries());
+        let lines: Vec<_> = timeline.lines().map(|line| format!("- {}", escaped(line.trim()))).collect();
         let _infallible =
-            write!(text, "\n<details><summary>The story of the run</summary>\n\n{}\n\n</details>\n", lines.join("\n"));
+            write!(text, "\n<details><summary>Run history</summary>\n\n{}\n\n</details>\n", lines.join("\n"));
     }
-    let seconds: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
-    let _infallible =
-        writeln!(text, "\n<sub>run {} · {} · {seconds:.2} s</sub>", escaped(&report.run), escaped(&report.target));
+    let (run, target) = (escaped(&report.run), escaped(&report.target));
+    let _infallible = writeln!(text, "\n<sub>run {run} · {target} · {:.2} s</sub>", report.seconds());
     text
 }
 
-/// The checks that rows fail, those with the most rows first.
+/// Returns the table of checks with violations, largest first.
 fn violations(report: &Report) -> String {
-    let of = |table: &TableReport| -> Vec<(u64, String)> {
-        let failing = table.checks.iter().filter(|check| check.violations > 0);
-        let row = |check: &super::CheckReport| {
-            let what = if check.severity == Severity::Error { "rejected" } else { "warned" };
-            let first = check.evidence.as_ref().and_then(|evidence| evidence.examples.first());
-            let (place, value) = first.map_or_else(Default::default, |first| {
-                (format!("{}:{}", first.file, first.line), first.value.clone().unwrap_or_default())
-            });
-            let cells = [&table.name, &check.name, &number(check.violations), what, &place, &value];
-            let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
-            (check.violations, format!("| {} |\n", cells.join(" | ")))
-        };
-        failing.map(row).collect()
+    let row = |(table, check): &(&TableReport, &CheckReport)| {
+        let first = check.evidence.as_ref().and_then(|evidence| evidence.examples.first());
+        let location = first.map_or_else(String::new, |first| format!("{}:{}", first.file, first.line));
+        let value = first.and_then(|first| first.value.as_deref()).unwrap_or_default();
+        let cells = [&table.name, &check.name, &number(check.violations), check.effect(), &location, value];
+        let cells: Vec<_> = cells.iter().map(|cell| escaped(cell)).collect();
+        format!("| {} |\n", cells.join(" | "))
     };
-    let mut rows: Vec<_> = report.tables.iter().flat_map(of).collect();
-    if rows.is_empty() {
+    let violations = report.violations();
+    if violations.is_empty() {
         return String::new();
     }
-    rows.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
-    let more = rows.len().saturating_sub(CHECKS);
-    rows.truncate(CHECKS);
-    let rows: String = rows.into_iter().map(|(_, row)| row).collect();
-    let more = if more == 0 { String::new() } else { format!("\n… and {more} checks more\n") };
+    let rows: String = violations.iter().take(CHECKS).map(row).collect();
+    let more = match violations.len().saturating_sub(CHECKS) {
+        0 => String::new(),
+        more => format!("\n… and {more} more checks\n"),
+    };
     format!("\n| table | check | rows | | first at | value |\n| :-- | :-- | --: | :-- | :-- | :-- |\n{rows}{more}")
 }

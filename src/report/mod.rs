@@ -1,4 +1,4 @@
-//! What a run tells: one value that is folded from what happened, and shown as text, JSON, HTML, JUnit, Markdown or annotations.
+//! Reports: the result of a command as text, JSON, HTML, JUnit XML, Markdown, or GitHub annotations.
 
 mod check_sql;
 mod escape;
@@ -10,6 +10,7 @@ mod rollback;
 mod text;
 mod timeline;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -23,7 +24,7 @@ pub use junit::junit;
 pub use markdown::{BEGINNING as MARKDOWN_BEGINNING, markdown};
 pub use rollback::{Outcome, Rollback, RollbackTable};
 pub use text::{step, text};
-pub use timeline::story;
+pub use timeline::timeline;
 
 use crate::check::{CheckedTable, Evidence, LineHistogram, evidence};
 use crate::diagnostic::LineNumbers;
@@ -40,150 +41,150 @@ pub const VERSION: u32 = 1;
 /// The version of this program.
 pub const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
-/// The report of one command over a delta.
+/// The report of a command on a delta.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The version of this format.
     pub version: u32,
-    /// The run's id.
+    /// The run ID.
     pub run: String,
     /// The pipeline's name.
     pub pipeline: String,
-    /// The pipeline file, as it was named on the command line.
+    /// The path of the pipeline file, as given on the command line.
     #[serde(default)]
     pub file: String,
-    /// What was asked for.
+    /// The command that made the report.
     pub command: Command,
     /// The target, without secrets.
     pub target: String,
-    /// When it began, in UTC (RFC 3339).
+    /// The start of the run, in UTC (RFC 3339).
     pub started_at: String,
-    /// How it ended.
+    /// The outcome.
     pub verdict: Verdict,
-    /// Why, where the data failed: one sentence each.
+    /// The reasons for a failure of the data, one sentence each.
     pub reasons: Vec<String>,
-    /// What to look at, though it stopped nothing.
+    /// Findings that did not stop the load, one sentence each.
     pub warnings: Vec<String>,
-    /// How it is done, where that is more than inserting rows: keys, locks, triggers.
+    /// Side effects of the load beyond inserting rows, such as locks and triggers.
     #[serde(default)]
     pub notes: Vec<String>,
-    /// The tables, in the order they are loaded.
+    /// The tables, in load order.
     pub tables: Vec<TableReport>,
-    /// What became of the key map; None where nothing is loaded.
+    /// The key map and its backup; null if nothing was loaded.
     #[serde(default)]
     pub key_map: Option<KeyMapReport>,
-    /// The steps, with their wall-clock seconds and what went through them.
+    /// The steps with their time, rows, and bytes.
     pub steps: Vec<Timing>,
-    /// The folder with the reject files, a CSV and a Parquet file a table; None where nothing was rejected.
+    /// The folder with the reject files, one CSV and one Parquet file per table; null if no rows were rejected.
     pub rejects: Option<String>,
-    /// The version of the program that made it.
+    /// The version of the program that made the report.
     #[serde(default)]
     pub program: String,
 }
 
-/// The key map of a run: what was backed up of it, and what is in it.
+/// The key map of a run: its mappings and their backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyMapReport {
-    /// The store, without secrets; None where the pipeline file names none.
+    /// The backup store, without secrets; null if the pipeline file names none.
     pub store: Option<String>,
-    /// How many segments the store had already.
+    /// The number of segments that were already in the store.
     pub there: u64,
-    /// The segments that went there before anything was written.
+    /// The segments that were written to the store before the load.
     pub backed_up: Vec<Segment>,
-    /// The run's own segments that went there after the commit; empty in the report that the target keeps, which is older.
+    /// The run's own segments, which are written to the store after the commit. Empty in the report that the target stores, which is older.
     pub own: Vec<Segment>,
-    /// By table of the run, how many mappings there are.
+    /// The number of mappings, per table of the run.
     pub tables: Vec<MappingsReport>,
 }
 
-/// The mappings of one table, as the key map's ledger has them.
+/// The number of mappings of one table, as recorded in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MappingsReport {
-    /// The table.
+    /// The table's name.
     pub table: String,
-    /// Those of earlier runs, before this one.
+    /// Mappings before this run.
     pub before: u64,
-    /// Those that this run appended.
+    /// Mappings that this run appended.
     pub appended: u64,
-    /// All that there are now.
+    /// Mappings after this run.
     pub now: u64,
 }
 
-/// What was asked for.
+/// The command that made a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Command {
-    /// All checks, no load.
+    /// All checks without a load.
     Validate,
-    /// What a run will do.
+    /// A preview of a run.
     Plan,
-    /// The load.
+    /// A load.
     Run,
-    /// The load of a run that was cut off or had failed.
+    /// The resumed load of an interrupted or failed run.
     Resume,
-    /// The load, taken back at its end.
+    /// A load that is rolled back at its end.
     Mock,
-    /// Bringing in a key map.
+    /// An import of key mappings.
     Import,
-    /// Putting back a key map.
+    /// A restore of key mappings.
     Restore,
 }
 
-/// How it ended.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The data passes: a run would load it.
+    /// The data passed its checks, and was not loaded.
     Passed,
-    /// The data failed, nothing was loaded.
+    /// The data failed its checks, and nothing was loaded.
     Failed,
-    /// The rows are in production.
+    /// The rows were loaded into production.
     Loaded,
-    /// There is no row to load.
+    /// There were no rows to load.
     Empty,
 }
 
 /// One table of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TableReport {
-    /// Its name.
+    /// The table's name.
     pub name: String,
-    /// Where it begins in the pipeline file.
+    /// The table's line in the pipeline file.
     #[serde(default)]
     pub line: Option<u64>,
-    /// Its files.
+    /// The delta files of the table.
     pub files: Vec<FileReport>,
-    /// Rows that the files have.
+    /// Number of rows read from the files.
     pub read: u64,
-    /// Rows that are kept out.
+    /// Number of rejected rows.
     pub rejected: u64,
-    /// Rows that are left out as declared.
+    /// Number of rows skipped by the rules of the pipeline file.
     pub skipped: u64,
-    /// Rows that are accepted: what a run inserts.
+    /// Number of accepted rows, which a run inserts.
     pub accepted: u64,
-    /// Rows that were inserted.
+    /// Number of inserted rows.
     pub inserted: u64,
-    /// The hash of which rows are rejected and which are skipped.
+    /// The hash of the verdicts on all rows: rejected, skipped, or accepted.
     #[serde(default)]
     pub verdicts: String,
-    /// By column that refers to rows, the hash of what the accepted rows refer to.
+    /// The hash of the resolved references of the accepted rows, per column.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub references: BTreeMap<String, String>,
-    /// The new keys, from and to, as production writes them.
+    /// The first and the last new key, as production writes them.
     pub keys: Option<(String, String)>,
-    /// The checks and how many rows fail each.
+    /// The checks with their number of violations.
     pub checks: Vec<CheckReport>,
-    /// Constraints that no check expresses.
-    pub left_to_production: Vec<String>,
+    /// Constraints that no check covers, so that only production enforces them.
+    pub enforced_by_database: Vec<String>,
     /// The table's triggers, which fire for every row.
     pub triggers: Vec<String>,
-    /// Why nothing is loaded, as far as this table is the reason: one sentence each.
+    /// The reasons why this table blocks the load, one sentence each.
     #[serde(default)]
     pub reasons: Vec<String>,
-    /// Where in the files the rejected rows are.
+    /// The distribution of the rejected rows over the lines of each file.
     #[serde(default)]
     pub places: Vec<LineHistogram>,
-    /// The names of its reject files in the report's folder of them.
+    /// The names of the table's reject files in the folder `rejects` of the report.
     #[serde(default)]
     pub rejects: Vec<String>,
 }
@@ -191,16 +192,16 @@ pub struct TableReport {
 /// One file of a report.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileReport {
-    /// Its name.
+    /// The path of the file.
     pub name: String,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub bytes: u64,
-    /// The BLAKE3 hash of its bytes.
+    /// The BLAKE3 hash of the content.
     pub hash: String,
-    /// How many records it has that the pipeline's own WHERE does not leave out.
+    /// Number of records that the filter of the table does not exclude.
     #[serde(default)]
     pub records: u64,
-    /// The line of the last of them.
+    /// The line of the last of these records.
     #[serde(default)]
     pub last_line: u64,
 }
@@ -208,64 +209,100 @@ pub struct FileReport {
 /// One check of a report.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckReport {
-    /// Its name.
+    /// The check's name.
     pub name: String,
-    /// What a violation does.
+    /// The effect of a violation.
     pub severity: Severity,
-    /// Where it comes from.
+    /// The origin: `built-in`, `pipeline file`, or `production: ` and the constraint.
     pub origin: String,
-    /// How many rows fail it.
+    /// Number of rows that violate the check.
     pub violations: u64,
-    /// The columns that it is about.
+    /// The columns that the check examines.
     #[serde(default)]
     pub columns: Vec<String>,
-    /// What is wrong with a row that fails it.
+    /// Description of a violation.
     #[serde(default)]
     pub reason: String,
-    /// The line of the pipeline file that says it; None where production or this program does.
+    /// The line of the pipeline file that declares the check; null for checks from production and built-in checks.
     #[serde(default)]
     pub line: Option<u64>,
-    /// What is shown of the rows that fail it.
+    /// Examples and statistics of the violations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
 }
 
 impl Report {
-    /// The report that a run left in its target.
+    /// Reads the report that a run stored in its target.
     ///
     /// # Errors
-    /// Where a newer version wrote it.
+    /// If a newer version of this program wrote the report.
     pub fn read(record: &RunRecord) -> Result<Self> {
         serde_json::from_str(&record.report).map_err(|error| {
-            Error::internal(format!("the report of run {} cannot be read: {error}", record.id))
-                .hint("a newer version of this program wrote it: use that one")
+            Error::internal(format!("cannot read the report of run {}: {error}", record.id))
+                .hint("a newer version of this program wrote it; use that version")
         })
     }
 
-    /// Notes what a run appended to the key map of a table.
-    pub fn append_mappings(&mut self, at: usize, appended: u64) {
-        if let Some(table) = self.key_map.as_mut().and_then(|key_map| key_map.tables.get_mut(at)) {
+    /// Records the number of mappings that the run appended to a table's key map.
+    pub fn append_mappings(&mut self, index: usize, appended: u64) {
+        if let Some(table) = self.key_map.as_mut().and_then(|key_map| key_map.tables.get_mut(index)) {
             table.appended = appended;
             table.now = table.before + appended;
         }
     }
 }
 
+impl Report {
+    /// Returns the checks with violations, those with the most first.
+    fn violations(&self) -> Vec<(&TableReport, &CheckReport)> {
+        let checks = self.tables.iter().flat_map(|table| table.checks.iter().map(move |check| (table, check)));
+        let mut violated: Vec<_> = checks.filter(|(_, check)| check.violations > 0).collect();
+        violated.sort_by_key(|(_, check)| Reverse(check.violations));
+        violated
+    }
+
+    fn seconds(&self) -> f64 {
+        self.steps.iter().map(|timing| timing.seconds).sum()
+    }
+
+    /// Returns whether the command inserted rows, including rows of a mock run.
+    fn has_inserted(&self) -> bool {
+        let is_mocked = self.command == Command::Mock && self.tables.iter().any(|table| table.inserted > 0);
+        self.verdict == Verdict::Loaded || is_mocked
+    }
+
+    /// Returns the label of the last count of a table.
+    fn last_label(&self) -> &'static str {
+        if self.has_inserted() { "inserted" } else { "accepted" }
+    }
+
+    /// Returns the last count of a table: the inserted rows, or the accepted ones if no rows were inserted.
+    fn last_count(&self, table: &TableReport) -> u64 {
+        if self.has_inserted() { table.inserted } else { table.accepted }
+    }
+}
+
+impl CheckReport {
+    fn effect(&self) -> &'static str {
+        if self.severity == Severity::Error { "rejected" } else { "warned" }
+    }
+}
+
 impl TableReport {
-    /// The table as it was examined.
+    /// Creates the report of a checked table.
     ///
     /// # Errors
-    /// Where the work folder cannot be read.
+    /// If the work folder cannot be read.
     pub fn new(
         compiled: &Compiled,
-        at: usize,
-        examined: &[CheckedTable],
+        index: usize,
+        checked: &[CheckedTable],
         hashes: &[String],
         lines: &LineNumbers,
     ) -> Result<Self> {
-        let (table, found) = (&compiled.plan.tables[at], &examined[at]);
-        let shown = evidence(compiled, examined, at)?;
-        let files = compiled.sources[at].files().iter().zip(hashes).zip(shown.extents);
+        let (table, result) = (&compiled.plan.tables[index], &checked[index]);
+        let evidence = evidence(compiled, checked, index)?;
+        let files = compiled.sources[index].files().iter().zip(hashes).zip(evidence.extents);
         let files = files.map(|((file, hash), (records, last_line))| FileReport {
             name: file.name.clone(),
             bytes: file.bytes,
@@ -273,8 +310,8 @@ impl TableReport {
             records,
             last_line,
         });
-        let checks = table.checks.iter().zip(shown.checks).enumerate().map(|(number, (check, evidence))| {
-            let violations = found.findings.of(number).len() as u64;
+        let checks = table.checks.iter().zip(evidence.checks).enumerate().map(|(number, (check, evidence))| {
+            let violations = result.findings.of(number).len() as u64;
             CheckReport {
                 name: check.name.clone(),
                 severity: check.severity,
@@ -289,47 +326,47 @@ impl TableReport {
                 evidence: (violations > 0).then_some(evidence),
             }
         });
-        let without = found.findings.excluded();
-        let references = table.references.iter().zip(&found.resolved);
+        let excluded = result.findings.excluded();
+        let references = table.references.iter().zip(&result.resolved);
         let references =
-            references.map(|(reference, resolved)| Ok((reference.column.clone(), resolved.hash(&without)?)));
+            references.map(|(reference, resolved)| Ok((reference.column.clone(), resolved.hash(&excluded)?)));
         Ok(Self {
             name: table.name.clone(),
             line: lines.line(&path!["tables", table.name]),
             files: files.collect(),
-            read: found.read(),
-            rejected: found.rejected(),
-            skipped: found.skipped(),
-            accepted: found.accepted(),
-            verdicts: found.verdicts(),
+            read: result.read(),
+            rejected: result.rejected(),
+            skipped: result.skipped(),
+            accepted: result.accepted(),
+            verdicts: result.verdicts(),
             references: references.collect::<Result<_>>()?,
             checks: checks.collect(),
-            left_to_production: table.enforced_by_database.clone(),
+            enforced_by_database: table.enforced_by_database.clone(),
             triggers: table.catalog.triggers.clone(),
-            places: shown.rejected,
+            places: evidence.rejected,
             ..Self::default()
         })
     }
 
-    /// Notes the keys of a block.
+    /// Records the keys of a block.
     pub fn set_keys(&mut self, table: &Table, block: Option<&KeyBlock>) {
         let Some(block) = block.filter(|block| block.first <= block.last) else { return };
         if let Key::Assigned { text, .. } = &table.key {
-            let written = |number: i64| text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
-            self.keys = Some((written(block.first), written(block.last)));
+            let format = |number: i64| text.as_ref().map_or_else(|| number.to_string(), |text| text.format(number));
+            self.keys = Some((format(block.first), format(block.last)));
         }
     }
 }
 
-/// The JSON Schema of the JSON report.
+/// Returns the JSON Schema of the JSON report.
 pub fn json_schema() -> schemars::Schema {
     schemars::generate::SchemaSettings::draft07().into_generator().into_root_schema_for::<Report>()
 }
 
-/// Where a check comes from, in words.
+/// Describes the origin of a check.
 pub fn origin(origin: &CheckOrigin) -> String {
     match origin {
-        CheckOrigin::Builtin => "every run".into(),
+        CheckOrigin::Builtin => "built-in".into(),
         CheckOrigin::Catalog(constraint) => format!("production: {constraint}"),
         CheckOrigin::File(_) => "pipeline file".into(),
     }

@@ -1,6 +1,4 @@
-//! What a rollback did, or would do.
-
-use std::fmt::Write as _;
+//! The report of a rollback, or of its dry run.
 
 use serde::Serialize;
 
@@ -14,9 +12,9 @@ use crate::target::{RollbackConflict, RollbackPlan, RolledBackTable};
 pub struct Rollback {
     /// The version of this format.
     pub version: u32,
-    /// The run.
+    /// The run ID.
     pub run: String,
-    /// Its pipeline.
+    /// The pipeline's name.
     pub pipeline: String,
     /// The target, without secrets.
     pub target: String,
@@ -24,100 +22,96 @@ pub struct Rollback {
     pub verdict: Outcome,
     /// The tables, by name.
     pub tables: Vec<RollbackTable>,
-    /// What is in the way.
+    /// The conflicts that prevent the rollback.
     pub obstacles: Vec<RollbackConflict>,
-    /// What was proven before the commit.
+    /// Facts that were verified before the commit.
     pub proven: Vec<String>,
-    /// What to know beside it.
+    /// Side effects, such as triggers.
     pub notes: Vec<String>,
 }
 
-/// How a rollback ended.
+/// The outcome of a rollback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// The run's rows are gone from production.
+    /// The run's rows were deleted from production.
     RolledBack,
-    /// Nothing of the run was in production, and it will not be resumed.
-    GivenUp,
-    /// A dry run: it can be taken back.
+    /// No rows of the run were in production, and it can no longer be resumed.
+    #[serde(rename = "given_up")]
+    Abandoned,
+    /// Dry run: the run can be rolled back.
     Possible,
-    /// A dry run: it cannot.
+    /// Dry run: conflicts prevent the rollback.
     Impossible,
 }
 
 /// One table of a rollback.
 #[derive(Debug, Clone, Serialize)]
 pub struct RollbackTable {
-    /// Its name.
+    /// The table's name.
     pub name: String,
-    /// The run's rows: those that were deleted, or would be.
+    /// The number of rows that were deleted, or would be deleted.
     pub rows: u64,
-    /// Their mappings in the key map, which went with them.
+    /// The number of their key mappings, which are deleted too.
     pub mappings: u64,
-    /// The first and the last of their keys.
+    /// The first and the last key of these rows.
     pub keys: (String, String),
-    /// How many of them are left; None in a dry run.
+    /// The number of these rows that remain; None in a dry run.
     pub left: Option<u64>,
 }
 
-/// What is proven of each table, or nothing is changed.
+/// Facts that are verified for each table. If one does not hold, the transaction is rolled back.
 const PROVEN: [&str; 2] = [
-    "no row with a key of the run is left, and none of its mappings",
-    "of each table as many rows were deleted as the run had inserted, and none was changed",
+    "no row with a key of the run remains, and none of its mappings",
+    "each table: as many rows deleted as the run had inserted, and none of them had changed",
 ];
 
 impl Rollback {
-    /// Of a run of which nothing is in production.
+    /// Creates the report for a run without rows in production.
     pub fn given_up(run: &str, pipeline: &str, target: &str, dry: bool) -> Self {
-        let verdict = if dry { Outcome::Possible } else { Outcome::GivenUp };
-        let kept =
-            "nothing of it is in production: its staging is emptied by the next run, and its keys are not used again";
-        Self::new(run, pipeline, target, verdict, RollbackPlan::default()).noting(kept.to_owned())
+        let verdict = if dry { Outcome::Possible } else { Outcome::Abandoned };
+        let note = "none of its rows are in production; the next run empties its staging, and its keys are not reused";
+        let plan = RollbackPlan { notes: vec![note.to_owned()], ..RollbackPlan::default() };
+        Self::new(run, pipeline, target, verdict, plan)
     }
 
-    /// What would be taken back.
-    pub fn of(run: &str, pipeline: &str, target: &str, survey: RollbackPlan) -> Self {
-        let verdict = if survey.obstacles.is_empty() { Outcome::Possible } else { Outcome::Impossible };
-        Self::new(run, pipeline, target, verdict, survey)
+    /// Creates the report of a planned rollback.
+    pub fn of(run: &str, pipeline: &str, target: &str, plan: RollbackPlan) -> Self {
+        let verdict = if plan.obstacles.is_empty() { Outcome::Possible } else { Outcome::Impossible };
+        Self::new(run, pipeline, target, verdict, plan)
     }
 
-    fn new(run: &str, pipeline: &str, target: &str, verdict: Outcome, survey: RollbackPlan) -> Self {
-        let mut notes = survey.notes;
+    fn new(run: &str, pipeline: &str, target: &str, verdict: Outcome, plan: RollbackPlan) -> Self {
+        let mut notes = plan.notes;
         let mut tables = Vec::new();
-        for holding in survey.tables {
-            if !holding.triggers.is_empty() {
-                let triggers = holding.triggers.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-                notes.push(format!("deleting from `{}` fires its triggers: {triggers}", holding.table));
+        for table in plan.tables {
+            if !table.triggers.is_empty() {
+                let triggers = table.triggers.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                notes.push(format!("deleting from `{}` fires its triggers: {triggers}", table.table));
             }
             tables.push(RollbackTable {
-                name: holding.table,
-                rows: holding.rows,
-                mappings: holding.rows,
-                keys: holding.keys,
+                name: table.table,
+                rows: table.rows,
+                mappings: table.rows,
+                keys: table.keys,
                 left: None,
             });
         }
         let (run, pipeline, target) = (run.to_owned(), pipeline.to_owned(), target.to_owned());
-        let (obstacles, proven) = (survey.obstacles, Vec::new());
+        let (obstacles, proven) = (plan.obstacles, Vec::new());
         Self { version: VERSION, run, pipeline, target, verdict, tables, obstacles, proven, notes }
     }
 
-    fn noting(mut self, note: String) -> Self {
-        self.notes.push(note);
-        self
-    }
-
-    /// The same, done.
+    /// Completes the report after the rollback.
     #[must_use]
-    pub fn done(mut self, taken_back: &[RolledBackTable]) -> Self {
+    pub fn done(mut self, tables: &[RolledBackTable]) -> Self {
         self.verdict = Outcome::RolledBack;
         self.proven = PROVEN.map(str::to_owned).to_vec();
-        for done in taken_back {
+        for done in tables {
             match self.tables.iter_mut().find(|table| table.name == done.table && done.mappings > 0) {
                 Some(table) => (table.rows, table.mappings, table.left) = (done.deleted, done.mappings, Some(0)),
                 None => self.notes.push(format!(
-                    "{} rows of `{}` went too: triggers had written them with the run's",
+                    "{} rows of `{}` were also deleted; triggers had written them with the run's rows",
                     number(done.deleted),
                     done.table
                 )),
@@ -126,19 +120,19 @@ impl Rollback {
         self
     }
 
-    /// What is to be known of a run whose report is here.
+    /// Adds a note on triggers from the run's own report.
     #[must_use]
     pub fn of_report(mut self, report: Option<&Report>) -> Self {
         let fired = report.iter().flat_map(|report| &report.tables).filter(|table| !table.triggers.is_empty());
         let names: Vec<_> = fired.map(|table| format!("`{}`", table.name)).collect();
         if !names.is_empty() && !self.tables.is_empty() {
-            let note = format!("what triggers wrote elsewhere when the run inserted into {} stays", names.join(", "));
+            let note = format!("rows that triggers on {} wrote to other tables remain", names.join(", "));
             self.notes.push(note);
         }
         self
     }
 
-    /// The report as text.
+    /// Formats the report as text.
     pub fn text(&self) -> String {
         let mut parts = vec![format!("{}: {}\n", self.pipeline, self.verdict())];
         if !self.tables.is_empty() {
@@ -150,16 +144,10 @@ impl Rollback {
             (1..=3).for_each(|column| align(&mut grid, column));
             parts.push(lines(&grid));
         }
-        let mut told = String::new();
-        for (what, texts) in [("proven", &self.proven), ("note", &self.notes)] {
-            told.extend(texts.iter().map(|text| format!("  {what}: {text}\n")));
-        }
-        let obstacles: String = self.obstacles.iter().map(|obstacle| format!("  in the way: {obstacle}\n")).collect();
-        parts.push(obstacles);
-        parts.push(told);
-        let mut last = String::new();
-        let _infallible = writeln!(last, "  run {} · {}", self.run, self.target);
-        parts.push(last);
+        parts.push(self.obstacles.iter().map(|conflict| format!("  conflict: {conflict}\n")).collect());
+        let proven = self.proven.iter().map(|fact| format!("  proven: {fact}\n"));
+        parts.push(proven.chain(self.notes.iter().map(|note| format!("  note: {note}\n"))).collect());
+        parts.push(format!("  run {} · {}\n", self.run, self.target));
         parts.retain(|part| !part.is_empty());
         visible(&parts.join("\n")).into_owned()
     }
@@ -168,11 +156,11 @@ impl Rollback {
         let (rows, tables) = (number(self.tables.iter().map(|table| table.rows).sum()), self.tables.len());
         let of = format!("{rows} rows of {tables} table{}", if tables == 1 { "" } else { "s" });
         match self.verdict {
-            Outcome::RolledBack => format!("rolled back: {of} and their key map are gone from production"),
-            Outcome::GivenUp => "the run is given up".to_owned(),
-            Outcome::Possible if self.tables.is_empty() => "a rollback gives the run up".to_owned(),
-            Outcome::Possible => format!("a rollback takes {of} and their key map out of production"),
-            Outcome::Impossible => "a rollback is refused: rows of the run are in other hands".to_owned(),
+            Outcome::RolledBack => format!("rolled back: {of} and their key mappings deleted"),
+            Outcome::Abandoned => "the run is abandoned".to_owned(),
+            Outcome::Possible if self.tables.is_empty() => "a rollback would abandon the run".to_owned(),
+            Outcome::Possible => format!("a rollback would delete {of} and their key mappings"),
+            Outcome::Impossible => "the run cannot be rolled back because of conflicts".to_owned(),
         }
     }
 }

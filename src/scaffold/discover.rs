@@ -1,4 +1,4 @@
-//! The files of a delta's folder, put together by what their names say, each with how it is written.
+//! Discovery of delta files: groups files by name, and detects the dialect of each group.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -9,32 +9,30 @@ use crate::error::{Error, Result};
 use crate::source::Source;
 use crate::spec::{CsvSpec, Encoding, SourceSpec};
 
-/// Files that hold the rows of one table.
+/// Files with the rows of one table.
 pub(super) struct Files {
-    /// The path as the pipeline file has it.
+    /// The path or glob for the pipeline file.
     pub(super) path: String,
-    /// How CSV files are written.
     pub(super) csv: CsvSpec,
-    /// Their first rows.
     pub(super) sample: Sample,
-    /// The words of their names, and those of their folder where they are alone in it.
+    /// The words of the file names, and those of the folder if it has no other files.
     words: Vec<Vec<String>>,
 }
 
 impl Files {
-    /// How well their names fit a table's: 2 for the same words, 1 for a part of them, 0 for nothing.
-    pub(super) fn fit(&self, table: &str) -> u8 {
-        self.words.iter().map(|words| name_match::fits(words, table)).max().unwrap_or(0)
+    /// Returns how well the names match a table: 2 for the same words, 1 for a part of them, 0 for no match.
+    pub(super) fn score(&self, table: &str) -> u8 {
+        self.words.iter().map(|words| name_match::score(words, table)).max().unwrap_or(0)
     }
 }
 
-/// The endings of files that can be read, without those of a compression.
-const ENDINGS: [&str; 9] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "arrow", "arrows", "feather"];
+/// The readable file extensions, without those of compressions.
+const EXTENSIONS: [&str; 9] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "arrow", "arrows", "feather"];
 
-/// Finds the files of a folder and of the folders in it; what cannot be read is noted, one sentence each.
+/// Finds the files of a folder and of its direct subfolders. Adds a note for each unreadable file.
 ///
 /// # Errors
-/// Where the folder cannot be listed.
+/// If a folder cannot be listed.
 pub(super) fn find(delta: &Path, folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Files>> {
     let mut found = Vec::new();
     let (files, folders) = list(delta)?;
@@ -49,7 +47,7 @@ pub(super) fn find(delta: &Path, folder: &Path, notes: &mut Vec<String>) -> Resu
 fn list(folder: &Path) -> Result<(Vec<String>, Vec<PathBuf>)> {
     let failed = |error: std::io::Error| {
         Error::input(format!("cannot list the folder `{}`: {error}", folder.display()))
-            .hint("name the folder with the delta's files: `--delta DIR`")
+            .hint("name the folder with the delta files: `--delta DIR`")
     };
     let (mut files, mut folders) = (Vec::new(), Vec::new());
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -68,37 +66,37 @@ fn list(folder: &Path) -> Result<(Vec<String>, Vec<PathBuf>)> {
     Ok((files, folders))
 }
 
-/// The ending that tells a file's format; None where nothing here reads it.
-fn ending(name: &str) -> Option<String> {
+/// Returns the extension that determines a file's format; None if the format is not supported.
+fn extension(name: &str) -> Option<String> {
     let name = name.to_lowercase();
     let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-    let (_, ending) = name.rsplit_once('.')?;
-    ENDINGS.contains(&ending).then(|| ending.to_owned())
+    let (_, extension) = name.rsplit_once('.')?;
+    EXTENSIONS.contains(&extension).then(|| extension.to_owned())
 }
 
 fn groups(inside: &Path, folder: &Path, names: Vec<String>, found: &mut Vec<Files>, notes: &mut Vec<String>) {
     let mut groups: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
     for name in &names {
-        if let Some(ending) = ending(name) {
-            groups.entry((name_match::file_words(name), ending)).or_default().push(name.clone());
+        if let Some(extension) = extension(name) {
+            groups.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
         }
     }
-    let alone = groups.len() == 1;
+    let is_only_group = groups.len() == 1;
     for ((words, _), members) in groups {
         let pattern = pattern(&members, &names);
         let path = relative(folder, &inside.join(&pattern));
         let mut all = vec![words];
-        if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| alone) {
+        if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| is_only_group) {
             all.push(name_match::words(name));
         }
         match read(&path, folder) {
             Ok((csv, sample)) => found.push(Files { path, csv, sample, words: all }),
-            Err(error) => notes.push(format!("`{path}` cannot be read: {error}")),
+            Err(error) => notes.push(format!("cannot read `{path}`: {error}")),
         }
     }
 }
 
-/// One pattern that matches these files and no others of their folder.
+/// Returns a glob that matches these files, and no other files of their folder.
 fn pattern(members: &[String], all: &[String]) -> String {
     let (Some(first), Some(last)) = (members.first(), members.last()) else { return String::new() };
     if members.len() == 1 {
@@ -106,16 +104,16 @@ fn pattern(members: &[String], all: &[String]) -> String {
     }
     let same: String = first.chars().zip(last.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
     let short = same.trim_end_matches(|char: char| char.is_ascii_digit() || char == '-' || char == '_');
-    let ending = first
+    let suffix = first
         .split_once('.')
-        .map(|(_, ending)| ending)
-        .filter(|ending| members.iter().all(|name| name.split_once('.').is_some_and(|(_, other)| other == *ending)));
-    let fits = |begin: &str| all.iter().filter(|name| name.starts_with(begin)).all(|name| members.contains(name));
-    let begin = if fits(short) && !short.is_empty() { &same[..(short.len() + 1).min(same.len())] } else { &same };
-    format!("{}*{}", glob::Pattern::escape(begin), ending.map_or(String::new(), |ending| format!(".{ending}")))
+        .map(|(_, suffix)| suffix)
+        .filter(|suffix| members.iter().all(|name| name.split_once('.').is_some_and(|(_, other)| other == *suffix)));
+    let is_exact = |prefix: &str| all.iter().filter(|name| name.starts_with(prefix)).all(|name| members.contains(name));
+    let prefix = if is_exact(short) && !short.is_empty() { &same[..(short.len() + 1).min(same.len())] } else { &same };
+    format!("{}*{}", glob::Pattern::escape(prefix), suffix.map_or(String::new(), |suffix| format!(".{suffix}")))
 }
 
-/// Reads the first rows of files, in the dialect that gives most columns and fewest records that cannot be read.
+/// Reads the first rows of files in the dialect with the most columns and the fewest malformed records.
 fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
     let open = |csv: &CsvSpec| {
         Source::try_new(
@@ -135,21 +133,21 @@ fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
     }
     let (mut csv, source) = (best.0, best.1?);
     let sample = Sample::read(&source);
-    let dirty = |sample: &Option<Sample>| sample.as_ref().map_or(usize::MAX, |sample| sample.malformed);
-    if dirty(&sample) > 0 {
+    let malformed = |sample: &Option<Sample>| sample.as_ref().map_or(usize::MAX, |sample| sample.malformed);
+    if malformed(&sample) > 0 {
         let latin = CsvSpec { encoding: Encoding::Latin1, ..csv.clone() };
         let other = open(&latin).ok().and_then(|source| Sample::read(&source));
-        if dirty(&other) < dirty(&sample)
+        if malformed(&other) < malformed(&sample)
             && let Some(other) = other
         {
             return Ok((latin, other));
         }
     }
     csv.encoding = Encoding::Utf8;
-    sample.map(|sample| (csv, sample)).ok_or_else(|| Error::input("it has no record that can be read"))
+    sample.map(|sample| (csv, sample)).ok_or_else(|| Error::input("no readable records"))
 }
 
-/// A path as it is written in a file of a folder.
+/// Returns a path relative to a folder.
 pub fn relative(folder: &Path, path: &Path) -> String {
     let absolute = |path: &Path| {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
@@ -178,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_matches_its_files_and_no_others() {
+    fn a_glob_matches_its_files_only() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
         let all =
             names(&["person-1.csv", "person-2.csv", "personal.csv", "reads-2025-11.csv", "reads-2025-12.csv.zst"]);
@@ -188,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_written_from_the_folder_of_the_file() {
+    fn a_path_is_relative_to_the_folder_of_the_file() {
         assert_eq!(relative(Path::new("pipelines"), Path::new("sample-data/a.csv")), "../sample-data/a.csv");
         assert_eq!(relative(Path::new(""), Path::new("./in/a.csv")), "in/a.csv");
         assert_eq!(relative(Path::new("/a/b"), Path::new("/a/c/../d")), "../d");

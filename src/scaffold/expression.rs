@@ -1,4 +1,4 @@
-//! A column as SQL over a source column: how its values are written, and what production accepts.
+//! Expressions of columns: SQL over a source column, inferred from its values and from the constraints of production.
 
 use std::ops::ControlFlow;
 
@@ -10,11 +10,11 @@ use datafusion::sql::sqlparser::keywords::{
 };
 use datafusion::sql::sqlparser::parser::Parser;
 
-use super::profile::{InferredType, Sample, Written};
+use super::profile::{CaseChange, Notation, Sample};
 use crate::engine::{ident, literal};
 use crate::target::{CatalogColumn, CatalogTable, LogicalType};
 
-/// SQL for a column out of a source column, and what is only guessed about it.
+/// Returns the SQL for a column from a source column, and a remark if the SQL is a guess.
 pub(super) fn expression(
     sample: &Sample,
     name: &str,
@@ -23,33 +23,33 @@ pub(super) fn expression(
 ) -> (String, Option<String>) {
     let plain = sql_name(name);
     let number = DataType::Decimal128(38, 9);
-    let wanted = if matches!(column.form, LogicalType::Number { .. }) { &number } else { &column.data_type };
+    let data_type = if matches!(column.form, LogicalType::Number { .. }) { &number } else { &column.data_type };
     let also = |others: &[&str]| match others {
         [] => None,
-        others => Some(format!("the values fit {} as well", others.join(" and "))),
+        others => Some(format!("the values also match {}", others.join(" and "))),
     };
-    match sample.written(name, wanted) {
-        Written::Format(format, others) => {
-            let function = if *wanted == DataType::Date32 { "to_date" } else { "to_timestamp" };
+    match sample.notation(name, data_type) {
+        Notation::Format(format, others) => {
+            let function = if *data_type == DataType::Date32 { "to_date" } else { "to_timestamp" };
             return (format!("{function}({plain}, {})", literal(format)), also(&others));
         }
-        Written::DecimalComma { thousands: false } => return (format!("replace({plain}, ',', '.')"), None),
-        Written::DecimalComma { thousands: true } => {
+        Notation::DecimalComma { thousands: false } => return (format!("replace({plain}, ',', '.')"), None),
+        Notation::DecimalComma { thousands: true } => {
             return (format!("replace(replace({plain}, '.', ''), ',', '.')"), None);
         }
-        Written::Thousands => return (format!("replace({plain}, ',', '')"), None),
-        Written::Unknown => {
-            let what = format!("its values are not written as {} is; see what `validate` says", column.declared);
-            return (plain, Some(what));
+        Notation::Thousands => return (format!("replace({plain}, ',', '')"), None),
+        Notation::Unknown => {
+            let remark = format!("unknown notation of {}; run `pipeline validate` to see the values", column.declared);
+            return (plain, Some(remark));
         }
-        Written::Plain => {}
+        Notation::Plain => {}
     }
-    if *wanted != DataType::Utf8 || !sample.is_text(name) {
+    if *data_type != DataType::Utf8 || !sample.is_text(name) {
         return (plain, None);
     }
     match sample.accepted_by(name, accepted) {
-        Some(InferredType::Upper) => return (format!("upper({plain})"), None),
-        Some(InferredType::Lower) => return (format!("lower({plain})"), None),
+        Some(CaseChange::Upper) => return (format!("upper({plain})"), None),
+        Some(CaseChange::Lower) => return (format!("lower({plain})"), None),
         None => {}
     }
     if let Some(full) =
@@ -57,16 +57,16 @@ pub(super) fn expression(
     {
         let cases: Vec<_> =
             full.iter().map(|(short, full)| format!("WHEN {} THEN {}", literal(short), literal(full))).collect();
-        let what = "short forms of what production accepts".to_owned();
-        return (format!("CASE {plain} {} ELSE {plain} END", cases.join(" ")), Some(what));
+        let remark = "abbreviations of values that production accepts".to_owned();
+        return (format!("CASE {plain} {} ELSE {plain} END", cases.join(" ")), Some(remark));
     }
     if sample.is_padded(name) {
-        return (format!("trim({plain})"), Some("some values have blanks around them".to_owned()));
+        return (format!("trim({plain})"), Some("some values have leading or trailing blanks".to_owned()));
     }
     (plain, None)
 }
 
-/// The texts that production accepts in a column, by its CHECK constraints and enums.
+/// Returns the texts that production accepts in a column, from its CHECK constraints and enums.
 pub(super) fn accepted(table: &CatalogTable, column: &str) -> Vec<String> {
     let mut found = Vec::new();
     for check in &table.checks {
@@ -96,17 +96,18 @@ pub(super) fn accepted(table: &CatalogTable, column: &str) -> Vec<String> {
     found
 }
 
-/// Whether SQL may read a name as one of its own words.
+/// Returns whether SQL may parse a name as a keyword.
 fn is_reserved(name: &str) -> bool {
-    let at = ALL_KEYWORDS.binary_search(&name.to_uppercase().as_str()).ok();
-    let word = at.and_then(|at| ALL_KEYWORDS_INDEX.get(at));
-    // Words that begin an expression, which the parser takes for names where nothing else fits.
-    let begins = ["ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "INTERVAL", "NOT", "NULL", "TRUE", "FALSE", "TRY_CAST"];
-    begins.contains(&name.to_uppercase().as_str())
+    let index = ALL_KEYWORDS.binary_search(&name.to_uppercase().as_str()).ok();
+    let word = index.and_then(|index| ALL_KEYWORDS_INDEX.get(index));
+    // Keywords that begin an expression. The parser accepts them as names if no other rule matches.
+    let leading =
+        ["ARRAY", "CASE", "CAST", "EXISTS", "EXTRACT", "INTERVAL", "NOT", "NULL", "TRUE", "FALSE", "TRY_CAST"];
+    leading.contains(&name.to_uppercase().as_str())
         || word.is_some_and(|word| RESERVED_FOR_COLUMN_ALIAS.contains(word) || RESERVED_FOR_TABLE_ALIAS.contains(word))
 }
 
-/// A column's name in SQL: quoted only where it must be.
+/// Returns a column name for SQL, quoted only if necessary.
 pub(super) fn sql_name(name: &str) -> String {
     let simple = name.starts_with(|char: char| char.is_ascii_lowercase() || char == '_')
         && name.chars().all(|char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_');
@@ -114,7 +115,7 @@ pub(super) fn sql_name(name: &str) -> String {
         let call = Parser::new(&GenericDialect {}).try_with_sql(&format!("f({name}, 1) + {name}"));
         let Ok(Expr::BinaryOp { left, right, .. }) = call.and_then(|mut sql| sql.parse_expr()) else { return false };
         let argument = format!("f({name}, 1)");
-        left.to_string() == argument && matches!(right.as_ref(), Expr::Identifier(found) if found.value == name)
+        left.to_string() == argument && matches!(right.as_ref(), Expr::Identifier(parsed) if parsed.value == name)
     };
     if simple && !is_reserved(name) && parses(name) { name.to_owned() } else { ident(name) }
 }
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_quoted_where_sql_needs_it() {
+    fn names_are_quoted_only_if_necessary() {
         for name in ["account_no", "name", "status", "_x1"] {
             assert_eq!(sql_name(name), name);
         }

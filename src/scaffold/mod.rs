@@ -1,7 +1,7 @@
-//! A pipeline file to start from: what a live schema, and the names and first values of delta files, tell of it.
+//! Drafts of pipeline files, from a live schema and from the names and first values of delta files.
 //!
-//! What can be known is written, what was guessed says so (`GUESS`), and what is left to decide is a comment with the choices
-//! (`CHOOSE`). Nothing of the data goes into the file but short forms of values that production itself names.
+//! Facts become plain values, guesses are marked with `GUESS`, and open decisions become comments with the choices (`CHOOSE`). No data is
+//! copied into the file, except for abbreviations of values that production accepts.
 
 mod discover;
 mod expression;
@@ -22,56 +22,56 @@ use crate::target::{Catalog, CatalogTable, TextKey};
 pub use discover::relative;
 pub use profile::SAMPLED;
 
-/// What a draft is made from.
+/// The input of a draft.
 pub struct ScaffoldOptions<'a> {
     /// The pipeline's name.
     pub name: String,
-    /// The target's URL as the file has it: with a variable where it holds a secret.
+    /// The target's URL for the file, with a variable in place of a secret.
     pub url: String,
-    /// The target in comments: no secrets.
+    /// The target's URL for comments, without secrets.
     pub shown: String,
-    /// The schema of the live tables, where it is not the usual one.
+    /// The schema of the live tables, if it is not the default schema.
     pub production: Option<String>,
-    /// What production states.
+    /// The catalog of production.
     pub catalog: &'a Catalog,
-    /// The tables; where none is named, those that files fit to, or all.
+    /// The tables to include. If empty, those that match delta files, or all.
     pub tables: Vec<String>,
-    /// How text keys are written, by table.
+    /// The formats of text keys, by table.
     pub text_keys: BTreeMap<String, TextKey>,
-    /// The folder of the delta's files.
+    /// The folder with the delta files.
     pub delta: Option<&'a Path>,
-    /// The folder that the pipeline file will be in.
+    /// The folder of the pipeline file.
     pub folder: &'a Path,
 }
 
-/// The text of a pipeline file; `problems` are what `check` says of it, none where that is not known yet.
+/// Drafts a pipeline file.
 ///
 /// # Errors
-/// Where the delta's folder cannot be listed.
-pub fn draft(wanted: &ScaffoldOptions<'_>) -> Result<Drafted> {
+/// If the delta's folder cannot be listed.
+pub fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
     let mut notes = Vec::new();
-    let files = match wanted.delta {
-        Some(delta) => discover::find(delta, wanted.folder, &mut notes)?,
+    let files = match options.delta {
+        Some(delta) => discover::find(delta, options.folder, &mut notes)?,
         None => Vec::new(),
     };
-    let tables = tables(wanted, &files);
+    let tables = tables(options, &files);
     let matched = matched(&tables, &files);
     let mut drafts: BTreeMap<String, Draft<'_>> = BTreeMap::new();
     let mut written = Vec::new();
-    let production = |name: &str| wanted.catalog.table(name).map(AsRef::as_ref);
+    let production = |name: &str| options.catalog.table(name).map(AsRef::as_ref);
     for (table, found) in tables.iter().zip(&matched) {
-        let known = DeltaFacts {
-            before: &drafts,
+        let facts = DeltaFacts {
+            drafted: &drafts,
             all: &tables,
             production: &production,
-            text_key: wanted.text_keys.get(&table.name).cloned(),
+            text_key: options.text_keys.get(&table.name).cloned(),
         };
         let files = match found {
             Matched::One(files) => Some(*files),
             Matched::None | Matched::Several(_) => None,
         };
-        let draft = Draft::new(table, files, &known);
-        written.push(write::table(&draft, found, wanted.delta.is_some()));
+        let draft = Draft::new(table, files, &facts);
+        written.push(write::table(&draft, found, options.delta.is_some()));
         drafts.insert(table.name.clone(), draft);
     }
     let used = |files: &Files| {
@@ -81,14 +81,14 @@ pub fn draft(wanted: &ScaffoldOptions<'_>) -> Result<Drafted> {
             Matched::None => false,
         })
     };
-    notes.extend(files.iter().filter(|files| !used(files)).map(|files| format!("no table fits `{}`", files.path)));
-    if wanted.delta.is_some() && files.is_empty() {
-        notes.push("there is no file in the folder that can be read".to_owned());
+    notes.extend(files.iter().filter(|files| !used(files)).map(|files| format!("no table matches `{}`", files.path)));
+    if options.delta.is_some() && files.is_empty() {
+        notes.push("the folder contains no readable files".to_owned());
     }
-    Ok(Drafted { head: write::head(wanted), body: written.join("\n"), notes, sampled: !files.is_empty() })
+    Ok(Drafted { head: write::head(options), body: written.join("\n"), notes, sampled: !files.is_empty() })
 }
 
-/// A drafted file, before what `check` says of it is known.
+/// A drafted pipeline file. It can be checked before its problems are known.
 pub struct Drafted {
     head: String,
     body: String,
@@ -97,28 +97,28 @@ pub struct Drafted {
 }
 
 impl Drafted {
-    /// The file's text. `problems` is what `check` says of it, one sentence each.
-    pub fn text(&self, shown: &str, problems: &[String]) -> String {
-        write::text(self, shown, problems)
+    /// Returns the text of the file, with the problems that `check` finds in it, one sentence each.
+    pub fn text(&self, target: &str, problems: &[String]) -> String {
+        write::text(self, target, problems)
     }
 
-    /// What could not be used of the delta's folder, one sentence each.
+    /// Returns the files that the draft does not use, one sentence each.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 }
 
-/// What files were found for a table.
+/// The files that match a table.
 enum Matched<'f> {
     None,
     One(&'f Files),
     Several(Vec<&'f Files>),
 }
 
-/// The tables of a draft, referenced tables first.
-fn tables<'a>(wanted: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a CatalogTable> {
-    let all = || wanted.catalog.tables.iter().map(AsRef::as_ref);
-    let mut tables: Vec<&CatalogTable> = match (wanted.tables.as_slice(), wanted.delta) {
+/// Returns the tables of a draft, referenced tables first.
+fn tables<'a>(options: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a CatalogTable> {
+    let all = || options.catalog.tables.iter().map(AsRef::as_ref);
+    let mut tables: Vec<&CatalogTable> = match (options.tables.as_slice(), options.delta) {
         ([], None) => all().collect(),
         ([], Some(_)) => {
             let tables: Vec<_> = all().collect();
@@ -128,32 +128,32 @@ fn tables<'a>(wanted: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a CatalogT
         }
         (names, _) => {
             let once: BTreeSet<&String> = names.iter().collect();
-            once.into_iter().filter_map(|name| wanted.catalog.table(name)).map(AsRef::as_ref).collect()
+            once.into_iter().filter_map(|name| options.catalog.table(name)).map(AsRef::as_ref).collect()
         }
     };
-    let needs = |at: usize| -> Vec<usize> {
+    let needs = |index: usize| -> Vec<usize> {
         let to = |name: &String| tables.iter().position(|table| table.name == *name);
-        tables[at].foreign_keys.iter().filter_map(|key| to(&key.to)).collect()
+        tables[index].foreign_keys.iter().filter_map(|key| to(&key.to)).collect()
     };
     let order = order(tables.len(), needs);
-    tables = order.into_iter().map(|at| tables[at]).collect();
+    tables = order.into_iter().map(|index| tables[index]).collect();
     tables
 }
 
-/// Which files fit which table: those that fit best, unless they fit another table better.
+/// Matches files with tables: the best files of each table, unless they match another table better.
 fn matched<'f>(tables: &[&CatalogTable], files: &'f [Files]) -> Vec<Matched<'f>> {
-    let fit = |table: &CatalogTable, files: &Files| files.fit(&table.name);
-    let best = |files: &Files| tables.iter().map(|table| fit(table, files)).max().unwrap_or(0);
-    let shared = |files: &Files| tables.iter().filter(|table| fit(table, files) == best(files)).count() > 1;
+    let score = |table: &CatalogTable, files: &Files| files.score(&table.name);
+    let best = |files: &Files| tables.iter().map(|table| score(table, files)).max().unwrap_or(0);
+    let is_ambiguous = |files: &Files| tables.iter().filter(|table| score(table, files) == best(files)).count() > 1;
     tables
         .iter()
         .map(|table| {
-            let here = || files.iter().filter(|files| fit(table, files) > 0 && fit(table, files) == best(files));
-            let most = here().map(|files| fit(table, files)).max().unwrap_or(0);
-            let candidates: Vec<&Files> = here().filter(|files| fit(table, files) == most).collect();
+            let matches = || files.iter().filter(|files| score(table, files) > 0 && score(table, files) == best(files));
+            let highest = matches().map(|files| score(table, files)).max().unwrap_or(0);
+            let candidates: Vec<&Files> = matches().filter(|files| score(table, files) == highest).collect();
             match candidates.as_slice() {
                 [] => Matched::None,
-                [one] if !shared(one) => Matched::One(one),
+                [one] if !is_ambiguous(one) => Matched::One(one),
                 _ => Matched::Several(candidates),
             }
         })

@@ -1,13 +1,13 @@
-//! Names that mean the same: `ServicePoints`, `service_point` and `SERVICE-POINT_2025.csv`.
+//! Similarity of names, such as `ServicePoints`, `service_point`, and `SERVICE-POINT_2025.csv`.
 
-/// Words that say what a file is, and nothing of what is in it.
+/// Words in file names that do not identify a table.
 const FILE_WORDS: [&str; 12] =
     ["delta", "export", "extract", "dump", "data", "new", "full", "part", "load", "file", "tbl", "table"];
 
-/// Words at the end of a name that make a key of it.
+/// Final words of key columns.
 const KEY_WORDS: [&str; 11] = ["id", "ref", "key", "no", "code", "legacy", "old", "ext", "fk", "uid", "uuid"];
 
-/// A name as its words: in lower case, in the singular, without digits at the end.
+/// Splits a name into words in lower case and in the singular.
 pub(super) fn words(name: &str) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     let mut before = ' ';
@@ -24,7 +24,7 @@ pub(super) fn words(name: &str) -> Vec<String> {
     words.iter().map(|word| singular(word)).collect()
 }
 
-/// One word for words that mean the same.
+/// Returns the singular of a word, and one word for synonyms.
 fn singular(word: &str) -> String {
     match word {
         "nr" | "num" | "number" | "numbers" => "no".into(),
@@ -44,54 +44,54 @@ fn singular(word: &str) -> String {
     }
 }
 
-/// The words of a file's name that tell its table: without its endings, numbers, dates and words such as `export`.
+/// Returns the words of a file name that identify its table, without extensions, numbers, dates, and words such as `export`.
 pub(super) fn file_words(name: &str) -> Vec<String> {
     let stem = name.split('.').next().unwrap_or_default();
     let all = words(stem);
-    let mut telling: Vec<String> = all
+    let mut words: Vec<String> = all
         .iter()
         .map(|word| word.trim_end_matches(|char: char| char.is_ascii_digit()).to_owned())
         .filter(|word| !word.is_empty() && !FILE_WORDS.contains(&word.as_str()))
         .collect();
-    if telling.is_empty() {
-        telling = all;
+    if words.is_empty() {
+        words = all;
     }
-    telling
+    words
 }
 
-/// A name's words without those that make a key of it; all of them where nothing else is left.
+/// Returns the words of a name without key words such as `id`, or all words if there are no others.
 pub(super) fn stem(name: &str) -> Vec<String> {
     let all = words(name);
     let rest: Vec<String> = all.iter().filter(|word| !KEY_WORDS.contains(&word.as_str())).cloned().collect();
     if rest.is_empty() { all } else { rest }
 }
 
-/// Whether a name ends as keys do.
+/// Returns whether a name ends with a key word.
 pub(super) fn is_key(name: &str) -> bool {
     words(name).last().is_some_and(|word| KEY_WORDS.contains(&word.as_str()))
 }
 
-/// Whether a list of words is the beginning or the end of another one.
+/// Returns whether a list of words is a proper prefix or suffix of another list.
 pub(super) fn part_of(part: &[String], whole: &[String]) -> bool {
     !part.is_empty() && part.len() < whole.len() && (whole.starts_with(part) || whole.ends_with(part))
 }
 
-/// How sure it is that two columns mean the same.
+/// The similarity of two column names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alike {
-    /// They share a word: worth a look.
+    /// A shared word.
     Word,
-    /// One is a part of the other.
+    /// One name is a part of the other.
     Part,
-    /// The same words, or the table's name in front of one of them.
+    /// The same words, possibly after the table's name.
     Words,
-    /// The same name but for case.
+    /// The same name in another case.
     Case,
     /// The same name.
     Same,
 }
 
-/// How much a column of a source is like a column of a table; None where nothing is.
+/// Returns the similarity of a source column and a column of a table; None if there is none.
 pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
     if source == column {
         return Some(Alike::Same);
@@ -113,8 +113,8 @@ pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
     }
 }
 
-/// How well a file's name fits a table's: 2 for the same words, 1 for a part of them.
-pub(super) fn fits(file: &[String], table: &str) -> u8 {
+/// Returns how well a file's words match a table: 2 for the same words, 1 for a part of them, 0 for no match.
+pub(super) fn score(file: &[String], table: &str) -> u8 {
     let table = words(table);
     if *file == table || file.concat() == table.concat() {
         2
@@ -128,8 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_as_their_words() {
-        for (name, meant) in [
+    fn names_are_split_into_words() {
+        for (name, expected) in [
             ("ServicePoints", "service point"),
             ("SERVICE_POINT", "service point"),
             ("service-point", "service point"),
@@ -142,29 +142,29 @@ mod tests {
             ("Größe_m2", "größe m2"),
             ("__", ""),
         ] {
-            assert_eq!(words(name).join(" "), meant, "{name}");
+            assert_eq!(words(name).join(" "), expected, "{name}");
         }
     }
 
     #[test]
-    fn a_file_tells_its_table_without_dates_numbers_and_endings() {
-        for (name, meant) in [
+    fn file_names_match_without_dates_numbers_and_extensions() {
+        for (name, expected) in [
             ("person-1.csv", "person"),
             ("Export_Accounts_2025-11-30.csv.gz", "account"),
             ("reads-2025-11.csv", "read"),
             ("delta.csv", "delta"),
             ("20251130.csv", "20251130"),
         ] {
-            assert_eq!(file_words(name).join(" "), meant, "{name}");
+            assert_eq!(file_words(name).join(" "), expected, "{name}");
         }
-        assert_eq!(fits(&file_words("accounts.csv"), "account"), 2);
-        assert_eq!(fits(&file_words("reads-1.csv"), "meter_read"), 1);
-        assert_eq!(fits(&file_words("persons.csv"), "account"), 0);
+        assert_eq!(score(&file_words("accounts.csv"), "account"), 2);
+        assert_eq!(score(&file_words("reads-1.csv"), "meter_read"), 1);
+        assert_eq!(score(&file_words("persons.csv"), "account"), 0);
     }
 
     #[test]
-    fn columns_are_more_or_less_alike() {
-        for (source, column, meant) in [
+    fn columns_are_compared_by_name() {
+        for (source, column, expected) in [
             ("status", "status", Some(Alike::Same)),
             ("STATUS", "status", Some(Alike::Case)),
             ("AccountStatus", "status", Some(Alike::Words)),
@@ -174,7 +174,7 @@ mod tests {
             ("bill_month", "bill_cycle", Some(Alike::Word)),
             ("title", "person_type", None),
         ] {
-            assert_eq!(alike(source, column, "account"), meant, "{source} {column}");
+            assert_eq!(alike(source, column, "account"), expected, "{source} {column}");
         }
     }
 }

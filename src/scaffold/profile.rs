@@ -1,4 +1,4 @@
-//! What the first rows of a delta show: how its values are written.
+//! Profile of the first rows of a source: the notation of its values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,22 +9,22 @@ use jiff::civil::{Date, DateTime};
 use crate::engine::display_value;
 use crate::source::Source;
 
-/// Rows of a table's files that are looked at.
+/// The number of rows that are sampled per table.
 pub const SAMPLED: usize = 10_000;
 
-/// A form counts as the one of a column when so many of a hundred of its values have it: a delta is never quite clean.
+/// The percentage of values that must match a notation, since a delta is never quite clean.
 const ENOUGH: usize = 90;
 
-/// Texts that stand for nothing in exports.
-const NOTHING: [&str; 9] = ["-", "--", "NULL", "null", "\\N", "N/A", "n/a", "NA", "None"];
+/// Texts that stand for NULL in exports.
+const NULL_TEXTS: [&str; 9] = ["-", "--", "NULL", "null", "\\N", "N/A", "n/a", "NA", "None"];
 
-/// How dates are written, the most likely first, with the words for a comment.
+/// Date formats, the most likely first.
 const DATES: [&str; 11] = [
     "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d/%m/%y",
     "%d-%b-%Y", "%d %B %Y",
 ];
 
-/// How timestamps are written that are not ISO 8601.
+/// Timestamp formats other than ISO 8601, the most likely first.
 const TIMESTAMPS: [&str; 7] = [
     "%d.%m.%Y %H:%M:%S",
     "%d.%m.%Y %H:%M",
@@ -37,32 +37,29 @@ const TIMESTAMPS: [&str; 7] = [
 
 /// The first rows of a source, as text.
 pub(super) struct Sample {
-    /// The source's columns.
     pub(super) schema: SchemaRef,
-    /// How many rows there are.
     pub(super) rows: usize,
-    /// How many records could not be read.
     pub(super) malformed: usize,
     columns: Vec<Vec<Option<String>>>,
 }
 
-/// How a column's values are written, where that is not how production reads them.
+/// The notation of a column's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Written {
-    /// As production reads them.
+pub(super) enum Notation {
+    /// Readable by production without conversion.
     Plain,
-    /// By a format; others that fit as well.
+    /// A date or timestamp format, and other formats that match equally well.
     Format(&'static str, Vec<&'static str>),
-    /// With a comma before the decimals, and perhaps points between the thousands.
+    /// A decimal comma, possibly with points as thousands separators.
     DecimalComma { thousands: bool },
-    /// With commas between the thousands.
+    /// Commas as thousands separators.
     Thousands,
-    /// In no form that is known.
+    /// An unsupported notation.
     Unknown,
 }
 
 impl Sample {
-    /// Reads the first rows; None where not even one can be read.
+    /// Reads the first rows; None if no row is readable.
     pub(super) fn read(source: &Source) -> Option<Self> {
         let schema = source.schema().clone();
         let mut sample = Self { columns: vec![Vec::new(); schema.fields().len()], schema, rows: 0, malformed: 0 };
@@ -81,52 +78,50 @@ impl Sample {
         (sample.rows > 0).then_some(sample)
     }
 
-    /// The names of the columns.
     pub(super) fn names(&self) -> Vec<&str> {
         self.schema.fields().iter().map(|field| field.name().as_str()).collect()
     }
 
-    /// Whether a column is text in the files.
+    /// Returns whether a column is text in the files.
     pub(super) fn is_text(&self, column: &str) -> bool {
         self.schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Utf8)
     }
 
     fn values(&self, column: &str) -> impl Iterator<Item = &str> {
-        let at = self.schema.index_of(column).ok();
-        at.into_iter().flat_map(|at| self.columns[at].iter().flatten()).map(String::as_str)
+        let index = self.schema.index_of(column).ok();
+        index.into_iter().flat_map(|index| self.columns[index].iter().flatten()).map(String::as_str)
     }
 
-    /// The values of a column, without texts that stand for nothing.
-    fn telling(&self, column: &str) -> Vec<&str> {
-        self.values(column).filter(|value| !NOTHING.contains(value)).collect()
+    /// Returns the values of a column, without texts that stand for NULL.
+    fn non_null(&self, column: &str) -> Vec<&str> {
+        self.values(column).filter(|value| !NULL_TEXTS.contains(value)).collect()
     }
 
-    /// The texts in a column that stand for nothing: those that more than a few rows have.
-    pub(super) fn nothing(&self, column: &str) -> BTreeSet<&'static str> {
-        let count = |nothing: &str| self.values(column).filter(|value| *value == nothing).count();
-        NOTHING.into_iter().filter(|nothing| count(nothing) > 1 && count(nothing) * 100 >= self.rows).collect()
+    /// Returns the texts in a column that stand for NULL, if they are frequent.
+    pub(super) fn null_texts(&self, column: &str) -> BTreeSet<&'static str> {
+        let count = |text: &str| self.values(column).filter(|value| *value == text).count();
+        NULL_TEXTS.into_iter().filter(|text| count(text) > 1 && count(text) * 100 >= self.rows).collect()
     }
 
-    /// The distinct values of a column.
     pub(super) fn distinct(&self, column: &str) -> BTreeSet<&str> {
         self.values(column).collect()
     }
 
-    /// Whether columns together tell rows apart: nearly all of them, since a delta may hold a record twice.
-    pub(super) fn tell_apart(&self, columns: &[&str]) -> bool {
-        let places: Vec<usize> = columns.iter().filter_map(|name| self.schema.index_of(name).ok()).collect();
-        if places.len() != columns.len() {
+    /// Returns whether columns together identify nearly all rows, since a delta may contain duplicates.
+    pub(super) fn identify_rows(&self, columns: &[&str]) -> bool {
+        let indexes: Vec<usize> = columns.iter().filter_map(|name| self.schema.index_of(name).ok()).collect();
+        if indexes.len() != columns.len() {
             return false;
         }
         let keys: Vec<Vec<&str>> = (0..self.rows)
-            .filter_map(|row| places.iter().map(|place| self.columns[*place][row].as_deref()).collect())
+            .filter_map(|row| indexes.iter().map(|index| self.columns[*index][row].as_deref()).collect())
             .collect();
         let distinct: BTreeSet<_> = keys.iter().collect();
         enough(keys.len(), self.rows) && enough(distinct.len(), self.rows)
     }
 
-    /// How many of a hundred values of a column are among others.
-    pub(super) fn share_within(&self, column: &str, others: &BTreeSet<&str>) -> usize {
+    /// Returns the percentage of distinct values of a column that are among others.
+    pub(super) fn percent_within(&self, column: &str, others: &BTreeSet<&str>) -> usize {
         let values = self.distinct(column);
         match values.len() {
             0 => 0,
@@ -134,17 +129,17 @@ impl Sample {
         }
     }
 
-    /// Whether values have blanks around them.
+    /// Returns whether values have leading or trailing blanks.
     pub(super) fn is_padded(&self, column: &str) -> bool {
         self.values(column).any(|value| value.trim() != value)
     }
 
-    /// How a column is written that is to be of a type.
-    pub(super) fn written(&self, column: &str, to: &DataType) -> Written {
+    /// Returns the notation of a column for a target type.
+    pub(super) fn notation(&self, column: &str, to: &DataType) -> Notation {
         if !self.is_text(column) {
-            return Written::Plain;
+            return Notation::Plain;
         }
-        let values = self.telling(column);
+        let values = self.non_null(column);
         match to {
             DataType::Date32 => {
                 by_format(&values, is_date, &DATES, |format, text| Date::strptime(format, text).is_ok())
@@ -153,34 +148,35 @@ impl Sample {
                 by_format(&values, is_timestamp, &TIMESTAMPS, |format, text| DateTime::strptime(format, text).is_ok())
             }
             to if to.is_numeric() => number(&values),
-            _ => Written::Plain,
+            _ => Notation::Plain,
         }
     }
 
-    /// How values become one of those that are accepted; None where they are already, or where it is not known.
-    pub(super) fn accepted_by(&self, column: &str, accepted: &[String]) -> Option<InferredType> {
-        let values = self.telling(column);
+    /// Returns the change of case that makes the values accepted; None if they are accepted already, or if no change helps.
+    pub(super) fn accepted_by(&self, column: &str, accepted: &[String]) -> Option<CaseChange> {
+        let values = self.non_null(column);
         let accepted = |value: &str| accepted.iter().any(|known| known == value);
-        let fit = |by: &dyn Fn(&str) -> String| values.iter().filter(|value| accepted(&by(value))).count();
-        let plain = fit(&|value| value.to_owned());
+        let count = |change: &dyn Fn(&str) -> String| values.iter().filter(|value| accepted(&change(value))).count();
+        let plain = count(&|value| value.to_owned());
         if values.is_empty() || plain == values.len() {
             return None;
         }
-        for (way, by) in [
-            (InferredType::Upper, &(|value: &str| value.to_uppercase()) as &dyn Fn(&str) -> String),
-            (InferredType::Lower, &|value: &str| value.to_lowercase()),
+        for (case, change) in [
+            (CaseChange::Upper, &(|value: &str| value.to_uppercase()) as &dyn Fn(&str) -> String),
+            (CaseChange::Lower, &|value: &str| value.to_lowercase()),
         ] {
-            let count = fit(by);
-            if count > plain && enough(count, values.len()) {
-                return Some(way);
+            let changed = count(change);
+            if changed > plain && enough(changed, values.len()) {
+                return Some(case);
             }
         }
         None
     }
 
-    /// The values that stand for accepted ones: each is the beginning of exactly one, and none of two.
+    /// Returns the abbreviations among the values, with the accepted value that each stands for. An abbreviation is the beginning of exactly
+    /// one accepted value.
     pub(super) fn abbreviations(&self, column: &str, accepted: &[String]) -> Option<BTreeMap<String, String>> {
-        let values = self.telling(column);
+        let values = self.non_null(column);
         let mut found = BTreeMap::new();
         let mut known = 0;
         for value in &values {
@@ -196,17 +192,15 @@ impl Sample {
     }
 }
 
-/// How values become accepted ones.
+/// A change of case that turns values into accepted ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum InferredType {
-    /// In capitals.
+pub(super) enum CaseChange {
     Upper,
-    /// In small letters.
     Lower,
 }
 
-fn enough(count: usize, of: usize) -> bool {
-    count * 100 >= of * ENOUGH
+fn enough(count: usize, total: usize) -> bool {
+    count * 100 >= total * ENOUGH
 }
 
 fn is_date(text: &str) -> bool {
@@ -223,10 +217,10 @@ fn by_format(
     plain: impl Fn(&str) -> bool,
     formats: &[&'static str],
     fits: impl Fn(&str, &str) -> bool,
-) -> Written {
+) -> Notation {
     let share = |fits: &dyn Fn(&str) -> bool| values.iter().filter(|value| fits(value)).count();
     if enough(share(&plain), values.len()) {
-        return Written::Plain;
+        return Notation::Plain;
     }
     let mut counts: Vec<(usize, &'static str)> =
         formats.iter().map(|format| (share(&|text| fits(format, text)), *format)).collect();
@@ -234,13 +228,13 @@ fn by_format(
     match counts.first() {
         Some((best, format)) if enough(*best, values.len()) => {
             let others = counts[1..].iter().filter(|(count, _)| count == best).map(|(_, format)| *format).collect();
-            Written::Format(format, others)
+            Notation::Format(format, others)
         }
-        _ => Written::Unknown,
+        _ => Notation::Unknown,
     }
 }
 
-fn number(values: &[&str]) -> Written {
+fn number(values: &[&str]) -> Notation {
     let values: Vec<&str> = values.iter().map(|value| value.trim()).collect();
     let is_plain = |text: &&&str| text.parse::<f64>().is_ok();
     let grouped = |text: &str, group: char, point: char| {
@@ -255,17 +249,17 @@ fn number(values: &[&str]) -> Written {
     };
     let count = |fits: &dyn Fn(&str) -> bool| values.iter().filter(|value| fits(value)).count();
     if enough(values.iter().filter(is_plain).count(), values.len()) {
-        return Written::Plain;
+        return Notation::Plain;
     }
     let comma = count(&|text| grouped(text, '.', ','));
     let point = count(&|text| grouped(text, ',', '.'));
     if comma >= point && enough(comma, values.len()) {
         let thousands = values.iter().any(|text| text.contains('.') && grouped(text, '.', ','));
-        Written::DecimalComma { thousands }
+        Notation::DecimalComma { thousands }
     } else if enough(point, values.len()) {
-        Written::Thousands
+        Notation::Thousands
     } else {
-        Written::Unknown
+        Notation::Unknown
     }
 }
 
@@ -273,29 +267,29 @@ fn number(values: &[&str]) -> Written {
 mod tests {
     use super::*;
 
-    fn dates(values: &[&str]) -> Written {
+    fn dates(values: &[&str]) -> Notation {
         by_format(values, is_date, &DATES, |format, text| Date::strptime(format, text).is_ok())
     }
 
     #[test]
-    fn the_format_of_dates_is_the_one_that_nearly_all_have() {
-        assert_eq!(dates(&["2024-01-31", "2024-02-01"]), Written::Plain);
-        assert_eq!(dates(&["31.01.2024", "01.02.2024"]), Written::Format("%d.%m.%Y", vec![]));
-        assert_eq!(dates(&["01/31/2024", "02/01/2024"]), Written::Format("%m/%d/%Y", vec![]));
-        assert_eq!(dates(&["01/02/2024", "02/01/2024"]), Written::Format("%d/%m/%Y", vec!["%m/%d/%Y"]));
-        assert_eq!(dates(&["20240131", "20240201"]), Written::Format("%Y%m%d", vec![]));
-        assert_eq!(dates(&["soon", "later"]), Written::Unknown);
+    fn the_date_format_is_the_one_that_nearly_all_values_match() {
+        assert_eq!(dates(&["2024-01-31", "2024-02-01"]), Notation::Plain);
+        assert_eq!(dates(&["31.01.2024", "01.02.2024"]), Notation::Format("%d.%m.%Y", vec![]));
+        assert_eq!(dates(&["01/31/2024", "02/01/2024"]), Notation::Format("%m/%d/%Y", vec![]));
+        assert_eq!(dates(&["01/02/2024", "02/01/2024"]), Notation::Format("%d/%m/%Y", vec!["%m/%d/%Y"]));
+        assert_eq!(dates(&["20240131", "20240201"]), Notation::Format("%Y%m%d", vec![]));
+        assert_eq!(dates(&["soon", "later"]), Notation::Unknown);
         let mut dirty = vec!["31.01.2024"; 19];
         dirty.push("31.02.2024");
-        assert_eq!(dates(&dirty), Written::Format("%d.%m.%Y", vec![]));
+        assert_eq!(dates(&dirty), Notation::Format("%d.%m.%Y", vec![]));
     }
 
     #[test]
-    fn numbers_have_points_or_commas() {
-        assert_eq!(number(&["1.5", "-2", "1e3"]), Written::Plain);
-        assert_eq!(number(&["1,50", "-2,75"]), Written::DecimalComma { thousands: false });
-        assert_eq!(number(&["1.234,50", "2,75"]), Written::DecimalComma { thousands: true });
-        assert_eq!(number(&["1,234.50", "1,234,567", "2.75", "3,000"]), Written::Thousands);
-        assert_eq!(number(&["a", "b"]), Written::Unknown);
+    fn numbers_have_decimal_points_or_commas() {
+        assert_eq!(number(&["1.5", "-2", "1e3"]), Notation::Plain);
+        assert_eq!(number(&["1,50", "-2,75"]), Notation::DecimalComma { thousands: false });
+        assert_eq!(number(&["1.234,50", "2,75"]), Notation::DecimalComma { thousands: true });
+        assert_eq!(number(&["1,234.50", "1,234,567", "2.75", "3,000"]), Notation::Thousands);
+        assert_eq!(number(&["a", "b"]), Notation::Unknown);
     }
 }

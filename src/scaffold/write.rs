@@ -1,4 +1,4 @@
-//! A draft as YAML: what is decided as values, what is not as comments.
+//! Output of a draft as YAML: facts and guesses as values, open decisions as comments.
 
 use std::fmt::Write as _;
 
@@ -8,23 +8,23 @@ use super::{Drafted, Matched, SAMPLED, ScaffoldOptions};
 use crate::engine::list;
 use crate::spec::{CsvSpec, Encoding};
 
-/// A column whose name says that somebody has to choose one.
+/// The placeholder for a name that the user must choose.
 const CHOOSE: &str = "CHOOSE";
 
-/// The file: what it is, what is wrong with it, what it says.
-pub(super) fn text(drafted: &Drafted, shown: &str, problems: &[String]) -> String {
-    let mut out = format!("# A pipeline file to start from, made by `pipeline init` from {}.\n#\n", comment(shown));
-    out += "# GUESS marks what names and values suggest, CHOOSE what is yours to decide. Then:\n";
-    out += "#   pipeline check FILE      whether the file, the delta and production fit together\n";
-    out += "#   pipeline validate FILE   what is wrong with the data, without loading any of it\n";
+/// Returns the text of the file: its header with the problems, and its content.
+pub(super) fn text(drafted: &Drafted, target: &str, problems: &[String]) -> String {
+    let mut out = format!("# A draft of a pipeline file, created by `pipeline init` from {}.\n#\n", comment(target));
+    out += "# GUESS marks values that were inferred, CHOOSE marks open decisions. Review both, then run:\n";
+    out += "#   pipeline check FILE      checks that the file, the delta, and production match\n";
+    out += "#   pipeline validate FILE   checks the data without loading it\n";
     if drafted.sampled {
-        let _infallible = writeln!(out, "# Of each table's files at most the first {SAMPLED} rows were looked at.");
+        let _infallible = writeln!(out, "# At most {SAMPLED} rows of each table were sampled.");
     }
     for note in &drafted.notes {
         let _infallible = writeln!(out, "# NOTE: {}.", comment(note));
     }
     if !problems.is_empty() {
-        out += "#\n# `pipeline check` does not pass yet:\n";
+        out += "#\n# Problems that `pipeline check` reports:\n";
         for problem in problems {
             let _infallible = writeln!(out, "#   - {}", comment(problem));
         }
@@ -32,10 +32,10 @@ pub(super) fn text(drafted: &Drafted, shown: &str, problems: &[String]) -> Strin
     format!("{out}\n{}{}", drafted.head, drafted.body)
 }
 
-/// Everything before the tables.
-pub(super) fn head(wanted: &ScaffoldOptions<'_>) -> String {
+/// Returns the file up to the tables.
+pub(super) fn head(options: &ScaffoldOptions<'_>) -> String {
     let production =
-        wanted.production.as_ref().map_or(String::new(), |schema| format!("  production: {}\n", value(schema)));
+        options.production.as_ref().map_or(String::new(), |schema| format!("  production: {}\n", value(schema)));
     format!(
         "version: 1
 name: {}
@@ -44,20 +44,20 @@ target:
   url: {}
 {production}
 safeguards:
-  max_rejects: 0              # rows of a table that may be kept out: a number, or a share such as 1%
-  # backup: ./backups         # where the key map goes before anything is written
+  max_rejects: 0              # rows of a table that may be rejected: a number, or a share such as 1%
+  # backup: ./backups         # backup store of the key map, written before the load
 
-# Types, lengths, NOT NULL, UNIQUE, FOREIGN KEY and CHECK are read from production: nothing of that is repeated here.
-# A column that is not named takes the source column of its own name.
+# Constraints that production declares become checks automatically, and are not repeated here.
+# A column without an expression takes the source column of the same name.
 tables:
 ",
-        value(&wanted.name),
-        // As it is: its template is meant.
-        if wanted.url.starts_with("${") { wanted.url.clone() } else { value(&wanted.url) },
+        value(&options.name),
+        // A URL that is a template must not be escaped.
+        if options.url.starts_with("${") { options.url.clone() } else { value(&options.url) },
     )
 }
 
-/// One table.
+/// Returns the entry of a table.
 pub(super) fn table(draft: &Draft<'_>, files: &Matched<'_>, has_delta: bool) -> String {
     let mut out = format!("  {}:\n", key(&draft.table.name));
     source(&mut out, draft, files, has_delta);
@@ -65,8 +65,8 @@ pub(super) fn table(draft: &Draft<'_>, files: &Matched<'_>, has_delta: bool) -> 
     key_line(&mut out, draft);
     columns(&mut out, draft);
     if !draft.relationships.is_empty() {
-        let known = draft.relationships.iter().any(|reference| !reference.from.is_empty());
-        out += if known { "    relationships:\n" } else { "    # relationships:\n" };
+        let is_any_known = draft.relationships.iter().any(|reference| !reference.from.is_empty());
+        out += if is_any_known { "    relationships:\n" } else { "    # relationships:\n" };
         for reference in &draft.relationships {
             relationship(&mut out, reference);
         }
@@ -87,20 +87,14 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
         Matched::Several(choices) => {
             let names: Vec<_> = choices.iter().map(|files| files.path.as_str()).collect();
             match names.as_slice() {
-                [one] => note(out, &format!("CHOOSE: `{one}` fits other tables as well")),
-                names => note(out, &format!("CHOOSE: {} fit equally well", list(names))),
+                [one] => note(out, &format!("CHOOSE: `{one}` also matches other tables")),
+                names => note(out, &format!("CHOOSE: {} match equally well", list(names))),
             }
             CHOOSE.to_owned()
         }
         Matched::None => {
-            note(
-                out,
-                if has_delta {
-                    "CHOOSE: no file of the folder fits by its name"
-                } else {
-                    "CHOOSE: a file, a folder or a glob"
-                },
-            );
+            let choice = if has_delta { "no file name in the folder matches" } else { "a file, a folder, or a glob" };
+            note(out, &format!("CHOOSE: {choice}"));
             CHOOSE.to_owned()
         }
     };
@@ -119,7 +113,7 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
     }
     if !draft.ignore.is_empty() {
         let _infallible =
-            writeln!(out, "      # GUESS: nothing in production is called like these; are they really not needed?");
+            writeln!(out, "      # GUESS: no column of production has a similar name; check that these are not needed");
         let _infallible = writeln!(out, "      ignore: {}", names(&draft.ignore));
     }
 }
@@ -133,62 +127,44 @@ fn is_csv(path: &str) -> bool {
 fn legacy_key(out: &mut String, draft: &Draft<'_>) {
     let more = match draft.legacy_choices.as_slice() {
         [] => String::new(),
-        choices => format!("    # these tell rows apart as well: {}", comment(&choices.join(", "))),
+        choices => format!("    # these also identify rows: {}", comment(&choices.join(", "))),
     };
+    let mut columns = names(&draft.legacy_key);
     if draft.legacy_key.is_empty() {
-        note(
-            out,
-            "CHOOSE: no source column tells all rows apart; name those that identify a record in the legacy system",
-        );
-        let _infallible = writeln!(out, "    legacy_key: [{CHOOSE}]");
+        note(out, "CHOOSE: no source column identifies all rows; name those that identify a legacy record");
+        columns = format!("[{CHOOSE}]");
     } else if draft.files.is_none() {
-        let _infallible = writeln!(
-            out,
-            "    # CHOOSE: the source columns that identify a record in the legacy system; this is what is unique in production\n    legacy_key: {}{more}",
-            names(&draft.legacy_key)
-        );
-    } else {
-        let _infallible = writeln!(out, "    legacy_key: {}{more}", names(&draft.legacy_key));
+        note(out, "CHOOSE: the source columns that identify a legacy record; these are unique in production");
     }
+    let _infallible = writeln!(out, "    legacy_key: {columns}{more}");
 }
 
 fn key_line(out: &mut String, draft: &Draft<'_>) {
-    match &draft.key {
+    let line = match &draft.key {
         Key::Assigned(column, None) => {
-            let _infallible =
-                writeln!(out, "    key: {{ column: {} }}    # the next free numbers of production", value(column));
+            format!("{{ column: {} }}    # takes the next free numbers of production", value(column))
         }
         Key::Assigned(column, Some(text)) => {
             let prefix =
                 if text.prefix.is_empty() { String::new() } else { format!(", prefix: {}", value(&text.prefix)) };
-            let next = text.format(1).chars().count();
-            let _infallible = writeln!(
-                out,
-                "    # GUESS: production's keys have {next} characters\n    key: {{ column: {}{prefix}, width: {} }}",
-                value(column),
-                text.width
-            );
+            note(out, &format!("GUESS: keys of production have {} characters", text.format(1).chars().count()));
+            format!("{{ column: {}{prefix}, width: {} }}", value(column), text.width)
         }
-        Key::Inherited(columns) => {
-            let _infallible = writeln!(
-                out,
-                "    key: {{ inherited: {} }}    # the parent's new key, and the row's own",
-                names(columns)
-            );
-        }
-        Key::Own => {
+        Key::Inherited(columns) => format!("{{ inherited: {} }}    # takes the new key of the parent", names(columns)),
+        Key::Source => {
             let key = draft.table.primary_key.join(", ");
-            note(out, &format!("Rows bring their key ({key}); `key: {{ column: … }}` would have a new one made"));
+            let remark = format!("The source contains the key ({key}); `key: {{ column: … }}` would assign a new one");
+            return note(out, &remark);
         }
         Key::None => {
-            note(out, "CHOOSE: production has no primary key here; name a unique column in `key: { column: … }`");
+            return note(out, "CHOOSE: no primary key in production; name a unique column in `key: { column: … }`");
         }
-    }
+    };
+    let _infallible = writeln!(out, "    key: {line}");
 }
 
 fn columns(out: &mut String, draft: &Draft<'_>) {
-    let open: Vec<_> = draft.needed.iter().collect();
-    if draft.columns.is_empty() && open.is_empty() {
+    if draft.columns.is_empty() && draft.needed.is_empty() {
         return unfilled(out, draft);
     }
     out.push_str(if draft.columns.is_empty() { "    # columns:\n" } else { "    columns:\n" });
@@ -198,24 +174,28 @@ fn columns(out: &mut String, draft: &Draft<'_>) {
         }
         let _infallible = writeln!(out, "      {}: {}", key(&line.column), value(&line.sql));
     }
-    for (column, perhaps) in open {
-        let found = draft.table.column(column);
-        let must = found.is_some_and(|column| column.not_null && !column.has_default);
-        let why = if must { "production refuses rows without it" } else { "it may stay empty" };
-        let perhaps: Vec<_> = perhaps.iter().map(|name| sql_name(name)).collect();
-        let perhaps = match perhaps.as_slice() {
+    for (name, candidates) in &draft.needed {
+        let column = draft.table.column(name);
+        let is_required = column.is_some_and(|column| column.not_null && !column.has_default);
+        let remark = if is_required { "required in production" } else { "optional" };
+        let candidates: Vec<_> = candidates.iter().map(|name| sql_name(name)).collect();
+        let candidates = match candidates.as_slice() {
             [] => String::new(),
-            names => format!("; perhaps out of {}", names.join(" or ")),
+            names => format!("; possibly from {}", names.join(" or ")),
         };
-        let _infallible =
-            writeln!(out, "      # CHOOSE: {}: …    # {}", comment(&key(column)), comment(&format!("{why}{perhaps}")));
+        let _infallible = writeln!(
+            out,
+            "      # CHOOSE: {}: …    # {}",
+            comment(&key(name)),
+            comment(&format!("{remark}{candidates}"))
+        );
     }
     unfilled(out, draft);
 }
 
 fn unfilled(out: &mut String, draft: &Draft<'_>) {
     if !draft.unfilled.is_empty() {
-        note(out, &format!("Nothing fills {}: production's default, or NULL.", draft.unfilled.join(", ")));
+        note(out, &format!("Set to the default or NULL: {}", draft.unfilled.join(", ")));
     }
 }
 
@@ -231,17 +211,16 @@ fn relationship(out: &mut String, reference: &Relationship) {
     };
 }
 
-/// A list of names.
 fn names(names: &[String]) -> String {
     format!("[{}]", names.iter().map(|name| value(name)).collect::<Vec<_>>().join(", "))
 }
 
-/// A text as a value of YAML, which is also no template.
+/// Formats a text as a value in YAML, with `${` escaped.
 pub(super) fn value(text: &str) -> String {
     key(&text.replace("${", "$${"))
 }
 
-/// A text as a key of YAML: as it is where it can be read as nothing else.
+/// Formats a text as a key in YAML, quoted unless it is unambiguous.
 fn key(text: &str) -> String {
     let is_plain =
         |char: char| char.is_alphanumeric() || matches!(char, '_' | '.' | '/' | '-' | '(' | ')' | '*' | '+' | '=');
@@ -257,7 +236,7 @@ fn key(text: &str) -> String {
     }
 }
 
-/// A text in double quotes; JSON's are YAML's, but for characters that YAML takes for line breaks or for none.
+/// Formats a text in double quotes. JSON strings are valid YAML, except for some control characters.
 fn quoted(text: &str) -> String {
     let mut out = String::new();
     for char in serde_json::Value::from(text).to_string().chars() {
@@ -271,7 +250,7 @@ fn quoted(text: &str) -> String {
     out
 }
 
-/// A text on one line, for a comment.
+/// Replaces control characters, so that a text stays on the line of its comment.
 fn comment(text: &str) -> String {
     text.replace(|char: char| char.is_control(), "\u{fffd}")
 }
@@ -281,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_a_name_holds_it_reads_back_as_itself() {
+    fn every_name_survives_a_round_trip() {
         for name in [
             "account",
             "two words",

@@ -190,8 +190,8 @@ fn use_case_2_twice_has_the_earlier_mappings_there_again(on: On) {
     let told = home.pipeline(&["run", "p.yaml"]);
     let text = &told.passes().stdout;
     for part in [
-        "key map: backed up in backups: 2 segments were there, 0 with 0 mappings went there now\n",
-        "staging emptied · 10 keys mapped · 10 rows loaded · 9 earlier mappings there again, 19 now · 10 of them backed up as well\n",
+        "  key map: 9 mappings before this run, 19 after; 10 backed up\n",
+        "  backup: backups; before the load 2 segments already present, 0 with 0 mappings written\n",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
@@ -205,7 +205,7 @@ fn use_case_2_twice_has_the_earlier_mappings_there_again(on: On) {
     assert_eq!(segments.len(), 4);
     assert!(segments.iter().all(|segment| segment["in_target"] == true && segment["stored"]["hash"].is_string()));
     let verified = home.pipeline(&["keymap", "verify", "p.yaml"]);
-    assert!(verified.passes().stdout.ends_with("backups: 4 segments with 19 mappings, as the key map has them\n"));
+    assert!(verified.passes().stdout.ends_with("backups: 4 segments with 19 mappings, identical to the key map\n"));
 }
 
 fn a_run_writes_the_new_segments_only(on: On) {
@@ -228,7 +228,7 @@ fn a_run_writes_the_new_segments_only(on: On) {
     assert_eq!(third["key_map"]["backed_up"].as_array().unwrap().len(), 2);
     assert_eq!(home.store().len(), 13);
     let again = home.pipeline(&["keymap", "backup", "p.yaml"]);
-    assert_eq!(again.passes().stdout, "backups: 6 segments there already, 0 with 0 mappings written\n");
+    assert_eq!(again.passes().stdout, "backups: 6 segments already present, 0 with 0 mappings written\n");
 }
 
 fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(on: On) {
@@ -284,7 +284,7 @@ fn a_history_that_was_emptied_is_put_back_and_resolves_references(on: On) {
     assert_eq!(wanted["segments"][0]["restored"], 3);
     let restored = home.pipeline(&["keymap", "restore", "p.yaml"]);
     assert!(
-        restored.passes().stdout.ends_with("backups: 4 segments looked at, 3 mappings there, 15 put back\n"),
+        restored.passes().stdout.ends_with("backups: 4 segments examined, 3 mappings already present, 15 restored\n"),
         "{restored:?}"
     );
     let listed = home.pipeline(&["runs", "p.yaml"]);
@@ -376,21 +376,21 @@ fn verify_names_whatever_differs_between_history_ledger_and_store(on: On) {
     let mut flipped = bytes.clone();
     flipped[bytes.len() / 2] ^= 1;
     home.place.write(&file, &flipped);
-    differs(&["differs: `", "item/", "is damaged: its hash is"]);
+    differs(&["difference: `", "item/", "is damaged: its hash is"]);
     std::fs::remove_file(home.place.path(&file)).unwrap();
     differs(&["is damaged: it is missing"]);
     home.place.write(&file, &bytes);
     let manifest = home.object("item/", ".json");
     let text = home.place.text(&manifest);
     std::fs::remove_file(home.place.path(&manifest)).unwrap();
-    differs(&["differs: the store lacks the mappings of ", "item`", &mine]);
+    differs(&["difference: the store lacks the mappings of ", "item`", &mine]);
     home.place.write(&manifest, text);
     home.pipeline(&verify).passes();
 
     home.execute("UPDATE delta.key_map_account SET account_id = 1 WHERE legacy_key = 'A-2'");
-    differs(&["account`", "differs: the mappings of", "are not those in the store"]);
+    differs(&["account`", "difference: the mappings of", "are not those in the store"]);
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");
-    differs(&["differs: the key map of ", "account` has 2 mappings of run", "its ledger records 3"]);
+    differs(&["difference: the key map of ", "account` has 2 mappings of run", "its ledger says 3"]);
     home.pipeline(&["keymap", "restore", "p.yaml"]).passes();
     home.pipeline(&verify).passes();
 }
@@ -476,14 +476,14 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(on: On) {
     let home = &Home::on(on);
     home.place.write("p.yaml", PIPELINE.replace("backup: ./backups, ", ""));
     let ran = home.pipeline(&["run", "p.yaml"]);
-    assert!(ran.passes().stdout.contains("key map: not backed up (no `safeguards.backup`)\n"), "{}", ran.stdout);
+    assert!(ran.passes().stdout.contains("  backup: none (no `safeguards.backup`)\n"), "{}", ran.stdout);
     assert!(!home.place.path("backups").exists());
     let listed = home.pipeline(&["keymap", "list", "p.yaml"]);
     assert!(
         listed
             .passes()
             .stdout
-            .ends_with("the key map is not backed up: the pipeline file has no `safeguards.backup`\n")
+            .ends_with("the key map is not backed up; set `safeguards.backup` in the pipeline file\n")
     );
     for command in ["backup", "restore"] {
         home.pipeline(&["keymap", command, "p.yaml"]).fails(78, &["configures no backup of the key map", "hint: "]);

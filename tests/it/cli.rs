@@ -1,4 +1,4 @@
-//! What the commands say, on which stream, and with which exit code.
+//! The output of the commands, with its stream and exit code.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::support::{Place, REPOSITORY, Ran};
 const CUSTOMER: &str = "pipelines/customer-delta.yaml";
 const READS: &str = "pipelines/meter-reads.yaml";
 
-/// Compares with the stored text, without what differs from run to run.
+/// Compares with a snapshot, after masking run IDs and times.
 macro_rules! snapshot {
     ($place:expr, $name:expr, $text:expr) => {{
         let folder = $place.path("").display().to_string();
@@ -26,13 +26,13 @@ macro_rules! snapshot {
     }};
 }
 
-/// Both streams and the exit code.
+/// Returns both streams and the exit code.
 fn whole(ran: &Ran) -> String {
     format!("exit code {}\n----- stdout\n{}----- stderr\n{}", ran.code, ran.stdout, ran.stderr)
 }
 
 #[test]
-fn the_commands_say_on_the_samples_what_is_stored() {
+fn the_output_for_the_samples_matches_the_snapshots() {
     let place = Place::samples();
     snapshot!(place, "check", whole(&place.pipeline(&["check", CUSTOMER])));
     snapshot!(place, "runs_empty", whole(&place.pipeline(&["runs", CUSTOMER])));
@@ -46,7 +46,7 @@ fn the_commands_say_on_the_samples_what_is_stored() {
 }
 
 #[test]
-fn runs_tells_one_run_by_its_id_and_refuses_an_unknown_one() {
+fn runs_shows_one_run_and_rejects_an_unknown_id() {
     let place = Place::samples();
     let report = place.report(&["run", READS], 0);
     let id = report["run"].as_str().unwrap();
@@ -60,7 +60,7 @@ fn runs_tells_one_run_by_its_id_and_refuses_an_unknown_one() {
 }
 
 #[test]
-fn plan_as_json_holds_the_counts_and_is_what_out_writes() {
+fn plan_prints_the_same_json_that_out_writes() {
     let place = Place::samples();
     let plan = place.report(&["plan", CUSTOMER, "--out", "plan.json", "--detailed-exitcode"], 2);
     let counts = |name: &str| {
@@ -74,7 +74,7 @@ fn plan_as_json_holds_the_counts_and_is_what_out_writes() {
     assert_eq!(written, plan);
 }
 
-/// A pipeline file with a mistake of every kind.
+/// A pipeline file with mistakes of every kind.
 const WRONG: &str = r#"version: 1
 name: many mistakes
 target:
@@ -114,7 +114,7 @@ tables:
       - { name: no_row, sql: SELECT badge_no FROM meter }
 "#;
 
-/// A pipeline file that can be read, with mistakes that only the target and the files show.
+/// A well-formed pipeline file that does not match its target and its files.
 const MISFIT: &str = r#"version: 1
 name: misfit
 target: { url: sqlite:pipelines/customer.db }
@@ -178,7 +178,7 @@ fn wrong() -> Place {
 }
 
 #[test]
-fn every_mistake_of_a_pipeline_file_is_told_at_once_with_its_place_and_a_hint() {
+fn all_mistakes_are_reported_at_once_with_line_and_hint() {
     let place = wrong();
     let mut without: Vec<String> = Vec::new();
     for name in ["wrong", "misfit", "cycle"] {
@@ -194,8 +194,8 @@ fn every_mistake_of_a_pipeline_file_is_told_at_once_with_its_place_and_a_hint() 
 }
 
 #[test]
-fn no_mistake_of_a_pipeline_file_hides_another_one() {
-    let told = wrong().pipeline(&["check", "misfit.yaml", "--output", "github"]).stdout;
+fn no_mistake_hides_another_one() {
+    let output = wrong().pipeline(&["check", "misfit.yaml", "--output", "github"]).stdout;
     let mistakes = [
         "persn:",
         "person_reff",
@@ -215,27 +215,31 @@ fn no_mistake_of_a_pipeline_file_hides_another_one() {
         .iter()
         .filter(|mistake| {
             let line = MISFIT.lines().position(|line| line.contains(**mistake)).unwrap() + 1;
-            !told.contains(&format!("line={line},"))
+            !output.contains(&format!("line={line},"))
         })
         .collect();
-    assert!(hidden.is_empty(), "not told: {hidden:?} in\n{told}");
+    assert!(hidden.is_empty(), "not reported: {hidden:?} in\n{output}");
 }
 
 #[test]
-fn the_mistakes_are_annotations_for_github_and_json_for_programs() {
+fn mistakes_are_printed_as_annotations_or_as_json() {
     let place = wrong();
-    let told = place.pipeline(&["check", "misfit.yaml", "--output", "github"]);
-    assert_eq!((told.code, told.stderr.as_str()), (78, ""));
-    assert!(told.stdout.lines().all(|line| line.starts_with("::error file=misfit.yaml,line=")), "{}", told.stdout);
-    snapshot!(place, "mistakes_github", whole(&told));
+    let annotations = place.pipeline(&["check", "misfit.yaml", "--output", "github"]);
+    assert_eq!((annotations.code, annotations.stderr.as_str()), (78, ""));
+    assert!(
+        annotations.stdout.lines().all(|line| line.starts_with("::error file=misfit.yaml,line=")),
+        "{}",
+        annotations.stdout
+    );
+    snapshot!(place, "mistakes_github", whole(&annotations));
     let json = place.report(&["check", "misfit.yaml"], 78);
     let problems = json["problems"].as_array().unwrap();
-    assert_eq!(problems.len(), told.stdout.lines().count());
+    assert_eq!(problems.len(), annotations.stdout.lines().count());
     assert!(problems.iter().all(|problem| problem["line"].as_u64() > Some(0) && problem["column"].as_u64() > Some(0)));
 }
 
 #[test]
-fn a_command_line_that_is_wrong_exits_with_64_and_says_so_on_stderr() {
+fn an_invalid_command_line_exits_with_64_and_prints_to_stderr() {
     let place = Place::samples();
     for arguments in [
         vec![],
@@ -261,12 +265,12 @@ fn a_command_line_that_is_wrong_exits_with_64_and_says_so_on_stderr() {
 }
 
 #[test]
-fn a_pipeline_file_that_is_not_there_exits_with_66() {
+fn a_missing_pipeline_file_exits_with_66() {
     Place::new().pipeline(&["run", "none.yaml"]).fails(66, &["none.yaml", "hint: "]);
 }
 
 #[test]
-fn schema_is_the_file_that_the_pipelines_name_and_both_hold_by_it() {
+fn the_stored_schema_is_current_and_validates_the_samples() {
     let place = Place::samples();
     let schema = place.pipeline(&["schema"]);
     let stored =
@@ -281,7 +285,7 @@ fn schema_is_the_file_that_the_pipelines_name_and_both_hold_by_it() {
     for file in [CUSTOMER, READS] {
         let text = place.text(file);
         assert!(text.starts_with("# yaml-language-server: $schema=./pipeline.schema.json\n"), "{file}");
-        // `off` is a text, as it is for our own reader.
+        // `off` is a text here, as in the reader of pipeline files.
         let options = serde_yaml::options! { strict_booleans: true };
         let value: Value = serde_yaml::from_str_with_options(&text, options).unwrap();
         let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
@@ -293,7 +297,7 @@ fn schema_is_the_file_that_the_pipelines_name_and_both_hold_by_it() {
 }
 
 #[test]
-fn completions_and_the_manual_know_the_commands() {
+fn completions_and_manual_contain_the_commands() {
     let place = Place::new();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let ran = place.pipeline(&["completions", shell]);
@@ -303,10 +307,10 @@ fn completions_and_the_manual_know_the_commands() {
 }
 
 #[test]
-fn stdout_holds_data_only_and_progress_goes_to_stderr() {
+fn data_goes_to_stdout_and_progress_to_stderr() {
     let place = Place::samples();
     let quiet = place.pipeline(&["plan", READS, "--output", "json"]);
-    assert_eq!(quiet.passes().stderr, "", "no progress off a terminal");
+    assert_eq!(quiet.passes().stderr, "", "no progress unless stderr is a terminal");
     let verbose = place.pipeline(&["plan", READS, "--output", "json", "--verbose"]);
     let (one, other): (Value, Value) =
         (serde_json::from_str(&quiet.stdout).unwrap(), serde_json::from_str(&verbose.passes().stdout).unwrap());
@@ -316,12 +320,15 @@ fn stdout_holds_data_only_and_progress_goes_to_stderr() {
     assert!(lines.passes().stdout.starts_with("meter-reads: loaded"));
     let events: Vec<Value> = lines.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.iter().any(|event| event["event"] == "ended" && event["step"] == "commit"));
-    assert!(!lines.stdout.contains('\u{1b}') && !verbose.stderr.contains('\u{1b}'), "no colour off a terminal");
+    assert!(
+        !lines.stdout.contains('\u{1b}') && !verbose.stderr.contains('\u{1b}'),
+        "no color unless stderr is a terminal"
+    );
     assert!(place.pipeline(&["run", "none.yaml", "--color", "always"]).stderr.contains('\u{1b}'));
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+fn flags_override_the_environment_which_overrides_the_file() {
     let place = Place::samples_with_production();
     std::fs::copy(place.path("pipelines/customer.db"), place.path("other.db")).unwrap();
     let target = |arguments: &[&str], variables: &[(&str, &str)]| {
@@ -336,7 +343,7 @@ fn a_flag_wins_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn select_and_exclude_choose_the_tables() {
+fn select_and_exclude_filter_the_tables() {
     let place = Place::samples();
     let names = |arguments: &[&str]| {
         let report = place.report(&[&["plan", CUSTOMER], arguments].concat(), 0);
@@ -352,7 +359,7 @@ fn select_and_exclude_choose_the_tables() {
 }
 
 #[test]
-fn report_files_hold_what_json_on_stdout_holds() {
+fn report_files_contain_the_same_json_as_stdout() {
     let place = Place::samples();
     let report = place.report(&["run", READS, "--report", "json=report.json"], 0);
     assert_eq!(serde_json::from_str::<Value>(&place.text("report.json")).unwrap(), report);

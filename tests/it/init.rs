@@ -1,12 +1,11 @@
-//! A pipeline file to start from: what `init` makes of a schema and a delta.
+//! Drafts of pipeline files that `init` creates from a schema and a delta.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::server::Server;
 use crate::support::{Place, csv_records};
 
-/// What validating a file finds: by table and check, the places of the rows that fail. A row that goes with its parent is told
-/// where the parent is.
+/// Validates a file, and returns the locations of the rejected rows by table and check.
 fn found(place: &Place, file: &str, env: &[(&str, &str)]) -> BTreeMap<(String, String), BTreeSet<String>> {
     let ran = place.pipeline_with(&["validate", file, "--output", "json"], env);
     let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
@@ -26,7 +25,7 @@ fn found(place: &Place, file: &str, env: &[(&str, &str)]) -> BTreeMap<(String, S
     found
 }
 
-/// The sample's drafted file with what it leaves to the user: two columns that no name tells, and how much may be rejected.
+/// Completes the draft for the sample: two columns that cannot be inferred, and the threshold for rejects.
 fn decided(text: &str) -> String {
     let mut lines = Vec::new();
     for line in text.lines() {
@@ -43,7 +42,7 @@ fn decided(text: &str) -> String {
     lines.join("\n").replace("max_rejects: 0", "max_rejects: 5%")
 }
 
-/// The hand-written file without what no schema tells: checks of its own, and what its author wants of e-mails and duplicates.
+/// Removes from the hand-written file whatever a draft cannot contain: declared checks, and rules for e-mails and duplicates.
 fn plain(text: &str) -> String {
     let mut kept = Vec::new();
     let mut inside = false;
@@ -62,8 +61,8 @@ fn drafts_the_sample(from: &str, env: &[(&str, &str)]) {
     let made =
         place.pipeline(&["init", "--from", from, "--delta", "sample-data/customer", "-o", "pipelines/made.yaml"]);
     made.passes();
-    assert_eq!(made.stdout, "pipelines/made.yaml is written\n");
-    assert_eq!(made.stderr, "3 things left to you: the file begins with them\n");
+    assert_eq!(made.stdout, "created pipelines/made.yaml\n");
+    assert_eq!(made.stderr, "3 problems to fix, listed at the top of the file\n");
     let text = place.text("pipelines/made.yaml");
     for open in [
         "nothing fills the NOT NULL column `person_type` of `person`",
@@ -72,7 +71,7 @@ fn drafts_the_sample(from: &str, env: &[(&str, &str)]) {
     ] {
         assert!(text.contains(open), "{text}");
     }
-    holds_what_it_says(&place, "pipelines/made.yaml", env);
+    lists_its_problems(&place, "pipelines/made.yaml", env);
     place.write("pipelines/made.yaml", decided(&text));
     place.pipeline_with(&["check", "pipelines/made.yaml"], env).passes();
     place.write("pipelines/plain.yaml", plain(&place.text("pipelines/customer-delta.yaml")));
@@ -82,19 +81,19 @@ fn drafts_the_sample(from: &str, env: &[(&str, &str)]) {
 }
 
 #[test]
-fn what_init_makes_of_the_sample_finds_what_the_hand_written_file_finds() {
+fn a_sqlite_draft_finds_the_same_as_the_hand_written_file() {
     drafts_the_sample("sqlite:pipelines/customer.db", &[]);
 }
 
 #[test]
-fn what_init_makes_of_the_sample_finds_what_the_hand_written_file_finds_on_postgresql() {
+fn a_postgresql_draft_finds_the_same_as_the_hand_written_file() {
     let production = Place::samples().text("sample-data/production.postgres.sql");
     let database = Server::shared().database(&production);
     drafts_the_sample(&database.url(), &[("DATABASE_URL", &database.url())]);
 }
 
 #[test]
-fn the_readings_need_no_decision_at_all() {
+fn the_draft_for_meter_reads_is_complete() {
     let place = Place::samples_with_production();
     let arguments = ["init", "--from", "sqlite:pipelines/customer.db", "--delta", "sample-data/meter-reads"];
     let made = place.pipeline(&[&arguments[..], &["-o", "pipelines/made.yaml"]].concat());
@@ -103,14 +102,14 @@ fn the_readings_need_no_decision_at_all() {
     let text = place.text("pipelines/made.yaml");
     assert!(text.contains("- { column: meter_id, from: [badge_no], to: meter, by: badge_no }"), "{text}");
     assert!(text.contains("WHEN 'M' THEN 'MEASURED'"), "{text}");
-    // Printed, the file is the same but for the folder that paths start from.
+    // The printed file differs only in its relative paths and its name.
     let printed = place.pipeline(&arguments).passes().stdout.clone();
     let moved =
         text.replace("../sample-data", "sample-data").replace("sqlite:customer.db", "sqlite:pipelines/customer.db");
     assert_eq!(printed, moved.replace("name: made", "name: delta"));
 }
 
-/// A schema that is hard to read: quoted names, reserved words, composite keys, references to itself, no primary key.
+/// A difficult schema: quoted names, reserved words, composite keys, self-references, no primary key.
 const UGLY: &str = r#"
     CREATE TABLE "select" ("order" INTEGER PRIMARY KEY, "two words" VARCHAR(20) NOT NULL UNIQUE, "from: x #1" VARCHAR(9),
         "Group" INTEGER REFERENCES "select" ("order"), "${HOME}" VARCHAR(9));
@@ -123,7 +122,7 @@ const UGLY: &str = r#"
     CREATE TABLE ring_a (id INTEGER PRIMARY KEY, b INTEGER);
     CREATE TABLE ring_b (id INTEGER PRIMARY KEY, a INTEGER REFERENCES ring_a (id));"#;
 
-/// What only a server has.
+/// Types and cycles that only PostgreSQL supports.
 const UGLY_TYPES: &str = r"
     ALTER TABLE ring_a ADD FOREIGN KEY (b) REFERENCES ring_b (id);
     CREATE TYPE mood AS ENUM ('HAPPY', 'SAD');
@@ -131,7 +130,7 @@ const UGLY_TYPES: &str = r"
     CREATE TABLE typed (id UUID PRIMARY KEY, mood mood NOT NULL, size positive, total NUMERIC(60, 20), day DATE, at TIMESTAMPTZ,
         raw BYTEA, tags TEXT[], made INTEGER GENERATED ALWAYS AS (1 + 1) STORED);";
 
-/// Files for it: names in other cases and forms, and two that fit one table.
+/// Writes files for the difficult schema, with names in other cases and forms.
 fn ugly_delta(place: &Place) {
     place.write("in/Select.csv", "Ref,Two Words,from: x #1,group ref,${HOME}\nA,a,1,,x\nB,b,2,A,x\nC,c,3,A,y\n");
     place.write("in/NO.csv", "PART,Place,Note\np,1,x\np,2,y\n");
@@ -147,54 +146,54 @@ fn ugly_delta(place: &Place) {
     place.write("in/empty.csv", "");
 }
 
-/// The file says of itself what `check` says of it, whatever the schema.
-fn holds_what_it_says(place: &Place, file: &str, env: &[(&str, &str)]) {
+/// Asserts that the file lists the problems that `check` reports.
+fn lists_its_problems(place: &Place, file: &str, env: &[(&str, &str)]) {
     let ran = place.pipeline_with(&["check", file, "--output", "json"], env);
     let text = place.text(file);
-    let said: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#   - ")).collect();
-    let told: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
-    let problems = told["problems"].as_array().unwrap();
-    assert_eq!(ran.code == 0, problems.is_empty(), "{told:#}");
-    assert_eq!(said.len(), problems.len(), "{said:#?}\n{told:#}\n{text}");
+    let listed: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("#   - ")).collect();
+    let output: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{}", ran.stderr));
+    let problems = output["problems"].as_array().unwrap();
+    assert_eq!(ran.code == 0, problems.is_empty(), "{output:#}");
+    assert_eq!(listed.len(), problems.len(), "{listed:#?}\n{output:#}\n{text}");
     for problem in problems {
         let message = problem["message"].as_str().unwrap();
-        assert!(said.iter().any(|said| said.contains(message)), "{message}\n{said:#?}");
+        assert!(listed.iter().any(|listed| listed.contains(message)), "{message}\n{listed:#?}");
     }
 }
 
 #[test]
-fn an_ugly_schema_gives_a_file_that_says_what_is_left() {
+fn a_draft_of_a_difficult_schema_lists_its_problems() {
     let place = Place::new();
     place.database("ugly.db", UGLY);
     ugly_delta(&place);
     let made = place.pipeline(&["init", "--from", "sqlite:ugly.db", "--delta", "in", "-o", "made.yaml"]);
     let stderr = made.passes().stderr.clone();
-    assert!(stderr.contains("note: no table fits `in/stray.csv`"), "{stderr}");
-    assert!(stderr.contains("note: `in/empty.csv` cannot be read"), "{stderr}");
-    holds_what_it_says(&place, "made.yaml", &[]);
+    assert!(stderr.contains("note: no table matches `in/stray.csv`"), "{stderr}");
+    assert!(stderr.contains("note: cannot read `in/empty.csv`"), "{stderr}");
+    lists_its_problems(&place, "made.yaml", &[]);
     insta::assert_snapshot!("init_ugly", place.text("made.yaml"));
-    // Without a delta, all of the schema.
+    // Without a delta, the draft contains all tables.
     place.pipeline(&["init", "--from", "sqlite:ugly.db", "-o", "schema.yaml"]).passes();
-    holds_what_it_says(&place, "schema.yaml", &[]);
+    lists_its_problems(&place, "schema.yaml", &[]);
     insta::assert_snapshot!("init_ugly_schema", place.text("schema.yaml"));
 }
 
 #[test]
-fn an_ugly_schema_of_postgresql_gives_a_file_that_says_what_is_left() {
+fn a_draft_of_a_difficult_postgresql_schema_lists_its_problems() {
     let place = Place::new();
     let database = Server::shared().database(&format!("{UGLY}{UGLY_TYPES}"));
     ugly_delta(&place);
     let url = database.url();
     place.pipeline(&["init", "--from", &url, "--delta", "in", "-o", "made.yaml"]).passes();
     let env = [("DATABASE_URL", url.as_str())];
-    holds_what_it_says(&place, "made.yaml", &env);
+    lists_its_problems(&place, "made.yaml", &env);
     let text = place.text("made.yaml");
     let typed = text.split("  typed:\n").nth(1).unwrap();
     for line in [
         "mood: upper(mood)",
         "total: \"replace(replace(total, '.', ''), ',', '.')\"",
         "day: \"to_date(day, '%d/%m/%Y')\"",
-        "Rows bring their key (id)",
+        "The source contains the key (id)",
     ] {
         assert!(typed.contains(line), "no {line} in\n{typed}");
     }
@@ -203,14 +202,14 @@ fn an_ugly_schema_of_postgresql_gives_a_file_that_says_what_is_left() {
         place
             .pipeline(&["init", "--from", &url, "--tables", name, "--delta", "in", "--force", "-o", "one.yaml"])
             .passes();
-        holds_what_it_says(&place, "one.yaml", &env);
+        lists_its_problems(&place, "one.yaml", &env);
     }
     let password = url.split(':').nth(2).and_then(|rest| rest.split('@').next()).unwrap();
     assert!(!text.contains(password) && text.contains("  url: ${DATABASE_URL}\n"), "{text}");
 }
 
 #[test]
-fn two_files_for_a_table_or_two_tables_for_a_file_are_a_choice() {
+fn ambiguous_files_and_tables_are_left_to_the_user() {
     let place = Place::new();
     place.database("a.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT)");
     place.write("in/item.csv", "ref,name\n1,a\n");
@@ -218,23 +217,19 @@ fn two_files_for_a_table_or_two_tables_for_a_file_are_a_choice() {
     place.write("in/things.json", "{\"ref\": 1, \"name\": \"a\"}\n");
     place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "in", "-o", "made.yaml"]).passes();
     let text = place.text("made.yaml");
-    assert!(text.contains("# CHOOSE: `in/thing.csv` and `in/things.json` fit equally well"), "{text}");
-    assert_eq!(text.matches("# CHOOSE: `in/item.csv` fits other tables as well").count(), 2, "{text}");
-    holds_what_it_says(&place, "made.yaml", &[]);
+    assert!(text.contains("# CHOOSE: `in/thing.csv` and `in/things.json` match equally well"), "{text}");
+    assert_eq!(text.matches("# CHOOSE: `in/item.csv` also matches other tables").count(), 2, "{text}");
+    lists_its_problems(&place, "made.yaml", &[]);
 }
 
 #[test]
-fn a_folder_without_files_and_a_table_that_is_not_there_are_told() {
+fn an_empty_folder_and_a_missing_table_are_reported() {
     let place = Place::new();
     place.database("a.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT UNIQUE)");
     place.write("in/readme.txt", "nothing here");
     let made = place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "in", "--tables", "item"]);
-    assert!(
-        made.passes().stdout.contains("# NOTE: there is no file in the folder that can be read."),
-        "{}",
-        made.stdout
-    );
-    assert!(made.stdout.contains("# CHOOSE: no file of the folder fits by its name"), "{}", made.stdout);
+    assert!(made.passes().stdout.contains("# NOTE: the folder contains no readable files."), "{}", made.stdout);
+    assert!(made.stdout.contains("# CHOOSE: no file name in the folder matches"), "{}", made.stdout);
     place.pipeline(&["init", "--from", "sqlite:a.db", "--tables", "itme"]).fails(64, &["no table `itme`", "`item`"]);
     place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "out"]).fails(66, &["cannot list the folder `out`"]);
     place.pipeline(&["init", "--from", "sqlite:none.db"]).fails(69, &["cannot find database `sqlite:none.db`"]);
@@ -244,13 +239,13 @@ fn a_folder_without_files_and_a_table_that_is_not_there_are_told() {
 }
 
 #[test]
-fn a_file_that_is_there_is_kept() {
+fn an_existing_file_is_overwritten_only_with_force() {
     let place = Place::new();
     place.database("a.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT UNIQUE)");
     place.write("mine.yaml", "mine");
     let init = ["init", "--from", "sqlite:a.db", "-o", "mine.yaml"];
-    place.pipeline(&init).fails(64, &["`mine.yaml` is there already", "--force"]);
-    place.pipeline(&["init", "-o", "mine.yaml"]).fails(64, &["`mine.yaml` is there already"]);
+    place.pipeline(&init).fails(64, &["`mine.yaml` already exists", "--force"]);
+    place.pipeline(&["init", "-o", "mine.yaml"]).fails(64, &["`mine.yaml` already exists"]);
     assert_eq!(place.text("mine.yaml"), "mine");
     place.pipeline(&[&init[..], &["--force"]].concat()).passes();
     assert!(place.text("mine.yaml").contains("legacy_key: [name]"));
@@ -258,16 +253,16 @@ fn a_file_that_is_there_is_kept() {
         .pipeline(&["init", "--from", "sqlite:a.db", "-o", "nowhere/x.yaml"])
         .fails(69, &["cannot write `nowhere/x.yaml`"]);
     let names: Vec<_> = place.files().into_keys().collect();
-    assert_eq!(names, ["a.db", "mine.yaml"], "nothing stays beside it");
+    assert_eq!(names, ["a.db", "mine.yaml"], "no temporary files remain");
 }
 
 #[test]
-fn the_template_is_a_pipeline_file_that_checks_without_a_target() {
+fn the_template_passes_check_without_a_target() {
     let place = Place::new();
     place.pipeline(&["init", "-o", "delta.yaml"]).passes();
     place.write("account.csv", "account_ref,status\nA,ACTIVE\nA,CLOSED\n");
     place.pipeline(&["check", "delta.yaml"]).passes();
     let report = place.report(&["validate", "delta.yaml"], 1);
-    assert_eq!(report["tables"][0]["rejected"], 2, "the legacy key is there twice: {report:#}");
+    assert_eq!(report["tables"][0]["rejected"], 2, "the legacy key occurs twice: {report:#}");
     assert_eq!(place.pipeline(&["init"]).passes().stdout, place.text("delta.yaml"));
 }

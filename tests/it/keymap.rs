@@ -16,7 +16,7 @@ fn an_imported_mapping_is_what_references_to_old_records_resolve_by() {
     let place = Place::samples_with_production();
     let before = place.production(DATABASE);
     let ran = place.pipeline(&IMPORT);
-    assert_eq!(ran.passes().stdout, "account: 2640 mappings read, 0 there already, 2640 brought in\n");
+    assert_eq!(ran.passes().stdout, "account: 2640 mappings read, 0 already present, 2640 imported\n");
     assert_same(&place.production(DATABASE), &before);
 
     let report = place.report(&["run", PIPELINE], 0);
@@ -37,10 +37,10 @@ fn a_mapping_that_is_there_already_brings_in_nothing_new() {
     place.pipeline(&IMPORT).passes();
     let before = place.everything(DATABASE);
     let again = place.pipeline(&IMPORT);
-    assert_eq!(again.passes().stdout, "account: 2640 mappings read, 2640 there already, 0 brought in\n");
+    assert_eq!(again.passes().stdout, "account: 2640 mappings read, 2640 already present, 0 imported\n");
     assert_same(&place.everything(DATABASE), &before);
     let more = "legacy_key,account_id\nA-10001,200001\n";
-    assert_eq!(import(&place, more).passes().stdout, "account: 1 mapping read, 1 there already, 0 brought in\n");
+    assert_eq!(import(&place, more).passes().stdout, "account: 1 mapping read, 1 already present, 0 imported\n");
 }
 
 #[test]
@@ -86,8 +86,8 @@ fn verify_proves_each_key_and_names_those_that_production_lacks() {
     let ran = place.pipeline(&["keymap", "verify", PIPELINE]);
     let lines: Vec<_> = ran.passes().stdout.lines().collect();
     assert_eq!(lines.len(), 7);
-    assert_eq!(lines[6], "pipelines/backups: 6 segments with 3155 mappings, as the key map has them");
-    assert!(lines.contains(&"account: 501 mappings, every key is in production"), "{lines:?}");
+    assert_eq!(lines[6], "pipelines/backups: 6 segments with 3155 mappings, identical to the key map");
+    assert!(lines.contains(&"account: 501 mappings, every key exists in production"), "{lines:?}");
     let before = place.files();
     place.pipeline(&["keymap", "verify", PIPELINE]).passes();
     assert_eq!(place.files(), before, "verify writes nothing");
@@ -97,7 +97,7 @@ fn verify_proves_each_key_and_names_those_that_production_lacks() {
     let ran = place.pipeline(&["keymap", "verify", PIPELINE]);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.stdout.contains("meter: 291 mappings, 1 key is not in production: legacy keys D-7001"),
+        ran.stdout.contains("meter: 291 mappings, 1 key missing in production: legacy keys D-7001"),
         "{}",
         ran.stdout
     );

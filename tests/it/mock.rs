@@ -102,7 +102,7 @@ fn a_mock_run_that_holds_references_as_sets_leaves_postgresql_as_it_was() {
     production.set_up();
     let before = everything(&production.database);
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
-    assert!(mock.passes().stdout.contains("30 rows went into 2 tables, and were taken back"), "{mock:?}");
+    assert!(mock.passes().stdout.contains("30 rows inserted into 2 tables, then rolled back"), "{mock:?}");
     assert_same(&everything(&production.database), &before);
     production.loads();
 }
@@ -113,7 +113,7 @@ fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved
     production.set_up();
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
     let said = &mock.passes().stdout;
-    assert!(said.starts_with("small: mock run: 30 rows went into 2 tables, and were taken back\n"), "{said}");
+    assert!(said.starts_with("small: mock run: 30 rows inserted into 2 tables, then rolled back\n"), "{said}");
     production.pipeline(&["run", "p.yaml"]).fails(77, &["conversion mode"]);
     production.require_no_mode();
     production.write("safeguards: { conversion_mode: off }\n");

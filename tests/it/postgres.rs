@@ -122,7 +122,7 @@ fn the_sample_deltas_load_into_an_empty_database_as_into_sqlite() {
         assert_same(&kept(&database), &after);
     }
     let verified = at(&here, &database, &["keymap", "verify", CUSTOMER]);
-    assert_eq!(verified.passes().stdout.matches("every key is in production").count(), 7, "{verified:?}");
+    assert_eq!(verified.passes().stdout.matches("every key exists in production").count(), 7, "{verified:?}");
     // The sequences go on behind the keys that were given.
     let next =
         database.number("INSERT INTO person (person_type, last_name) VALUES ('B', 'Nach GmbH') RETURNING person_id");
@@ -138,9 +138,9 @@ fn an_imported_key_map_is_verified_and_resolves_references() {
     let import = ["keymap", "import", CUSTOMER, "sample-data/account-key-map.csv", "--table", "account"];
     let before = tables(&database, "public");
     let ran = at(&here, &database, &import);
-    assert_eq!(ran.passes().stdout, "account: 2640 mappings read, 0 there already, 2640 brought in\n");
+    assert_eq!(ran.passes().stdout, "account: 2640 mappings read, 0 already present, 2640 imported\n");
     let again = at(&here, &database, &import);
-    assert_eq!(again.passes().stdout, "account: 2640 mappings read, 2640 there already, 0 brought in\n");
+    assert_eq!(again.passes().stdout, "account: 2640 mappings read, 2640 already present, 0 imported\n");
     assert_same(&tables(&database, "public"), &before);
     here.write("map.csv", "legacy_key,account_id\nA-1,200001\nA-3,999999\n");
     let wrong = at(&here, &database, &["keymap", "import", CUSTOMER, "map.csv", "--table", "account"]);
@@ -197,7 +197,7 @@ fn mappings_of_a_run_that_was_cut_off_are_in_the_way_of_no_import() {
     assert_eq!(production.database.number("SELECT count(*) FROM delta.key_map_account"), 0);
     production.place.write("map.csv", "legacy_key,account_id\nP-3,1\n");
     let import = production.pipeline(&["keymap", "import", "p.yaml", "map.csv", "--table", "account"]);
-    assert_eq!(import.passes().stdout, "account: 1 mapping read, 0 there already, 1 brought in\n");
+    assert_eq!(import.passes().stdout, "account: 1 mapping read, 0 already present, 1 imported\n");
     assert_eq!(production.database.number("SELECT count(*) FROM delta.mapping_account"), 1);
 }
 

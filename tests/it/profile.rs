@@ -55,7 +55,7 @@ impl Profile {
 
     /// Whether it was going on at the end.
     pub fn is_cut_off(&self, name: &str) -> bool {
-        self.0[name].iter().any(|slice| slice["args"]["cut_off"] == true)
+        self.0[name].iter().any(|slice| slice["args"]["interrupted"] == true)
     }
 }
 
@@ -130,7 +130,8 @@ fn a_profile_that_cannot_be_written_is_refused_before_the_work() {
     place.pipeline(&["run", CUSTOMER, "--profile", "no/p.json"]).fails(69, &["cannot write `no/p.json`: ", hint]);
     let before = place.files();
     let refused = place.pipeline(&["run", CUSTOMER, "--profile", CUSTOMER]);
-    refused.fails(64, &["it is no profile", "hint: name another file: only an older profile is overwritten"]);
+    refused
+        .fails(64, &["exists and is not a profile", "hint: name another file; only an older profile is overwritten"]);
     assert_eq!(place.files(), before, "nothing is made, and nothing overwritten");
 }
 

@@ -52,7 +52,7 @@ fn production_is_as_before_and_the_same_files_are_loaded_again_with_new_keys(on:
 
     let told = scene.pipeline(&["rollback", FILE, &run]).passes().stdout.clone();
     assert!(told.starts_with("scene: rolled back: ") && told.contains("of 3 tables"), "{told}");
-    assert!(told.contains("  proven: no row with a key of the run is left"), "{told}");
+    assert!(told.contains("  proven: no row with a key of the run remains"), "{told}");
     assert_same(&scene.production(), &before);
     assert_same(&key_maps(&scene), &maps);
     let runs = scene.pipeline(&["runs", FILE]).stdout;
@@ -108,7 +108,7 @@ fn rows_in_other_hands_keep_a_run_where_it_is_and_are_named(on: On) {
             .fails(77, &["cannot be taken back", said, "hint: nothing was changed"]);
         let dry = scene.pipeline(&["rollback", FILE, &run, "--dry-run"]);
         assert_eq!(dry.code, 77, "{}", dry.stderr);
-        assert!(dry.stdout.contains("\n  in the way: `") && dry.stdout.contains(said), "{}", dry.stdout);
+        assert!(dry.stdout.contains("\n  conflict: `") && dry.stdout.contains(said), "{}", dry.stdout);
         assert_same(&scene.production(), &before);
         assert_same(&scene.remembered(), &remembered);
     }
@@ -148,9 +148,9 @@ fn a_run_that_never_got_into_production_is_given_up(on: On) {
     scene.pipeline(&["run", FILE]).fails(75, &["was interrupted"]);
     let run = last_run(&scene);
     let dry = scene.pipeline(&["rollback", FILE, &run, "--dry-run"]).passes().stdout.clone();
-    assert!(dry.contains("a rollback gives the run up"), "{dry}");
+    assert!(dry.contains("a rollback would abandon the run"), "{dry}");
     let told = scene.pipeline(&["rollback", FILE, &run]).passes().stdout.clone();
-    assert!(told.contains("the run is given up"), "{told}");
+    assert!(told.contains("the run is abandoned"), "{told}");
     assert_same(&scene.production(), &before);
     scene.pipeline(&["resume", FILE, &run]).fails(77, &["abandoned"]);
     scene.pipeline(&["rollback", FILE, &run]).fails(77, &["is abandoned already"]);

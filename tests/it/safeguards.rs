@@ -87,7 +87,7 @@ fn a_run_ends_the_mode_that_let_it_in_unless_it_is_kept() {
     assert!(status().ends_with("is off: it was never switched on\n"), "{}", status());
 
     let on = pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "the village of Lindtal"]);
-    assert!(on.contains(" is on until ") && on.contains("(2 h left), or to the end of the next run\n"), "{on}");
+    assert!(on.contains(" is on until ") && on.contains("(2 h left), or until the next run ends\n"), "{on}");
     assert!(on.contains("  postgres switched it on ") && on.contains(": the village of Lindtal\n"), "{on}");
     assert!(pipeline(&["plan", "p.yaml"]).contains("note: conversion mode is on for 2 h"));
     production.loads();
@@ -97,7 +97,7 @@ fn a_run_ends_the_mode_that_let_it_in_unless_it_is_kept() {
     production.pipeline(&["run", "p.yaml"]).fails(77, &["not in conversion mode", &format!("run {run} ended it")]);
 
     let kept = pipeline(&["mode", "on", "p.yaml", "--for", "90min", "--reason", "two villages", "--keep"]);
-    assert!(kept.contains("also when a run has ended (--keep)"), "{kept}");
+    assert!(kept.contains("even after a run ends (--keep)"), "{kept}");
     production.loads();
     production.delta("R", 10);
     production.loads();
@@ -283,7 +283,7 @@ fn sqlite_asks_for_no_mode_unless_the_file_does_and_a_database_that_is_made_now_
     let before = place.everything("p.db");
     let status = place.pipeline(&["mode", "status", "p.yaml"]).passes().stdout.clone();
     assert!(
-        status.contains("it was never switched on\n  neither the target nor this pipeline requires it\n"),
+        status.contains("it was never switched on\n  neither the target nor this pipeline file requires it\n"),
         "{status}"
     );
     assert_same(&place.everything("p.db"), &before);

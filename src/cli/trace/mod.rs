@@ -1,8 +1,8 @@
-//! `--profile FILE`: what ran in parallel with what, as a trace that <https://ui.perfetto.dev> and `chrome://tracing` open.
+//! `--profile FILE`: a timeline of parallel work, as a trace for <https://ui.perfetto.dev> and `chrome://tracing`.
 //!
-//! Where work is done, a span of [`tracing`]'s is made. One that is entered is what a thread does, and a slice of that thread's track.
-//! One that is only held, while something is awaited, is a task, and a slice of a lane: its parent's where it names one, else one of its
-//! own name where nothing else goes on.
+//! Each piece of work has a [`tracing`] span. A span that is entered is the work of a thread, and becomes a slice of that thread's track.
+//! A span that is only held while a task waits becomes a slice of a lane. This is the parent's lane if the span names a parent, otherwise a
+//! free lane with the span's name.
 //!
 //! ```text
 //! step       ├ inserting ─────────────────────────┤
@@ -12,10 +12,10 @@
 //! thread 1   ├ encode ┤├ encode ┤├ encode ┤             entered
 //! ```
 //!
-//! So slices of one track lie in each other or behind each other, never across. Each is written when it ends, with its beginning: there
-//! is none without the other. What a killed program leaves lacks what was going on and the last `]`, which viewers do without.
+//! So the slices of one track are nested or successive, and never overlap. A slice is written when it ends, together with its beginning.
+//! The trace of a killed program therefore lacks the open slices and the last `]`, which viewers tolerate.
 //!
-//! The format is Chrome's: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
+//! Trace event format of Chrome: <https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU>.
 
 use std::fmt::Debug;
 use std::fs::File;
@@ -32,19 +32,19 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
-use super::output::note;
-use super::report_files::{cannot_write, refuse_other};
 mod tracks;
 
+use super::output::print_note;
+use super::report_files::{cannot_write, refuse_other};
 use crate::diagnostic::Redactor;
 use crate::error::{Error, Result};
 use tracks::{Tracks, thread};
 
-/// What a profile begins with: nothing else is ever overwritten.
+/// The beginning of a profile. Files with another beginning are never overwritten.
 const BEGINNING: &str = r#"[
 {"name":"process_name","ph":"M","pid":1,"args":{"name":"pipeline"}}"#;
 
-/// The profile of this program, where one is asked for.
+/// The profile of this process, if one is requested.
 static PROFILE: OnceLock<Profile> = OnceLock::new();
 
 struct Profile {
@@ -54,10 +54,10 @@ struct Profile {
     tracks: Mutex<Tracks>,
 }
 
-/// Begins a profile in a file, where one is asked for.
+/// Begins a profile, if a file is given.
 ///
 /// # Errors
-/// Where the file cannot be written, or something that is no profile is in its place.
+/// If the file cannot be written, or exists and is not a profile.
 pub(super) fn begin(path: Option<&Path>) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     refuse_other(path, BEGINNING, "profile")?;
@@ -73,30 +73,28 @@ pub(super) fn begin(path: Option<&Path>) -> Result<()> {
     set_global_default(Registry::default().with(Spans(profile))).map_err(Error::internal)
 }
 
-/// Says what must not be written from here on.
+/// Sets the secrets that later slices must not contain.
 pub(super) fn mask(secrets: &Redactor) {
     if let Some(profile) = PROFILE.get() {
-        // There is one pipeline file, and so one set of secrets.
+        // A process has one pipeline file, hence one set of secrets.
         let _is_first = profile.secrets.set(secrets.clone()).is_ok();
     }
 }
 
-/// Ends the profile where there is one, with what is going on just now cut off. What comes later is not in it.
+/// Ends the profile, if there is one. Open slices are marked as interrupted, and later slices are not recorded.
 pub(super) fn end() {
     let Some(profile) = PROFILE.get() else { return };
-    if let Err(error) = profile.tracks().end(profile.now()) {
-        note(&format!("warning: the profile in `{}` is not complete: {error}", profile.path.display()));
+    let (mut tracks, now) = profile.locked();
+    if let Err(error) = tracks.end(now) {
+        print_note(&format!("warning: the profile in `{}` is incomplete: {error}", profile.path.display()));
     }
 }
 
 impl Profile {
-    /// Microseconds since it began.
-    fn now(&self) -> f64 {
-        self.since.elapsed().as_nanos() as f64 / 1000.0
-    }
-
-    fn tracks(&self) -> MutexGuard<'_, Tracks> {
-        self.tracks.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the tracks and the microseconds since the profile began. The time is read under the lock, so that slices do not overlap.
+    fn locked(&self) -> (MutexGuard<'_, Tracks>, f64) {
+        let tracks = self.tracks.lock().unwrap_or_else(PoisonError::into_inner);
+        (tracks, self.since.elapsed().as_nanos() as f64 / 1000.0)
     }
 
     fn masked(&self, text: &str) -> String {
@@ -104,7 +102,7 @@ impl Profile {
     }
 }
 
-/// Notes this program's spans. Times are taken under the lock, so that a lane's next slice begins behind its last.
+/// A layer that records the spans of this crate.
 struct Spans(&'static Profile);
 
 impl<S: Subscriber> Layer<S> for Spans {
@@ -118,32 +116,28 @@ impl<S: Subscriber> Layer<S> for Spans {
         let mut fields = Fields { profile: self.0, name: kind.to_owned(), arguments: Map::new() };
         attributes.record(&mut fields);
         let parent = attributes.parent().map(Id::into_u64);
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.begin(id.into_u64(), kind, fields.name, fields.arguments, parent, now);
     }
 
     fn on_enter(&self, id: &Id, _: Context<'_, S>) {
         let thread = thread();
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.enter(id.into_u64(), thread, now);
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.exit(id.into_u64(), now);
     }
 
     fn on_close(&self, id: Id, _: Context<'_, S>) {
-        let mut tracks = self.0.tracks();
-        let now = self.0.now();
+        let (mut tracks, now) = self.0.locked();
         tracks.close(id.into_u64(), now);
     }
 }
 
-/// How a slice is called, and what else its span says. `of` is what it is done to, and `name` is the whole name.
+/// The name and the arguments of a slice. The field `of` names the object and is appended to the name; the field `name` replaces it.
 struct Fields<'a> {
     profile: &'a Profile,
     name: String,

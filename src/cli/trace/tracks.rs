@@ -1,4 +1,4 @@
-//! The tracks of a profile: which slice goes where, and what is written of it.
+//! The tracks of a profile: the assignment of slices to lanes and threads, and their output.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -7,19 +7,19 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
-/// The first number of a thread's track; those of lanes are below, so that they come first.
+/// The number of the first thread's track. Lanes have smaller numbers, so that viewers show them first.
 const THREADS: usize = 1000;
 
-/// All tracks, and the file that they are written into.
+/// All tracks of a profile, and its file.
 pub(super) struct Tracks {
     file: BufWriter<File>,
-    /// Why nothing more can be written.
+    /// The first write error. After it, nothing more is written.
     failed: Option<std::io::Error>,
     ended: bool,
-    /// What is going on, by the numbers of the spans.
+    /// The open slices, by span ID.
     open: HashMap<u64, Slice>,
     lanes: Vec<Lane>,
-    /// The threads whose tracks have their names.
+    /// The threads whose tracks are named.
     threads: BTreeSet<usize>,
 }
 
@@ -33,16 +33,16 @@ struct Slice {
 #[derive(Clone, Copy)]
 enum Track {
     Lane(usize),
-    /// On a thread, and whether it works on it just now.
+    /// A thread, and whether it is working on the slice.
     Thread(usize, bool),
 }
 
 struct Lane {
-    /// The name of its first spans.
-    of: &'static str,
-    /// Which one of this name it is.
+    /// The name of the spans that open it.
+    kind: &'static str,
+    /// Its number among the lanes of this kind.
     number: usize,
-    /// What is going on in it, the inner behind the outer.
+    /// The open spans, innermost last.
     open: Vec<u64>,
     named: bool,
 }
@@ -53,34 +53,34 @@ impl Tracks {
         Self { file, failed: None, ended: false, open, lanes, threads }
     }
 
-    /// A lane for a span: the one where its parent is the innermost, or the first of its name that is free.
-    fn lane(&mut self, of: &'static str, parent: Option<u64>) -> usize {
+    /// Returns the lane in which the span's parent is innermost, or the first free lane of its kind.
+    fn lane(&mut self, kind: &'static str, parent: Option<u64>) -> usize {
         let inside = |lane: &Lane| parent.is_some() && lane.open.last().copied() == parent;
-        let free = |lane: &Lane| lane.of == of && lane.open.is_empty();
-        if let Some(at) = self.lanes.iter().position(inside).or_else(|| self.lanes.iter().position(free)) {
-            return at;
+        let free = |lane: &Lane| lane.kind == kind && lane.open.is_empty();
+        if let Some(index) = self.lanes.iter().position(inside).or_else(|| self.lanes.iter().position(free)) {
+            return index;
         }
-        let number = self.lanes.iter().filter(|lane| lane.of == of).count() + 1;
-        self.lanes.push(Lane { of, number, open: Vec::new(), named: false });
+        let number = self.lanes.iter().filter(|lane| lane.kind == kind).count() + 1;
+        self.lanes.push(Lane { kind, number, open: Vec::new(), named: false });
         self.lanes.len() - 1
     }
 
-    /// A span begins, in a lane as long as it is not entered.
+    /// Begins a span. It is in a lane until it is entered.
     pub(super) fn begin(
         &mut self,
         id: u64,
-        of: &'static str,
+        kind: &'static str,
         name: String,
         arguments: Map<String, Value>,
         parent: Option<u64>,
         now: f64,
     ) {
-        let lane = self.lane(of, parent);
+        let lane = self.lane(kind, parent);
         self.lanes[lane].open.push(id);
         self.open.insert(id, Slice { name, arguments, began: now, track: Track::Lane(lane) });
     }
 
-    /// A span is entered: it is no lane's.
+    /// Moves a span from its lane to the track of a thread.
     pub(super) fn enter(&mut self, id: u64, thread: usize, now: f64) {
         self.name_thread(thread);
         let Some(slice) = self.open.get_mut(&id) else { return };
@@ -91,8 +91,8 @@ impl Tracks {
 
     pub(super) fn exit(&mut self, id: u64, now: f64) {
         let Some(slice) = self.open.get_mut(&id) else { return };
-        if let Track::Thread(_, works) = &mut slice.track {
-            *works = false;
+        if let Track::Thread(_, is_working) = &mut slice.track {
+            *is_working = false;
         }
         let event = slice.event(now, false);
         self.write(&event);
@@ -116,7 +116,7 @@ impl Tracks {
         }
     }
 
-    /// Writes what is going on, and the end.
+    /// Writes the open slices and the end of the file.
     pub(super) fn end(&mut self, now: f64) -> std::io::Result<()> {
         if self.ended {
             return Ok(());
@@ -136,14 +136,14 @@ impl Tracks {
     }
 
     fn name_lane(&mut self, lane: usize) {
-        let Lane { of, number, named, .. } = &mut self.lanes[lane];
+        let Lane { kind, number, named, .. } = &mut self.lanes[lane];
         if !std::mem::replace(named, true) {
-            let name = if *number == 1 { (*of).to_owned() } else { format!("{of} {number}") };
+            let name = if *number == 1 { (*kind).to_owned() } else { format!("{kind} {number}") };
             self.name(Track::Lane(lane).number(), &name);
         }
     }
 
-    /// Names the track of the thread that is asking.
+    /// Names the track of the current thread.
     fn name_thread(&mut self, thread: usize) {
         if self.threads.insert(thread) {
             let is_main = std::thread::current().name() == Some("main");
@@ -155,14 +155,14 @@ impl Tracks {
     fn name(&mut self, track: usize, name: &str) {
         let arguments =
             [("thread_name", json!({ "name": name })), ("thread_sort_index", json!({ "sort_index": track }))];
-        for (what, arguments) in arguments {
-            self.write(&json!({ "name": what, "ph": "M", "pid": 1, "tid": track, "args": arguments }));
+        for (field, arguments) in arguments {
+            self.write(&json!({ "name": field, "ph": "M", "pid": 1, "tid": track, "args": arguments }));
         }
     }
 
     fn write(&mut self, event: &Value) {
         if !self.ended && self.failed.is_none() {
-            // In one piece, so that what is flushed ends with a whole slice.
+            // In one call, so that a flush never ends inside a slice.
             self.failed = self.file.write_all(format!(",\n{event}").as_bytes()).err();
         }
     }
@@ -178,10 +178,10 @@ impl Track {
 }
 
 impl Slice {
-    fn event(&self, now: f64, cut_off: bool) -> Value {
+    fn event(&self, now: f64, is_interrupted: bool) -> Value {
         let mut arguments = self.arguments.clone();
-        if cut_off {
-            arguments.insert("cut_off".into(), true.into());
+        if is_interrupted {
+            arguments.insert("interrupted".into(), true.into());
         }
         json!({
             "name": self.name, "ph": "X", "pid": 1, "tid": self.track.number(),
@@ -190,7 +190,7 @@ impl Slice {
     }
 }
 
-/// A thread's number: the lowest that no other has, so that threads that come and go share few tracks.
+/// The number of a thread: the lowest free one, so that short-lived threads share few tracks.
 struct Thread(usize);
 
 static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
@@ -214,9 +214,9 @@ impl Drop for Thread {
     }
 }
 
-/// The number of the thread that is asking.
+/// Returns the number of the current thread.
 pub(super) fn thread() -> usize {
-    // While a thread ends it has none any more.
+    // A thread that is ending has no number any more.
     THREAD.try_with(|thread| thread.0).unwrap_or_default()
 }
 
@@ -226,31 +226,31 @@ mod tests {
 
     use super::*;
 
-    /// The names of the slices by the numbers of their tracks.
+    /// Reads the slices of a file: track, name, and whether they were interrupted.
     fn written(path: &Path) -> Vec<(u64, String, bool)> {
         let events: Vec<Value> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let slices = events.iter().filter(|event| event["ph"] == "X");
         slices
             .map(|event| {
                 let name = event["name"].as_str().unwrap().to_owned();
-                (event["tid"].as_u64().unwrap(), name, event["args"]["cut_off"] == true)
+                (event["tid"].as_u64().unwrap(), name, event["args"]["interrupted"] == true)
             })
             .collect()
     }
 
     #[test]
-    fn tasks_at_the_same_time_have_lanes_of_their_own_and_what_is_in_one_stays_there() {
+    fn parallel_tasks_have_separate_lanes_and_children_stay_there() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("p.json");
         let mut file = BufWriter::new(File::create(&path).unwrap());
         file.write_all(b"[{}").unwrap();
         let mut tracks = Tracks::new(file);
-        let mut begin = |id, of: &'static str, parent| {
-            tracks.begin(id, of, of.to_owned(), Map::new(), parent, 0.0);
+        let mut begin = |id, kind: &'static str, parent| {
+            tracks.begin(id, kind, kind.to_owned(), Map::new(), parent, 0.0);
             tracks.open[&id].track.number()
         };
         assert_eq!((begin(1, "COPY", None), begin(2, "COPY", None), begin(3, "send", Some(2))), (1, 2, 2));
-        assert_eq!(begin(4, "send", Some(2)), 3, "another one is in its parent already");
+        assert_eq!(begin(4, "send", Some(2)), 3, "another slice is open in its parent");
         assert_eq!(begin(5, "encode", None), 4);
         tracks.enter(5, 7, 1.0);
         tracks.exit(5, 2.0);
@@ -258,25 +258,25 @@ mod tests {
         for id in [3, 1] {
             tracks.close(id, 4.0);
         }
-        assert_eq!((tracks.lane("COPY", None), tracks.lane("encode", None)), (0, 3), "lanes that are free again");
+        assert_eq!((tracks.lane("COPY", None), tracks.lane("encode", None)), (0, 3), "free lanes are used again");
         tracks.end(5.0).unwrap();
         tracks.close(2, 6.0);
         tracks.end(7.0).unwrap();
         let mut written = written(&path);
         written.sort();
-        let slice = |track, name: &str, cut_off| (track, name.to_owned(), cut_off);
-        let meant = [
+        let slice = |track, name: &str, interrupted| (track, name.to_owned(), interrupted);
+        let expected = [
             slice(1, "COPY", false),
             slice(2, "COPY", true),
             slice(2, "send", false),
             slice(3, "send", true),
             slice(1007, "encode", false),
         ];
-        assert_eq!(written, meant);
+        assert_eq!(written, expected);
     }
 
     #[test]
-    fn a_full_disk_is_told_at_the_end() {
+    fn a_full_disk_is_reported_at_the_end() {
         let mut tracks = Tracks::new(BufWriter::new(File::options().write(true).open("/dev/full").unwrap()));
         tracks.begin(1, "step", "reading".into(), Map::new(), None, 1.0);
         tracks.close(1, 2.0);
@@ -285,12 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn threads_at_the_same_time_have_numbers_of_their_own() {
+    fn parallel_threads_have_different_numbers() {
         let barrier = std::sync::Barrier::new(2);
         let work = || {
-            let own = thread();
+            let number = thread();
             barrier.wait();
-            own
+            number
         };
         let (one, other) = std::thread::scope(|scope| {
             let (one, other) = (scope.spawn(work), scope.spawn(work));

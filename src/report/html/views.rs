@@ -1,7 +1,7 @@
-//! The parts of a report as its page shows them: tables, checks, places in files, steps.
+//! The view models of the HTML report: tables, checks, histograms, steps, and files.
 
 use super::super::escape::line;
-use super::super::text::{number, running, size, some};
+use super::super::text::{number, size, some};
 use super::super::{CheckReport, Report, TableReport, Verdict};
 use super::Links;
 use super::charts::{Band, bars};
@@ -9,10 +9,11 @@ use super::words::{duration, percent, sentence};
 use crate::check::LineHistogram;
 use crate::spec::Severity;
 
-/// Strips of all tables together; of one table; and of one check.
+/// The largest numbers of histograms: of all tables together, of one table, and of one check.
 const ALL_STRIPS: usize = 240;
 const STRIPS: usize = 12;
 const STRIPS_OF_CHECK: usize = 4;
+
 pub(super) struct Tile {
     pub(super) class: &'static str,
     pub(super) figure: String,
@@ -49,7 +50,7 @@ pub(super) struct FileLink<'a> {
 
 pub(super) struct Strip<'a> {
     pub(super) file: &'a str,
-    pub(super) told: String,
+    pub(super) lines: String,
     pub(super) svg: String,
 }
 
@@ -102,37 +103,38 @@ pub(super) struct FileView<'a> {
     pub(super) bytes: String,
     pub(super) hash: &'a str,
 }
+
 pub(super) fn tiles(report: &Report, failing: usize, all: usize) -> Vec<Tile> {
     let sum = |count: fn(&TableReport) -> u64| report.tables.iter().map(count).sum::<u64>();
     let (read, rejected, skipped) = (sum(|table| table.read), sum(|table| table.rejected), sum(|table| table.skipped));
-    let last = if running(report) { sum(|table| table.inserted) } else { sum(|table| table.accepted) };
-    let seconds: f64 = report.steps.iter().map(|timing| timing.seconds).sum();
+    let last = report.tables.iter().map(|table| report.last_count(table)).sum();
     let tile = |class, figure, label: &str| Tile { class, figure, label: label.to_owned() };
     let class = |count: u64, class| if count > 0 { class } else { "" };
     vec![
         tile("", number(read), "rows read"),
         tile(class(rejected, "bad"), number(rejected), &format!("rejected, {}", percent(rejected, read))),
-        tile(class(skipped, "warn"), number(skipped), "skipped as declared"),
+        tile(class(skipped, "warn"), number(skipped), "skipped"),
         tile(
             if report.verdict == Verdict::Failed { "" } else { class(last, "good") },
             number(last),
-            if running(report) { "inserted" } else { "accepted" },
+            report.last_label(),
         ),
         tile("", format!("{} of {}", number(failing as u64), number(all as u64)), "checks with violations"),
-        tile("", duration(seconds), "in all"),
+        tile("", duration(report.seconds()), "total time"),
     ]
 }
-pub(super) fn table_view<'a>(report: &'a Report, at: usize, table: &'a TableReport, links: &Links) -> TableView<'a> {
-    let last = if running(report) { table.inserted } else { table.accepted };
+
+pub(super) fn table_view<'a>(report: &'a Report, index: usize, table: &'a TableReport, links: &Links) -> TableView<'a> {
+    let last = report.last_count(table);
     let keys = table.keys.as_ref();
     let (from, to) = keys.map_or(("", ""), |(from, to)| (from.as_str(), to.as_str()));
-    let mut spreads: Vec<&LineHistogram> = table.places.iter().collect();
-    spreads.sort_by_key(|spread| std::cmp::Reverse(spread.rows));
+    let mut histograms: Vec<&LineHistogram> = table.places.iter().collect();
+    histograms.sort_by_key(|histogram| std::cmp::Reverse(histogram.rows));
     let strips = (ALL_STRIPS / report.tables.len()).clamp(1, STRIPS);
-    let more_strips = spreads.len().saturating_sub(strips);
-    spreads.truncate(strips);
-    spreads.sort_by_key(|spread| spread.file);
-    let mappings = report.key_map.as_ref().and_then(|key_map| key_map.tables.get(at));
+    let more_strips = histograms.len().saturating_sub(strips);
+    histograms.truncate(strips);
+    histograms.sort_by_key(|histogram| histogram.file);
+    let mappings = report.key_map.as_ref().and_then(|key_map| key_map.tables.get(index));
     let mapped = |count: Option<u64>| count.map_or_else(String::new, number);
     TableView {
         name: &table.name,
@@ -148,8 +150,8 @@ pub(super) fn table_view<'a>(report: &'a Report, at: usize, table: &'a TableRepo
         has_skipped: table.skipped > 0,
         class: if last > 0 && report.verdict != Verdict::Failed { "good" } else { "" },
         adds_up: table.read == table.rejected + table.skipped + last,
-        band: Band::of(table.read, table.rejected, table.skipped, report.verdict == Verdict::Failed),
-        strips: spreads.into_iter().map(|spread| strip(table, spread, "")).collect(),
+        band: Band::new(table.read, table.rejected, table.skipped, report.verdict == Verdict::Failed),
+        strips: histograms.into_iter().map(|histogram| strip(table, histogram, "")).collect(),
         more_strips,
         rejects: rejects(table, links),
         before: mapped(mappings.map(|mappings| mappings.before)),
@@ -163,48 +165,37 @@ fn rejects<'a>(table: &'a TableReport, links: &Links) -> Vec<FileLink<'a>> {
     table.rejects.iter().map(|name| FileLink { name, link: link(name) }).collect()
 }
 
-/// A file's name as a part of a URL.
+/// Escapes a file name as a segment of a URL.
 pub fn url_segment(name: &str) -> String {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     name.bytes().map(|byte| if safe(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
-fn strip<'a>(table: &'a TableReport, spread: &LineHistogram, class: &str) -> Strip<'a> {
-    let file = table.files.get(spread.file as usize);
-    let told = match (spread.rows, file.map_or(0, |file| file.records)) {
-        (1, _) => format!("line {}", number(spread.first)),
-        (rows, records) if records > 0 && class.is_empty() => {
-            format!(
-                "{} of {}, lines {} to {}",
-                number(rows),
-                number(records),
-                number(spread.first),
-                number(spread.last)
-            )
-        }
-        (rows, _) => format!("{}, lines {} to {}", number(rows), number(spread.first), number(spread.last)),
-    };
-    Strip { file: file.map_or("", |file| &file.name), told, svg: bars(&spread.parts, class) }
+fn strip<'a>(table: &'a TableReport, histogram: &LineHistogram, class: &str) -> Strip<'a> {
+    let file = table.files.get(histogram.file as usize);
+    let records = file.map_or(0, |file| file.records);
+    let total =
+        if class.is_empty() { some(records, |records| format!(" of {}", number(records))) } else { String::new() };
+    let [rows, first, last] = [histogram.rows, histogram.first, histogram.last].map(number);
+    let lines =
+        if histogram.rows == 1 { format!("line {first}") } else { format!("{rows}{total}, lines {first}–{last}") };
+    Strip { file: file.map_or("", |file| &file.name), lines, svg: bars(&histogram.parts, class) }
 }
 
-/// The checks that rows fail, and how many are not shown.
-pub(super) fn checks<'a>(report: &'a Report, links: &Links, most: usize) -> (Vec<CheckView<'a>>, usize) {
-    let mut failing: Vec<(&TableReport, &CheckReport)> = Vec::new();
-    for table in &report.tables {
-        failing.extend(table.checks.iter().filter(|check| check.violations > 0).map(|check| (table, check)));
-    }
-    let longest = failing.iter().map(|(_, check)| check.violations).max().unwrap_or(1);
-    failing.sort_by_key(|(_, check)| std::cmp::Reverse(check.violations));
-    let unshown = failing.len().saturating_sub(most);
-    failing.truncate(most);
-    (failing.into_iter().map(|(table, check)| check_view(report, table, check, longest, links)).collect(), unshown)
+/// Returns the checks with violations, and the number of those beyond the limit.
+pub(super) fn checks<'a>(report: &'a Report, links: &Links, limit: usize) -> (Vec<CheckView<'a>>, usize) {
+    let mut failing = report.violations();
+    let largest = failing.first().map_or(1, |(_, check)| check.violations);
+    let unshown = failing.len().saturating_sub(limit);
+    failing.truncate(limit);
+    (failing.into_iter().map(|(table, check)| check_view(report, table, check, largest, links)).collect(), unshown)
 }
 
 fn check_view<'a>(
     report: &Report,
     table: &'a TableReport,
     check: &'a CheckReport,
-    longest: u64,
+    largest: u64,
     links: &Links,
 ) -> CheckView<'a> {
     let rejects_rows = check.severity == Severity::Error;
@@ -221,23 +212,23 @@ fn check_view<'a>(
         violations: check.violations,
         rows: number(check.violations),
         share: percent(check.violations, table.read),
-        bar: format!("{:.1}", (check.violations as f64 * 100.0 / longest as f64).max(1.0)),
+        bar: format!("{:.1}", (check.violations as f64 * 100.0 / largest as f64).max(1.0)),
         fill: if rejects_rows { "red" } else { "amber" },
-        effect: if rejects_rows { "rejected" } else { "warned" },
+        effect: check.effect(),
         reason: sentence(if check.reason.is_empty() { &check.name } else { &check.reason }),
         origin: match check.line {
             Some(line) => format!(
-                "Said by {}, line {line}",
+                "Declared in {}, line {line}",
                 if report.file.is_empty() { "the pipeline file" } else { &report.file }
             ),
             None => match check.origin.strip_prefix("production: ") {
-                Some(constraint) => format!("From production's catalog: {constraint}"),
-                None => "It holds for every run".to_owned(),
+                Some(constraint) => format!("Constraint of production: {constraint}"),
+                None => "Built-in check".to_owned(),
             },
         },
         columns: check.columns.join(", "),
-        strips: files.iter().take(STRIPS_OF_CHECK).map(|spread| strip(table, spread, class)).collect(),
-        more_strips: files.iter().take(STRIPS_OF_CHECK).map(|spread| spread.rows).sum::<u64>() < check.violations,
+        strips: files.iter().take(STRIPS_OF_CHECK).map(|histogram| strip(table, histogram, class)).collect(),
+        more_strips: files.iter().take(STRIPS_OF_CHECK).map(|histogram| histogram.rows).sum::<u64>() < check.violations,
         values: values
             .iter()
             .map(|value| ValueView {
@@ -246,7 +237,7 @@ fn check_view<'a>(
                 bar: format!("{:.1}", (value.rows as f64 * 100.0 / top as f64).max(1.0)),
             })
             .collect(),
-        counted: if counted < check.violations { format!("of {} of the rows", number(counted)) } else { String::new() },
+        counted: if counted < check.violations { format!("in {} of the rows", number(counted)) } else { String::new() },
         examples: examples
             .iter()
             .map(|example| ExampleView {
@@ -259,8 +250,9 @@ fn check_view<'a>(
         rejects: rejects(table, links),
     }
 }
+
 pub(super) fn steps(report: &Report) -> Vec<StepView> {
-    let total: f64 = report.steps.iter().map(|timing| timing.seconds).sum::<f64>().max(1e-9);
+    let total = report.seconds().max(1e-9);
     let mut from = 0.0;
     let mut views = Vec::new();
     for timing in &report.steps {
@@ -278,12 +270,13 @@ pub(super) fn steps(report: &Report) -> Vec<StepView> {
     }
     views
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_any_name_is_one_segment_of_a_url() {
+    fn any_file_name_is_one_segment_of_a_url() {
         assert_eq!(url_segment("a%2Fb ä\".csv"), "a%252Fb%20%C3%A4%22.csv");
     }
 }

@@ -1,20 +1,20 @@
-//! What a report says in words.
+//! The sentences of the HTML report.
 
-use super::super::text::number;
+use super::super::text::{is_commit_unknown, number};
 use super::super::{Command, Report, Verdict};
 use crate::journal::{Phase, State};
 use crate::progress::Step;
 
-/// A text as HTML, with what stands between backticks as code. What stands there is escaped as everything is.
+/// Escapes text for HTML, and turns text between backticks into code.
 pub(super) fn marked(text: &str) -> String {
     let mut html = String::with_capacity(text.len() + 16);
     let parts: Vec<&str> = text.split('`').collect();
     let pairs = parts.len().is_multiple_of(2).then(|| parts.len() - 1);
-    for (at, part) in parts.iter().enumerate() {
-        let alone = pairs == Some(at);
-        html.push_str(match at % 2 {
-            _ if alone => "`",
-            0 if at > 0 => "</code>",
+    for (index, part) in parts.iter().enumerate() {
+        let is_unpaired = pairs == Some(index);
+        html.push_str(match index % 2 {
+            _ if is_unpaired => "`",
+            0 if index > 0 => "</code>",
             1 => "<code>",
             _ => "",
         });
@@ -32,7 +32,7 @@ pub(super) fn marked(text: &str) -> String {
     html
 }
 
-/// A text that begins with a capital letter.
+/// Capitalizes the first letter.
 pub(super) fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
@@ -50,19 +50,20 @@ pub(super) fn command(command: Command) -> &'static str {
     }
 }
 
-/// How it ended, in a colour and two words.
+/// Returns the CSS class and the label of the outcome.
 pub(super) fn sign(report: &Report, state: Option<&State>) -> (&'static str, &'static str) {
     match (report.verdict, state) {
         (_, Some(state)) if state.phase == Phase::RolledBack => ("warn", "rolled back"),
-        (_, Some(state)) if state.phase == Phase::Abandoned => ("warn", "given up"),
+        (_, Some(state)) if state.phase == Phase::Abandoned => ("warn", "abandoned"),
         (_, Some(state)) if state.failed.is_some() => ("bad", "failed"),
-        (_, Some(state)) if state.is_unfinished() => ("warn", "cut off"),
+        (_, Some(state)) if state.is_unfinished() => ("warn", "interrupted"),
         (Verdict::Loaded, _) => ("good", "loaded"),
         (Verdict::Failed, _) => ("bad", "failed"),
         (Verdict::Passed, _) => ("good", "passed"),
         (Verdict::Empty, _) => ("warn", "nothing to load"),
     }
 }
+
 pub(super) fn percent(part: u64, whole: u64) -> String {
     if whole == 0 || part == 0 {
         return "0%".to_owned();
@@ -82,26 +83,27 @@ pub(super) fn duration(seconds: f64) -> String {
         seconds => format!("{} min {:02} s", seconds as u64 / 60, seconds as u64 % 60),
     }
 }
-/// What is proven, and what is not.
+
+/// Returns what the report proves, and what it does not.
 pub(super) fn proofs(report: &Report, state: Option<&State>) -> Vec<&'static str> {
-    let mut proofs =
-        vec!["Every row that was read is rejected, skipped as declared, or the next column's; no row is two of them."];
+    let mut proofs = vec!["Rows read = rejected + skipped + accepted."];
     let verified = state.is_some_and(|state| state.phase == Phase::Verified)
         || report.steps.iter().any(|timing| timing.step == Step::Verify);
     match (report.command, report.verdict) {
         (Command::Import | Command::Restore, _) => proofs.clear(),
         (Command::Mock, Verdict::Passed) => {
-            proofs.push("All rows were inserted, held against what was meant, and taken back: nothing of them is in production.");
+            proofs.push("All rows were inserted, verified, and rolled back. Production is unchanged.");
         }
         (_, Verdict::Loaded) => {
-            proofs.push("Before the commit, production's own number of rows, and for each column its values, sums and extremes, were held against what was meant.");
+            proofs.push("Before the commit, the row count and each column's non-null count, sum, minimum, and maximum in production were compared with the expected values.");
             proofs.push(if verified {
-                "After the commit every row was read back from production and is what was meant."
+                "After the commit, every row was read back from production and has the expected values."
             } else {
-                "The rows were not read back yet: `pipeline resume` does it."
+                "The rows have not been read back yet; run `pipeline resume`."
             });
         }
-        _ => proofs.push("Nothing is loaded, and nothing was written to production."),
+        _ if is_commit_unknown(state) => proofs.push("The outcome of the commit is unknown until `pipeline resume`."),
+        _ => proofs.push("Nothing was loaded. Production is unchanged."),
     }
     proofs
 }
@@ -113,50 +115,52 @@ pub(super) fn backup(report: &Report) -> String {
     let rows = |segments: &[crate::target::Segment]| number(segments.iter().map(|segment| segment.rows).sum());
     let own = match key_map.own.as_slice() {
         [] => String::new(),
-        own => format!("After the commit {} mappings of this run followed.", rows(own)),
+        own => format!("After the commit, {} mappings of this run were added.", rows(own)),
     };
     match &key_map.store {
         None => "The key map was not backed up: the pipeline file has no `safeguards.backup`.".to_owned(),
         Some(store) if key_map.there == 0 && key_map.backed_up.is_empty() => {
-            format!("Before anything was written, the backup in {store} was asked for: there was no mapping yet. {own}")
+            format!("Before the load, there were no mappings to back up in {store}. {own}")
         }
         Some(store) => format!(
-            "Before anything was written, the key map was backed up in {store}: {} segments were there, {} with {} mappings went there. {own}",
+            "Before the load, the key map was backed up in {store}: {} segments already present, {} with {} mappings written. {own}",
             number(key_map.there),
             number(key_map.backed_up.len() as u64),
             rows(&key_map.backed_up),
         ),
     }
 }
+
 pub(super) fn notes(report: &Report) -> Vec<String> {
     let mut notes = report.notes.clone();
     for table in &report.tables {
-        if !table.left_to_production.is_empty() {
+        if !table.enforced_by_database.is_empty() {
             notes.push(format!(
-                "{}: left to production's own constraints: {}",
+                "{}: enforced by production only: {}",
                 table.name,
-                table.left_to_production.join("; ")
+                table.enforced_by_database.join("; ")
             ));
         }
         if !table.triggers.is_empty() {
-            notes.push(format!("{}: these triggers fire for every row: {}", table.name, table.triggers.join(", ")));
+            notes.push(format!("{}: triggers that fire for every row: {}", table.name, table.triggers.join(", ")));
         }
     }
     notes
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_never_rounded_to_none_or_all() {
+    fn shares_are_never_rounded_to_0_or_100_percent() {
         let shares = [(0, 0), (0, 9), (9, 9), (1, 1_000_000), (1, 1_000), (1, 3), (99_999, 100_000)];
-        let told = ["0%", "0%", "100%", "less than 0.01%", "0.10%", "33.3%", "99.9%"];
-        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), told);
+        let expected = ["0%", "0%", "100%", "less than 0.01%", "0.10%", "33.3%", "99.9%"];
+        assert_eq!(shares.map(|(part, whole)| percent(part, whole)), expected);
     }
 
     #[test]
-    fn what_stands_between_backticks_is_code_and_nothing_else_is_markup() {
+    fn text_between_backticks_is_code_and_all_else_is_escaped() {
         assert_eq!(marked("`a<b>`: \"c\" & `d`"), "<code>a&#60;b&#62;</code>: &#34;c&#34; &#38; <code>d</code>");
         assert_eq!([marked("`a` b ` c"), marked("`"), marked("")], ["<code>a</code> b ` c", "`", ""]);
     }

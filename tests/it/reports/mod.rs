@@ -1,4 +1,4 @@
-//! Reports: every format of real runs, later again, and of data that would rather be something else.
+//! Reports: all formats of real runs, stored reports, hostile data, and large reports.
 
 mod browser;
 mod chromium;
@@ -13,7 +13,7 @@ use crate::support::{Place, REPOSITORY};
 const CUSTOMER: &str = "pipelines/customer-delta.yaml";
 const ALL: &str = "html=r.html,json=r.json,junit=r.xml,md=r.md";
 
-/// A small delta of one table into a SQLite database: the table's SQL, the lines of its CSV, and the rest of its part of the pipeline file.
+/// Writes a delta of one table for SQLite: the SQL of the table, its CSV lines, and the rest of its entry in the pipeline file.
 pub fn small(sql: &str, csv: &str, rest: &str) -> Place {
     let place = Place::new();
     place.database("live.db", sql);
@@ -40,7 +40,7 @@ fn hold(validator: &jsonschema::Validator, report: &Value) {
 }
 
 #[test]
-fn the_json_of_every_command_holds_by_the_published_schema() {
+fn json_reports_conform_to_the_published_schema() {
     let validator = schema();
     let place = Place::samples();
     for command in [&["validate", CUSTOMER][..], &["plan", CUSTOMER], &["run", CUSTOMER, "--mock"], &["run", CUSTOMER]]
@@ -54,7 +54,7 @@ fn the_json_of_every_command_holds_by_the_published_schema() {
 }
 
 #[test]
-fn a_report_counts_and_shows_what_the_reject_files_hold() {
+fn counts_and_examples_match_the_reject_files() {
     let place = Place::samples();
     let report = place.report(&["validate", CUSTOMER], 0);
     for table in report["tables"].as_array().unwrap() {
@@ -91,14 +91,14 @@ fn a_report_counts_and_shows_what_the_reject_files_hold() {
             let examples = evidence["examples"].as_array().unwrap();
             assert_eq!(examples.len() as u64, violations.min(5), "{check}");
             for example in examples.iter().filter(|_| check["severity"] == "error") {
-                // The same place, check, value and reason as in the file.
+                // The example matches the reject file in location, check, value, and reason.
                 let place = (example["file"].as_str().unwrap(), example["line"].to_string());
                 let reject = records[1..]
                     .iter()
                     .find(|record| {
                         (record[column("_reject_file")].as_str(), record[column("_reject_line")].clone()) == place
                     })
-                    .unwrap_or_else(|| panic!("{example} is no reject"));
+                    .unwrap_or_else(|| panic!("{example} is not in the reject file"));
                 assert!(reject[column("_reject_check")].contains(check["name"].as_str().unwrap()), "{example}");
                 assert!(reject[column("_reject_reason")].contains(example["reason"].as_str().unwrap()), "{example}");
                 if let Some(value) = example["value"].as_str() {
@@ -114,7 +114,7 @@ fn a_report_counts_and_shows_what_the_reject_files_hold() {
     }
 }
 
-/// A test case of JUnit XML: its name, and whether it failed.
+/// Returns the test cases of JUnit XML: their names, and whether they failed.
 fn cases(xml: &str) -> Vec<(String, bool)> {
     let part = |text: &str, begin: &str| text.split_once(begin).unwrap().1.split('"').next().unwrap().to_owned();
     let cases = xml.split("<testcase ").skip(1);
@@ -122,7 +122,7 @@ fn cases(xml: &str) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn junit_has_a_case_for_every_check_and_fails_those_of_tables_that_stop_the_load() {
+fn junit_cases_fail_if_their_table_blocks_the_load() {
     let place = Place::samples();
     let report = place.report(&["validate", CUSTOMER, "--report", "junit=ok.xml"], 0);
     let checks: usize =
@@ -142,15 +142,15 @@ fn junit_has_a_case_for_every_check_and_fails_those_of_tables_that_stop_the_load
         let checks = table["checks"].as_array().unwrap();
         checks.iter().filter(|check| check["violations"] != 0 && check["severity"] == "error").count() + 1
     };
-    let meant: usize = report["tables"].as_array().unwrap().iter().map(failing).sum();
+    let expected: usize = report["tables"].as_array().unwrap().iter().map(failing).sum();
     let found = cases(&place.text("r.xml"));
-    assert!(meant > 3 && found.iter().filter(|(_, failed)| *failed).count() == meant, "{found:?}");
-    assert!(place.text("r.md").contains("## ❌ customer-delta: failed its checks; nothing is loaded"));
-    assert!(place.text("r.html").contains("Failed its checks; nothing is loaded"));
+    assert!(expected > 3 && found.iter().filter(|(_, failed)| *failed).count() == expected, "{found:?}");
+    assert!(place.text("r.md").contains("## ❌ customer-delta: failed its checks; nothing was loaded"));
+    assert!(place.text("r.html").contains("Failed its checks; nothing was loaded"));
 }
 
 #[test]
-fn annotations_point_at_the_line_that_says_the_check() {
+fn annotations_point_to_the_line_of_the_check() {
     let place = small(
         "CREATE TABLE item (id INTEGER PRIMARY KEY, ref TEXT NOT NULL, price REAL)",
         "ref,price\na,1\n,2\nc,-3\nd,-4\n",
@@ -162,7 +162,7 @@ fn annotations_point_at_the_line_that_says_the_check() {
     let number = |wanted: &str| place.text("p.yaml").lines().position(|line| line.contains(wanted)).unwrap() + 1;
     let (table, range) = (number("  item:"), number("- range:"));
     assert!(
-        lines[0].starts_with(&format!("::error file=p.yaml,line={table},title=item%3A nothing is loaded::`item`: ")),
+        lines[0].starts_with(&format!("::error file=p.yaml,line={table},title=item%3A nothing was loaded::`item`: ")),
         "{}",
         lines[0]
     );
@@ -176,26 +176,23 @@ fn annotations_point_at_the_line_that_says_the_check() {
 }
 
 #[test]
-fn every_report_is_made_again_later() {
+fn stored_reports_are_printed_again() {
     let place = Place::samples();
     let later = |arguments: &[&str]| place.pipeline(&[&["report", CUSTOMER], arguments].concat());
     later(&[]).fails(64, &["no report of this pipeline is kept", "hint: "]);
 
-    // One that only validated is in the folder of runs; without an id it is the last one.
+    // The report of a validation is stored in the folder of runs. Without an ID, the last one is printed.
     place.pipeline(&["validate", CUSTOMER, "--report", ALL]).passes();
     let first: Vec<_> = ["r.html", "r.json", "r.xml", "r.md"].map(|name| place.text(name)).into();
     later(&["--report", "html=2.html,json=2.json", "--report", "junit=2.xml,md=2.md"]).passes();
     let again: Vec<_> = ["2.html", "2.json", "2.xml", "2.md"].map(|name| place.text(name)).into();
-    assert!(first == again, "the report that is made later is another one");
+    assert!(first == again, "the stored report differs");
 
-    // So is a run's, with its journal, and the target's alone does as well.
+    // The report of a run includes its journal, and can be read from the target alone.
     let run = place.report(&["run", CUSTOMER, "--report", "html=r.html,md=r.md,json=r.json"], 0);
     let id = run["run"].as_str().unwrap();
     let (html, json) = (place.text("r.html"), place.text("r.json"));
-    assert!(
-        html.contains("The story of the run")
-            && html.contains("committed: the rows and their key map are in production")
-    );
+    assert!(html.contains("Run history") && html.contains("committed: rows and key mappings are in production"));
     later(&[id, "--report", "html=2.html,json=2.json"]).passes();
     assert!(html == place.text("2.html") && json == place.text("2.json"));
     std::fs::remove_dir_all(place.path("pipelines/runs")).unwrap();
@@ -203,18 +200,18 @@ fn every_report_is_made_again_later() {
     let kept: Value = serde_json::from_str(&place.text("3.json")).unwrap();
     assert_eq!((&kept["run"], &kept["tables"], &kept["verdict"]), (&run["run"], &run["tables"], &run["verdict"]));
     assert!(place.text("3.html").contains("Loaded 3,155 rows into 6 tables"));
-    assert!(!place.text("3.html").contains("href="), "what is gone is not linked");
+    assert!(!place.text("3.html").contains("href="), "deleted reject files are not linked");
 
-    // What became of it since is said first.
+    // A later rollback is in the headline.
     place.pipeline(&["rollback", CUSTOMER, id]).passes();
     later(&[id, "--report", "html=4.html,md=4.md"]).passes();
-    assert!(place.text("4.html").contains("rolled back since: nothing of it is in production any more"));
+    assert!(place.text("4.html").contains("; rolled back since"));
     assert!(place.text("4.md").contains("## ⚠️ customer-delta: "));
     later(&["../../etc"]).fails(64, &["there is no report of a run `../../etc`"]);
 }
 
 #[test]
-fn the_links_lead_from_the_report_to_the_reject_files() {
+fn links_lead_to_the_reject_files() {
     let place = Place::samples();
     place.write("out/deep/keep", "");
     place.pipeline(&["validate", CUSTOMER, "--report", "html=out/deep/r.html"]).passes();
@@ -228,27 +225,26 @@ fn the_links_lead_from_the_report_to_the_reject_files() {
 
 #[cfg(feature = "failpoints")]
 #[test]
-fn a_run_that_was_cut_off_has_a_report_that_says_so_before_anything_else() {
+fn the_report_of_an_interrupted_run_begins_with_its_state() {
     let place = Place::samples();
     let cut = place.pipeline_with(&["run", CUSTOMER], &[("FAILPOINTS", "started=return")]);
     assert_eq!(cut.code, -9, "it is killed");
-    let told = place.pipeline(&["report", CUSTOMER, "--report", "html=r.html"]);
-    let first = told.passes().stdout.lines().next().unwrap();
+    let ran = place.pipeline(&["report", CUSTOMER, "--report", "html=r.html"]);
+    let first = ran.passes().stdout.lines().next().unwrap();
     assert!(
-        first.starts_with("customer-delta: the run was interrupted")
-            && first.ends_with("nothing of it is in production"),
+        first.starts_with("customer-delta: run ") && first.ends_with("; none of its rows are in production"),
         "{first}"
     );
     let html = place.text("r.html");
     assert!(
-        html.contains("The run was cut off")
-            && html.contains("Nothing is loaded, and nothing was written to production.")
+        html.contains("; none of its rows are in production")
+            && html.contains("Nothing was loaded. Production is unchanged.")
     );
-    assert!(!html.contains("not-ok\">"), "what was read adds up");
+    assert!(!html.contains("not-ok\">"), "the counts add up");
 }
 
 #[test]
-fn a_run_into_postgresql_is_told_again_from_the_target_alone() {
+fn reports_are_read_from_postgresql_alone() {
     let (place, database) = (Place::samples(), Server::shared().database(""));
     let url = database.url();
     let at = |arguments: &[&str]| place.pipeline_with(arguments, &[("DATABASE_URL", &url)]);
@@ -257,10 +253,12 @@ fn a_run_into_postgresql_is_told_again_from_the_target_alone() {
     at(&["report", CUSTOMER, "--report", "html=2.html"]).passes();
     for name in ["1.html", "2.html"] {
         let html = place.text(name);
-        for told in
-            ["Loaded 3,155 rows into 6 tables", "committing transaction ", "read back: every row is what was meant"]
-        {
-            assert!(html.contains(told), "{name} does not tell {told:?}");
+        for text in [
+            "Loaded 3,155 rows into 6 tables",
+            "committing transaction ",
+            "read back: every row has the expected values",
+        ] {
+            assert!(html.contains(text), "{name} does not contain {text:?}");
         }
         assert!(html.contains("${DATABASE_URL}") && !html.contains(&url));
     }
