@@ -56,7 +56,7 @@ pub(super) fn text<T>(session: &RunContext<T>, analysis: Option<&Analysis>) -> S
     out
 }
 
-/// Writes a check with its origin and its SQL, and with its measurements, if the plan was analyzed as the given table.
+/// Writes a check with its origin and SQL. If the plan was analyzed, also writes the measurements; the index is that of the table.
 fn write_check(out: &mut String, table: &Table, number: usize, analysis: Option<(&Analysis, usize)>) {
     let check = &table.checks[number];
     let severity = if check.severity == crate::spec::Severity::Warn { "; warns" } else { "" };

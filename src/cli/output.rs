@@ -81,7 +81,7 @@ fn write_out(text: &str) -> Result<()> {
     }
 }
 
-/// Writes a line to stderr. A failure is ignored, because a run must not end for it.
+/// Writes a line to stderr. A failure is ignored, because it must not stop a run.
 pub(super) fn print_note(text: &str) {
     let _is_written = writeln!(std::io::stderr(), "{}", visible(text)).is_ok();
 }

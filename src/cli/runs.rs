@@ -161,7 +161,7 @@ async fn one(opened: &OpenPipeline, id: &str) -> Result<Option<RunDetails>> {
 async fn unknown_run(opened: &OpenPipeline, id: &str) -> Result<Error> {
     let runs = read(opened).await?;
     let last: Vec<_> = runs.iter().rev().take(LAST).map(|run| run.run.as_str()).collect();
-    Ok(Error::usage(format!("unknown run `{id}` in {}", opened.shown)).hint(if last.is_empty() {
+    Ok(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(if last.is_empty() {
         "the target has no runs yet".to_owned()
     } else {
         format!("use the ID of a recorded run; the latest are {}", crate::engine::list(&last))

@@ -120,7 +120,7 @@ fn key_map(map: &KeyMapReport) -> String {
         None => "none (no `safeguards.backup`)".to_owned(),
         Some(store) if map.there == 0 && map.backed_up.is_empty() => format!("{store}; no earlier mappings"),
         Some(store) => format!(
-            "{store}; before the load {} segments already present, {} with {} mappings written",
+            "{store}; {} segments already present, {} written before the load ({} mappings)",
             number(map.there),
             number(map.backed_up.len() as u64),
             rows(&map.backed_up)

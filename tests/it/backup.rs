@@ -191,7 +191,7 @@ fn use_case_2_twice_has_the_earlier_mappings_there_again(on: On) {
     let text = &told.passes().stdout;
     for part in [
         "  key map: 9 mappings before this run, 19 after; 10 backed up\n",
-        "  backup: backups; before the load 2 segments already present, 0 with 0 mappings written\n",
+        "  backup: backups; 2 segments already present, 0 written before the load (0 mappings)\n",
     ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }

@@ -126,7 +126,7 @@ fn a_run_that_fails_leaves_a_profile_of_what_it_did() {
 #[test]
 fn a_profile_that_cannot_be_written_is_refused_before_the_work() {
     let place = Place::samples();
-    let hint = "hint: name a file in a folder that exists";
+    let hint = "hint: name a file in an existing folder";
     place.pipeline(&["run", CUSTOMER, "--profile", "no/p.json"]).fails(69, &["cannot write `no/p.json`: ", hint]);
     let before = place.files();
     let refused = place.pipeline(&["run", CUSTOMER, "--profile", CUSTOMER]);

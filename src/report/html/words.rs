@@ -123,7 +123,7 @@ pub(super) fn backup(report: &Report) -> String {
             format!("Before the load, there were no mappings to back up in {store}. {own}")
         }
         Some(store) => format!(
-            "Before the load, the key map was backed up in {store}: {} segments already present, {} with {} mappings written. {own}",
+            "Before the load, the key map was backed up in {store}: {} segments already present, {} written ({} mappings). {own}",
             number(key_map.there),
             number(key_map.backed_up.len() as u64),
             rows(&key_map.backed_up),
