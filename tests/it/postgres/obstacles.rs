@@ -55,7 +55,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
     production.set_up();
 
     database.execute("CREATE TABLE staging.item (mine text); INSERT INTO staging.item VALUES ('precious')");
-    fails(&production, &member, 78, &["`staging.item` is a table of its own", "target.staging"]);
+    fails(&production, &member, 78, &["`staging.item` exists and was not created by pipeline", "target.staging"]);
     assert_eq!(database.text("SELECT mine FROM staging.item"), "precious");
     database.execute("DROP TABLE staging.item; CREATE VIEW staging.ck_account AS SELECT 'precious' AS mine");
     fails(&production, &member, 78, &["`staging.ck_account`", "target.staging"]);
