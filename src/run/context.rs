@@ -379,8 +379,12 @@ impl<T> RunContext<T> {
                 if let Some(first) = seen.insert(hash, file) {
                     let name =
                         |file: usize| self.compiled.sources[at].files().get(file).map_or("", |file| file.name.as_str());
-                    return Err(Error::refused(format!("`{}` and `{}` have identical content", name(first), name(file)))
-                        .hint("a file is loaded once: remove one of them"));
+                    return Err(Error::refused(format!(
+                        "`{}` and `{}` have identical content",
+                        name(first),
+                        name(file)
+                    ))
+                    .hint("a file is loaded once: remove one of them"));
                 }
             }
         }

@@ -3,6 +3,7 @@
 mod accounting;
 pub mod analyze;
 pub mod backup;
+mod context;
 mod control_totals;
 mod incoming;
 pub mod journals;
@@ -15,16 +16,15 @@ pub mod restore;
 mod resume;
 mod rollback;
 pub mod scaffold;
-mod context;
 pub mod setup;
 mod verify;
 
+pub use context::{CommandOptions, OpenPipeline, RunContext};
 pub use journals::of_run as story;
 pub use load::{LoadOptions, rehearse, resume, run};
 pub use report_store::{StoredReport, kept};
 pub use resume::{ResumableRun, find};
 pub use rollback::rollback;
-pub use context::{CommandOptions, OpenPipeline, RunContext};
 
 use crate::check::{self, CheckedTable, rejects};
 use crate::check::{ThresholdResult, judge};

@@ -11,8 +11,8 @@ use arrow::datatypes::{Field, Schema};
 
 use super::accounting::{expect, record};
 use super::backup::{of_another, place};
-use super::keymap::{mapped, report};
 use super::context::run_id;
+use super::keymap::{mapped, report};
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
 use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};

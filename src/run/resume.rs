@@ -117,7 +117,9 @@ impl ResumableRun {
                 "run {} {is} committed in {}, and its journal {what}",
                 self.run, context.shown
             ))
-            .hint("another session changed the control tables; compare them with `journal.ndjson` in the run's folder"));
+            .hint(
+                "another session changed the control tables; compare them with `journal.ndjson` in the run's folder",
+            ));
         }
         Ok((journal, now.state))
     }
@@ -251,10 +253,11 @@ pub(super) fn refuse_other(
     if reasons.is_empty() {
         return Ok(());
     }
-    Err(Error::refused(format!("cannot resume run {}: its input has changed: {}", report.run, reasons.join("; "))).hint(format!(
-        "undo the changes, or abandon the run with `pipeline rollback FILE {}` and run again",
-        report.run
-    )))
+    Err(Error::refused(format!("cannot resume run {}: its input has changed: {}", report.run, reasons.join("; ")))
+        .hint(format!(
+            "undo the changes, or abandon the run with `pipeline rollback FILE {}` and run again",
+            report.run
+        )))
 }
 
 /// The references of a table that lead to other rows than when the run began: its staged rows have those of then.

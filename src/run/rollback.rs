@@ -42,14 +42,11 @@ impl<'a> RollbackCandidate<'a> {
         let (Some(journal), Some(state)) = (journal, state) else {
             return Err(match &report {
                 None => Error::usage(format!("{} has no run `{run}`", opened.shown)).hint(hint),
-                Some(report) if report.command == Command::Import => Error::refused(format!(
-                    "run {run} imported mappings only and cannot be rolled back"
-                ))
-                .hint("nothing was changed; a rollback deletes rows of a load"),
-                Some(_) => Error::refused(format!(
-                    "run {run} has no journal, so its rows are unknown"
-                ))
-                .hint(hint),
+                Some(report) if report.command == Command::Import => {
+                    Error::refused(format!("run {run} imported mappings only and cannot be rolled back"))
+                        .hint("nothing was changed; a rollback deletes rows of a load")
+                }
+                Some(_) => Error::refused(format!("run {run} has no journal, so its rows are unknown")).hint(hint),
             });
         };
         if matches!(state.phase, Phase::Abandoned | Phase::RolledBack) {

@@ -64,9 +64,10 @@ impl RollbackPlan {
     /// Returns the error of a run that cannot be rolled back.
     pub fn refusal(&self, run: &str) -> Error {
         let lines: String = self.obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
-        Error::refused(format!("cannot roll back run {run}: some of its rows have been changed or are referenced{lines}")).hint(
-            "nothing was changed; roll back later runs first, and have other programs remove their own references",
-        )
+        Error::refused(format!(
+            "cannot roll back run {run}: some of its rows have been changed or are referenced{lines}"
+        ))
+        .hint("nothing was changed; roll back later runs first, and have other programs remove their own references")
     }
 }
 

@@ -126,7 +126,10 @@ fn who_loads_cannot_let_himself_in_and_the_server_holds_him_to_it() {
     let refused = production.pipeline_at(&loader, &on);
     refused.fails(
         77,
-        &["cannot switch conversion mode", "hint: run it as the owner of the schema `delta` or a member of delta_rollback"],
+        &[
+            "cannot switch conversion mode",
+            "hint: run it as the owner of the schema `delta` or a member of delta_rollback",
+        ],
     );
     production.pipeline(&on).passes();
     let login = Holder::new(&loader);

@@ -27,7 +27,7 @@ use super::names::Names;
 use super::staging::Staged;
 use super::violations::Refusals;
 use super::{
-    BEGIN, Claimed, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
+    BEGIN, LockSession, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ pub(super) struct PgLoad {
     /// Sessions for early commits: keys and staging. Empty in a mock run, whose work is all in one transaction.
     others: Vec<Arc<Session>>,
     /// The slot that the session with the lock is returned to.
-    claimed: Claimed,
+    lock_session: LockSession,
     /// The session that appends to the key map, in its own transaction, while the main one inserts. None in a mock run.
     beside: Option<Session>,
     /// Whether the main connection is inside its transaction.
@@ -76,10 +76,10 @@ impl PgLoad {
         names: Names,
         spec: LoadSpec,
         run: &str,
-        claimed: Claimed,
+        lock_session: LockSession,
         side: Option<Session>,
     ) -> Result<Self> {
-        let main = claimed.lock().ok().and_then(|mut claimed| claimed.take());
+        let main = lock_session.lock().ok().and_then(|mut lock_session| lock_session.take());
         let main = main.ok_or_else(|| Error::internal("a load without the lock"))?;
         let others = side.into_iter().map(Arc::new).collect();
         let run = run.to_owned();
@@ -91,7 +91,7 @@ impl PgLoad {
             run,
             main,
             others,
-            claimed,
+            lock_session,
             beside: None,
             open: false,
             all: Vec::new(),
@@ -137,8 +137,8 @@ impl PgLoad {
 
     /// Returns the session to the target, with the lock.
     fn hand_back(&self) {
-        if let Ok(mut claimed) = self.claimed.lock() {
-            *claimed = Some(self.main.clone());
+        if let Ok(mut lock_session) = self.lock_session.lock() {
+            *lock_session = Some(self.main.clone());
         }
     }
 
@@ -249,7 +249,8 @@ impl StagingPhase for PgLoad {
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
         let mut direct = direct_path::eligible(&self.known, &self.spec, destinations, &self.keys);
         // The direct path would take numbers from production's sequences, which a mock run must not do.
-        let takes: Vec<_> = destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
+        let takes: Vec<_> =
+            destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
         direct.iter_mut().zip(takes).for_each(|(direct, takes)| *direct &= !takes && !set_based);
         let names = destinations.iter().zip(&direct).filter(|(_, direct)| **direct);
@@ -339,8 +340,8 @@ impl InsertPhase for PgLoad {
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let table = self.staged(destination).id();
             let ends = self.blocks.get(&destination.table.name).map(|block| (block.first, block.last)).unzip();
-            let noted = key_map::note(&self.main, &table, &self.run, *mappings, ends).await;
-            noted.map_err(self.fault("cannot note the key map"))?;
+            let recorded = key_map::record(&self.main, &table, &self.run, *mappings, ends).await;
+            recorded.map_err(self.fault("cannot record the key map"))?;
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
         let inserted = inserted.map(|((destination, rows), mappings)| {
@@ -365,8 +366,8 @@ impl InsertPhase for PgLoad {
                 return Err(self.not_appended(destination, &error).await);
             }
         };
-        let noted = key_map::note_counted(&self.main, &self.staged(destination), run).await;
-        noted.map_err(self.fault("cannot note the key map"))?;
+        let recorded = key_map::record_counted(&self.main, &self.staged(destination), run).await;
+        recorded.map_err(self.fault("cannot record the key map"))?;
         Ok(appended)
     }
 
@@ -438,7 +439,9 @@ impl InsertPhase for PgLoad {
     async fn compare(&mut self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>> {
         let staged = self.staged(destination);
         match self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination)) {
-            Some(keys) => self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, expected)).await,
+            Some(keys) => {
+                self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, expected)).await
+            }
             None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, expected)).await,
         }
     }

@@ -52,8 +52,8 @@ impl PgTarget {
                 }
                 let key = known.tables.get(table).map(wires).unwrap_or_default();
                 let own = [CopyColumn::text("legacy_key"), CopyColumn::text("run")];
-                let history = known.id(&self.names, table).history();
-                (history.clone(), history, own.into_iter().chain(key).collect())
+                let view = known.id(&self.names, table).key_map_view();
+                (view.clone(), view, own.into_iter().chain(key).collect())
             }
         };
         let column = |name: &String| {
@@ -179,13 +179,13 @@ impl PgTarget {
 
     /// Returns whether a table's key map has any rows. Before a first delta, most are empty.
     async fn has_mappings(&self, table: &str) -> Result<bool> {
-        let history = self.known().await?.id(&self.names, table).history();
+        let view = self.known().await?.id(&self.names, table).key_map_view();
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the key map", &error);
-        if !readable(&session, &history).await.map_err(fault)? {
+        if !readable(&session, &view).await.map_err(fault)? {
             return Ok(false);
         }
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM {history})");
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {view})");
         Ok(session.query_one(&sql, &[]).await.map_err(fault)?.get(0))
     }
 
@@ -229,8 +229,8 @@ impl PgTarget {
             .extend(destination.key.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()));
         columns.push(CopyColumn::text("run"));
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
-        let history = known.id(&self.names, table).history();
-        let query = format!("SELECT {} FROM {history} AS p ORDER BY p.legacy_key", wanted.join(", "));
+        let view = known.id(&self.names, table).key_map_view();
+        let query = format!("SELECT {} FROM {view} AS p ORDER BY p.legacy_key", wanted.join(", "));
         self.stream(&query, &columns).await
     }
 }

@@ -62,11 +62,11 @@ impl TableId {
     }
 
     /// Returns the view of the key map.
-    pub(super) fn history(&self) -> String {
-        qualified(CONTROL, &self.history_name())
+    pub(super) fn key_map_view(&self) -> String {
+        qualified(CONTROL, &self.key_map_view_name())
     }
 
-    pub(super) fn history_name(&self) -> String {
+    pub(super) fn key_map_view_name(&self) -> String {
         self.own("key_map_")
     }
 
@@ -120,9 +120,9 @@ mod tests {
     #[test]
     fn names_stay_apart_if_the_server_would_cut_them() {
         let (one, two) = (id("", "public", &("ä".repeat(31) + "a")), id("", "public", &("ä".repeat(31) + "b")));
-        assert_ne!(one.history_name(), two.history_name());
-        assert!(one.history_name().len() <= LONGEST);
-        assert_eq!(id("", "public", "account").history_name(), "key_map_account");
+        assert_ne!(one.key_map_view_name(), two.key_map_view_name());
+        assert!(one.key_map_view_name().len() <= LONGEST);
+        assert_eq!(id("", "public", "account").key_map_view_name(), "key_map_account");
     }
 
     #[test]

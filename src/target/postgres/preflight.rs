@@ -46,7 +46,9 @@ impl PgTarget {
                         self.names.shown,
                         reasons.join("\n  ")
                     ))
-                    .hint("nothing was loaded; `pipeline setup FILE` creates what is missing (`--print` shows the SQL)"));
+                    .hint(
+                        "nothing was loaded; `pipeline setup FILE` creates what is missing (`--print` shows the SQL)",
+                    ));
                 }
                 _ if self.unfinished => {}
                 _ => preflight.warnings.extend(reasons.iter().map(|reason| format!("not ready for a run: {reason}"))),
@@ -172,7 +174,7 @@ impl PgTarget {
                     &sequence.map(|sequence| &sequence.schema),
                     &sequence.map(|sequence| &sequence.name),
                     &id.mappings(),
-                    &id.history(),
+                    &id.key_map_view(),
                 ],
             )
             .await?;
@@ -186,9 +188,7 @@ impl PgTarget {
             reasons.push(format!("`{name}` has row-level security, which would hide rows from the checks: give {LOADER} a way around it (ALTER ROLE {LOADER} BYPASSRLS)"));
         }
         if table.foreign {
-            reasons.push(format!(
-                "a partition of `{name}` is on another server, so the load would not be atomic"
-            ));
+            reasons.push(format!("a partition of `{name}` is on another server, so the load would not be atomic"));
         }
         if let Some(other) = taken(client, &Staged { known, names: &self.names, destination }).await? {
             reasons.push(other);

@@ -24,7 +24,7 @@ const TRIED: &str = "DP006";
 const OBSTRUCTED: &str = "DP007";
 
 /// Returns the legacy keys of a run's rows that no longer exist.
-pub(super) async fn gone(
+pub(super) async fn missing_rows(
     client: &Client,
     known: &PgCatalog,
     names: &Names,
@@ -40,7 +40,7 @@ pub(super) async fn gone(
         .collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE h.run = $1 AND NOT EXISTS (SELECT FROM {} AS p WHERE {}) ORDER BY 1",
-        known.id(names, name).history(),
+        known.id(names, name).key_map_view(),
         table.own_rows(),
         same.join(" AND ")
     );
@@ -48,7 +48,7 @@ pub(super) async fn gone(
 }
 
 /// Returns the tables that a run has rows in.
-pub(super) async fn holdings(
+pub(super) async fn run_tables(
     connector: &Connector,
     client: &Client,
     names: &Names,
@@ -66,7 +66,7 @@ pub(super) async fn holdings(
 }
 
 /// Plans a rollback: the run's tables, and conflicts. If triggers would fire, it is tried in a transaction that is rolled back.
-pub(super) async fn survey(
+pub(super) async fn plan_rollback(
     connector: &Connector,
     client: &Client,
     names: &Names,
@@ -74,7 +74,7 @@ pub(super) async fn survey(
     accepted: &[String],
 ) -> Result<RollbackPlan> {
     let fault = |error| explain(connector, &error);
-    let tables = holdings(connector, client, names, run).await?;
+    let tables = run_tables(connector, client, names, run).await?;
     let obstacles = obstacles(client, names, run, accepted).await.map_err(fault)?;
     let sql = "SELECT child_name, columns FROM delta.unindexed($1) GROUP BY 1, 2 ORDER BY 1, 2";
     let unindexed = client.query(sql, &[&run]).await.map_err(fault)?;
@@ -129,7 +129,7 @@ fn shown(names: &Names, table: &str) -> String {
 }
 
 /// Rolls a run back, on the session that holds the lock.
-pub(super) async fn take_back(
+pub(super) async fn roll_back_run(
     connector: &Connector,
     session: &Session,
     names: &Names,
@@ -208,7 +208,9 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
                 .hint("a trigger of production that keeps rows looks like this; nothing was changed")
         }
         Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot roll back the run", error))
-            .hint(format!("run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not")),
+            .hint(format!(
+                "run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not"
+            )),
         _ => connector.explain("cannot roll back the run", error),
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_decimal_where_arrow_has_one_and_a_text_elsewhere() {
+    fn a_number_is_a_decimal_if_arrow_has_one_and_a_text_otherwise() {
         for (pg, arrow, as_text) in [
             (numeric(38, 38), DataType::Decimal128(38, 38), false),
             (numeric(39, 0), DataType::Decimal256(39, 0), false),

@@ -215,11 +215,11 @@ fn find_password(
         return Ok(());
     }
     let usual = || variable("HOME").map(|home| Path::new(&home).join(".pgpass"));
-    let told = named.or_else(|| variable("PGPASSFILE").map(PathBuf::from));
-    let Some(path) = told.clone().or_else(usual) else { return Ok(()) };
+    let configured = named.or_else(|| variable("PGPASSFILE").map(PathBuf::from));
+    let Some(path) = configured.clone().or_else(usual) else { return Ok(()) };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if told.is_some() => {
+        Err(error) if configured.is_some() => {
             return Err(Error::pipeline(format!("cannot read the password file `{}`: {error}", path.display())));
         }
         Err(_) => return Ok(()),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_elsewhere_proves_who_it_is() {
+    fn a_remote_server_proves_its_identity() {
         let url = parse("postgres://loader@db.example/p", &[]).unwrap();
         assert_eq!((url.config.get_ssl_mode(), url.tls.verify), (SslMode::Require, Verify::Full));
         assert!(url.warnings.is_empty());

@@ -30,8 +30,8 @@ pub(super) struct Refusals<'a> {
 
 impl Refusals<'_> {
     /// Returns the violation behind an error of the insertion, queried after the rollback; `explained` is the error in the user's terms.
-    pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
-        let Some(refused) = error.as_db_error() else { return told.into() };
+    pub(super) async fn of(&self, error: &tokio_postgres::Error, explained: Error) -> InsertError {
+        let Some(refused) = error.as_db_error() else { return explained.into() };
         let asked = match refused.code() {
             &SqlState::UNIQUE_VIOLATION => self.taken(&self.unique_columns(refused), &[]).await,
             &SqlState::FOREIGN_KEY_VIOLATION => self.orphans_of_staging().await,
@@ -40,7 +40,7 @@ impl Refusals<'_> {
                 self.rows(null.as_deref().unwrap_or("false")).await
             }
             &SqlState::CHECK_VIOLATION | &SqlState::EXCLUSION_VIOLATION => Ok(Vec::new()),
-            _ => return told.into(),
+            _ => return explained.into(),
         };
         let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         ConstraintViolation {
@@ -53,15 +53,15 @@ impl Refusals<'_> {
     }
 
     /// Returns the violation behind an error of appending the key map.
-    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
+    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, explained: Error) -> InsertError {
         if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
-            return told.into();
+            return explained.into();
         }
         let table = self.staged.table();
         let sql = format!(
             "SELECT k._row FROM {} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM {}) ORDER BY 1 LIMIT {MOST}",
             self.staged.keys(),
-            self.staged.id().history()
+            self.staged.id().key_map_view()
         );
         ConstraintViolation {
             table: table.to_owned(),

@@ -68,18 +68,18 @@ pub(super) fn make_alone(connection: &Connection, names: &Names) -> Result<()> {
 }
 
 /// Appends an entry to a journal.
-pub(super) fn note(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+pub(super) fn append_event(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     let sql = "INSERT INTO main.delta_event (run, number, kind, entry, chain) VALUES (?1, ?2, ?3, ?4, ?5)";
     let Record { run, number, kind, entry, chain } = record;
     connection.prepare_cached(sql)?.execute((run, number, kind, entry, chain)).map(|_| ())
 }
 
 /// Appends an entry to a journal in a separate transaction.
-pub(super) fn note_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
+pub(super) fn append_event_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
     let doing = "cannot write the journal in";
     alone(connection, names, doing, || {
         make(connection, names)?;
-        note(connection, record).map_err(|error| names.error(doing, &error))
+        append_event(connection, record).map_err(|error| names.error(doing, &error))
     })
 }
 

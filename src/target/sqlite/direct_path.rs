@@ -58,14 +58,14 @@ pub(super) fn ahead<T: Send, E>(
 }
 
 /// A table whose rows take the direct path.
-pub(super) struct Straight<'a> {
+pub(super) struct DirectPath<'a> {
     pub(super) connection: &'a Connection,
     pub(super) names: &'a Names,
     pub(super) destination: &'a Destination,
     pub(super) keys: &'a (String, String),
 }
 
-impl Straight<'_> {
+impl DirectPath<'_> {
     /// Inserts rows as they arrive, and collects what they refer to if references are checked as a set.
     pub(super) fn insert(
         &self,

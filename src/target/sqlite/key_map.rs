@@ -36,7 +36,7 @@ impl KeyMapTable {
 
     /// Returns SQL that tests whether a mapping `h` belongs to the run that `run` evaluates to.
     pub(super) fn of_run(&self, run: &str) -> String {
-        format!("h.segment = {}", noted(&literal(&self.key_map), run))
+        format!("h.segment = {}", segment_number(&literal(&self.key_map), run))
     }
 
     /// Returns the schema of the view, which has the run in place of its segment's number.
@@ -53,7 +53,7 @@ impl KeyMapTable {
 }
 
 /// Returns SQL for the segment number of a key map and run, both given as SQL; NULL if it is not recorded.
-fn noted(key_map: &str, run: &str) -> String {
+fn segment_number(key_map: &str, run: &str) -> String {
     format!("(SELECT number FROM main.delta_segment WHERE key_map = {key_map} AND run = {run})")
 }
 
@@ -82,11 +82,11 @@ fn make_view(connection: &Connection, key_map: &str, key: &[String]) -> rusqlite
     connection.execute_batch(&format!(
         "CREATE VIEW IF NOT EXISTS main.{} AS SELECT m.legacy_key, {},
              (SELECT s.run FROM delta_segment AS s WHERE s.number = m.segment) AS run, m.{CONTENT} FROM {} AS m",
-        Names::history(key_map),
+        Names::key_map_view(key_map),
         key.join(", "),
         Names::mappings(key_map)
     ))?;
-    object_registry::register(connection, &Names::history_name(key_map))
+    object_registry::register(connection, &Names::key_map_view_name(key_map))
 }
 
 fn idents(names: &[String]) -> Vec<String> {
@@ -133,13 +133,13 @@ pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: 
 pub(super) fn number(connection: &Connection, key_map: &str, run: &str) -> rusqlite::Result<i64> {
     let sql = format!(
         "SELECT coalesce({}, (SELECT coalesce(max(number), 0) + 1 FROM main.delta_segment))",
-        noted("?1", "?2")
+        segment_number("?1", "?2")
     );
     connection.query_row(&sql, [key_map, run], |row| row.get(0))
 }
 
 /// Records a segment. An empty segment is not recorded, and an existing one stays unchanged.
-pub(super) fn note(connection: &Connection, table: &CatalogTable, run: &str, rows: u64) -> rusqlite::Result<()> {
+pub(super) fn record(connection: &Connection, table: &CatalogTable, run: &str, rows: u64) -> rusqlite::Result<()> {
     if rows > 0 {
         let number = number(connection, &table.key_map, run)?;
         let sql = "INSERT OR IGNORE INTO main.delta_segment (number, key_map, table_name, run, rows) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -149,11 +149,11 @@ pub(super) fn note(connection: &Connection, table: &CatalogTable, run: &str, row
 }
 
 /// Records a segment that may already exist in part, with counted mappings.
-pub(super) fn note_counted(connection: &Connection, table: &CatalogTable, run: &str) -> rusqlite::Result<()> {
+pub(super) fn record_counted(connection: &Connection, table: &CatalogTable, run: &str) -> rusqlite::Result<()> {
     let sql = format!("SELECT count(*) FROM main.{} WHERE segment = ?1", Names::mappings(&table.key_map));
     let number = number(connection, &table.key_map, run)?;
     let rows: i64 = connection.query_row(&sql, [number], |row| row.get(0))?;
-    note(connection, table, run, rows.unsigned_abs())
+    record(connection, table, run, rows.unsigned_abs())
 }
 
 /// Returns the target's ids, the oldest first.

@@ -92,7 +92,7 @@ pub(super) fn register(connection: &Connection, name: &str) -> rusqlite::Result<
 }
 
 /// A name that a run needs for one of its tables.
-struct Wanted {
+struct RequiredName {
     name: String,
     /// Whether it contains `target.staging`.
     staging: bool,
@@ -103,14 +103,14 @@ struct Wanted {
 /// # Errors
 /// With all such names at once.
 pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
-    let mut wanted: Vec<Wanted> =
-        CONTROL.iter().map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
+    let mut required: Vec<RequiredName> =
+        CONTROL.iter().map(|name| RequiredName { name: (*name).to_owned(), staging: false }).collect();
     for destination in destinations {
         let (table, key_map) = (&destination.table.name, &destination.table.key_map);
-        wanted.push(Wanted { name: names.staging_name(table), staging: true });
-        wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
-        for name in [Names::history_name(key_map), Names::mappings_name(key_map), Names::by_run_name(key_map)] {
-            wanted.push(Wanted { name, staging: false });
+        required.push(RequiredName { name: names.staging_name(table), staging: true });
+        required.push(RequiredName { name: names.staged_keys_name(table), staging: true });
+        for name in [Names::key_map_view_name(key_map), Names::mappings_name(key_map), Names::by_run_name(key_map)] {
+            required.push(RequiredName { name, staging: false });
         }
     }
     let mut lines = Vec::new();
@@ -121,7 +121,7 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
     let fault = |error: rusqlite::Error| names.error("cannot read the catalog of", &error);
     let own = OwnedObjects::read(connection).map_err(fault)?;
     let mut seen = BTreeSet::new();
-    for Wanted { name, staging } in wanted {
+    for RequiredName { name, staging } in required {
         if !seen.insert(name.to_ascii_lowercase()) {
             lines.push((format!("two tables of this run need the name `{name}`"), true));
         } else if !own.has(&name)

@@ -127,7 +127,11 @@ pub(super) fn keep_content(
 }
 
 /// Returns the legacy keys of a run's rows that no longer exist.
-pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
+pub(super) fn missing_rows(
+    connection: &Connection,
+    destination: &Destination,
+    run: &str,
+) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
     let Some(history) = KeyMapTable::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
@@ -202,16 +206,21 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
 }
 
 /// Returns the tables that a run has rows in.
-pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
+pub(super) fn run_tables(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
     let read = || -> rusqlite::Result<Vec<RunTable>> {
         of_run(connection, run, &[])?.iter().map(|table| holding(connection, table)).collect()
     };
-    read().map_err(|error| names.error("cannot look at the run in", &error))
+    read().map_err(|error| names.error("cannot examine the run in", &error))
 }
 
 /// Plans a rollback: the run's tables, and conflicts. If triggers would fire, it is tried in a transaction that is rolled back.
-pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
-    let fault = |error: rusqlite::Error| names.error("cannot look at the run in", &error);
+pub(super) fn plan_rollback(
+    connection: &Connection,
+    names: &Names,
+    run: &str,
+    accepted: &[String],
+) -> Result<RollbackPlan> {
+    let fault = |error: rusqlite::Error| names.error("cannot examine the run in", &error);
     let tables = of_run(connection, run, accepted).map_err(fault)?;
     let survey = RollbackPlan {
         tables: tables
@@ -443,7 +452,7 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
 }
 
 /// Rolls a run back.
-pub(super) fn take_back(
+pub(super) fn roll_back_run(
     connection: &Connection,
     names: &Names,
     record: &Record,
@@ -462,7 +471,7 @@ pub(super) fn take_back(
         let rolled_back = delete_run(connection, names, run, &tables)?;
         let last = || -> rusqlite::Result<()> {
             connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
-            control_schema::note(connection, record)?;
+            control_schema::append_event(connection, record)?;
             if end_mode { mode::end_with(connection, run) } else { Ok(()) }
         };
         last().map_err(fault)?;

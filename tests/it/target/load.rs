@@ -416,7 +416,8 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         let part = |names: Names<'_>| -> Part<'_> {
             (&item, vec![("id", numbers((first..).take(names.len()))), ("name", texts(names.iter().copied()))])
         };
-        let delta = Twisted { sent: staged(&part(sent)), expected: staged(&part(expected)), mapped: mapped(&part(expected)) };
+        let delta =
+            Twisted { sent: staged(&part(sent)), expected: staged(&part(expected)), mapped: mapped(&part(expected)) };
         let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
         let found = load.insert(std::slice::from_ref(&item), &delta).await.map_err(Error::from);
         let Some(how) = how else {

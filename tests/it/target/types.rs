@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{batch, begin, counted, insert, lines, load, expected, numbers, record, refused, taken, texts};
+use super::rows::{batch, begin, counted, expected, insert, lines, load, numbers, record, refused, taken, texts};
 
 contract!(
     values_of_every_type_come_back_as_they_went,

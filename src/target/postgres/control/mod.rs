@@ -60,9 +60,7 @@ impl Setup<'_> {
         for destination in self.destinations {
             refuse_keyless(destination)?;
         }
-        let mut sql =
-            "-- Control schema, roles, and grants of `pipeline`. This script is idempotent.\n\n"
-                .to_owned();
+        let mut sql = "-- Control schema, roles, and grants of `pipeline`. This script is idempotent.\n\n".to_owned();
         sql += &self.fill(include_str!("guard.sql"));
         sql.extend(["\nSET LOCAL ROLE ", &ident(self.owner), ";\n"]);
         sql += &self.fill(include_str!("trust.sql"));
@@ -133,8 +131,8 @@ impl Setup<'_> {
                 ("key_column", text(key)),
                 ("sequence_schema", text(sequence.map(|sequence| &sequence.schema))),
                 ("sequence_name", text(sequence.map(|sequence| &sequence.name))),
-                ("history_name", literal(&id.history_name())),
-                ("history", id.history()),
+                ("key_map_view_name", literal(&id.key_map_view_name())),
+                ("history", id.key_map_view()),
                 ("mappings_name", literal(&id.mappings_name())),
                 ("mappings", id.mappings()),
                 ("by_run_name", ident(&id.by_run_name())),

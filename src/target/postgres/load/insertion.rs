@@ -113,7 +113,8 @@ impl PgLoad {
         if self.spec.foreign_keys != ForeignKeys::SetBased {
             return Ok(());
         }
-        let direct: Vec<_> = self.all.iter().filter(|destination| self.takes_direct_path(destination)).cloned().collect();
+        let direct: Vec<_> =
+            self.all.iter().filter(|destination| self.takes_direct_path(destination)).cloned().collect();
         self.make_staging(&direct, |staged| staged.make_rows(&self.run)).await
     }
 
@@ -130,7 +131,7 @@ impl PgLoad {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
             let all_sent = (at + 1 == destinations.len()).then_some(all_sent);
             let rows = if self.takes_direct_path(destination) {
-                let (rows, references) = self.copy_straight(destination, at, delta, all_sent).await?;
+                let (rows, references) = self.copy_direct(destination, at, delta, all_sent).await?;
                 referred.extend(references.map(|rows| Referred { destination, rows }));
                 rows
             } else {
@@ -182,7 +183,7 @@ impl PgLoad {
     }
 
     /// Copies rows into production on the direct path.
-    async fn copy_straight<'a>(
+    async fn copy_direct<'a>(
         &self,
         destination: &'a Destination,
         at: usize,
@@ -337,7 +338,7 @@ impl PgLoad {
             let _append = tracing::info_span!("append key map", of = table);
             self.forget(session, destination).await?;
             let of_table = match self.takes_direct_path(destination) {
-                true => self.append_straight(session, destination, delta.key_map(at)?).await,
+                true => self.append_direct(session, destination, delta.key_map(at)?).await,
                 false => self.append(session, destination, &self.run, 0..u32::MAX).await.map_err(Refused::Server),
             };
             appended.push(of_table.map_err(|refused| match refused {
@@ -348,7 +349,7 @@ impl PgLoad {
         Ok(appended)
     }
 
-    async fn append_straight(
+    async fn append_direct(
         &self,
         session: &Session,
         destination: &Destination,
@@ -373,11 +374,11 @@ impl PgLoad {
         if let Some(error) = error.as_db_error().filter(|error| trigger::function(error).is_some()) {
             return self.of_production(destination, doing, error, delta).await;
         }
-        let told = self.connector.explain(doing, error);
+        let explained = self.connector.explain(doing, error);
         let asked = async {
             match destination {
-                Some(destination) => self.refusals(destination).of(error, told).await,
-                None => told.into(),
+                Some(destination) => self.refusals(destination).of(error, explained).await,
+                None => explained.into(),
             }
         };
         self.ask(error, delta, asked).await

@@ -19,15 +19,15 @@ CREATE OR REPLACE FUNCTION delta.forget(of_table text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
-    cut_off text;
+    uncommitted text;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     PERFORM delta.refuse_other_load();
-    FOR cut_off IN
+    FOR uncommitted IN
         SELECT e.run FROM delta.event AS e WHERE NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = of_table AND s.run = e.run)
         GROUP BY e.run HAVING NOT bool_or(e.kind = 'committed')
     LOOP
-        EXECUTE format('DELETE FROM delta.%I WHERE run = $1', known.mappings) USING cut_off;
+        EXECUTE format('DELETE FROM delta.%I WHERE run = $1', known.mappings) USING uncommitted;
     END LOOP;
 END
 $function$;
