@@ -220,7 +220,6 @@ pub enum Journals {
 }
 
 impl Journals {
-    /// The number of runs per page.
     const PAGE: usize = 64;
 
     /// SQL: the kinds of events that end a run.

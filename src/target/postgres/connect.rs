@@ -62,7 +62,6 @@ const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 /// How often the check for a pooler is repeated.
 const POOLING_ROUNDS: usize = 5;
 
-/// The address and settings of the server.
 pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
@@ -115,7 +114,6 @@ impl Connector {
         self.operates
     }
 
-    /// Returns the settings that every session has, as SQL.
     pub(super) fn settings(&self) -> &str {
         &self.settings
     }

@@ -22,10 +22,8 @@ use crate::target::Batches;
 /// Bytes per message to the server.
 const MESSAGE: usize = 128 << 10;
 
-/// Rows per batch from the server.
 const ROWS: usize = 8192;
 
-/// One column of a COPY.
 #[derive(Debug, Clone)]
 pub(super) struct CopyColumn {
     pub(super) name: String,
@@ -118,7 +116,6 @@ impl CopyTarget<'_> {
         })
     }
 
-    /// Copies batches over one session.
     pub(super) async fn send(&self, client: &Client, rows: &[RecordBatch]) -> Result<u64> {
         let rows: Vec<_> = rows.iter().cloned().map(Ok).collect();
         let copied = copy(client, &self.sql(), &self.types(), stream::iter(rows)).await;

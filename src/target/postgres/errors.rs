@@ -30,7 +30,6 @@ const SAFEGUARDS: [&str; 3] = ["DP001", "DP004", "DP005"];
 
 const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
 
-/// Explains an error in the user's terms.
 pub(super) fn explain(error: &PgError, endpoint: &Endpoint<'_>) -> Error {
     if let Some(error) = error.as_db_error() {
         return of_server(error, endpoint);

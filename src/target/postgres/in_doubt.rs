@@ -7,7 +7,6 @@ use tokio_postgres::error::SqlState;
 use super::connect::Connector;
 use crate::error::{Error, Result};
 
-/// How long the server is queried.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Returns whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction. Without a transaction

@@ -35,7 +35,6 @@ pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) 
     Ok(segments)
 }
 
-/// Returns the target's ids, the oldest first.
 pub(super) async fn identity(client: &Client) -> Result<Vec<String>, PgError> {
     if !readable(client, "delta.target").await? {
         return Ok(Vec::new());
@@ -44,7 +43,6 @@ pub(super) async fn identity(client: &Client) -> Result<Vec<String>, PgError> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Adds an id.
 pub(super) async fn adopt(client: &Client, id: &str) -> Result<(), PgError> {
     client.execute("INSERT INTO delta.target (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await.map(|_| ())
 }

@@ -59,12 +59,10 @@ pub(super) struct PgLoad {
     beside: Option<Session>,
     /// Whether the main connection is inside its transaction.
     open: bool,
-    /// The destinations of the insertion.
     all: Vec<Destination>,
     /// By table, the first and the last key of its block, as production stores them.
     keys: BTreeMap<String, (String, String)>,
     blocks: BTreeMap<String, KeyBlock>,
-    /// The tables whose rows take the direct path.
     direct: Vec<String>,
 }
 
@@ -111,7 +109,6 @@ impl PgLoad {
         self.others.first().unwrap_or(&self.main)
     }
 
-    /// The sessions that fill staging.
     fn staging(&self) -> &[Arc<Session>] {
         if self.others.is_empty() { std::slice::from_ref(&self.main) } else { &self.others }
     }
@@ -158,7 +155,6 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Recreates staging tables.
     async fn make_staging(&self, destinations: &[Destination], made: impl Fn(Staged<'_>) -> String) -> Result<()> {
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {

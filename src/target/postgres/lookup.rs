@@ -20,7 +20,6 @@ use crate::target::{Batches, Destination, Filter, Lookup, Relation, Test};
 /// The temporary table of a lookup's keys.
 const ASKED: &str = "pg_temp.asked";
 
-/// A lookup, prepared as SQL.
 pub(super) struct Question {
     /// The columns of the keys, as SQL declares them.
     declared: Vec<String>,
@@ -28,12 +27,10 @@ pub(super) struct Question {
     pub(super) asked: Vec<CopyColumn>,
     /// The join with the temporary table of the keys.
     pub(super) join: String,
-    /// The columns of the answer.
     pub(super) given: Vec<CopyColumn>,
     /// SQL that asks whether production has any row between the smallest and the largest of the first keys; without one, nothing joins.
     /// None if the keys are not compared as they are.
     between: Option<String>,
-    /// The relation that is searched.
     place: String,
 }
 
@@ -246,7 +243,6 @@ const FOR_BETWEEN: usize = 5_000;
 /// by a scan; 20,000 keys took 0.03 s either way.
 const READ_WHOLE: usize = 512;
 
-/// Splits rows at a number of rows.
 fn parted(keys: &[RecordBatch], mut first: usize) -> (Vec<RecordBatch>, Vec<RecordBatch>) {
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for batch in keys {
@@ -293,7 +289,6 @@ fn only_reads(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// The number of keys in the text of one lookup.
 const KEYS_IN_TEXT: usize = 5000;
 
 impl Question {
@@ -361,7 +356,6 @@ pub(super) fn folded(sql: &str) -> String {
     format!("translate({sql}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')")
 }
 
-/// Returns the columns of a table as they are copied.
 pub(super) fn wires(table: &PgTable) -> Vec<CopyColumn> {
     table
         .columns

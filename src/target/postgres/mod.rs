@@ -115,7 +115,6 @@ pub struct PgTarget {
     names: Names,
     load: LoadSpec,
     least_privilege: LeastPrivilege,
-    /// The session for queries.
     session: Mutex<Session>,
     /// The session with the writer lock, while it is held and no load is active.
     lock_session: LockSession,
@@ -271,7 +270,6 @@ impl PgTarget {
     }
 }
 
-/// Opens a session for queries.
 async fn open_session(connector: &Connector, access: Access, doing: &str) -> Result<Session> {
     match access {
         Access::Read | Access::Setup => connector.connect(doing).await,

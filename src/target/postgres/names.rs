@@ -2,13 +2,11 @@
 
 use crate::engine::ident;
 
-/// The schema of the control objects.
 pub(super) const CONTROL: &str = "delta";
 
-/// The role of loads.
 pub(super) const LOADER: &str = "delta_loader";
 
-/// The role of the operator, who sets policy and mode and rolls runs back.
+/// The role that may set policy and mode, and roll runs back.
 pub(super) const ROLLBACK: &str = "delta_rollback";
 
 /// PostgreSQL's limit on the bytes of a name.
@@ -25,7 +23,6 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Returns the id of a table, in this namespace.
     pub(super) fn id(&self, schema: &str, name: &str) -> TableId {
         TableId { namespace: self.namespace.clone(), schema: schema.to_owned(), name: name.to_owned() }
     }
@@ -51,12 +48,10 @@ impl TableId {
         if self.namespace.is_empty() { self.relation() } else { format!("{}:{}", self.namespace, self.relation()) }
     }
 
-    /// Returns the bare name of the staging table for rows.
     pub(super) fn staging_rows(&self) -> String {
         self.own("")
     }
 
-    /// Returns the bare name of the staging table for keys.
     pub(super) fn staging_keys(&self) -> String {
         self.own("ck_")
     }
@@ -104,7 +99,6 @@ impl TableId {
     }
 }
 
-/// Returns `"schema"."name"`.
 pub(super) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }

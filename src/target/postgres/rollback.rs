@@ -47,7 +47,6 @@ pub(super) async fn missing_rows(
     Ok(client.query(&sql, &[&run]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Returns the tables that a run has rows in.
 pub(super) async fn run_tables(
     connector: &Connector,
     client: &Client,

@@ -11,10 +11,8 @@ use super::connect::{Connector, Session};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 
-/// A statement of a script.
 #[derive(Debug, PartialEq, Eq)]
 struct Statement<'s> {
-    /// The number of the line where it begins.
     line: usize,
     text: &'s str,
     /// Its words in capital letters, without quoted ones and comments.

@@ -35,7 +35,6 @@ const UNCHECKED: [(&str, SslMode, Verify, &str); 5] = [
     ("disable", SslMode::Disable, Verify::Nothing, "everything is sent in clear"),
 ];
 
-/// A parsed URL.
 pub(super) struct ServerUrl {
     /// Hosts, database, and login, including the password from any source.
     pub(super) config: Config,

@@ -10,7 +10,6 @@ use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError};
 
-/// The most rows that are reported.
 const MOST: usize = 1000;
 
 /// Returns whether an error is about rows that can be found in staging.
@@ -157,7 +156,6 @@ impl Refusals<'_> {
         format!("NOT EXISTS (SELECT FROM {table} AS r WHERE {})", same.join(" AND "))
     }
 
-    /// Returns the staged rows for which a condition over `s` holds.
     async fn rows(&self, condition: &str) -> Result<Vec<u32>> {
         let from = self.staged.rows();
         self.numbers(&format!("SELECT s._row FROM {from} AS s WHERE {condition} ORDER BY 1 LIMIT {MOST}")).await

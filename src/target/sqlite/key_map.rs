@@ -45,7 +45,6 @@ impl KeyMapTable {
         Arc::new(Schema::new(there.schema().fields().iter().cloned().chain([run]).collect::<Vec<_>>()))
     }
 
-    /// Returns the key's columns.
     pub(super) fn key(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
         let columns = object_registry::columns(connection, &self.name)?.into_iter();
         Ok(columns.filter(|name| !["legacy_key", "run", "segment", CONTENT].contains(&name.as_str())).collect())
@@ -93,7 +92,6 @@ fn idents(names: &[String]) -> Vec<String> {
     names.iter().map(|name| ident(name)).collect()
 }
 
-/// Returns all segments of the key maps of a namespace.
 pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Result<Vec<Segment>> {
     if !own_table_exists(connection, "delta_segment")? {
         return Ok(Vec::new());
@@ -156,7 +154,6 @@ pub(super) fn record_counted(connection: &Connection, table: &CatalogTable, run:
     record(connection, table, run, rows.unsigned_abs())
 }
 
-/// Returns the target's ids, the oldest first.
 pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     if !own_table_exists(connection, "delta_target")? {
         return Ok(Vec::new());
@@ -165,7 +162,6 @@ pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Vec<String>>
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Adds an id.
 pub(super) fn adopt(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     connection.execute("INSERT OR IGNORE INTO main.delta_target (id) VALUES (?1)", [id]).map(|_| ())
 }

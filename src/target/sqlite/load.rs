@@ -36,7 +36,6 @@ pub(super) struct SqliteLoad {
     open: bool,
     /// By table, the first and the last key of its block, if they are integers.
     keys: BTreeMap<String, (String, String)>,
-    /// The tables whose rows take the direct path.
     direct: Vec<String>,
 }
 
@@ -49,7 +48,6 @@ impl SqliteLoad {
         Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, direct })
     }
 
-    /// Begins the transaction if it has not begun.
     fn open(&mut self) -> Result<()> {
         if !self.open {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.fault("cannot begin to write to"))?;
@@ -101,7 +99,6 @@ impl SqliteLoad {
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
 
-    /// Inserts the staged rows of a table.
     fn insert_rows(&self, destination: &Destination) -> Result<u64, InsertError> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = self.refusals(destination);
@@ -148,7 +145,6 @@ impl SqliteLoad {
         Some(DirectPath { connection: &self.connection, names: &self.names, destination, keys })
     }
 
-    /// Inserts all tables, and appends their key maps.
     fn insert_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<Vec<Inserted>, InsertError> {
         let mut rows = Vec::with_capacity(destinations.len());
         let mut referred = Vec::new();
@@ -212,7 +208,6 @@ impl SqliteLoad {
     }
 }
 
-/// Returns names in SQL, separated by commas.
 fn idents(names: &[String]) -> String {
     names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }

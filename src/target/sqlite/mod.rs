@@ -59,7 +59,6 @@ pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
     /// The file; None for a database in memory.
     file: Option<PathBuf>,
-    /// The writer lock, while it is held.
     lock: Mutex<Option<FileLock>>,
     names: Names,
     load: LoadSpec,

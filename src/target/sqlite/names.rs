@@ -6,7 +6,6 @@ use super::catalog::Unreadable;
 use crate::engine::ident;
 use crate::error::Error;
 
-/// The names of this program's tables, and of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) shown: String,
@@ -64,7 +63,6 @@ impl Names {
         format!("delta_segment_{key_map}")
     }
 
-    /// Explains an error of SQLite in the user's terms.
     pub(super) fn error(&self, doing: &str, error: &rusqlite::Error) -> Error {
         let text = match error {
             rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),

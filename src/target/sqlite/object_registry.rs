@@ -12,7 +12,6 @@ use crate::target::Destination;
 /// The registry. A table of production with that name has different SQL.
 pub(super) const OBJECT_REGISTRY: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
-/// The control tables; their names are fixed.
 pub(super) const CONTROL: [&str; 10] = [
     "delta_object",
     MIGRATION,
@@ -26,13 +25,10 @@ pub(super) const CONTROL: [&str; 10] = [
     POLICY,
 ];
 
-/// The control table of applied migrations.
 pub(super) const MIGRATION: &str = "delta_migration";
 
-/// The control table of conversion mode.
 pub(super) const MODE: &str = "delta_mode";
 
-/// The control table of the policy.
 pub(super) const POLICY: &str = "delta_policy";
 
 /// The names of this program's own tables, in lower case, because SQLite's names are case-insensitive.
@@ -77,7 +73,6 @@ pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<
     names.collect()
 }
 
-/// Creates the registry if it does not exist.
 pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
     if !own_table_exists(connection, CONTROL[0])? {
         connection.execute_batch(OBJECT_REGISTRY)?;

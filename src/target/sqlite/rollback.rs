@@ -153,7 +153,6 @@ struct OfRun {
     /// SQL: the table of its mappings, and a test whether a mapping `h` belongs to the run.
     history: String,
     mine: String,
-    /// The number of mappings in the ledger.
     mappings: u64,
     /// Whether the table exists, with its key.
     is_there: bool,
@@ -205,7 +204,6 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
     Ok(found)
 }
 
-/// Returns the tables that a run has rows in.
 pub(super) fn run_tables(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
     let read = || -> rusqlite::Result<Vec<RunTable>> {
         of_run(connection, run, &[])?.iter().map(|table| holding(connection, table)).collect()
@@ -345,7 +343,6 @@ struct Reference {
     to: Vec<String>,
 }
 
-/// Returns the references of a table to another one.
 fn references(connection: &Connection, child: &str, parent: &str) -> rusqlite::Result<Vec<Reference>> {
     let sql = "SELECT id, \"from\", \"to\" FROM pragma_foreign_key_list(?1, 'main') WHERE \"table\" = ?2 COLLATE NOCASE ORDER BY id, seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -383,7 +380,7 @@ fn is_indexed(connection: &Connection, table: &str, columns: &[String]) -> rusql
     Ok(columns.iter().any(|column| first.iter().any(|name| name.eq_ignore_ascii_case(column))))
 }
 
-/// Returns the first and the last key of a run's rows of a table, if other tables refer to its key, and all keys are integers.
+/// Returns the first and the last key of a run's rows of a table. None unless other tables refer to its key, and all keys are integers.
 fn ends(connection: &Connection, table: &OfRun, to: &[String]) -> rusqlite::Result<Option<(i64, i64)>> {
     let ([key], [to]) = (table.columns.as_slice(), to) else { return Ok(None) };
     if !key.eq_ignore_ascii_case(to) {
@@ -451,7 +448,6 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
     Ok(obstacles)
 }
 
-/// Rolls a run back.
 pub(super) fn roll_back_run(
     connection: &Connection,
     names: &Names,

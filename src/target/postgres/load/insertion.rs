@@ -325,7 +325,6 @@ impl PgLoad {
         }
     }
 
-    /// Appends the key maps of all tables.
     async fn append_all<'a>(
         &self,
         session: &Session,

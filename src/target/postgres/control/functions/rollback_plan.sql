@@ -190,8 +190,8 @@ BEGIN
 END
 $function$;
 
--- Returns the conflicts that prevent a rollback: the first ten of each kind, and their number. A conflict is a row that is missing or was
--- written by another transaction since, or a foreign row that refers to the run's rows, whatever the action of its foreign key.
+-- Returns the conflicts that prevent a rollback: the first ten of each kind, and their number. A row is in conflict if it is missing, or if
+-- another transaction has written it since. So is a foreign row that refers to the run's rows, whatever the action of its foreign key.
 CREATE OR REPLACE FUNCTION delta.obstacles(of_run text, accepted text[])
 RETURNS TABLE (table_name text, what text, told text, total bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
