@@ -104,7 +104,7 @@ impl PgLoad {
         move |error| connector.explain(&doing, &error)
     }
 
-    /// The session for writes that must survive a failed insertion.
+    /// Returns the session for writes that must survive a failed insertion.
     fn side(&self) -> &Arc<Session> {
         self.others.first().unwrap_or(&self.main)
     }

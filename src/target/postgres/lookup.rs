@@ -144,8 +144,8 @@ impl PgTarget {
                     let mut answers = Vec::new();
                     for values in question.values(keys) {
                         // Each in a separate transaction, because the choice of an index must be made again.
-                        let anew = format!("BEGIN READ ONLY; {}", question.by_index(0));
-                        session.batch_execute(&anew).await.map_err(fault)?;
+                        let transaction = format!("BEGIN READ ONLY; {}", question.by_index(0));
+                        session.batch_execute(&transaction).await.map_err(fault)?;
                         let join = question.join.replacen(ASKED, &values, 1);
                         answers.extend(self.answer(session, &join, &question.given).await?);
                         session.batch_execute("COMMIT").await.map_err(fault)?;

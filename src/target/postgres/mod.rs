@@ -1,6 +1,6 @@
 //! PostgreSQL: a production database that other programs write to during a load.
 //!
-//! Staging is a schema of unlogged tables that the loader role creates. Persistent state (runs, files, key blocks, the key map) is in the
+//! Staging is a schema of unlogged tables that each load recreates. Persistent state (runs, files, key blocks, the key map) is in the
 //! schema `delta`, which `pipeline setup` creates. The loader role has SELECT and INSERT on production. Narrow functions of `delta` do
 //! whatever needs more rights.
 

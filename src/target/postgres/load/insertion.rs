@@ -201,8 +201,8 @@ impl PgLoad {
             }
             let rows = destination.columns_alone(&batch)?;
             // If the table has triggers, they receive the rows in the order of the delta.
-            let is_looked_at = !set_based && destination.table.triggers.is_empty();
-            if is_looked_at { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
+            let is_sorted = !set_based && destination.table.triggers.is_empty();
+            if is_sorted { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
         });
         let rows = rows.chain(poll_fn(|_| {
             all_sent.inspect(|all_sent| all_sent.notify_one());

@@ -59,7 +59,7 @@ END
 $function$;
 
 -- Records a run and its files in the transaction that has its rows, if the policy lets it commit. The policy is read here and locked until
--- the commit. The journal proves that the run is the caller's. A run that loads no file, but restores a key map, has no files to record.
+-- the commit. The journal proves that the run is the caller's. A run that loads no files, but restores a key map, has no journal.
 CREATE OR REPLACE FUNCTION delta.record_run(of_run text, of_pipeline text, began text, of_report text,
     hashes text[], tables text[], names text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$

@@ -236,7 +236,7 @@ BEGIN
             FROM delta.references_to(of_table.live) AS r
             LEFT JOIN delta.tables_of(of_run, accepted) AS own ON own.fault IS NULL AND r.child IN (SELECT delta.tree(own.live))
         LOOP
-            -- An untrusted table is not read. The server itself rejects the deletion of referenced rows, unless the foreign key cascades.
+            -- An untrusted table is not read. The server itself rejects the deletion of referenced rows, unless the foreign key would delete or change its rows.
             IF NOT reference.is_trusted THEN
                 IF reference.action NOT IN ('a', 'r') THEN
                     RETURN QUERY SELECT of_table.name, format('reference of `%s`, whose rows their foreign key would delete or change', reference.name),
