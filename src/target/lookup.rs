@@ -27,7 +27,7 @@ impl Lookup {
 pub struct Filter {
     /// The column to test.
     pub column: String,
-    /// What it is held against.
+    /// The comparison.
     pub test: Test,
 }
 

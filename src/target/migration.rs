@@ -2,9 +2,7 @@
 
 /// A change of the control tables. Its version is its position in the list, from 1.
 pub(crate) struct Migration {
-    /// A short name of the change.
     pub(crate) name: &'static str,
-    /// Its statements.
     pub(crate) sql: &'static str,
 }
 

@@ -220,7 +220,6 @@ pub enum Journals {
 }
 
 impl Journals {
-    /// The number of runs per page.
     const PAGE: usize = 64;
 
     /// SQL: the kinds of events that end a run.
@@ -253,19 +252,19 @@ pub type Batches<'a> = BoxStream<'a, Result<RecordBatch>>;
 /// The accepted rows of a run and their key maps, readable as often as needed. Tables are numbered by their position among the
 /// destinations.
 pub trait RowSource: Send + Sync {
-    /// Returns the rows of a table in the schema of [`StagingPhase::stage`].
+    /// Returns the rows of a table as [`StagingPhase::stage`] expects them.
     ///
     /// # Errors
     /// If they cannot be read.
     fn staged_rows(&self, at: usize) -> Result<Batches<'_>>;
 
-    /// Returns the rows of a table in the schema of [`InsertPhase::compare`].
+    /// Returns the rows of a table as [`InsertPhase::compare`] expects them.
     ///
     /// # Errors
     /// If they cannot be read.
     fn expected_rows(&self, at: usize) -> Result<Batches<'_>>;
 
-    /// Returns the key map of a table in the schema of [`StagingPhase::stage_keys`].
+    /// Returns the key map of a table as [`StagingPhase::stage_keys`] expects it.
     ///
     /// # Errors
     /// If it cannot be read.

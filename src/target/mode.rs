@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ended_it_is_told() {
+    fn the_message_names_who_ended_it() {
         let ended = |run: Option<&str>, reason: Option<&str>| Ended {
             at: "2026-11-28T22:00:00Z".parse().unwrap(),
             by: "eve".into(),

@@ -40,7 +40,7 @@ impl fmt::Debug for ProductionTable {
 }
 
 /// Translates a filter of the engine for targets: comparisons of a column with a text or an integer, and NULL tests.
-fn wanted(filter: &Expr) -> Option<Filter> {
+fn translate(filter: &Expr) -> Option<Filter> {
     use datafusion::common::ScalarValue::{Int64, Utf8};
     let (column, test) = match filter {
         Expr::IsNull(inner) => (inner.as_ref(), Test::IsNull),
@@ -82,7 +82,7 @@ impl TableProvider for ProductionTable {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let support = |filter: &&Expr| match wanted(filter) {
+        let support = |filter: &&Expr| match translate(filter) {
             Some(_) => TableProviderFilterPushDown::Inexact,
             None => TableProviderFilterPushDown::Unsupported,
         };
@@ -99,7 +99,7 @@ impl TableProvider for ProductionTable {
         let projection: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let schema = Arc::new(self.schema.project(&projection)?);
         let columns: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-        let filters: Vec<Filter> = filters.iter().filter_map(wanted).collect();
+        let filters: Vec<Filter> = filters.iter().filter_map(translate).collect();
         let (target, name) = (self.target.clone(), self.name.clone());
         let rows = Rows { target, name, columns, filters, limit, schema: schema.clone() };
         Ok(Arc::new(StreamingTableExec::try_new(schema, vec![Arc::new(rows)], None, Vec::new(), false, limit)?))
@@ -130,10 +130,10 @@ impl PartitionStream for Rows {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let (target, name, columns) = (self.target.clone(), self.name.clone(), self.columns.clone());
         let (filters, limit, schema) = (self.filters.clone(), self.limit, self.schema.clone());
-        let told = |error: Error| DataFusionError::External(Box::new(error));
+        let external = |error: Error| DataFusionError::External(Box::new(error));
         let read = async move { target.scan(&name, &columns, &filters, limit).await };
         let batches = stream::once(read).try_flatten().map(move |batch| {
-            let batch = batch.map_err(told)?;
+            let batch = batch.map_err(external)?;
             // Without columns, only the number of rows counts.
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let columns = if schema.fields().is_empty() { Vec::new() } else { batch.columns().to_vec() };

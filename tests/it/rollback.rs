@@ -216,7 +216,7 @@ fn triggers_are_named_and_one_that_does_more_or_less_stops_it(on: On) {
     );
     scene
         .pipeline(&["rollback", FILE, &run])
-        .fails(77, &["others would go", "hint: a trigger of production does that"]);
+        .fails(77, &["would affect other rows", "hint: a trigger of production does that"]);
     trigger("BEFORE DELETE ON part BEGIN SELECT RAISE(IGNORE)", "RETURN NULL");
     scene.pipeline(&["rollback", FILE, &run]).fails(77, &["hint: a trigger of production"]);
     assert_same(&scene.production(), &loaded);

@@ -5,7 +5,6 @@
 /// The longest text that PostgreSQL accepts in every case.
 const LONGEST: usize = 200;
 
-/// Returns whether a text is a time span.
 pub(super) fn is_interval(text: &str) -> bool {
     let span = match text.strip_prefix('P') {
         Some(rest) => iso(rest),

@@ -9,7 +9,6 @@ const EXPONENT: i32 = 10_000;
 /// A nesting depth that PostgreSQL accepts in every case.
 const DEPTH: usize = 500;
 
-/// Returns whether a text is syntactically valid JSON.
 pub(super) fn is_json(text: &str) -> bool {
     is_syntax(text) && is_kept(text.as_bytes(), false)
 }

@@ -18,7 +18,7 @@ use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condi
 pub(super) struct PgCatalog {
     /// The tables of the schema by name, and those of other schemas that they refer to as `schema.name`.
     pub(super) catalog: Catalog,
-    /// The same tables, by the same names.
+    /// The PostgreSQL-specific facts, under the same names.
     pub(super) tables: BTreeMap<String, PgTable>,
 }
 
@@ -26,7 +26,6 @@ pub(super) struct PgCatalog {
 #[derive(Debug, Default)]
 pub(super) struct PgTable {
     pub(super) schema: String,
-    /// Its name within the schema.
     pub(super) name: String,
     /// Its columns, in the order of the catalog's.
     pub(super) columns: Vec<PgColumn>,
@@ -56,7 +55,6 @@ pub(super) struct PgColumn {
     pub(super) declared: String,
     /// Its explicit collation, as SQL that follows a type; empty for the database's.
     pub(super) collation: String,
-    /// The sequence that fills it.
     pub(super) sequence: Option<Sequence>,
     /// The default that calls the sequence.
     pub(super) numbered: Option<Numbered>,
@@ -74,7 +72,6 @@ pub(super) struct Numbered {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sequence {
     pub(super) schema: String,
-    /// Its name within the schema.
     pub(super) name: String,
     pub(super) increment: i64,
     pub(super) min: i64,
@@ -163,7 +160,6 @@ impl Row {
         self.get(name).and_then(|number| number.parse().ok()).unwrap_or_default()
     }
 
-    /// Returns column numbers.
     fn numbers(&self, name: &str) -> impl Iterator<Item = i16> {
         self.text(name).split(' ').filter_map(|number| number.parse().ok())
     }
@@ -178,7 +174,6 @@ fn compares_plainly(pg_type: &PgType) -> bool {
 struct Made {
     table: CatalogTable,
     pg: PgTable,
-    /// The number of each column.
     numbers: Vec<i16>,
     /// The columns usable in translated conditions: those that the engine compares as production does.
     plain: Vec<CatalogColumn>,

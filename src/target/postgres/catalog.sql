@@ -1,6 +1,5 @@
--- One message to the server, so one transaction and one moment. Names outside the system's schema are written out in
--- full, and literals in one way, whatever the session is set to. What only some versions of the server know is asked for
--- as JSON.
+-- A single message to the server, so one transaction and one snapshot. Names outside the system's schema are qualified, and literals have
+-- one notation, whatever the session's settings are. Columns that only some server versions have are read as JSON.
 
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL standard_conforming_strings = on;
@@ -9,7 +8,7 @@ SET LOCAL datestyle = ISO;
 SET LOCAL intervalstyle = postgres;
 SET LOCAL timezone = UTC;
 SET LOCAL bytea_output = hex;
--- What it compiles would take longer than the answers.
+-- Compiling would take longer than the queries.
 SET LOCAL jit = off;
 
 -- tables
@@ -54,7 +53,7 @@ FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid LEFT JOIN collations k O
 WHERE a.attnum > 0 AND NOT a.attisdropped
 ORDER BY a.attrelid, a.attnum;
 
--- sequences: that of a plain default first, then one that belongs to the column
+-- sequences: that of a plain default first, then one that the column owns
 WITH RECURSIVE {wanted}, fed AS (
     SELECT f.adrelid AS "table", f.adnum AS number, d.refobjid AS sequence, 1 AS rank
     FROM wanted w JOIN pg_attrdef f ON f.adrelid = w.oid
@@ -104,7 +103,7 @@ FROM used u JOIN pg_constraint k ON k.contypid = u.oid AND k.contype = 'c'
 WHERE coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)
 ORDER BY k.contypid, k.conname;
 
--- constraints that are no index
+-- constraints that are not indexes
 WITH RECURSIVE {wanted}
 SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x' ELSE k.contype END AS kind, k.convalidated AS validated,
        array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
@@ -114,11 +113,11 @@ FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
      CROSS JOIN LATERAL (SELECT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
                                 coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)) t (period, enforced)
 WHERE (k.contype IN ('c', 'f', 'x') OR k.contype IN ('p', 'u') AND t.period) AND t.enforced AND NOT (e.part IS NOT NULL AND (k.coninhcount > 0 OR k.conparentid <> 0))
-      -- A reference to a partitioned table stands there once more for each of its partitions.
+      -- A reference to a partitioned table is listed again for each of its partitions.
       AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
 ORDER BY e.root, e.part NULLS FIRST, k.conname, k.oid;
 
--- indexes that are unique or not valid
+-- indexes that are unique or invalid
 WITH RECURSIVE {wanted}
 SELECT e.root AS "table", e.part, c.relname AS name, i.indisunique AS is_unique, i.indisprimary AS is_primary,
        i.indisvalid AND i.indisready AS valid, i.indkey AS columns, i.indnkeyatts AS keys,

@@ -72,7 +72,6 @@ impl PgTable {
         format!("{only}{}", qualified(&self.schema, &self.name))
     }
 
-    /// Returns the column with this name.
     pub(super) fn column(&self, name: &str) -> Option<&PgColumn> {
         self.columns.iter().find(|column| column.name == name)
     }

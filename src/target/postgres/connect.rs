@@ -11,7 +11,7 @@ use tokio_postgres::config::Config;
 use tokio_postgres::{CancelToken, Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::errors::{Whom, explain};
+use super::errors::{Endpoint, explain};
 use super::url::ServerUrl;
 use crate::error::{Error, Result};
 use crate::spec::LoadSpec;
@@ -62,7 +62,6 @@ const SIGN_OF_LIFE: Duration = Duration::from_mins(1);
 /// How often the check for a pooler is repeated.
 const POOLING_ROUNDS: usize = 5;
 
-/// The address and settings of the server.
 pub(super) struct Connector {
     config: Config,
     tls: MakeRustlsConnect,
@@ -115,7 +114,6 @@ impl Connector {
         self.operates
     }
 
-    /// Returns the settings that every session has, as SQL.
     pub(super) fn settings(&self) -> &str {
         &self.settings
     }
@@ -182,7 +180,7 @@ impl Connector {
     /// Explains an error in the user's terms, without the password. Not for the answer to a COMMIT, because the explanation of a lost
     /// session would be wrong there.
     pub(super) fn explain(&self, doing: &str, error: &tokio_postgres::Error) -> Error {
-        let whom = Whom {
+        let endpoint = Endpoint {
             shown: &self.shown,
             places: &self.places,
             user: self.config.get_user().unwrap_or_default(),
@@ -192,7 +190,7 @@ impl Connector {
         if let Some(password) = self.config.get_password() {
             secrets.add(&String::from_utf8_lossy(password));
         }
-        explain(error, &whom).doing(doing).masked(&secrets)
+        explain(error, &endpoint).doing(doing).masked(&secrets)
     }
 }
 
@@ -227,7 +225,7 @@ impl Drop for Session {
         let Some(mut task) = self.task.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return task.abort() };
         let (cancel, tls) = (self.cancel.clone(), self.tls.clone());
-        // An idle session closes. Otherwise the server is told to cancel the statement.
+        // An idle session closes. Otherwise the server is asked to cancel the statement.
         runtime.spawn(async move {
             if timeout(Duration::from_millis(100), &mut task).await.is_err() {
                 drop(timeout(Duration::from_secs(5), cancel.cancel_query(tls)).await);

@@ -22,10 +22,8 @@ use crate::target::Batches;
 /// Bytes per message to the server.
 const MESSAGE: usize = 128 << 10;
 
-/// Rows per batch from the server.
 const ROWS: usize = 8192;
 
-/// One column of a COPY.
 #[derive(Debug, Clone)]
 pub(super) struct CopyColumn {
     pub(super) name: String,
@@ -98,7 +96,7 @@ impl CopyTarget<'_> {
         for worker in workers {
             match worker.await.map_err(Error::internal)? {
                 Ok(copied) => count += copied,
-                Err(cut) => failed = failed.or(self.told(cut)),
+                Err(abort) => failed = failed.or(self.into_error(abort)),
             }
         }
         failed.map_or(Ok(count), Err)
@@ -111,18 +109,17 @@ impl CopyTarget<'_> {
             Insert::Pages => self.sql(),
             Insert::Rows => self.sql() + BY_ROW,
         };
-        copy(client, &sql, &self.types(), rows).await.map_err(|cut| match cut {
+        copy(client, &sql, &self.types(), rows).await.map_err(|abort| match abort {
             InsertAbort::Server(error) => Refused::Server(error),
             InsertAbort::Encode(error) => Refused::Failed(error),
             InsertAbort::Short => Refused::Failed(Error::internal("a copy without its end")),
         })
     }
 
-    /// Copies batches over one session.
     pub(super) async fn send(&self, client: &Client, rows: &[RecordBatch]) -> Result<u64> {
         let rows: Vec<_> = rows.iter().cloned().map(Ok).collect();
         let copied = copy(client, &self.sql(), &self.types(), stream::iter(rows)).await;
-        copied.map_err(|cut| self.told(cut).unwrap_or_else(|| Error::internal("a copy without its end")))
+        copied.map_err(|abort| self.into_error(abort).unwrap_or_else(|| Error::internal("a copy without its end")))
     }
 
     fn sql(&self) -> String {
@@ -134,8 +131,8 @@ impl CopyTarget<'_> {
         self.columns.iter().map(|column| (column.data_type.clone(), column.pg.clone())).collect()
     }
 
-    fn told(&self, cut: InsertAbort) -> Option<Error> {
-        match cut {
+    fn into_error(&self, abort: InsertAbort) -> Option<Error> {
+        match abort {
             InsertAbort::Encode(error) => Some(error),
             InsertAbort::Server(error) => {
                 Some(self.connector.explain(&format!("cannot copy rows into {}", self.table), &error))

@@ -24,7 +24,6 @@ const BATCH_BYTES: usize = 32 << 20;
 
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 
-/// Reads rows of a binary COPY into batches.
 #[derive(Debug)]
 pub(super) struct Decoder {
     schema: SchemaRef,
@@ -210,7 +209,6 @@ impl NoValue {
     }
 }
 
-/// A column under construction.
 #[derive(Debug)]
 enum Column {
     Bool(BooleanBuilder),
@@ -372,7 +370,6 @@ fn text(bytes: &[u8]) -> Result<&str, NoValue> {
     std::str::from_utf8(bytes).map_err(|_| NoValue::NoText)
 }
 
-/// Formats a UUID in its canonical form.
 fn uuid(bytes: [u8; 16]) -> [u8; 36] {
     let mut text = [b'-'; 36];
     // The positions of each byte's two digits, with a hyphen before the 5th, 7th, 9th, and 11th byte.

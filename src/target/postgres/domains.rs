@@ -5,12 +5,10 @@ use std::collections::HashMap;
 use super::catalog::Row;
 use super::types::PgType;
 
-/// The types that columns use.
 pub(super) struct Types {
     types: HashMap<u32, Type>,
 }
 
-/// One type.
 pub(super) struct Type {
     pub(super) name: String,
     builtin: bool,
@@ -41,7 +39,6 @@ pub(super) struct Base<'a> {
     /// The fractional digits of seconds, if fewer than six.
     pub(super) digits: Option<u32>,
     pub(super) domains: Vec<&'a Type>,
-    /// The type itself.
     pub(super) of: Option<&'a Type>,
     /// Whether only production knows the valid elements.
     pub(super) loose: bool,

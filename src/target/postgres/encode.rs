@@ -25,7 +25,6 @@ pub(super) struct Encoder {
     columns: Vec<(DataType, CopyColumn)>,
 }
 
-/// The encoding of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CopyColumn {
     Bool,
@@ -62,13 +61,11 @@ impl Encoder {
         Ok(Self { columns })
     }
 
-    /// Appends the header of a copy.
     pub(super) fn header(out: &mut BytesMut) {
         out.put_slice(SIGNATURE);
         out.put_u64(0);
     }
 
-    /// Appends the trailer of a copy.
     pub(super) fn trailer(out: &mut BytesMut) {
         out.put_i16(-1);
     }
@@ -285,7 +282,6 @@ fn put_text(text: &str, wire: CopyColumn, out: &mut BytesMut) -> Option<()> {
     Some(())
 }
 
-/// Parses a UUID in its canonical form.
 fn uuid(text: &str) -> Option<[u8; 16]> {
     let mut digits = text.bytes().filter(|byte| *byte != b'-').map(|byte| (byte as char).to_digit(16));
     let mut bytes = [0; 16];

@@ -13,7 +13,7 @@ use super::trigger;
 use crate::error::Error;
 
 /// The connection that an error belongs to.
-pub(super) struct Whom<'a> {
+pub(super) struct Endpoint<'a> {
     /// The target's name, without secrets.
     pub(super) shown: &'a str,
     pub(super) places: &'a str,
@@ -30,21 +30,20 @@ const SAFEGUARDS: [&str; 3] = ["DP001", "DP004", "DP005"];
 
 const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
 
-/// Explains an error in the user's terms.
-pub(super) fn explain(error: &PgError, whom: &Whom<'_>) -> Error {
+pub(super) fn explain(error: &PgError, endpoint: &Endpoint<'_>) -> Error {
     if let Some(error) = error.as_db_error() {
-        return of_server(error, whom);
+        return of_server(error, endpoint);
     }
     let cause = error.source();
     if let Some(error) = cause.and_then(tls) {
-        return of_tls(error, whom);
+        return of_tls(error, endpoint);
     }
     let reason = cause.map_or_else(|| error.to_string(), ToString::to_string);
     let io = cause.and_then(|cause| cause.downcast_ref::<IoError>());
-    let Whom { places, shown, user, .. } = whom;
+    let Endpoint { places, shown, user, .. } = endpoint;
     // The library exposes the kind of its errors only as text.
     match error.to_string().as_str() {
-        "error connecting to server" => of_connecting(io.map(IoError::kind), &reason, whom),
+        "error connecting to server" => of_connecting(io.map(IoError::kind), &reason, endpoint),
         "error performing TLS handshake" if reason.contains("does not support TLS") => {
             Error::unreachable(format!("the server at {places} offers no TLS")).hint(
                 "enable it on the server (`ssl = on`), or, if the network between is trusted, write \
@@ -71,8 +70,8 @@ fn tls<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::E
     cause.downcast_ref::<IoError>()?.get_ref()?.downcast_ref()
 }
 
-fn of_tls(error: &rustls::Error, whom: &Whom<'_>) -> Error {
-    let places = whom.places;
+fn of_tls(error: &rustls::Error, endpoint: &Endpoint<'_>) -> Error {
+    let places = endpoint.places;
     let rustls::Error::InvalidCertificate(reason) = error else {
         let hint = "if the server requires a client certificate, add `sslcert=FILE&sslkey=FILE` to the target's URL";
         return Error::unreachable(format!("no TLS with the server at {places}: {error}")).hint(hint);
@@ -100,8 +99,8 @@ fn of_tls(error: &rustls::Error, whom: &Whom<'_>) -> Error {
     Error::unreachable(format!("the certificate of the server at {places} {what}")).hint(hint)
 }
 
-fn of_connecting(kind: Option<ErrorKind>, reason: &str, whom: &Whom<'_>) -> Error {
-    let Whom { places, shown, .. } = whom;
+fn of_connecting(kind: Option<ErrorKind>, reason: &str, endpoint: &Endpoint<'_>) -> Error {
+    let Endpoint { places, shown, .. } = endpoint;
     let several = places.contains(", ");
     let one = if several { "none of" } else { "the server at" };
     match kind {
@@ -123,11 +122,11 @@ fn of_connecting(kind: Option<ErrorKind>, reason: &str, whom: &Whom<'_>) -> Erro
     }
 }
 
-fn of_server(error: &DbError, whom: &Whom<'_>) -> Error {
+fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
     if let Some(error) = trigger::explain(error, &[]) {
         return error;
     }
-    let Whom { places, user, database, shown } = whom;
+    let Endpoint { places, user, database, shown } = endpoint;
     let said = error.message();
     match error.code() {
         &SqlState::INVALID_PASSWORD => {

@@ -7,7 +7,6 @@ use tokio_postgres::error::SqlState;
 use super::connect::Connector;
 use crate::error::{Error, Result};
 
-/// How long the server is queried.
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Returns whether the transaction of a run was committed: its row in `delta.run` is written in the same transaction. Without a transaction
@@ -74,7 +73,7 @@ mod tests {
     use crate::target::postgres::server::Server;
 
     /// Inserts a run in a transaction that stays open, and returns its id.
-    async fn noted(session: &Session, run: &str) -> String {
+    async fn insert_open_run(session: &Session, run: &str) -> String {
         session.batch_execute(&format!("BEGIN; INSERT INTO delta.run VALUES ('{run}')")).await.unwrap();
         session.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap().get(0)
     }
@@ -84,15 +83,15 @@ mod tests {
         let database = Server::shared().database("CREATE SCHEMA delta; CREATE TABLE delta.run (id text PRIMARY KEY)");
         let connector = Connector::try_new(&database.url(), "test", Path::new(""), &LoadSpec::default()).unwrap();
         let session = connector.connect("cannot open").await.unwrap();
-        let gone = noted(&session, "gone").await;
+        let gone = insert_open_run(&session, "gone").await;
         session.batch_execute("ROLLBACK").await.unwrap();
         assert!(!committed(&connector, "gone", Some(&gone)).await.unwrap());
         assert!(!committed(&connector, "lost", Some("4000000000")).await.unwrap());
-        let done = noted(&session, "done").await;
+        let done = insert_open_run(&session, "done").await;
         session.batch_execute("COMMIT").await.unwrap();
         assert!(committed(&connector, "done", Some(&done)).await.unwrap());
         // A transaction in progress is waited for.
-        let open = noted(&session, "open").await;
+        let open = insert_open_run(&session, "open").await;
         let (found, ended) =
             futures::join!(committed(&connector, "open", Some(&open)), session.batch_execute("COMMIT"));
         ended.unwrap();

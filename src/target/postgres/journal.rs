@@ -7,7 +7,6 @@ use crate::target::{Journals, RunHeader, RunRecord};
 
 type PgResult<T> = Result<T, tokio_postgres::Error>;
 
-/// Appends an entry.
 pub(super) async fn write(client: &Client, record: &Record) -> PgResult<()> {
     let Record { run, number, kind, entry, chain } = record;
     let sql = "SELECT delta.append_event($1, $2, $3, $4, $5)";
@@ -64,7 +63,6 @@ pub(super) async fn runs(client: &Client) -> PgResult<Vec<RunHeader>> {
     Ok(rows.iter().map(header).collect())
 }
 
-/// Returns a run with its report.
 pub(super) async fn run(client: &Client, id: &str) -> PgResult<Option<RunRecord>> {
     if !super::readable(client, "delta.run").await? {
         return Ok(None);

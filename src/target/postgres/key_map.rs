@@ -35,7 +35,6 @@ pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) 
     Ok(segments)
 }
 
-/// Returns the target's ids, the oldest first.
 pub(super) async fn identity(client: &Client) -> Result<Vec<String>, PgError> {
     if !readable(client, "delta.target").await? {
         return Ok(Vec::new());
@@ -44,14 +43,13 @@ pub(super) async fn identity(client: &Client) -> Result<Vec<String>, PgError> {
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Adds an id.
 pub(super) async fn adopt(client: &Client, id: &str) -> Result<(), PgError> {
     client.execute("INSERT INTO delta.target (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await.map(|_| ())
 }
 
 /// Records a segment, with the first and the last number of its keys if they are known. An empty segment is not recorded, and an existing
 /// one stays unchanged.
-pub(super) async fn note(
+pub(super) async fn record(
     client: &Client,
     table: &TableId,
     run: &str,
@@ -67,7 +65,7 @@ pub(super) async fn note(
 }
 
 /// Records a segment that may already exist in part, with counted mappings.
-pub(super) async fn note_counted(client: &Client, staged: &Staged<'_>, run: &str) -> Result<(), PgError> {
+pub(super) async fn record_counted(client: &Client, staged: &Staged<'_>, run: &str) -> Result<(), PgError> {
     let (table, destination) = (staged.id(), staged.destination);
     let ends = match integer_key(destination) {
         Some(key) => format!("min({0})::bigint, max({0})::bigint", ident(key)),
@@ -75,7 +73,7 @@ pub(super) async fn note_counted(client: &Client, staged: &Staged<'_>, run: &str
     };
     let sql = format!("SELECT count(*), {ends} FROM {} WHERE run = $1", table.mappings());
     let found = client.query_one(&sql, &[&run]).await?;
-    note(client, &table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
+    record(client, &table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
 }
 
 /// Returns the column that is a table's whole key, if it is an integer.
@@ -90,15 +88,15 @@ impl PgTarget {
         let known = self.known().await?;
         let Some(table) = known.of_key_map(&self.names, table) else { return Ok(stream::empty().boxed()) };
         let live = known.tables.get(table).map(wires).unwrap_or_default();
-        let history = known.id(&self.names, table).history();
+        let view = known.id(&self.names, table).key_map_view();
         let session = self.session.lock().await;
         let fault = self.fault("cannot read the key map");
-        if !readable(&session, &history).await.map_err(&fault)? {
+        if !readable(&session, &view).await.map_err(&fault)? {
             return Ok(stream::empty().boxed());
         }
         let sql = "SELECT attname FROM pg_attribute
                    WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-        let names = session.query(sql, &[&history]).await.map_err(&fault)?;
+        let names = session.query(sql, &[&view]).await.map_err(&fault)?;
         let mut columns = vec![CopyColumn::text("legacy_key")];
         for name in names.iter().map(|row| row.get::<_, &str>(0)).filter(|name| !["legacy_key", "run"].contains(name)) {
             columns.extend(live.iter().find(|column| column.name == name).cloned());
@@ -106,7 +104,7 @@ impl PgTarget {
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
         // Filters by the index on runs first and then sorts, because the index on legacy keys covers the whole key map.
         let query = format!(
-            "WITH p AS MATERIALIZED (SELECT * FROM {history} WHERE run = {}) SELECT {} FROM p ORDER BY p.legacy_key",
+            "WITH p AS MATERIALIZED (SELECT * FROM {view} WHERE run = {}) SELECT {} FROM p ORDER BY p.legacy_key",
             literal(run),
             wanted.join(", ")
         );

@@ -41,7 +41,6 @@ impl Keys<'_> {
         self.known.tables.get(&self.request.table)?.column(&self.request.column)?.sequence.as_ref()
     }
 
-    /// Returns the block that the request would get now.
     pub(super) async fn next(&self) -> Result<KeyBlock> {
         let first = match (self.request.start, self.sequence()) {
             (StartRowNumber::At(first), _) => first.into(),
@@ -110,7 +109,6 @@ impl Keys<'_> {
             .hint("a transaction that took a number keeps it until it ends: look for long ones in pg_stat_activity; nothing was loaded"))
     }
 
-    /// Records a block that comes from no sequence.
     pub(super) async fn record(&self, block: &KeyBlock, run: &str) -> Result<()> {
         let count = block.last - block.first + 1;
         let sql = "SELECT delta.record_block($1, $2, $3, $4)";
@@ -118,7 +116,6 @@ impl Keys<'_> {
         recorded.map(|_| ()).map_err(|error| self.fault(&error))
     }
 
-    /// Returns the table's schema and name.
     fn id(&self) -> TableId {
         self.known.id(self.names, &self.request.table)
     }
@@ -214,7 +211,6 @@ impl Keys<'_> {
         Ok(largest)
     }
 
-    /// Refuses a block that is not free.
     async fn refuse_taken(&self, block: &KeyBlock) -> Result<()> {
         match self.taken(block).await? {
             Some(why) => Err(block.taken(&why)),

@@ -27,7 +27,7 @@ use super::names::Names;
 use super::staging::Staged;
 use super::violations::Refusals;
 use super::{
-    BEGIN, Claimed, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
+    BEGIN, LockSession, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -54,17 +54,15 @@ pub(super) struct PgLoad {
     /// Sessions for early commits: keys and staging. Empty in a mock run, whose work is all in one transaction.
     others: Vec<Arc<Session>>,
     /// The slot that the session with the lock is returned to.
-    claimed: Claimed,
+    lock_session: LockSession,
     /// The session that appends to the key map, in its own transaction, while the main one inserts. None in a mock run.
     beside: Option<Session>,
     /// Whether the main connection is inside its transaction.
     open: bool,
-    /// The destinations of the insertion.
     all: Vec<Destination>,
     /// By table, the first and the last key of its block, as production stores them.
     keys: BTreeMap<String, (String, String)>,
     blocks: BTreeMap<String, KeyBlock>,
-    /// The tables whose rows take the direct path.
     direct: Vec<String>,
 }
 
@@ -76,10 +74,10 @@ impl PgLoad {
         names: Names,
         spec: LoadSpec,
         run: &str,
-        claimed: Claimed,
+        lock_session: LockSession,
         side: Option<Session>,
     ) -> Result<Self> {
-        let main = claimed.lock().ok().and_then(|mut claimed| claimed.take());
+        let main = lock_session.lock().ok().and_then(|mut lock_session| lock_session.take());
         let main = main.ok_or_else(|| Error::internal("a load without the lock"))?;
         let others = side.into_iter().map(Arc::new).collect();
         let run = run.to_owned();
@@ -91,7 +89,7 @@ impl PgLoad {
             run,
             main,
             others,
-            claimed,
+            lock_session,
             beside: None,
             open: false,
             all: Vec::new(),
@@ -106,12 +104,11 @@ impl PgLoad {
         move |error| connector.explain(&doing, &error)
     }
 
-    /// The session for writes that must survive a failed insertion.
+    /// Returns the session for writes that must survive a failed insertion.
     fn side(&self) -> &Arc<Session> {
         self.others.first().unwrap_or(&self.main)
     }
 
-    /// The sessions that fill staging.
     fn staging(&self) -> &[Arc<Session>] {
         if self.others.is_empty() { std::slice::from_ref(&self.main) } else { &self.others }
     }
@@ -137,8 +134,8 @@ impl PgLoad {
 
     /// Returns the session to the target, with the lock.
     fn hand_back(&self) {
-        if let Ok(mut claimed) = self.claimed.lock() {
-            *claimed = Some(self.main.clone());
+        if let Ok(mut lock_session) = self.lock_session.lock() {
+            *lock_session = Some(self.main.clone());
         }
     }
 
@@ -158,7 +155,6 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Recreates staging tables.
     async fn make_staging(&self, destinations: &[Destination], made: impl Fn(Staged<'_>) -> String) -> Result<()> {
         let fault = self.fault("cannot make the staging tables");
         for destination in destinations {
@@ -340,8 +336,8 @@ impl InsertPhase for PgLoad {
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let table = self.staged(destination).id();
             let ends = self.blocks.get(&destination.table.name).map(|block| (block.first, block.last)).unzip();
-            let noted = key_map::note(&self.main, &table, &self.run, *mappings, ends).await;
-            noted.map_err(self.fault("cannot note the key map"))?;
+            let recorded = key_map::record(&self.main, &table, &self.run, *mappings, ends).await;
+            recorded.map_err(self.fault("cannot record the key map"))?;
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
         let inserted = inserted.map(|((destination, rows), mappings)| {
@@ -366,8 +362,8 @@ impl InsertPhase for PgLoad {
                 return Err(self.not_appended(destination, &error).await);
             }
         };
-        let noted = key_map::note_counted(&self.main, &self.staged(destination), run).await;
-        noted.map_err(self.fault("cannot note the key map"))?;
+        let recorded = key_map::record_counted(&self.main, &self.staged(destination), run).await;
+        recorded.map_err(self.fault("cannot record the key map"))?;
         Ok(appended)
     }
 

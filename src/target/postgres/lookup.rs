@@ -20,7 +20,6 @@ use crate::target::{Batches, Destination, Filter, Lookup, Relation, Test};
 /// The temporary table of a lookup's keys.
 const ASKED: &str = "pg_temp.asked";
 
-/// A lookup, prepared as SQL.
 pub(super) struct Question {
     /// The columns of the keys, as SQL declares them.
     declared: Vec<String>,
@@ -28,12 +27,10 @@ pub(super) struct Question {
     pub(super) asked: Vec<CopyColumn>,
     /// The join with the temporary table of the keys.
     pub(super) join: String,
-    /// The columns of the answer.
     pub(super) given: Vec<CopyColumn>,
     /// SQL that asks whether production has any row between the smallest and the largest of the first keys; without one, nothing joins.
     /// None if the keys are not compared as they are.
     between: Option<String>,
-    /// The relation that is searched.
     place: String,
 }
 
@@ -52,8 +49,8 @@ impl PgTarget {
                 }
                 let key = known.tables.get(table).map(wires).unwrap_or_default();
                 let own = [CopyColumn::text("legacy_key"), CopyColumn::text("run")];
-                let history = known.id(&self.names, table).history();
-                (history.clone(), history, own.into_iter().chain(key).collect())
+                let view = known.id(&self.names, table).key_map_view();
+                (view.clone(), view, own.into_iter().chain(key).collect())
             }
         };
         let column = |name: &String| {
@@ -147,8 +144,8 @@ impl PgTarget {
                     let mut answers = Vec::new();
                     for values in question.values(keys) {
                         // Each in a separate transaction, because the choice of an index must be made again.
-                        let anew = format!("BEGIN READ ONLY; {}", question.by_index(0));
-                        session.batch_execute(&anew).await.map_err(fault)?;
+                        let transaction = format!("BEGIN READ ONLY; {}", question.by_index(0));
+                        session.batch_execute(&transaction).await.map_err(fault)?;
                         let join = question.join.replacen(ASKED, &values, 1);
                         answers.extend(self.answer(session, &join, &question.given).await?);
                         session.batch_execute("COMMIT").await.map_err(fault)?;
@@ -179,13 +176,13 @@ impl PgTarget {
 
     /// Returns whether a table's key map has any rows. Before a first delta, most are empty.
     async fn has_mappings(&self, table: &str) -> Result<bool> {
-        let history = self.known().await?.id(&self.names, table).history();
+        let view = self.known().await?.id(&self.names, table).key_map_view();
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the key map", &error);
-        if !readable(&session, &history).await.map_err(fault)? {
+        if !readable(&session, &view).await.map_err(fault)? {
             return Ok(false);
         }
-        let sql = format!("SELECT EXISTS (SELECT 1 FROM {history})");
+        let sql = format!("SELECT EXISTS (SELECT 1 FROM {view})");
         Ok(session.query_one(&sql, &[]).await.map_err(fault)?.get(0))
     }
 
@@ -229,8 +226,8 @@ impl PgTarget {
             .extend(destination.key.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()));
         columns.push(CopyColumn::text("run"));
         let wanted: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
-        let history = known.id(&self.names, table).history();
-        let query = format!("SELECT {} FROM {history} AS p ORDER BY p.legacy_key", wanted.join(", "));
+        let view = known.id(&self.names, table).key_map_view();
+        let query = format!("SELECT {} FROM {view} AS p ORDER BY p.legacy_key", wanted.join(", "));
         self.stream(&query, &columns).await
     }
 }
@@ -246,7 +243,6 @@ const FOR_BETWEEN: usize = 5_000;
 /// by a scan; 20,000 keys took 0.03 s either way.
 const READ_WHOLE: usize = 512;
 
-/// Splits rows at a number of rows.
 fn parted(keys: &[RecordBatch], mut first: usize) -> (Vec<RecordBatch>, Vec<RecordBatch>) {
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for batch in keys {
@@ -293,7 +289,6 @@ fn only_reads(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// The number of keys in the text of one lookup.
 const KEYS_IN_TEXT: usize = 5000;
 
 impl Question {
@@ -361,7 +356,6 @@ pub(super) fn folded(sql: &str) -> String {
     format!("translate({sql}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')")
 }
 
-/// Returns the columns of a table as they are copied.
 pub(super) fn wires(table: &PgTable) -> Vec<CopyColumn> {
     table
         .columns

@@ -1,6 +1,6 @@
 //! PostgreSQL: a production database that other programs write to during a load.
 //!
-//! Staging is a schema of unlogged tables that the loader role creates. Persistent state (runs, files, key blocks, the key map) is in the
+//! Staging is a schema of unlogged tables that each load recreates. Persistent state (runs, files, key blocks, the key map) is in the
 //! schema `delta`, which `pipeline setup` creates. The loader role has SELECT and INSERT on production. Narrow functions of `delta` do
 //! whatever needs more rights.
 
@@ -106,7 +106,7 @@ const GROWN: f32 = 0.2;
 const SETUP_TRIES: u32 = 5;
 
 /// The session with the writer lock; None while a load uses it, or if it is not held.
-type Claimed = Arc<std::sync::Mutex<Option<Arc<Session>>>>;
+type LockSession = Arc<std::sync::Mutex<Option<Arc<Session>>>>;
 
 /// A PostgreSQL database.
 pub struct PgTarget {
@@ -115,10 +115,9 @@ pub struct PgTarget {
     names: Names,
     load: LoadSpec,
     least_privilege: LeastPrivilege,
-    /// The session for queries.
     session: Mutex<Session>,
     /// The session with the writer lock, while it is held and no load is active.
-    claimed: Claimed,
+    lock_session: LockSession,
     /// The lock session and a spare one, while they open.
     opening: Mutex<Option<Opening>>,
     /// The spare session, for the first load.
@@ -152,7 +151,7 @@ impl PgTarget {
             load: address.load.clone(),
             least_privilege: address.safeguards.least_privilege,
             session: Mutex::new(session),
-            claimed: Claimed::default(),
+            lock_session: LockSession::default(),
             opening: Mutex::default(),
             spare: Mutex::default(),
             known: OnceCell::new(),
@@ -271,7 +270,6 @@ impl PgTarget {
     }
 }
 
-/// Opens a session for queries.
 async fn open_session(connector: &Connector, access: Access, doing: &str) -> Result<Session> {
     match access {
         Access::Read | Access::Setup => connector.connect(doing).await,
@@ -382,8 +380,8 @@ impl Production for PgTarget {
     async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
         let known = self.known().await?;
         let session = self.session.lock().await;
-        let history = known.id(&self.names, &request.table).history();
-        let control = readable(&session, &history).await.map_err(self.fault("cannot read the keys"))?;
+        let view = known.id(&self.names, &request.table).key_map_view();
+        let control = readable(&session, &view).await.map_err(self.fault("cannot read the keys"))?;
         Keys { connector: &self.connector, client: &session, known: &known, names: &self.names, request, control }
             .next()
             .await
@@ -470,7 +468,7 @@ impl KeyMapStore for PgTarget {
 
     async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
         let known = self.known().await?;
-        let gone = rollback::gone(&*self.session.lock().await, &known, &self.names, destination, run).await;
+        let gone = rollback::missing_rows(&*self.session.lock().await, &known, &self.names, destination, run).await;
         gone.map_err(self.fault("cannot look for the rows of the run"))
     }
 }
@@ -480,16 +478,16 @@ impl WriterLock for PgTarget {
     async fn lock(&self, run: &str) -> Result<()> {
         let opening = self.opening.lock().await.take().unwrap_or_else(|| writer_lock::open(&self.connector));
         let (session, spare) = writer_lock::take(&self.connector, &self.names, run, opening).await?;
-        if let Ok(mut claimed) = self.claimed.lock() {
-            *claimed = Some(session);
+        if let Ok(mut lock_session) = self.lock_session.lock() {
+            *lock_session = Some(session);
         }
         *self.spare.lock().await = Some(spare);
         Ok(())
     }
 
     async fn unlock(&self) -> Result<()> {
-        let claimed = self.claimed.lock().ok().and_then(|mut claimed| claimed.take());
-        if let Some(session) = claimed {
+        let lock_session = self.lock_session.lock().ok().and_then(|mut lock_session| lock_session.take());
+        if let Some(session) = lock_session {
             writer_lock::release(&session).await;
         }
         Ok(())
@@ -509,7 +507,7 @@ impl Loader for PgTarget {
     }
 
     async fn begin(&self, run: &str, mode: LoadMode) -> Result<Box<dyn StagingPhase>> {
-        if self.claimed.lock().is_ok_and(|claimed| claimed.is_none()) {
+        if self.lock_session.lock().is_ok_and(|lock_session| lock_session.is_none()) {
             self.lock(run).await?;
         }
         let known = self.known().await?;
@@ -519,7 +517,7 @@ impl Loader for PgTarget {
             (LoadMode::Commit, Some(spare)) if !spare.is_closed() => Some(spare),
             (LoadMode::Commit, _) => Some(begin_session(&self.connector, BEGIN).await?),
         };
-        let load = load::PgLoad::begin(connector, known, names, spec, run, self.claimed.clone(), side)?;
+        let load = load::PgLoad::begin(connector, known, names, spec, run, self.lock_session.clone(), side)?;
         Ok(Box::new(load))
     }
 
@@ -547,11 +545,11 @@ impl Loader for PgTarget {
 #[async_trait]
 impl RunRollback for PgTarget {
     async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
-        rollback::holdings(&self.connector, &*self.session.lock().await, &self.names, run).await
+        rollback::run_tables(&self.connector, &*self.session.lock().await, &self.names, run).await
     }
 
     async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
-        rollback::survey(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
+        rollback::plan_rollback(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
     }
 
     async fn roll_back_run(
@@ -560,9 +558,9 @@ impl RunRollback for PgTarget {
         end_mode: bool,
         accepted: &[String],
     ) -> Result<Vec<RolledBackTable>> {
-        let session = self.claimed.lock().ok().and_then(|claimed| claimed.clone());
+        let session = self.lock_session.lock().ok().and_then(|lock_session| lock_session.clone());
         let session = session.ok_or_else(|| Error::internal("a rollback without the writer lock"))?;
-        rollback::take_back(&self.connector, &session, &self.names, record, end_mode, accepted).await
+        rollback::roll_back_run(&self.connector, &session, &self.names, record, end_mode, accepted).await
     }
 }
 

@@ -15,7 +15,6 @@ type PgResult<T> = Result<T, tokio_postgres::Error>;
 /// The server's clock, in microseconds since 1970.
 const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 
-/// Returns the time of the server's clock.
 pub(super) async fn now(client: &Client) -> PgResult<Timestamp> {
     Ok(moment(client.query_one(&format!("SELECT {NOW}"), &[]).await?.get(0)))
 }
@@ -67,7 +66,6 @@ fn moment(micros: i64) -> Timestamp {
     Timestamp::from_microsecond(micros).unwrap_or(Timestamp::MAX)
 }
 
-/// Switches it.
 pub(super) async fn switch(client: &Client, switch: &Switch) -> PgResult<()> {
     let (time, reason, keep) = match switch {
         Switch::On { time, reason, keep } => (Some(*time), Some(reason), *keep),
@@ -78,7 +76,6 @@ pub(super) async fn switch(client: &Client, switch: &Switch) -> PgResult<()> {
     Ok(())
 }
 
-/// Ends it in the transaction that the run commits, unless it is kept.
 pub(super) async fn end_with(client: &Client, run: &str) -> PgResult<()> {
     client.execute("SELECT delta.end_mode($1)", &[&run]).await?;
     Ok(())

@@ -2,13 +2,11 @@
 
 use crate::engine::ident;
 
-/// The schema of the control objects.
 pub(super) const CONTROL: &str = "delta";
 
-/// The role of loads.
 pub(super) const LOADER: &str = "delta_loader";
 
-/// The role of the operator, who sets policy and mode and rolls runs back.
+/// The role that may set policy and mode, and roll runs back.
 pub(super) const ROLLBACK: &str = "delta_rollback";
 
 /// PostgreSQL's limit on the bytes of a name.
@@ -25,7 +23,6 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Returns the id of a table, in this namespace.
     pub(super) fn id(&self, schema: &str, name: &str) -> TableId {
         TableId { namespace: self.namespace.clone(), schema: schema.to_owned(), name: name.to_owned() }
     }
@@ -51,22 +48,20 @@ impl TableId {
         if self.namespace.is_empty() { self.relation() } else { format!("{}:{}", self.namespace, self.relation()) }
     }
 
-    /// Returns the bare name of the staging table for rows.
     pub(super) fn staging_rows(&self) -> String {
         self.own("")
     }
 
-    /// Returns the bare name of the staging table for keys.
     pub(super) fn staging_keys(&self) -> String {
         self.own("ck_")
     }
 
     /// Returns the view of the key map.
-    pub(super) fn history(&self) -> String {
-        qualified(CONTROL, &self.history_name())
+    pub(super) fn key_map_view(&self) -> String {
+        qualified(CONTROL, &self.key_map_view_name())
     }
 
-    pub(super) fn history_name(&self) -> String {
+    pub(super) fn key_map_view_name(&self) -> String {
         self.own("key_map_")
     }
 
@@ -104,7 +99,6 @@ impl TableId {
     }
 }
 
-/// Returns `"schema"."name"`.
 pub(super) fn qualified(schema: &str, name: &str) -> String {
     format!("{}.{}", ident(schema), ident(name))
 }
@@ -120,9 +114,9 @@ mod tests {
     #[test]
     fn names_stay_apart_if_the_server_would_cut_them() {
         let (one, two) = (id("", "public", &("ä".repeat(31) + "a")), id("", "public", &("ä".repeat(31) + "b")));
-        assert_ne!(one.history_name(), two.history_name());
-        assert!(one.history_name().len() <= LONGEST);
-        assert_eq!(id("", "public", "account").history_name(), "key_map_account");
+        assert_ne!(one.key_map_view_name(), two.key_map_view_name());
+        assert!(one.key_map_view_name().len() <= LONGEST);
+        assert_eq!(id("", "public", "account").key_map_view_name(), "key_map_account");
     }
 
     #[test]

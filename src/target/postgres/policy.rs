@@ -11,8 +11,8 @@ type PgResult<T> = std::result::Result<T, tokio_postgres::Error>;
 
 const COLUMNS: &str = "p.conversion_mode, p.approvals, p.max_key_block, p.opening_window";
 
-/// Reads it. A database that is not set up requires conversion mode, which is also the default of setup. Uses no prepared statements, because it runs
-/// before a transaction pooler is refused.
+/// Reads it. A database that is not set up requires conversion mode, which is also the default of setup. Uses no prepared statements,
+/// because it runs before a transaction pooler is refused.
 pub(super) async fn read(client: &Client) -> PgResult<Result<Policy>> {
     let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND has_schema_privilege(oid, 'USAGE'))
                    AND EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -72,7 +72,6 @@ fn policy(row: &Row) -> Result<Policy> {
     })
 }
 
-/// Sets it.
 pub(super) async fn set(client: &Client, policy: &Policy) -> PgResult<()> {
     let approvals = i32::try_from(policy.approvals).unwrap_or(i32::MAX);
     let largest = i64::try_from(policy.max_key_block).unwrap_or(i64::MAX);

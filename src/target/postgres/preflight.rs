@@ -174,7 +174,7 @@ impl PgTarget {
                     &sequence.map(|sequence| &sequence.schema),
                     &sequence.map(|sequence| &sequence.name),
                     &id.mappings(),
-                    &id.history(),
+                    &id.key_map_view(),
                 ],
             )
             .await?;

@@ -15,7 +15,6 @@ use crate::error::Result;
 use crate::target::Batches;
 use crate::target::difference::difference;
 
-/// The column of row numbers.
 pub(super) const ROW: &str = "_row";
 
 /// Compares the rows of a query with the expected ones, which have `_row` first. Returns the first difference in words. The query returns

@@ -24,7 +24,7 @@ const TRIED: &str = "DP006";
 const OBSTRUCTED: &str = "DP007";
 
 /// Returns the legacy keys of a run's rows that no longer exist.
-pub(super) async fn gone(
+pub(super) async fn missing_rows(
     client: &Client,
     known: &PgCatalog,
     names: &Names,
@@ -40,15 +40,14 @@ pub(super) async fn gone(
         .collect();
     let sql = format!(
         "SELECT h.legacy_key FROM {} AS h WHERE h.run = $1 AND NOT EXISTS (SELECT FROM {} AS p WHERE {}) ORDER BY 1",
-        known.id(names, name).history(),
+        known.id(names, name).key_map_view(),
         table.own_rows(),
         same.join(" AND ")
     );
     Ok(client.query(&sql, &[&run]).await?.iter().map(|row| row.get(0)).collect())
 }
 
-/// Returns the tables that a run has rows in.
-pub(super) async fn holdings(
+pub(super) async fn run_tables(
     connector: &Connector,
     client: &Client,
     names: &Names,
@@ -66,7 +65,7 @@ pub(super) async fn holdings(
 }
 
 /// Plans a rollback: the run's tables, and conflicts. If triggers would fire, it is tried in a transaction that is rolled back.
-pub(super) async fn survey(
+pub(super) async fn plan_rollback(
     connector: &Connector,
     client: &Client,
     names: &Names,
@@ -74,7 +73,7 @@ pub(super) async fn survey(
     accepted: &[String],
 ) -> Result<RollbackPlan> {
     let fault = |error| explain(connector, &error);
-    let tables = holdings(connector, client, names, run).await?;
+    let tables = run_tables(connector, client, names, run).await?;
     let obstacles = obstacles(client, names, run, accepted).await.map_err(fault)?;
     let sql = "SELECT child_name, columns FROM delta.unindexed($1) GROUP BY 1, 2 ORDER BY 1, 2";
     let unindexed = client.query(sql, &[&run]).await.map_err(fault)?;
@@ -129,7 +128,7 @@ fn shown(names: &Names, table: &str) -> String {
 }
 
 /// Rolls a run back, on the session that holds the lock.
-pub(super) async fn take_back(
+pub(super) async fn roll_back_run(
     connector: &Connector,
     session: &Session,
     names: &Names,

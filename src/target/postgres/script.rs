@@ -11,10 +11,8 @@ use super::connect::{Connector, Session};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 
-/// A statement of a script.
 #[derive(Debug, PartialEq, Eq)]
 struct Statement<'s> {
-    /// The number of the line where it begins.
     line: usize,
     text: &'s str,
     /// Its words in capital letters, without quoted ones and comments.
@@ -26,7 +24,7 @@ struct Statement<'s> {
 enum Role {
     Send,
     /// It begins or ends the script's own transaction, and is skipped.
-    LeaveOut,
+    Skip,
     /// It is refused, with this reason.
     Refuse(String),
 }
@@ -49,8 +47,8 @@ impl Statement<'_> {
         let has = |one: &str, other: &str| words.windows(2).any(|pair| pair == [one, other]);
         let refuse = |why: &str| Role::Refuse(why.to_owned());
         match words.as_slice() {
-            ["BEGIN" | "COMMIT" | "END", rest @ ..] if !rest.contains(&"PREPARED") => Role::LeaveOut,
-            ["START", "TRANSACTION", ..] => Role::LeaveOut,
+            ["BEGIN" | "COMMIT" | "END", rest @ ..] if !rest.contains(&"PREPARED") => Role::Skip,
+            ["START", "TRANSACTION", ..] => Role::Skip,
             ["ROLLBACK", rest @ ..] if rest.contains(&"TO") => Role::Send,
             [word @ ("ROLLBACK" | "ABORT" | "COMMIT" | "END"), ..] => {
                 Role::Refuse(format!("`{word}` ends the transaction that the database is made in"))
@@ -239,7 +237,7 @@ impl Script<'_> {
         while let Some(statement) = lexer.next().map_err(|(line, what)| self.fault(line, what))? {
             match statement.role(is_kept) {
                 Role::Send => statements.push(statement),
-                Role::LeaveOut => {}
+                Role::Skip => {}
                 Role::Refuse(why) => return Err(self.fault(statement.line, why)),
             }
         }
@@ -254,7 +252,7 @@ impl Script<'_> {
         let before = self.transaction().await.map_err(failed)?;
         for statement in &statements {
             self.send(statement.text).await.map_err(|error| match error.as_db_error() {
-                Some(told) => self.fault(statement.line, told.message()),
+                Some(error) => self.fault(statement.line, error.message()),
                 None => failed(error),
             })?;
         }
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_script_is_cut_where_the_server_cuts_it() {
+    fn a_script_is_split_as_the_server_splits_it() {
         for whole in [
             "SELECT 'a;b''c;'",
             r"SELECT E'a\';b'",
@@ -342,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_and_what_only_psql_knows_is_told_with_its_line() {
+    fn unterminated_text_and_psql_commands_are_reported_with_their_line() {
         for (script, line, what) in [
             ("SELECT 1;\nSELECT 'a;", 2, "a string has no end"),
             ("\"a", 1, "a quoted name has no end"),
@@ -351,8 +349,8 @@ mod tests {
             ("SELECT 1;\n\\connect other\n", 2, "`\\connect` is a command of psql"),
             ("COPY t FROM stdin;\n1\n\\.\n", 3, "`\\.` is a command of psql"),
         ] {
-            let (at, told) = statements(script).unwrap_err();
-            assert!(at == line && told.contains(what), "{script:?}: line {at}: {told}");
+            let (at, message) = statements(script).unwrap_err();
+            assert!(at == line && message.contains(what), "{script:?}: line {at}: {message}");
         }
     }
 
@@ -367,7 +365,7 @@ mod tests {
             "end work",
             "COMMIT AND CHAIN",
         ] {
-            assert_eq!(role(script, false), Role::LeaveOut, "{script}");
+            assert_eq!(role(script, false), Role::Skip, "{script}");
         }
         for script in [
             "ROLLBACK",

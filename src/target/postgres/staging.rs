@@ -30,22 +30,18 @@ impl Staged<'_> {
         &self.destination.table.name
     }
 
-    /// Returns the table's id.
     pub(super) fn id(&self) -> TableId {
         self.known.id(self.names, self.table())
     }
 
-    /// Returns the staging table for rows.
     pub(super) fn rows(&self) -> String {
         qualified(&self.names.staging, &self.id().staging_rows())
     }
 
-    /// Returns the staging table for keys.
     pub(super) fn keys(&self) -> String {
         qualified(&self.names.staging, &self.id().staging_keys())
     }
 
-    /// Returns the live table.
     pub(super) fn live(&self) -> String {
         match self.known.tables.get(self.table()) {
             Some(table) => qualified(&table.schema, &table.name),
@@ -58,14 +54,12 @@ impl Staged<'_> {
         self.known.tables.get(self.table()).map_or_else(|| self.live(), PgTable::own_rows)
     }
 
-    /// Returns a column in its copied type.
     pub(super) fn wire(&self, name: &str) -> CopyColumn {
         let pg = self.known.tables.get(self.table()).and_then(|table| table.column(name));
         let pg = pg.map_or(PgType::Text, |column| column.pg_type.clone());
         CopyColumn::new(name, pg.arrow(), pg)
     }
 
-    /// Returns the columns of staged rows.
     pub(super) fn wires(&self) -> Vec<CopyColumn> {
         let mut wires = vec![CopyColumn::number("_row")];
         if self.destination.self_referencing {
@@ -75,7 +69,6 @@ impl Staged<'_> {
         wires
     }
 
-    /// Returns the columns of a staged key map.
     pub(super) fn key_wires(&self) -> Vec<CopyColumn> {
         let key = self.destination.key.iter().map(|name| self.wire(name));
         [CopyColumn::number("_row"), CopyColumn::text("legacy_key")].into_iter().chain(key).collect()

@@ -74,7 +74,6 @@ pub(super) fn copied_row(error: &DbError) -> Option<u64> {
     number.filter(|row| *row > 0)
 }
 
-/// A trigger of production.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trigger {
     pub(super) schema: String,

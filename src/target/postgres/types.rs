@@ -7,17 +7,11 @@ use crate::target::logical_type::LogicalType;
 /// A column's type, as far as copying values depends on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PgType {
-    /// `boolean`
     Bool,
-    /// `smallint`
     Int2,
-    /// `integer`
     Int4,
-    /// `bigint`
     Int8,
-    /// `real`
     Float4,
-    /// `double precision`
     Float8,
     /// `numeric(precision, scale)`, or `numeric`
     Numeric {
@@ -30,29 +24,18 @@ pub(super) enum PgType {
     Text,
     /// `char(n)`
     Padded,
-    /// An enumeration.
     Enum,
-    /// `json`
     Json,
-    /// `jsonb`
     Jsonb,
-    /// `uuid`
     Uuid,
-    /// `bytea`
     Bytea,
-    /// `date`
     Date,
-    /// `time`
     Time,
-    /// `timestamp`
     Timestamp,
     /// `timestamp with time zone`
     Timestamptz,
-    /// `interval`
     Interval,
-    /// An array of a type.
     Array(Box<PgType>),
-    /// Any other.
     Other,
 }
 
@@ -153,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_is_a_decimal_where_arrow_has_one_and_a_text_elsewhere() {
+    fn a_number_is_a_decimal_if_arrow_has_one_and_a_text_otherwise() {
         for (pg, arrow, as_text) in [
             (numeric(38, 38), DataType::Decimal128(38, 38), false),
             (numeric(39, 0), DataType::Decimal256(39, 0), false),

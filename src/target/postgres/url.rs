@@ -35,7 +35,6 @@ const UNCHECKED: [(&str, SslMode, Verify, &str); 5] = [
     ("disable", SslMode::Disable, Verify::Nothing, "everything is sent in clear"),
 ];
 
-/// A parsed URL.
 pub(super) struct ServerUrl {
     /// Hosts, database, and login, including the password from any source.
     pub(super) config: Config,
@@ -215,11 +214,11 @@ fn find_password(
         return Ok(());
     }
     let usual = || variable("HOME").map(|home| Path::new(&home).join(".pgpass"));
-    let told = named.or_else(|| variable("PGPASSFILE").map(PathBuf::from));
-    let Some(path) = told.clone().or_else(usual) else { return Ok(()) };
+    let configured = named.or_else(|| variable("PGPASSFILE").map(PathBuf::from));
+    let Some(path) = configured.clone().or_else(usual) else { return Ok(()) };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if told.is_some() => {
+        Err(error) if configured.is_some() => {
             return Err(Error::pipeline(format!("cannot read the password file `{}`: {error}", path.display())));
         }
         Err(_) => return Ok(()),
@@ -347,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_elsewhere_proves_who_it_is() {
+    fn a_remote_server_proves_its_identity() {
         let url = parse("postgres://loader@db.example/p", &[]).unwrap();
         assert_eq!((url.config.get_ssl_mode(), url.tls.verify), (SslMode::Require, Verify::Full));
         assert!(url.warnings.is_empty());

@@ -10,7 +10,6 @@ use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError};
 
-/// The most rows that are reported.
 const MOST: usize = 1000;
 
 /// Returns whether an error is about rows that can be found in staging.
@@ -30,8 +29,8 @@ pub(super) struct Refusals<'a> {
 
 impl Refusals<'_> {
     /// Returns the violation behind an error of the insertion, queried after the rollback; `explained` is the error in the user's terms.
-    pub(super) async fn of(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
-        let Some(refused) = error.as_db_error() else { return told.into() };
+    pub(super) async fn of(&self, error: &tokio_postgres::Error, explained: Error) -> InsertError {
+        let Some(refused) = error.as_db_error() else { return explained.into() };
         let asked = match refused.code() {
             &SqlState::UNIQUE_VIOLATION => self.taken(&self.unique_columns(refused), &[]).await,
             &SqlState::FOREIGN_KEY_VIOLATION => self.orphans_of_staging().await,
@@ -40,7 +39,7 @@ impl Refusals<'_> {
                 self.rows(null.as_deref().unwrap_or("false")).await
             }
             &SqlState::CHECK_VIOLATION | &SqlState::EXCLUSION_VIOLATION => Ok(Vec::new()),
-            _ => return told.into(),
+            _ => return explained.into(),
         };
         let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
         ConstraintViolation {
@@ -53,15 +52,15 @@ impl Refusals<'_> {
     }
 
     /// Returns the violation behind an error of appending the key map.
-    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, told: Error) -> InsertError {
+    pub(super) async fn of_key_map(&self, error: &tokio_postgres::Error, explained: Error) -> InsertError {
         if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
-            return told.into();
+            return explained.into();
         }
         let table = self.staged.table();
         let sql = format!(
             "SELECT k._row FROM {} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM {}) ORDER BY 1 LIMIT {MOST}",
             self.staged.keys(),
-            self.staged.id().history()
+            self.staged.id().key_map_view()
         );
         ConstraintViolation {
             table: table.to_owned(),
@@ -157,7 +156,6 @@ impl Refusals<'_> {
         format!("NOT EXISTS (SELECT FROM {table} AS r WHERE {})", same.join(" AND "))
     }
 
-    /// Returns the staged rows for which a condition over `s` holds.
     async fn rows(&self, condition: &str) -> Result<Vec<u32>> {
         let from = self.staged.rows();
         self.numbers(&format!("SELECT s._row FROM {from} AS s WHERE {condition} ORDER BY 1 LIMIT {MOST}")).await

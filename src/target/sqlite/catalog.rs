@@ -113,7 +113,7 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         if partial || !known {
             table
                 .unread
-                .push(format!("unique index `{name}` (partial, over an expression, or with a collation of its own)"));
+                .push(format!("unique index `{name}` (partial, over an expression, or with a custom collation)"));
             continue;
         }
         let ignore_case =
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(account.uniques[0].columns, ["account_no", "person_id"]);
         assert_eq!(
             account.unread,
-            ["unique index `one_open` (partial, over an expression, or with a collation of its own)"]
+            ["unique index `one_open` (partial, over an expression, or with a custom collation)"]
         );
         assert_eq!(account.triggers, ["noted"]);
         let to: Vec<_> = account.foreign_keys.iter().map(|key| (key.to.as_str(), key.to_columns.join(","))).collect();

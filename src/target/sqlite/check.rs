@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_sqlite_would_change_to_another_number_is_told_apart() {
+    fn text_that_sqlite_would_change_to_another_number_is_recognized() {
         let made = "CREATE TABLE t (code UUID, plain VARCHAR(9), none, amount MONEY, any ANY)";
         let table = table(made);
         let names: Vec<_> = table.checks.iter().map(|check| check.name.as_str()).collect();

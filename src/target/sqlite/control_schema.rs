@@ -67,19 +67,18 @@ pub(super) fn make_alone(connection: &Connection, names: &Names) -> Result<()> {
     alone(connection, names, "cannot make the control tables in", || make(connection, names))
 }
 
-/// Appends an entry to a journal.
-pub(super) fn note(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
+pub(super) fn append_event(connection: &Connection, record: &Record) -> rusqlite::Result<()> {
     let sql = "INSERT INTO main.delta_event (run, number, kind, entry, chain) VALUES (?1, ?2, ?3, ?4, ?5)";
     let Record { run, number, kind, entry, chain } = record;
     connection.prepare_cached(sql)?.execute((run, number, kind, entry, chain)).map(|_| ())
 }
 
 /// Appends an entry to a journal in a separate transaction.
-pub(super) fn note_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
+pub(super) fn append_event_alone(connection: &Connection, names: &Names, record: &Record) -> Result<()> {
     let doing = "cannot write the journal in";
     alone(connection, names, doing, || {
         make(connection, names)?;
-        note(connection, record).map_err(|error| names.error(doing, &error))
+        append_event(connection, record).map_err(|error| names.error(doing, &error))
     })
 }
 
@@ -94,7 +93,6 @@ fn alone(connection: &Connection, names: &Names, doing: &str, write: impl FnOnce
     written
 }
 
-/// Returns the journal of a run.
 pub(super) fn journal(connection: &Connection, run: &str) -> rusqlite::Result<Vec<Record>> {
     if !own_table_exists(connection, "delta_event")? {
         return Ok(Vec::new());
@@ -128,7 +126,6 @@ fn record(row: &Row<'_>) -> rusqlite::Result<Record> {
     Ok(Record { run: row.get(0)?, number: row.get(1)?, kind: row.get(2)?, entry: row.get(3)?, chain: row.get(4)? })
 }
 
-/// Returns the runs, oldest first.
 pub(super) fn runs(connection: &Connection) -> rusqlite::Result<Vec<RunHeader>> {
     if !own_table_exists(connection, "delta_run")? {
         return Ok(Vec::new());
@@ -138,7 +135,6 @@ pub(super) fn runs(connection: &Connection) -> rusqlite::Result<Vec<RunHeader>> 
     connection.prepare(sql)?.query_map([], header)?.collect()
 }
 
-/// Returns a run with its report.
 pub(super) fn run(connection: &Connection, id: &str) -> rusqlite::Result<Option<RunRecord>> {
     if !own_table_exists(connection, "delta_run")? {
         return Ok(None);

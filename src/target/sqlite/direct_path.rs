@@ -24,7 +24,6 @@ use crate::target::difference::difference;
 use crate::target::references::{Distinct, References};
 use crate::target::{Batches, Destination, InsertError, RowSource};
 
-/// The number of batches that are prepared ahead.
 const AHEAD: usize = 2;
 
 /// Returns which tables need no staging. Their keys are a block of integers, by which their rows are found again, and no later check needs
@@ -57,15 +56,14 @@ pub(super) fn ahead<T: Send, E>(
     })
 }
 
-/// A table whose rows take the direct path.
-pub(super) struct Straight<'a> {
+pub(super) struct DirectPath<'a> {
     pub(super) connection: &'a Connection,
     pub(super) names: &'a Names,
     pub(super) destination: &'a Destination,
     pub(super) keys: &'a (String, String),
 }
 
-impl Straight<'_> {
+impl DirectPath<'_> {
     /// Inserts rows as they arrive, and collects what they refer to if references are checked as a set.
     pub(super) fn insert(
         &self,
@@ -173,7 +171,6 @@ pub(super) fn is_there(statement: &mut Statement<'_>, keys: &StorageBatch, row: 
     Ok(statement.raw_query().next()?.is_some())
 }
 
-/// Inserted rows and their mappings.
 struct ExpectedBatch {
     rows: RecordBatch,
     stored: StorageBatch,

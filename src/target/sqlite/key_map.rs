@@ -36,7 +36,7 @@ impl KeyMapTable {
 
     /// Returns SQL that tests whether a mapping `h` belongs to the run that `run` evaluates to.
     pub(super) fn of_run(&self, run: &str) -> String {
-        format!("h.segment = {}", noted(&literal(&self.key_map), run))
+        format!("h.segment = {}", segment_number(&literal(&self.key_map), run))
     }
 
     /// Returns the schema of the view, which has the run in place of its segment's number.
@@ -45,7 +45,6 @@ impl KeyMapTable {
         Arc::new(Schema::new(there.schema().fields().iter().cloned().chain([run]).collect::<Vec<_>>()))
     }
 
-    /// Returns the key's columns.
     pub(super) fn key(&self, connection: &Connection) -> rusqlite::Result<Vec<String>> {
         let columns = object_registry::columns(connection, &self.name)?.into_iter();
         Ok(columns.filter(|name| !["legacy_key", "run", "segment", CONTENT].contains(&name.as_str())).collect())
@@ -53,7 +52,7 @@ impl KeyMapTable {
 }
 
 /// Returns SQL for the segment number of a key map and run, both given as SQL; NULL if it is not recorded.
-fn noted(key_map: &str, run: &str) -> String {
+fn segment_number(key_map: &str, run: &str) -> String {
     format!("(SELECT number FROM main.delta_segment WHERE key_map = {key_map} AND run = {run})")
 }
 
@@ -82,18 +81,17 @@ fn make_view(connection: &Connection, key_map: &str, key: &[String]) -> rusqlite
     connection.execute_batch(&format!(
         "CREATE VIEW IF NOT EXISTS main.{} AS SELECT m.legacy_key, {},
              (SELECT s.run FROM delta_segment AS s WHERE s.number = m.segment) AS run, m.{CONTENT} FROM {} AS m",
-        Names::history(key_map),
+        Names::key_map_view(key_map),
         key.join(", "),
         Names::mappings(key_map)
     ))?;
-    object_registry::register(connection, &Names::history_name(key_map))
+    object_registry::register(connection, &Names::key_map_view_name(key_map))
 }
 
 fn idents(names: &[String]) -> Vec<String> {
     names.iter().map(|name| ident(name)).collect()
 }
 
-/// Returns all segments of the key maps of a namespace.
 pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Result<Vec<Segment>> {
     if !own_table_exists(connection, "delta_segment")? {
         return Ok(Vec::new());
@@ -133,13 +131,13 @@ pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: 
 pub(super) fn number(connection: &Connection, key_map: &str, run: &str) -> rusqlite::Result<i64> {
     let sql = format!(
         "SELECT coalesce({}, (SELECT coalesce(max(number), 0) + 1 FROM main.delta_segment))",
-        noted("?1", "?2")
+        segment_number("?1", "?2")
     );
     connection.query_row(&sql, [key_map, run], |row| row.get(0))
 }
 
 /// Records a segment. An empty segment is not recorded, and an existing one stays unchanged.
-pub(super) fn note(connection: &Connection, table: &CatalogTable, run: &str, rows: u64) -> rusqlite::Result<()> {
+pub(super) fn record(connection: &Connection, table: &CatalogTable, run: &str, rows: u64) -> rusqlite::Result<()> {
     if rows > 0 {
         let number = number(connection, &table.key_map, run)?;
         let sql = "INSERT OR IGNORE INTO main.delta_segment (number, key_map, table_name, run, rows) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -149,14 +147,13 @@ pub(super) fn note(connection: &Connection, table: &CatalogTable, run: &str, row
 }
 
 /// Records a segment that may already exist in part, with counted mappings.
-pub(super) fn note_counted(connection: &Connection, table: &CatalogTable, run: &str) -> rusqlite::Result<()> {
+pub(super) fn record_counted(connection: &Connection, table: &CatalogTable, run: &str) -> rusqlite::Result<()> {
     let sql = format!("SELECT count(*) FROM main.{} WHERE segment = ?1", Names::mappings(&table.key_map));
     let number = number(connection, &table.key_map, run)?;
     let rows: i64 = connection.query_row(&sql, [number], |row| row.get(0))?;
-    note(connection, table, run, rows.unsigned_abs())
+    record(connection, table, run, rows.unsigned_abs())
 }
 
-/// Returns the target's ids, the oldest first.
 pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     if !own_table_exists(connection, "delta_target")? {
         return Ok(Vec::new());
@@ -165,7 +162,6 @@ pub(super) fn identity(connection: &Connection) -> rusqlite::Result<Vec<String>>
     statement.query_map([], |row| row.get(0))?.collect()
 }
 
-/// Adds an id.
 pub(super) fn adopt(connection: &Connection, id: &str) -> rusqlite::Result<()> {
     connection.execute("INSERT OR IGNORE INTO main.delta_target (id) VALUES (?1)", [id]).map(|_| ())
 }

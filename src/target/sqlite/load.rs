@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::batches::{Inserting, select};
-use super::direct_path::{Straight, ahead};
+use super::direct_path::{DirectPath, ahead};
 use super::storage_values::StorageBatch;
 use super::values::Affinity;
 use super::violations::Refusals;
@@ -36,7 +36,6 @@ pub(super) struct SqliteLoad {
     open: bool,
     /// By table, the first and the last key of its block, if they are integers.
     keys: BTreeMap<String, (String, String)>,
-    /// The tables whose rows take the direct path.
     direct: Vec<String>,
 }
 
@@ -49,7 +48,6 @@ impl SqliteLoad {
         Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, direct })
     }
 
-    /// Begins the transaction if it has not begun.
     fn open(&mut self) -> Result<()> {
         if !self.open {
             self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.fault("cannot begin to write to"))?;
@@ -101,7 +99,6 @@ impl SqliteLoad {
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
 
-    /// Inserts the staged rows of a table.
     fn insert_rows(&self, destination: &Destination) -> Result<u64, InsertError> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = self.refusals(destination);
@@ -143,17 +140,16 @@ impl SqliteLoad {
         self.direct.contains(&destination.table.name)
     }
 
-    fn straight_of<'a>(&'a self, destination: &'a Destination) -> Option<Straight<'a>> {
+    fn direct_path_of<'a>(&'a self, destination: &'a Destination) -> Option<DirectPath<'a>> {
         let keys = self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination))?;
-        Some(Straight { connection: &self.connection, names: &self.names, destination, keys })
+        Some(DirectPath { connection: &self.connection, names: &self.names, destination, keys })
     }
 
-    /// Inserts all tables, and appends their key maps.
     fn insert_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<Vec<Inserted>, InsertError> {
         let mut rows = Vec::with_capacity(destinations.len());
         let mut referred = Vec::new();
         for (at, destination) in destinations.iter().enumerate() {
-            rows.push(match self.straight_of(destination) {
+            rows.push(match self.direct_path_of(destination) {
                 None => self.insert_rows(destination)?,
                 Some(direct) => {
                     let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
@@ -168,7 +164,7 @@ impl SqliteLoad {
             delta.on_inserted(at, rows[at]);
         }
         for (destination, references) in referred {
-            if let Some(direct) = self.straight_of(destination)
+            if let Some(direct) = self.direct_path_of(destination)
                 && !direct.answered(references)?
             {
                 return Err(ConstraintViolation {
@@ -182,7 +178,7 @@ impl SqliteLoad {
         }
         let mut all = Vec::with_capacity(destinations.len());
         for (at, destination) in destinations.iter().enumerate() {
-            let direct = self.straight_of(destination);
+            let direct = self.direct_path_of(destination);
             let mappings = match &direct {
                 None => self.append(destination, &self.run, 0..u32::MAX)?,
                 Some(direct) => {
@@ -190,8 +186,8 @@ impl SqliteLoad {
                     direct.map(&self.run, at, delta, &refused)?
                 }
             };
-            key_map::note(&self.connection, &destination.table, &self.run, mappings)
-                .map_err(self.fault("cannot note the key map in"))?;
+            key_map::record(&self.connection, &destination.table, &self.run, mappings)
+                .map_err(self.fault("cannot record the key map in"))?;
             all.push(Inserted { rows: rows[at], mappings, verified: direct.is_some() });
         }
         Ok(all)
@@ -212,7 +208,6 @@ impl SqliteLoad {
     }
 }
 
-/// Returns names in SQL, separated by commas.
 fn idents(names: &[String]) -> String {
     names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }
@@ -231,9 +226,9 @@ fn named<'a>(destination: &'a Destination, names: &'a [String]) -> impl Iterator
 impl JournalWriter for SqliteLoad {
     async fn append_event(&mut self, record: &Record) -> Result<()> {
         if self.open {
-            control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+            control_schema::append_event(&self.connection, record).map_err(self.fault("cannot write the journal in"))
         } else {
-            control_schema::note_alone(&self.connection, &self.names, record)
+            control_schema::append_event_alone(&self.connection, &self.names, record)
         }
     }
 }
@@ -333,8 +328,8 @@ impl InsertPhase for SqliteLoad {
         rows: Range<u32>,
     ) -> Result<u64, InsertError> {
         let appended = self.append(destination, run, rows)?;
-        key_map::note_counted(&self.connection, &destination.table, run)
-            .map_err(self.fault("cannot note the key map in"))?;
+        key_map::record_counted(&self.connection, &destination.table, run)
+            .map_err(self.fault("cannot record the key map in"))?;
         Ok(appended)
     }
 
@@ -421,7 +416,7 @@ impl CommitPhase for SqliteLoad {
 
     async fn append_event_with_rows(&mut self, record: &Record) -> Result<()> {
         self.open()?;
-        control_schema::note(&self.connection, record).map_err(self.fault("cannot write the journal in"))
+        control_schema::append_event(&self.connection, record).map_err(self.fault("cannot write the journal in"))
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), InsertError> {

@@ -52,15 +52,14 @@ use names::Names;
 use object_registry::OwnedObjects;
 use pages::Pages;
 use storage_values::StorageBatch;
-use writer_lock::Claim;
+use writer_lock::FileLock;
 
 /// A SQLite file.
 pub struct SqliteTarget {
     connection: Arc<Mutex<Connection>>,
     /// The file; None for a database in memory.
     file: Option<PathBuf>,
-    /// The writer lock, while it is held.
-    claim: Mutex<Option<Claim>>,
+    lock: Mutex<Option<FileLock>>,
     names: Names,
     load: LoadSpec,
     /// Whether the file existed before. A file that was just created is not in production yet.
@@ -130,7 +129,7 @@ impl SqliteTarget {
                 let connection = Arc::new(Mutex::new(connection));
                 let file = file.exists().then_some(file);
                 let load = address.load.clone();
-                Ok(Self { connection, file, claim: Mutex::default(), names, load, was_there: is_there })
+                Ok(Self { connection, file, lock: Mutex::default(), names, load, was_there: is_there })
             }
             Ok(false) => Err(Error::internal("SQLite does not enforce foreign keys")),
             Err(error) => Err(names.error("cannot open", &error)),
@@ -287,7 +286,7 @@ impl Production for SqliteTarget {
                     KeyMapTable::of(&connection, &key_map).map_err(self.fault("cannot read the key map of"))?;
                 let Some(history) = history else { return Ok(Vec::new()) };
                 let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (Names::history(&key_map), known.table(&history.name).map(|there| KeyMapTable::schema(there)))
+                (Names::key_map_view(&key_map), known.table(&history.name).map(|there| KeyMapTable::schema(there)))
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
@@ -419,7 +418,7 @@ impl RunStore for SqliteTarget {
     }
 
     async fn append_event(&self, record: &Record) -> Result<()> {
-        control_schema::note_alone(&*self.connection.lock().await, &self.names, record)
+        control_schema::append_event_alone(&*self.connection.lock().await, &self.names, record)
     }
 
     async fn is_committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
@@ -439,7 +438,7 @@ impl KeyMapStore for SqliteTarget {
         fields
             .extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
         fields.push(Field::new("run", DataType::Utf8, false));
-        let place = format!("main.{}", Names::history(table));
+        let place = format!("main.{}", Names::key_map_view(table));
         let pages = Pages::in_order_of(place, "legacy_key", Arc::new(Schema::new(fields)));
         Ok(pages.stream(self.connection.clone(), self.names.clone()))
     }
@@ -465,7 +464,7 @@ impl KeyMapStore for SqliteTarget {
     }
 
     async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
-        let gone = rollback::gone(&*self.connection.lock().await, destination, run);
+        let gone = rollback::missing_rows(&*self.connection.lock().await, destination, run);
         gone.map_err(self.fault("cannot look for the rows of the run in"))
     }
 }
@@ -473,15 +472,15 @@ impl KeyMapStore for SqliteTarget {
 #[async_trait]
 impl WriterLock for SqliteTarget {
     async fn lock(&self, run: &str) -> Result<()> {
-        let mut claim = self.claim.lock().await;
-        if let (None, Some(file)) = (claim.as_ref(), &self.file) {
-            *claim = Some(Claim::take(file, run, &self.names)?);
+        let mut lock = self.lock.lock().await;
+        if let (None, Some(file)) = (lock.as_ref(), &self.file) {
+            *lock = Some(FileLock::take(file, run, &self.names)?);
         }
         Ok(())
     }
 
     async fn unlock(&self) -> Result<()> {
-        self.claim.lock().await.take();
+        self.lock.lock().await.take();
         Ok(())
     }
 }
@@ -513,11 +512,11 @@ impl Loader for SqliteTarget {
 #[async_trait]
 impl RunRollback for SqliteTarget {
     async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
-        rollback::holdings(&*self.connection.lock().await, &self.names, run)
+        rollback::run_tables(&*self.connection.lock().await, &self.names, run)
     }
 
     async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
-        rollback::survey(&*self.connection.lock().await, &self.names, run, accepted)
+        rollback::plan_rollback(&*self.connection.lock().await, &self.names, run, accepted)
     }
 
     async fn roll_back_run(
@@ -526,7 +525,7 @@ impl RunRollback for SqliteTarget {
         end_mode: bool,
         accepted: &[String],
     ) -> Result<Vec<RolledBackTable>> {
-        rollback::take_back(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
+        rollback::roll_back_run(&*self.connection.lock().await, &self.names, record, end_mode, accepted)
     }
 }
 

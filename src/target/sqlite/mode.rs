@@ -6,7 +6,6 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::object_registry::{MODE, own_table_exists};
 use crate::target::{Ended, Mode, Period, Switch};
 
-/// Reads it.
 pub(super) fn read(connection: &Connection) -> rusqlite::Result<Mode> {
     let now = Timestamp::now();
     if !own_table_exists(connection, MODE)? {
@@ -58,7 +57,6 @@ pub(super) fn switch(connection: &Connection, switch: &Switch) -> rusqlite::Resu
     Ok(())
 }
 
-/// Ends it in the transaction that the run commits, unless it is kept.
 pub(super) fn end_with(connection: &Connection, run: &str) -> rusqlite::Result<()> {
     let mode = read(connection)?;
     match mode.on() {

@@ -6,7 +6,6 @@ use super::catalog::Unreadable;
 use crate::engine::ident;
 use crate::error::Error;
 
-/// The names of this program's tables, and of the file.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     pub(super) shown: String,
@@ -42,11 +41,11 @@ impl Names {
         format!("{}_ck_{table}", self.staging)
     }
 
-    pub(super) fn history(key_map: &str) -> String {
-        ident(&Self::history_name(key_map))
+    pub(super) fn key_map_view(key_map: &str) -> String {
+        ident(&Self::key_map_view_name(key_map))
     }
 
-    pub(super) fn history_name(key_map: &str) -> String {
+    pub(super) fn key_map_view_name(key_map: &str) -> String {
         format!("delta_key_map_{key_map}")
     }
 
@@ -64,14 +63,13 @@ impl Names {
         format!("delta_segment_{key_map}")
     }
 
-    /// Explains an error of SQLite in the user's terms.
     pub(super) fn error(&self, doing: &str, error: &rusqlite::Error) -> Error {
         let text = match error {
             rusqlite::Error::SqliteFailure(_, Some(text)) => text.clone(),
             other => other.to_string(),
         };
         let message = format!("{doing} `{}`: {text}", self.shown);
-        if cut_off(error) {
+        if needs_recovery(error) {
             return Error::interrupted(format!("a run was interrupted while it wrote to `{}`", self.shown)).hint(
                 "nothing of it is kept; run `pipeline resume FILE` to recover the file and continue, or `pipeline run FILE` to see which run it was",
             );
@@ -106,7 +104,7 @@ impl Names {
 }
 
 /// Returns whether a file cannot be read because a journal must be rolled back first, but the access is read-only.
-fn cut_off(error: &rusqlite::Error) -> bool {
+fn needs_recovery(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK};
     error
         .sqlite_error()

@@ -12,7 +12,6 @@ use crate::target::Destination;
 /// The registry. A table of production with that name has different SQL.
 pub(super) const OBJECT_REGISTRY: &str = "CREATE TABLE delta_object (name TEXT PRIMARY KEY COLLATE NOCASE)";
 
-/// The control tables; their names are fixed.
 pub(super) const CONTROL: [&str; 10] = [
     "delta_object",
     MIGRATION,
@@ -26,13 +25,10 @@ pub(super) const CONTROL: [&str; 10] = [
     POLICY,
 ];
 
-/// The control table of applied migrations.
 pub(super) const MIGRATION: &str = "delta_migration";
 
-/// The control table of conversion mode.
 pub(super) const MODE: &str = "delta_mode";
 
-/// The control table of the policy.
 pub(super) const POLICY: &str = "delta_policy";
 
 /// The names of this program's own tables, in lower case, because SQLite's names are case-insensitive.
@@ -77,7 +73,6 @@ pub(super) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<
     names.collect()
 }
 
-/// Creates the registry if it does not exist.
 pub(super) fn make_register(connection: &Connection) -> rusqlite::Result<()> {
     if !own_table_exists(connection, CONTROL[0])? {
         connection.execute_batch(OBJECT_REGISTRY)?;
@@ -92,7 +87,7 @@ pub(super) fn register(connection: &Connection, name: &str) -> rusqlite::Result<
 }
 
 /// A name that a run needs for one of its tables.
-struct Wanted {
+struct RequiredName {
     name: String,
     /// Whether it contains `target.staging`.
     staging: bool,
@@ -103,14 +98,14 @@ struct Wanted {
 /// # Errors
 /// With all such names at once.
 pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations: &[Destination]) -> Result<()> {
-    let mut wanted: Vec<Wanted> =
-        CONTROL.iter().map(|name| Wanted { name: (*name).to_owned(), staging: false }).collect();
+    let mut required: Vec<RequiredName> =
+        CONTROL.iter().map(|name| RequiredName { name: (*name).to_owned(), staging: false }).collect();
     for destination in destinations {
         let (table, key_map) = (&destination.table.name, &destination.table.key_map);
-        wanted.push(Wanted { name: names.staging_name(table), staging: true });
-        wanted.push(Wanted { name: names.staged_keys_name(table), staging: true });
-        for name in [Names::history_name(key_map), Names::mappings_name(key_map), Names::by_run_name(key_map)] {
-            wanted.push(Wanted { name, staging: false });
+        required.push(RequiredName { name: names.staging_name(table), staging: true });
+        required.push(RequiredName { name: names.staged_keys_name(table), staging: true });
+        for name in [Names::key_map_view_name(key_map), Names::mappings_name(key_map), Names::by_run_name(key_map)] {
+            required.push(RequiredName { name, staging: false });
         }
     }
     let mut lines = Vec::new();
@@ -121,7 +116,7 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
     let fault = |error: rusqlite::Error| names.error("cannot read the catalog of", &error);
     let own = OwnedObjects::read(connection).map_err(fault)?;
     let mut seen = BTreeSet::new();
-    for Wanted { name, staging } in wanted {
+    for RequiredName { name, staging } in required {
         if !seen.insert(name.to_ascii_lowercase()) {
             lines.push((format!("two tables of this run need the name `{name}`"), true));
         } else if !own.has(&name)

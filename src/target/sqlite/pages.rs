@@ -20,7 +20,6 @@ use crate::engine::ident;
 use crate::error::Result;
 use crate::target::Batches;
 
-/// The most rows in a page.
 const ROWS: usize = 8192;
 
 /// The number of bytes at which a page is full, however few rows it has.
@@ -28,11 +27,8 @@ const BYTES: usize = 16 << 20;
 
 /// A table or view, with the key that identifies and orders its rows.
 pub(super) struct Pages {
-    /// SQL: the table or view.
     place: String,
-    /// SQL: the values to select.
     wanted: Vec<String>,
-    /// SQL: the conditions.
     only: Vec<String>,
     /// SQL: the columns of the order, unique together.
     key: Vec<String>,
@@ -40,7 +36,6 @@ pub(super) struct Pages {
     /// How many rows to read; None for all.
     left: Option<usize>,
     last: Option<Vec<Kept>>,
-    /// A temporary table to drop at the end.
     temporary: Option<String>,
 }
 
@@ -109,7 +104,6 @@ impl Pages {
         Ok(Self { temporary: Some(table), ..pages })
     }
 
-    /// Streams the rows on demand.
     pub(super) fn stream(self, connection: Arc<Mutex<Connection>>, names: Names) -> Batches<'static> {
         stream::try_unfold(Some(self), move |pages| {
             let (connection, names) = (connection.clone(), names.clone());

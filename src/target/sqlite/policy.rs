@@ -29,7 +29,6 @@ fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
     })
 }
 
-/// Returns whether a policy was ever set.
 pub(super) fn is_stated(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(own_table_exists(connection, POLICY)? && connection.prepare("SELECT 1 FROM main.delta_policy")?.exists([])?)
 }

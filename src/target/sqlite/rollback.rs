@@ -127,7 +127,11 @@ pub(super) fn keep_content(
 }
 
 /// Returns the legacy keys of a run's rows that no longer exist.
-pub(super) fn gone(connection: &Connection, destination: &Destination, run: &str) -> rusqlite::Result<Vec<String>> {
+pub(super) fn missing_rows(
+    connection: &Connection,
+    destination: &Destination,
+    run: &str,
+) -> rusqlite::Result<Vec<String>> {
     let table = &destination.table.name;
     let Some(history) = KeyMapTable::of(connection, &destination.table.key_map)? else { return Ok(Vec::new()) };
     let same: Vec<_> = destination.key.iter().map(|name| format!("p.{0} = h.{0}", ident(name))).collect();
@@ -149,7 +153,6 @@ struct OfRun {
     /// SQL: the table of its mappings, and a test whether a mapping `h` belongs to the run.
     history: String,
     mine: String,
-    /// The number of mappings in the ledger.
     mappings: u64,
     /// Whether the table exists, with its key.
     is_there: bool,
@@ -201,17 +204,21 @@ fn of_run(connection: &Connection, run: &str, accepted: &[String]) -> rusqlite::
     Ok(found)
 }
 
-/// Returns the tables that a run has rows in.
-pub(super) fn holdings(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
+pub(super) fn run_tables(connection: &Connection, names: &Names, run: &str) -> Result<Vec<RunTable>> {
     let read = || -> rusqlite::Result<Vec<RunTable>> {
         of_run(connection, run, &[])?.iter().map(|table| holding(connection, table)).collect()
     };
-    read().map_err(|error| names.error("cannot look at the run in", &error))
+    read().map_err(|error| names.error("cannot examine the run in", &error))
 }
 
 /// Plans a rollback: the run's tables, and conflicts. If triggers would fire, it is tried in a transaction that is rolled back.
-pub(super) fn survey(connection: &Connection, names: &Names, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
-    let fault = |error: rusqlite::Error| names.error("cannot look at the run in", &error);
+pub(super) fn plan_rollback(
+    connection: &Connection,
+    names: &Names,
+    run: &str,
+    accepted: &[String],
+) -> Result<RollbackPlan> {
+    let fault = |error: rusqlite::Error| names.error("cannot examine the run in", &error);
     let tables = of_run(connection, run, accepted).map_err(fault)?;
     let survey = RollbackPlan {
         tables: tables
@@ -336,7 +343,6 @@ struct Reference {
     to: Vec<String>,
 }
 
-/// Returns the references of a table to another one.
 fn references(connection: &Connection, child: &str, parent: &str) -> rusqlite::Result<Vec<Reference>> {
     let sql = "SELECT id, \"from\", \"to\" FROM pragma_foreign_key_list(?1, 'main') WHERE \"table\" = ?2 COLLATE NOCASE ORDER BY id, seq";
     let mut statement = connection.prepare_cached(sql)?;
@@ -374,7 +380,7 @@ fn is_indexed(connection: &Connection, table: &str, columns: &[String]) -> rusql
     Ok(columns.iter().any(|column| first.iter().any(|name| name.eq_ignore_ascii_case(column))))
 }
 
-/// Returns the first and the last key of a run's rows of a table, if other tables refer to its key, and all keys are integers.
+/// Returns the first and the last key of a run's rows of a table. None unless other tables refer to its key, and all keys are integers.
 fn ends(connection: &Connection, table: &OfRun, to: &[String]) -> rusqlite::Result<Option<(i64, i64)>> {
     let ([key], [to]) = (table.columns.as_slice(), to) else { return Ok(None) };
     if !key.eq_ignore_ascii_case(to) {
@@ -442,8 +448,7 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
     Ok(obstacles)
 }
 
-/// Rolls a run back.
-pub(super) fn take_back(
+pub(super) fn roll_back_run(
     connection: &Connection,
     names: &Names,
     record: &Record,
@@ -462,7 +467,7 @@ pub(super) fn take_back(
         let rolled_back = delete_run(connection, names, run, &tables)?;
         let last = || -> rusqlite::Result<()> {
             connection.execute("DELETE FROM main.delta_segment WHERE run = ?1", [run])?;
-            control_schema::note(connection, record)?;
+            control_schema::append_event(connection, record)?;
             if end_mode { mode::end_with(connection, run) } else { Ok(()) }
         };
         last().map_err(fault)?;

@@ -53,7 +53,6 @@ impl StorageBatch {
         self.columns.len()
     }
 
-    /// Adds a column.
     pub(super) fn push(&mut self, column: Int64Array) {
         self.columns.push(Values::Integers(column));
     }

@@ -268,11 +268,11 @@ fn a_script_that_is_only_looked_at_touches_no_file() {
 }
 
 #[test]
-fn a_script_that_is_not_sql_to_its_end_is_told_why() {
+fn an_invalid_script_is_reported_with_the_reason() {
     for (script, what) in [("BEGIN; CREATE TABLE t (x);", "no COMMIT"), (".open other.db\n", "the sqlite3 shell")] {
         let error = looked_at(script).1.err().unwrap();
-        let told = format!("{error} {}", error.next_step().unwrap());
-        assert!(error.kind() == Kind::Input && told.contains(what), "{told}");
+        let message = format!("{error} {}", error.next_step().unwrap());
+        assert!(error.kind() == Kind::Input && message.contains(what), "{message}");
     }
 }
 
@@ -298,7 +298,7 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
 }
 
 #[tokio::test]
-async fn a_run_that_was_cut_off_while_it_wrote_is_told_to_who_may_only_read() {
+async fn a_reader_learns_of_a_run_that_was_interrupted_while_it_wrote() {
     let place = Place::new("CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT)");
     let connection = Connection::open(place.file()).unwrap();
     // A small cache makes SQLite write pages before the transaction ends: the copy is what a kill leaves.
@@ -360,10 +360,10 @@ async fn a_commit_waits_for_readers_as_long_as_the_setting_says() {
     assert!(hint.contains("is using the database") && hint.contains("`load.lock_timeout`"), "{hint}");
     // The journal's own COMMIT fails as well, and leaves no transaction open.
     let target = place.open(Access::Write).unwrap();
-    let noted = || control_schema::make_alone(&target.connection.try_lock().unwrap(), &target.names);
-    assert!(noted().unwrap_err().to_string().contains("database is locked"));
+    let make = || control_schema::make_alone(&target.connection.try_lock().unwrap(), &target.names);
+    assert!(make().unwrap_err().to_string().contains("database is locked"));
     reader.execute_batch("COMMIT").unwrap();
-    noted().unwrap();
+    make().unwrap();
     begin();
     place.load.lock_timeout = Timeout::from_secs(60);
     let open = place.open(Access::Write).unwrap().connection;

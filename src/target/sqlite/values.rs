@@ -98,7 +98,6 @@ fn days(text: &str) -> Option<i32> {
     jiff::civil::date(1970, 1, 1).until(day).ok().map(|span| span.get_days())
 }
 
-/// Returns the microseconds of a time of day.
 fn time(text: &str) -> Option<i64> {
     let time: jiff::civil::Time = text.parse().ok()?;
     let seconds = i64::from(time.hour()) * 3600 + i64::from(time.minute()) * 60 + i64::from(time.second());
@@ -234,7 +233,6 @@ impl Collector {
         self.columns[column].push(value).ok_or_else(|| format!("`{}` is not a valid {declared}", shown(value)))
     }
 
-    /// Returns the batch of all rows so far.
     pub(super) fn finish(mut self) -> Result<RecordBatch> {
         let columns = self.columns.iter_mut().map(Column::finish).collect::<Result<_>>()?;
         Ok(RecordBatch::try_new(self.schema, columns)?)

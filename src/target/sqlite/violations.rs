@@ -11,7 +11,6 @@ use crate::engine::ident;
 use crate::error::Result;
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError, RowSource};
 
-/// The most rows that are reported.
 const MOST: usize = 1000;
 
 /// The constraint and reason of legacy keys that are already mapped.
@@ -183,7 +182,6 @@ impl Refusals<'_> {
         Ok(rows)
     }
 
-    /// Returns the staged rows for which a condition over `s` holds.
     fn staged(&self, condition: &str) -> rusqlite::Result<Vec<u32>> {
         let staging = self.names.staging(&self.destination.table.name);
         self.rows(&format!("SELECT s._row FROM main.{staging} AS s WHERE {condition}"))

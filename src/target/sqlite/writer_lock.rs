@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 
 /// The writer lock, while it is held. Its file remains, empty: removing it would let two processes lock two files of one name.
 #[derive(Debug)]
-pub(super) struct Claim {
+pub(super) struct FileLock {
     file: File,
 }
 
-impl Claim {
+impl FileLock {
     /// Takes the lock of a database for a run.
     ///
     /// # Errors
@@ -40,10 +40,10 @@ impl Claim {
                     .hint("run again when it is done"));
             }
         }
-        let mut claim = Self { file };
+        let mut lock = Self { file };
         let holder = format!("run {run}, since {:.0}, by {}", jiff::Timestamp::now(), crate::journal::writer());
-        claim.say(&holder).map_err(fault)?;
-        Ok(claim)
+        lock.say(&holder).map_err(fault)?;
+        Ok(lock)
     }
 
     fn say(&mut self, text: &str) -> std::io::Result<()> {
@@ -53,7 +53,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for FileLock {
     fn drop(&mut self) {
         // The next holder writes its own name. Without a holder, the content means nothing.
         self.say("").ok();
@@ -65,14 +65,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_writer_is_told_who_has_the_lock_and_since_when_and_gets_it_when_that_one_is_gone() {
+    fn a_second_writer_learns_the_holder_and_gets_the_lock_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("p.db");
         let names = Names { shown: "sqlite:p.db".into(), staging: "staging".into(), namespace: String::new() };
-        let first = Claim::take(&database, "r1", &names).unwrap();
-        let error = Claim::take(&database, "r2", &names).unwrap_err().to_string();
+        let first = FileLock::take(&database, "r1", &names).unwrap();
+        let error = FileLock::take(&database, "r2", &names).unwrap_err().to_string();
         assert!(error.contains("run r1, since 20") && error.contains("(process "), "{error}");
         drop(first);
-        Claim::take(&database, "r2", &names).unwrap();
+        FileLock::take(&database, "r2", &names).unwrap();
     }
 }

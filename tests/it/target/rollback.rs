@@ -131,7 +131,7 @@ async fn a_run_that_is_not_in_production_is_not_taken_back(on: On) {
     }
     assert_eq!(take_back(&live, &mut journal).await.unwrap(), 2);
     let error = take_back(&live, &mut again).await.unwrap_err();
-    assert!(error.kind() == Kind::Refused && error.to_string().contains("its journal has gone on"), "{error}");
+    assert!(error.kind() == Kind::Refused && error.to_string().contains("its journal has changed"), "{error}");
     assert_eq!(live.rows("SELECT id, name FROM item"), ["1|there"]);
 }
 

@@ -174,9 +174,9 @@ async fn the_catalog_tells_all_that_a_schema_declares() {
     let (insensitive, _) = table(&found, "insensitive");
     assert_eq!(insensitive.primary_key, ["name"]);
     assert!(insensitive.uniques.is_empty() && insensitive.checks.is_empty());
-    let told: Vec<_> = insensitive.unread.iter().map(|text| text.split(':').next().unwrap()).collect();
+    let reported: Vec<_> = insensitive.unread.iter().map(|text| text.split(':').next().unwrap()).collect();
     assert_eq!(
-        told,
+        reported,
         [
             "column `name` of type app.citext",
             "CHECK constraint `insensitive_name_check`",
@@ -295,7 +295,7 @@ async fn a_column_has_its_type_below_its_domains_and_what_they_state() {
 }
 
 #[tokio::test]
-async fn what_does_not_hold_partitions_and_row_security_are_told() {
+async fn invalid_constraints_partitions_and_row_security_are_reported() {
     let (client, found) = ugly().await;
     let (broken, pg) = table(&found, "broken");
     assert_eq!(

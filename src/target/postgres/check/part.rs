@@ -97,13 +97,11 @@ pub(super) fn constant(value: &Value) -> Option<Part> {
     })
 }
 
-/// Returns an integer literal.
 fn whole(number: &str) -> Option<Part> {
     let number: i64 = number.parse().ok().filter(|number| *number > i64::MIN)?;
     Some(Part::constant(Kind::Integer, number.to_string(), &number.to_string()))
 }
 
-/// Returns a decimal literal.
 fn exact(number: &str) -> Option<Part> {
     let digits = number.strip_prefix('-').unwrap_or(number);
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -120,7 +118,6 @@ fn exact(number: &str) -> Option<Part> {
     Some(Part::constant(decimal(digits, scale, 38)?, sql, number))
 }
 
-/// Returns a real literal.
 fn real(number: &str) -> Option<Part> {
     let digits = number.bytes().filter(u8::is_ascii_digit).count();
     let plain = number.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));

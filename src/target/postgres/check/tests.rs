@@ -280,7 +280,7 @@ fn a_check_that_the_two_could_judge_differently_is_left_to_production() {
 }
 
 #[test]
-fn a_condition_that_selects_rows_is_passed_on_only_where_all_rows_are_judged() {
+fn a_selecting_condition_is_translated_only_if_all_rows_are_judged() {
     let exactly = |printed: &str| translate_exactly(printed, &columns());
     assert_eq!(exactly("(d IS NULL)").as_deref(), Some(r#""d" IS NULL"#));
     assert_eq!(exactly("(t = upper(t))"), None);

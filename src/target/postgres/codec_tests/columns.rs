@@ -45,7 +45,6 @@ fn listed(declared: &'static str, pg: PgType, values: &'static [&'static str]) -
     texts(declared, pg, proptest::sample::select(values).prop_map(str::to_owned))
 }
 
-/// Decimals of all lengths, from one digit up to all nines.
 fn decimals(declared: &'static str, precision: Option<u8>, scale: i8) -> Column {
     let digits = u32::from(precision.unwrap_or(76));
     let most = i256::from(10).wrapping_pow(digits) - i256::ONE;

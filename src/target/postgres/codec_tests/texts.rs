@@ -2,7 +2,6 @@
 
 use super::PgType;
 
-/// Texts by type.
 pub(super) fn tricky() -> Vec<(&'static str, PgType, Vec<String>)> {
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let array = |element| PgType::Array(Box::new(element));

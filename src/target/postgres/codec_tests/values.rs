@@ -73,9 +73,9 @@ async fn every_value_of_every_type_comes_back_as_it_went() {
         for pieces in [pieces, cut] {
             let found = decoded(&schema, types.clone(), 1 + case * 3, pieces);
             for (at, column) in columns.iter().enumerate() {
-                let (found, meant) = (found.column(at), batch.column(at));
-                let different = (0..meant.len()).find(|row| found.slice(*row, 1) != meant.slice(*row, 1));
-                assert_eq!(different, None, "{}: {found:?} in place of {meant:?}", column.declared);
+                let (found, expected) = (found.column(at), batch.column(at));
+                let different = (0..expected.len()).find(|row| found.slice(*row, 1) != expected.slice(*row, 1));
+                assert_eq!(different, None, "{}: {found:?} in place of {expected:?}", column.declared);
             }
         }
 

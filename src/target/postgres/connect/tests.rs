@@ -112,7 +112,7 @@ async fn a_role_whose_references_would_not_be_held_is_refused() {
 }
 
 #[tokio::test]
-async fn who_may_not_log_in_is_told_why() {
+async fn a_rejected_login_gets_the_reason() {
     let database = Server::shared().database("");
     let user = role(&database, "LOGIN");
     let closed = role(&database, "NOLOGIN");
@@ -161,7 +161,7 @@ async fn a_server_that_is_away_is_named() {
 }
 
 #[tokio::test]
-async fn the_second_host_answers_where_the_first_is_away() {
+async fn the_second_host_answers_if_the_first_is_away() {
     let database = Server::shared().database("");
     let url = database.url().replace("@127.0.0.1", "@127.0.0.1:1,127.0.0.1");
     let connector = connector(&url).unwrap();
@@ -173,7 +173,7 @@ async fn the_second_host_answers_where_the_first_is_away() {
 }
 
 #[tokio::test]
-async fn a_server_that_goes_away_in_the_middle_is_told_of() {
+async fn a_server_that_goes_away_in_the_middle_is_reported() {
     let server = Server::private(&[]);
     let database = server.database("");
     let connector = connector(&database.url()).unwrap();
@@ -304,7 +304,7 @@ impl Authority {
 }
 
 #[tokio::test]
-async fn a_server_has_to_prove_who_it_is() {
+async fn a_server_has_to_prove_its_identity() {
     let server = Server::private(&[]);
     let database = server.database("");
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));

@@ -1,5 +1,5 @@
--- No function of this schema is for everybody. Each has the fixed search path that it was made with, and its owner's rights.
--- What default privileges gave to others goes.
+-- No function of this schema is for PUBLIC. Each has the fixed search path that it was created with, and its owner's rights. Default
+-- privileges are removed.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA delta FROM PUBLIC, delta_loader, delta_rollback;
 REVOKE ALL ON ALL TABLES IN SCHEMA delta FROM PUBLIC;
 REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.trusted_owner, delta.file, delta.block, delta.segment,
@@ -10,7 +10,7 @@ GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA {staging} TO delta_loader;
 GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.trusted_owner, delta.file, delta.block, delta.segment,
     delta.target, delta.mode, delta.policy TO delta_loader, delta_rollback;
--- What is appended and counts for nothing until a run's own row is there.
+-- Append-only tables, whose rows count only once the run's own row exists.
 GRANT INSERT ON delta.segment, delta.target TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.record_run, delta.reserve, delta.record_block, delta.make_staging, delta.analyze_staging,
     delta.hold_table, delta.hold_references, delta.lock_references, delta.analyze, delta.summarize, delta.forget, delta.hold_mode, delta.hold_policy, delta.end_mode

@@ -1,7 +1,7 @@
--- Whatever the session's own path leads to, only the server's functions, operators, and types are meant here.
+-- Whatever the session's search path is, only the server's functions, operators, and types are used here.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
--- Two setups at once wait for each other.
+-- Concurrent setups wait for each other.
 SELECT pg_catalog.pg_advisory_xact_lock(7305516411);
 
 DO $setup$
@@ -28,14 +28,14 @@ BEGIN
         RAISE EXCEPTION 'the schema "delta" belongs to something else'
             USING ERRCODE = 'DP002', HINT = 'rename that schema, or load into another database';
     END IF;
-    -- The tables are locked below. A load that is under way holds them.
+    -- The tables are locked below, but an active load holds locks on them.
     IF session_user <> {owner_text} AND NOT pg_catalog.pg_try_advisory_xact_lock(7305516410) THEN
         RAISE EXCEPTION 'another session is loading or rolling back' USING ERRCODE = 'DP002', HINT = 'set up when it is done; nothing was changed';
     END IF;
 END
 $setup$;
 
--- Roles belong to all databases of the server: another one's setup may be making them now.
+-- Roles belong to all databases of a server, so another database's setup may be creating them now.
 DO $setup$
 DECLARE
     wanted text;
@@ -51,7 +51,7 @@ BEGIN
 END
 $setup$;
 
--- Who may not create schemas can set up in those that are here already.
+-- A login that cannot create schemas can set up in existing ones.
 DO $setup$
 BEGIN
     IF pg_catalog.to_regnamespace('delta') IS NULL THEN

@@ -16,11 +16,11 @@ use super::names::{Names, qualified};
 use super::promises;
 use super::staging::MARK;
 
-/// All migrations, in order; the first has version 1.
+/// In order; the first has version 1.
 const MIGRATIONS: &[Migration] =
     &[Migration { name: "control_tables", sql: include_str!("migrations/0001_control_tables.sql") }];
 
-/// Files that are run on every setup.
+/// Files that run on every setup.
 const FUNCTIONS: &[&str] = &[
     include_str!("functions/mode.sql"),
     include_str!("functions/policy.sql"),
@@ -37,10 +37,8 @@ const FUNCTIONS: &[&str] = &[
     include_str!("functions/rollback.sql"),
 ];
 
-/// The version of the control schema.
 pub(super) const VERSION: usize = MIGRATIONS.len();
 
-/// The parameters of a setup script.
 pub(super) struct Setup<'a> {
     pub(super) names: &'a Names,
     pub(super) known: &'a PgCatalog,
@@ -131,8 +129,8 @@ impl Setup<'_> {
                 ("key_column", text(key)),
                 ("sequence_schema", text(sequence.map(|sequence| &sequence.schema))),
                 ("sequence_name", text(sequence.map(|sequence| &sequence.name))),
-                ("history_name", literal(&id.history_name())),
-                ("history", id.history()),
+                ("key_map_view_name", literal(&id.key_map_view_name())),
+                ("history", id.key_map_view()),
                 ("mappings_name", literal(&id.mappings_name())),
                 ("mappings", id.mappings()),
                 ("by_run_name", ident(&id.by_run_name())),

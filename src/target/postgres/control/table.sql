@@ -1,4 +1,4 @@
--- The table {comment}: its place in the register, and its key map.
+-- The table {comment}: its registration, and its key map.
 DO $setup$
 DECLARE
     known delta.loaded_table;
@@ -14,7 +14,7 @@ BEGIN
             USING ERRCODE = 'DP002', HINT = 'drop or rename it; nothing was changed';
     END IF;
     SELECT * INTO known FROM delta.loaded_table AS loaded WHERE loaded.table_name = {table_name};
-    -- A key map that has no mapping yet is made again: the pipeline file may have named another key since.
+    -- An empty key map is recreated, because the pipeline file may name another key by now.
     IF known.table_name IS NOT NULL AND known.key_columns <> {key_columns}::name[] THEN
         SELECT NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = known.table_name) INTO is_empty;
         IF NOT is_empty THEN
@@ -35,7 +35,7 @@ INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, re
     ON CONFLICT (table_name) DO UPDATE SET relation_owner = excluded.relation_owner, key_columns = excluded.key_columns, key_column = excluded.key_column,
         sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name, staging_schema = excluded.staging_schema,
         staging_rows = excluded.staging_rows, staging_keys = excluded.staging_keys;
--- Its owner, and those of what its foreign keys lead to, are trusted from here on.
+-- Its owner, and the owners of tables that its foreign keys refer to, are trusted from here on.
 INSERT INTO delta.trusted_owner (name)
     SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS own
     JOIN pg_catalog.pg_namespace AS n ON n.oid = own.relnamespace
@@ -43,8 +43,8 @@ INSERT INTO delta.trusted_owner (name)
         OR c.oid IN (SELECT f.confrelid FROM pg_catalog.pg_constraint AS f WHERE f.contype = 'f' AND f.conrelid = own.oid)
     WHERE n.nspname = {schema_name} AND own.relname = {relation_name}
     ON CONFLICT DO NOTHING;
--- The mappings of a run count when the ledger has its segment, which comes with its rows. They lie side by side, so that an index of where
--- each run's are costs next to nothing.
+-- The mappings of a run count once the ledger has its segment, which is committed with its rows. They are stored contiguously, so that an
+-- index on runs costs next to nothing.
 CREATE TABLE IF NOT EXISTS {mappings} (
     legacy_key text COLLATE "C" PRIMARY KEY, {typed_key}, run text COLLATE "C" NOT NULL);
 CREATE INDEX IF NOT EXISTS {by_run_name} ON {mappings} USING brin (run);

@@ -2,8 +2,9 @@ COMMENT ON SCHEMA delta IS 'what the delta pipeline remembers';
 CREATE TABLE IF NOT EXISTS delta.migration (
     version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
 
--- What is here already is trusted only if the owner of the control schema made it and it runs no code. Code of another role would run with the
--- owner's rights. Code of the owner would run inside the session of the login that sets up, where RESET ROLE gives it that login's rights.
+-- Existing objects are trusted only if the owner of the control schema created them and they run no code. Code of another role would run
+-- with the owner's rights. Code of the owner would run inside the session of the login that sets up, where RESET ROLE gives it that login's
+-- rights.
 DO $setup$
 DECLARE
     trusted oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = {owner_text});
@@ -24,7 +25,7 @@ BEGIN
             pg_catalog.pg_get_userbyid(found.owner), {owner_text}
             USING ERRCODE = 'DP002', HINT = 'drop or rename it, or give it to the owner if you trust all that is in it; nothing was changed';
     END IF;
-    -- Nothing is put on a table after it was looked at.
+    -- Nothing can be attached to a table after it was inspected.
     IF session_user <> {owner_text} THEN
         FOR place IN SELECT pg_catalog.format('delta.%I', c.relname) FROM pg_catalog.pg_class AS c
             WHERE c.relnamespace = control AND c.relkind IN ('r', 'p') ORDER BY 1
@@ -32,8 +33,8 @@ BEGIN
             EXECUTE 'LOCK TABLE ' || place || ' IN SHARE ROW EXCLUSIVE MODE';
         END LOOP;
     END IF;
-    -- What the control tables have of their own is listed; all else is refused, even if it calls the server's functions alone, since some of
-    -- those run SQL or set a role.
+    -- Known parts of the control tables are listed, and all others are refused. That includes those that call only the server's functions,
+    -- because some of these run SQL or set a role.
     SELECT o.* INTO found FROM (
         SELECT 'trigger' AS kind, t.tgname::text AS name, c.relname AS place FROM pg_catalog.pg_trigger AS t
             JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid WHERE c.relnamespace = control AND NOT t.tgisinternal

@@ -131,7 +131,7 @@ impl PgLoad {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
             let all_sent = (at + 1 == destinations.len()).then_some(all_sent);
             let rows = if self.takes_direct_path(destination) {
-                let (rows, references) = self.copy_straight(destination, at, delta, all_sent).await?;
+                let (rows, references) = self.copy_direct(destination, at, delta, all_sent).await?;
                 referred.extend(references.map(|rows| Referred { destination, rows }));
                 rows
             } else {
@@ -183,7 +183,7 @@ impl PgLoad {
     }
 
     /// Copies rows into production on the direct path.
-    async fn copy_straight<'a>(
+    async fn copy_direct<'a>(
         &self,
         destination: &'a Destination,
         at: usize,
@@ -201,8 +201,8 @@ impl PgLoad {
             }
             let rows = destination.columns_alone(&batch)?;
             // If the table has triggers, they receive the rows in the order of the delta.
-            let is_looked_at = !set_based && destination.table.triggers.is_empty();
-            if is_looked_at { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
+            let is_sorted = !set_based && destination.table.triggers.is_empty();
+            if is_sorted { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
         });
         let rows = rows.chain(poll_fn(|_| {
             all_sent.inspect(|all_sent| all_sent.notify_one());
@@ -325,7 +325,6 @@ impl PgLoad {
         }
     }
 
-    /// Appends the key maps of all tables.
     async fn append_all<'a>(
         &self,
         session: &Session,
@@ -338,7 +337,7 @@ impl PgLoad {
             let _append = tracing::info_span!("append key map", of = table);
             self.forget(session, destination).await?;
             let of_table = match self.takes_direct_path(destination) {
-                true => self.append_straight(session, destination, delta.key_map(at)?).await,
+                true => self.append_direct(session, destination, delta.key_map(at)?).await,
                 false => self.append(session, destination, &self.run, 0..u32::MAX).await.map_err(Refused::Server),
             };
             appended.push(of_table.map_err(|refused| match refused {
@@ -349,7 +348,7 @@ impl PgLoad {
         Ok(appended)
     }
 
-    async fn append_straight(
+    async fn append_direct(
         &self,
         session: &Session,
         destination: &Destination,
@@ -374,11 +373,11 @@ impl PgLoad {
         if let Some(error) = error.as_db_error().filter(|error| trigger::function(error).is_some()) {
             return self.of_production(destination, doing, error, delta).await;
         }
-        let told = self.connector.explain(doing, error);
+        let explained = self.connector.explain(doing, error);
         let asked = async {
             match destination {
-                Some(destination) => self.refusals(destination).of(error, told).await,
-                None => told.into(),
+                Some(destination) => self.refusals(destination).of(error, explained).await,
+                None => explained.into(),
             }
         };
         self.ask(error, delta, asked).await

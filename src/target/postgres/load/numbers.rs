@@ -27,7 +27,6 @@ struct Call {
     names: String,
 }
 
-/// The current state of a sequence.
 struct Sequence {
     shown: String,
     /// The next number; None if this user cannot read it.

@@ -73,7 +73,7 @@ fn script(world: &World, database: &Database, who: &str, from: &str, to: &str) -
     script[..begin].to_owned() + &script[end..]
 }
 
-const GUARD: (&str, &str) = ("-- What is here already is trusted", "$setup$;\n");
+const GUARD: (&str, &str) = ("-- Existing objects are trusted", "$setup$;\n");
 
 #[test]
 fn setup_runs_no_code_of_the_schemas_owner() {

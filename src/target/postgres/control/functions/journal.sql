@@ -1,11 +1,11 @@
--- Whether the caller may act on all runs: the owner of the control schema, or who takes runs back.
+-- Returns whether the caller may act on all runs: the owner of the control schema, or a member of the operator role.
 CREATE OR REPLACE FUNCTION delta.is_operator() RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
     SELECT pg_has_role(session_user, current_user, 'MEMBER') OR pg_has_role(session_user, 'delta_rollback', 'MEMBER')
 $function$;
 
--- Appends the next entry to the journal of a run: the caller's own, or, to end it, any for the operator. An entry of another run, out of its
--- place, or of a kind that cannot come next is refused.
+-- Appends the next entry to the journal of a run. The run is the caller's own, or for an entry that ends it, any run for the operator.
+-- Refuses an entry of another run, with a wrong number, or of a kind that cannot come next.
 CREATE OR REPLACE FUNCTION delta.append_event(of_run text, of_number integer, of_kind text, of_entry text, of_chain text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -28,7 +28,7 @@ BEGIN
     IF fits IS DISTINCT FROM true THEN
         RAISE EXCEPTION 'entry % of run % is malformed', of_number, of_run USING ERRCODE = 'DP005';
     END IF;
-    -- Two sessions that append to one run take turns.
+    -- Serializes sessions that append to one run.
     PERFORM pg_advisory_xact_lock(hashtextextended(of_run, 7305516413));
     SELECT * INTO last FROM delta.event AS e WHERE e.run = of_run ORDER BY e.number DESC LIMIT 1;
     IF of_number <> coalesce(last.number, 0) + 1 THEN
@@ -58,8 +58,8 @@ BEGIN
 END
 $function$;
 
--- Records a run and its files in the transaction that has its rows, if the target lets it commit: what the policy requires is read here and
--- holds until the commit. The run is the caller's, by its journal; one that loads no file, but restores a key map, has none.
+-- Records a run and its files in the transaction that has its rows, if the policy lets it commit. The policy is read here and locked until
+-- the commit. The journal proves that the run is the caller's. A run that loads no files, but restores a key map, has no journal.
 CREATE OR REPLACE FUNCTION delta.record_run(of_run text, of_pipeline text, began text, of_report text,
     hashes text[], tables text[], names text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -68,7 +68,7 @@ DECLARE
     period delta.mode;
     first delta.event;
 BEGIN
-    -- An older snapshot would show the policy as it was.
+    -- An older snapshot would show an outdated policy.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a run is recorded in READ COMMITTED alone' USING ERRCODE = 'DP005';
     END IF;

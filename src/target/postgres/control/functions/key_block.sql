@@ -1,4 +1,4 @@
--- Refuses a block of keys that is larger than the run announced when it started, or than the target allows. A run has one block of a table.
+-- Refuses a block of keys that is larger than the run announced at its start, or than the policy allows. A run has one block per table.
 CREATE OR REPLACE FUNCTION delta.allow_block(of_run text, known delta.loaded_table, count bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -8,7 +8,7 @@ BEGIN
     IF count IS NULL OR count < 1 THEN
         RAISE EXCEPTION 'a block has at least one key, not %', count USING ERRCODE = 'DP001';
     END IF;
-    -- An older snapshot would show the ledger as it was. Two sessions that reserve for one run take turns.
+    -- An older snapshot would show an outdated ledger. Sessions that reserve for one run are serialized.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'keys are reserved in READ COMMITTED alone' USING ERRCODE = 'DP001';
     END IF;
@@ -31,7 +31,7 @@ BEGIN
 END
 $function$;
 
--- Reserves a block of keys out of a table's own sequence: no other session gets a number while it is taken.
+-- Reserves a block of keys from a table's own sequence. No other session gets a number meanwhile.
 CREATE OR REPLACE FUNCTION delta.reserve(of_run text, of_table text, start bigint, count bigint) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -66,9 +66,9 @@ BEGIN
             USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`';
     END IF;
     IF first_key >= free THEN
-        -- Numbers that the block leaves out are used up as well.
+        -- Skipped numbers are used up as well.
         IF first_key - free > (SELECT p.max_key_block FROM delta.policy AS p ORDER BY p.number DESC LIMIT 1) - count THEN
-            RAISE EXCEPTION 'keys from % on would leave out % of the sequence %, and this target does not allow that many', first_key,
+            RAISE EXCEPTION 'keys from % on would skip % numbers of the sequence %, and this target does not allow that many', first_key,
                 first_key - free, sequence
                 USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`, or have the operator allow more: `pipeline policy set FILE --max-key-block N`';
         END IF;

@@ -1,11 +1,11 @@
--- A table of production, kept as it is until the caller's transaction ends, if it has the owner that it had when it was set up. What another
--- role made in its place would run code of that role in this owner's name as soon as a query over it is planned.
+-- Locks a table of production until the caller's transaction ends, if its owner is the one that setup recorded. Planning a query over a
+-- table that another role put in its place would run that role's code with this owner's rights.
 CREATE OR REPLACE FUNCTION delta.owned_table(of_schema name, of_table name, of_owner name) RETURNS regclass
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     live regclass;
 BEGIN
-    -- An older snapshot would show the table as it was.
+    -- An older snapshot would show an outdated table.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a load needs READ COMMITTED' USING ERRCODE = 'DP001';
     END IF;
@@ -20,8 +20,8 @@ BEGIN
 END
 $function$;
 
--- Whether code of a table's owner may run in the name of this owner, as planning a query over the table has it do: the owner is this one, a
--- superuser, or one that setup has seen. So are the owners of its partitions.
+-- Returns whether code of a table's owner may run with this owner's rights, as planning a query over the table does. The owner must be this
+-- one, a superuser, or one that setup has recorded. The owners of its partitions must be too.
 CREATE OR REPLACE FUNCTION delta.is_trusted(of_table regclass) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT bool_and(r.rolsuper OR r.rolname = current_user OR EXISTS (SELECT FROM delta.trusted_owner AS o WHERE o.name = r.rolname))
@@ -29,13 +29,13 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     JOIN pg_class AS c ON c.oid = t.oid JOIN pg_roles AS r ON r.oid = c.relowner
 $function$;
 
--- A registered table.
+-- Returns a registered table, locked.
 CREATE OR REPLACE FUNCTION delta.live_table(known delta.loaded_table) RETURNS regclass
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
     SELECT delta.owned_table(known.schema_name, known.relation_name, known.relation_owner)
 $function$;
 
--- Refuses while another login loads: its staging, and its mappings that do not count yet, are not in the way.
+-- Refuses while another login loads, because its staging and its uncommitted mappings must stay.
 CREATE OR REPLACE FUNCTION delta.refuse_other_load() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE

@@ -1,5 +1,5 @@
--- Locks the rows of a table that have these keys until the caller's transaction ends, and gives the places of those keys that no row has.
--- Keys come as arrays: nothing that the caller could have made is read, planned over, or locked.
+-- Locks the rows of a table with these keys until the caller's transaction ends, and returns the positions of missing keys. Keys are passed
+-- as arrays, so no object of the caller is read, planned over, or locked.
 CREATE OR REPLACE FUNCTION delta.lock_references(of_schema name, of_table name, of_columns name[], keys text[], named text[])
 RETURNS SETOF bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = on AS $function$
@@ -21,12 +21,12 @@ BEGIN
         RAISE EXCEPTION 'no pipeline was set up to refer to "%"."%" by %', of_schema, of_table, of_columns USING ERRCODE = 'DP002',
             HINT = 'run `pipeline setup` with the pipeline file as it is now';
     END IF;
-    -- An older snapshot would show rows as they were: this refuses one.
+    -- An older snapshot would show outdated rows; this call refuses one.
     PERFORM delta.owned_table(of_schema, of_table, owner_then);
     SELECT c.oid, CASE WHEN c.relkind = 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', of_schema, of_table) INTO parent, looked_in
         FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
         WHERE n.nspname = of_schema AND c.relname = of_table AND c.relkind IN ('r', 'p');
-    -- FOR KEY SHARE keeps rows from being deleted and columns of a unique index from being changed; of any other column FOR SHARE does that.
+    -- FOR KEY SHARE prevents the deletion of rows and changes to columns of a unique index. For other columns, FOR SHARE does that.
     SELECT string_agg(format('%s::%s AS c%s', CASE place WHEN 1 THEN 'u.key' ELSE 'u.named' END, format_type(a.atttypid, -1), place), ', '),
         string_agg(format('p.%I = k.c%s', a.attname, place), ' AND ' ORDER BY place),
         string_agg(format('p.%I AS c%s', a.attname, place), ', '),
@@ -41,11 +41,11 @@ BEGIN
         FROM unnest(of_columns) WITH ORDINALITY AS named_column (name, place)
         JOIN pg_attribute AS a ON a.attrelid = parent AND a.attname = named_column.name AND a.attnum > 0 AND NOT a.attisdropped;
     IF known <> cardinality(of_columns) THEN
-        RAISE EXCEPTION '"%"."%" is no table with the columns %', of_schema, of_table, of_columns USING ERRCODE = 'DP002';
+        RAISE EXCEPTION '"%"."%" is not a table with the columns %', of_schema, of_table, of_columns USING ERRCODE = 'DP002';
     END IF;
     asked := format('SELECT u.place, %s FROM unnest($1, $2) WITH ORDINALITY AS u (key, named, place)', asked);
-    -- A table that has no more than 512 bytes for each key, or no index by it, is read whole, once. In any other each key is looked up by the
-    -- index, by LATERAL, which is never planned as anything else.
+    -- A table of at most 512 bytes per key, or without an index on the key, is scanned once. In any other table, each key is looked up by
+    -- the index. LATERAL forces that plan.
     is_whole := is_whole OR (SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * cardinality(keys) FROM pg_class AS c WHERE c.oid = parent);
     PERFORM set_config('enable_seqscan', CASE WHEN is_whole THEN 'on' ELSE 'off' END, true);
     RETURN QUERY EXECUTE format(

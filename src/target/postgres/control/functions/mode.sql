@@ -1,14 +1,14 @@
--- Switches conversion mode on for a time, or off where that is NULL; tells who, whatever role he took. Not for who loads.
+-- Switches conversion mode on for a time, or off if `seconds` is NULL. Records the login, whatever role it took. Not for the loader.
 CREATE OR REPLACE FUNCTION delta.switch_mode(seconds double precision, why text, keep_it boolean) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     moment timestamptz;
 BEGIN
-    -- Those who switch take turns. No lock of the table: a run that has its row will write to it, and does not wait for us.
+    -- Serializes switching. It does not lock the table, because a run that has locked the row will write to it and must not wait.
     PERFORM pg_advisory_xact_lock(7305516412);
     moment := clock_timestamp();
     UPDATE delta.mode SET ended_at = moment, ended_by = session_user,
-            ended_reason = CASE WHEN seconds IS NULL THEN why ELSE 'it was switched on anew' END
+            ended_reason = CASE WHEN seconds IS NULL THEN why ELSE 'it was switched on again' END
         WHERE ended_at IS NULL AND until > moment;
     IF seconds IS NOT NULL THEN
         IF NOT seconds > 0 OR coalesce(why, '') = '' THEN
@@ -20,7 +20,7 @@ BEGIN
 END
 $function$;
 
--- The last time of conversion mode, kept as it is until the caller's transaction ends.
+-- Returns the last period of conversion mode, locked until the caller's transaction ends.
 CREATE OR REPLACE FUNCTION delta.hold_mode() RETURNS SETOF delta.mode
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
     SELECT * FROM delta.mode ORDER BY number DESC LIMIT 1 FOR SHARE

@@ -1,21 +1,22 @@
--- What this target requires, kept as it is until the caller's transaction ends.
+-- Returns the policy, locked until the caller's transaction ends.
 CREATE OR REPLACE FUNCTION delta.hold_policy() RETURNS SETOF delta.policy
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
     SELECT * FROM delta.policy ORDER BY number DESC LIMIT 1 FOR SHARE
 $function$;
 
--- States what this target requires from now on. Not for the loader.
+-- Sets the policy. Not for the loader.
 CREATE OR REPLACE FUNCTION delta.set_policy(needs_mode boolean, needed_approvals integer, largest_block bigint, opening text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
-    -- A run that is about to commit has the last row, and what it requires holds for that run.
+    -- A run that is about to commit has locked the last row, and that policy applies to it.
     PERFORM FROM delta.hold_policy();
     INSERT INTO delta.policy (conversion_mode, approvals, max_key_block, opening_window)
         VALUES (needs_mode, needed_approvals, largest_block, opening);
 END
 $function$;
 
--- Whether a window is open, by this server's clock, whatever the session takes abbreviations of time zones for. It is stored as JSON: {"days": ["sat"], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}.
+-- Returns whether a window is open, by this server's clock, whatever time zone abbreviations the session uses. It is stored as JSON:
+-- {"days": ["sat"], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}.
 CREATE OR REPLACE FUNCTION delta.is_open(opening jsonb) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET timezone_abbreviations = 'Default' AS $function$
     SELECT opening IS NULL OR CASE

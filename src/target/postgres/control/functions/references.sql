@@ -1,5 +1,5 @@
--- Keeps the rows that staged rows refer to where they are, until the caller's transaction ends, and gives the staged rows that
--- refer to none of them, nor to a row that is staged in the tables of the same load.
+-- Locks the rows that staged rows refer to until the caller's transaction ends. Returns the staged rows that refer neither to production
+-- nor to a row staged in the same load.
 CREATE OR REPLACE FUNCTION delta.hold_references(of_table text, of_load text[])
 RETURNS TABLE (reference text, referenced text, staged_row integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
@@ -19,7 +19,7 @@ BEGIN
     live := delta.live_table(known);
     FOR foreign_key IN
         SELECT f.conname::text AS name, f.confrelid, max(r.relname) AS parent,
-            -- As the server's own check: what inherits from a table is not looked in.
+            -- As in the server's own check, inheriting tables are ignored.
             CASE WHEN max(r.relkind::text) = 'r' THEN 'ONLY ' ELSE '' END || f.confrelid::regclass AS looked_in,
             string_agg('%1$s.' || replace(format('%I = k.c%s', there.attname, pair.place), '%', '%%'), ' AND ' ORDER BY pair.place) AS same,
             string_agg(format('h.c%1$s = k.c%1$s', pair.place), ' AND ') AS held,
@@ -51,23 +51,23 @@ BEGIN
         PERFORM set_config('enable_seqscan', 'on', true);
         EXECUTE format('SELECT count(*) FROM (%s) AS k', keys) INTO asked;
         CONTINUE WHEN asked = 0;
-        -- A table that has no more than 512 bytes for each key may be read whole (lookup.rs says why so many). In any other each key is
-        -- looked up by the index that a referenced key has, by LATERAL, which is never planned as anything else.
+        -- A table of at most 512 bytes per key may be scanned (`lookup.rs` has the reason). In any other table, each key is looked up by
+        -- the index of the referenced key. LATERAL forces that plan.
         SELECT c.relkind = 'r' AND pg_relation_size(c.oid) <= 512 * asked INTO is_small FROM pg_class AS c WHERE c.oid = foreign_key.confrelid;
         PERFORM set_config('enable_seqscan', CASE WHEN is_small THEN 'on' ELSE 'off' END, true);
-        -- Counting has all of it held.
+        -- Counting locks all rows.
         EXECUTE format(
             CASE WHEN is_small
                 THEN 'SELECT count(*) FROM (SELECT FROM %2$s AS p WHERE EXISTS (SELECT FROM (%1$s) AS k WHERE %3$s) FOR KEY SHARE OF p) AS h'
                 ELSE 'SELECT count(*) FROM (SELECT DISTINCT * FROM (%1$s) AS k) AS k
                       CROSS JOIN LATERAL (SELECT FROM %2$s AS p WHERE %3$s FOR KEY SHARE OF p) AS h' END,
             keys, foreign_key.looked_in, format(foreign_key.same, 'p')) INTO held;
-        -- No key leads to two rows: where as many are held as were asked for, none is lost. Most keys are there once.
+        -- No key matches two rows, so equal counts mean that none is missing. Most keys occur once.
         IF held <> asked THEN
             EXECUTE format('SELECT count(*) FROM (SELECT DISTINCT * FROM (%s) AS k) AS k', keys) INTO asked;
         END IF;
         CONTINUE WHEN held = asked;
-        -- One statement again, so that what is told as lost is not held.
+        -- A single statement, so that a row that is reported missing is not locked.
         RETURN QUERY EXECUTE format(
             'WITH k AS MATERIALIZED (SELECT DISTINCT * FROM (%1$s) AS k),
                  h AS MATERIALIZED (SELECT p.* FROM k CROSS JOIN LATERAL (SELECT %2$s FROM %3$s AS p WHERE %4$s FOR KEY SHARE OF p) AS p),

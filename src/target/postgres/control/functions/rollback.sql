@@ -1,8 +1,8 @@
--- Rollback: the deletion of a run's rows. What fires triggers of production is planned and named as they expect; everything else is as in
--- the functions that find the rows.
+-- Rollback: the deletion of a run's rows. Statements that fire triggers of production are planned and named as those expect. All others
+-- follow the rules of the functions that find the rows.
 
--- Where a run's rows are, whoever wrote them if `written` is NULL. `is_locked` keeps them as they are until the transaction ends, with all that
--- might refer to them.
+-- Returns the row locations of a run. If `written` is NULL, any transaction may have written them. `is_locked` locks the rows, and so all
+-- that might refer to them, until the transaction ends.
 CREATE OR REPLACE FUNCTION delta.places_of(of_run text, rows_of text, mappings regclass, same text, written xid[], is_locked boolean) RETURNS tid[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
@@ -16,7 +16,7 @@ BEGIN
 END
 $function$;
 
--- Where the rows are that triggers wrote with a run, in a table that refers to one of its tables.
+-- Returns the locations of rows that triggers wrote with a run, in a table that refers to one of its tables.
 CREATE OR REPLACE FUNCTION delta.places_with(of_run text, rows_of text, mappings regclass, same text, written xid[], keys text, child_rows text, refers text)
 RETURNS tid[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_nestloop = off SET jit = off AS $function$
@@ -31,8 +31,8 @@ BEGIN
 END
 $function$;
 
--- The search path that production's own programs have, for what a deletion fires: that of this owner or of the database, and the schemas of
--- the deleted rows. It is never taken from the session, which is the caller's; temporary objects come last.
+-- Returns the search path that production's own programs have, for code that a deletion fires: that of this owner or of the database, and
+-- the schemas of the deleted rows. It is never the session's, which the caller controls. Temporary objects come last.
 CREATE OR REPLACE FUNCTION delta.production_path(live regclass[]) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT concat_ws(', ', coalesce((
@@ -45,25 +45,25 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
             WHERE c.oid = ANY (live)), 'pg_temp')
 $function$;
 
--- Deletes the rows of a table at these places, if these transactions wrote them. Production's triggers run with production's search path,
--- which ends with this function.
+-- Deletes the rows of a table at these locations, if these transactions wrote them. Production's triggers run with production's search
+-- path, which ends with this function.
 CREATE OR REPLACE FUNCTION delta.delete_rows(rows_of text, places tid[], written xid[], path text, is_watched boolean) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on SET enable_seqscan = on AS $function$
 DECLARE
     statement text := format('DELETE FROM %s AS p WHERE p.ctid OPERATOR(pg_catalog.=) ANY ($1) AND p.xmin OPERATOR(pg_catalog.=) ANY ($2)', rows_of);
     deleted bigint;
 BEGIN
-    -- The server's own checks go by an index, even if it has never counted the rows; triggers of production are planned as ever.
+    -- The server's own checks use an index, even without statistics of the rows. Triggers of production are planned as usual.
     PERFORM set_config('enable_seqscan', CASE WHEN is_watched THEN current_setting('enable_seqscan') ELSE 'off' END, true);
     PERFORM set_config('search_path', path, true);
-    -- From here on nothing may be named without its schema.
+    -- From here on, every name must have a schema.
     EXECUTE statement USING places, written;
     GET DIAGNOSTICS deleted = ROW_COUNT;
     RETURN deleted;
 END
 $function$;
 
--- Has the server check, and production do, all that was put off, with production's search path.
+-- Runs deferred constraints and triggers now, with production's search path.
 CREATE OR REPLACE FUNCTION delta.settle(path text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $function$
 BEGIN
@@ -72,8 +72,9 @@ BEGIN
 END
 $function$;
 
--- Makes the indexes without which the server would read a whole table for each deleted row. They are gone before the transaction ends: no
--- other session ever sees them. Early in the transaction, since an index that is younger than a row's last change in place is not used.
+-- Creates the indexes without which the server would scan a whole table for each deleted row. They are dropped before the transaction ends,
+-- so no other session ever sees them. They are created early, because an index that is younger than a row's last in-place change is not
+-- used.
 CREATE OR REPLACE FUNCTION delta.make_indexes(of_run text) RETURNS regclass[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -102,14 +103,15 @@ BEGIN
 END
 $function$;
 
--- How many rows of a table the session has inserted, and deleted, that the server's statistics do not know yet.
+-- Returns how many rows of a table this transaction has inserted and deleted.
 CREATE OR REPLACE FUNCTION delta.touched(of_table regclass, OUT inserted bigint, OUT deleted bigint)
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
     SELECT sum(pg_stat_get_xact_tuples_inserted(t.oid)), sum(pg_stat_get_xact_tuples_deleted(t.oid))
     FROM (SELECT of_table::oid AS oid UNION SELECT relid FROM pg_partition_tree(of_table)) AS t
 $function$;
 
--- Deletes a run's rows, children first, and its mappings. The proof: of each table as many rows went as the run has mappings, and no other.
+-- Deletes a run's rows, children first, and its mappings. Proves for each table that as many rows were deleted as the run has mappings, and
+-- no other.
 CREATE OR REPLACE FUNCTION delta.delete_run(of_run text, accepted text[], made regclass[])
 RETURNS TABLE (table_name text, deleted bigint, mappings bigint)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
@@ -131,9 +133,9 @@ DECLARE
     rest bigint;
     one regclass;
 BEGIN
-    -- The caller's temporary objects must not stand in for what a trigger of production names.
+    -- The caller's temporary objects must not shadow names that a trigger of production uses.
     IF EXISTS (SELECT FROM pg_class WHERE relnamespace = pg_my_temp_schema()) OR EXISTS (SELECT FROM pg_type WHERE typnamespace = pg_my_temp_schema()) THEN
-        RAISE EXCEPTION 'the session has temporary objects' USING ERRCODE = 'DP003', HINT = 'roll back in a session of its own; nothing was changed';
+        RAISE EXCEPTION 'the session has temporary objects' USING ERRCODE = 'DP003', HINT = 'roll back in a separate session; nothing was changed';
     END IF;
     IF current_setting('session_replication_role') <> 'origin' THEN
         RAISE EXCEPTION 'session_replication_role is %: no trigger and no foreign key would act', current_setting('session_replication_role')
@@ -144,7 +146,7 @@ BEGIN
     writes := delta.is_watched(remaining, 4);
     path := delta.production_path(remaining);
     WHILE cardinality(remaining) > 0 LOOP
-        -- One that no other of them refers to; any if they refer to each other in a circle, which is deferred then.
+        -- A table that no other one refers to, or any table of a circle, whose constraints are deferred.
         SELECT t.live INTO one FROM unnest(remaining) WITH ORDINALITY AS t (live, place)
             ORDER BY EXISTS (
                 SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid IN (SELECT delta.tree(t.live)) AND f.conrelid <> t.live
@@ -160,7 +162,7 @@ BEGIN
         SELECT t.*, array_position(sorted, t.live) AS place_in_order FROM delta.tables_of(of_run, accepted) AS t WHERE t.fault IS NULL ORDER BY place_in_order
     LOOP
         at := of_table.place_in_order;
-        -- Rows that triggers wrote with the run and that refer to its rows, in tables of whose rows of the run none is left.
+        -- Rows that triggers wrote with the run and that refer to its rows, in tables that have no more rows of the run.
         FOR reference IN SELECT r.* FROM delta.references_to(of_table.live) AS r
             WHERE writes AND r.is_trusted AND NOT r.is_referenced AND NOT EXISTS (SELECT FROM unnest(sorted[at:]) AS s (live) WHERE r.child IN (SELECT delta.tree(s.live)))
         LOOP
@@ -174,7 +176,7 @@ BEGIN
             END IF;
             at := of_table.place_in_order;
         END LOOP;
-        -- A row of the run that a trigger of this deletion has updated is the run's still.
+        -- A row of the run that a trigger of this deletion has updated still belongs to the run.
         of_table.written := of_table.written || pg_current_xact_id()::xid;
         places := delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, false);
         gone[at] := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
@@ -196,7 +198,7 @@ BEGIN
             SELECT * INTO moved FROM delta.touched(of_table.live);
             IF rest > 0 OR gone[at] > mappings OR current_setting('track_counts') = 'on' AND (
                 moved.inserted <> was_inserted[at] OR moved.deleted - was_deleted[at] <> mappings + with_it[at]) THEN
-                RAISE EXCEPTION 'with the run''s % rows of "%" others would go or come, or some would stay (% of them)', mappings, of_table.name, rest
+                RAISE EXCEPTION 'rolling back % rows of "%" would affect other rows, or leave rows behind (%)', mappings, of_table.name, rest
                     USING ERRCODE = 'DP003', HINT = 'a trigger of production does that, or another session was faster: nothing was changed';
             END IF;
         END IF;
@@ -205,7 +207,7 @@ BEGIN
 END
 $function$;
 
--- Rolls a run back: its rows and its key map go, children first, and its journal says so. Not for the loader.
+-- Rolls a run back: deletes its rows, children first, and its key map, and records that in its journal. Not for the loader.
 CREATE OR REPLACE FUNCTION delta.roll_back(of_run text, number integer, entry text, chain text, accepted text[])
 RETURNS TABLE (table_name text, deleted bigint, mappings bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
@@ -215,7 +217,7 @@ DECLARE
     last_entry record;
     made regclass[];
 BEGIN
-    -- An older snapshot would show rows and references as they were.
+    -- An older snapshot would show outdated rows and references.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a run is rolled back in READ COMMITTED only';
     END IF;
@@ -224,11 +226,11 @@ BEGIN
     END IF;
     SELECT e.kind, e.number INTO last_entry FROM delta.event AS e WHERE e.run = of_run ORDER BY e.number DESC LIMIT 1;
     IF last_entry.kind IS NULL OR last_entry.kind NOT IN ('committed', 'verified') OR last_entry.number <> roll_back.number - 1 THEN
-        RAISE EXCEPTION 'run % is not in production, or its journal has gone on', of_run USING ERRCODE = 'DP003';
+        RAISE EXCEPTION 'run % is not in production, or its journal has changed', of_run USING ERRCODE = 'DP003';
     END IF;
     made := delta.make_indexes(of_run);
-    -- No other session refers to the run's rows from here on; one that did so and has not committed is waited for. A table that nothing can
-    -- refer to needs no lock before its rows are deleted.
+    -- From here on, no other session can refer to the run's rows; uncommitted references are waited for. A table without references needs
+    -- no lock before its rows are deleted.
     FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') AS t WHERE t.fault IS NULL AND EXISTS (SELECT FROM delta.references_to(t.live)) LOOP
         PERFORM delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, true);
     END LOOP;
@@ -244,9 +246,9 @@ BEGIN
 END
 $function$;
 
--- Has sequences keep their numbers if the transaction is taken back, which else they do not: those that functions of production name that a
--- deletion of these rows fires, or whose table they name. Gives those of which that is not possible. A sequence that another transaction is
--- using is not waited for, and other programs wait for it meanwhile.
+-- Makes sequences return their numbers if the transaction is rolled back, which they otherwise do not. These are the sequences named in
+-- functions that a deletion of these rows fires, and those of tables named there. Returns the sequences for which that is not possible. A
+-- sequence that another transaction uses is not waited for, but other programs wait for a locked one.
 CREATE OR REPLACE FUNCTION delta.keep_sequences(live regclass[]) RETURNS regclass[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $function$
 DECLARE
@@ -280,16 +282,15 @@ BEGIN
 END
 $function$;
 
--- Whether a name stands in a text as a word.
+-- Returns whether a text contains a name as a word.
 CREATE OR REPLACE FUNCTION delta.has_word(source text, name text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT lower(source) ~ ('(^|\W)' || regexp_replace(lower(name), '(\W)', '\\\1', 'g') || '(\W|$)')
 $function$;
 
--- Does what a rollback does and fails in any case, so that nothing of it stays: with DP006 if the rollback would succeed, else with its
--- error. The detail names the sequences that triggers may have used, whose numbers are not given again. If no trigger and no rule of
--- production has a say in it, and each table that refers to the rows could be read, what is in the way is known without that. Not for the
--- loader.
+-- Tries a rollback and always fails, so that nothing of it remains: with DP006 if the rollback would succeed, and otherwise with its error.
+-- The detail names the sequences that triggers may have used, whose numbers are lost. The trial is skipped if no trigger or rule of
+-- production takes part, and all referring tables can be read. The conflicts are then known without it. Not for the loader.
 CREATE OR REPLACE FUNCTION delta.try_roll_back(of_run text, accepted text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
 DECLARE

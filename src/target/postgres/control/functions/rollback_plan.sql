@@ -1,23 +1,23 @@
--- Rollback, before anything is deleted: which rows are a run's, and what is in the way.
+-- Rollback, before anything is deleted: the rows of a run, and the conflicts.
 --
--- A row of production is a run's if the run's key map names it and the run's own transaction wrote it, as `xmin` says. All of that is found
--- here: the caller names the run alone. A query goes once over the run's mappings and from there by production's own indexes, so that its
--- cost follows the run. LATERAL with OFFSET 0 is never planned as anything else, whatever the statistics say.
+-- A row of production belongs to a run if the run's key map names it and the run's own transaction wrote it, as `xmin` shows. All of that
+-- is determined here, because the caller names the run alone. A query scans the run's mappings once and continues by production's own
+-- indexes, so that its cost follows the run. LATERAL with OFFSET 0 forces that plan, whatever the statistics are.
 
--- A table, its partitions, and the tables that it is a partition of: a foreign key may name any of them.
+-- Returns a table, its partitions, and the tables that it is a partition of, because a foreign key may name any of them.
 CREATE OR REPLACE FUNCTION delta.tree(of_table regclass) RETURNS SETOF regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT of_table UNION SELECT relid FROM pg_partition_tree(of_table) UNION SELECT relid FROM pg_partition_ancestors(of_table)
 $function$;
 
--- A table as a query reads it: what inherits from it is another table.
+-- Returns a table as queries read it, without inheriting tables.
 CREATE OR REPLACE FUNCTION delta.own_rows(of_table regclass) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT CASE c.relkind WHEN 'r' THEN 'ONLY ' ELSE '' END || format('%I.%I', n.nspname, c.relname)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = of_table
 $function$;
 
--- The equality by which a table's unique index finds a value of a column. Another one of the same name may not use the index.
+-- Returns the equality operator of a table's unique index on a column. Another one of this name might not use the index.
 CREATE OR REPLACE FUNCTION delta.equality(of_table regclass, of_column smallint) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT coalesce((
@@ -30,7 +30,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         ORDER BY i.indisprimary DESC, i.indnkeyatts LIMIT 1), 'OPERATOR(pg_catalog.=)')
 $function$;
 
--- The transaction that wrote all rows of a run, if it is known.
+-- Returns the transaction that wrote all rows of a run, if it is known.
 CREATE OR REPLACE FUNCTION delta.writer_of(of_run text, OUT written xid, OUT is_known boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
@@ -41,14 +41,14 @@ BEGIN
 END
 $function$;
 
--- Whether a transaction altered a table after a run, by which one that wrote the table again is told from one that updated rows.
+-- Returns whether a transaction altered a table after a run. This distinguishes rewriting the table from updating rows.
 CREATE OR REPLACE FUNCTION delta.has_altered(of_table regclass, writer xid, written xid) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT age(writer) < age(written) AND (EXISTS (SELECT FROM pg_class AS c WHERE c.oid IN (SELECT delta.tree(of_table)) AND c.xmin = writer)
         OR EXISTS (SELECT FROM pg_attribute AS a WHERE a.attrelid IN (SELECT delta.tree(of_table)) AND a.xmin = writer))
 $function$;
 
--- The transactions that altered a table and, with that, wrote a run's rows again.
+-- Returns the transactions that altered a table and thereby rewrote a run's rows.
 CREATE OR REPLACE FUNCTION delta.rewritten_by(of_run text, live regclass, rows_of text, mappings regclass, same text, written xid) RETURNS xid[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off SET enable_seqscan = off SET jit = off AS $function$
 DECLARE
@@ -63,9 +63,9 @@ BEGIN
 END
 $function$;
 
--- The tables that a run has mappings of, each with what is wrong with it as a whole. `same` compares a row `p` of the table with a mapping
--- `h`; `key` and `place` are of `h`. A row is the run's if one of `written` wrote it: a transaction that rewrote a table counts if the
--- operator accepts that table.
+-- Returns the tables that a run has mappings of, each with its fault if it has one. `same` compares a row `p` of the table with a mapping
+-- `h`; `key` and `place` are of `h`. A row belongs to the run if one of `written` wrote it. A transaction that rewrote a table counts if
+-- the operator accepts that table.
 CREATE OR REPLACE FUNCTION delta.tables_of(of_run text, accepted text[])
 RETURNS TABLE (name text, relation text, live regclass, rows_of text, mappings regclass, total bigint, same text, key text, place text,
     written xid[], fault text, is_accepted boolean)
@@ -92,7 +92,7 @@ BEGIN
             fault := 'the table no longer exists: it was dropped or renamed';
         ELSIF known.relation_owner IS DISTINCT FROM (
             SELECT pg_get_userbyid(c.relowner) FROM pg_class AS c WHERE c.oid = tables_of.live AND c.relkind IN ('r', 'p')) THEN
-            -- What another role made in its place would run code of that role as soon as a query over it is planned.
+            -- Planning a query over a table that another role put in its place would run that role's code.
             live := NULL;
             fault := format('the table is not the one of "%s" any more: if that is right, run `pipeline setup`', known.relation_owner);
         ELSE
@@ -112,9 +112,9 @@ BEGIN
 END
 $function$;
 
--- The foreign keys that refer to a table: by which rows, and whether an index finds them. `same` compares a row `p` that refers with a key
--- `k` of the columns `c1`, `c2`, …; `named` is what identifies `p`. A table that is not trusted is not read: the server's own check of the
--- foreign key reads it, in the name of that table's owner.
+-- Returns the foreign keys that refer to a table, and whether an index finds the referring rows. `same` compares a referring row `p` with a
+-- key `k` of the columns `c1`, `c2`, …; `named` identifies `p`. An untrusted table is not read; the server's own foreign key check reads
+-- it, with the rights of that table's owner.
 CREATE OR REPLACE FUNCTION delta.references_to(of_table regclass)
 RETURNS TABLE (child regclass, child_rows text, name text, columns text, same text, keys text, named text, is_indexed boolean,
     is_referenced boolean, action "char", pages bigint, is_trusted boolean)
@@ -147,7 +147,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WHERE f.contype = 'f' AND f.conparentid = 0 AND f.confrelid IN (SELECT delta.tree(of_table)) ORDER BY f.oid
 $function$;
 
--- Whether triggers or rules of production act on rows of these tables: on their deletion (8) or insertion (4).
+-- Returns whether triggers or rules of production act on rows of these tables: on their deletion (8) or insertion (4).
 CREATE OR REPLACE FUNCTION delta.is_watched(live regclass[], moment integer) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT EXISTS (SELECT FROM unnest(live) AS l (t) CROSS JOIN LATERAL delta.tree(l.t) AS r
@@ -155,8 +155,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
             OR EXISTS (SELECT FROM pg_rewrite AS w WHERE w.ev_class = r AND w.ev_type = CASE moment WHEN 8 THEN '4' ELSE '3' END))
 $function$;
 
--- The references to a run's rows that the server would check by reading the whole table that refers, once for each deleted row. `pages` is
--- what that would read; `may_index` is whether the owner of these functions can make the index that is missing.
+-- Returns the references to a run's rows for which the server would scan the referring table once per deleted row. `pages` is the cost of
+-- that. `may_index` is whether the owner of these functions can create the missing index.
 CREATE OR REPLACE FUNCTION delta.unindexed(of_run text)
 RETURNS TABLE (parent text, child regclass, child_name text, columns text, pages numeric, may_index boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -165,7 +165,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
     WHERE NOT r.is_indexed AND r.pages::numeric * t.total > 100000
 $function$;
 
--- What a run has: for each table its mappings, the first and the last key, and the triggers that a deletion fires.
+-- Returns what a run has in each table: its mappings, the first and the last key, and the triggers that a deletion fires.
 CREATE OR REPLACE FUNCTION delta.holdings(of_run text)
 RETURNS TABLE (table_name text, mappings bigint, first_key text, last_key text, triggers text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $function$
@@ -190,8 +190,8 @@ BEGIN
 END
 $function$;
 
--- What is in the way of rolling a run back, the first ten of each kind and how many there are: rows that are gone or were written by
--- another transaction since, and rows that refer to the run's rows and are not its own, whatever a foreign key would do about them.
+-- Returns the conflicts that prevent a rollback: the first ten of each kind, and their number. A row is in conflict if it is missing, or if
+-- another transaction has written it since. So is a foreign row that refers to the run's rows, whatever the action of its foreign key.
 CREATE OR REPLACE FUNCTION delta.obstacles(of_run text, accepted text[])
 RETURNS TABLE (table_name text, what text, told text, total bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
@@ -236,7 +236,7 @@ BEGIN
             FROM delta.references_to(of_table.live) AS r
             LEFT JOIN delta.tables_of(of_run, accepted) AS own ON own.fault IS NULL AND r.child IN (SELECT delta.tree(own.live))
         LOOP
-            -- A table that may not be read: the deletion of a row that it refers to fails by itself, unless it would go on there.
+            -- An untrusted table is not read. The server itself rejects the deletion of referenced rows, unless the foreign key would delete or change its rows.
             IF NOT reference.is_trusted THEN
                 IF reference.action NOT IN ('a', 'r') THEN
                     RETURN QUERY SELECT of_table.name, format('reference of `%s`, whose rows their foreign key would delete or change', reference.name),
@@ -244,11 +244,11 @@ BEGIN
                 END IF;
                 CONTINUE;
             END IF;
-            -- What triggers wrote in the run's own transaction goes with it, but not if other rows may refer to that.
+            -- Rows that triggers wrote in the run's own transaction are deleted with it, unless other rows may refer to them.
             IF reference.is_referenced AND (is_watched OR reference.own_mappings IS NULL) THEN
                 reference.written := '{}';
             END IF;
-            -- An index leads from the run's rows to those that refer to them; else the table that refers is read once.
+            -- If an index exists, it leads from the run's rows to the referring ones. Otherwise the referring table is scanned once.
             PERFORM set_config('enable_seqscan', CASE WHEN reference.is_indexed THEN 'off' ELSE 'on' END, true);
             RETURN QUERY EXECUTE format(
                 'WITH k AS MATERIALIZED (

@@ -1,4 +1,4 @@
--- The base type of a column below domains, as it is written, with the column's collation.
+-- Returns the declared base type of a column below domains, with the column's collation.
 CREATE OR REPLACE FUNCTION delta.declared(of_relation regclass, of_column name) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     WITH RECURSIVE base AS (
@@ -13,8 +13,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     FROM base AS b JOIN pg_type AS t ON t.oid = b.type WHERE t.typtype <> 'd'
 $function$;
 
--- Makes the staging tables of a loaded table again, for a run. They belong to the owner of these functions, and their columns have the
--- types of the live table's, or text: the loader can fill and read them, and put nothing on them that would run.
+-- Recreates the staging tables of a loaded table for a run. They belong to the owner of these functions, and their columns have the types
+-- of the live table's, or text. The loader can fill and read them, but cannot attach code to them.
 CREATE OR REPLACE FUNCTION delta.make_staging(of_run text, of_table text, columns text[], as_text boolean[], is_levelled boolean, with_keys boolean)
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -46,19 +46,19 @@ BEGIN
     FOR at IN 1 .. cardinality(made) LOOP
         place := format('%I.%I', known.staging_schema, made[at]);
         IF to_regclass(place) IS NOT NULL AND NOT starts_with(coalesce(obj_description(to_regclass(place), 'pg_class'), ''), '{mark}') THEN
-            RAISE EXCEPTION '% is a table of its own', place USING ERRCODE = 'DP001', HINT = 'choose another `target.staging`';
+            RAISE EXCEPTION '% exists and was not created by pipeline', place USING ERRCODE = 'DP001', HINT = 'choose another `target.staging`';
         END IF;
         EXECUTE format('DROP TABLE IF EXISTS %s', place);
         EXECUTE format('CREATE UNLOGGED TABLE %s (%s) WITH (autovacuum_enabled = off)', place, declared[at]);
         EXECUTE format('COMMENT ON TABLE %s IS %L', place, format('{mark}, run %s', of_run));
-        -- What default privileges gave goes: with TRIGGER the loader could have code run by other logins.
+        -- Removes default privileges: with TRIGGER, the loader could make other logins run its code.
         EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, delta_loader, delta_rollback', place);
         EXECUTE format('GRANT SELECT, INSERT ON %s TO delta_loader', place);
     END LOOP;
 END
 $function$;
 
--- Gathers enough statistics of staged rows to plan joins by.
+-- Gathers enough statistics of staged rows to plan joins.
 CREATE OR REPLACE FUNCTION delta.analyze_staging(of_table text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET default_statistics_target = 10 AS $function$
 DECLARE
@@ -70,16 +70,16 @@ BEGIN
 END
 $function$;
 
--- The staging table of a loaded table, kept as it is until the caller's transaction ends, if it is the owner's. What another role made in its
--- place would run code of that role in the owner's name as soon as a query over it is planned: an index expression, a CHECK, statistics, a
--- view, a policy, a type with a cast.
+-- Returns the staging table of a loaded table, locked until the caller's transaction ends, if it belongs to the owner. Planning a query
+-- over a table that another role put in its place would run that role's code with the owner's rights. Such code can be in an index
+-- expression, a CHECK, statistics, a view, a policy, or a type with a cast.
 CREATE OR REPLACE FUNCTION delta.staged(of_table text) RETURNS regclass
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
     staged regclass;
 BEGIN
-    -- An older snapshot would show the table as it was.
+    -- An older snapshot would show an outdated table.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'staging is read in READ COMMITTED alone';
     END IF;
@@ -92,7 +92,7 @@ BEGIN
             AND c.relowner = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user)
             AND n.nspowner = c.relowner;
     IF staged IS NULL THEN
-        RAISE EXCEPTION '"%"."%" is no staging table as a load makes it', known.staging_schema, known.staging_rows;
+        RAISE EXCEPTION '"%"."%" is not a staging table of a load', known.staging_schema, known.staging_rows;
     END IF;
     RETURN staged;
 END

@@ -1,4 +1,4 @@
--- Statistics of a table.
+-- Refreshes the statistics of a table.
 CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE

@@ -1,4 +1,4 @@
--- Keeps other writers out of a table whose keys come from no sequence, until the caller's transaction ends.
+-- Blocks other writers of a table whose keys come from no sequence, until the caller's transaction ends.
 CREATE OR REPLACE FUNCTION delta.hold_table(of_table text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
