@@ -16,7 +16,7 @@ pub enum Event {
     /// The delta passed its checks, and the rows to load are decided. Nothing is written yet.
     Started(Started),
     /// The key map's history is backed up.
-    BackupReport {
+    BackedUp {
         /// The backup store.
         store: String,
         /// The number of segments written by this run.
@@ -61,7 +61,7 @@ impl Event {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Started(_) => "started",
-            Self::BackupReport { .. } => "backed_up",
+            Self::BackedUp { .. } => "backed_up",
             Self::Reserved { .. } => "reserved",
             Self::Staged => "staged",
             Self::Committing { .. } => "committing",

@@ -99,7 +99,7 @@ pub fn next(state: Option<State>, entry: &Entry) -> Result<State> {
     };
     let open = state.is_interrupted();
     match (&entry.event, state.phase) {
-        (Event::BackupReport { .. }, _) if open => {}
+        (Event::BackedUp { .. }, _) if open => {}
         (Event::Reserved { blocks }, Phase::Started | Phase::Reserved | Phase::Staged) if open => {
             state.phase = Phase::Reserved;
             state.blocks.clone_from(blocks);
@@ -151,7 +151,7 @@ mod tests {
     fn all() -> Vec<Event> {
         vec![
             started(),
-            Event::BackupReport { store: "s".into(), segments: 1, mappings: 2 },
+            Event::BackedUp { store: "s".into(), segments: 1, mappings: 2 },
             Event::Reserved { blocks: Vec::new() },
             Event::Staged,
             Event::Committing { transaction: None },

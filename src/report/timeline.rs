@@ -33,7 +33,7 @@ pub(super) fn event(event: &Event) -> String {
             };
             format!("started: {} rows of {files} files{again} for {} tables", number(rows), started.tables.len())
         }
-        Event::BackupReport { store, segments, mappings } => {
+        Event::BackedUp { store, segments, mappings } => {
             format!("key map backed up to {store}: {} mappings in {segments} new segments", number(*mappings))
         }
         Event::Reserved { blocks } => {

@@ -130,7 +130,7 @@ pub(super) async fn before(session: &RunContext) -> Result<(KeyMapReport, Vec<St
 pub(super) fn event(report: &KeyMapReport) -> Option<Event> {
     let store = report.store.clone()?;
     let mappings = report.backed_up.iter().map(|segment| segment.rows).sum();
-    Some(Event::BackupReport { store, segments: report.backed_up.len() as u64, mappings })
+    Some(Event::BackedUp { store, segments: report.backed_up.len() as u64, mappings })
 }
 
 /// Backs up what a run has mapped itself, now that it is committed.
