@@ -97,7 +97,7 @@ async fn whatever_is_damaged_is_named_with_its_object() {
         ("{", "", "invalid JSON"),
         ("\"version\": 1", "\"version\": 2", "has version 2; this program supports 1"),
         ("\"rows\": 100", "\"rows\": 99", "it is for 99 mappings, but the key map's ledger has 100"),
-        ("\"table\": \"item\"", "\"table\": \"other\"", "it is of `other`"),
+        ("\"table\": \"item\"", "\"table\": \"other\"", "it is for `other`"),
         ("\"hash\"", "\"sum\"", "invalid JSON"),
     ] {
         fs::write(&manifest_file, text.replacen(from, to, 1)).unwrap();
@@ -119,7 +119,7 @@ async fn a_store_is_away_or_not_writable_by_name() {
     let error = store.write(&segment("item", "r1", 1), "id", mappings(1, 1)).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unreachable);
     assert!(error.to_string().contains("cannot write `item/r1.parquet` in the store `the store`"), "{error}");
-    // A folder that holds something else is nobody's store.
+    // A folder with other content is not a store.
     refused(store.take("id", "sqlite:p.db").await, &["`target.json`", "`item`"]);
 }
 

@@ -200,7 +200,7 @@ mod tests {
             Journal::read("r", &records).unwrap_err().to_string()
         };
         assert!(damage(&|records| records[1].entry = records[1].entry.replace('8', "9")).contains("entry 2"));
-        assert!(damage(&|records| records[2].kind = "verified".into()).contains("not as it was written"));
+        assert!(damage(&|records| records[2].kind = "verified".into()).contains("was changed"));
         assert!(damage(&|records| records.swap(1, 2)).contains("out of order"));
         assert!(damage(&|records| drop(records.remove(0))).contains("out of order"));
         assert!(damage(&|records| records[3].chain = records[2].chain.clone()).contains("entry 4"));
@@ -213,6 +213,6 @@ mod tests {
         records[0].chain = event::link("", &records[0].entry);
         let error = Journal::read("r", &records).unwrap_err();
         assert_eq!(error.kind(), Kind::Pipeline);
-        assert!(error.to_string().contains("newer version"), "{error}");
+        assert!(error.to_string().contains("newer format"), "{error}");
     }
 }

@@ -215,7 +215,7 @@ mod tests {
     fn a_mapping_of_a_table_outside_the_pipeline_has_a_legacy_key_column() {
         let error = reading("ref,id\na,1\n", &[], DataType::Int64).unwrap_err();
         assert_eq!(error.kind(), Kind::Input);
-        assert!(error.to_string().ends_with("has no column `legacy_key`; it has `ref` and `id`"), "{error}");
+        assert!(error.to_string().ends_with("has no column `legacy_key`; its columns are `ref` and `id`"), "{error}");
         let rows = reading("legacy_key,id\na,1\n", &[], DataType::Int64).unwrap();
         assert_eq!(rows.column(0).as_string::<i32>().value(0), "a");
         let rows = reading("p,q,id\na|b,c,1\n", &["p", "q"], DataType::Int64).unwrap();

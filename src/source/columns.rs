@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn nested_columns_are_refused_unless_ignored() {
         let list = || one_type(DataType::new_list(DataType::Int32, true));
-        assert!(refused(&[list()]).starts_with("`a.csv`: column \"n\" is nested"));
+        assert!(refused(&[list()]).starts_with("`a.csv`: column \"n\" has the nested type"));
         assert!(align(&mut files(1), &[list()], &["n".into()]).is_ok());
     }
 }

@@ -351,7 +351,7 @@ mod tests {
     fn a_json_array_is_refused_with_the_way_out() {
         let error = read_one("x.json", b"\n  [\n{\"a\":1}]", CsvSpec::default()).unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Input, "`x.json` is a JSON array"));
-        assert!(error.next_step().unwrap().contains("one object a line"));
+        assert!(error.next_step().unwrap().contains("one object per line"));
     }
 
     #[test]

@@ -157,7 +157,7 @@ mod tests {
             let error = source(folder.path(), &[]).unwrap_err();
             assert_eq!(error.kind(), Kind::Input);
             assert!(error.to_string().starts_with("cannot read `a.parquet`: "), "{error}");
-            assert!(error.next_step().unwrap().contains("cut off or damaged"));
+            assert!(error.next_step().unwrap().contains("truncated or damaged"));
         }
     }
 

@@ -124,9 +124,8 @@ pub struct SafeguardsSpec {
     /// The maximum number of rejected rows per table, as a number (`20`) or a share of the rows read (`1%`). If a table
     /// has more, nothing is loaded. Default: 0.
     pub max_rejects: Option<Threshold>,
-    /// The backup store for the key map, written before anything else: a folder relative to this file, or the URL of an
-    /// object store (`s3://`, `gs://`, `az://`, `https://`). Credentials come from the environment. If omitted, there is
-    /// no backup.
+    /// The backup store for the key map, written before anything else. A folder relative to this file, or an object store
+    /// (`s3://`, `gs://`, `az://`, `https://`) with credentials from the environment. If omitted, there is no backup.
     pub backup: Option<String>,
     /// Whether a run accepts a loader login that can update or delete in production. A run itself never does either.
     #[serde(default)]

@@ -117,7 +117,7 @@ fn a_schema_into_which_nothing_can_be_inserted_is_told_by_check() {
         "CREATE TABLE p (p_id INTEGER PRIMARY KEY, code TEXT); CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT REFERENCES p (code));",
     ] {
         let ran = place(sql, "ref,x\nA,1\n", "    key: { column: id }\n").pipeline(&["check", "p.yaml"]);
-        ran.fails(78, &["nothing can be inserted", "p.yaml:6"]);
+        ran.fails(78, &["cannot insert into", "p.yaml:6"]);
     }
 }
 
@@ -219,7 +219,7 @@ fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
         let session = RunContext::open(&request, delta_pipeline::target::Access::Write).await.unwrap();
         run(&session, LoadOptions::default(), &Rewrite(place.path("t.csv"))).await.unwrap_err()
     });
-    assert_eq!(error.to_string(), "`t.csv` changed while it was read");
+    assert_eq!(error.to_string(), "`t.csv` was changed while it was read");
     assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);
 }
 

@@ -58,7 +58,7 @@ fn the_policys_window_and_approvals_bind_every_run() {
     set(&["--window", "none", "--approvals", "2"]);
     place.pipeline(&["run", "p.yaml"]).fails(77, &["the target requires 2 approvals"]);
     set(&["--approvals", "0", "--max-key-block", "1"]);
-    place.pipeline(&["plan", "p.yaml"]).fails(77, &["`item` needs 2 keys, and the target allows 1", "--max-key-block"]);
+    place.pipeline(&["plan", "p.yaml"]).fails(77, &["`item` needs 2 keys, but the target allows 1", "--max-key-block"]);
     place.pipeline(&["run", "p.yaml"]).fails(77, &["the target allows 1"]);
     set(&["--max-key-block", "2"]);
     place.pipeline(&["run", "p.yaml"]).passes();

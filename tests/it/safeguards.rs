@@ -318,7 +318,12 @@ fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
     let refused = place.pipeline(&["run", "p.yaml"]);
     refused.fails(
         77,
-        &["the window is closed; it opens ", " UTC, in ", "hint: `safeguards.window` is ", "nothing was written"],
+        &[
+            "the window is closed; it opens ",
+            " UTC, in ",
+            "hint: nothing was written; `safeguards.window` is ",
+            "nothing was written",
+        ],
     );
     assert_same(&place.everything("p.db"), &before);
     assert_eq!(place.files(), files);
@@ -439,9 +444,9 @@ fn a_run_that_reaches_the_end_of_its_window_stops_before_the_insertion() {
     {
         assert_eq!(kind, Kind::Interrupted, "{said}");
         assert!(said.contains("the window closed before the insertion: production is unchanged"), "{said}");
-        let resume = format!("then `pipeline resume {} 20", file.display());
+        let resume = format!("run `pipeline resume {} 20", file.display());
         assert!(
-            said.contains("hint: it opens ") && said.contains(" UTC, in 21 h; ") && said.contains(&resume),
+            said.contains("once the window opens (") && said.contains(" UTC, in 21 h), ") && said.contains(&resume),
             "{said}"
         );
     }

@@ -379,7 +379,7 @@ mod tests {
         assert_eq!(read.rows[0].2, some(&["René", "€"]));
         assert_eq!(reasons(&read), [(5, "yé", "1 field, the header has 2")]);
         let error = read_one("x.csv", "\u{FEFF}a\n1\n".as_bytes(), spec).unwrap_err();
-        assert!(error.to_string().contains("mark of UTF-8"), "{error}");
+        assert!(error.to_string().contains("UTF-8 byte order mark"), "{error}");
     }
 
     #[test]
@@ -422,8 +422,8 @@ mod tests {
         };
         assert!(refused(CsvSpec { delimiter: Some('§'), ..CsvSpec::default() }).contains("csv.delimiter"));
         assert!(refused(CsvSpec { delimiter: Some('"'), ..CsvSpec::default() }).contains("same character"));
-        assert!(refused(CsvSpec { header: false, ..CsvSpec::default() }).contains("no columns are named"));
-        assert!(refused(CsvSpec { names: vec!["a".into()], ..CsvSpec::default() }).contains("names columns"));
+        assert!(refused(CsvSpec { header: false, ..CsvSpec::default() }).contains("`csv.names` is empty"));
+        assert!(refused(CsvSpec { names: vec!["a".into()], ..CsvSpec::default() }).contains("`csv.names` is set"));
     }
 
     #[test]

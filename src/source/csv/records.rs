@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! id,name
-//! 1,"Ann         ◄─ read leniently: 1 row, `1` and `Ann⏎2,Bob"`, and nobody misses row 2
+//! 1,"Ann         ◄─ read leniently: 1 row, `1` and `Ann⏎2,Bob"`, and row 2 is lost
 //! 2,"Bob"
 //! ```
 
