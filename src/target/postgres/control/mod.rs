@@ -130,7 +130,7 @@ impl Setup<'_> {
                 ("sequence_schema", text(sequence.map(|sequence| &sequence.schema))),
                 ("sequence_name", text(sequence.map(|sequence| &sequence.name))),
                 ("key_map_view_name", literal(&id.key_map_view_name())),
-                ("history", id.key_map_view()),
+                ("key_map_view", id.key_map_view()),
                 ("mappings_name", literal(&id.mappings_name())),
                 ("mappings", id.mappings()),
                 ("by_run_name", ident(&id.by_run_name())),

@@ -29,7 +29,7 @@ $setup$;
 INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, relation_name, relation_owner, key_columns, key_column,
         sequence_schema, sequence_name, history, mappings, staging_schema, staging_rows, staging_keys)
     SELECT {table_name}, {namespace}, {relation}, {schema_name}, {relation_name}, pg_catalog.pg_get_userbyid(c.relowner), {key_columns}::name[],
-        {key_column}, {sequence_schema}, {sequence_name}, {history_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys}
+        {key_column}, {sequence_schema}, {sequence_name}, {key_map_view_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys}
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = {schema_name} AND c.relname = {relation_name}
     ON CONFLICT (table_name) DO UPDATE SET relation_owner = excluded.relation_owner, key_columns = excluded.key_columns, key_column = excluded.key_column,
@@ -48,8 +48,8 @@ INSERT INTO delta.trusted_owner (name)
 CREATE TABLE IF NOT EXISTS {mappings} (
     legacy_key text COLLATE "C" PRIMARY KEY, {typed_key}, run text COLLATE "C" NOT NULL);
 CREATE INDEX IF NOT EXISTS {by_run_name} ON {mappings} USING brin (run);
-CREATE OR REPLACE VIEW {history} AS SELECT m.legacy_key, {own_key}, m.run FROM {mappings} AS m
+CREATE OR REPLACE VIEW {key_map_view} AS SELECT m.legacy_key, {own_key}, m.run FROM {mappings} AS m
     WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {table_name} AND s.run = m.run);
-REVOKE ALL ON {mappings}, {history} FROM PUBLIC, delta_loader, delta_rollback;
-GRANT SELECT ON {history} TO delta_loader, delta_rollback;
+REVOKE ALL ON {mappings}, {key_map_view} FROM PUBLIC, delta_loader, delta_rollback;
+GRANT SELECT ON {key_map_view} TO delta_loader, delta_rollback;
 GRANT SELECT, INSERT ON {mappings} TO delta_loader;
