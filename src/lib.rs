@@ -5,8 +5,8 @@
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | 5 | [`cli`] | the commands |
-//! | 4 | [`run`] | the route of a run, on one screen |
-//! | 4 | [`report`] | what a run tells: text and JSON |
+//! | 4 | [`run`] | the route of a run: orchestrators of named phases |
+//! | 4 | [`report`] | a run as text, JSON, HTML, JUnit, Markdown, and annotations |
 //! | 3 | [`keys`] | new keys: offset, references, the key map |
 //! | 3 | [`check`] | SQL → violations → the verdict on every row |
 //! | 3 | [`scaffold`] | a live schema and delta files → a pipeline file to start from |
@@ -15,7 +15,7 @@
 //! | 2 | [`source`] | delta files → batches with file and line |
 //! | 2 | [`backup`] | the key map's segments in a store |
 //! | 1 | [`engine`] | DataFusion, and the rows of the delta |
-//! | 1 | [`target`] | production, staging and control tables, behind one trait |
+//! | 1 | [`target`] | production, staging, and control tables: roles and phases |
 //! | 0 | [`spec`] | the pipeline file as the user wrote it |
 //! | 0 | [`journal`] | what happens in a run, as events |
 //! | 0 | [`output_files`] | the files that a run leaves, and who may read them |

@@ -83,11 +83,11 @@ pub(super) enum Alike {
     Word,
     /// One name is a part of the other.
     Part,
-    /// The same words, possibly after the table's name.
+    /// Equal words, possibly after the table's name.
     Words,
-    /// The same name in another case.
+    /// Equal but for the case.
     Case,
-    /// The same name.
+    /// Equal.
     Same,
 }
 

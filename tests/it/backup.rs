@@ -252,7 +252,7 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(on: On) {
     let (bytes, text) = (std::fs::read(home.place.path(&file)).unwrap(), home.place.text(&manifest));
     let name = |object: &str| format!("`{}`", object.strip_prefix("backups/").unwrap());
     home.place.write(&file, &bytes[..bytes.len() - 1]);
-    refused(77, &[&name(&file), "is damaged", "bytes, and its manifest says"]);
+    refused(77, &[&name(&file), "is damaged", "bytes, but its manifest says"]);
     std::fs::remove_file(home.place.path(&file)).unwrap();
     refused(77, &[&name(&file), "is damaged", "missing"]);
     home.place.write(&file, &bytes);
@@ -390,7 +390,7 @@ fn verify_names_whatever_differs_between_history_ledger_and_store(on: On) {
     home.execute("UPDATE delta.key_map_account SET account_id = 1 WHERE legacy_key = 'A-2'");
     differs(&["account`", "difference: the mappings of", "are not those in the store"]);
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");
-    differs(&["difference: the key map of ", "account` has 2 mappings of run", "its ledger says 3"]);
+    differs(&["difference: the key map of ", "account` has 2 mappings of run", "its ledger records 3"]);
     home.pipeline(&["keymap", "restore", "p.yaml"]).passes();
     home.pipeline(&verify).passes();
 }
