@@ -442,7 +442,7 @@ mod tests {
             ([header, b"\0\x02\xff\xff\xff\xfe"].concat(), "a length is negative"),
             (
                 [header, b"\0\x02\xff\xff\xff\xff\0\0\0\x01\xff"].concat(),
-                "production holds a value that is not valid UTF-8: column `t`",
+                "cannot read column `t` of production: a value is not valid UTF-8",
             ),
         ] {
             assert_eq!(decoder(9).push(Bytes::from(bytes)).unwrap_err().to_string(), message);

@@ -312,7 +312,7 @@ async fn a_reader_learns_of_a_run_that_was_interrupted_while_it_wrote() {
     let error = cut.open(Access::Read).err().unwrap();
     assert_eq!(error.kind(), Kind::Interrupted, "{error}");
     assert!(error.to_string().contains("a run was interrupted while it wrote to `sqlite:p.db`"), "{error}");
-    assert!(error.next_step().unwrap().contains("nothing of it stays"));
+    assert!(error.next_step().unwrap().contains("nothing of it is kept"));
     cut.open(Access::Write).unwrap();
     assert_eq!(cut.number("SELECT count(*) FROM item"), 0);
     cut.open(Access::Read).unwrap();

@@ -142,7 +142,7 @@ async fn a_value_that_has_no_place_here_names_its_column() {
         for piece in copy_out(&client, &format!("SELECT {value}")).await {
             error = error.or(decoder.push(piece).err());
         }
-        let expected = message.map(|message| format!("production holds a value that {message}: column `x`"));
+        let expected = message.map(|message| format!("cannot read column `x` of production: a value {message}"));
         assert_eq!(error.map(|error| error.to_string()), expected, "{value}");
     }
 }

@@ -120,9 +120,9 @@ async fn a_rejected_login_gets_the_reason() {
     says(connect(&wrong).await, Kind::Unreachable, &["refuses the password of", &user, "PGPASSWORD"]);
     says(connect(&database.url_as(&closed, CANARY)).await, Kind::Unreachable, &["may not log in", "LOGIN"]);
     let elsewhere = database.url_as(&user, CANARY).rsplit_once('/').unwrap().0.to_owned() + "/elsewhere";
-    says(connect(&elsewhere).await, Kind::Unreachable, &["there is no database `elsewhere`"]);
+    says(connect(&elsewhere).await, Kind::Unreachable, &["has no database `elsewhere`"]);
     let without = format!("postgres://{user}@127.0.0.1:{}/postgres?passfile=/dev/null", Server::shared().port);
-    says(connect(&without).await, Kind::Unreachable, &["wants a password of", ".pgpass"]);
+    says(connect(&without).await, Kind::Unreachable, &["requires a password for", ".pgpass"]);
 }
 
 #[tokio::test]
@@ -229,7 +229,7 @@ async fn what_the_server_refuses_is_said_in_the_users_words() {
         (&user, "CREATE TABLE staging.run (x int)", Kind::Pipeline, &["\"staging\"", "pipeline setup"]),
         ("postgres", "SELECT pg_sleep(5)", Kind::Unreachable, &["took too long", "load.statement_timeout"]),
         ("postgres", "SELECT pg_cancel_backend(pg_backend_pid())", Kind::Unreachable, &["cancelled"]),
-        ("postgres", "BEGIN READ ONLY; DELETE FROM public.t", Kind::Unreachable, &["takes no writes"]),
+        ("postgres", "BEGIN READ ONLY; DELETE FROM public.t", Kind::Unreachable, &["is read-only"]),
         ("postgres", "INSERT INTO public.closed VALUES (1)", Kind::Data, &["not on a Sunday", "function public.no()"]),
         ("postgres", "INSERT INTO public.t VALUES (1)", Kind::Data, &["t_pkey", "already exists"]),
         ("postgres", "DO $$ BEGIN RAISE 'full' USING ERRCODE = '53100'; END $$", Kind::Unreachable, &["is full"]),
@@ -264,12 +264,12 @@ async fn a_full_server_and_a_standby_are_refused() {
             full => break full,
         }
     };
-    says(full, Kind::Unreachable, &["keeps no session for us", "load.connections"]);
+    says(full, Kind::Unreachable, &["closed or refused the session", "load.connections"]);
     drop(sessions);
     server.stop();
     server.write("data/standby.signal", "");
     server.start();
-    says(connect(&database.url()).await, Kind::Unreachable, &["is a standby", "primary"]);
+    says(connect(&database.url()).await, Kind::Unreachable, &["is a read-only standby", "primary"]);
 }
 
 #[tokio::test]
