@@ -469,7 +469,9 @@ impl Checker<'_> {
             .await?;
         let findings = &mut self.tables[at].findings;
         let failing: Vec<_> = rows.iter().filter(|row| !findings.skipped.contains(*row)).collect();
-        failing.into_iter().for_each(|row| findings.add(table, check, row, ViolationDetail::None));
+        for row in failing {
+            findings.add(table, check, row, ViolationDetail::None);
+        }
         Ok(())
     }
 

@@ -38,11 +38,11 @@ pub(super) async fn dispatch(cli: Cli) -> Result<u8> {
         }
         Command::Run { file, mock, allow_reload, report, profile } => {
             trace::begin(profile.path.as_deref())?;
-            run(&global, &file, mock, LoadOptions { allow_reload }, &report.files).await
+            Box::pin(run(&global, &file, mock, LoadOptions { allow_reload }, &report.files)).await
         }
         Command::Resume { file, run, report, profile } => {
             trace::begin(profile.path.as_deref())?;
-            resume(&global, &file, run.as_deref(), &report.files).await
+            Box::pin(resume(&global, &file, run.as_deref(), &report.files)).await
         }
         Command::Rollback { file, run, dry_run, accept } => {
             rollback::rollback(&global.request(&file), &run, dry_run, &accept, global.output).await
@@ -119,7 +119,7 @@ async fn resume(global: &Global, file: &Path, run: Option<&str>, reports: &[Repo
     protect(&session, &interrupt);
     let files = ReportFiles::create(reports, session.output_mode)?;
     let listener = InterruptibleListener::new(listener(global), interrupt, file);
-    let result = run::resume(&session, &resumable, &listener).await;
+    let result = Box::pin(run::resume(&session, &resumable, &listener)).await;
     drop(listener);
     print_load(&session, masked(&session, result)?, global.output, files).await
 }

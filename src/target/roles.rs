@@ -27,6 +27,7 @@ impl<T> Target for T where
 
 /// Abilities of a target beyond the minimum. A caller asks here instead of calling a method that does nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one ability, and none excludes another")]
 pub struct Capabilities {
     /// Staged rows outlive an interrupted run, and [`StagingPhase::is_staged`] compares them with the delta.
     pub durable_staging: bool,

@@ -416,7 +416,7 @@ fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(on: On) {
     home.pipeline(&["keymap", "restore", "p.yaml", "--adopt", "wrong"]).fails(77, &[&other]);
     let listed = home.pipeline(&["keymap", "list", "p.yaml"]);
     assert!(
-        listed.code == 1 && listed.stdout.contains("problem: the store `backups` is of another target"),
+        listed.code == 1 && listed.stdout.contains("problem: the store `backups` belongs to another target"),
         "{listed:?}"
     );
     assert_eq!(home.seen(), before);

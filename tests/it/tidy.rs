@@ -158,7 +158,7 @@ fn planted_breaches_are_found() {
     {
         assert!(found.contains(breach), "{breach} is not in\n{found}");
     }
-    let body: String = (0..LINES + 1).fold(String::new(), |body, n| body + &format!("    call({n});\n"));
+    let body: String = (0..=LINES).fold(String::new(), |body, n| body + &format!("    call({n});\n"));
     assert!(long("f.rs", &format!("pub(super) async fn f() {{\n{body}}}\n")).contains("f.rs:1: 72 lines"));
     assert!(long("f.rs", &format!("fn f() {{\n    match x {{\n{body}    }}\n}}\n")).is_empty());
 }

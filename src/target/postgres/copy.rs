@@ -96,7 +96,7 @@ impl CopyTarget<'_> {
         for worker in workers {
             match worker.await.map_err(Error::internal)? {
                 Ok(copied) => count += copied,
-                Err(abort) => failed = failed.or(self.into_error(abort)),
+                Err(abort) => failed = failed.or(self.error_of(abort)),
             }
         }
         failed.map_or(Ok(count), Err)
@@ -119,7 +119,7 @@ impl CopyTarget<'_> {
     pub(super) async fn send(&self, client: &Client, rows: &[RecordBatch]) -> Result<u64> {
         let rows: Vec<_> = rows.iter().cloned().map(Ok).collect();
         let copied = copy(client, &self.sql(), &self.types(), stream::iter(rows)).await;
-        copied.map_err(|abort| self.into_error(abort).unwrap_or_else(|| Error::internal("a copy without its end")))
+        copied.map_err(|abort| self.error_of(abort).unwrap_or_else(|| Error::internal("a copy without its end")))
     }
 
     fn sql(&self) -> String {
@@ -131,7 +131,7 @@ impl CopyTarget<'_> {
         self.columns.iter().map(|column| (column.data_type.clone(), column.pg.clone())).collect()
     }
 
-    fn into_error(&self, abort: InsertAbort) -> Option<Error> {
+    fn error_of(&self, abort: InsertAbort) -> Option<Error> {
         match abort {
             InsertAbort::Encode(error) => Some(error),
             InsertAbort::Server(error) => {
