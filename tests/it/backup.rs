@@ -268,7 +268,7 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(on: On) {
     // A history that is not what its ledger records is not taken for a backup.
     std::fs::remove_dir_all(&whole).unwrap();
     home.execute("DELETE FROM delta.key_map_account WHERE legacy_key = 'A-2'");
-    home.pipeline(&["run", "p.yaml"]).fails(77, &["account`", "2 mappings of run", "its ledger records 3"]);
+    home.pipeline(&["run", "p.yaml"]).fails(77, &["account`", "2 mappings of run", "its ledger has 3"]);
 }
 
 fn a_history_that_was_emptied_is_put_back_and_resolves_references(on: On) {

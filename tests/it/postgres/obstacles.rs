@@ -244,9 +244,9 @@ fn cut(server: &Server, stop: &str, act: impl Fn(&Database)) {
         act(database);
         let ran = run.join().unwrap();
         eprintln!("{}", ran.stderr);
-        // Where the server was there to be told, the run has failed; else it was cut off, as far as anybody knows.
+        // If the server could be told, the run has failed. Otherwise it counts as interrupted.
         match ran.code {
-            75 => ran.fails(75, &["was cut off", "hint: what is not committed", "`pipeline resume FILE 2"]),
+            75 => ran.fails(75, &["was interrupted", "hint: uncommitted rows are not in production", "`pipeline resume FILE 2"]),
             _ => ran.fails(69, &["hint: nothing was loaded", "`pipeline resume FILE 2"]),
         }
         ran.code

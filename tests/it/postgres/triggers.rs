@@ -171,7 +171,7 @@ fn what_triggers_wrote_with_the_run_goes_with_it() {
     let run = run_of(&production);
     production.pipeline(&["rollback", "p.yaml", &run, "--dry-run"]).passes();
     let told = production.pipeline(&["rollback", "p.yaml", &run]).passes().stdout.clone();
-    assert!(told.contains("10 rows of `balance` went too"), "{told}");
+    assert!(told.contains("10 rows of `balance` were also deleted"), "{told}");
     let after = database.rows("SELECT t::text FROM account AS t UNION ALL SELECT t::text FROM balance AS t ORDER BY 1");
     assert_eq!(after, before);
 }
