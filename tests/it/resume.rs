@@ -58,8 +58,8 @@ fn a_run_that_ended_is_not_gone_on_with() {
     let report = place.report(&["run", "p.yaml"], 0);
     let run = report["run"].as_str().unwrap();
     place.pipeline(&["resume", "p.yaml"]).fails(64, &["no run of `things`"]);
-    place.pipeline(&["resume", "p.yaml", run]).fails(77, &[run, "is loaded: there is nothing to go on with"]);
-    place.pipeline(&["resume", "p.yaml", "20200101T000000-0000"]).fails(64, &["there is no run"]);
+    place.pipeline(&["resume", "p.yaml", run]).fails(77, &[run, "is loaded and cannot be resumed"]);
+    place.pipeline(&["resume", "p.yaml", "20200101T000000-0000"]).fails(64, &["has no run `20200101T000000-0000`"]);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn sigterm_and_sighup_end_a_run_as_ctrl_c_does() {
         holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
         let (code, said) = stopped_by(&production, signal, &["run", "p.yaml"]);
         assert_eq!(code, Some(75), "{signal}: {said}");
-        assert!(said.contains("stopped: nothing was loaded\n\nhint: `pipeline resume p.yaml 2"), "{signal}: {said}");
+        assert!(said.contains("stopped: nothing was loaded\n\nhint: resume the run with `pipeline resume p.yaml 2"), "{signal}: {said}");
     }
 }
 
@@ -184,7 +184,7 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
     holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
     let (code, said) = stopped_by(&production, "-INT", &["run", "p.yaml", "--profile", "p.json"]);
     assert_eq!(code, Some(75), "{said}");
-    assert!(said.contains("stopped: nothing was loaded\n\nhint: `pipeline resume p.yaml 2"), "{said}");
+    assert!(said.contains("stopped: nothing was loaded\n\nhint: resume the run with `pipeline resume p.yaml 2"), "{said}");
     let profile = Profile::read(&production.place, "p.json");
     assert!(profile.is_cut_off("inserting") && !profile.is_cut_off("reading"), "it shows what was going on");
     holder.execute("ROLLBACK");

@@ -105,7 +105,7 @@ fn rows_in_other_hands_keep_a_run_where_it_is_and_are_named(on: On) {
         let (before, remembered) = (scene.production(), scene.remembered());
         scene
             .pipeline(&["rollback", FILE, &run])
-            .fails(77, &["cannot be taken back", said, "hint: nothing was changed"]);
+            .fails(77, &["cannot roll back run", said, "hint: nothing was changed"]);
         let dry = scene.pipeline(&["rollback", FILE, &run, "--dry-run"]);
         assert_eq!(dry.code, 77, "{}", dry.stderr);
         assert!(dry.stdout.contains("\n  conflict: `") && dry.stdout.contains(said), "{}", dry.stdout);
@@ -163,7 +163,7 @@ fn what_is_no_run_of_rows_or_back_already_is_told(on: On) {
     scene.pipeline(&["keymap", "import", FILE, "map.csv", "--table", "parent"]).passes();
     let import = scene.rows(&format!("SELECT max(id) FROM {}", scene.control("run")))[0][0].clone();
     let before = (scene.production(), scene.remembered());
-    scene.pipeline(&["rollback", FILE, "20200101T000000-dead"]).fails(64, &["there is no run `20200101T000000-dead`"]);
+    scene.pipeline(&["rollback", FILE, "20200101T000000-dead"]).fails(64, &["has no run `20200101T000000-dead`"]);
     scene.pipeline(&["rollback", FILE, &import]).fails(77, &["brought mappings in and no rows"]);
     scene.pipeline(&["rollback", FILE, &import, "--dry-run"]).fails(77, &["brought mappings in and no rows"]);
     assert_eq!((scene.production(), scene.remembered()), before);
@@ -296,7 +296,7 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
     }
     production
         .pipeline_at(&loader, &["rollback", "p.yaml", &run])
-        .fails(77, &["hint: the owner of the schema `delta`"]);
+        .fails(77, &["as the owner of the schema `delta`"]);
     assert_same(&production.kept(), &kept);
     let url = production.login("dba", "NOINHERIT IN ROLE delta_rollback");
     production.pipeline_at(&url, &["rollback", "p.yaml", &run, "--dry-run"]).passes();

@@ -108,7 +108,7 @@ fn refused(on: On) {
     let nobody = "20200101T000000-beef";
     is_refused(&trial.scene, &["resume", FILE, nobody], 64, &["no run `20200101T000000-beef`", "hint: "]);
     trial.scene.pipeline(&["run", FILE]).passes();
-    is_refused(&trial.scene, &["resume", FILE, &trial.run()], 77, &[&trial.run(), "nothing to go on with", "hint: "]);
+    is_refused(&trial.scene, &["resume", FILE, &trial.run()], 77, &[&trial.run(), "cannot be resumed", "hint: "]);
 
     let trial = Trial::new(Scene::new(on), &done);
     trial.kill("staged=return");

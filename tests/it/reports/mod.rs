@@ -207,7 +207,7 @@ fn stored_reports_are_printed_again() {
     later(&[id, "--report", "html=4.html,md=4.md"]).passes();
     assert!(place.text("4.html").contains("; rolled back since"));
     assert!(place.text("4.md").contains("## ⚠️ customer-delta: "));
-    later(&["../../etc"]).fails(64, &["there is no report of a run `../../etc`"]);
+    later(&["../../etc"]).fails(64, &["no report found for run `../../etc`"]);
 }
 
 #[test]

@@ -327,19 +327,19 @@ async fn rows_are_held_against_what_was_meant(on: On) {
             "UPDATE item SET name = 'b' WHERE id = 2",
             "UPDATE item SET name = 'a' WHERE id = 2",
             0,
-            "column `name` is b and a was meant",
+            "column `name` is b, expected a",
         ),
         (
             "UPDATE item SET name = NULL WHERE id = 2",
             "UPDATE item SET name = 'a' WHERE id = 2",
             0,
-            "column `name` is NULL and a was meant",
+            "column `name` is NULL, expected a",
         ),
         (
             "UPDATE item SET name = 'c' WHERE id = 3",
             "UPDATE item SET name = NULL WHERE id = 3",
             0,
-            "column `name` is c and NULL was meant",
+            "column `name` is c, expected NULL",
         ),
         ("DELETE FROM part WHERE item_id = 2", "INSERT INTO part VALUES (2, 1, 'x')", 1, "rows are missing"),
         (
@@ -363,7 +363,7 @@ async fn rows_are_held_against_what_was_meant(on: On) {
 /// Names of items.
 type Names<'a> = &'a [Option<&'static str>];
 
-/// Rows that production gets, and others that were meant.
+/// Rows that production gets, and others that were expected.
 struct Twisted {
     sent: RecordBatch,
     expected: RecordBatch,
@@ -394,9 +394,9 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
     let before = live.rows("SELECT id, name FROM item");
     let both = [Some("a"), None];
     let cases: [(Names<'_>, Names<'_>, Option<&str>); 6] = [
-        (&[Some("a"), Some("c")], &both, Some("0: column `name` is c and NULL was meant")),
-        (&both, &[Some("a"), Some("c")], Some("0: column `name` is NULL and c was meant")),
-        (&both, &[Some("b"), None], Some("0: column `name` is a and b was meant")),
+        (&[Some("a"), Some("c")], &both, Some("0: column `name` is c, expected NULL")),
+        (&both, &[Some("a"), Some("c")], Some("0: column `name` is NULL, expected c")),
+        (&both, &[Some("b"), None], Some("0: column `name` is a, expected b")),
         (&[Some("a")], &both, Some("0: rows are missing")),
         (&both, &[Some("a")], Some("0: there are more rows")),
         (&both, &both, None),
@@ -455,7 +455,7 @@ async fn a_trigger_that_changes_rows_is_seen_before_the_commit(on: On) {
     let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     let mut load = insert(load, &parts).await.unwrap();
     let how = load.compare(&item, stream::iter([Ok(staged(&parts[0]))]).boxed()).await.unwrap();
-    assert_eq!(how.as_deref(), Some("column `name` is filled and NULL was meant"));
+    assert_eq!(how.as_deref(), Some("column `name` is filled, expected NULL"));
 }
 
 async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {

@@ -179,7 +179,7 @@ async fn names_may_be_anything(on: On) {
         assert_eq!(lines(&target.lookup(&lookup, &[keys]).await.unwrap()), ["5|4|10|4"]);
         live.execute(r#"UPDATE "the ""Order""; --" SET "Ä'ö" = 'c' WHERE "Key" = 10"#);
         let how = target.compare(&order, as_meant()).await.unwrap();
-        assert_eq!(how.as_deref(), Some("column `Ä'ö` is c and b was meant"));
+        assert_eq!(how.as_deref(), Some("column `Ä'ö` is c, expected b"));
     }
 }
 
