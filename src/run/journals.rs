@@ -29,8 +29,9 @@ impl Found {
     pub(super) fn damage(&self, pipeline: &str) -> Result<Option<String>> {
         match &self.journal {
             Err(error) if self.pipeline.as_deref() == Some(pipeline) => match error.kind() {
-                Kind::Pipeline => Err(Error::pipeline(format!("run {}: {error}", self.run))
-                    .hint(error.next_step().unwrap_or("use the version that wrote it"))),
+                Kind::Pipeline => {
+                    Err(Error::pipeline(error).hint(error.next_step().unwrap_or("use the version that wrote it")))
+                }
                 _ => Ok(Some(format!(
                     "the journal of run {} of this pipeline is damaged, so the run is skipped: {error}",
                     self.run

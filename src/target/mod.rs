@@ -18,6 +18,7 @@ mod production_provider;
 mod references;
 pub mod roles;
 mod rollback;
+mod sql;
 pub mod sqlite;
 mod violations;
 

@@ -90,7 +90,10 @@ fn the_sample_deltas_load_into_an_empty_database_as_into_sqlite() {
         if pipeline == READS {
             // The database was made for the first pipeline, and its tables alone are set up.
             let refused = at(&here, &database, &["run", pipeline]);
-            refused.fails(78, &["`meter_read` was not set up for loading", "`pipeline setup FILE` creates what is missing"]);
+            refused.fails(
+                78,
+                &["`meter_read` was not set up for loading", "`pipeline setup FILE` creates what is missing"],
+            );
             at(&here, &database, &["setup", pipeline]).passes();
         }
         let planned = at(&here, &database, &["plan", pipeline, "--detailed-exitcode", "--output", "json"]);

@@ -125,7 +125,10 @@ fn sigterm_and_sighup_end_a_run_as_ctrl_c_does() {
         holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
         let (code, said) = stopped_by(&production, signal, &["run", "p.yaml"]);
         assert_eq!(code, Some(75), "{signal}: {said}");
-        assert!(said.contains("stopped: nothing was loaded\n\nhint: resume the run with `pipeline resume p.yaml 2"), "{signal}: {said}");
+        assert!(
+            said.contains("stopped: nothing was loaded\n\nhint: resume the run with `pipeline resume p.yaml 2"),
+            "{signal}: {said}"
+        );
     }
 }
 
@@ -184,7 +187,10 @@ fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_g
     holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
     let (code, said) = stopped_by(&production, "-INT", &["run", "p.yaml", "--profile", "p.json"]);
     assert_eq!(code, Some(75), "{said}");
-    assert!(said.contains("stopped: nothing was loaded\n\nhint: resume the run with `pipeline resume p.yaml 2"), "{said}");
+    assert!(
+        said.contains("stopped: nothing was loaded\n\nhint: resume the run with `pipeline resume p.yaml 2"),
+        "{said}"
+    );
     let profile = Profile::read(&production.place, "p.json");
     assert!(profile.is_cut_off("inserting") && !profile.is_cut_off("reading"), "it shows what was going on");
     holder.execute("ROLLBACK");

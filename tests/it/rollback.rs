@@ -294,9 +294,7 @@ fn who_loads_may_not_take_a_run_back_and_who_may_needs_nothing_else() {
     ] {
         assert_eq!(holder.run(sql).unwrap_err().0, "42501", "{sql}");
     }
-    production
-        .pipeline_at(&loader, &["rollback", "p.yaml", &run])
-        .fails(77, &["as the owner of the schema `delta`"]);
+    production.pipeline_at(&loader, &["rollback", "p.yaml", &run]).fails(77, &["as the owner of the schema `delta`"]);
     assert_same(&production.kept(), &kept);
     let url = production.login("dba", "NOINHERIT IN ROLE delta_rollback");
     production.pipeline_at(&url, &["rollback", "p.yaml", &run, "--dry-run"]).passes();

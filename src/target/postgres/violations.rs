@@ -8,9 +8,8 @@ use super::names::qualified;
 use super::staging::Staged;
 use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError};
-
-const MOST: usize = 1000;
+use crate::target::sql::violations as sql;
+use crate::target::{CommitCheckKind, ConstraintViolation, Destination, InsertError};
 
 /// Returns whether an error is about rows that can be found in staging.
 pub(super) fn is_about_rows(error: &tokio_postgres::Error) -> bool {
@@ -56,19 +55,8 @@ impl Refusals<'_> {
         if error.code() != Some(&SqlState::UNIQUE_VIOLATION) {
             return explained.into();
         }
-        let table = self.staged.table();
-        let sql = format!(
-            "SELECT k._row FROM {} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM {}) ORDER BY 1 LIMIT {MOST}",
-            self.staged.keys(),
-            self.staged.id().key_map_view()
-        );
-        ConstraintViolation {
-            table: table.to_owned(),
-            constraint: "key_map".into(),
-            reason: "another run has converted them".into(),
-            rows: self.numbers(&sql).await.unwrap_or_default(),
-        }
-        .into()
+        let rows = self.numbers(&sql::mapped(&self.staged.keys(), &self.staged.id().key_map_view())).await;
+        ConstraintViolation::of_key_map(self.staged.table(), rows.unwrap_or_default()).into()
     }
 
     /// Checks again that production has none of the values that no index keeps unique.
@@ -77,23 +65,10 @@ impl Refusals<'_> {
             if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
                 let not_own = format!(" AND {}", self.staged.not_of_the_load());
                 let rows = self.taken_by(columns, ignore_case, &not_own).await?;
-                self.refuse(&promise.check, "another session has inserted these values".to_owned(), rows)?;
+                ConstraintViolation::of_uniqueness(self.staged.table(), &promise.check, rows).if_any()?;
             }
         }
         Ok(())
-    }
-
-    fn refuse(&self, constraint: &str, reason: String, rows: Vec<u32>) -> Result<(), InsertError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        Err(ConstraintViolation {
-            table: self.staged.table().to_owned(),
-            constraint: constraint.to_owned(),
-            reason,
-            rows,
-        }
-        .into())
     }
 
     /// Returns the columns of the constraint or index that an error names.
@@ -101,13 +76,6 @@ impl Refusals<'_> {
         let table = &self.staged.destination.table;
         let unique = table.uniques.iter().find(|unique| Some(unique.name.as_str()) == refused.constraint());
         unique.map_or_else(|| table.primary_key.clone(), |unique| unique.columns.clone())
-    }
-
-    /// Returns the references whose columns the load fills.
-    fn filled(&self) -> impl Iterator<Item = &ForeignKey> {
-        let destination = self.staged.destination;
-        let filled = |key: &&ForeignKey| key.columns.iter().all(|name| destination.columns.contains(name));
-        destination.table.foreign_keys.iter().filter(filled)
     }
 
     /// Returns the staged rows whose values production already has.
@@ -124,7 +92,7 @@ impl Refusals<'_> {
     /// Returns the staged rows whose references lead neither to production nor to staged rows.
     async fn orphans_of_staging(&self) -> Result<Vec<u32>> {
         let mut rows = Vec::new();
-        for key in self.filled() {
+        for key in sql::filled(self.staged.destination) {
             let mut condition = self.orphan(&key.columns, &key.to, &key.to_columns);
             if let Some(parent) = self.all.iter().find(|parent| parent.table.name == key.to) {
                 let parent = Staged { destination: parent, ..self.staged };
@@ -139,26 +107,20 @@ impl Refusals<'_> {
 
     /// Returns SQL that tests whether a staged row refers to a row that production does not have.
     fn orphan(&self, columns: &[String], to: &str, to_columns: &[String]) -> String {
-        let there: Vec<_> = columns.iter().map(|name| format!("s.{} IS NOT NULL", ident(name))).collect();
         let parent = match self.staged.known.tables.get(to) {
             Some(table) => table.own_rows(),
             None => qualified(&self.staged.names.production, to),
         };
-        format!("{} AND {}", there.join(" AND "), self.nowhere(&parent, to_columns, columns))
+        format!("{} AND {}", sql::none_is_null("s", columns), self.nowhere(&parent, to_columns, columns))
     }
 
     fn nowhere(&self, table: &str, its: &[String], columns: &[String]) -> String {
-        let same: Vec<_> = its
-            .iter()
-            .zip(columns)
-            .map(|(its, column)| format!("r.{} = {}", ident(its), self.staged.value(column)))
-            .collect();
-        format!("NOT EXISTS (SELECT FROM {table} AS r WHERE {})", same.join(" AND "))
+        let values: Vec<_> = columns.iter().map(|column| self.staged.value(column)).collect();
+        sql::no_row_has(table, its, &values)
     }
 
     async fn rows(&self, condition: &str) -> Result<Vec<u32>> {
-        let from = self.staged.rows();
-        self.numbers(&format!("SELECT s._row FROM {from} AS s WHERE {condition} ORDER BY 1 LIMIT {MOST}")).await
+        self.numbers(&sql::staged(&self.staged.rows(), condition)).await
     }
 
     async fn numbers(&self, sql: &str) -> Result<Vec<u32>> {

@@ -9,12 +9,8 @@ use super::direct_path::is_there;
 use super::storage_values::StorageBatch;
 use crate::engine::ident;
 use crate::error::Result;
-use crate::target::{CommitCheckKind, ConstraintViolation, Destination, ForeignKey, InsertError, RowSource};
-
-const MOST: usize = 1000;
-
-/// The constraint and reason of legacy keys that are already mapped.
-const KEY_MAP: (&str, &str) = ("key_map", "another run has converted them");
+use crate::target::sql::violations as sql;
+use crate::target::{CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
 
 /// The queries for the violating rows of one table, inside a load's transaction.
 pub(super) struct Refusals<'a> {
@@ -26,21 +22,31 @@ pub(super) struct Refusals<'a> {
 impl Refusals<'_> {
     /// Returns the violation behind an error of the insertion, without its rows.
     pub(super) fn at_once(&self, error: &rusqlite::Error) -> InsertError {
-        self.without_rows(error, "cannot insert into", &text(error), "")
+        self.without_rows(error, "cannot insert into", |table| ConstraintViolation {
+            table: table.to_owned(),
+            constraint: text(error),
+            reason: String::new(),
+            rows: Vec::new(),
+        })
     }
 
     /// Returns the violation behind an error of appending the key map, without its rows.
     pub(super) fn of_key_map_at_once(&self, error: &rusqlite::Error) -> InsertError {
-        self.without_rows(error, "cannot append the key map of", KEY_MAP.0, KEY_MAP.1)
+        let violation = |table: &str| ConstraintViolation::of_key_map(table, Vec::new());
+        self.without_rows(error, "cannot append the key map of", violation)
     }
 
-    fn without_rows(&self, error: &rusqlite::Error, doing: &str, constraint: &str, reason: &str) -> InsertError {
-        let table = self.destination.table.name.clone();
-        if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
-            return self.names.error(&format!("{doing} `{table}` in"), error).into();
+    fn without_rows(
+        &self,
+        error: &rusqlite::Error,
+        doing: &str,
+        violation: impl Fn(&str) -> ConstraintViolation,
+    ) -> InsertError {
+        let table = &self.destination.table.name;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::ConstraintViolation) => violation(table).into(),
+            _ => self.names.error(&format!("{doing} `{table}` in"), error).into(),
         }
-        ConstraintViolation { table, constraint: constraint.to_owned(), reason: reason.to_owned(), rows: Vec::new() }
-            .into()
     }
 
     /// Returns the violation behind an error of the insertion.
@@ -78,19 +84,10 @@ impl Refusals<'_> {
         if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
             return failed.into();
         }
-        let sql = format!(
-            "SELECT k._row FROM main.{} AS k WHERE k.legacy_key IN (SELECT legacy_key FROM main.{})",
-            self.names.staged_keys(table),
-            Names::mappings(&self.destination.table.key_map)
-        );
-        match self.rows(&sql) {
-            Ok(rows) => ConstraintViolation {
-                table: table.clone(),
-                constraint: KEY_MAP.0.into(),
-                reason: KEY_MAP.1.into(),
-                rows,
-            }
-            .into(),
+        let staged_keys = format!("main.{}", self.names.staged_keys(table));
+        let mappings = format!("main.{}", Names::mappings(&self.destination.table.key_map));
+        match self.rows(&sql::mapped(&staged_keys, &mappings)) {
+            Ok(rows) => ConstraintViolation::of_key_map(table, rows).into(),
             Err(_) => failed.into(),
         }
     }
@@ -100,8 +97,8 @@ impl Refusals<'_> {
     pub(super) fn promises(&self) -> Result<(), InsertError> {
         for promise in &self.destination.promises {
             if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
-                let rows = self.unique(columns, ignore_case);
-                self.refuse(&promise.check, "another session has inserted these values".to_owned(), rows)?;
+                let rows = self.asked(self.unique(columns, ignore_case))?;
+                ConstraintViolation::of_uniqueness(&self.destination.table.name, &promise.check, rows).if_any()?;
             }
         }
         Ok(())
@@ -113,9 +110,8 @@ impl Refusals<'_> {
             let CommitCheckKind::Reference { column, to, to_column, by } = &promise.what else { continue };
             let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by.as_ref())?;
             if !missing.is_empty() {
-                let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
-                let reason = format!("the row of `{to}` that they refer to was deleted concurrently{changed}");
-                self.refuse(&promise.check, reason, Ok(delta.referring(at, column, &missing)?))?;
+                let (table, rows) = (&self.destination.table.name, delta.referring(at, column, &missing)?);
+                ConstraintViolation::of_reference(table, &promise.check, to, by.as_ref(), rows).if_any()?;
             }
         }
         Ok(())
@@ -140,20 +136,17 @@ impl Refusals<'_> {
     /// Checks all references of the table's rows as a set.
     pub(super) fn foreign_keys(&self) -> Result<(), InsertError> {
         for key in &self.destination.table.foreign_keys {
+            let rows = self.asked(self.orphans(&key.columns, &key.to, &key.to_columns))?;
             let constraint = format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to);
-            let reason = format!("`{}` has no such row", key.to);
-            self.refuse(&constraint, reason, self.orphans(&key.columns, &key.to, &key.to_columns))?;
+            let (table, reason) = (self.destination.table.name.clone(), format!("`{}` has no such row", key.to));
+            ConstraintViolation { table, constraint, reason, rows }.if_any()?;
         }
         Ok(())
     }
 
-    fn refuse(&self, constraint: &str, reason: String, rows: rusqlite::Result<Vec<u32>>) -> Result<(), InsertError> {
-        let table = &self.destination.table.name;
-        let rows = rows.map_err(|error| self.names.error(&format!("cannot check the rows of `{table}` in"), &error))?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        Err(ConstraintViolation { table: table.clone(), constraint: constraint.to_owned(), reason, rows }.into())
+    fn asked(&self, rows: rusqlite::Result<Vec<u32>>) -> Result<Vec<u32>> {
+        let doing = || format!("cannot check the rows of `{}` in", self.destination.table.name);
+        rows.map_err(|error| self.names.error(&doing(), &error))
     }
 
     fn unique(&self, columns: &[String], ignore_case: &[String]) -> rusqlite::Result<Vec<u32>> {
@@ -168,53 +161,47 @@ impl Refusals<'_> {
 
     fn foreign_keys_of_staging(&self) -> rusqlite::Result<Vec<u32>> {
         let mut rows = Vec::new();
-        let filled = |key: &&ForeignKey| key.columns.iter().all(|name| self.destination.columns.contains(name));
-        for key in self.destination.table.foreign_keys.iter().filter(filled) {
-            let mut nowhere =
-                vec![there("s", &key.columns), nowhere(&ident(&key.to), &key.to_columns, "s", &key.columns)];
+        for key in sql::filled(self.destination) {
+            let mut orphan = vec![
+                sql::none_is_null("s", &key.columns),
+                sql::no_row_has(&format!("main.{}", ident(&key.to)), &key.to_columns, &values("s", &key.columns)),
+            ];
             if key.to == self.destination.table.name {
-                nowhere.push(self::nowhere(&self.names.staging(&key.to), &key.to_columns, "s", &key.columns));
+                let staging = format!("main.{}", self.names.staging(&key.to));
+                orphan.push(sql::no_row_has(&staging, &key.to_columns, &values("s", &key.columns)));
             }
-            rows.extend(self.staged(&nowhere.join(" AND "))?);
+            rows.extend(self.staged(&orphan.join(" AND "))?);
         }
         rows.sort_unstable();
         rows.dedup();
         Ok(rows)
     }
 
+    /// Returns the numbers of the staged rows that satisfy a condition over `s`.
     fn staged(&self, condition: &str) -> rusqlite::Result<Vec<u32>> {
-        let staging = self.names.staging(&self.destination.table.name);
-        self.rows(&format!("SELECT s._row FROM main.{staging} AS s WHERE {condition}"))
+        self.rows(&sql::staged(&format!("main.{}", self.names.staging(&self.destination.table.name)), condition))
     }
 
-    /// Returns the inserted rows whose reference leads nowhere, by the values in production.
+    /// Returns the numbers of the inserted rows whose references lead nowhere. The compared values are those of production.
     fn orphans(&self, columns: &[String], to: &str, to_columns: &[String]) -> rusqlite::Result<Vec<u32>> {
-        self.rows(&format!(
+        self.rows(&sql::first(&format!(
             "SELECT k._row FROM {} WHERE {} AND {}",
             super::inserted(self.destination, self.names),
-            there("p", columns),
-            nowhere(&ident(to), to_columns, "p", columns)
-        ))
+            sql::none_is_null("p", columns),
+            sql::no_row_has(&format!("main.{}", ident(to)), to_columns, &values("p", columns))
+        )))
     }
 
     fn rows(&self, sql: &str) -> rusqlite::Result<Vec<u32>> {
-        let mut statement = self.connection.prepare(&format!("{sql} ORDER BY 1 LIMIT {MOST}"))?;
+        let mut statement = self.connection.prepare(sql)?;
         let rows = statement.query_map([], |row| row.get(0))?;
         rows.collect()
     }
 }
 
-/// Returns SQL that tests that none of these columns is NULL.
-fn there(of: &str, columns: &[String]) -> String {
-    let there: Vec<_> = columns.iter().map(|name| format!("{of}.{} IS NOT NULL", ident(name))).collect();
-    there.join(" AND ")
-}
-
-/// Returns SQL that tests that no row of a table has these values.
-fn nowhere(table: &str, its: &[String], of: &str, columns: &[String]) -> String {
-    let same: Vec<_> =
-        its.iter().zip(columns).map(|(its, column)| format!("r.{} = {of}.{}", ident(its), ident(column))).collect();
-    format!("NOT EXISTS (SELECT 1 FROM main.{table} AS r WHERE {})", same.join(" AND "))
+/// SQL: the values of a row's columns.
+fn values(of: &str, columns: &[String]) -> Vec<String> {
+    columns.iter().map(|name| format!("{of}.{}", ident(name))).collect()
 }
 
 fn text(error: &rusqlite::Error) -> String {

@@ -115,6 +115,6 @@ fn refused(on: On) {
     let run = trial.run();
     trial.written_by_a_newer_version(&run);
     for arguments in [&["resume", FILE][..], &["resume", FILE, &run], &["run", FILE]] {
-        is_refused(&trial.scene, arguments, 78, &["newer version", "hint: "]);
+        is_refused(&trial.scene, arguments, 78, &["newer format", "hint: "]);
     }
 }

@@ -78,7 +78,7 @@ fn refused(on: On) {
         first.join().unwrap().passes();
     });
     trial.written_by_a_newer_version(&run);
-    is_refused(&trial.scene, &["rollback", FILE, &run], 78, &["newer version", "hint: "]);
+    is_refused(&trial.scene, &["rollback", FILE, &run], 78, &["newer format", "hint: "]);
 }
 
 fn more_than_the_run(on: On) {

@@ -246,7 +246,10 @@ fn cut(server: &Server, stop: &str, act: impl Fn(&Database)) {
         eprintln!("{}", ran.stderr);
         // If the server could be told, the run has failed. Otherwise it counts as interrupted.
         match ran.code {
-            75 => ran.fails(75, &["was interrupted", "hint: uncommitted rows are not in production", "`pipeline resume FILE 2"]),
+            75 => ran.fails(
+                75,
+                &["was interrupted", "hint: uncommitted rows are not in production", "`pipeline resume FILE 2"],
+            ),
             _ => ran.fails(69, &["hint: nothing was loaded", "`pipeline resume FILE 2"]),
         }
         ran.code

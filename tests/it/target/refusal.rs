@@ -304,7 +304,10 @@ async fn a_promise_that_a_row_still_has_the_value_that_led_to_it(on: On) {
     };
     let refusal = refusal(&live, "UPDATE owner SET name = 'second' WHERE id = 2", &[part()]).await;
     is(&refusal, "item", "the check", &[0, 3]);
-    assert_eq!(refusal.reason, "the row of `owner` that they refer to was deleted concurrently, or its `name` was changed");
+    assert_eq!(
+        refusal.reason,
+        "the row of `owner` that they refer to was deleted concurrently, or its `name` was changed"
+    );
     live.execute("UPDATE owner SET name = 'two' WHERE id = 2");
     load(live.writer().await.as_ref(), "r", &[part()]).await.unwrap();
 }

@@ -46,14 +46,8 @@ impl PgLoad {
                 if missing.is_empty() {
                     continue;
                 }
-                let changed = by.as_ref().map_or(String::new(), |by| format!(", or its `{by}` was changed"));
-                return Err(ConstraintViolation {
-                    table: destination.table.name.clone(),
-                    constraint: check.clone(),
-                    reason: format!("the row of `{to}` that they refer to was deleted concurrently{changed}"),
-                    rows: delta.referring(at, column, &missing)?,
-                }
-                .into());
+                let (table, rows) = (&destination.table.name, delta.referring(at, column, &missing)?);
+                return Err(ConstraintViolation::of_reference(table, check, to, by.as_ref(), rows).into());
             }
         }
         Ok(())
@@ -128,13 +122,10 @@ impl PgLoad {
         // The rows are queried after the load's own are rolled back. If the other session has rolled back too, there are none.
         Some(match self.refusals(destination).promises().await {
             Err(stopped) => stopped,
-            Ok(()) => ConstraintViolation {
-                table: destination.table.name.clone(),
-                constraint: error.as_db_error().and_then(DbError::constraint).unwrap_or_default().to_owned(),
-                reason: "another session has inserted these values".to_owned(),
-                rows: Vec::new(),
+            Ok(()) => {
+                let check = error.as_db_error().and_then(DbError::constraint).unwrap_or_default();
+                ConstraintViolation::of_uniqueness(&destination.table.name, check, Vec::new()).into()
             }
-            .into(),
         })
     }
 }

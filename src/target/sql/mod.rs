@@ -1,0 +1,3 @@
+//! SQL that every database understands, and decisions that every SQL target makes alike.
+
+pub(super) mod violations;
