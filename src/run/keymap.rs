@@ -188,11 +188,11 @@ pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
             by_run.entry(segment.run.clone()).or_default();
         }
         for (run, count) in by_run {
-            let noted = ledger.iter().find(|segment| segment.table == table.key_map && segment.run == run);
-            let noted = noted.map_or(0, |segment| segment.rows);
-            if noted != count {
+            let recorded = ledger.iter().find(|segment| segment.table == table.key_map && segment.run == run);
+            let recorded = recorded.map_or(0, |segment| segment.rows);
+            if recorded != count {
                 found.differences.push(format!(
-                    "the key map of `{}` has {count} mappings of run {run}, but its ledger records {noted}",
+                    "the key map of `{}` has {count} mappings of run {run}, but its ledger records {recorded}",
                     table.name
                 ));
             }

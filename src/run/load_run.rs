@@ -317,12 +317,12 @@ impl<'a> LoadRun<'a> {
                 "the mappings of this run are not backed up: {error}; run `pipeline keymap backup FILE`"
             ));
         }
-        let noted = match self.journal.as_mut().map(|journal| journal.record(Event::Verified)) {
+        let recorded = match self.journal.as_mut().map(|journal| journal.record(Event::Verified)) {
             Some(Ok(record)) => context.target.append_event(&record).await,
             Some(Err(error)) => Err(error),
             None => Ok(()),
         };
-        let failed = [analyzed, noted].into_iter().filter_map(Result::err);
+        let failed = [analyzed, recorded].into_iter().filter_map(Result::err);
         self.report.warnings.extend(failed.map(|error| error.to_string()));
         drop(step);
         Ok(self.finished())

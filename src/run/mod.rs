@@ -123,17 +123,17 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     let step = steps.step(Step::Report);
     let mut tables = Vec::new();
     for (at, table) in context.compiled.plan.tables.iter().enumerate() {
-        let mut told = TableReport::new(&context.compiled, at, &examined, &hashes[at], &context.lines)?;
-        told.reasons.clone_from(&reasons[at]);
+        let mut table_report = TableReport::new(&context.compiled, at, &examined, &hashes[at], &context.lines)?;
+        table_report.reasons.clone_from(&reasons[at]);
         // Keys that are not free are refused here, before anything is written; which ones a run gets is decided when it reserves them.
         // One that goes on may have them already.
         if let Some(request) = keys::request(table, examined[at].accepted())
             && asked.command != Command::Resume
         {
             context.safeguards.admit_keys(&table.name, examined[at].accepted())?;
-            told.set_keys(table, Some(&context.production.preview_keys(&request).await?));
+            table_report.set_keys(table, Some(&context.production.preview_keys(&request).await?));
         }
-        tables.push(told);
+        tables.push(table_report);
     }
     drop(step);
     let report = Report {

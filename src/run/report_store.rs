@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Report> {
 /// The report of a run, or of the last one of this pipeline that examined a delta.
 ///
 /// # Errors
-/// If there is no report, it cannot be read, or the target does not answer.
+/// If the report is missing or unreadable, or the target does not answer.
 pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredReport> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let output = opened.output().unwrap_or_default();
@@ -129,7 +129,7 @@ pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredR
     Ok(StoredReport { report, journal })
 }
 
-/// Explains why there is no report. `last` are the ids of the last runs.
+/// Explains why a report is missing. `last` are the ids of the last runs.
 async fn nothing(opened: &OpenPipeline, wanted: Option<&str>, last: &[&str]) -> Result<Error> {
     let Some(wanted) = wanted else {
         return Ok(Error::usage(format!(

@@ -23,7 +23,7 @@ pub struct ResumableRun {
 /// Finds a run to resume: the named one, or the last run of this pipeline that was interrupted or failed.
 ///
 /// # Errors
-/// If there is none, or the named run has ended.
+/// If no run can be resumed, or the named run has ended.
 pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<ResumableRun> {
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let target = opened.target.as_ref();

@@ -109,7 +109,7 @@ async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>
     let document = spec::parse(&init.file, text.to_owned(), &vars, |_| None);
     let engine = Engine::try_new(Limits::default())?;
     let Err(problems) = compile(&document, catalog, &engine).await else { return Ok(Vec::new()) };
-    let told = |problem: &crate::diagnostic::Problem| {
+    let problem_text = |problem: &crate::diagnostic::Problem| {
         let table = match problem.at.as_slice() {
             [tables, name, ..] if tables == "tables" => format!("`{name}`: "),
             _ => String::new(),
@@ -119,7 +119,7 @@ async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>
         let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
         format!("{table}{}{hint}", problem.message)
     };
-    Ok(problems.list.iter().map(told).collect())
+    Ok(problems.list.iter().map(problem_text).collect())
 }
 
 /// A pipeline's name out of its file's.

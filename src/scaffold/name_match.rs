@@ -91,7 +91,7 @@ pub(super) enum Alike {
     Same,
 }
 
-/// Returns the similarity of a source column and a column of a table; None if there is none.
+/// Returns the similarity of a source column and a column of a table; None if the names have nothing in common.
 pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
     if source == column {
         return Some(Alike::Same);

@@ -99,7 +99,10 @@ fn a_run_that_failed_is_told_with_its_reason_and_gone_on_with_when_the_reason_is
 /// Sends a signal to a run that waits for a lock on `item`: its exit code, and what it says.
 fn stopped_by(production: &Production, signal: &str, arguments: &[&str]) -> (Option<i32>, String) {
     let url = production.database.local_url("postgres");
-    let child = Command::new(assert_cmd::cargo::cargo_bin("pipeline"))
+    // The program leaves a signal alone that its caller ignores, as `nohup` does.
+    let child = Command::new("env")
+        .arg("--default-signal=INT,TERM,HUP")
+        .arg(assert_cmd::cargo::cargo_bin("pipeline"))
         .args(arguments)
         .env("DATABASE_URL", &url)
         .current_dir(production.place.path(""))

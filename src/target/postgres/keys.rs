@@ -176,7 +176,7 @@ impl Keys<'_> {
         }
     }
 
-    /// Returns the largest key; 0 if there is none.
+    /// Returns the largest key, or 0 without any.
     async fn largest(&self) -> Result<i64> {
         let mut largest = 0;
         let lowest = if self.request.text.is_some() { 0 } else { i64::MIN };

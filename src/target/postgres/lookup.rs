@@ -164,7 +164,7 @@ impl PgTarget {
         ended.map(|()| answer)
     }
 
-    /// Returns the result of a join, by an index of production or by a single scan if there is none.
+    /// Returns the result of a join, by an index of production, or else by a single scan.
     async fn answer(&self, client: &Client, join: &str, given: &[CopyColumn]) -> Result<Vec<RecordBatch>> {
         let fault = |error| self.connector.explain("cannot look up", &error);
         let plan = client.simple_query(&format!("EXPLAIN (COSTS off) {join}")).await.map_err(fault)?;
