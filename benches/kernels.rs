@@ -1,5 +1,5 @@
 //! The kernels that most of a run's processor time goes into, each by itself, on the same made-up rows every time:
-//! `cargo bench --bench kernels`, or a part of them with `-- PART`.
+//! `cargo bench --features internals --bench kernels`, or a part of them with `-- PART`.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a bench is no part of the program")]
 
 use std::fmt::Write as _;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use delta_pipeline::check::kernels::cast;
-use delta_pipeline::engine::{Engine, Hashes, Limits, RowSet, RowStore};
-use delta_pipeline::keys::{offset, written};
-use delta_pipeline::source::Source;
-use delta_pipeline::spec::SourceSpec;
-use delta_pipeline::target::TextKey;
-use delta_pipeline::target::postgres::kernels::{decode, encode};
+use delta_pipeline::internals::check::kernels::cast;
+use delta_pipeline::internals::engine::{Engine, Hashes, Limits, RowSet, RowStore};
+use delta_pipeline::internals::keys::{offset, written};
+use delta_pipeline::internals::source::Source;
+use delta_pipeline::internals::spec::SourceSpec;
+use delta_pipeline::internals::target::TextKey;
+use delta_pipeline::internals::target::postgres::kernels::{decode, encode};
 
 /// Rows of each bench.
 const ROWS: u64 = 100_000;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-use sqlformat::{Dialect, FormatOptions, QueryParams};
+use sqlformat::{FormatOptions, QueryParams};
 
 use crate::engine::{Operator, ident};
 use crate::plan::{Check, CheckKind, CheckOrigin, ColumnSource, Key, Table};
@@ -107,7 +107,7 @@ fn origin(table: &Table, check: &Check) -> String {
         (CheckOrigin::File(path), ..) => format!("pipeline file: {}", path.join(".")),
         (CheckOrigin::Catalog(rule), CheckKind::Unique(unique), columns) => {
             let constraint = table.catalog.uniques.iter().find(|other| other.columns == unique.columns);
-            let name = constraint.map(|other| other.name.as_str()).filter(|name| !name.starts_with("sqlite_autoindex"));
+            let name = constraint.map(|other| other.name.as_str()).filter(|name| !name.is_empty());
             let name = name.map_or(String::new(), |name| format!(", constraint {name}"));
             format!("production: {rule} ({}){name}", columns.join(", "))
         }
@@ -145,7 +145,6 @@ fn pretty(sql: &str) -> String {
         max_inline_block: 100,
         max_inline_arguments: Some(100),
         max_inline_top_level: Some(100),
-        dialect: Dialect::PostgreSql,
         ..FormatOptions::default()
     };
     let formatted = sqlformat::format(sql, &QueryParams::None, &options);

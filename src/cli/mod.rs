@@ -20,10 +20,10 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 
-pub use args::Cli;
+use args::{Cli, Output};
+use clap::Parser;
 
 use crate::error::{Error, Kind, Result};
-use args::Output;
 use output::print_error;
 
 /// Stack size per thread in bytes. SQL is planned recursively; the memory is committed only when it is used.
@@ -35,8 +35,17 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 /// The message of the last panic.
 static LAST_PANIC: Mutex<String> = Mutex::new(String::new());
 
+/// Parses the command line, executes the command, prints an error and its hint, and returns the exit code.
+pub fn program() -> ExitCode {
+    quiet_panics();
+    match Cli::try_parse() {
+        Ok(cli) => main(cli),
+        Err(error) => usage(&error),
+    }
+}
+
 /// Records panic messages instead of printing them. Decoders panic on damaged files, which is reported as an error of the file.
-pub fn quiet_panics() {
+fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         if let Ok(mut last) = LAST_PANIC.lock() {
             *last = panic.to_string();
@@ -45,7 +54,7 @@ pub fn quiet_panics() {
 }
 
 /// Executes a command and returns the exit code.
-pub fn main(cli: Cli) -> ExitCode {
+fn main(cli: Cli) -> ExitCode {
     #[cfg(feature = "failpoints")]
     let _points = fail::FailScenario::setup();
     let color = cli.global.color.enabled(&std::io::stderr());
@@ -69,7 +78,7 @@ pub fn main(cli: Cli) -> ExitCode {
 }
 
 /// Prints the requested help or the error in the command line, and returns the exit code.
-pub fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error) -> ExitCode {
     output::usage(error);
     if error.use_stderr() { ExitCode::from(Kind::Usage.exit_code()) } else { ExitCode::SUCCESS }
 }

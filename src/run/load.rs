@@ -3,7 +3,9 @@
 
 use super::load_run::LoadRun;
 use super::resume::{self, ResumableRun};
-use super::{CheckOutcome, RunContext, RunRequest, check_delta, mock_diff, report_store};
+use super::check_phase::{CheckOutcome, check_delta};
+use super::request::RunRequest;
+use super::{RunContext, mock_diff, report_store};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Journal, Mirror, Phase};
 use crate::progress::{Listener, Steps};

@@ -81,35 +81,26 @@ impl TargetSpec {
 pub enum CreateFrom {
     /// One file for every kind of target.
     Any(PathBuf),
-    /// One file per kind of target.
-    Each(CreateFromEach),
-}
-
-/// One SQL file per kind of target.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CreateFromEach {
-    /// The file for a SQLite target; `None` if the pipeline does not create one.
-    pub sqlite: Option<PathBuf>,
-    /// The file for a PostgreSQL target; `None` if the pipeline does not create one.
-    pub postgres: Option<PathBuf>,
+    /// One file per kind of target, by its name: `sqlite`, `postgres`. A kind without a file is not created.
+    Each(OrderedMap<PathBuf>),
 }
 
 impl CreateFrom {
-    /// Returns the file for SQLite, if any.
-    pub fn sqlite(&self) -> Option<&PathBuf> {
+    /// Returns the file for a kind of target, if any.
+    pub fn file(&self, kind: &str) -> Option<&PathBuf> {
         match self {
             Self::Any(file) => Some(file),
-            Self::Each(each) => each.sqlite.as_ref(),
+            Self::Each(each) => each.iter().find(|(name, _)| name == kind).map(|(_, file)| file),
         }
     }
 
-    /// Returns the file for PostgreSQL, if any.
-    pub fn postgres(&self) -> Option<&PathBuf> {
-        match self {
-            Self::Any(file) => Some(file),
-            Self::Each(each) => each.postgres.as_ref(),
-        }
+    /// Returns the kinds of target that it names.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        let each = match self {
+            Self::Any(_) => [].as_slice(),
+            Self::Each(each) => each,
+        };
+        each.iter().map(|(name, _)| name.as_str())
     }
 }
 

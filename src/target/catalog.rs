@@ -104,7 +104,7 @@ impl CatalogColumn {
 /// Columns whose combined values are unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UniqueConstraint {
-    /// The name of the constraint or index.
+    /// The name of the constraint or index; empty if production gave it none.
     pub name: String,
     /// The columns.
     pub columns: Vec<String>,

@@ -46,7 +46,7 @@ pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 pub use violations::{ConstraintViolation, InsertError};
 
 use crate::error::{Error, Result};
-use crate::spec::{LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
+use crate::spec::{CreateFrom, LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 
 /// The access that a command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +84,18 @@ pub struct TargetConfig<'a> {
     pub script_folder: &'a Path,
 }
 
+/// The kinds of target, as the pipeline file names them.
+const KINDS: [&str; 2] = ["postgres", "sqlite"];
+
 /// Opens the target that a URL names.
 ///
 /// # Errors
-/// If the URL's scheme is unknown or the target cannot be reached.
+/// If the URL's scheme or a kind of target under `create_from` is unknown, or the target cannot be reached.
 pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Arc<dyn Target>> {
+    if let Some(other) = address.spec.create_from.iter().flat_map(CreateFrom::kinds).find(|kind| !KINDS.contains(kind)) {
+        return Err(Error::pipeline(format!("unknown kind of target in `target.create_from`: `{other}`"))
+            .hint(format!("write {}", crate::engine::list(&KINDS))));
+    }
     match address.url.split_once(':') {
         Some(("sqlite", rest)) => Ok(Arc::new(sqlite::SqliteTarget::open(rest, address, access)?)),
         Some(("postgres" | "postgresql", _)) => Ok(Arc::new(postgres::PgTarget::open(address, access).await?)),

@@ -199,9 +199,9 @@ fn little_memory_gives_the_same_database() {
 /// Rewrites a file when reading begins, after it was hashed.
 struct Rewrite(std::path::PathBuf);
 
-impl delta_pipeline::progress::Listener for Rewrite {
-    fn on_progress(&self, event: &delta_pipeline::progress::Progress) {
-        use delta_pipeline::progress::{Progress, Step};
+impl delta_pipeline::internals::progress::Listener for Rewrite {
+    fn on_progress(&self, event: &delta_pipeline::internals::progress::Progress) {
+        use delta_pipeline::internals::progress::{Progress, Step};
         if matches!(event, Progress::Began(Step::Read)) {
             std::fs::write(&self.0, "ref,n\nB,2\n").unwrap();
         }
@@ -210,13 +210,13 @@ impl delta_pipeline::progress::Listener for Rewrite {
 
 #[test]
 fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
-    use delta_pipeline::run::{CommandOptions, LoadOptions, RunContext, run};
+    use delta_pipeline::internals::run::{CommandOptions, LoadOptions, RunContext, run};
     let place =
         place("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);", "ref,n\nA,1\n", "    key: { column: id }\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     let error = runtime.block_on(async {
         let request = CommandOptions::new(place.path("p.yaml"));
-        let session = RunContext::open(&request, delta_pipeline::target::Access::Write).await.unwrap();
+        let session = RunContext::open(&request, delta_pipeline::internals::target::Access::Write).await.unwrap();
         run(&session, LoadOptions::default(), &Rewrite(place.path("t.csv"))).await.unwrap_err()
     });
     assert_eq!(error.to_string(), "`t.csv` was changed while it was read");

@@ -17,7 +17,7 @@ fn floors() -> BTreeMap<String, u8> {
     let text = std::fs::read_to_string(Path::new(REPOSITORY).join("src/lib.rs")).unwrap();
     let rows = text.lines().filter_map(|line| {
         let cells: Vec<_> = line.strip_prefix("//! |")?.split('|').map(str::trim).collect();
-        let module = cells.get(1)?.strip_prefix("[`")?.strip_suffix("`]")?;
+        let module = cells.get(1)?.strip_prefix('`')?.strip_suffix('`')?;
         Some((module.to_owned(), cells[0].parse().ok()?))
     });
     rows.collect()

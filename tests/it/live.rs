@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use delta_pipeline::error::Kind;
-use delta_pipeline::progress::{Listener, NoopListener, Progress, Step};
-use delta_pipeline::report::Verdict;
-use delta_pipeline::run::{self, LoadOptions, RunContext};
-use delta_pipeline::spec::Staging;
-use delta_pipeline::target::Access;
+use delta_pipeline::internals::error::Kind;
+use delta_pipeline::internals::progress::{Listener, NoopListener, Progress, Step};
+use delta_pipeline::internals::report::Verdict;
+use delta_pipeline::internals::run::{self, LoadOptions, RunContext};
+use delta_pipeline::internals::spec::Staging;
+use delta_pipeline::internals::target::Access;
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 

@@ -8,6 +8,9 @@
     reason = "all of this is test code; clippy.toml allows these in #[test] functions only, not in their helpers"
 )]
 
+#[cfg(not(feature = "failpoints"))]
+compile_error!("these tests need `--features failpoints`, as `bash tests/run` gives it");
+
 #[macro_use]
 mod each_target;
 
@@ -15,19 +18,17 @@ mod alone;
 mod backup;
 mod bad_input;
 mod canaries;
-#[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod chain;
 mod checks;
 mod cli;
-#[cfg(feature = "failpoints")]
 mod crash;
 mod damage;
 mod delta;
 mod dirt;
+mod examples;
 mod explain;
 mod floors;
 mod init;
-#[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod invariants;
 mod keymap;
 mod live;
@@ -48,7 +49,6 @@ mod resume;
 mod rollback;
 mod safeguards;
 mod sample;
-#[cfg_attr(not(feature = "failpoints"), allow(dead_code, reason = "the crash suite uses more of it"))]
 mod scene;
 mod secrets;
 mod security;
@@ -61,9 +61,3 @@ mod target;
 mod tidy;
 mod usecases;
 mod verdict;
-
-#[cfg(not(feature = "failpoints"))]
-#[test]
-fn the_crash_suite_is_left_out() {
-    support::tell("THE CRASH SUITE IS LEFT OUT: it needs `--features failpoints`, as `bash tests/run` gives it");
-}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use delta_pipeline::run::CommandOptions;
+use delta_pipeline::internals::run::CommandOptions;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use delta_pipeline::engine::Limits;
-use delta_pipeline::progress::NoopListener;
-use delta_pipeline::report::Report;
-use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
-use delta_pipeline::target::Access;
+use delta_pipeline::internals::engine::Limits;
+use delta_pipeline::internals::progress::NoopListener;
+use delta_pipeline::internals::report::Report;
+use delta_pipeline::internals::run::{self, CommandOptions, LoadOptions, RunContext};
+use delta_pipeline::internals::target::Access;
 use proptest::prelude::*;
 use rusqlite::Connection;
 

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use delta_pipeline::error::Kind;
-use delta_pipeline::progress::{Listener, Progress, Step};
-use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
-use delta_pipeline::safeguard::Window;
-use delta_pipeline::target::Access;
+use delta_pipeline::internals::error::Kind;
+use delta_pipeline::internals::progress::{Listener, Progress, Step};
+use delta_pipeline::internals::run::{self, CommandOptions, LoadOptions, RunContext};
+use delta_pipeline::internals::safeguard::Window;
+use delta_pipeline::internals::target::Access;
 use jiff::civil::{Time, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};

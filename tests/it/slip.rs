@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use delta_pipeline::error::Kind;
-use delta_pipeline::progress::NoopListener;
-use delta_pipeline::report::Verdict;
-use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
-use delta_pipeline::target::Access;
+use delta_pipeline::internals::error::Kind;
+use delta_pipeline::internals::progress::NoopListener;
+use delta_pipeline::internals::report::Verdict;
+use delta_pipeline::internals::run::{self, CommandOptions, LoadOptions, RunContext};
+use delta_pipeline::internals::target::Access;
 
 use crate::production::{Holder, NO_MODE};
 use crate::proxy::Proxy;

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use delta_pipeline::progress::{Listener, NoopListener, Progress, Step};
-use delta_pipeline::run::{self, CommandOptions, LoadOptions, RunContext};
-use delta_pipeline::target::Access;
+use delta_pipeline::internals::progress::{Listener, NoopListener, Progress, Step};
+use delta_pipeline::internals::run::{self, CommandOptions, LoadOptions, RunContext};
+use delta_pipeline::internals::target::Access;
 use rusqlite::Connection;
 
 use crate::support::{Place, assert_same, number, ordered_rows, strings};

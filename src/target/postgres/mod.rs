@@ -158,7 +158,7 @@ impl PgTarget {
             made: false,
             unfinished: false,
         };
-        let script = address.spec.create_from.as_ref().and_then(|from| from.postgres());
+        let script = address.spec.create_from.as_ref().and_then(|from| from.file("postgres"));
         if let Some(script) = script.filter(|_| access != Access::Administer) {
             target.create(&address.script_folder.join(script), access).await?;
         }

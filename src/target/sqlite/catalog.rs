@@ -124,7 +124,7 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             continue;
         }
         table.uniques.push(UniqueConstraint {
-            name,
+            name: if origin == "u" { String::new() } else { name },
             columns: columns.into_iter().filter_map(|(column, _)| column).collect(),
             ignore_case,
             condition: None,

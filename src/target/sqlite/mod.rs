@@ -45,7 +45,7 @@ use super::{
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::journal::Record;
-use crate::spec::{CreateFrom, ForeignKeys, LoadSpec};
+use crate::spec::{ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use key_map::KeyMapTable;
 use names::Names;
@@ -102,7 +102,7 @@ impl SqliteTarget {
                 .hint("leave `target.production` out, or write `main`"));
         }
         let file = address.folder.join(name);
-        let script = address.spec.create_from.as_ref().and_then(CreateFrom::sqlite);
+        let script = address.spec.create_from.as_ref().and_then(|from| from.file("sqlite"));
         let is_there = file.exists();
         let connection = match (is_there, script.filter(|_| access != Access::Administer)) {
             (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,

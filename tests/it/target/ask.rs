@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, Decimal128Array, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
-use delta_pipeline::target::{Filter, Lookup, Relation, Target, Test};
+use delta_pipeline::internals::target::{Filter, Lookup, Relation, Target, Test};
 
 use super::live::{Live, On};
 use super::rows::{batch, counted, lines, load, numbers, taken, texts};

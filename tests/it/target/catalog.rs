@@ -1,9 +1,9 @@
 //! What a target says of production before anything is loaded.
 
 use arrow::datatypes::DataType;
-use delta_pipeline::error::Kind;
-use delta_pipeline::spec::{ForeignKeys, LeastPrivilege};
-use delta_pipeline::target::Access;
+use delta_pipeline::internals::error::Kind;
+use delta_pipeline::internals::spec::{ForeignKeys, LeastPrivilege};
+use delta_pipeline::internals::target::Access;
 
 use super::live::{Live, On};
 use super::rows::{load, numbers, taken, texts};
@@ -58,7 +58,7 @@ async fn all_that_tables_declare_is_told(on: On) {
         plain("next_id", DataType::Int64),
     ];
     assert_eq!(columns.collect::<Vec<_>>(), expected);
-    let names = |wanted: &dyn Fn(&delta_pipeline::target::CatalogColumn) -> bool| {
+    let names = |wanted: &dyn Fn(&delta_pipeline::internals::target::CatalogColumn) -> bool| {
         let found = account.columns.iter().filter(|column| wanted(column)).map(|column| column.name.as_str());
         found.collect::<Vec<_>>()
     };

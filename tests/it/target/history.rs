@@ -1,6 +1,6 @@
 //! The key map's history in segments: what a load appended, and what is put back.
 
-use delta_pipeline::target::{Destination, LoadMode, Segment};
+use delta_pipeline::internals::target::{Destination, LoadMode, Segment};
 use futures::{StreamExt, stream};
 
 use super::live::{Live, On};

@@ -1,8 +1,8 @@
 //! Keys: foreseen, reserved, and never given twice.
 
-use delta_pipeline::error::{Error, Kind};
-use delta_pipeline::spec::StartRowNumber;
-use delta_pipeline::target::{Destination, KeyBlock, KeyRequest, LoadMode, Target, TextKey};
+use delta_pipeline::internals::error::{Error, Kind};
+use delta_pipeline::internals::spec::StartRowNumber;
+use delta_pipeline::internals::target::{Destination, KeyBlock, KeyRequest, LoadMode, Target, TextKey};
 
 use super::live::{Live, On};
 use super::rows::{Part, announce, insert, numbers, record, stage, texts};

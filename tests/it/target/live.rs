@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use delta_pipeline::error::Result;
-use delta_pipeline::spec::{LoadSpec, SafeguardsSpec, TargetSpec};
-use delta_pipeline::target::{self, Access, Catalog, CatalogTable, Destination, Target, TargetConfig};
+use delta_pipeline::internals::error::Result;
+use delta_pipeline::internals::spec::{LoadSpec, SafeguardsSpec, TargetSpec};
+use delta_pipeline::internals::target::{self, Access, Catalog, CatalogTable, Destination, Target, TargetConfig};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;

@@ -2,9 +2,9 @@
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, RecordBatch};
 use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
-use delta_pipeline::error::{Error, Kind, Result};
-use delta_pipeline::spec::{StartRowNumber, Timeout};
-use delta_pipeline::target::{
+use delta_pipeline::internals::error::{Error, Kind, Result};
+use delta_pipeline::internals::spec::{StartRowNumber, Timeout};
+use delta_pipeline::internals::target::{
     Access, Aggregate, Batches, Destination, Inserted, KeyRequest, LoadMode, LoadedFile, Lookup, Relation, RowSource,
     StagingPhase, Target,
 };

@@ -1,7 +1,7 @@
 //! Conversion mode: on for its time, ended by the load that it let in, and told for ever.
 
-use delta_pipeline::error::Kind;
-use delta_pipeline::target::{Access, LoadMode, Mode, Switch};
+use delta_pipeline::internals::error::Kind;
+use delta_pipeline::internals::target::{Access, LoadMode, Mode, Switch};
 use jiff::{SignedDuration, Timestamp};
 
 use super::live::{Live, On};

@@ -1,9 +1,9 @@
 //! What production refuses though the checks had passed: which rows, and that nothing of the load stays.
 
 use arrow::array::{ArrayRef, UInt32Array};
-use delta_pipeline::error::{Error, Kind};
-use delta_pipeline::spec::ForeignKeys;
-use delta_pipeline::target::{
+use delta_pipeline::internals::error::{Error, Kind};
+use delta_pipeline::internals::spec::ForeignKeys;
+use delta_pipeline::internals::target::{
     CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, InsertPhase,
 };
 use std::sync::Arc;

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use delta_pipeline::error::Kind;
-use delta_pipeline::journal::{Event, Journal, Started};
-use delta_pipeline::target::{Access, Destination};
+use delta_pipeline::internals::error::Kind;
+use delta_pipeline::internals::journal::{Event, Journal, Started};
+use delta_pipeline::internals::target::{Access, Destination};
 
 use super::live::{Live, On};
 use super::rows::{Part, begin, insert, numbers, record, texts};
@@ -52,7 +52,7 @@ async fn loaded(live: &Live, run: &str, parts: &[Part<'_>]) -> Journal {
     journal
 }
 
-async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::error::Result<u64> {
+async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::internals::error::Result<u64> {
     let target = live.open_as_owner(Access::Administer).await.unwrap();
     target.lock(journal.run()).await.unwrap();
     let record = journal.record(Event::RolledBack { rows: 0 }).unwrap();

@@ -6,9 +6,9 @@ use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions,
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use delta_pipeline::error::{Error, Result};
-use delta_pipeline::journal::{Event, Journal, Started, TableManifest};
-use delta_pipeline::target::{
+use delta_pipeline::internals::error::{Error, Result};
+use delta_pipeline::internals::journal::{Event, Journal, Started, TableManifest};
+use delta_pipeline::internals::target::{
     Batches, ConstraintViolation, Destination, InsertError, InsertPhase, Inserted, JournalWriter, LoadMode, RowSource,
     RunRecord, StagingPhase, Target,
 };

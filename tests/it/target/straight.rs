@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use delta_pipeline::error::Result;
-use delta_pipeline::spec::{ForeignKeys, StartRowNumber};
-use delta_pipeline::target::{
+use delta_pipeline::internals::error::Result;
+use delta_pipeline::internals::spec::{ForeignKeys, StartRowNumber};
+use delta_pipeline::internals::target::{
     Batches, ConstraintViolation, Destination, KeyRequest, LoadMode, RowSource, StagingPhase,
 };
 
@@ -28,7 +28,7 @@ impl RowSource for Counting<'_> {
         self.0.key_map(at)
     }
 
-    fn mismatch_error(&self, at: usize, how: &str) -> delta_pipeline::error::Error {
+    fn mismatch_error(&self, at: usize, how: &str) -> delta_pipeline::internals::error::Error {
         self.0.mismatch_error(at, how)
     }
 }

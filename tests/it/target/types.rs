@@ -4,8 +4,8 @@ use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Time64MicrosecondArray,
     TimestampMicrosecondArray,
 };
-use delta_pipeline::spec::ForeignKeys;
-use delta_pipeline::target::{Aggregate, CommitCheck, CommitCheckKind, Filter, Lookup, Relation, Test};
+use delta_pipeline::internals::spec::ForeignKeys;
+use delta_pipeline::internals::target::{Aggregate, CommitCheck, CommitCheckKind, Filter, Lookup, Relation, Test};
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 
@@ -196,7 +196,7 @@ async fn tables_may_have_the_longest_names(on: On) {
     }
     live.set_up(&destinations.iter().collect::<Vec<_>>()).await;
     let target = live.writer().await;
-    target.preflight(&destinations, delta_pipeline::target::Access::Write).await.unwrap();
+    target.preflight(&destinations, delta_pipeline::internals::target::Access::Write).await.unwrap();
     let parts: Vec<_> = destinations
         .iter()
         .zip([1, 2, 3])
