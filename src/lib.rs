@@ -38,7 +38,6 @@
 //! | 0 | `failpoint` | points at which tests stop the process |
 //! | 0 | `error` | what can go wrong, by whose fault it is |
 
-
 mod backup;
 mod check;
 mod cli;

@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::run::{self, CommandOptions, LoadOptions, OpenPipeline, RunContext};
 use crate::target::Access;
 
-/// A pipeline file, and how its commands are executed. Each command reads the file anew, and opens the target for itself.
+/// A pipeline file, and how its commands are executed. Each command reads the file and opens the target for itself.
 ///
 /// ```no_run
 /// use delta_pipeline::{Pipeline, Verdict};

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use location::StoreLocation;
-pub use segment::{Column, Digest, Manifest, Mappings, VERSION};
+pub use segment::{Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::stop_at;

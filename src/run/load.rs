@@ -1,10 +1,10 @@
 //! The route of a load. A run, a mock run, and a resumed run are lists of the same phases: check → back up → begin → reserve keys →
 //! stage → insert → reconcile → commit → read back.
 
-use super::load_run::LoadRun;
-use super::resume::{self, ResumableRun};
 use super::check_phase::{CheckOutcome, check_delta};
+use super::load_run::LoadRun;
 use super::request::RunRequest;
+use super::resume::{self, ResumableRun};
 use super::{RunContext, mock_diff, report_store};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Journal, Mirror, Phase};

@@ -90,7 +90,6 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
     let wanted = ScaffoldOptions {
         name: name(&init.file),
         url: written_url(&init.from, folder),
-        shown: shown.clone(),
         production: init.production.clone(),
         catalog: &catalog,
         tables: init.tables.clone(),

@@ -28,8 +28,6 @@ pub struct ScaffoldOptions<'a> {
     pub name: String,
     /// The target's URL for the file, with a variable in place of a secret.
     pub url: String,
-    /// The target's URL for comments, without secrets.
-    pub shown: String,
     /// The schema of the live tables, if it is not the default schema.
     pub production: Option<String>,
     /// The catalog of production.

@@ -92,7 +92,8 @@ const KINDS: [&str; 2] = ["postgres", "sqlite"];
 /// # Errors
 /// If the URL's scheme or a kind of target under `create_from` is unknown, or the target cannot be reached.
 pub async fn open(address: &TargetConfig<'_>, access: Access) -> Result<Arc<dyn Target>> {
-    if let Some(other) = address.spec.create_from.iter().flat_map(CreateFrom::kinds).find(|kind| !KINDS.contains(kind)) {
+    if let Some(other) = address.spec.create_from.iter().flat_map(CreateFrom::kinds).find(|kind| !KINDS.contains(kind))
+    {
         return Err(Error::pipeline(format!("unknown kind of target in `target.create_from`: `{other}`"))
             .hint(format!("write {}", crate::engine::list(&KINDS))));
     }
