@@ -152,7 +152,7 @@ impl Pipeline {
     /// Returns an error if the journal was changed, or if the target cannot be read.
     pub async fn journal(&self, run: &str) -> Result<Option<Journal>> {
         let opened = OpenPipeline::open(&self.options, Access::Read).await?;
-        run::story(opened.target.as_ref(), run).await.map_err(|error| error.masked(&opened.document.secrets))
+        run::story(opened.target.as_ref(), &run.into()).await.map_err(|error| error.masked(&opened.document.secrets))
     }
 }
 

@@ -111,7 +111,7 @@ fn list_text(list: &SegmentList) -> String {
         for listed in &list.segments {
             let stored = listed.stored.as_ref();
             grid.add_row([
-                listed.segment.run.clone(),
+                listed.segment.run.to_string(),
                 listed.segment.table.clone(),
                 listed.segment.rows.to_string(),
                 word(listed.in_target),

@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table as Grid, presets};
 use super::args::Output;
 use super::output::{json, print};
 use crate::error::{Error, Result};
-use crate::journal::{Entry, Journal, Phase, State, moment};
+use crate::journal::{Entry, Journal, Phase, RunId, State, moment};
 use crate::report::{self, Command, Report};
 use crate::run::{CommandOptions, OpenPipeline, journals};
 use crate::target::{Access, Journals, RunHeader};
@@ -22,7 +22,7 @@ const DAMAGED: &str = "damaged";
 /// A line of the list of runs. It holds neither report nor journal, since a target may have many runs.
 #[derive(serde::Serialize)]
 struct RunSummary {
-    run: String,
+    run: RunId,
     pipeline: String,
     command: Command,
     state: &'static str,
@@ -56,7 +56,7 @@ pub(super) async fn runs(request: &CommandOptions, run: Option<&str>, output: Ou
         })?;
         return Ok(0);
     };
-    match one(&opened, id).await? {
+    match one(&opened, &id.into()).await? {
         Some(run) => print(&if output == Output::Json { json(&run)? } else { history(&run) }).map(|()| 0),
         None => Err(unknown_run(&opened, id).await?),
     }
@@ -65,7 +65,7 @@ pub(super) async fn runs(request: &CommandOptions, run: Option<&str>, output: Ou
 /// Reads all runs, oldest first.
 async fn read(opened: &OpenPipeline) -> Result<Vec<RunSummary>> {
     let target = opened.target.as_ref();
-    let mut headers: BTreeMap<String, RunHeader> =
+    let mut headers: BTreeMap<RunId, RunHeader> =
         target.runs().await?.into_iter().map(|header| (header.id.clone(), header)).collect();
     let mut runs = Vec::new();
     journals::each(target, Journals::All, |found| {
@@ -108,10 +108,10 @@ fn from_journal(found: &journals::Found, header: Option<&RunHeader>) -> RunSumma
 }
 
 /// Returns the summary of a run whose journal or report is unreadable.
-fn damaged(run: &str, pipeline: Option<&String>, header: Option<&RunHeader>, error: &dyn Display) -> RunSummary {
+fn damaged(run: &RunId, pipeline: Option<&String>, header: Option<&RunHeader>, error: &dyn Display) -> RunSummary {
     let from_header = |field: fn(&RunHeader) -> &String| header.map(field).cloned();
     RunSummary {
-        run: run.to_owned(),
+        run: run.clone(),
         pipeline: pipeline.cloned().or(from_header(|header| &header.pipeline)).unwrap_or_default(),
         command: Command::Run,
         state: DAMAGED,
@@ -136,7 +136,7 @@ fn from_report(report: &Report) -> RunSummary {
 }
 
 /// Reads a run with its report and its journal; None if the target has no such run.
-async fn one(opened: &OpenPipeline, id: &str) -> Result<Option<RunDetails>> {
+async fn one(opened: &OpenPipeline, id: &RunId) -> Result<Option<RunDetails>> {
     let target = opened.target.as_ref();
     let record = target.run(id).await?;
     let report = record.as_ref().map(Report::read).transpose()?;
@@ -160,7 +160,7 @@ async fn one(opened: &OpenPipeline, id: &str) -> Result<Option<RunDetails>> {
 
 async fn unknown_run(opened: &OpenPipeline, id: &str) -> Result<Error> {
     let runs = read(opened).await?;
-    let last: Vec<_> = runs.iter().rev().take(LAST).map(|run| run.run.as_str()).collect();
+    let last: Vec<_> = runs.iter().rev().take(LAST).map(|run| &*run.run).collect();
     Ok(Error::usage(format!("there is no run `{id}` in {}", opened.shown)).hint(if last.is_empty() {
         "the target has no runs yet".to_owned()
     } else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::RunId;
 use crate::error::{Error, Result};
 
 /// The version of the entry format.
@@ -133,7 +134,7 @@ pub struct Entry {
     /// The version of this format.
     pub version: u32,
     /// The run's ID.
-    pub run: String,
+    pub run: RunId,
     /// The entry's number within the run, from 1.
     pub number: u32,
     /// The time of writing, in UTC (RFC 3339).
@@ -177,7 +178,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The run's ID.
-    pub run: String,
+    pub run: RunId,
     /// The entry's number within the run, from 1.
     pub number: u32,
     /// The event's name.

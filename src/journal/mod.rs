@@ -6,10 +6,12 @@
 
 mod event;
 mod mirror;
+mod run_id;
 mod state;
 
 pub use event::{Entry, Event, Input, Keys, Record, Started, TableManifest, VERSION, moment, pipeline, writer};
 pub use mirror::Mirror;
+pub use run_id::RunId;
 pub use state::{Phase, State, next};
 
 use crate::error::{Error, Result};
@@ -17,7 +19,7 @@ use crate::error::{Error, Result};
 /// The journal of a run, with the entries so far.
 #[derive(Debug)]
 pub struct Journal {
-    run: String,
+    run: RunId,
     by: String,
     entries: Vec<Entry>,
     chain: String,
@@ -27,9 +29,9 @@ pub struct Journal {
 
 impl Journal {
     /// Returns the empty journal of a new run.
-    pub fn new(run: &str) -> Self {
+    pub fn new(run: &RunId) -> Self {
         Self {
-            run: run.to_owned(),
+            run: run.clone(),
             by: event::writer(),
             entries: Vec::new(),
             chain: String::new(),
@@ -43,7 +45,7 @@ impl Journal {
     /// # Errors
     /// Returns an error if an entry has a newer format, is missing, changed, or out of order, or if an event is not allowed
     /// in its state.
-    pub fn read(run: &str, records: &[Record]) -> Result<Self> {
+    pub fn read(run: &RunId, records: &[Record]) -> Result<Self> {
         let mut journal = Self::new(run);
         for record in records {
             let broken = |what: &str| {
@@ -51,14 +53,14 @@ impl Journal {
                     "the journal was changed; compare it with `journal.ndjson` in the run's folder before any other command",
                 )
             };
-            if record.number as usize != journal.entries.len() + 1 || record.run != run {
+            if record.number as usize != journal.entries.len() + 1 || record.run != *run {
                 return Err(broken("is out of order"));
             }
             if record.chain != event::link(&journal.chain, &record.entry) {
                 return Err(broken("was changed"));
             }
             let entry = Entry::parse(&record.entry).map_err(|error| error.doing(format!("run {run}")))?;
-            if entry.number != record.number || entry.run != run || entry.event.kind() != record.kind {
+            if entry.number != record.number || entry.run != *run || entry.event.kind() != record.kind {
                 return Err(broken("was changed"));
             }
             journal.state = Some(next(journal.state.take(), &entry)?);
@@ -125,7 +127,7 @@ impl Journal {
     }
 
     /// Returns the run's ID.
-    pub fn run(&self) -> &str {
+    pub fn run(&self) -> &RunId {
         &self.run
     }
 

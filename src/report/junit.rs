@@ -22,7 +22,7 @@ pub fn junit(report: &Report) -> Result<String> {
     suites.set_time(Duration::from_secs_f64(report.steps.iter().map(|step| step.seconds.max(0.0)).sum()));
     for table in &report.tables {
         let mut suite = TestSuite::new(visible(&table.name));
-        for (name, text) in [("run", &report.run), ("target", &report.target), ("file", &report.file)] {
+        for (name, text) in [("run", &*report.run), ("target", &report.target), ("file", &report.file)] {
             suite.add_property((name, &*visible(text)));
         }
         for check in &table.checks {

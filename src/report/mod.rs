@@ -29,6 +29,7 @@ pub use timeline::timeline;
 use crate::check::{CheckedTable, Evidence, LineHistogram, evidence};
 use crate::diagnostic::LineNumbers;
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 use crate::path;
 use crate::plan::{CheckOrigin, Compiled, Key, Table};
 use crate::progress::Timing;
@@ -47,7 +48,7 @@ pub struct Report {
     /// The version of this format.
     pub version: u32,
     /// The run ID.
-    pub run: String,
+    pub run: RunId,
     /// The pipeline's name.
     pub pipeline: String,
     /// The path of the pipeline file, as given on the command line.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::escape::visible;
 use super::text::{align, grid, lines, number};
 use super::{Report, VERSION};
+use crate::journal::RunId;
 use crate::target::{RollbackConflict, RollbackPlan, RolledBackTable};
 
 /// The report of a rollback.
@@ -13,7 +14,7 @@ pub struct Rollback {
     /// The version of this format.
     pub version: u32,
     /// The run ID.
-    pub run: String,
+    pub run: RunId,
     /// The pipeline's name.
     pub pipeline: String,
     /// The target, without secrets.
@@ -68,7 +69,7 @@ const PROVEN: [&str; 2] = [
 
 impl Rollback {
     /// Creates the report for a run without rows in production.
-    pub fn given_up(run: &str, pipeline: &str, target: &str, dry: bool) -> Self {
+    pub fn abandoned(run: &RunId, pipeline: &str, target: &str, dry: bool) -> Self {
         let verdict = if dry { Outcome::Possible } else { Outcome::Abandoned };
         let note = "none of its rows are in production; the next run empties its staging, and its keys are not reused";
         let plan = RollbackPlan { notes: vec![note.to_owned()], ..RollbackPlan::default() };
@@ -76,12 +77,12 @@ impl Rollback {
     }
 
     /// Creates the report of a planned rollback.
-    pub fn of(run: &str, pipeline: &str, target: &str, plan: RollbackPlan) -> Self {
+    pub fn of(run: &RunId, pipeline: &str, target: &str, plan: RollbackPlan) -> Self {
         let verdict = if plan.obstacles.is_empty() { Outcome::Possible } else { Outcome::Impossible };
         Self::new(run, pipeline, target, verdict, plan)
     }
 
-    fn new(run: &str, pipeline: &str, target: &str, verdict: Outcome, plan: RollbackPlan) -> Self {
+    fn new(run: &RunId, pipeline: &str, target: &str, verdict: Outcome, plan: RollbackPlan) -> Self {
         let mut notes = plan.notes;
         let mut tables = Vec::new();
         for table in plan.tables {

@@ -2,12 +2,12 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::context::run_id;
 use super::{OpenPipeline, RunContext};
 use crate::backup::{Manifest, Sizes, Store, StoreLocation};
 use crate::engine::list;
 use crate::error::{Error, Result};
 use crate::journal::Event;
+use crate::journal::RunId;
 use crate::report::{KeyMapReport, MappingsReport, Report};
 use crate::target::{Access, Catalog, Segment, Target};
 
@@ -177,7 +177,7 @@ pub(super) fn place(opened: &OpenPipeline) -> Result<StoreLocation> {
 pub async fn backup(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
-    target.lock(&run_id(jiff::Timestamp::now())).await?;
+    target.lock(&RunId::at(jiff::Timestamp::now())).await?;
     let done = backup_claimed(opened).await?;
     target.unlock().await?;
     Ok(done)

@@ -446,12 +446,6 @@ pub(super) fn without_password(url: &str) -> String {
     format!("{scheme}://{user}{}", place.split('?').next().unwrap_or_default())
 }
 
-/// A run's id: when it began, and something to tell two of one second apart.
-pub(super) fn run_id(started: jiff::Timestamp) -> String {
-    let salt = blake3::hash(format!("{}-{}", started.as_nanosecond(), std::process::id()).as_bytes());
-    format!("{}-{}", started.strftime("%Y%m%dT%H%M%S"), &salt.to_hex()[..4])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

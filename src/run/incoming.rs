@@ -10,6 +10,7 @@ use futures::{StreamExt, stream};
 
 use crate::engine::{Engine, Hashes, RowSet, RowStore, RowsTable, Space, display_value, ident};
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 use crate::target::{Batches, Destination, Lookup, Production, Relation, key_map_schema};
 
 /// Mappings that are asked about in one question.
@@ -225,11 +226,11 @@ pub(super) async fn not_in_production(
 }
 
 /// How many mappings each run has.
-pub(super) fn count_runs(runs: &ArrayRef, by_run: &mut BTreeMap<String, u64>) {
+pub(super) fn count_runs(runs: &ArrayRef, by_run: &mut BTreeMap<RunId, u64>) {
     for run in runs.as_string::<i32>().iter().flatten() {
         match by_run.get_mut(run) {
             Some(count) => *count += 1,
-            None => drop(by_run.insert(run.to_owned(), 1)),
+            None => drop(by_run.insert(run.into(), 1)),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The journals of a target's runs, read a page at a time; one that is damaged stops no other.
 
 use crate::error::{Error, Kind, Result};
-use crate::journal::{self, Journal, Record};
+use crate::journal::{self, Journal, Record, RunId};
 use crate::target::{Journals, Target};
 
 /// A journal as it was found.
 #[derive(Debug)]
 pub struct Found {
     /// The run.
-    pub run: String,
+    pub run: RunId,
     /// The run's pipeline, as far as an entry can be read that says so.
     pub pipeline: Option<String>,
     /// The journal, or what is wrong with it.
@@ -47,7 +47,7 @@ impl Found {
 /// # Errors
 /// If the target does not answer, or `each` fails.
 pub async fn each(target: &dyn Target, of: Journals, mut each: impl FnMut(Found) -> Result<()>) -> Result<()> {
-    let mut after = String::new();
+    let mut after = RunId::default();
     loop {
         let records = target.journals(of, &after).await?;
         let Some(last) = records.last() else { return Ok(()) };
@@ -62,7 +62,7 @@ pub async fn each(target: &dyn Target, of: Journals, mut each: impl FnMut(Found)
 ///
 /// # Errors
 /// If the target does not answer.
-pub async fn find(target: &dyn Target, run: &str) -> Result<Option<Found>> {
+pub async fn find(target: &dyn Target, run: &RunId) -> Result<Option<Found>> {
     let records = target.journal(run).await?;
     Ok((!records.is_empty()).then(|| Found::of(&records)))
 }
@@ -71,7 +71,7 @@ pub async fn find(target: &dyn Target, run: &str) -> Result<Option<Found>> {
 ///
 /// # Errors
 /// If the target does not answer, or the journal is damaged.
-pub async fn of_run(target: &dyn Target, run: &str) -> Result<Option<Journal>> {
+pub async fn of_run(target: &dyn Target, run: &RunId) -> Result<Option<Journal>> {
     let Some(found) = find(target, run).await? else { return Ok(None) };
     // A journal that is not as this program wrote it was changed by something else.
     let damaged = |error: Error| if error.kind() == Kind::Internal { error.of_kind(Kind::Refused) } else { error };

@@ -6,11 +6,11 @@ use std::path::Path;
 use futures::StreamExt;
 
 use super::accounting::record;
-use super::context::run_id;
 use super::{OpenPipeline, incoming};
 use crate::backup::{Digest, Store};
 use crate::engine::{Engine, display_value, list};
 use crate::error::{Error, Kind, Result};
+use crate::journal::RunId;
 use crate::keys::map;
 use crate::report::{Command, FileReport, PROGRAM, Report, TableReport, VERSION, Verdict};
 use crate::target::{Access, Destination, LoadMode, Segment};
@@ -22,7 +22,7 @@ use crate::target::{Access, Destination, LoadMode, Segment};
 pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, table: &str) -> Result<Report> {
     let started = jiff::Timestamp::now();
     let destination = destination(opened, table)?;
-    let run = run_id(started);
+    let run = RunId::at(started);
     opened.target.preflight(std::slice::from_ref(&destination), Access::Write).await?;
     opened.safeguards.admit(opened.target.as_ref()).await?;
     opened.target.lock(&run).await?;
@@ -69,7 +69,7 @@ pub(super) fn report(
 ) -> Report {
     Report {
         version: VERSION,
-        run: run_id(started),
+        run: RunId::at(started),
         pipeline: opened.document.spec.as_ref().map(|spec| spec.name.clone()).unwrap_or_default(),
         file: opened.document.path.display().to_string(),
         command,
@@ -172,7 +172,7 @@ pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
     for table in &opened.catalog.tables {
         let Ok(destination) = destination(opened, &table.name) else { continue };
         let mut verified = TableAudit { table: table.name.clone(), mappings: 0, missing: Vec::new() };
-        let mut by_run: BTreeMap<String, u64> = BTreeMap::new();
+        let mut by_run: BTreeMap<RunId, u64> = BTreeMap::new();
         let mut mappings = opened.target.key_map(&destination).await?;
         while let Some(batch) = mappings.next().await {
             let batch = batch?;
@@ -249,7 +249,7 @@ async fn verify_store(
         }
     }
     for segment in ledger.iter().filter(|segment| opened.catalog.of_key_map(&segment.table).is_some()) {
-        let is_named = damaged.iter().any(|error| error.to_string().contains(&segment.run));
+        let is_named = damaged.iter().any(|error| error.to_string().contains(&*segment.run));
         if !is_named && !manifests.iter().any(|manifest| same(&manifest.segment, segment)) {
             found
                 .differences

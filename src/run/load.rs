@@ -7,7 +7,7 @@ use super::request::RunRequest;
 use super::resume::{self, ResumableRun};
 use super::{RunContext, mock_diff, report_store};
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Journal, Mirror, Phase};
+use crate::journal::{Journal, Mirror, Phase, RunId};
 use crate::progress::{Listener, Steps};
 use crate::report::{Command, Report, Verdict};
 use crate::target::LoadMode;
@@ -109,13 +109,17 @@ pub async fn resume(context: &RunContext, unfinished: &ResumableRun, listener: &
 }
 
 /// Does something under the writer lock of a run.
-async fn locked(context: &RunContext, run: &str, load: impl Future<Output = Result<Report>>) -> Result<Result<Report>> {
+async fn locked(
+    context: &RunContext,
+    run: &RunId,
+    load: impl Future<Output = Result<Report>>,
+) -> Result<Result<Report>> {
     context.target.lock(run).await?;
     Ok(load.await)
 }
 
 /// Records how a run failed, and releases the lock. A run whose end cannot be recorded counts as interrupted.
-async fn end(context: &RunContext, run: &str, steps: &Steps<'_>, result: Result<Result<Report>>) -> Result<Report> {
+async fn end(context: &RunContext, run: &RunId, steps: &Steps<'_>, result: Result<Result<Report>>) -> Result<Report> {
     let result = match result? {
         Err(error) if steps.is_resumable() && error.kind() != Kind::Interrupted => {
             Err(failed(context, run, error).await)
@@ -127,7 +131,7 @@ async fn end(context: &RunContext, run: &str, steps: &Steps<'_>, result: Result<
 }
 
 /// Records why a run failed, and adds the next step to the error.
-async fn failed(context: &RunContext, run: &str, error: Error) -> Error {
+async fn failed(context: &RunContext, run: &RunId, error: Error) -> Error {
     let Err(unnoted) = resume::note_failure(context, run, &error).await else {
         if error.kind() != Kind::Unreachable {
             return error;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::journals::of_run;
 use super::{OpenPipeline, RunContext};
 use crate::error::{Error, Kind, Result};
-use crate::journal::Journal;
+use crate::journal::{Journal, RunId};
 use crate::report::{Command, Report};
 use crate::target::RunHeader;
 
@@ -69,17 +69,17 @@ pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredR
     let pipeline = opened.document.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default();
     let output = opened.output().unwrap_or_default();
     // Ids and paths; a report is read when its turn comes.
-    let mut runs: BTreeMap<String, (Option<RunHeader>, Option<PathBuf>)> = BTreeMap::new();
+    let mut runs: BTreeMap<RunId, (Option<RunHeader>, Option<PathBuf>)> = BTreeMap::new();
     for header in opened.target.runs().await? {
         let run = header.id.clone();
         runs.entry(run).or_default().0 = Some(header);
     }
     for path in paths(&output).into_iter().filter(|path| path.is_file()) {
         let run = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
-        runs.entry(run).or_default().1 = Some(path);
+        runs.entry(run.into()).or_default().1 = Some(path);
     }
     let mut found = None;
-    let candidates = runs.iter().rev().filter(|(run, _)| wanted.is_none_or(|wanted| wanted == *run));
+    let candidates = runs.iter().rev().filter(|(run, _)| wanted.is_none_or(|wanted| *run == wanted));
     for (run, (header, path)) in candidates {
         if wanted.is_none() && header.as_ref().is_some_and(|header| header.pipeline != pipeline) {
             continue;
@@ -110,7 +110,7 @@ pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredR
         }
     }
     let Some(mut report) = found else {
-        let last: Vec<_> = runs.keys().rev().take(LAST).map(String::as_str).collect();
+        let last: Vec<_> = runs.keys().rev().take(LAST).map(|run| &**run).collect();
         return Err(nothing(opened, wanted, &last).await?);
     };
     let rejects = output.join(&report.run).join("rejects");
@@ -138,7 +138,7 @@ async fn nothing(opened: &OpenPipeline, wanted: Option<&str>, last: &[&str]) -> 
         ))
         .hint("`pipeline validate FILE` or `pipeline run FILE` makes one"));
     };
-    if !opened.target.journal(wanted).await?.is_empty() {
+    if !opened.target.journal(&wanted.into()).await?.is_empty() {
         return Ok(Error::usage(format!(
             "run {wanted} left no report: it did not get as far as the commit, and its folder is not here"
         ))

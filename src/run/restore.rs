@@ -11,14 +11,13 @@ use arrow::datatypes::{Field, Schema};
 
 use super::accounting::{expect, record};
 use super::backup::{of_another, place};
-use super::context::run_id;
 use super::keymap::{mapped, report};
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
 use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
-use crate::journal::Phase;
+use crate::journal::{Phase, RunId};
 use crate::report::{Command, FileReport, Verdict};
 use crate::target::{Access, Destination, LoadMode, Segment};
 
@@ -41,7 +40,7 @@ pub struct RestoreReport {
     /// The store.
     pub store: String,
     /// The run id of the restore, or None if nothing was missing.
-    pub restored_by: Option<String>,
+    pub restored_by: Option<RunId>,
     /// The segments that were examined.
     pub segments: Vec<RestoredSegment>,
     /// Segments that were skipped, with the reason.
@@ -81,7 +80,7 @@ pub async fn restore(opened: &OpenPipeline, engine: &Engine, wanted: &RestoreOpt
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
     opened.safeguards.admit(target).await?;
-    target.lock(&run_id(started)).await?;
+    target.lock(&RunId::at(started)).await?;
     let restored = restore_claimed(opened, engine, wanted, started).await?;
     target.unlock().await?;
     Ok(restored)
@@ -168,7 +167,7 @@ async fn restore_missing(
     missing: &[MissingMappings],
     adopted: Option<&String>,
     started: jiff::Timestamp,
-) -> Result<String> {
+) -> Result<RunId> {
     let target = opened.target.as_ref();
     let tables = missing.iter().map(|missing| {
         let table = &missing.destination.table.name;
@@ -234,7 +233,7 @@ async fn chosen(
     let sizes = store.sizes().await?;
     let (manifests, mut damaged) = store.manifests(&sizes).await?;
     let is_wanted = |segment: &Segment| {
-        wanted.run.as_ref().is_none_or(|run| *run == segment.run)
+        wanted.run.as_ref().is_none_or(|run| segment.run == run.as_str())
             && wanted.table.as_ref().is_none_or(|table| {
                 *table == segment.table
                     || opened.catalog.table(table).is_some_and(|table| table.key_map == segment.table)
@@ -279,10 +278,10 @@ async fn chosen(
 }
 
 /// The runs of these segments that the target knows and that were not rolled back.
-async fn known_runs(opened: &OpenPipeline, asked: &[Manifest], notes: &mut Vec<String>) -> Result<BTreeSet<String>> {
+async fn known_runs(opened: &OpenPipeline, asked: &[Manifest], notes: &mut Vec<String>) -> Result<BTreeSet<RunId>> {
     let target = opened.target.as_ref();
-    let mut known: BTreeSet<String> = target.runs().await?.into_iter().map(|run| run.id).collect();
-    let runs: BTreeSet<&String> = asked.iter().map(|manifest| &manifest.segment.run).collect();
+    let mut known: BTreeSet<RunId> = target.runs().await?.into_iter().map(|run| run.id).collect();
+    let runs: BTreeSet<&RunId> = asked.iter().map(|manifest| &manifest.segment.run).collect();
     for run in runs {
         let Some(found) = journals::find(target, run).await? else { continue };
         match found.journal {
@@ -338,7 +337,7 @@ async fn refuse_contradictions(engine: &Engine, missing: &MissingMappings) -> Re
     let Some(twice) = incoming::twice(engine, &missing.rows).await? else { return Ok(()) };
     let run = |row: u32| {
         let segment = missing.segments.iter().find(|(_, rows)| rows.contains(&row));
-        segment.map_or("", |(manifest, _)| manifest.segment.run.as_str())
+        segment.map_or("", |(manifest, _)| &*manifest.segment.run)
     };
     Err(Error::data(format!(
         "{} of `{}` is in the segments of run {} and of run {}",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{OpenPipeline, RunContext, journals};
 use crate::check::CheckedTable;
 use crate::error::{Error, Result};
-use crate::journal::{Event, Input, Journal, Mirror, Phase, Started, State, TableManifest, moment};
+use crate::journal::{Event, Input, Journal, Mirror, Phase, RunId, Started, State, TableManifest, moment};
 use crate::plan::{Reference, Table};
 use crate::progress::{Step, Steps};
 use crate::report::Report;
@@ -14,7 +14,7 @@ use crate::target::{Journals, LoadedFile, Target};
 /// A run that can be resumed, according to its journal.
 #[derive(Debug)]
 pub struct ResumableRun {
-    run: String,
+    run: RunId,
     state: State,
     /// Problems with other runs of the pipeline.
     pub(super) warnings: Vec<String>,
@@ -33,7 +33,7 @@ pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<Resumab
                 .hint("`pipeline runs FILE` lists the runs and how they ended")
         });
     };
-    let unfinished = journals::of_run(target, run).await?.and_then(ResumableRun::of).ok_or_else(|| {
+    let unfinished = journals::of_run(target, &run.into()).await?.and_then(ResumableRun::of).ok_or_else(|| {
         Error::usage(format!("{} has no run `{run}`", opened.shown)).hint("`pipeline runs FILE` lists the runs")
     })?;
     unfinished.refuse_ended()?;
@@ -77,7 +77,7 @@ impl ResumableRun {
     }
 
     /// The run's id.
-    pub fn run(&self) -> &str {
+    pub fn run(&self) -> &RunId {
         &self.run
     }
 
@@ -144,7 +144,7 @@ pub(super) async fn refuse_cut_off(context: &RunContext) -> Result<Vec<String>> 
     Ok(warnings)
 }
 
-fn cut_off(run: &str, state: &State) -> Error {
+fn cut_off(run: &RunId, state: &State) -> Error {
     Error::interrupted(format!(
         "run {run} of this pipeline was {}; {} began with it on {} (UTC)",
         state.label(),
@@ -180,7 +180,7 @@ pub(super) fn started(
                 reload_of: known
                     .iter()
                     .find(|known| known.table == table.name && known.hash == file.hash)
-                    .map(|known| known.run.clone()),
+                    .map(|known| known.run.to_string()),
             })
             .collect(),
     };
@@ -293,7 +293,7 @@ pub(super) async fn read_back(context: &RunContext, journal: &mut Journal, steps
 ///
 /// # Errors
 /// If the journal cannot be written.
-pub(super) async fn note_failure(context: &RunContext, run: &str, error: &Error) -> Result<()> {
+pub(super) async fn note_failure(context: &RunContext, run: &RunId, error: &Error) -> Result<()> {
     // The target's journal counts: entries of the load's own transaction were rolled back with it.
     let Some(journal) = journals::of_run(context.target.as_ref(), run).await? else { return Ok(()) };
     if journal.state().is_some_and(State::is_interrupted) {

@@ -3,7 +3,7 @@
 use super::{OpenPipeline, journals};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
-use crate::journal::{Event, Journal, Mirror, Phase, State};
+use crate::journal::{Event, Journal, Mirror, Phase, RunId, State};
 use crate::report::{Command, Report, Rollback};
 use crate::target::RollbackPlan;
 
@@ -13,6 +13,7 @@ use crate::target::RollbackPlan;
 /// # Errors
 /// If the run does not exist or is rolled back already, its rows conflict, or this user may not. Nothing is changed then.
 pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
+    let run = &RunId::from(run);
     if dry {
         return RollbackCandidate::find(opened, run).await?.planned(accepted).await;
     }
@@ -34,7 +35,7 @@ struct RollbackCandidate<'a> {
 }
 
 impl<'a> RollbackCandidate<'a> {
-    async fn find(opened: &'a OpenPipeline, run: &str) -> Result<Self> {
+    async fn find(opened: &'a OpenPipeline, run: &RunId) -> Result<Self> {
         let hint = "`pipeline runs FILE` lists the runs and how they ended; nothing was changed";
         let report = opened.target.run(run).await?.as_ref().map(Report::read).transpose()?;
         let journal = journals::of_run(opened.target.as_ref(), run).await?;
@@ -62,14 +63,15 @@ impl<'a> RollbackCandidate<'a> {
         Ok(Self { opened, journal, state, report })
     }
 
-    fn told(&self) -> (&str, &str, &str) {
+    /// The run, its pipeline, and the target.
+    fn names(&self) -> (&RunId, &str, &str) {
         (self.journal.run(), &self.state.started.pipeline, &self.opened.shown)
     }
 
     async fn planned(self, accepted: &[String]) -> Result<Rollback> {
-        let (run, pipeline, target) = self.told();
+        let (run, pipeline, target) = self.names();
         if self.state.is_unfinished() {
-            return Ok(Rollback::given_up(run, pipeline, target, true));
+            return Ok(Rollback::abandoned(run, pipeline, target, true));
         }
         let survey = self.opened.target.plan_rollback(run, accepted).await?;
         Ok(Rollback::of(run, pipeline, target, survey).of_report(self.report.as_ref()))
@@ -80,15 +82,15 @@ impl<'a> RollbackCandidate<'a> {
         if self.state.is_unfinished() {
             let record = self.journal.record_unmirrored(Event::Abandoned)?;
             target.append_event(&record).await?;
-            let (run, pipeline, target) = self.told();
-            let report = Rollback::given_up(run, pipeline, target, false);
+            let (run, pipeline, target) = self.names();
+            let report = Rollback::abandoned(run, pipeline, target, false);
             return Ok(self.mirrored(report));
         }
-        let run = self.journal.run().to_owned();
+        let run = self.journal.run().clone();
         // Conflicts are searched for once the rows are locked.
         let survey = RollbackPlan { tables: target.holdings(&run).await?, ..RollbackPlan::default() };
         let record = self.journal.record_unmirrored(Event::RolledBack { rows: survey.rows() })?;
-        let (_, pipeline, shown) = self.told();
+        let (_, pipeline, shown) = self.names();
         let report = Rollback::of(&run, pipeline, shown, survey);
         let rolled_back = target.roll_back_run(&record, self.opened.safeguards.requires_mode, accepted).await?;
         stop_at("rolled back");
@@ -99,7 +101,7 @@ impl<'a> RollbackCandidate<'a> {
     /// Writes the last entry to the run's folder. On failure the report gets a note, because the rollback has happened.
     fn mirrored(self, mut report: Rollback) -> Rollback {
         let Some(folder) = self.opened.output() else { return report };
-        let run = self.journal.run().to_owned();
+        let run = self.journal.run().clone();
         let mirror = Mirror::open(&folder.join(run), self.opened.output_mode());
         let mirrored = mirror.and_then(|mirror| self.journal.mirrored(mirror).mirror_last());
         report.notes.extend(mirrored.err().map(|error| error.to_string()));

@@ -5,6 +5,7 @@ use futures::stream;
 
 use super::RunContext;
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 use crate::keys::Keys;
 use crate::target::{Destination, InsertPhase, Loader};
 
@@ -59,7 +60,7 @@ pub(super) async fn after_commit(
 ///
 /// # Errors
 /// If one is missing.
-pub(super) async fn of_run(context: &RunContext, run: &str) -> Result<()> {
+pub(super) async fn of_run(context: &RunContext, run: &RunId) -> Result<()> {
     for table in &context.compiled.plan.tables {
         let missing = context.target.missing_rows(&table.destination(), run).await?;
         if let Some(first) = missing.first() {

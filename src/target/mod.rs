@@ -46,6 +46,7 @@ pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 pub use violations::{ConstraintViolation, InsertError};
 
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 use crate::spec::{CreateFrom, LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
 
 /// The access that a command needs.
@@ -192,14 +193,14 @@ pub struct LoadedFile {
     /// Its name at that time.
     pub name: String,
     /// The run that loaded it.
-    pub run: String,
+    pub run: RunId,
 }
 
 /// A run in a list, without its report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunHeader {
     /// Its id.
-    pub id: String,
+    pub id: RunId,
     /// The pipeline's name.
     pub pipeline: String,
     /// When it began, in UTC (RFC 3339).
@@ -210,7 +211,7 @@ pub struct RunHeader {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct RunRecord {
     /// Its id.
-    pub id: String,
+    pub id: RunId,
     /// The pipeline's name.
     pub pipeline: String,
     /// When it began, in UTC (RFC 3339).
@@ -248,7 +249,7 @@ pub enum LoadMode {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct Segment {
     /// The run.
-    pub run: String,
+    pub run: RunId,
     /// The table.
     pub table: String,
     /// The number of mappings.

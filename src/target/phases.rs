@@ -18,7 +18,7 @@ use super::{
     RunRecord,
 };
 use crate::error::Result;
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 
 /// Appends to the journal of the load's run.
 #[async_trait]
@@ -82,7 +82,7 @@ pub trait InsertPhase: Send {
     async fn append_key_map(
         &mut self,
         destination: &Destination,
-        run: &str,
+        run: &RunId,
         rows: Range<u32>,
     ) -> Result<u64, InsertError>;
 

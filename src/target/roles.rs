@@ -12,7 +12,7 @@ use super::{
     Policy, Preflight, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch,
 };
 use crate::error::Result;
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 
 /// Everything that a load needs.
 pub trait Target:
@@ -105,10 +105,10 @@ pub trait RunStore: Send + Sync {
     async fn runs(&self) -> Result<Vec<RunHeader>>;
 
     /// Returns a run with its report, or None if there is no such run.
-    async fn run(&self, id: &str) -> Result<Option<RunRecord>>;
+    async fn run(&self, id: &RunId) -> Result<Option<RunRecord>>;
 
     /// Returns the journal of a run, oldest entry first.
-    async fn journal(&self, run: &str) -> Result<Vec<Record>>;
+    async fn journal(&self, run: &RunId) -> Result<Vec<Record>>;
 
     /// Returns a page of whole journals, run after run, of runs whose ids follow `after`: all, or those without an end. An empty page is
     /// the last one.
@@ -119,7 +119,7 @@ pub trait RunStore: Send + Sync {
 
     /// Returns whether a run was committed, if its COMMIT was sent and not answered. `transaction` is what
     /// [`transaction_id`](super::CommitPhase::transaction_id) returned.
-    async fn is_committed(&self, run: &str, transaction: Option<&str>) -> Result<bool>;
+    async fn is_committed(&self, run: &RunId, transaction: Option<&str>) -> Result<bool>;
 }
 
 /// Stores the key map: which new key each legacy key has, by the run that appended it.
@@ -133,13 +133,13 @@ pub trait KeyMapStore: Send + Sync {
 
     /// Streams the mappings that a run appended: `legacy_key` and the key's columns, in order of the legacy keys' bytes. The cost
     /// follows the segment and not the key map.
-    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>>;
+    async fn segment(&self, table: &str, run: &RunId) -> Result<Batches<'static>>;
 
     /// Returns the ids of this target, oldest first. If it has none, `make` creates one.
     async fn identity(&self, make: bool) -> Result<Vec<String>>;
 
     /// Returns the legacy keys of rows that a run inserted and that are no longer in production. The cost follows the run.
-    async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>>;
+    async fn missing_rows(&self, destination: &Destination, run: &RunId) -> Result<Vec<String>>;
 }
 
 /// Serializes the writers of a target.
@@ -149,7 +149,7 @@ pub trait WriterLock: Send + Sync {
     ///
     /// # Errors
     /// If another run holds it: names that run and the time it began.
-    async fn lock(&self, run: &str) -> Result<()>;
+    async fn lock(&self, run: &RunId) -> Result<()>;
 
     /// Gives the lock back.
     async fn unlock(&self) -> Result<()>;
@@ -162,7 +162,7 @@ pub trait Loader: Send + Sync {
     fn capabilities(&self) -> Capabilities;
 
     /// Begins a load. Takes the writer lock unless it is held already.
-    async fn begin(&self, run: &str, mode: LoadMode) -> Result<Box<dyn StagingPhase>>;
+    async fn begin(&self, run: &RunId, mode: LoadMode) -> Result<Box<dyn StagingPhase>>;
 
     /// Compares the rows of the last load with the expected ones, and returns the first difference in words.
     async fn compare(&self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>>;
@@ -177,14 +177,14 @@ pub trait Loader: Send + Sync {
 #[async_trait]
 pub trait RunRollback: Send + Sync {
     /// Returns the rows that a committed run has in each table.
-    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>>;
+    async fn holdings(&self, run: &RunId) -> Result<Vec<RunTable>>;
 
     /// Returns the rows of a committed run and the conflicts with its rollback: rows that were changed or deleted since, and rows of
     /// others that refer to them. `accepted` are altered or dropped tables whose rows the operator vouches for. Changes nothing.
     ///
     /// # Errors
     /// If the rollback would fail for another reason: with that one.
-    async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan>;
+    async fn plan_rollback(&self, run: &RunId, accepted: &[String]) -> Result<RollbackPlan>;
 
     /// Deletes the rows and mappings of a committed run under the writer lock, and appends `record` to its journal, in one transaction.
     /// `end_mode` ends conversion mode with it.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::journal::RunId;
 
 /// The rows that a run has in one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -62,7 +63,7 @@ impl RollbackPlan {
     }
 
     /// Returns the error of a run that cannot be rolled back.
-    pub fn refusal(&self, run: &str) -> Error {
+    pub fn refusal(&self, run: &RunId) -> Error {
         let lines: String = self.obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
         Error::refused(format!(
             "cannot roll back run {run}: some of its rows have been changed or are referenced{lines}"

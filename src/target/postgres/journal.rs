@@ -1,8 +1,10 @@
 //! The runs, in `delta.run`, and their journals, in `delta.event`.
 
+use bytes::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Row};
 
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 use crate::target::{Journals, RunHeader, RunRecord};
 
 type PgResult<T> = Result<T, tokio_postgres::Error>;
@@ -71,4 +73,28 @@ pub(super) async fn run(client: &Client, id: &str) -> PgResult<Option<RunRecord>
     let record =
         |row: Row| RunRecord { id: row.get(0), pipeline: row.get(1), started_at: row.get(2), report: row.get(3) };
     Ok(row.map(record))
+}
+
+type BoxedError = Box<dyn std::error::Error + Sync + Send>;
+
+impl ToSql for RunId {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
+        (&**self).to_sql(kind, out)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <&str as ToSql>::accepts(kind)
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for RunId {
+    fn from_sql(kind: &Type, raw: &'a [u8]) -> Result<Self, BoxedError> {
+        <&str>::from_sql(kind, raw).map(Self::from)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        <&str as FromSql>::accepts(kind)
+    }
 }

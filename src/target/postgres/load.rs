@@ -32,7 +32,7 @@ use super::{
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
     Aggregate, Batches, CommitPhase, Destination, InsertError, InsertPhase, Inserted, JournalWriter, KeyBlock,
@@ -49,7 +49,7 @@ pub(super) struct PgLoad {
     known: Arc<PgCatalog>,
     names: Names,
     spec: LoadSpec,
-    run: String,
+    run: RunId,
     main: Arc<Session>,
     /// Sessions for early commits: keys and staging. Empty in a mock run, whose work is all in one transaction.
     others: Vec<Arc<Session>>,
@@ -73,7 +73,7 @@ impl PgLoad {
         known: Arc<PgCatalog>,
         names: Names,
         spec: LoadSpec,
-        run: &str,
+        run: &RunId,
         lock_session: LockSession,
         side: Option<Session>,
     ) -> Result<Self> {
@@ -178,7 +178,7 @@ impl PgLoad {
         &self,
         session: &Session,
         destination: &Destination,
-        run: &str,
+        run: &RunId,
         rows: Range<u32>,
     ) -> Result<u64, tokio_postgres::Error> {
         let staged = self.staged(destination);
@@ -350,7 +350,7 @@ impl InsertPhase for PgLoad {
     async fn append_key_map(
         &mut self,
         destination: &Destination,
-        run: &str,
+        run: &RunId,
         rows: Range<u32>,
     ) -> Result<u64, InsertError> {
         self.open().await?;

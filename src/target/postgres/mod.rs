@@ -75,7 +75,7 @@ use super::{
 };
 use crate::engine::literal;
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 use crate::spec::{LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use connect::{Connector, Session};
@@ -423,11 +423,11 @@ impl RunStore for PgTarget {
         journal::runs(&*self.session.lock().await).await.map_err(self.fault("cannot read the runs"))
     }
 
-    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+    async fn run(&self, id: &RunId) -> Result<Option<RunRecord>> {
         journal::run(&*self.living().await?, id).await.map_err(self.fault("cannot read the runs"))
     }
 
-    async fn journal(&self, run: &str) -> Result<Vec<Record>> {
+    async fn journal(&self, run: &RunId) -> Result<Vec<Record>> {
         journal::read(&*self.living().await?, run).await.map_err(self.fault("cannot read the journal"))
     }
 
@@ -439,7 +439,7 @@ impl RunStore for PgTarget {
         journal::write(&*self.living().await?, record).await.map_err(self.fault("cannot write the journal"))
     }
 
-    async fn is_committed(&self, run: &str, transaction: Option<&str>) -> Result<bool> {
+    async fn is_committed(&self, run: &RunId, transaction: Option<&str>) -> Result<bool> {
         in_doubt::committed(&self.connector, run, transaction).await
     }
 }
@@ -457,7 +457,7 @@ impl KeyMapStore for PgTarget {
             .map_err(self.fault("cannot read the key map"))
     }
 
-    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
+    async fn segment(&self, table: &str, run: &RunId) -> Result<Batches<'static>> {
         self.mappings_of(table, run).await
     }
 
@@ -466,7 +466,7 @@ impl KeyMapStore for PgTarget {
         key_map::identity(&*self.living().await?).await.map_err(self.fault("cannot read the control schema"))
     }
 
-    async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
+    async fn missing_rows(&self, destination: &Destination, run: &RunId) -> Result<Vec<String>> {
         let known = self.known().await?;
         let gone = rollback::missing_rows(&*self.session.lock().await, &known, &self.names, destination, run).await;
         gone.map_err(self.fault("cannot look for the rows of the run"))
@@ -475,7 +475,7 @@ impl KeyMapStore for PgTarget {
 
 #[async_trait]
 impl WriterLock for PgTarget {
-    async fn lock(&self, run: &str) -> Result<()> {
+    async fn lock(&self, run: &RunId) -> Result<()> {
         let opening = self.opening.lock().await.take().unwrap_or_else(|| writer_lock::open(&self.connector));
         let (session, spare) = writer_lock::take(&self.connector, &self.names, run, opening).await?;
         if let Ok(mut lock_session) = self.lock_session.lock() {
@@ -506,7 +506,7 @@ impl Loader for PgTarget {
         }
     }
 
-    async fn begin(&self, run: &str, mode: LoadMode) -> Result<Box<dyn StagingPhase>> {
+    async fn begin(&self, run: &RunId, mode: LoadMode) -> Result<Box<dyn StagingPhase>> {
         if self.lock_session.lock().is_ok_and(|lock_session| lock_session.is_none()) {
             self.lock(run).await?;
         }
@@ -544,11 +544,11 @@ impl Loader for PgTarget {
 
 #[async_trait]
 impl RunRollback for PgTarget {
-    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
+    async fn holdings(&self, run: &RunId) -> Result<Vec<RunTable>> {
         rollback::run_tables(&self.connector, &*self.session.lock().await, &self.names, run).await
     }
 
-    async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
+    async fn plan_rollback(&self, run: &RunId, accepted: &[String]) -> Result<RollbackPlan> {
         rollback::plan_rollback(&self.connector, &*self.session.lock().await, &self.names, run, accepted).await
     }
 

@@ -136,7 +136,7 @@ pub(super) async fn roll_back_run(
     end_mode: bool,
     accepted: &[String],
 ) -> Result<Vec<RolledBackTable>> {
-    let run = record.run.as_str();
+    let run = &record.run;
     let rolled_back = match inside(session, names, record, end_mode, accepted).await {
         Ok(rolled_back) => rolled_back,
         Err(error) => {

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::Names;
 use super::object_registry::{self, own_table_exists};
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 use crate::target::migration::Migration;
 use crate::target::{Journals, LoadedFile, RunHeader, RunRecord};
 
@@ -175,4 +175,16 @@ pub(super) fn loaded_files(connection: &Connection, files: &[(String, String)]) 
         found.extend(file.optional()?);
     }
     Ok(found)
+}
+
+impl rusqlite::ToSql for RunId {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok((**self).into())
+    }
+}
+
+impl rusqlite::types::FromSql for RunId {
+    fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        value.as_str().map(Self::from)
+    }
 }

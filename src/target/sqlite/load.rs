@@ -14,7 +14,7 @@ use super::{
 };
 use crate::engine::ident;
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec};
 use crate::target::references::References;
 use crate::target::{
@@ -31,7 +31,7 @@ use futures::StreamExt;
 pub(super) struct SqliteLoad {
     connection: Held,
     names: Names,
-    run: String,
+    run: RunId,
     spec: LoadSpec,
     open: bool,
     /// By table, the first and the last key of its block, if they are integers.
@@ -40,7 +40,7 @@ pub(super) struct SqliteLoad {
 }
 
 impl SqliteLoad {
-    pub(super) fn begin(connection: Held, names: Names, run: &str, spec: LoadSpec) -> Result<Self> {
+    pub(super) fn begin(connection: Held, names: Names, run: &RunId, spec: LoadSpec) -> Result<Self> {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
         // The pragma has no effect inside a transaction.
         connection.pragma_update(None, "foreign_keys", spec.foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
@@ -82,7 +82,7 @@ impl SqliteLoad {
     }
 
     /// Appends staged mappings to the key map as those of a run.
-    fn append(&self, destination: &Destination, run: &str, rows: Range<u32>) -> Result<u64, InsertError> {
+    fn append(&self, destination: &Destination, run: &RunId, rows: Range<u32>) -> Result<u64, InsertError> {
         let _append = tracing::info_span!("append key map", of = destination.table.name).entered();
         let key = idents(&destination.key);
         let table = &destination.table.name;
@@ -324,7 +324,7 @@ impl InsertPhase for SqliteLoad {
     async fn append_key_map(
         &mut self,
         destination: &Destination,
-        run: &str,
+        run: &RunId,
         rows: Range<u32>,
     ) -> Result<u64, InsertError> {
         let appended = self.append(destination, run, rows)?;

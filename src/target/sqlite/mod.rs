@@ -44,7 +44,7 @@ use super::{
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::journal::Record;
+use crate::journal::{Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use key_map::KeyMapTable;
@@ -404,11 +404,11 @@ impl RunStore for SqliteTarget {
         control_schema::runs(&*self.connection.lock().await).map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn run(&self, id: &str) -> Result<Option<RunRecord>> {
+    async fn run(&self, id: &RunId) -> Result<Option<RunRecord>> {
         control_schema::run(&*self.connection.lock().await, id).map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn journal(&self, run: &str) -> Result<Vec<Record>> {
+    async fn journal(&self, run: &RunId) -> Result<Vec<Record>> {
         control_schema::journal(&*self.connection.lock().await, run).map_err(self.fault("cannot read the journal in"))
     }
 
@@ -421,7 +421,7 @@ impl RunStore for SqliteTarget {
         control_schema::append_event_alone(&*self.connection.lock().await, &self.names, record)
     }
 
-    async fn is_committed(&self, run: &str, _: Option<&str>) -> Result<bool> {
+    async fn is_committed(&self, run: &RunId, _: Option<&str>) -> Result<bool> {
         control_schema::committed(&*self.connection.lock().await, run).map_err(self.fault("cannot read the runs of"))
     }
 }
@@ -447,7 +447,7 @@ impl KeyMapStore for SqliteTarget {
         key_map::segments(&*self.connection.lock().await, &self.names).map_err(self.fault("cannot read the key map of"))
     }
 
-    async fn segment(&self, table: &str, run: &str) -> Result<Batches<'static>> {
+    async fn segment(&self, table: &str, run: &RunId) -> Result<Batches<'static>> {
         let pages = key_map::segment(&*self.connection.lock().await, table, run, &self.names)?;
         Ok(match pages {
             Some(pages) => pages.stream(self.connection.clone(), self.names.clone()),
@@ -463,7 +463,7 @@ impl KeyMapStore for SqliteTarget {
         key_map::identity(&connection).map_err(self.fault("cannot read the id of"))
     }
 
-    async fn missing_rows(&self, destination: &Destination, run: &str) -> Result<Vec<String>> {
+    async fn missing_rows(&self, destination: &Destination, run: &RunId) -> Result<Vec<String>> {
         let gone = rollback::missing_rows(&*self.connection.lock().await, destination, run);
         gone.map_err(self.fault("cannot look for the rows of the run in"))
     }
@@ -471,7 +471,7 @@ impl KeyMapStore for SqliteTarget {
 
 #[async_trait]
 impl WriterLock for SqliteTarget {
-    async fn lock(&self, run: &str) -> Result<()> {
+    async fn lock(&self, run: &RunId) -> Result<()> {
         let mut lock = self.lock.lock().await;
         if let (None, Some(file)) = (lock.as_ref(), &self.file) {
             *lock = Some(FileLock::take(file, run, &self.names)?);
@@ -492,7 +492,7 @@ impl Loader for SqliteTarget {
         Capabilities::default()
     }
 
-    async fn begin(&self, run: &str, _: LoadMode) -> Result<Box<dyn StagingPhase>> {
+    async fn begin(&self, run: &RunId, _: LoadMode) -> Result<Box<dyn StagingPhase>> {
         self.lock(run).await?;
         let connection = self.connection.clone().lock_owned().await;
         Ok(Box::new(load::SqliteLoad::begin(connection, self.names.clone(), run, self.load.clone())?))
@@ -511,11 +511,11 @@ impl Loader for SqliteTarget {
 
 #[async_trait]
 impl RunRollback for SqliteTarget {
-    async fn holdings(&self, run: &str) -> Result<Vec<RunTable>> {
+    async fn holdings(&self, run: &RunId) -> Result<Vec<RunTable>> {
         rollback::run_tables(&*self.connection.lock().await, &self.names, run)
     }
 
-    async fn plan_rollback(&self, run: &str, accepted: &[String]) -> Result<RollbackPlan> {
+    async fn plan_rollback(&self, run: &RunId, accepted: &[String]) -> Result<RollbackPlan> {
         rollback::plan_rollback(&*self.connection.lock().await, &self.names, run, accepted)
     }
 
