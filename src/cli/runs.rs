@@ -179,7 +179,7 @@ fn list(runs: &[RunSummary]) -> String {
             _ => "run",
         };
         let (began, names, rows) = (moment(&run.began), run.tables.join(", "), run.rows.to_string());
-        grid.add_row([&run.run, &run.pipeline, command, &began, &names, &rows, run.state]);
+        grid.add_row([&*run.run, &run.pipeline, command, &began, &names, &rows, run.state]);
     }
     let mut text: String = grid.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
     for run in runs {

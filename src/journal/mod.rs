@@ -176,7 +176,7 @@ mod tests {
     }
 
     fn written(events: Vec<Event>) -> Vec<Record> {
-        let mut journal = Journal::new("r");
+        let mut journal = Journal::new(&"r".into());
         events.into_iter().map(|event| journal.record(event).unwrap()).collect()
     }
 
@@ -184,7 +184,7 @@ mod tests {
     fn a_journal_that_is_cut_off_after_any_entry_is_read_and_goes_on() {
         let records = written(life());
         for cut in 0..records.len() {
-            let mut journal = Journal::read("r", &records[..cut]).unwrap();
+            let mut journal = Journal::read(&"r".into(), &records[..cut]).unwrap();
             assert_eq!(journal.entries().len(), cut);
             for event in life().into_iter().skip(cut) {
                 journal.record(event).unwrap();
@@ -199,7 +199,7 @@ mod tests {
         let damage = |change: &dyn Fn(&mut Vec<Record>)| {
             let mut records = records.clone();
             change(&mut records);
-            Journal::read("r", &records).unwrap_err().to_string()
+            Journal::read(&"r".into(), &records).unwrap_err().to_string()
         };
         assert!(damage(&|records| records[1].entry = records[1].entry.replace('8', "9")).contains("entry 2"));
         assert!(damage(&|records| records[2].kind = "verified".into()).contains("was changed"));
@@ -213,7 +213,7 @@ mod tests {
         let mut records = written(vec![started()]);
         records[0].entry = records[0].entry.replacen("\"version\":1", "\"version\":99", 1);
         records[0].chain = event::link("", &records[0].entry);
-        let error = Journal::read("r", &records).unwrap_err();
+        let error = Journal::read(&"r".into(), &records).unwrap_err();
         assert_eq!(error.kind(), Kind::Pipeline);
         assert!(error.to_string().contains("newer format"), "{error}");
     }

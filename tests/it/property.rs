@@ -198,7 +198,7 @@ fn comparable(place: &Place, report: &Report) -> Tables {
     tables.remove("delta_target");
     tables.remove("delta_migration");
     for row in tables.values_mut().flatten() {
-        *row = row.replace(&report.run, "RUN");
+        *row = row.replace(&*report.run, "RUN");
     }
     tables
 }

@@ -72,7 +72,7 @@ impl Place {
     /// Loads rows of a table: a key (the first column) and a text.
     async fn load(&self, run: &str, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
         let target = self.open(Access::Write)?;
-        let mut load = target.begin(run, LoadMode::Commit).await?;
+        let mut load = target.begin(&run.into(), LoadMode::Commit).await?;
         stage(load.as_mut(), destination, rows).await?;
         let mut load = load.begin_insert(std::slice::from_ref(destination)).await?;
         load.insert(std::slice::from_ref(destination), &Staged).await?;
@@ -281,7 +281,7 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let place = Place::new("CREATE TABLE item (id STRING PRIMARY KEY, name UUID)");
     let item = place.destination("item", &["id", "name"]).await;
     let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
     let row: ArrayRef = Arc::new(UInt32Array::from(vec![0]));
@@ -291,7 +291,7 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let batch = RecordBatch::try_from_iter([("_row", row), ("legacy_key", text("L")), ("id", text("007"))]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     let mut load = load.begin_insert(&[]).await.unwrap();
-    load.append_key_map(&item, "r", 0..1).await.unwrap();
+    load.append_key_map(&item, &"r".into(), 0..1).await.unwrap();
     load.finish().commit().await.unwrap();
     assert_eq!(place.text("SELECT id || ' ' || name FROM staging_item"), "007 1.50");
     assert_eq!(place.text("SELECT id FROM delta_key_map_item"), "007");
@@ -333,7 +333,7 @@ async fn others_read_while_more_rows_than_a_cache_holds_are_written() {
     let target = place.open(Access::Write).unwrap();
     let reader = reader(&place);
     let count = || reader.query_row("SELECT count(*) FROM item", [], |row| row.get::<_, i64>(0));
-    let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     stage(load.as_mut(), &item, &rows).await.unwrap();
     assert_eq!(count(), Ok(0), "while rows are staged");
     let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
@@ -420,7 +420,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let value = 123_456_789_012_345_i128;
     let decimals = arrow::array::Decimal128Array::from(vec![value]).with_precision_and_scale(38, 18).unwrap();
     let target = place.open(Access::Write).unwrap();
-    let mut load = target.begin("r", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let (row, key): (ArrayRef, ArrayRef) = (Arc::new(UInt32Array::from(vec![0])), Arc::new(Int64Array::from(vec![7])));
     let legacy: ArrayRef = Arc::new(StringArray::from(vec!["L"]));

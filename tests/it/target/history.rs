@@ -29,13 +29,15 @@ async fn a_segment_is_what_one_load_appended_and_is_noted_with_it(on: On) {
     let item = live.ready("item").await;
     let target = live.writer().await;
     assert_eq!(target.segments().await.unwrap(), []);
-    assert!(taken(target.segment(&item.table.key_map, "r1").await).await.iter().all(|batch| batch.num_rows() == 0));
+    assert!(
+        taken(target.segment(&item.table.key_map, &"r1".into()).await).await.iter().all(|batch| batch.num_rows() == 0)
+    );
     load(target.as_ref(), "r1", &[part(&item, 1)]).await.unwrap();
     load(target.as_ref(), "r2", &[part(&item, 3)]).await.unwrap();
     for target in [target, live.reader().await] {
         assert_eq!(target.segments().await.unwrap(), [segment(&item, "r1", 2), segment(&item, "r2", 2)]);
-        assert_eq!(lines(&taken(target.segment(&item.table.key_map, "r1").await).await), ["L1|1", "L2|2"]);
-        assert_eq!(lines(&taken(target.segment(&item.table.key_map, "r2").await).await), ["L3|3", "L4|4"]);
+        assert_eq!(lines(&taken(target.segment(&item.table.key_map, &"r1".into()).await).await), ["L1|1", "L2|2"]);
+        assert_eq!(lines(&taken(target.segment(&item.table.key_map, &"r2".into()).await).await), ["L3|3", "L4|4"]);
     }
 }
 
@@ -45,7 +47,7 @@ async fn segments_are_read_in_the_order_of_bytes_and_by_themselves(on: On) {
     let target = live.writer().await;
     load(target.as_ref(), "r1", &[(&item, vec![("id", texts(["b", "ä", "a", "B"]))])]).await.unwrap();
     load(target.as_ref(), "r2", &[(&item, vec![("id", texts(["A"]))])]).await.unwrap();
-    let found = taken(target.segment(&item.table.key_map, "r1").await).await;
+    let found = taken(target.segment(&item.table.key_map, &"r1".into()).await).await;
     let keys: Vec<_> = found.iter().flat_map(|batch| lines(&[batch.project(&[1]).unwrap()])).collect();
     assert_eq!(keys, ["B", "a", "b", "ä"]);
     let first = found[0].column(0);
@@ -64,12 +66,12 @@ async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
     let restored = |run: &'static str| {
         let (target, item, rows) = (target.clone(), item.clone(), mapped(&all));
         async move {
-            let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
+            let mut load = target.begin(&run.into(), LoadMode::Commit).await.unwrap();
             load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
             load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
             let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
-            assert_eq!(load.append_key_map(&item, "r1", 0..2).await.unwrap(), 2);
-            assert_eq!(load.append_key_map(&item, "r2", 2..4).await.unwrap(), 2);
+            assert_eq!(load.append_key_map(&item, &"r1".into(), 0..2).await.unwrap(), 2);
+            assert_eq!(load.append_key_map(&item, &"r2".into(), 2..4).await.unwrap(), 2);
             load
         }
     };
@@ -89,7 +91,7 @@ async fn a_target_has_one_id_until_it_adopts_another(on: On) {
     let id = target.identity(true).await.unwrap();
     assert_eq!((id.len(), id[0].len()), (1, 32));
     assert_eq!(live.reader().await.identity(false).await.unwrap(), id);
-    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r1".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(&[]).await.unwrap();
     let mut load = load.begin_insert(&[]).await.unwrap();
     load.adopt("another").await.unwrap();

@@ -62,7 +62,7 @@ async fn assigned(live: &Live, table: &str) -> Destination {
 /// Foresees a block, reserves it in a run that commits, and holds one against the other.
 async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Result<(i64, i64), Error> {
     let foreseen = target.preview_keys(request).await;
-    let mut load = target.begin(run, LoadMode::Commit).await?;
+    let mut load = target.begin(&run.into(), LoadMode::Commit).await?;
     announce(load.as_mut(), run, &[&request.table]).await;
     let reserved = load.reserve(request).await;
     match (foreseen, reserved) {
@@ -109,7 +109,7 @@ async fn keys_of_a_run_that_failed_are_given_to_nobody_else_by_mistake(on: On) {
     let live = Live::new(on, SERIAL);
     assigned(&live, "item").await;
     let target = live.writer().await;
-    let mut load = target.begin("failed", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"failed".into(), LoadMode::Commit).await.unwrap();
     announce(load.as_mut(), "failed", &[&request(10).table]).await;
     let failed = load.reserve(&request(10)).await.unwrap();
     drop(load);
@@ -151,7 +151,7 @@ async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
     for (start, expected) in [(StartRowNumber::Auto, "6"), (StartRowNumber::At(100), "102")] {
         let live = Live::new(on, SERIAL);
         let item = assigned(&live, "item").await;
-        let mut load = live.writer().await.begin("r1", LoadMode::Commit).await.unwrap();
+        let mut load = live.writer().await.begin(&"r1".into(), LoadMode::Commit).await.unwrap();
         announce(load.as_mut(), "r1", &[&request(2).table]).await;
         let block = load.reserve(&KeyRequest { start, ..request(2) }).await.unwrap();
         let parts: [Part<'_>; 1] =

@@ -97,11 +97,10 @@ async fn a_load_is_all_there_when_it_commits(on: On) {
     );
     for target in [target, live.reader().await] {
         let runs = target.runs().await.unwrap();
-        let found: Vec<_> =
-            runs.iter().map(|run| [&run.id, &run.pipeline, &run.started_at].map(String::as_str)).collect();
+        let found: Vec<_> = runs.iter().map(|run| [&*run.id, &run.pipeline, &run.started_at]).collect();
         assert_eq!(found, [["r1", "p", "2025 r1"]]);
-        assert_eq!(target.run("r1").await.unwrap().unwrap().report, run.report);
-        assert!(target.run("r2").await.unwrap().is_none());
+        assert_eq!(target.run(&"r1".into()).await.unwrap().unwrap().report, run.report);
+        assert!(target.run(&"r2".into()).await.unwrap().is_none());
         assert_eq!(lines(&taken(target.key_map(&item).await).await), ["L2|2|r1", "L3|3|r1"]);
         assert_eq!(lines(&taken(target.key_map(&part).await).await), ["L1|2|1|2|r1", "L2|1|2|1|r1", "L3|1|3|1|r1"]);
         let asked = asked(&[("part", "h2"), ("item", "h2"), ("item", "h1")]);
@@ -173,7 +172,7 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     let (item, part) = both(&live).await;
     let target = live.writer().await;
     // Something is remembered already.
-    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r1".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(&[item.clone(), part.clone()]).await.unwrap();
     let mut load = load.begin_insert(&[]).await.unwrap().finish();
     announce(load.as_mut(), "r1", &[]).await;
@@ -181,11 +180,11 @@ async fn a_load_that_is_dropped_leaves_nothing_at_any_step(on: On) {
     load.commit().await.unwrap();
     let before = seen(&live, &item, &part).await;
     for count in 0..=9 {
-        steps(target.begin("r2", LoadMode::Commit).await.unwrap(), count, &item, &part).await;
+        steps(target.begin(&"r2".into(), LoadMode::Commit).await.unwrap(), count, &item, &part).await;
         live.quiet().await;
         assert_eq!(seen(&live, &item, &part).await, before, "dropped after {count} steps");
     }
-    steps(target.begin("r2", LoadMode::Commit).await.unwrap(), 10, &item, &part).await;
+    steps(target.begin(&"r2".into(), LoadMode::Commit).await.unwrap(), 10, &item, &part).await;
     let after = seen(&live, &item, &part).await;
     assert_eq!(after.len(), before.len() + 2 + 3 + 1 + 2 + 2 + 3);
 }
@@ -215,7 +214,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     let live = Live::new(on, SQL);
     let (item, _) = both(&live).await;
     let target = live.writer().await;
-    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r1".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     assert_eq!(load.stage(&item, stream::iter([]).boxed()).await.unwrap(), 0);
     assert_eq!(load.stage_keys(&item, stream::iter([]).boxed()).await.unwrap(), 0);
@@ -255,7 +254,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
     let live = Live::new(on, SQL);
     let (item, _) = both(&live).await;
     let target = live.writer().await;
-    let mut load = target.begin("r1", LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&"r1".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let rows = [Ok(one([7], "a", &item)), Err(Error::data("the file ends here"))];
     let error = load.stage(&item, stream::iter(rows).boxed()).await.unwrap_err();
@@ -269,7 +268,7 @@ async fn rows_that_end_in_an_error_are_not_staged(on: On) {
 }
 
 async fn record_only(target: &dyn Target, run: &str, files: &[LoadedFile]) {
-    let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&run.into(), LoadMode::Commit).await.unwrap();
     announce(load.as_mut(), run, &[]).await;
     let mut load = load.begin_insert(&[]).await.unwrap().finish();
     load.record_run(&record(run), files).await.unwrap();
@@ -301,7 +300,7 @@ async fn a_load_sees_the_files_of_a_run_that_was_in_front_of_it(on: On) {
     let file = file("h1", "item", "r1");
     record_only(live.writer().await.as_ref(), "r1", std::slice::from_ref(&file)).await;
     live.quiet().await;
-    let mut load = waiting.begin("r2", LoadMode::Commit).await.unwrap();
+    let mut load = waiting.begin(&"r2".into(), LoadMode::Commit).await.unwrap();
     assert_eq!(load.loaded_files(&asked).await.unwrap(), [file]);
 }
 
@@ -402,7 +401,7 @@ async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
         (&both, &both, None),
     ];
     for (sent, expected, how) in cases {
-        let mut load = live.writer().await.begin("r1", LoadMode::Commit).await.unwrap();
+        let mut load = live.writer().await.begin(&"r1".into(), LoadMode::Commit).await.unwrap();
         let request = KeyRequest {
             table: "item".into(),
             column: "id".into(),
@@ -557,7 +556,7 @@ async fn only_one_load_is_at_work(on: On) {
     let (first, second) = (live.writer().await, live.writer().await);
     let parts = [item_part(&item)];
     let load = begin(first.as_ref(), "r1", &parts).await.unwrap();
-    let error = second.begin("r2", LoadMode::Commit).await.err().unwrap();
+    let error = second.begin(&"r2".into(), LoadMode::Commit).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Unreachable, "{error}");
     assert!(error.to_string().starts_with("run r1, since 20"), "{error}");
     assert!(error.next_step().unwrap().contains("run again when it is done"), "{error:?}");
@@ -565,7 +564,7 @@ async fn only_one_load_is_at_work(on: On) {
     let mut load = insert(load, &parts).await.unwrap().finish();
     load.record_run(&record("r1"), &[]).await.unwrap();
     load.commit().await.unwrap();
-    assert!(second.lock("r2").await.is_err(), "rows are read back before anybody else stages");
+    assert!(second.lock(&"r2".into()).await.is_err(), "rows are read back before anybody else stages");
     first.unlock().await.unwrap();
     let part: Part<'_> = (&item, vec![("id", numbers([7])), ("name", texts(["b"]))]);
     super::rows::load(second.as_ref(), "r2", &[part]).await.unwrap();

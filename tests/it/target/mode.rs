@@ -40,7 +40,7 @@ async fn switch(live: &Live, switch: &Switch) -> Mode {
 /// A load that does nothing but end the mode: committed, or dropped.
 async fn load(live: &Live, run: &str, commits: bool) -> Mode {
     let target = live.writer().await;
-    let mut load = target.begin(run, LoadMode::Commit).await.unwrap();
+    let mut load = target.begin(&run.into(), LoadMode::Commit).await.unwrap();
     let held = load.lock_mode().await.unwrap();
     assert!(held.on().is_some(), "{held:?}");
     let mut load = load.begin_insert(&[]).await.unwrap().finish();

@@ -20,7 +20,7 @@ each_target!(
 
 /// A journal up to a run's commit.
 fn journal(run: &str) -> Journal {
-    let mut journal = Journal::new(run);
+    let mut journal = Journal::new(&run.into());
     let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables: Vec::new() };
     let before = [
         Event::Started(started),
@@ -38,7 +38,7 @@ fn journal(run: &str) -> Journal {
 async fn loaded(live: &Live, run: &str, parts: &[Part<'_>]) -> Journal {
     let target = live.writer().await;
     let mut load = begin(target.as_ref(), run, parts).await.unwrap();
-    let mut journal = Journal::new(run);
+    let mut journal = Journal::new(&run.into());
     for entry in self::journal(run).entries() {
         load.append_event(&journal.record(entry.event.clone()).unwrap()).await.unwrap();
     }
@@ -63,7 +63,7 @@ async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::intern
 
 async fn obstacles(live: &Live, run: &str) -> Vec<String> {
     let target = live.open_as_owner(Access::Administer).await.unwrap();
-    target.plan_rollback(run, &[]).await.unwrap().obstacles.iter().map(ToString::to_string).collect()
+    target.plan_rollback(&run.into(), &[]).await.unwrap().obstacles.iter().map(ToString::to_string).collect()
 }
 
 async fn two(live: &Live) -> (Destination, Destination) {
@@ -115,7 +115,7 @@ async fn a_run_that_is_not_in_production_is_not_taken_back(on: On) {
     let destination = live.ready("item").await;
     let mut cut_off = journal("r9");
     let target = live.writer().await;
-    let mut written = Journal::new("r9");
+    let mut written = Journal::new(&"r9".into());
     for entry in cut_off.entries().to_vec() {
         target.append_event(&written.record(entry.event).unwrap()).await.unwrap();
     }
@@ -125,7 +125,7 @@ async fn a_run_that_is_not_in_production_is_not_taken_back(on: On) {
     assert_eq!(error.kind(), Kind::Refused, "{error}");
 
     let mut journal = loaded(&live, "r1", &[item(&destination)]).await;
-    let mut again = Journal::new("r1");
+    let mut again = Journal::new(&"r1".into());
     for entry in journal.entries() {
         again.record(entry.event.clone()).unwrap();
     }
@@ -157,11 +157,11 @@ async fn the_rows_of_a_run_that_are_gone_are_told_by_their_legacy_keys(on: On) {
     let live = Live::new(on, ITEM);
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;
-    let gone = async || live.writer().await.missing_rows(&destination, "r1").await.unwrap();
+    let gone = async || live.writer().await.missing_rows(&destination, &"r1".into()).await.unwrap();
     assert_eq!(gone().await, [""; 0]);
     live.execute("DELETE FROM item WHERE id = 3");
     assert_eq!(gone().await.len(), 1);
-    assert_eq!(live.writer().await.missing_rows(&destination, "r2").await.unwrap(), [""; 0]);
+    assert_eq!(live.writer().await.missing_rows(&destination, &"r2".into()).await.unwrap(), [""; 0]);
     assert_eq!(obstacles(&live, "r1").await, ["`item`: 1 gone from production: 3"]);
 }
 
@@ -170,7 +170,7 @@ async fn what_a_run_holds_is_told_of_each_table(on: On) {
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;
     let target = live.open_as_owner(Access::Administer).await.unwrap();
-    let survey = target.plan_rollback("r1", &[]).await.unwrap();
+    let survey = target.plan_rollback(&"r1".into(), &[]).await.unwrap();
     let [held] = survey.tables.as_slice() else { panic!("{survey:?}") };
     assert_eq!((held.table.as_str(), held.rows), ("item", 2));
     assert_eq!(held.keys, ("2".to_owned(), "3".to_owned()));

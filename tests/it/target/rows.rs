@@ -114,7 +114,7 @@ fn all(parts: &[Part<'_>]) -> Vec<Destination> {
 
 /// Begins a load and stages everything.
 pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<Box<dyn StagingPhase>> {
-    let mut load = target.begin(run, LoadMode::Commit).await?;
+    let mut load = target.begin(&run.into(), LoadMode::Commit).await?;
     load.clear_staging(&all(parts)).await?;
     for part in parts {
         stage(load.as_mut(), part).await?;
@@ -210,7 +210,7 @@ pub async fn announce<L: JournalWriter + ?Sized>(load: &mut L, run: &str, tables
         .collect();
     let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };
     // A load of a run that has begun before goes on with it.
-    load.append_event(&Journal::new(run).record(Event::Started(started)).unwrap()).await.ok();
+    load.append_event(&Journal::new(&run.into()).record(Event::Started(started)).unwrap()).await.ok();
 }
 
 pub fn record(run: &str) -> RunRecord {

@@ -36,7 +36,7 @@ impl RowSource for Counting<'_> {
 /// Begins a load of these parts whose keys, those of `straight`, are reserved from 10 on; stages the others.
 async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn StagingPhase> {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
-    let mut load = live.writer().await.begin("r", LoadMode::Commit).await.unwrap();
+    let mut load = live.writer().await.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     let names: Vec<_> = all.iter().map(|destination| destination.table.name.as_str()).collect();
     announce(load.as_mut(), "r", &names).await;
     for ((destination, columns), _) in parts.iter().zip(straight).filter(|(_, straight)| **straight) {
