@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_and_bytes_are_those_of_the_step_that_ran_when_they_were_counted() {
+    fn rows_and_bytes_belong_to_the_step_that_ran() {
         let steps = Steps::new(&NoopListener);
         for rows in [1, 2] {
             let _step = steps.step(Step::Report);

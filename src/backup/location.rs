@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_this_program_was_not_built_for_names_the_feature() {
+    fn store_without_its_feature_names_the_feature() {
         if cfg!(not(feature = "object-stores")) {
             let error = StoreLocation::new("s3://bucket/x", "s3://bucket/x", FilePath::new("")).open(true).unwrap_err();
             assert!(error.to_string().contains("`s3://`") && error.next_step().unwrap().contains("object-stores"));

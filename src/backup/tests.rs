@@ -43,7 +43,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T>, texts: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_segment_is_there_when_its_manifest_is_and_comes_back_as_it_went() {
+async fn segment_exists_with_its_manifest_and_reads_back_equal() {
     let folder = tempfile::tempdir().unwrap();
     let store = store(folder.path());
     store.take("id", "sqlite:p.db").await.unwrap();

@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_of_what_rows_refer_to_and_not_of_how_it_was_found() {
+    fn hash_is_of_what_rows_refer_to() {
         let none = RowSet::default();
         let one = resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 11]).hash(&none).unwrap();
         assert_eq!(
@@ -625,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn each_value_of_production_is_given_once_with_the_first_row_that_stays() {
+    fn each_value_of_production_is_given_once_with_its_first_row() {
         let mut without = RowSet::default();
         without.insert(1);
         let resolved = resolved(["x", "yy"], [10, 11, 11, 11]);

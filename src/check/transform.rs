@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rows_that_an_expression_fails_for_are_found_and_the_others_have_their_values() {
+    fn rows_with_failing_expressions_are_found_others_valued() {
         let engine = Engine::try_new(crate::engine::Limits::default()).unwrap();
         let schema =
             Arc::new(Schema::new(vec![arrow::datatypes::Field::new("d", arrow::datatypes::DataType::Utf8, true)]));

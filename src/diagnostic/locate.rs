@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_yaml_is_an_error_and_no_text_is_a_document_without_entries() {
+    fn text_without_yaml_is_an_error_and_empty_text_is_not() {
         assert!(Locations::try_new("a: [").is_err());
         assert!(Locations::try_new("a\0").is_err());
         assert_eq!(Locations::try_new("").unwrap().value(&path!["a"]), None);

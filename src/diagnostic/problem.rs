@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_several_lines_is_shown_by_its_key_and_without_a_key_by_its_first_line() {
+    fn long_value_is_shown_by_key_or_by_its_first_line() {
         let mut problems = problems("checks:\n  - a: 1\n    b: 2\nempty:\n");
         problems.add(path!["checks"], "one");
         problems.add(path!["checks", 0], "two");
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_ten_megabytes_is_shown_in_part_and_with_its_true_column() {
+    fn line_of_ten_megabytes_is_shown_in_part_with_its_column() {
         let text = format!("a: [{} ö, {}]", "x, ".repeat(1_500_000), "y, ".repeat(1_500_000));
         let mut problems = problems(&text);
         problems.add_at_bytes(text.find('ö').map(|at| at..at + 2).unwrap(), "odd", None);

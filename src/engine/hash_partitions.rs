@@ -260,7 +260,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
         #[test]
-        fn rows_with_equal_values_are_always_found_whatever_the_hash_and_the_memory(
+        fn equal_values_are_found_whatever_the_hash_and_memory(
             values in prop::collection::vec(prop::option::weighted(0.9, "[abAB]{0,3}"), 0..200),
             others in prop::collection::vec(prop::option::weighted(0.9, "[abAB]{0,3}"), 0..40),
             out in prop::collection::vec(any::<bool>(), 200),

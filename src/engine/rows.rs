@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_that_is_another_is_kept_once_and_each_can_be_read_by_itself() {
+    fn identical_column_is_stored_once_and_read_alone() {
         let fields = [("a", DataType::Utf8), ("b", DataType::Decimal128(9, 2)), ("c", DataType::Utf8)];
         let schema = Arc::new(Schema::new(
             fields.map(|(name, data_type)| Field::new(name, data_type, true)).into_iter().collect::<Vec<_>>(),

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_expression_is_told_in_the_users_words_with_the_next_step() {
+    fn wrong_expression_is_explained_with_the_next_step() {
         let schema =
             Schema::new(vec![Field::new("email", DataType::Utf8, true), Field::new("Ref No", DataType::Utf8, true)]);
         for (sql, message, hint) in [

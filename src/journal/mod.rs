@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_is_cut_off_after_any_entry_is_read_and_goes_on() {
+    fn journal_cut_after_any_entry_is_read_and_continued() {
         let records = written(life());
         for cut in 0..records.len() {
             let mut journal = Journal::read(&"r".into(), &records[..cut]).unwrap();

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_goes_from_step_to_step_and_no_step_is_left_out_or_repeated() {
+    fn run_passes_every_step_once_and_in_order() {
         assert_eq!(fold(&all()).unwrap().phase, Phase::RolledBack);
         for left_out in [0, 2, 3, 4, 5] {
             let mut events = all();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_anywhere_is_resumed_or_given_up_and_what_is_committed_is_neither() {
+    fn interrupted_run_resumes_or_is_abandoned() {
         for cut in 1..=5 {
             let mut events = all();
             events.truncate(cut);

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapping_of_a_table_outside_the_pipeline_has_a_legacy_key_column() {
+    fn mapping_of_a_table_outside_has_a_legacy_key_column() {
         let error = reading("ref,id\na,1\n", &[], DataType::Int64).unwrap_err();
         assert_eq!(error.kind(), Kind::Input);
         assert!(error.to_string().ends_with("has no column `legacy_key`; its columns are `ref` and `id`"), "{error}");

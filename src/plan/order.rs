@@ -18,7 +18,7 @@ mod tests {
     use super::order;
 
     #[test]
-    fn a_referenced_table_comes_first_and_a_self_reference_does_not_matter() {
+    fn parents_come_first_and_self_references_do_not_matter() {
         let needs = |table: usize| [vec![1, 2], vec![2], vec![2], vec![]][table].clone();
         assert_eq!(order(4, needs), [2, 1, 0, 3]);
     }

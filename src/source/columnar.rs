@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn dictionaries_views_and_narrow_integers_become_the_sources_types() {
+    fn dictionaries_views_and_narrow_integers_become_plain() {
         let dictionary: DictionaryArray<Int8Type> = vec![Some("x"), None, Some("x")].into_iter().collect();
         let batch = RecordBatch::try_from_iter([
             ("d", Arc::new(dictionary) as ArrayRef),

@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_keep_the_order_of_files_and_lines_and_never_span_two_files() {
+    fn batches_keep_order_and_never_span_two_files() {
         let folder = folder(&[("b.csv", b"a\n1\n2\n"), ("a.csv", b"a\n1\n2\n3\n4\n5\n")]);
         let source = source(folder.path(), "*.csv", &[], CsvSpec::default()).unwrap();
         assert_eq!(source.files().iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["a.csv", "b.csv"]);

@@ -330,7 +330,7 @@ tables:
     }
 
     #[test]
-    fn a_template_is_a_number_where_one_is_wanted_and_text_where_text_is() {
+    fn template_is_a_number_or_a_text_as_wanted() {
         let text = WHOLE.replace("demo\n", "${NUMBER}\n") + "    max_rejects: ${NUMBER}\n    source2: 1\n";
         let document = read(&text.replace("    source2: 1\n", ""));
         assert_eq!(problems(&document), [""; 0]);
@@ -359,7 +359,7 @@ tables:
     }
 
     #[test]
-    fn aliases_and_merges_are_resolved_and_their_problems_are_where_they_are_written() {
+    fn aliases_and_merges_are_resolved_with_their_places() {
         let text = format!(
             "{WHOLE}    checks: &checks\n      - uniqe: [x]\n  b:\n    source: {{ path: b.csv }}\n    legacy_key: [r]\n    checks: *checks\n"
         );

@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_comes_from_the_command_line_before_the_environment() {
+    fn variable_of_the_command_line_wins_over_the_environment() {
         assert_eq!(text("<${VAR}|${ENV}|${BOTH}>"), json!("<from-var|from-env|var-wins>"));
     }
 

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_booleans_and_characters_may_be_templates_and_no_other_text() {
+    fn scalars_may_be_templates_and_no_other_text() {
         for (field, value) in [("header", json!(true)), ("delimiter", json!(";"))] {
             assert!(accepts(&with("/tables/account/source", "csv", json!({ field: value }))));
             assert!(accepts(&with("/tables/account/source", "csv", json!({ field: "${X:-1}" }))));

@@ -66,7 +66,7 @@ fn without_a_target_the_delta_is_told_what_it_alone_can_tell() {
 }
 
 #[test]
-fn the_types_are_those_of_the_file_and_a_reference_by_value_is_left_open() {
+fn types_are_those_of_the_file_without_a_target() {
     let place = Place::new();
     place.write("in.csv", "ref,day,n,kind_name,no\nA,31.12.2024,1,x,1\nB,32.12.2024,2,y,1\nC,,3,,2\n");
     place.write(
@@ -128,7 +128,7 @@ fn a_mistake_of_the_file_is_told_before_the_target_is_missed() {
 }
 
 #[test]
-fn a_login_that_may_only_read_validates_a_database_that_was_never_set_up() {
+fn read_only_login_validates_a_database_without_setup() {
     let place = Place::samples();
     let database = Server::shared().database(&place.text("sample-data/production.postgres.sql"));
     let role = format!("reader_{}", database.name);

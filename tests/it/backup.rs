@@ -43,9 +43,9 @@ each_target!(
     use_case_2_twice_has_the_earlier_mappings_there_again,
     a_run_writes_the_new_segments_only,
     a_store_that_cannot_be_used_stops_a_run_before_it_writes,
-    a_history_that_was_emptied_is_put_back_and_resolves_references,
+    emptied_key_map_is_restored_and_resolves_references,
     what_contradicts_is_not_restored_and_changes_nothing,
-    verify_names_whatever_differs_between_history_ledger_and_store,
+    verify_names_differences_of_key_map_ledger_and_store,
     a_store_belongs_to_one_target_and_can_be_adopted_by_its_id,
     a_run_that_the_target_does_not_know_is_left_out,
     what_is_killed_in_the_middle_is_done_by_doing_it_again,
@@ -271,7 +271,7 @@ fn a_store_that_cannot_be_used_stops_a_run_before_it_writes(on: On) {
     home.pipeline(&["run", "p.yaml"]).fails(77, &["account`", "2 mappings of run", "its ledger has 3"]);
 }
 
-fn a_history_that_was_emptied_is_put_back_and_resolves_references(on: On) {
+fn emptied_key_map_is_restored_and_resolves_references(on: On) {
     let home = &Home::on(on);
     let first = home.run();
     home.delta("B", "");
@@ -359,7 +359,7 @@ fn what_contradicts_is_not_restored_and_changes_nothing(on: On) {
     assert_eq!(home.seen(), before);
 }
 
-fn verify_names_whatever_differs_between_history_ledger_and_store(on: On) {
+fn verify_names_differences_of_key_map_ledger_and_store(on: On) {
     let home = &Home::on(on);
     let verify = ["keymap", "verify", "p.yaml"];
     let run = home.run()["run"].as_str().unwrap().to_owned();
@@ -491,7 +491,7 @@ fn without_a_place_the_report_says_that_nothing_is_backed_up(on: On) {
 }
 
 #[test]
-fn a_wrong_place_is_a_problem_of_the_file_and_says_nothing_of_its_keys() {
+fn wrong_store_is_a_problem_without_its_secrets() {
     let home = Home::sqlite();
     for (place, texts) in [
         ("ftp://host/hunter22", ["unsupported URL scheme: `ftp://`", "s3"]),

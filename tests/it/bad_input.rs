@@ -82,7 +82,7 @@ fn ragged_rows_are_rejected_by_line_and_the_others_load() {
 }
 
 #[test]
-fn a_line_break_in_a_field_is_kept_and_lines_behind_it_are_counted_on() {
+fn line_break_in_field_is_kept_and_lines_are_counted_on() {
     let place = shop_with("ref,name,city,paid\r\nX1,\"C\r\ny\",\"a\n\nb\",7\r\nX2,Di,Ulm,much\r\nX3,Ed,Ulm,9\r\n");
     assert_eq!(rejected(&place), ["6 cast(paid): expected an integer"]);
     let text: String = place
@@ -107,7 +107,7 @@ fn an_empty_file_is_refused_as_input() {
 }
 
 #[test]
-fn a_file_with_a_header_only_loads_nothing_says_so_and_may_come_again_with_rows() {
+fn header_without_rows_loads_nothing_and_may_come_again() {
     let place = shop_with("ref,name,city,paid\n");
     let before = place.everything(DATABASE);
     for _ in 0..2 {
@@ -120,7 +120,7 @@ fn a_file_with_a_header_only_loads_nothing_says_so_and_may_come_again_with_rows(
 }
 
 #[test]
-fn a_missing_column_is_told_with_its_place_and_the_columns_there_are() {
+fn missing_column_is_reported_with_place_and_columns() {
     refused(
         &shop_with("ref,city,paid\nX1,Ulm,7\n"),
         78,
@@ -135,7 +135,7 @@ fn a_column_that_nothing_uses_is_told_and_the_hint_names_ignore() {
 }
 
 #[test]
-fn a_file_of_one_table_that_lacks_a_column_of_the_others_is_named() {
+fn file_that_lacks_a_column_of_the_others_is_named() {
     let place = shop();
     place.write("p.yaml", PIPELINE.replace("customer.csv", "c-*.csv"));
     place.write("c-1.csv", "ref,name,city,paid\nX1,Cy,Ulm,7\n");
@@ -187,7 +187,7 @@ fn a_cut_gzip_file_is_refused_by_name() {
 }
 
 #[test]
-fn keys_that_would_overflow_an_integer_are_refused_before_anything_is_written() {
+fn keys_that_overflow_an_integer_are_refused_before_writing() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\nX2,Di,Ulm,7\n");
     let key = |start: &str| {
         PIPELINE.replace("column: customer_id", &format!("column: customer_id, start_row_number: {start}"))
@@ -200,7 +200,7 @@ fn keys_that_would_overflow_an_integer_are_refused_before_anything_is_written() 
 }
 
 #[test]
-fn keys_that_do_not_fit_the_width_of_a_text_key_are_refused_before_anything_is_written() {
+fn keys_wider_than_a_text_key_are_refused_before_writing() {
     let place = Place::new();
     place.database(DATABASE, "CREATE TABLE customer (customer_id CHAR(3) PRIMARY KEY NOT NULL, name TEXT); INSERT INTO customer VALUES ('C98', 'Ada');");
     place.write("p.yaml", PIPELINE.replace("column: customer_id", "column: customer_id, prefix: C, width: 3"));
@@ -219,7 +219,7 @@ fn a_block_of_keys_that_touches_keys_in_use_is_refused() {
 }
 
 #[test]
-fn two_rows_with_one_legacy_key_are_both_rejected_or_the_first_stays() {
+fn two_equal_legacy_keys_are_both_rejected_or_first_stays() {
     let csv = "ref,name,city,paid\nX1,Cy,Ulm,7\nX2,Di,Ulm,8\nX1,Ed,Ulm,9\nX3,Fi,Ulm,9\n";
     let place = shop_with(csv);
     assert_eq!(
@@ -237,7 +237,7 @@ fn two_rows_with_one_legacy_key_are_both_rejected_or_the_first_stays() {
 }
 
 #[test]
-fn of_two_rows_with_one_legacy_key_the_first_that_stays_is_held_against_the_other_rows() {
+fn first_of_two_equal_legacy_keys_is_compared_with_others() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\nX1,Cy,Bonn,7\nX2,Di,Ulm,8\n");
     place.write("p.yaml", format!("{PIPELINE}    checks:\n      - unique: [city]\n    duplicates: first\n"));
     let report = place.report(&["plan", "p.yaml"], 1);
@@ -245,7 +245,7 @@ fn of_two_rows_with_one_legacy_key_the_first_that_stays_is_held_against_the_othe
 }
 
 #[test]
-fn a_record_that_was_converted_before_is_rejected_with_its_key_or_skipped() {
+fn converted_record_is_rejected_with_its_key_or_skipped() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\nX2,Di,Ulm,8\n");
     assert_eq!(loaded(&place).len(), 2);
     place.write("customer.csv", "ref,name,city,paid\nX2,Di,Ulm,9\nX3,Ed,Ulm,9\n");
@@ -278,7 +278,7 @@ fn more_rejects_than_max_rejects_load_nothing_and_exit_with_1() {
 }
 
 #[test]
-fn a_database_that_is_opened_read_only_is_refused_as_unreachable() {
+fn database_opened_read_only_is_unreachable() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\n");
     place.write("p.yaml", PIPELINE.replace("shop.db", "shop.db?mode=ro"));
     refused(&place, 69, &["read-only", "shop.db"]);
@@ -286,7 +286,7 @@ fn a_database_that_is_opened_read_only_is_refused_as_unreachable() {
 }
 
 #[test]
-fn a_database_that_another_program_is_writing_to_is_refused_as_unreachable() {
+fn database_with_another_writer_is_unreachable() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\n");
     let before = place.everything(DATABASE);
     let other = place.open(DATABASE);
@@ -298,7 +298,7 @@ fn a_database_that_another_program_is_writing_to_is_refused_as_unreachable() {
 }
 
 #[test]
-fn a_file_that_is_no_database_and_a_database_that_is_not_there_are_refused_as_unreachable() {
+fn no_database_and_a_missing_one_are_unreachable() {
     let place = shop_with("ref,name,city,paid\nX1,Cy,Ulm,7\n");
     place.write("other.db", "this is text and no database, but long enough to be one".repeat(99));
     for (name, text) in [("other.db", "not a database"), ("none.db", "cannot find database")] {
@@ -318,7 +318,7 @@ fn a_trigger_that_refuses_a_row_takes_the_whole_run_back() {
 }
 
 #[test]
-fn a_trigger_that_changes_drops_or_adds_rows_takes_the_whole_run_back() {
+fn trigger_that_changes_drops_or_adds_rows_rolls_back() {
     for (body, text) in [
         (
             "AFTER INSERT ON customer BEGIN UPDATE customer SET paid = paid + 1 WHERE customer_id = new.customer_id; END",
@@ -340,7 +340,7 @@ fn a_trigger_that_changes_drops_or_adds_rows_takes_the_whole_run_back() {
 }
 
 #[test]
-fn a_trigger_that_changes_a_text_in_the_middle_of_others_takes_the_whole_run_back() {
+fn trigger_that_changes_one_text_rolls_the_run_back() {
     let place = shop_with("ref,name,city,paid\nX1,Al,Ulm,7\nX2,Bo,Ulm,7\nX3,Cy,Ulm,7\n");
     let body = "BEGIN UPDATE customer SET name = 'Bx' WHERE customer_id = new.customer_id; END";
     let trigger = format!("CREATE TRIGGER meddles AFTER INSERT ON customer WHEN new.name = 'Bo' {body}");

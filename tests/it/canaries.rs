@@ -70,7 +70,7 @@ fn place() -> Place {
 }
 
 #[test]
-fn no_canary_in_a_url_a_variable_or_a_file_of_passwords_is_ever_told_or_written() {
+fn no_canary_of_url_variable_or_passfile_is_written() {
     let server = Server::shared();
     let database = server.database(&format!("CREATE SCHEMA staging; {TABLES}"));
     let (host, name) = (database.url().rsplit_once('@').unwrap().1.to_owned(), database.name.clone());

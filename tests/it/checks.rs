@@ -31,7 +31,7 @@ fn outcome(report: &serde_json::Value) -> ([u64; 4], Vec<String>) {
 }
 
 #[test]
-fn rows_that_the_where_of_a_select_leaves_out_are_skipped_and_take_part_in_nothing() {
+fn rows_excluded_by_where_are_skipped_and_take_no_part() {
     let place = place(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT UNIQUE, other INTEGER REFERENCES t (id));",
         "ref,name,act,other\nA,bob,N,\nA,bob,Y,\nB,al,Y,\nC,al,N,\nD,di,N,99\n",
@@ -43,7 +43,7 @@ fn rows_that_the_where_of_a_select_leaves_out_are_skipped_and_take_part_in_nothi
 }
 
 #[test]
-fn arithmetic_that_overflows_rejects_its_row_instead_of_wrapping_around() {
+fn overflowing_arithmetic_rejects_its_row() {
     let place = place(
         "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER);",
         "ref,n\nA,9223372036854775807\nB,3\n",
@@ -55,7 +55,7 @@ fn arithmetic_that_overflows_rejects_its_row_instead_of_wrapping_around() {
 }
 
 #[test]
-fn more_violations_than_error_if_load_nothing_and_more_than_warn_if_warn() {
+fn error_if_loads_nothing_and_warn_if_warns() {
     let checks = |more: &str| {
         format!(
             "    key: {{ column: id }}\n    checks:\n      - {{ expression: n > 1, name: large, severity: warn, {more} }}\n"
@@ -224,7 +224,7 @@ fn a_file_that_is_rewritten_while_it_is_read_is_refused() {
 }
 
 #[test]
-fn a_constraint_that_no_check_expresses_is_told_and_production_has_the_last_word() {
+fn untranslated_constraint_is_reported_and_enforced() {
     let sql = "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT CHECK (name LIKE 'a%'));";
     let place = place(sql, "ref,name\nA,Anna\nB,Bert\n", "    key: { column: id }\n");
     let report = place.report(&["validate", "p.yaml"], 0);

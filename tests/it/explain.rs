@@ -40,7 +40,7 @@ fn each_check_is_told_with_the_constraint_that_it_comes_from() {
 }
 
 #[test]
-fn explain_analyze_tells_rows_and_time_of_each_operator_and_writes_nothing() {
+fn explain_analyze_counts_and_times_and_writes_nothing() {
     let place = Place::samples_with_production();
     let before = place.files();
     let told = place.pipeline(&["explain", CUSTOMER, "--analyze"]).passes().stdout.clone();

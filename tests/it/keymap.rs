@@ -12,7 +12,7 @@ fn import(place: &Place, csv: &str) -> crate::support::Ran {
 }
 
 #[test]
-fn an_imported_mapping_is_what_references_to_old_records_resolve_by() {
+fn imported_mapping_resolves_references_to_old_records() {
     let place = Place::samples_with_production();
     let before = place.production(DATABASE);
     let ran = place.pipeline(&IMPORT);
@@ -44,7 +44,7 @@ fn a_mapping_that_is_there_already_brings_in_nothing_new() {
 }
 
 #[test]
-fn a_mapping_that_contradicts_the_key_map_production_or_itself_is_refused_whole() {
+fn contradicting_mapping_is_refused_whole() {
     let place = Place::samples_with_production();
     import(&place, "legacy_key,account_id\nA-1,200001\nA-2,200002\n").passes();
     let before = place.everything(DATABASE);
@@ -69,7 +69,7 @@ fn a_mapping_that_contradicts_the_key_map_production_or_itself_is_refused_whole(
 }
 
 #[test]
-fn a_mapping_is_read_from_parquet_and_by_the_names_of_a_composite_legacy_key() {
+fn mapping_is_read_from_parquet_with_composite_legacy_key() {
     let place = Place::samples_with_production();
     place.write("rates.csv", "agreement_ref,seq_no,agreement_id\nS-1|x,1,400001\n");
     let ran = place.pipeline(&["keymap", "import", PIPELINE, "rates.csv", "--table", "agreement_rate"]);

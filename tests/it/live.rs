@@ -287,27 +287,27 @@ fn plant_a_hundred_times(foreign_keys: &str, staging: Staging) {
 }
 
 #[test]
-fn what_is_planted_between_check_and_insertion_is_caught_every_time_by_triggers() {
+fn planted_conflicts_are_caught_by_triggers() {
     plant_a_hundred_times("triggers", Staging::Always);
 }
 
 #[test]
-fn what_is_planted_between_check_and_insertion_is_caught_every_time_by_sets() {
+fn planted_conflicts_are_caught_by_sets() {
     plant_a_hundred_times("set_based", Staging::Always);
 }
 
 #[test]
-fn what_is_planted_is_caught_every_time_by_triggers_where_rows_go_straight_into_production() {
+fn planted_conflicts_are_caught_by_triggers_on_direct_path() {
     plant_a_hundred_times("triggers", Staging::WhenNeeded);
 }
 
 #[test]
-fn what_is_planted_is_caught_every_time_by_sets_where_rows_go_straight_into_production() {
+fn planted_conflicts_are_caught_by_sets_on_the_direct_path() {
     plant_a_hundred_times("set_based", Staging::WhenNeeded);
 }
 
 #[test]
-fn what_the_server_checks_by_triggers_of_its_own_holds_under_set_based_as_well() {
+fn references_checked_by_own_triggers_hold_set_based() {
     let production = planted_in("load: { foreign_keys: set_based }\n");
     let database = &production.database;
     database.execute(
@@ -332,7 +332,7 @@ fn what_the_server_checks_by_triggers_of_its_own_holds_under_set_based_as_well()
 }
 
 #[test]
-fn a_connection_that_is_cut_after_the_commit_is_not_told_as_nothing_loaded() {
+fn cut_after_commit_is_not_reported_as_nothing_loaded() {
     let production = planted_in("");
     let runtime = runtime();
     let session = runtime.block_on(RunContext::open(&production.request(), Access::Write)).unwrap();

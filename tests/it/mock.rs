@@ -29,7 +29,7 @@ fn holds(mock: &Value, run: &Value) {
 }
 
 #[test]
-fn a_mock_run_leaves_every_byte_of_a_sqlite_file_and_foretells_the_run() {
+fn mock_run_leaves_every_byte_of_sqlite_and_foresees_the_run() {
     let place = Place::samples_with_production();
     let before = std::fs::read(place.path("pipelines/customer.db")).unwrap();
     let mock = place.report(&["run", CUSTOMER, "--mock"], 0);
@@ -43,7 +43,7 @@ fn a_mock_run_leaves_every_byte_of_a_sqlite_file_and_foretells_the_run() {
 }
 
 #[test]
-fn a_mock_run_into_a_copy_foretells_the_run_as_well_and_the_run_names_the_copy_where_they_differ() {
+fn mock_run_into_a_copy_foresees_the_run_or_names_differences() {
     let place = Place::samples_with_production();
     std::fs::copy(place.path("pipelines/customer.db"), place.path("copy.db")).unwrap();
     place.pipeline(&["run", CUSTOMER, "--mock", "--target", "sqlite:copy.db"]).passes();
@@ -71,7 +71,7 @@ fn everything(database: &Database) -> crate::support::Tables {
 }
 
 #[test]
-fn a_mock_run_leaves_postgresql_as_it_was_with_its_sequences_and_staging_and_foretells_the_run() {
+fn mock_run_leaves_postgres_and_foresees_the_run() {
     let place = Place::samples();
     let database = Server::shared().database(&place.text("sample-data/production.postgres.sql"));
     let at = |arguments: &[&str]| place.pipeline_with(arguments, &[("DATABASE_URL", &database.url())]);
@@ -93,7 +93,7 @@ fn a_mock_run_leaves_postgresql_as_it_was_with_its_sequences_and_staging_and_for
 }
 
 #[test]
-fn a_mock_run_that_holds_references_as_sets_leaves_postgresql_as_it_was() {
+fn mock_run_with_set_based_references_leaves_postgres() {
     let production = Production::new(Server::shared(), SQL, "load: { foreign_keys: set_based }\n");
     // Without a check that no constraint keeps true, rows go straight into production.
     production
@@ -108,7 +108,7 @@ fn a_mock_run_that_holds_references_as_sets_leaves_postgresql_as_it_was() {
 }
 
 #[test]
-fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved_since() {
+fn mock_run_needs_no_mode_and_run_reports_what_moved_since() {
     let production = Production::new(Server::shared(), SQL, "safeguards: { conversion_mode: required }\n");
     production.set_up();
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
@@ -133,7 +133,7 @@ fn a_mock_run_needs_neither_mode_nor_window_and_a_run_says_what_production_moved
 }
 
 #[test]
-fn a_mock_run_that_production_refuses_says_why_and_leaves_nothing() {
+fn refused_mock_run_says_why_and_leaves_nothing() {
     let production = Production::ready();
     production.database.execute(
         "CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not today'; END $$;

@@ -332,7 +332,7 @@ fn ours(place: &Place, report: &serde_json::Value) -> Failing {
 }
 
 #[test]
-fn plain_sql_over_the_raw_files_finds_the_same_rows_check_by_check() {
+fn plain_sql_finds_the_same_rows_check_by_check() {
     let place = Place::samples_with_production();
     let report = place.report(&["validate", "pipelines/customer-delta.yaml"], 0);
     let database = Connection::open_in_memory().unwrap();

@@ -189,7 +189,7 @@ fn what_rules_do_with_an_insert_they_do_with_the_rows_of_a_load() {
 }
 
 #[test]
-fn mappings_of_a_run_that_was_cut_off_are_in_the_way_of_no_import() {
+fn mappings_of_an_interrupted_run_do_not_block_an_import() {
     let production = Production::ready();
     let cut_off = production.place.pipeline_with(
         &["run", "p.yaml"],

@@ -137,7 +137,7 @@ fn a_profile_that_cannot_be_written_is_refused_before_the_work() {
 
 #[cfg(feature = "failpoints")]
 #[test]
-fn a_run_that_is_killed_leaves_a_profile_that_lacks_nothing_but_its_end() {
+fn killed_run_leaves_a_profile_that_lacks_only_its_end() {
     let place = Place::samples();
     let run = ["run", CUSTOMER, "--profile", "p.json"];
     assert_eq!(place.pipeline_with(&run, &[("FAILPOINTS", "inserting=return")]).code, -9, "it is killed");

@@ -274,7 +274,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn for_random_deltas_nothing_is_lost_keys_are_dense_the_key_map_is_a_bijection_and_no_cut_changes_a_row(
+    fn random_deltas_lose_nothing_and_no_cut_changes_a_row(
         delta in delta(),
         batch_rows in 1_usize..=50,
         threads in 1_usize..=4,

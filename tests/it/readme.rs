@@ -79,7 +79,7 @@ fn the_session_with_conversion_mode_is_what_its_commands_print() {
 
 #[cfg(feature = "failpoints")]
 #[test]
-fn the_session_with_a_run_that_was_cut_off_is_what_its_command_prints() {
+fn session_with_an_interrupted_run_prints_as_shown() {
     let place = Place::samples();
     let run = ["run", "pipelines/customer-delta.yaml"];
     assert_eq!(place.pipeline_with(&run, &[("FAILPOINTS", "inserting=return")]).code, -9, "it is killed");
@@ -116,7 +116,7 @@ fn annotations_are_those_that_the_readme_tells() {
 }
 
 #[test]
-fn the_session_that_makes_a_pipeline_file_is_what_its_commands_print() {
+fn session_that_makes_a_pipeline_file_prints_as_shown() {
     let place = Place::samples_with_production();
     let session = blocks("console").into_iter().find(|block| block.starts_with("$ pipeline init")).unwrap();
     for part in session.split("$ pipeline ").skip(1) {

@@ -26,7 +26,7 @@ fn mended(place: &Place, report: &serde_json::Value, table: &str, mend: impl Fn(
 }
 
 #[test]
-fn mended_rejects_of_two_tables_load_as_a_delta_and_find_their_parents_in_both_runs() {
+fn corrected_rejects_load_and_find_parents_of_both_runs() {
     let place = Place::samples();
     let report = place.report(&["run", "pipelines/customer-delta.yaml"], 0);
     mended(&place, &report, "person", |at, row| {

@@ -34,7 +34,7 @@ fn things() -> Place {
 }
 
 #[test]
-fn a_file_that_was_loaded_is_loaded_again_only_where_that_is_asked_for_and_remembered() {
+fn allowed_reload_loads_again_and_is_recorded() {
     let place = things();
     place.pipeline(&["run", "p.yaml"]).passes();
     place.open("p.db").execute_batch("INSERT INTO owner VALUES (2, 'b')").unwrap();
@@ -63,7 +63,7 @@ fn a_run_that_ended_is_not_gone_on_with() {
 }
 
 #[test]
-fn a_run_that_failed_is_told_with_its_reason_and_gone_on_with_when_the_reason_is_gone() {
+fn failed_run_is_listed_with_reason_and_resumed() {
     let place = things();
     let trigger = "CREATE TRIGGER no BEFORE INSERT ON item BEGIN SELECT raise(ABORT, 'not on a Sunday'); END";
     place.open("p.db").execute_batch(trigger).unwrap();
@@ -183,7 +183,7 @@ fn a_run_whose_parents_were_loaded_anew_is_not_resumed() {
 }
 
 #[test]
-fn ctrl_c_ends_with_75_and_the_command_that_goes_on_once_there_is_something_to_go_on_with() {
+fn ctrl_c_ends_with_75_and_names_resume() {
     let production = Production::ready();
     production.write("load: { lock_timeout: 60s }\nsafeguards: { conversion_mode: off }\n");
     let holder = Holder::new(&production.database.url());

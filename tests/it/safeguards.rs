@@ -119,7 +119,7 @@ fn a_run_ends_the_mode_that_let_it_in_unless_it_is_kept() {
 }
 
 #[test]
-fn who_loads_cannot_let_himself_in_and_the_server_holds_him_to_it() {
+fn loader_cannot_grant_itself_and_the_server_holds_it() {
     let production = guarded("{}");
     let loader = production.login("loader", "IN ROLE delta_loader");
     let on = ["mode", "on", "p.yaml", "--for", "2h", "--reason", "me"];
@@ -278,7 +278,7 @@ fn on_postgresql_a_clock_change_of_this_machine_does_not_matter() {
 }
 
 #[test]
-fn sqlite_asks_for_no_mode_unless_the_file_does_and_a_database_that_is_made_now_needs_none() {
+fn sqlite_asks_for_no_mode_unless_the_file_does() {
     let place = guarded_file("{}");
     let before = place.everything("p.db");
     let status = place.pipeline(&["mode", "status", "p.yaml"]).passes().stdout.clone();
@@ -311,7 +311,7 @@ fn sqlite_asks_for_no_mode_unless_the_file_does_and_a_database_that_is_made_now_
 }
 
 #[test]
-fn a_run_begins_inside_its_window_only_and_is_told_when_it_opens() {
+fn run_begins_inside_its_window_or_names_the_next() {
     let (open, closed) = (format!("{{ window: {} }}", window(-2, 3)), format!("{{ window: {} }}", window(2, 3)));
     let place = guarded_file(&closed);
     let (before, files) = (place.everything("p.db"), place.files());
@@ -368,7 +368,7 @@ fn a_mock_run_is_bound_by_neither_and_ends_no_mode() {
 }
 
 #[test]
-fn a_window_that_cannot_be_is_a_problem_of_the_file_with_its_line() {
+fn impossible_window_is_a_problem_with_its_line() {
     let place = guarded_file("{ window: { days: [sat, so], from: \"24:00\", to: \"06:00\", timezone: Europe/Belin } }");
     let checked = place.pipeline(&["check", "p.yaml"]);
     let texts =
@@ -431,7 +431,7 @@ fn run_while_the_window_closes(request: &CommandOptions) -> (Kind, String) {
 }
 
 #[test]
-fn a_run_that_reaches_the_end_of_its_window_stops_before_the_insertion() {
+fn run_at_the_end_of_its_window_stops_before_the_insertion() {
     let place = guarded_file("{}");
     let before = place.production("p.db");
     let (kind, said) = run_while_the_window_closes(&CommandOptions::new(place.path("p.yaml")));
@@ -462,7 +462,7 @@ fn run_with(request: &CommandOptions, step: Step, does: impl Fn() + Send + Sync)
 }
 
 #[test]
-fn a_mode_that_is_ended_on_the_way_stops_the_run_before_the_insertion() {
+fn mode_that_ends_early_stops_before_the_insertion() {
     let on = ["mode", "on", "p.yaml", "--for", "2h", "--reason", "a night"];
     let place = guarded_file("{ conversion_mode: required }");
     place.pipeline(&on).passes();
@@ -544,7 +544,7 @@ fn nobody_ends_the_mode_between_the_insertion_and_the_commit() {
 }
 
 #[test]
-fn the_mode_of_a_pipeline_that_does_not_ask_for_it_is_left_alone() {
+fn mode_of_another_pipeline_is_not_ended() {
     let production = guarded("{}");
     production.pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "a night"]).passes();
     production.require_no_mode();

@@ -40,7 +40,7 @@ fn rows(connection: &Connection, sql: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn every_value_of_the_sample_production_is_the_same_on_postgresql() {
+fn sample_production_is_the_same_on_postgres() {
     let (sqlite, postgres) = (sqlite(), postgres());
     for (table, key, decimals) in TABLES {
         let names = rows(&sqlite, &format!("SELECT name FROM pragma_table_info('{table}') ORDER BY cid")).concat();

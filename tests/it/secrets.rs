@@ -53,7 +53,7 @@ fn leaks(pipeline: &str, commands: &[&[&str]]) -> Vec<String> {
 }
 
 #[test]
-fn a_value_of_the_environment_is_in_no_output_no_reject_file_and_no_row_of_the_database() {
+fn value_of_the_environment_is_in_no_output() {
     let found = leaks(
         PIPELINE,
         &[

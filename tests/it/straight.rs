@@ -77,7 +77,7 @@ fn mapped(database: &Connection, table: &str) -> Vec<String> {
 }
 
 #[test]
-fn rows_that_go_straight_are_those_that_staging_brings_and_can_be_taken_back() {
+fn direct_path_equals_staging_and_rolls_back() {
     for foreign_keys in ["triggers", "set_based"] {
         let staged = place(&format!("foreign_keys: {foreign_keys}, staging: always"));
         let straight = place(&format!("foreign_keys: {foreign_keys}"));
@@ -115,7 +115,7 @@ impl Listener for Planter<'_> {
 }
 
 #[test]
-fn what_production_refuses_of_them_is_told_by_its_rows_as_if_they_were_staged() {
+fn refusal_on_the_direct_path_names_rows_like_staging() {
     let plants = [
         ("INSERT INTO parent (code) VALUES ('C5')", "UNIQUE constraint failed: parent.code", "parent.csv:6"),
         // The parents ask for it first.

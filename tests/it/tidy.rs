@@ -35,7 +35,10 @@ const OPENINGS: &[&str] = &["The same", "As [", "What ", "Of what", "Where "];
 /// The longest function.
 const LINES: usize = 70;
 
-/// Where both hold.
+/// The longest name of a function, in characters.
+const NAME: usize = 60;
+
+/// Where words and lengths hold.
 const ROOMS: &[&str] = &["src"];
 
 /// The part of a line that is read: a doc comment, a comment, or a text.
@@ -149,6 +152,28 @@ fn functions_fit_on_a_screen() {
     assert!(long.is_empty(), "\n{long}");
 }
 
+/// The functions of a text whose names are longer than [`NAME`].
+fn long_names(name: &str, text: &str) -> String {
+    let mut long = String::new();
+    for (at, line) in text.lines().enumerate() {
+        let Some((_, rest)) = line.split_once("fn ") else { continue };
+        let function: String = rest.chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect();
+        if function.chars().count() > NAME {
+            writeln!(long, "{name}:{}: {function}", at + 1).unwrap();
+        }
+    }
+    long
+}
+
+#[test]
+fn names_of_functions_and_tests_are_short() {
+    let folders = ["src", "tests"].map(|folder| Path::new(REPOSITORY).join(folder));
+    let files = folders.iter().flat_map(|folder| crate::floors::files(folder));
+    let long: String =
+        files.map(|file| long_names(&file.display().to_string(), &std::fs::read_to_string(&file).unwrap())).collect();
+    assert!(long.is_empty(), "\n{long}");
+}
+
 #[test]
 fn planted_breaches_are_found() {
     let text = "/// The same, anew.\nfn f() {\n    // It was cut off.\n    say(\"nobody was told\");\n}\n";
@@ -161,4 +186,9 @@ fn planted_breaches_are_found() {
     let body: String = (0..=LINES).fold(String::new(), |body, n| body + &format!("    call({n});\n"));
     assert!(long("f.rs", &format!("pub(super) async fn f() {{\n{body}}}\n")).contains("f.rs:1: 72 lines"));
     assert!(long("f.rs", &format!("fn f() {{\n    match x {{\n{body}    }}\n}}\n")).is_empty());
+    let long_name = "n".repeat(NAME + 1);
+    assert_eq!(
+        long_names("f.rs", &format!("fn f() {{}}\nasync fn {long_name}() {{}}\n")),
+        format!("f.rs:2: {long_name}\n")
+    );
 }

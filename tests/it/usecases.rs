@@ -84,17 +84,17 @@ fn is_bijection(database: &Connection, table: &str, key: &str) {
 }
 
 #[test]
-fn use_case_1_leaves_production_as_it_was_and_adds_exactly_the_readings_that_are_meant() {
+fn use_case_1_adds_exactly_the_readings() {
     load("meter-reads", 985);
 }
 
 #[test]
-fn use_case_2_leaves_production_as_it_was_and_adds_exactly_the_rows_of_six_tables_that_are_meant() {
+fn use_case_2_adds_exactly_the_rows_of_six_tables() {
     load("customer-delta", 487 + 501 + 551 + 599 + 726 + 291);
 }
 
 #[test]
-fn a_reference_that_is_null_stays_null_and_one_to_a_later_row_of_the_same_table_is_resolved() {
+fn null_reference_stays_and_later_row_of_own_table_resolves() {
     let place = Place::samples();
     place.pipeline(&["run", "pipelines/customer-delta.yaml"]).passes();
     let database = place.open(DATABASE);
@@ -106,7 +106,7 @@ fn a_reference_that_is_null_stays_null_and_one_to_a_later_row_of_the_same_table_
 }
 
 #[test]
-fn use_case_2_and_then_1_on_one_database_keep_both_runs_and_both_key_maps() {
+fn use_case_2_and_then_1_keep_both_runs_and_key_maps() {
     let place = Place::samples();
     place.pipeline(&["run", "pipelines/customer-delta.yaml"]).passes();
     let after_first = place.everything(DATABASE);
@@ -123,7 +123,7 @@ fn use_case_2_and_then_1_on_one_database_keep_both_runs_and_both_key_maps() {
 }
 
 #[test]
-fn a_second_run_of_the_same_files_is_refused_as_loaded_already_and_changes_nothing() {
+fn second_run_of_the_same_files_is_refused() {
     for pipeline in ["pipelines/customer-delta.yaml", "pipelines/meter-reads.yaml"] {
         let place = Place::samples();
         place.pipeline(&["run", pipeline]).passes();
@@ -155,7 +155,7 @@ fn a_renamed_copy_of_a_loaded_file_is_refused_under_both_names() {
 }
 
 #[test]
-fn the_same_delta_gives_the_same_database_at_any_number_of_threads_and_any_batch_size() {
+fn same_delta_gives_the_same_database_on_any_threads() {
     for pipeline in ["customer-delta", "meter-reads"] {
         let run = |threads: &str, batch_rows: &str| {
             let place = Place::samples();
@@ -186,7 +186,7 @@ fn the_same_delta_gives_the_same_database_at_any_number_of_threads_and_any_batch
 }
 
 #[test]
-fn validate_and_plan_leave_the_database_byte_for_byte_and_make_no_file_beside_it() {
+fn validate_and_plan_leave_every_byte_and_no_file() {
     for pipeline in ["pipelines/customer-delta.yaml", "pipelines/meter-reads.yaml"] {
         let place = Place::samples_with_production();
         let before = place.files();
@@ -246,7 +246,7 @@ fn plan_foresees_the_keys_and_counts_of_the_run() {
 }
 
 #[test]
-fn the_run_row_holds_the_report_and_the_keys_that_the_database_has() {
+fn run_row_holds_the_report_and_the_keys() {
     let place = Place::samples();
     let report = place.report(&["run", "pipelines/customer-delta.yaml"], 0);
     let database = place.open(DATABASE);

@@ -50,7 +50,7 @@ impl Said {
 }
 
 #[test]
-fn cutting_the_connection_around_the_commit_always_gives_the_right_verdict() {
+fn cut_around_the_commit_always_gives_the_right_verdict() {
     let cuts = [Cut::BeforeCommit, Cut::InCommit, Cut::AfterCommit];
     let told: Mutex<BTreeMap<(String, Said), usize>> = Mutex::default();
     thread::scope(|scope| {
@@ -106,7 +106,7 @@ fn cut_once(scene: &Scene, cut: Cut, name: &str, before: &str) -> Said {
 }
 
 #[test]
-fn a_network_that_stalls_or_fails_while_rows_are_copied_leaves_nothing_and_the_run_can_be_repeated() {
+fn stalled_network_leaves_nothing_and_run_repeats() {
     let scene = Scene::new(On::Postgres);
     scene.write("load: { staging: always }\n");
     for (name, cut) in [("S", Cut::Stalled(Duration::from_secs(2))), ("C", Cut::Copied(1)), ("D", Cut::Copied(1000))] {

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_or_time_that_says_more_than_its_column_keeps_has_no_value() {
+    fn date_or_time_of_more_precision_has_no_value() {
         let days = [
             "2024-02-29",
             "2024-02-29T00:00:00",

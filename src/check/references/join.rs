@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_row_finds_the_row_it_names_whatever_hashes_collide_and_however_little_memory_there_is() {
+    async fn each_row_finds_its_row_whatever_hashes_and_memory() {
         let ours: Vec<_> = (0..300).map(|row| (row % 50 != 3).then(|| format!("k{}", row % 250))).collect();
         let theirs: Vec<_> = (0..500).map(|row| (row % 9 != 0).then(|| format!("k{}", row * 7 % 400))).collect();
         let mut repeated = RowSet::default();

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_record_needs_no_line_ending_and_may_end_in_an_empty_field() {
+    fn last_record_needs_no_line_ending() {
         assert_eq!(lines("a,b\n1,"), expected(&[(2, "1|")]));
         assert_eq!(lines("a,b\n1,\"x\""), expected(&[(2, "1|x")]));
     }

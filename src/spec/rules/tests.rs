@@ -177,7 +177,7 @@ fn delimiter_and_quote_are_different_ascii_characters() {
 }
 
 #[test]
-fn a_range_and_a_length_have_a_bound_and_leave_something_between_two() {
+fn range_and_length_have_a_bound_and_allow_a_value() {
     for kind in ["range", "length"] {
         let found = checks(json!({ kind: { "column": "x" } }));
         assert_eq!(found, one(&format!("checks.0.{kind}"), "a check with bounds requires `min`, `max`, or both"));

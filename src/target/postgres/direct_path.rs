@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_come_in_the_order_of_the_reference_that_leads_to_the_most_rows_and_stay_whole() {
+    fn rows_follow_the_widest_reference_and_stay_whole() {
         let rows = batch([
             ("key", &[Some(1), Some(2), Some(3), Some(4), Some(5)]),
             ("region", &[Some(2), Some(1), Some(2), Some(1), Some(1)]),

@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn unterminated_text_and_psql_commands_are_reported_with_their_line() {
+    fn unterminated_text_and_psql_commands_name_their_line() {
         for (script, line, what) in [
             ("SELECT 1;\nSELECT 'a;", 2, "a string has no end"),
             ("\"a", 1, "a quoted name has no end"),

@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_function_is_found_in_the_context_of_an_error_in_any_language() {
+    fn function_is_found_in_error_context_of_any_language() {
         let cases = [
             ("PL/pgSQL function audited() line 3 at SQL statement", Some("audited()")),
             ("PL/pgSQL-Funktion app.\"It's\"() Zeile 3 bei RAISE", Some("app.\"It's\"()")),

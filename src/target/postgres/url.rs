@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn the_password_comes_from_the_url_then_the_environment_then_a_file() {
+    fn password_comes_from_url_environment_or_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join(".pgpass");
         std::fs::write(&file, "# a comment\nother:*:*:*:no\n*:5433:p:u:f\\:i:l\\\\e\n*:*:*:*:any\n").unwrap();

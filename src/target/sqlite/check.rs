@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_means_the_same_in_both_is_passed_on_with_the_columns_as_the_catalog_spells_them() {
+    fn check_of_same_meaning_is_translated_with_catalog_names() {
         for (check, expected) in [
             ("N > 0 and NAME in ('A', 'it''s')", r#""n" > 0 AND "Name" IN ('A', 'it''s')"#),
             ("NOT (n BETWEEN -5 AND 9) OR item.name IS NULL", r#"NOT ("n" BETWEEN -5 AND 9) OR "Name" IS NULL"#),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_sqlite_decides_in_its_own_way_is_left_to_production() {
+    fn check_that_sqlite_decides_its_own_way_is_not_translated() {
         for check in [
             "name LIKE 'a%'",
             "substr(name, -2) = 'xx'",
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_sqlite_would_change_to_another_number_is_recognized() {
+    fn text_that_sqlite_would_change_is_recognized() {
         let made = "CREATE TABLE t (code UUID, plain VARCHAR(9), none, amount MONEY, any ANY)";
         let table = table(made);
         let names: Vec<_> = table.checks.iter().map(|check| check.name.as_str()).collect();

@@ -137,7 +137,7 @@ async fn stage(load: &mut dyn StagingPhase, destination: &Destination, rows: &[(
 const ITEM: &str = "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT UNIQUE);";
 
 #[tokio::test]
-async fn tables_of_production_that_are_called_like_ours_are_seen_and_never_dropped() {
+async fn tables_named_like_ours_are_seen_and_never_dropped() {
     for (made, there, hint) in [
         ("CREATE TABLE Staging_item (a); INSERT INTO Staging_item VALUES (1)", "Staging_item", "target.staging"),
         (

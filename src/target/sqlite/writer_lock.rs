@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_writer_learns_the_holder_and_gets_the_lock_afterwards() {
+    fn second_writer_learns_the_holder_and_gets_the_lock_later() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("p.db");
         let names = Names { shown: "sqlite:p.db".into(), staging: "staging".into(), namespace: String::new() };

@@ -44,7 +44,7 @@ fn staged_rows_that_are_not_the_deltas_are_staged_again() {
 }
 
 #[test]
-fn a_run_whose_backends_are_terminated_while_it_copies_is_resumed() {
+fn run_with_terminated_backends_is_resumed() {
     let done = Done::default();
     let trial = Trial::new(Scene::new(On::Postgres), &done);
     let database = trial.scene.database.as_ref().unwrap();

@@ -22,7 +22,7 @@ fn fails(production: &Production, url: &str, code: i32, texts: &[&str]) {
 }
 
 #[test]
-fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
+fn unusable_target_is_named_with_a_remedy() {
     let production = Production::new(Server::shared(), SQL, "");
     let database = &production.database;
     let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -65,7 +65,7 @@ fn a_target_that_lets_nobody_in_or_lacks_something_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_passes() {
+fn transaction_pooler_is_refused_and_session_pooler_passes() {
     let production = Production::ready();
     let name = &production.database.name;
     for mode in ["transaction", "statement"] {
@@ -79,7 +79,7 @@ fn a_pooler_that_shares_sessions_is_refused_and_one_that_does_not_passes() {
 }
 
 #[test]
-fn a_production_that_takes_no_row_of_the_delta_is_named_with_what_to_do() {
+fn production_that_takes_no_row_is_named_with_a_remedy() {
     let production = Production::ready();
     let member = production.login("member", "IN ROLE delta_loader");
     let cases: &[(&str, &str, i32, &[&str])] = &[
@@ -158,7 +158,7 @@ fn a_production_that_takes_no_row_of_the_delta_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_lock_that_somebody_holds_on_production_ends_the_run_and_not_the_others() {
+fn foreign_lock_on_production_ends_only_this_run() {
     let production = Production::ready();
     production.write("load: { lock_timeout: 300ms }\n");
     let holder = Holder::new(&production.database.url());
@@ -262,7 +262,7 @@ fn cut(server: &Server, stop: &str, act: impl Fn(&Database)) {
 }
 
 #[test]
-fn a_backend_that_is_terminated_at_any_point_leaves_nothing_and_the_run_can_be_repeated() {
+fn terminated_backend_leaves_nothing_and_run_repeats() {
     for (point, stop) in STOPS {
         eprintln!("{point}:");
         cut(Server::shared(), stop, |database| {
@@ -272,7 +272,7 @@ fn a_backend_that_is_terminated_at_any_point_leaves_nothing_and_the_run_can_be_r
 }
 
 #[test]
-fn a_server_that_is_restarted_in_the_middle_of_a_run_leaves_nothing_and_the_run_can_be_repeated() {
+fn restarted_server_leaves_nothing_and_run_repeats() {
     let server = Server::private(&[]);
     for (point, stop) in [STOPS[0], STOPS[1], STOPS[4]] {
         eprintln!("{point}:");

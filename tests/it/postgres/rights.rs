@@ -44,7 +44,7 @@ fn owned(server: &Server) -> (Production, String, String) {
 }
 
 #[test]
-fn the_printed_setup_is_run_by_the_owner_and_a_login_that_has_only_the_role_loads() {
+fn printed_setup_run_by_the_owner_lets_the_role_load() {
     let (production, owner, loader) = owned(Server::shared());
     let before = made(&production.database);
     production.pipeline_at(&owner, &["setup", "p.yaml"]).passes();
@@ -68,7 +68,7 @@ fn the_printed_setup_is_run_by_the_owner_and_a_login_that_has_only_the_role_load
 }
 
 #[test]
-fn setup_keeps_away_from_a_newer_version_and_from_somebody_elses_schema() {
+fn setup_refuses_a_newer_version_and_a_foreign_schema() {
     let production = Production::ready();
     production.database.execute("INSERT INTO delta.migration VALUES (99, 'newer', '')");
     let before = made(&production.database);
@@ -200,7 +200,7 @@ const REFUSED: &[&str] = &[
 ];
 
 #[test]
-fn the_server_refuses_the_loading_role_whatever_is_more_than_a_load() {
+fn server_refuses_the_loading_role_more_than_a_load() {
     // On a server of its own: what `foreign_keys: set_based` is granted, is granted on all databases.
     let server = Server::private(&[]);
     let (production, owner, loader) = owned(&server);

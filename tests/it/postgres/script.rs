@@ -61,7 +61,7 @@ fn a_command_that_writes_nothing_passes_a_script_that_commits() {
 }
 
 #[test]
-fn a_script_that_leaves_its_transaction_is_refused_with_its_line() {
+fn script_that_leaves_its_transaction_is_refused_with_line() {
     let hidden = "SET standard_conforming_strings = off; SELECT 'a\\''; COMMIT; --';";
     for (more, line, texts) in [
         ("ROLLBACK;", 3, "`ROLLBACK` ends the transaction"),
@@ -97,7 +97,7 @@ fn a_script_that_moves_a_sequence_it_did_not_make_is_told() {
 }
 
 #[test]
-fn a_script_with_its_own_transaction_makes_the_database_for_a_run() {
+fn script_with_its_own_transaction_creates_the_database() {
     let scripted = Scripted::new(&format!("BEGIN;\n{TABLE}COMMIT;\n"));
     scripted.pipeline(&["run", "p.yaml"]).passes();
     assert_eq!(scripted.database.rows("SELECT account_no FROM account ORDER BY 1"), [["1"], ["OLD-1"]]);

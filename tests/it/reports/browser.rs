@@ -38,7 +38,7 @@ fn sort(page: &mut Page<'_>, column: &str) {
 }
 
 #[test]
-fn the_table_of_violations_is_sorted_filtered_and_opened_and_nothing_complains() {
+fn table_of_violations_sorts_filters_and_opens() {
     let Some(mut browser) = browser() else { return };
     let place = Place::samples();
     let report = place.report(&["run", CUSTOMER, "--report", "html=r.html"], 0);

@@ -157,7 +157,7 @@ fn no_command_lets_a_name_or_a_value_drive_the_terminal() {
 }
 
 #[test]
-fn no_field_of_a_reject_csv_is_a_formula_and_read_again_it_is_what_it_was() {
+fn no_reject_csv_field_is_a_formula_and_all_read_back() {
     let values = ["=1+1", "+49 171 123", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "'=1", "-5", "'quoted'"];
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(["ref", "=name"]).unwrap();

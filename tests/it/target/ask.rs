@@ -307,7 +307,7 @@ async fn a_scan_without_columns_counts(on: On) {
 }
 
 #[tokio::test]
-async fn rows_of_tables_that_inherit_are_not_among_those_that_constraints_look_at() {
+async fn rows_of_inheriting_tables_are_outside_of_constraints() {
     let sql =
         format!("{ITEM} CREATE TABLE heir () INHERITS (item); INSERT INTO heir (id, name) VALUES (1, 'a'), (7, 'q')");
     let live = live(On::Postgres, &sql, "item").await;

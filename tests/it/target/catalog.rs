@@ -15,7 +15,7 @@ each_target!(
     own_tables_are_none_of_production,
     a_database_that_is_set_up_is_ready,
     the_setup_may_be_made_again,
-    tables_with_triggers_are_refused_where_the_server_would_not_run_them,
+    set_based_refuses_tables_with_triggers,
 );
 
 const SQL: &str = "
@@ -141,7 +141,7 @@ async fn the_setup_may_be_made_again(on: On) {
     assert_eq!(!script.is_empty(), on == On::Postgres);
 }
 
-async fn tables_with_triggers_are_refused_where_the_server_would_not_run_them(on: On) {
+async fn set_based_refuses_tables_with_triggers(on: On) {
     let mut live = Live::new(on, ITEM);
     trigger(&live, "noted");
     let item = live.ready("item").await;
@@ -169,7 +169,7 @@ async fn a_database_that_is_not_set_up_says_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_login_without_the_role_and_a_table_that_is_not_registered_are_told() {
+async fn missing_role_and_unregistered_table_are_reported() {
     let live = Live::new(On::Postgres, &format!("{ITEM}; CREATE TABLE other (id INTEGER PRIMARY KEY)"));
     let item = live.ready("item").await;
     let other = live.destination("other", &["id"]).await;
@@ -200,7 +200,7 @@ async fn who_may_do_too_much_is_told_and_refused_where_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn what_no_set_is_held_against_is_refused_where_the_server_would_not_check_it() {
+async fn rules_and_unchecked_references_are_refused_set_based() {
     let parts = "CREATE TABLE item (id INTEGER NOT NULL, kind INTEGER NOT NULL, owner INTEGER, PRIMARY KEY (id, kind)) PARTITION BY LIST (kind);
          CREATE TABLE item_1 PARTITION OF item FOR VALUES IN (1); CREATE TABLE owner (id INTEGER PRIMARY KEY);";
     let pair = "CREATE TABLE place (a INTEGER, b INTEGER, PRIMARY KEY (a, b));";

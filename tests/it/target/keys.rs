@@ -10,12 +10,12 @@ use super::rows::{Part, announce, insert, numbers, record, stage, texts};
 each_target!(
     async
     keys_go_on_where_production_ends,
-    keys_of_a_run_that_failed_are_given_to_nobody_else_by_mistake,
+    keys_of_a_failed_run_are_not_given_to_others,
     keys_may_start_where_nothing_is,
     keys_may_not_start_where_something_is,
     an_application_goes_on_behind_the_keys_of_a_run,
     keys_beyond_the_largest_are_an_overflow,
-    keys_behind_the_largest_number_are_an_overflow_and_never_used_again,
+    keys_past_the_largest_number_overflow_and_stay_unused,
     no_rows_need_no_keys,
     text_keys_count_their_own_kind,
     text_keys_end_with_their_width,
@@ -105,7 +105,7 @@ async fn keys_go_on_where_production_ends(on: On) {
     }
 }
 
-async fn keys_of_a_run_that_failed_are_given_to_nobody_else_by_mistake(on: On) {
+async fn keys_of_a_failed_run_are_not_given_to_others(on: On) {
     let live = Live::new(on, SERIAL);
     assigned(&live, "item").await;
     let target = live.writer().await;
@@ -179,7 +179,7 @@ async fn keys_beyond_the_largest_are_an_overflow(on: On) {
     }
 }
 
-async fn keys_behind_the_largest_number_are_an_overflow_and_never_used_again(on: On) {
+async fn keys_past_the_largest_number_overflow_and_stay_unused(on: On) {
     let live =
         Live::new(on, &format!("CREATE TABLE item (id BIGINT PRIMARY KEY); INSERT INTO item VALUES ({})", i64::MAX));
     assigned(&live, "item").await;

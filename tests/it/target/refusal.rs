@@ -19,7 +19,7 @@ each_target!(
     a_value_that_is_twice_in_the_load,
     a_value_that_may_not_be_missing,
     a_row_that_is_gone_meanwhile,
-    rows_that_refer_to_each_other_are_not_refused_with_those_that_refer_to_nothing,
+    rows_that_refer_to_each_other_are_not_refused_as_orphans,
     a_reference_that_is_checked_at_the_end,
     a_condition_that_rows_fail,
     a_trigger_that_raises,
@@ -166,7 +166,7 @@ async fn a_row_that_is_gone_meanwhile(on: On) {
     is(&refusal, "item", on.choose("FOREIGN KEY", "item_owner_id_fkey"), &[1, 3]);
 }
 
-async fn rows_that_refer_to_each_other_are_not_refused_with_those_that_refer_to_nothing(on: On) {
+async fn rows_that_refer_to_each_other_are_not_refused_as_orphans(on: On) {
     let live = Live::new(on, SQL);
     let (owner, item) =
         (live.destination("owner", &["id", "name"]).await, live.destination("item", &["id", "must", "owner_id"]).await);
@@ -422,7 +422,7 @@ async fn rows_of_one_table_that_refer_to_each_other(on: On) {
 }
 
 #[tokio::test]
-async fn a_unique_constraint_that_is_checked_at_the_end_is_checked_before_the_commit() {
+async fn deferred_unique_constraint_is_checked_before_the_commit() {
     let live = Live::new(
         On::Postgres,
         "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20), CONSTRAINT late UNIQUE (name) DEFERRABLE INITIALLY DEFERRED)",
@@ -445,7 +445,7 @@ async fn a_unique_constraint_that_is_checked_at_the_end_is_checked_before_the_co
 }
 
 #[tokio::test]
-async fn a_row_of_a_table_that_inherits_is_no_row_that_can_be_referred_to() {
+async fn row_of_an_inheriting_table_cannot_be_referred_to() {
     let sql = format!("{SQL} CREATE TABLE heir () INHERITS (owner); INSERT INTO heir VALUES (2, 'two')");
     for live in [Live::new(On::Postgres, &sql), set_based(On::Postgres, &sql)] {
         let item = live.ready("item").await;

@@ -14,7 +14,7 @@ each_target!(
     rows_that_refer_to_each_other_in_any_way_go_together,
     a_run_that_is_not_in_production_is_not_taken_back,
     every_column_of_a_row_counts_and_every_kind_of_value,
-    the_rows_of_a_run_that_are_gone_are_told_by_their_legacy_keys,
+    missing_rows_of_a_run_are_named_by_legacy_keys,
     what_a_run_holds_is_told_of_each_table,
 );
 
@@ -153,7 +153,7 @@ async fn every_column_of_a_row_counts_and_every_kind_of_value(on: On) {
     }
 }
 
-async fn the_rows_of_a_run_that_are_gone_are_told_by_their_legacy_keys(on: On) {
+async fn missing_rows_of_a_run_are_named_by_legacy_keys(on: On) {
     let live = Live::new(on, ITEM);
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;

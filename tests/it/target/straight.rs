@@ -106,7 +106,7 @@ async fn a_reference_that_is_checked_at_the_end() {
 }
 
 #[tokio::test]
-async fn staged_rows_that_refer_to_rows_that_went_straight_and_to_nothing() {
+async fn staged_rows_that_refer_to_direct_rows_and_to_nothing() {
     let live = Live::new(
         On::Postgres,
         "CREATE TABLE owner (id INTEGER PRIMARY KEY);

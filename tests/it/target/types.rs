@@ -213,7 +213,7 @@ async fn tables_may_have_the_longest_names(on: On) {
 }
 
 #[tokio::test]
-async fn values_that_only_postgres_has_are_found_and_others_are_found_nowhere() {
+async fn values_that_only_postgres_has_are_found() {
     let live = Live::new(
         On::Postgres,
         "CREATE TYPE mood AS ENUM ('sad', 'so so');

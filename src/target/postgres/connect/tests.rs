@@ -385,7 +385,7 @@ async fn a_server_has_to_prove_its_identity() {
 
 /// The server ends an idle transaction, and a load may have to wait longer than that.
 #[tokio::test]
-async fn a_session_waits_inside_its_transaction_for_as_long_as_it_takes() {
+async fn session_waits_inside_its_transaction_as_long_as_it_takes() {
     let database = Server::shared().database("");
     let waited = |every| {
         let url = database.url();

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_of_a_mock_run_are_clear_of_the_next_ones_as_far_as_there_are_any() {
+    fn numbers_of_a_mock_run_are_clear_of_the_next_ones() {
         let most = i128::from(i64::MAX);
         assert_eq!(sequence(Some(5), 1, (1, most), false).clear(10), Some(5 + CLEAR));
         assert_eq!(sequence(Some(5), 50, (1, most), false).clear(10), Some(5 + 50 * CLEAR));

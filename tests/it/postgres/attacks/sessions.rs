@@ -240,7 +240,7 @@ fn a_table_in_place_of_production_is_not_read() {
 }
 
 #[test]
-fn a_table_of_another_owner_on_either_side_of_a_foreign_key_is_not_read() {
+fn table_of_another_owner_is_not_read_over_a_foreign_key() {
     let mut attacks: Vec<_> = [
         "SELECT FROM delta.obstacles(kit.loaded(), '{}')",
         "SELECT FROM delta.try_roll_back(kit.loaded(), '{}')",
