@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_passes_is_told_to_its_two_largest_units() {
+    fn elapsed_time_has_its_two_largest_units() {
         let formatted = |seconds: i64| lasting(SignedDuration::from_secs(seconds));
         let day = 86_400;
         assert_eq!(

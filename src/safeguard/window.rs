@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_in_its_own_zone() {
+    fn window_is_shown_in_its_own_zone() {
         let window = berlin(&[Weekday::Saturday, Weekday::Sunday], (22, 0), (6, 0));
         assert_eq!(window.to_string(), "sat, sun, 22:00 to 06:00 Europe/Berlin");
         assert_eq!(berlin(&ALL, (22, 0), (6, 0)).to_string(), "22:00 to 06:00 Europe/Berlin");

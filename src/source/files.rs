@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_tells_format_and_compression() {
+    fn file_ending_determines_format_and_compression() {
         for (name, format, compression) in [
             ("a.CSV", Some(Format::Csv), Compression::None),
             ("a.tsv.gz", Some(Format::Csv), Compression::Gzip),

@@ -308,7 +308,7 @@ tables:
     }
 
     #[test]
-    fn tables_that_lack_something_are_left_out_of_what_was_read() {
+    fn incomplete_tables_are_excluded_from_the_catalog() {
         let document = read(&format!("{WHOLE}  b:\n    legacy_key: [ref]\n"));
         let spec = document.spec.unwrap();
         assert_eq!(spec.tables.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["account"]);
@@ -380,7 +380,7 @@ tables:
     }
 
     #[test]
-    fn a_value_that_lacks_quotes_is_told_so() {
+    fn value_without_quotes_is_explained() {
         let hint = |text: &str| read(text).problems.list.remove(0).hint.unwrap();
         assert!(hint("target: { url: ${X:-y}, staging: s }\n").contains("a template needs quotes"));
         assert!(hint("where: a = 'b: c'\n").contains("a value that contains `: `"));

@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_what_was_expected_and_found() {
+    fn wrong_value_is_reported_with_expected_and_found() {
         let found = problem("legacy_key", json!("ref"));
         assert_eq!(
             found,
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_value_is_told_with_those_that_there_are() {
+    fn unknown_value_is_reported_with_the_known_ones() {
         let found = problem("existing", json!("skipp"));
         assert_eq!(found, is("tables.a.existing", "unknown value `skipp`", "did you mean `skip`?"));
         let found = problem("checks", json!([{ "severity": "fatal" }]));

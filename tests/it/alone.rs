@@ -26,7 +26,7 @@ fn violations(report: &serde_json::Value) -> Vec<(String, String, u64)> {
 }
 
 #[test]
-fn without_a_target_the_delta_is_told_what_it_alone_can_tell() {
+fn validation_without_a_target_checks_the_delta_alone() {
     let place = Place::samples();
     without_target(&place);
     place.pipeline(&["check", "pipelines/alone.yaml"]).passes();
@@ -112,7 +112,7 @@ fn what_needs_a_target_says_that_it_is_missing() {
 }
 
 #[test]
-fn a_mistake_of_the_file_is_told_before_the_target_is_missed() {
+fn problems_of_the_file_come_before_a_missing_target() {
     let place = Place::new();
     place.write(
         "p.yaml",

@@ -47,7 +47,7 @@ each_target!(
     what_contradicts_is_not_restored_and_changes_nothing,
     verify_names_differences_of_key_map_ledger_and_store,
     a_store_belongs_to_one_target_and_can_be_adopted_by_its_id,
-    a_run_that_the_target_does_not_know_is_left_out,
+    run_that_the_target_does_not_know_is_skipped,
     what_is_killed_in_the_middle_is_done_by_doing_it_again,
     without_a_place_the_report_says_that_nothing_is_backed_up,
 );
@@ -427,7 +427,7 @@ fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(on: On) {
     home.pipeline(&["keymap", "verify", "p.yaml"]).passes();
 }
 
-fn a_run_that_the_target_does_not_know_is_left_out(on: On) {
+fn run_that_the_target_does_not_know_is_skipped(on: On) {
     let home = &Home::on(on);
     let run = home.run()["run"].as_str().unwrap().to_owned();
     home.empty_history();

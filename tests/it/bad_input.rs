@@ -130,7 +130,7 @@ fn missing_column_is_reported_with_place_and_columns() {
 }
 
 #[test]
-fn a_column_that_nothing_uses_is_told_and_the_hint_names_ignore() {
+fn unused_column_is_reported_and_the_hint_names_ignore() {
     refused(&shop_with("ref,name,city,paid,mood\nX1,Cy,Ulm,7,good\n"), 78, &["p.yaml:7", "`mood`", "ignore"]);
 }
 
@@ -144,7 +144,7 @@ fn file_that_lacks_a_column_of_the_others_is_named() {
 }
 
 #[test]
-fn a_missing_file_is_told_with_what_is_there_instead() {
+fn missing_file_is_reported_with_the_files_there_are() {
     let place = shop();
     place.write("costumer.csv", "ref,name\n");
     refused(&place, 66, &["`customer.csv` does not exist", "costumer.csv", "p.yaml:7"]);

@@ -111,7 +111,7 @@ fn a_reference_by_a_value_is_never_rounded() {
 }
 
 #[test]
-fn a_schema_into_which_nothing_can_be_inserted_is_told_by_check() {
+fn check_reports_a_schema_that_takes_no_rows() {
     for sql in [
         "CREATE TABLE t (id INTEGER PRIMARY KEY, x INT REFERENCES nowhere);",
         "CREATE TABLE p (p_id INTEGER PRIMARY KEY, code TEXT); CREATE TABLE t (id INTEGER PRIMARY KEY, x TEXT REFERENCES p (code));",

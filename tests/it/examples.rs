@@ -50,7 +50,7 @@ fn report_counts_every_row() {
 }
 
 #[tokio::test]
-async fn journal_tells_the_whole_life_of_a_run() {
+async fn journal_has_the_whole_life_of_a_run() {
     let (place, run) = loaded();
     let ran = place.pipeline(&["rollback", "pipelines/customer-delta.yaml", &run]);
     assert_eq!(ran.code, 0, "{ran:?}");

@@ -16,7 +16,7 @@ const FROM: [&str; 7] = [
 ];
 
 #[test]
-fn each_check_is_told_with_the_constraint_that_it_comes_from() {
+fn each_check_names_its_constraint() {
     let place = Place::samples_with_production();
     let explained = place.pipeline(&["explain", CUSTOMER]).passes().stdout.clone();
     let checked = place.pipeline(&["check", CUSTOMER, "-v"]).passes().stdout.clone();

@@ -232,7 +232,7 @@ fn a_mock_run_says_which_sequences_production_moves_by_itself() {
 }
 
 #[test]
-fn a_mock_run_foretells_that_a_sequence_will_not_do() {
+fn mock_run_foresees_that_a_sequence_will_not_do() {
     let production = numbered("USAGE, SELECT", "");
     production.database.execute("SELECT setval('last', 25)");
     let before = everything(&production.database);

@@ -96,7 +96,7 @@ fn session_with_an_interrupted_run_prints_as_shown() {
 }
 
 #[test]
-fn a_run_is_taken_back_as_the_readme_tells() {
+fn run_is_rolled_back_as_the_readme_shows() {
     let place = Place::samples();
     let run = place.report(&["run", "pipelines/customer-delta.yaml"], 0)["run"].as_str().unwrap().to_owned();
     let session = blocks("console").into_iter().find(|block| block.starts_with("$ pipeline rollback")).unwrap();
@@ -106,7 +106,7 @@ fn a_run_is_taken_back_as_the_readme_tells() {
 }
 
 #[test]
-fn annotations_are_those_that_the_readme_tells() {
+fn annotations_are_those_of_the_readme() {
     let place = Place::samples();
     let session = blocks("console").into_iter().find(|block| block.contains("--output github")).unwrap();
     let (_, meant) = session.split_once('\n').unwrap();

@@ -113,7 +113,7 @@ fn corrected_rejects_load_and_find_parents_of_both_runs() {
 }
 
 #[test]
-fn rejects_that_nobody_mended_are_rejected_again() {
+fn uncorrected_rejects_are_rejected_again() {
     let place = Place::new();
     place.database("r.db", "CREATE TABLE t (t_id INTEGER PRIMARY KEY, n INTEGER NOT NULL);");
     let pipeline =

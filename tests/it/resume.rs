@@ -52,7 +52,7 @@ fn allowed_reload_loads_again_and_is_recorded() {
 }
 
 #[test]
-fn a_run_that_ended_is_not_gone_on_with() {
+fn ended_run_is_not_resumed() {
     let place = things();
     place.pipeline(&["resume", "p.yaml"]).fails(64, &["no run of `things`", "`pipeline runs FILE`"]);
     let report = place.report(&["run", "p.yaml"], 0);
@@ -162,7 +162,7 @@ fn a_run_whose_references_lead_elsewhere_is_not_resumed() {
 }
 
 #[test]
-fn a_run_whose_parents_were_loaded_anew_is_not_resumed() {
+fn run_whose_parents_were_reloaded_is_not_resumed() {
     let place = things();
     place.write("p.yaml", PIPELINE.replace(", by: code", ""));
     let owners = "version: 1\nname: owners\ntarget: { url: 'sqlite:p.db' }\ntables:\n  owner:\n    source: { path: owner.csv }\n    \

@@ -13,8 +13,8 @@ each_target!(
     rolled_back_files_are_loaded_again_with_new_keys,
     rows_in_other_hands_keep_a_run_where_it_is_and_are_named,
     of_two_runs_the_later_goes_first,
-    a_run_that_never_got_into_production_is_given_up,
-    what_is_no_run_of_rows_or_back_already_is_told,
+    run_that_was_never_committed_is_abandoned,
+    run_that_cannot_be_rolled_back_is_explained,
     a_rollback_that_is_killed_is_done_or_not_and_says_which,
     triggers_are_named_and_one_that_does_more_or_less_stops_it,
 );
@@ -140,7 +140,7 @@ fn last_run(scene: &Scene) -> String {
     scene.rows(&format!("SELECT max(run) FROM {}", scene.control("event")))[0][0].clone()
 }
 
-fn a_run_that_never_got_into_production_is_given_up(on: On) {
+fn run_that_was_never_committed_is_abandoned(on: On) {
     let scene = Scene::new(on);
     let before = scene.production();
     scene.give(&Delta::new("B", 6, Some("A")));
@@ -157,7 +157,7 @@ fn a_run_that_never_got_into_production_is_given_up(on: On) {
     scene.pipeline(&["run", FILE]).passes();
 }
 
-fn what_is_no_run_of_rows_or_back_already_is_told(on: On) {
+fn run_that_cannot_be_rolled_back_is_explained(on: On) {
     let scene = Scene::new(on);
     scene.place.write("map.csv", "legacy_key,parent_id\nOLD|1,1\n");
     let runs = || scene.rows(&format!("SELECT id FROM {}", scene.control("run"))).concat();

@@ -511,7 +511,7 @@ fn kept_but_mode(production: &Production) -> crate::support::Tables {
 }
 
 #[test]
-fn nobody_ends_the_mode_between_the_insertion_and_the_commit() {
+fn mode_cannot_end_between_insertion_and_commit() {
     let production = guarded("{}");
     production.pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "a night"]).passes();
     let other = Holder::new(&production.database.local_url("postgres"));

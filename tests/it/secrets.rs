@@ -100,7 +100,7 @@ fn a_value_of_the_environment_is_in_no_message_about_a_mistake() {
 }
 
 #[test]
-fn a_variable_that_is_missing_is_told_by_its_name_and_message() {
+fn missing_variable_is_reported_with_name_and_message() {
     let place = Place::new();
     place.write("p.yaml", PIPELINE.replace("${TOKEN}.db", "${TOKEN:?ask the operator for it}.db"));
     place.pipeline(&["check", "p.yaml"]).fails(78, &["TOKEN", "ask the operator for it", "p.yaml:3"]);

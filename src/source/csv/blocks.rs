@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quote_that_is_never_closed_is_told_with_its_line() {
+    fn unclosed_quote_is_reported_with_its_line() {
         let read = read(b"a,b\n1,x\n\"2\n\",\"y\n3,z\n4,w\n");
         assert_eq!(read.rows.len(), 1);
         assert_eq!(reasons(&read), [(3, "\"2\n\",\"y\n3,z\n4,w", "unclosed quote on line 4")]);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn delimiter_quote_and_names_are_as_told() {
+    fn delimiter_quote_and_names_are_as_declared() {
         let spec = CsvSpec {
             delimiter: Some(';'),
             quote: '\'',

@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_name_tells_the_delimiter() {
+    fn file_name_determines_the_delimiter() {
         let read = read_one("x.tsv", b"a\tb\n1,5\t2\n", CsvSpec::default()).unwrap();
         assert_eq!(read.rows[0].2, [Some("1,5".to_string()), Some("2".to_string())]);
     }

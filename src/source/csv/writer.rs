@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ending_tells_the_delimiter_of_tab_separated_files() {
+    fn file_ending_determines_the_tab_delimiter() {
         let (ending, bytes, _) = written("a.tsv", &CsvSpec::default(), &[]);
         assert_eq!((ending.as_str(), bytes.as_slice()), ("tsv", &b"a\t_reject_line\n"[..]));
         let spec = CsvSpec { delimiter: Some('|'), encoding: Encoding::Latin1, ..CsvSpec::default() };

@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalog_tells_all_that_a_table_declares() {
+    fn catalog_has_everything_that_a_table_declares() {
         let connection = Connection::open_in_memory().unwrap();
         connection
             .execute_batch(

@@ -41,7 +41,7 @@ fn a_table_that_is_gone_blocks_only_its_own_runs() {
 }
 
 #[test]
-fn a_key_column_that_is_gone_is_told() {
+fn missing_key_column_is_reported() {
     let (production, run) = loaded();
     production.database.execute("ALTER TABLE item RENAME item_id TO id");
     let said = "`item`: 20 rows out of reach: the table lost the key column item_id";
@@ -50,7 +50,7 @@ fn a_key_column_that_is_gone_is_told() {
 }
 
 #[test]
-fn a_rewritten_table_is_told_from_changed_rows() {
+fn rewritten_table_is_distinguished_from_changed_rows() {
     let (production, run) = loaded();
     let database = &production.database;
     database.execute("ALTER TABLE item ALTER quantity TYPE bigint");

@@ -175,7 +175,7 @@ fn foreign_lock_on_production_ends_only_this_run() {
 }
 
 #[test]
-fn a_second_run_is_told_who_loads_now() {
+fn second_run_names_the_one_that_loads_now() {
     let production = Production::ready();
     production.write("load: { lock_timeout: 60s }\n");
     production.database.execute(&format!(

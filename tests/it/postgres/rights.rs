@@ -239,7 +239,7 @@ fn server_refuses_the_loading_role_more_than_a_load() {
 }
 
 #[test]
-fn a_login_that_may_do_too_much_is_told_of_or_refused() {
+fn login_with_excess_rights_is_reported_or_refused() {
     let (production, owner, loader) = owned(Server::shared());
     let name = format!("{}_loader", production.database.name);
     production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");

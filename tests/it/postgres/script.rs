@@ -85,7 +85,7 @@ fn script_that_leaves_its_transaction_is_refused_with_line() {
 }
 
 #[test]
-fn a_script_that_moves_a_sequence_it_did_not_make_is_told() {
+fn script_that_moves_a_foreign_sequence_is_reported() {
     for moves in ["SELECT nextval('other.numbers')", "SELECT setval('other.numbers', 9, false)"] {
         for nested in
             [format!("{moves};"), format!("DO $$ BEGIN PERFORM {}; END $$;", moves.trim_start_matches("SELECT "))]

@@ -87,7 +87,7 @@ fn an_error_in_a_trigger_is_its_own_and_names_the_row() {
 }
 
 #[test]
-fn what_a_trigger_lacks_is_told_of_the_trigger_and_not_of_setup() {
+fn missing_right_of_a_trigger_names_the_trigger() {
     let cases = [
         ("INSERT INTO missing VALUES (1)", "relation \"missing\" does not exist", "search_path"),
         ("PERFORM missing(1)", "function missing(integer) does not exist", "search_path"),

@@ -10,8 +10,8 @@ use super::rows::{load, numbers, taken, texts};
 
 each_target!(
     async
-    all_that_tables_declare_is_told,
-    triggers_are_told,
+    catalog_has_everything_that_tables_declare,
+    catalog_has_the_triggers,
     own_tables_are_none_of_production,
     a_database_that_is_set_up_is_ready,
     the_setup_may_be_made_again,
@@ -32,7 +32,7 @@ const SQL: &str = "
 
 const ITEM: &str = "CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(20))";
 
-async fn all_that_tables_declare_is_told(on: On) {
+async fn catalog_has_everything_that_tables_declare(on: On) {
     let catalog = Live::new(on, SQL).catalog().await;
     assert_eq!(catalog.names(), ["account", "person", "place"]);
     assert_eq!(catalog.table("place").unwrap().primary_key, ["country", "zip"]);
@@ -94,7 +94,7 @@ fn trigger(live: &Live, name: &str) {
     ));
 }
 
-async fn triggers_are_told(on: On) {
+async fn catalog_has_the_triggers(on: On) {
     let live = Live::new(on, ITEM);
     assert_eq!(live.catalog().await.table("item").unwrap().triggers, [""; 0]);
     trigger(&live, "noted");
@@ -183,7 +183,7 @@ async fn missing_role_and_unregistered_table_are_reported() {
 }
 
 #[tokio::test]
-async fn who_may_do_too_much_is_told_and_refused_where_that_is_wanted() {
+async fn excess_rights_are_reported_or_refused_as_set() {
     let mut live = Live::new(On::Postgres, ITEM);
     let item = live.ready("item").await;
     let item = std::slice::from_ref(&item);

@@ -8,9 +8,9 @@ use super::rows::{Part, lines, load, mapped, numbers, taken, texts};
 
 each_target!(
     async
-    a_segment_is_what_one_load_appended_and_is_noted_with_it,
+    segment_is_what_one_load_appended_and_recorded,
     segments_are_read_in_the_order_of_bytes_and_by_themselves,
-    mappings_are_put_back_as_what_their_run_had_mapped,
+    mappings_are_restored_under_their_run,
     a_target_has_one_id_until_it_adopts_another,
 );
 
@@ -24,7 +24,7 @@ fn segment(item: &Destination, run: &str, rows: u64) -> Segment {
     Segment { run: run.into(), table: item.table.key_map.clone(), rows }
 }
 
-async fn a_segment_is_what_one_load_appended_and_is_noted_with_it(on: On) {
+async fn segment_is_what_one_load_appended_and_recorded(on: On) {
     let live = Live::new(on, SQL);
     let item = live.ready("item").await;
     let target = live.writer().await;
@@ -54,7 +54,7 @@ async fn segments_are_read_in_the_order_of_bytes_and_by_themselves(on: On) {
     assert_eq!(super::rows::shown(first, 0), "LB", "in the order of the legacy keys' bytes");
 }
 
-async fn mappings_are_put_back_as_what_their_run_had_mapped(on: On) {
+async fn mappings_are_restored_under_their_run(on: On) {
     let live = Live::new(on, SQL);
     let item = live.ready("item").await;
     let target = live.writer().await;

@@ -13,7 +13,7 @@ each_target!(
     keys_of_a_failed_run_are_not_given_to_others,
     keys_may_start_where_nothing_is,
     keys_may_not_start_where_something_is,
-    an_application_goes_on_behind_the_keys_of_a_run,
+    application_continues_after_the_keys_of_a_run,
     keys_beyond_the_largest_are_an_overflow,
     keys_past_the_largest_number_overflow_and_stay_unused,
     no_rows_need_no_keys,
@@ -147,7 +147,7 @@ async fn keys_may_not_start_where_something_is(on: On) {
     }
 }
 
-async fn an_application_goes_on_behind_the_keys_of_a_run(on: On) {
+async fn application_continues_after_the_keys_of_a_run(on: On) {
     for (start, expected) in [(StartRowNumber::Auto, "6"), (StartRowNumber::At(100), "102")] {
         let live = Live::new(on, SERIAL);
         let item = assigned(&live, "item").await;

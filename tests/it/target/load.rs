@@ -26,8 +26,8 @@ each_target!(
     rows_that_end_in_an_error_are_not_staged,
     files_are_known_by_their_bytes_and_their_table,
     a_load_sees_the_files_of_a_run_that_was_in_front_of_it,
-    rows_are_held_against_what_was_meant,
-    rows_that_went_straight_are_held_against_what_was_meant,
+    rows_are_compared_with_the_expected_ones,
+    direct_rows_are_compared_with_the_expected_ones,
     a_trigger_that_changes_rows_is_seen_before_the_commit,
     a_trigger_that_swallows_rows_is_seen_before_the_commit,
     totals_are_those_of_the_rows_that_were_inserted,
@@ -304,7 +304,7 @@ async fn a_load_sees_the_files_of_a_run_that_was_in_front_of_it(on: On) {
     assert_eq!(load.loaded_files(&asked).await.unwrap(), [file]);
 }
 
-async fn rows_are_held_against_what_was_meant(on: On) {
+async fn rows_are_compared_with_the_expected_ones(on: On) {
     let live = Live::new(on, SQL);
     let (item, part) = both(&live).await;
     let target = live.writer().await;
@@ -387,7 +387,7 @@ impl RowSource for Twisted {
     }
 }
 
-async fn rows_that_went_straight_are_held_against_what_was_meant(on: On) {
+async fn direct_rows_are_compared_with_the_expected_ones(on: On) {
     let live = Live::new(on, SQL);
     let (item, _) = both(&live).await;
     let before = live.rows("SELECT id, name FROM item");

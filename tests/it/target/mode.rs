@@ -12,7 +12,7 @@ each_target!(
     it_is_off_until_it_is_switched_on_and_then_on_for_its_time,
     it_ends_with_a_load_that_is_committed_and_with_no_other,
     one_that_is_kept_outlives_a_load,
-    switching_on_anew_ends_what_was_on_and_both_are_remembered,
+    switching_on_again_ends_the_period_and_keeps_both,
     switching_off_what_is_off_changes_nothing,
     who_only_asks_does_not_switch,
     to_ask_for_it_writes_nothing,
@@ -94,7 +94,7 @@ async fn one_that_is_kept_outlives_a_load(kind: On) {
     }
 }
 
-async fn switching_on_anew_ends_what_was_on_and_both_are_remembered(kind: On) {
+async fn switching_on_again_ends_the_period_and_keeps_both(kind: On) {
     let live = ready(kind).await;
     switch(&live, &on(1, "one", true)).await;
     let mode = switch(&live, &on(3, "two", false)).await;

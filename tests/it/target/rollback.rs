@@ -12,10 +12,10 @@ use super::rows::{Part, begin, insert, numbers, record, texts};
 each_target!(
     async
     rows_that_refer_to_each_other_in_any_way_go_together,
-    a_run_that_is_not_in_production_is_not_taken_back,
+    run_without_rows_in_production_is_not_rolled_back,
     every_column_of_a_row_counts_and_every_kind_of_value,
     missing_rows_of_a_run_are_named_by_legacy_keys,
-    what_a_run_holds_is_told_of_each_table,
+    holdings_of_a_run_are_listed_per_table,
 );
 
 /// A journal up to a run's commit.
@@ -110,7 +110,7 @@ fn item(item: &Destination) -> Part<'_> {
     (item, vec![("id", numbers([2, 3])), ("name", texts([Some("a"), None]))])
 }
 
-async fn a_run_that_is_not_in_production_is_not_taken_back(on: On) {
+async fn run_without_rows_in_production_is_not_rolled_back(on: On) {
     let live = Live::new(on, ITEM);
     let destination = live.ready("item").await;
     let mut cut_off = journal("r9");
@@ -165,7 +165,7 @@ async fn missing_rows_of_a_run_are_named_by_legacy_keys(on: On) {
     assert_eq!(obstacles(&live, "r1").await, ["`item`: 1 gone from production: 3"]);
 }
 
-async fn what_a_run_holds_is_told_of_each_table(on: On) {
+async fn holdings_of_a_run_are_listed_per_table(on: On) {
     let live = Live::new(on, ITEM);
     let destination = live.ready("item").await;
     loaded(&live, "r1", &[item(&destination)]).await;

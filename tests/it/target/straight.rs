@@ -125,7 +125,7 @@ async fn staged_rows_that_refer_to_direct_rows_and_to_nothing() {
 }
 
 #[tokio::test]
-async fn the_delta_is_read_again_only_where_that_tells_more() {
+async fn delta_is_read_again_only_if_that_helps() {
     for foreign_keys in [ForeignKeys::Triggers, ForeignKeys::SetBased] {
         let mut live = Live::new(
             On::Postgres,

@@ -82,7 +82,7 @@ fn of(schema: &str) -> Names {
 }
 
 #[tokio::test]
-async fn the_catalog_tells_all_that_a_schema_declares() {
+async fn catalog_has_everything_that_a_schema_declares() {
     let (_client, found) = ugly().await;
     assert_eq!(
         found.catalog.names(),
