@@ -1,5 +1,7 @@
 //! The output of the commands, with its stream and exit code.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 use crate::support::{Place, REPOSITORY, Ran};
@@ -262,6 +264,30 @@ fn an_invalid_command_line_exits_with_64_and_prints_to_stderr() {
         let ran = place.pipeline(&[flag]);
         assert!(!ran.passes().stdout.is_empty() && ran.stderr.is_empty());
     }
+}
+
+/// The names under `Commands:` of a help text.
+fn commands_of(help: &str) -> Vec<&str> {
+    let listed = help.split("\nCommands:\n").nth(1).unwrap_or_default();
+    let lines = listed.lines().take_while(|line| line.starts_with("  "));
+    lines.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next()).collect()
+}
+
+#[test]
+fn help_of_every_command() {
+    let place = Place::new();
+    let (mut all, mut open) = (String::new(), vec![Vec::new()]);
+    while let Some(path) = open.pop() {
+        let arguments: Vec<&str> = path.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = place.pipeline(&arguments).passes().stdout.clone();
+        // The global options are those of the first page.
+        let own = help.split("\nGlobal options:").next().filter(|_| !path.is_empty()).unwrap_or(&help);
+        let below = commands_of(&help).into_iter().filter(|name| *name != "help").rev();
+        open.extend(below.map(|name| [path.clone(), vec![name.to_owned()]].concat()));
+        writeln!(all, "===== pipeline {}\n{own}", arguments.join(" ")).unwrap();
+    }
+    assert!(all.matches("===== ").count() > 15, "{all}");
+    snapshot!(place, "help", all);
 }
 
 #[test]
