@@ -198,6 +198,9 @@ pub(super) struct Init {
     /// Folder with the delta's files, which are matched with tables and columns by name
     #[arg(long, value_name = "DIR")]
     pub(super) delta: Option<PathBuf>,
+    /// File or glob of a table whose file has another name; may be repeated
+    #[arg(long = "table", value_name = "TABLE=FILE", value_parser = table_file)]
+    pub(super) files: Vec<(String, PathBuf)>,
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
@@ -475,6 +478,14 @@ impl std::str::FromStr for ReportFile {
 fn variable(text: &str) -> Option<(String, String)> {
     let (name, value) = text.split_once('=')?;
     (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+}
+
+/// Parses `TABLE=FILE`.
+fn table_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((table, file)) if !table.is_empty() && !file.is_empty() => Ok((table.to_owned(), PathBuf::from(file))),
+        _ => Err("write TABLE=FILE, for example `--table customer=in/crm-export.csv`".to_owned()),
+    }
 }
 
 /// With less memory, the sorts and joins of a few tables do not fit.

@@ -24,13 +24,14 @@ pub(super) async fn init(args: Init, target: Option<&String>) -> Result<u8> {
                 from: from.clone(),
                 production: args.schema,
                 tables: args.tables,
+                files: args.files.into_iter().collect(),
                 delta: args.delta,
                 file: args.out.clone().unwrap_or_else(|| PathBuf::from("delta.yaml")),
             };
             scaffold::init(&request).await?
         }
-        None if args.schema.is_some() || !args.tables.is_empty() || args.delta.is_some() => {
-            return Err(Error::usage("`--schema`, `--tables`, and `--delta` require a target, but no target is named")
+        None if args.schema.is_some() || !args.tables.is_empty() || args.delta.is_some() || !args.files.is_empty() => {
+            return Err(Error::usage("`--schema`, `--tables`, `--table`, and `--delta` require a target, but no target is named")
                 .hint("add `--from URL`: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`"));
         }
         None => ScaffoldedFile { text: TEMPLATE.to_owned(), problems: Vec::new(), notes: Vec::new() },

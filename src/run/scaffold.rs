@@ -32,6 +32,8 @@ pub struct Init {
     pub production: Option<String>,
     /// The tables; none for those that the files fit to, or all.
     pub tables: Vec<String>,
+    /// The files of tables whose names do not tell.
+    pub files: BTreeMap<String, PathBuf>,
     /// The folder of the delta's files.
     pub delta: Option<PathBuf>,
     /// The file that will be written; its folder is where paths start.
@@ -82,7 +84,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         return Err(Error::pipeline(format!("`{shown}` has no table in {schema}"))
             .hint("name another one with `--schema`, and check that this user may use it"));
     }
-    if let Some(unknown) = init.tables.iter().find(|name| catalog.table(name).is_none()) {
+    if let Some(unknown) = init.tables.iter().chain(init.files.keys()).find(|name| catalog.table(name).is_none()) {
         return Err(Error::usage(format!("production has no table `{unknown}`"))
             .hint(format!("its tables are {}", list(&catalog.names()))));
     }
@@ -92,12 +94,14 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         url: written_url(&init.from, folder),
         production: init.production.clone(),
         catalog: &catalog,
+        target: target.as_ref(),
+        files: init.files.clone(),
         tables: init.tables.clone(),
         text_keys: text_keys(target.as_ref(), &catalog, &init.tables).await?,
         delta: init.delta.as_deref(),
         folder,
     };
-    let drafted = scaffold::draft(&wanted)?;
+    let drafted = scaffold::draft(&wanted).await?;
     let problems = check(&drafted.text(&shown, &[]), init, &catalog).await?;
     Ok(ScaffoldedFile { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
 }

@@ -1,9 +1,9 @@
 //! Discovery of delta files: groups files by name, and detects the dialect of each group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
-use super::name_match;
+use super::name_match::{self, TableName};
 use super::profile::Sample;
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -15,33 +15,82 @@ pub(super) struct Files {
     pub(super) path: String,
     pub(super) csv: CsvSpec,
     pub(super) sample: Sample,
+    /// The table that the user names for the files.
+    table: Option<String>,
+    /// The name of the files without extensions, and that of the folder if it has no other files.
+    names: Vec<String>,
     /// The words of the file names, and those of the folder if it has no other files.
     words: Vec<Vec<String>>,
 }
 
+/// The score of a file whose name matches a table's only by a part of its words.
+pub(super) const PART: u8 = 1;
+
 impl Files {
-    /// Returns how well the names match a table: 2 for the same words, 1 for a part of them, 0 for no match.
-    pub(super) fn score(&self, table: &str) -> u8 {
-        self.words.iter().map(|words| name_match::score(words, table)).max().unwrap_or(0)
+    /// Returns how well the names match a table: 4 for the same name, 3 for the name in another case, 2 for the same words, [`PART`] for
+    /// a part of them, 0 for no match. A table that the user names is the only match.
+    pub(super) fn score(&self, table: &TableName<'_>) -> u8 {
+        if let Some(chosen) = &self.table {
+            return if chosen == table.name { 4 } else { 0 };
+        }
+        let by_name = |name: &String| match () {
+            () if name == table.name => 4,
+            () if name.to_lowercase() == table.lower => 3,
+            () => 0,
+        };
+        let by_words = self.words.iter().map(|words| table.score(words));
+        self.names.iter().map(by_name).chain(by_words).max().unwrap_or(0)
     }
+
+    /// Returns whether the name matches a table's only by a part of its words.
+    pub(super) fn is_part_of(&self, table: &str) -> bool {
+        self.score(&TableName::new(table)) == PART
+    }
+}
+
+/// Reads the files that the user names for a table.
+///
+/// # Errors
+/// If they cannot be found or read.
+pub(super) fn chosen(table: &str, file: &Path, delta: Option<&Path>, folder: &Path) -> Result<Files> {
+    let inside = delta.map(|delta| delta.join(file)).filter(|inside| !file.exists() && inside.exists());
+    let path = relative(folder, inside.as_deref().unwrap_or(file));
+    let (csv, sample) = read(&path, folder)?;
+    Ok(Files { path, csv, sample, table: Some(table.to_owned()), names: Vec::new(), words: Vec::new() })
 }
 
 /// The readable file extensions, without those of compressions.
 const EXTENSIONS: [&str; 9] = ["csv", "tsv", "json", "jsonl", "ndjson", "parquet", "arrow", "arrows", "feather"];
 
-/// Finds the files of a folder and of its direct subfolders. Adds a note for each unreadable file.
+/// Finds the files of a folder and of its direct subfolders. Adds a note for each unreadable file. A file with the name of a table is not
+/// grouped with others.
 ///
 /// # Errors
 /// If a folder cannot be listed.
-pub(super) fn find(delta: &Path, folder: &Path, notes: &mut Vec<String>) -> Result<Vec<Files>> {
+pub(super) fn find(
+    delta: &Path,
+    folder: &Path,
+    tables: &BTreeSet<String>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Files>> {
     let mut found = Vec::new();
     let (files, folders) = list(delta)?;
-    groups(delta, folder, files, &mut found, notes);
+    let mut search = Search { folder, tables, found: &mut found, notes };
+    search.groups(delta, &files);
     for inner in folders {
         let (files, _) = list(&inner)?;
-        groups(&inner, folder, files, &mut found, notes);
+        search.groups(&inner, &files);
     }
     Ok(found)
+}
+
+/// A search for groups of files.
+struct Search<'s> {
+    folder: &'s Path,
+    /// The names of production's tables, in lower case.
+    tables: &'s BTreeSet<String>,
+    found: &'s mut Vec<Files>,
+    notes: &'s mut Vec<String>,
 }
 
 fn list(folder: &Path) -> Result<(Vec<String>, Vec<PathBuf>)> {
@@ -74,24 +123,42 @@ fn extension(name: &str) -> Option<String> {
     EXTENSIONS.contains(&extension).then(|| extension.to_owned())
 }
 
-fn groups(inside: &Path, folder: &Path, names: Vec<String>, found: &mut Vec<Files>, notes: &mut Vec<String>) {
-    let mut groups: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
-    for name in &names {
-        if let Some(extension) = extension(name) {
-            groups.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
+/// Returns the name of a file without its extensions.
+fn stem(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
+}
+
+impl Search<'_> {
+    /// Groups the files of a folder by their words.
+    fn groups(&mut self, inside: &Path, names: &[String]) {
+        let mut by_words: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
+        for name in names {
+            if let Some(extension) = extension(name) {
+                by_words.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
+            }
         }
-    }
-    let is_only_group = groups.len() == 1;
-    for ((words, _), members) in groups {
-        let pattern = pattern(&members, &names);
-        let path = relative(folder, &inside.join(&pattern));
-        let mut all = vec![words];
-        if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| is_only_group) {
-            all.push(name_match::words(name));
+        let exact = |name: &str| Some(stem(name).to_lowercase()).filter(|stem| self.tables.contains(stem));
+        let mut groups: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+        for ((words, _), members) in by_words {
+            let mut by_name: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
+            members.iter().for_each(|name| by_name.entry(exact(name)).or_default().push(name.clone()));
+            match by_name.keys().flatten().count() {
+                0 | 1 => groups.push((words, members)),
+                _ => groups.extend(by_name.into_values().map(|members| (words.clone(), members))),
+            }
         }
-        match read(&path, folder) {
-            Ok((csv, sample)) => found.push(Files { path, csv, sample, words: all }),
-            Err(error) => notes.push(format!("cannot read `{path}`: {error}")),
+        let is_only_group = groups.len() == 1;
+        for (words, members) in groups {
+            let path = relative(self.folder, &inside.join(pattern(&members, names)));
+            let (mut all, mut names) = (vec![words], members.iter().map(|name| stem(name).to_owned()).collect::<Vec<_>>());
+            if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| is_only_group) {
+                all.push(name_match::words(name));
+                names.push(name.to_owned());
+            }
+            match read(&path, self.folder) {
+                Ok((csv, sample)) => self.found.push(Files { path, csv, sample, table: None, names, words: all }),
+                Err(error) => self.notes.push(format!("cannot read `{path}`: {error}")),
+            }
         }
     }
 }

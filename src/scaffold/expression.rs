@@ -14,6 +14,9 @@ use super::profile::{CaseChange, Notation, Sample};
 use crate::engine::{ident, literal};
 use crate::target::{CatalogColumn, CatalogTable, LogicalType};
 
+/// The reason for a change of case.
+const CASE: &str = "production accepts the values in this case alone";
+
 /// Returns the SQL for a column from a source column, and a remark if the SQL is a guess.
 pub(super) fn expression(
     sample: &Sample,
@@ -25,19 +28,21 @@ pub(super) fn expression(
     let number = DataType::Decimal128(38, 9);
     let data_type = if matches!(column.form, LogicalType::Number { .. }) { &number } else { &column.data_type };
     let also = |others: &[&str]| match others {
-        [] => None,
+        [] => Some("the format of the sampled values".to_owned()),
         others => Some(format!("the values also match {}", others.join(" and "))),
     };
+    let notation = |what: &str| Some(format!("the sampled values have {what}"));
     match sample.notation(name, data_type) {
         Notation::Format(format, others) => {
             let function = if *data_type == DataType::Date32 { "to_date" } else { "to_timestamp" };
             return (format!("{function}({plain}, {})", literal(format)), also(&others));
         }
-        Notation::DecimalComma { thousands: false } => return (format!("replace({plain}, ',', '.')"), None),
+        Notation::DecimalComma { thousands: false } => return (format!("replace({plain}, ',', '.')"), notation("a decimal comma")),
         Notation::DecimalComma { thousands: true } => {
-            return (format!("replace(replace({plain}, '.', ''), ',', '.')"), None);
+            let sql = format!("replace(replace({plain}, '.', ''), ',', '.')");
+            return (sql, notation("a decimal comma, and points between thousands"));
         }
-        Notation::Thousands => return (format!("replace({plain}, ',', '')"), None),
+        Notation::Thousands => return (format!("replace({plain}, ',', '')"), notation("commas between thousands")),
         Notation::Unknown => {
             let remark = format!("unknown notation of {}; run `pipeline validate` to see the values", column.declared);
             return (plain, Some(remark));
@@ -48,8 +53,8 @@ pub(super) fn expression(
         return (plain, None);
     }
     match sample.accepted_by(name, accepted) {
-        Some(CaseChange::Upper) => return (format!("upper({plain})"), None),
-        Some(CaseChange::Lower) => return (format!("lower({plain})"), None),
+        Some(CaseChange::Upper) => return (format!("upper({plain})"), Some(CASE.to_owned())),
+        Some(CaseChange::Lower) => return (format!("lower({plain})"), Some(CASE.to_owned())),
         None => {}
     }
     if let Some(full) =

@@ -6,18 +6,22 @@
 mod discover;
 mod expression;
 mod name_match;
+mod probe;
 mod profile;
+mod references;
 mod table;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use self::discover::Files;
+use self::discover::{Files, PART};
+use self::name_match::TableName;
+use self::probe::Probe;
 use self::table::{DeltaFacts, Draft};
 use crate::error::Result;
 use crate::plan::order;
-use crate::target::{Catalog, CatalogTable, TextKey};
+use crate::target::{Catalog, CatalogTable, Production, TextKey};
 
 pub use discover::relative;
 pub use profile::SAMPLED;
@@ -32,10 +36,14 @@ pub struct ScaffoldOptions<'a> {
     pub production: Option<String>,
     /// The catalog of production.
     pub catalog: &'a Catalog,
+    /// Production, which is asked for values of the delta.
+    pub target: &'a dyn Production,
     /// The tables to include. If empty, those that match delta files, or all.
     pub tables: Vec<String>,
     /// The formats of text keys, by table.
     pub text_keys: BTreeMap<String, TextKey>,
+    /// The files that the user names for tables.
+    pub files: BTreeMap<String, PathBuf>,
     /// The folder with the delta files.
     pub delta: Option<&'a Path>,
     /// The folder of the pipeline file.
@@ -45,18 +53,19 @@ pub struct ScaffoldOptions<'a> {
 /// Drafts a pipeline file.
 ///
 /// # Errors
-/// If the delta's folder cannot be listed.
-pub fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
+/// If the delta's folder cannot be listed, or a file that the user names cannot be read.
+pub async fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
     let mut notes = Vec::new();
-    let files = match options.delta {
-        Some(delta) => discover::find(delta, options.folder, &mut notes)?,
-        None => Vec::new(),
-    };
+    let files = files(options, &mut notes)?;
+    let has_delta = options.delta.is_some() || !options.files.is_empty();
     let tables = tables(options, &files);
     let matched = matched(&tables, &files);
     let mut drafts: BTreeMap<String, Draft<'_>> = BTreeMap::new();
     let mut written = Vec::new();
-    let production = |name: &str| options.catalog.table(name).map(AsRef::as_ref);
+    let by_name: BTreeMap<&str, &CatalogTable> =
+        options.catalog.tables.iter().map(|table| (table.name.as_str(), table.as_ref())).collect();
+    let production = |name: &str| by_name.get(name).copied();
+    let probe = Probe::new(options.target);
     for (table, found) in tables.iter().zip(&matched) {
         let facts = DeltaFacts {
             drafted: &drafts,
@@ -68,8 +77,8 @@ pub fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
             Matched::One(files) => Some(*files),
             Matched::None | Matched::Several(_) => None,
         };
-        let draft = Draft::new(table, files, &facts);
-        written.push(write::table(&draft, found, options.delta.is_some()));
+        let draft = Draft::infer(table, files, &facts, &probe).await;
+        written.push(write::table(&draft, found, has_delta));
         drafts.insert(table.name.clone(), draft);
     }
     let used = |files: &Files| {
@@ -79,11 +88,26 @@ pub fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
             Matched::None => false,
         })
     };
-    notes.extend(files.iter().filter(|files| !used(files)).map(|files| format!("no table matches `{}`", files.path)));
+    let unmatched = |files: &Files| format!("no table matches `{}`; name its table: `--table TABLE=FILE`", files.path);
+    notes.extend(files.iter().filter(|files| !used(files)).map(unmatched));
     if options.delta.is_some() && files.is_empty() {
         notes.push("the folder contains no readable files".to_owned());
     }
     Ok(Drafted { head: write::head(options), body: written.join("\n"), notes, sampled: !files.is_empty() })
+}
+
+/// Returns the delta's files: those that the user names for tables, and those of the folder.
+fn files(options: &ScaffoldOptions<'_>, notes: &mut Vec<String>) -> Result<Vec<Files>> {
+    let chosen = options.files.iter().map(|(table, file)| discover::chosen(table, file, options.delta, options.folder));
+    let mut files: Vec<Files> = chosen.collect::<Result<_>>()?;
+    if let Some(delta) = options.delta {
+        let names = options.catalog.tables.iter().map(|table| table.name.to_lowercase()).collect();
+        let found = discover::find(delta, options.folder, &names, notes)?;
+        let is_chosen = |found: &Files| files.iter().any(|chosen| chosen.path == found.path);
+        let rest: Vec<Files> = found.into_iter().filter(|found| !is_chosen(found)).collect();
+        files.extend(rest);
+    }
+    Ok(files)
 }
 
 /// A drafted pipeline file. It can be checked before its problems are known.
@@ -116,22 +140,24 @@ enum Matched<'f> {
 /// Returns the tables of a draft, referenced tables first.
 fn tables<'a>(options: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a CatalogTable> {
     let all = || options.catalog.tables.iter().map(AsRef::as_ref);
-    let mut tables: Vec<&CatalogTable> = match (options.tables.as_slice(), options.delta) {
-        ([], None) => all().collect(),
-        ([], Some(_)) => {
+    let has_delta = options.delta.is_some() || !options.files.is_empty();
+    let mut tables: Vec<&CatalogTable> = match (options.tables.as_slice(), has_delta) {
+        ([], false) => all().collect(),
+        ([], true) => {
             let tables: Vec<_> = all().collect();
             let found = matched(&tables, files);
             let has_files = |found: &Matched<'_>| !matches!(found, Matched::None);
             tables.into_iter().zip(&found).filter(|(_, found)| has_files(found)).map(|(table, _)| table).collect()
         }
         (names, _) => {
-            let once: BTreeSet<&String> = names.iter().collect();
+            let once: BTreeSet<&String> = names.iter().chain(options.files.keys()).collect();
             once.into_iter().filter_map(|name| options.catalog.table(name)).map(AsRef::as_ref).collect()
         }
     };
+    let positions: BTreeMap<&str, usize> =
+        tables.iter().enumerate().map(|(at, table)| (table.name.as_str(), at)).collect();
     let needs = |index: usize| -> Vec<usize> {
-        let to = |name: &String| tables.iter().position(|table| table.name == *name);
-        tables[index].foreign_keys.iter().filter_map(|key| to(&key.to)).collect()
+        tables[index].foreign_keys.iter().filter_map(|key| positions.get(key.to.as_str()).copied()).collect()
     };
     let order = order(tables.len(), needs);
     tables = order.into_iter().map(|index| tables[index]).collect();
@@ -140,20 +166,26 @@ fn tables<'a>(options: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a Catalog
 
 /// Matches files with tables: the best files of each table, unless they match another table better.
 fn matched<'f>(tables: &[&CatalogTable], files: &'f [Files]) -> Vec<Matched<'f>> {
-    let score = |table: &CatalogTable, files: &Files| files.score(&table.name);
-    let best = |files: &Files| tables.iter().map(|table| score(table, files)).max().unwrap_or(0);
-    let is_ambiguous = |files: &Files| tables.iter().filter(|table| score(table, files) == best(files)).count() > 1;
-    tables
-        .iter()
-        .map(|table| {
-            let matches = || files.iter().filter(|files| score(table, files) > 0 && score(table, files) == best(files));
-            let highest = matches().map(|files| score(table, files)).max().unwrap_or(0);
-            let candidates: Vec<&Files> = matches().filter(|files| score(table, files) == highest).collect();
-            match candidates.as_slice() {
-                [] => Matched::None,
-                [one] if !is_ambiguous(one) => Matched::One(one),
-                _ => Matched::Several(candidates),
-            }
-        })
-        .collect()
+    let names: Vec<TableName<'_>> = tables.iter().map(|table| TableName::new(&table.name)).collect();
+    // By file, the score of each table.
+    let scores: Vec<Vec<u8>> =
+        files.iter().map(|files| names.iter().map(|name| files.score(name)).collect()).collect();
+    let best: Vec<u8> = scores.iter().map(|scores| scores.iter().copied().max().unwrap_or(0)).collect();
+    let is_ambiguous = |file: usize| scores[file].iter().filter(|score| **score == best[file]).count() > 1;
+    let matches = |file: &usize, table: usize| {
+        let (score, best) = (scores[*file][table], best[*file]);
+        // A part of a name that fits several tables says nothing.
+        score > 0 && score == best && (score > PART || !is_ambiguous(*file))
+    };
+    let of_table = |table: usize| {
+        let matches: Vec<usize> = (0..files.len()).filter(|file| matches(file, table)).collect();
+        let highest = matches.iter().map(|file| scores[*file][table]).max().unwrap_or(0);
+        let candidates: Vec<usize> = matches.into_iter().filter(|file| scores[*file][table] == highest).collect();
+        match candidates.as_slice() {
+            [] => Matched::None,
+            [one] if !is_ambiguous(*one) => Matched::One(&files[*one]),
+            _ => Matched::Several(candidates.into_iter().map(|file| &files[file]).collect()),
+        }
+    };
+    (0..tables.len()).map(of_table).collect()
 }

@@ -4,8 +4,11 @@
 const FILE_WORDS: [&str; 12] =
     ["delta", "export", "extract", "dump", "data", "new", "full", "part", "load", "file", "tbl", "table"];
 
+/// First words of table names that do not identify a table.
+const TABLE_WORDS: [&str; 2] = ["tbl", "table"];
+
 /// Final words of key columns.
-const KEY_WORDS: [&str; 11] = ["id", "ref", "key", "no", "code", "legacy", "old", "ext", "fk", "uid", "uuid"];
+const KEY_WORDS: [&str; 12] = ["id", "ref", "key", "no", "code", "legacy", "old", "ext", "fk", "uid", "uuid", "guid"];
 
 /// Splits a name into words in lower case and in the singular.
 pub(super) fn words(name: &str) -> Vec<String> {
@@ -113,13 +116,66 @@ pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
     }
 }
 
-/// Returns how well a file's words match a table: 2 for the same words, 1 for a part of them, 0 for no match.
-pub(super) fn score(file: &[String], table: &str) -> u8 {
-    let table = words(table);
-    if *file == table || file.concat() == table.concat() {
-        2
-    } else {
-        u8::from(part_of(&table, file) || part_of(file, &table))
+/// The name of a table, prepared for comparisons.
+pub(super) struct TableName<'a> {
+    pub(super) name: &'a str,
+    pub(super) lower: String,
+    words: Vec<String>,
+}
+
+impl<'a> TableName<'a> {
+    pub(super) fn new(name: &'a str) -> Self {
+        Self { name, lower: name.to_lowercase(), words: table_words(name) }
+    }
+
+    /// Returns how well a file's words match: 2 for the same words, 1 for a part of them, 0 for no match.
+    pub(super) fn score(&self, file: &[String]) -> u8 {
+        if *file == self.words || file.concat() == self.words.concat() {
+            2
+        } else {
+            u8::from(part_of(&self.words, file) || part_of(file, &self.words))
+        }
+    }
+}
+
+/// Returns the words of a table's name, without a prefix such as `tbl`.
+pub(super) fn table_words(name: &str) -> Vec<String> {
+    let all = words(name);
+    match all.split_first() {
+        Some((first, rest)) if TABLE_WORDS.contains(&first.as_str()) && !rest.is_empty() => rest.to_vec(),
+        _ => all,
+    }
+}
+
+/// Returns the letters and digits of a name's stem as one word: `shipmethod` for `ShipMethodID`, `shipmethodid`, and `ship_method`.
+pub(super) fn bare(name: &str) -> String {
+    let stem = stem(name).concat();
+    let shortened = KEY_WORDS.iter().filter_map(|word| stem.strip_suffix(word)).find(|rest| rest.chars().count() > 3);
+    shortened.map_or_else(|| stem.clone(), ToOwned::to_owned)
+}
+
+/// Returns whether two names have a word or its beginning in common, or differ in spelling alone. Such a name is only worth a question.
+pub(super) fn resembles(source: &str, other: &str) -> bool {
+    let (ours, theirs) = (stem(source), stem(other));
+    let begins = |a: &str, b: &str| a.chars().count() > 3 && b.starts_with(a);
+    let related = |a: &String| theirs.iter().any(|b| a == b || begins(a, b) || begins(b, a));
+    let (our, their) = (bare(source), bare(other));
+    let contains = |a: &str, b: &str| a.chars().count() > 3 && b.contains(a);
+    ours.iter().any(related) || contains(&our, &their) || contains(&their, &our) || is_misspelling(&our, &their)
+}
+
+/// Returns whether two words of at least six characters differ in one character, or in two exchanged ones.
+fn is_misspelling(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    if one.len().min(other.len()) < 6 || one.len().abs_diff(other.len()) > 1 {
+        return false;
+    }
+    let front = one.iter().zip(&other).take_while(|(a, b)| a == b).count();
+    let back = one[front..].iter().rev().zip(other[front..].iter().rev()).take_while(|(a, b)| a == b).count();
+    let (left, right) = (&one[front..one.len() - back], &other[front..other.len() - back]);
+    match (left, right) {
+        ([a, b], [c, d]) => a == d && b == c,
+        (left, right) => left.len() < 2 && right.len() < 2,
     }
 }
 
@@ -157,9 +213,32 @@ mod tests {
         ] {
             assert_eq!(file_words(name).join(" "), expected, "{name}");
         }
-        assert_eq!(score(&file_words("accounts.csv"), "account"), 2);
-        assert_eq!(score(&file_words("reads-1.csv"), "meter_read"), 1);
-        assert_eq!(score(&file_words("persons.csv"), "account"), 0);
+        for (file, table, expected) in
+            [("accounts.csv", "account", 2), ("reads-1.csv", "meter_read", 1), ("persons.csv", "account", 0)]
+        {
+            assert_eq!(TableName::new(table).score(&file_words(file)), expected, "{file} {table}");
+        }
+        assert_eq!(TableName::new("tblInsuree").score(&file_words("insurees.csv")), 2);
+    }
+
+    #[test]
+    fn other_spellings_are_worth_a_question() {
+        for (source, other) in [
+            ("shipmethod", "shipmethodid"),
+            ("shipper", "shippers"),
+            ("cust_name", "customer_title"),
+            ("telefon", "telefone_no"),
+            ("adress", "address"),
+            ("managerref", "manager_id"),
+        ] {
+            assert!(resembles(source, other), "{source} {other}");
+        }
+        for (source, other) in [("title", "person_type"), ("city", "region"), ("note", "notary"), ("qty", "total")] {
+            assert!(!resembles(source, other), "{source} {other}");
+        }
+        assert_eq!(bare("ShipMethodID"), "shipmethod");
+        assert_eq!(bare("shipmethodid"), "shipmethod");
+        assert_eq!(bare("paid"), "paid");
     }
 
     #[test]

@@ -18,6 +18,9 @@ const ENOUGH: usize = 90;
 /// Texts that stand for NULL in exports.
 const NULL_TEXTS: [&str; 9] = ["-", "--", "NULL", "null", "\\N", "N/A", "n/a", "NA", "None"];
 
+/// Texts that mean yes or no.
+const FLAGS: [&str; 10] = ["0", "1", "f", "t", "false", "true", "n", "y", "no", "yes"];
+
 /// Date formats, the most likely first.
 const DATES: [&str; 11] = [
     "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d", "%d.%m.%y", "%d/%m/%y",
@@ -107,6 +110,17 @@ impl Sample {
         self.values(column).collect()
     }
 
+    /// Returns the distinct values of a column, without texts that stand for NULL and without empty texts.
+    pub(super) fn present(&self, column: &str) -> BTreeSet<&str> {
+        self.values(column).filter(|value| !value.is_empty() && !NULL_TEXTS.contains(value)).collect()
+    }
+
+    /// Returns whether all values of a column mean yes or no.
+    pub(super) fn is_flag(&self, column: &str) -> bool {
+        let values = self.present(column);
+        !values.is_empty() && values.iter().all(|value| FLAGS.contains(&value.to_lowercase().as_str()))
+    }
+
     /// Returns whether columns together identify nearly all rows, since a delta may contain duplicates.
     pub(super) fn identify_rows(&self, columns: &[&str]) -> bool {
         let indexes: Vec<usize> = columns.iter().filter_map(|name| self.schema.index_of(name).ok()).collect();
@@ -122,7 +136,7 @@ impl Sample {
 
     /// Returns the percentage of distinct values of a column that are among others.
     pub(super) fn percent_within(&self, column: &str, others: &BTreeSet<&str>) -> usize {
-        let values = self.distinct(column);
+        let values = self.present(column);
         match values.len() {
             0 => 0,
             count => values.iter().filter(|value| others.contains(*value)).count() * 100 / count,

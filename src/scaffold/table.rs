@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use arrow::datatypes::DataType;
 
 use super::discover::Files;
-use super::expression::{accepted, expression};
-use super::name_match::{Alike, alike, is_key, part_of, stem, words};
-use super::profile::Sample;
+use super::expression::{accepted, expression, sql_name};
+use super::name_match::{Alike, alike, is_key, part_of, resembles, stem, table_words};
+use super::probe::Probe;
+use super::profile::{Notation, Sample};
+use super::references::{References, Relationship};
 use crate::engine::ident;
 use crate::target::{CatalogColumn, CatalogTable, TextKey};
 
@@ -21,6 +23,8 @@ pub(super) struct Draft<'a> {
     pub(super) key: Key,
     pub(super) columns: Vec<ColumnLine>,
     pub(super) relationships: Vec<Relationship>,
+    /// References that are filled with production's own keys from columns of the same name.
+    pub(super) own_keys: Vec<String>,
     pub(super) null_values: BTreeSet<&'static str>,
     pub(super) ignore: Vec<String>,
     /// Columns without an expression that are required or have candidates, with these candidates.
@@ -53,18 +57,6 @@ pub(super) struct ColumnLine {
     pub(super) guess: Option<String>,
 }
 
-/// An entry of `relationships`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Relationship {
-    pub(super) column: String,
-    pub(super) to: String,
-    /// Empty if the source columns are unknown.
-    pub(super) from: Vec<String>,
-    /// The column of production to look up, instead of the legacy key.
-    pub(super) by: Option<String>,
-    pub(super) remark: Option<String>,
-}
-
 /// The context of a draft.
 pub(super) struct DeltaFacts<'k, 'a> {
     /// The previous drafts, by table.
@@ -77,8 +69,42 @@ pub(super) struct DeltaFacts<'k, 'a> {
     pub(super) text_key: Option<TextKey>,
 }
 
+impl<'k, 'a> DeltaFacts<'k, 'a> {
+    /// Returns whether a table is part of the pipeline file.
+    pub(super) fn is_loaded(&self, table: &str) -> bool {
+        self.all.iter().any(|other| other.name == table)
+    }
+
+    /// Returns the sample with the legacy keys of a table, and their column, if the delta has them in one column.
+    pub(super) fn legacy_keys<'d>(
+        &self,
+        draft: &'d Draft<'a>,
+        sample: &'d Sample,
+        table: &str,
+    ) -> Option<(&'d Sample, &'d str)>
+    where
+        'k: 'd,
+    {
+        let (sample, key) = if table == draft.table.name {
+            (sample, &draft.legacy_key)
+        } else {
+            let parent = self.drafted.get(table)?;
+            (&parent.files?.sample, &parent.legacy_key)
+        };
+        match key.as_slice() {
+            [key] => Some((sample, key)),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Draft<'a> {
-    pub(super) fn new(table: &'a CatalogTable, files: Option<&'a Files>, facts: &DeltaFacts<'_, 'a>) -> Self {
+    pub(super) async fn infer(
+        table: &'a CatalogTable,
+        files: Option<&'a Files>,
+        facts: &DeltaFacts<'_, 'a>,
+        probe: &Probe<'_>,
+    ) -> Self {
         let mut draft = Self {
             table,
             files,
@@ -87,6 +113,7 @@ impl<'a> Draft<'a> {
             key: key(table, facts),
             columns: Vec::new(),
             relationships: Vec::new(),
+            own_keys: Vec::new(),
             null_values: BTreeSet::new(),
             ignore: Vec::new(),
             needed: Vec::new(),
@@ -94,7 +121,7 @@ impl<'a> Draft<'a> {
             remarks: Vec::new(),
         };
         match files {
-            Some(files) => draft.infer_from_files(&files.sample, facts),
+            Some(files) => draft.infer_from_files(&files.sample, facts, probe).await,
             None => draft.infer_from_schema(facts),
         }
         draft
@@ -110,17 +137,11 @@ impl<'a> Draft<'a> {
         self.legacy_key = choices.first().cloned().unwrap_or_default();
         self.legacy_choices = choices.iter().skip(1).map(|columns| columns.join(" + ")).collect();
         for key in self.table.foreign_keys.iter().filter(|key| key.columns.len() == 1) {
-            let drafted = facts.all.iter().any(|table| table.name == key.to);
-            if drafted || is_assigned(facts, &key.to) {
-                let remark =
-                    "`from`: the source column with the legacy key of the row; by default the column of the same name";
-                self.relationships.push(Relationship {
-                    column: key.columns[0].clone(),
-                    to: key.to.clone(),
-                    from: vec![key.columns[0].clone()],
-                    by: None,
-                    remark: Some(remark.to_owned()),
-                });
+            if facts.is_loaded(&key.to) && !self.relationships.iter().any(|other| other.column == key.columns[0]) {
+                let mut relationship = Relationship::open(&key.columns[0], &key.to);
+                relationship.from = vec![key.columns[0].clone()];
+                relationship.remark = Some("CHOOSE: the source column with the legacy key of the row".to_owned());
+                self.relationships.push(relationship);
             }
         }
         self.composite_references();
@@ -138,30 +159,67 @@ impl<'a> Draft<'a> {
     }
 
     /// Infers the draft from the schema, names, and values.
-    fn infer_from_files(&mut self, sample: &Sample, facts: &DeltaFacts<'_, '_>) {
+    async fn infer_from_files(&mut self, sample: &Sample, facts: &DeltaFacts<'_, 'a>, probe: &Probe<'_>) {
         let mut used: BTreeSet<String> = BTreeSet::new();
         self.single_legacy_key(sample);
-        self.references(sample, facts, &mut used);
+        let (relationships, own) = References { draft: self, sample, facts, probe }.infer().await;
+        used.extend(relationships.iter().flat_map(|reference| reference.from.iter().cloned()));
+        self.relationships = relationships;
         self.composite_references();
         self.composite_legacy_key(sample);
         used.extend(self.legacy_key.iter().cloned());
+        for (column, source, to) in own {
+            used.insert(source.clone());
+            if column == source {
+                self.own_keys.push(column);
+            } else {
+                let guess = Some(format!("the values are production's own keys of `{to}`"));
+                self.columns.push(ColumnLine { sql: sql_name(&source), column, guess });
+            }
+        }
         self.fill(sample, &mut used);
         let text = |name: &String| sample.is_text(name);
         for name in self.relationships.iter().flat_map(|reference| &reference.from).filter(|name| text(name)) {
             self.null_values.extend(sample.null_texts(name));
         }
-        // A candidate for an open column is not ignored, so that the user decides.
-        let is_candidate = |name: &str| self.needed.iter().any(|(_, names)| names.iter().any(|other| other == name));
-        let ignored = sample.names().into_iter().filter(|name| !used.contains(*name) && !is_candidate(name));
-        self.ignore = ignored.map(ToOwned::to_owned).collect();
+        self.ignore = sample
+            .names()
+            .into_iter()
+            .filter(|name| !used.contains(*name) && !self.is_candidate(name))
+            .map(ToOwned::to_owned)
+            .collect();
+    }
+
+    /// Returns whether a source column may fill an open column. It is not ignored then, so that the user decides.
+    fn is_candidate(&self, name: &str) -> bool {
+        let names = |names: &[String]| names.iter().any(|other| other == name);
+        let references = self.relationships.iter().filter(|reference| reference.from.is_empty());
+        self.needed.iter().any(|(_, candidates)| names(candidates))
+            || references.into_iter().any(|reference| names(&reference.candidates))
+            || (self.legacy_key.is_empty() && names(&self.legacy_choices))
     }
 
     /// Finds the source column that identifies records, unless the key of the table is inherited.
     fn single_legacy_key(&mut self, sample: &Sample) {
-        if matches!(self.key, Key::Inherited(_)) {
+        let candidates = self.unique_source_columns(sample);
+        if matches!(self.key, Key::Inherited(_))
+            || (self.table.primary_key.len() > 1 && candidates.first().is_none_or(|(score, _)| *score < 2))
+        {
+            // A table with a composite key may have a composite legacy key as well.
             return;
         }
-        let table = words(&self.table.name);
+        self.choose_legacy_key(candidates);
+    }
+
+    fn choose_legacy_key(&mut self, candidates: Vec<(u32, &str)>) {
+        let mut names = candidates.into_iter().map(|(_, name)| name.to_owned());
+        self.legacy_key = names.next().into_iter().collect();
+        self.legacy_choices = names.filter(|name| is_key(name)).collect();
+    }
+
+    /// Returns the source columns that identify records, the most likely first.
+    fn unique_source_columns<'s>(&self, sample: &'s Sample) -> Vec<(u32, &'s str)> {
+        let table = table_words(&self.table.name);
         let mut candidates: Vec<(u32, &str)> = Vec::new();
         for (index, name) in sample.names().into_iter().enumerate() {
             if !sample.identify_rows(&[name]) {
@@ -181,13 +239,7 @@ impl<'a> Draft<'a> {
             candidates.push((if is_other_column { score.min(1) } else { score + 2 }, name));
         }
         candidates.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-        if self.table.primary_key.len() > 1 && candidates.first().is_none_or(|(score, _)| *score < 2) {
-            // A table with a composite key may have a composite legacy key as well.
-            return;
-        }
-        let mut names = candidates.into_iter().map(|(_, name)| name.to_owned());
-        self.legacy_key = names.next().into_iter().collect();
-        self.legacy_choices = names.filter(|name| is_key(name)).collect();
+        candidates
     }
 
     /// Finds the columns that together identify records, if no single column does or the key is inherited.
@@ -204,140 +256,29 @@ impl<'a> Draft<'a> {
         let parts = parts.filter(|parts| !parts.is_empty());
         let is_unique =
             |parts: &Vec<String>| sample.identify_rows(&parts.iter().map(String::as_str).collect::<Vec<_>>());
-        if let Some(parts) = parts.filter(is_unique) {
-            self.legacy_key = parts;
-        }
-    }
-
-    fn references(&mut self, sample: &Sample, facts: &DeltaFacts<'_, '_>, used: &mut BTreeSet<String>) {
-        for key in self.table.foreign_keys.iter().filter(|key| key.columns.len() == 1) {
-            let column = &key.columns[0];
-            if self.relationships.iter().any(|reference| reference.column == *column) {
-                continue;
-            }
-            let is_loaded = facts.all.iter().any(|table| table.name == key.to);
-            if !is_loaded && sample.names().contains(&column.as_str()) && !is_assigned(facts, &key.to) {
-                // The source contains the value of production, and the foreign key becomes a check automatically.
-                continue;
-            }
-            let mut reference =
-                Relationship { column: column.clone(), to: key.to.clone(), from: Vec::new(), by: None, remark: None };
-            match by_value(sample, &key.to, facts).filter(|_| !is_loaded) {
-                Some((from, by)) => (reference.from, reference.by) = (vec![from], Some(by)),
-                None => self.infer_source(&mut reference, sample, facts, used),
-            }
-            used.extend(reference.from.iter().cloned());
-            self.relationships.push(reference);
-        }
-    }
-
-    /// Finds the source column with the legacy key of the referenced row.
-    fn infer_source(
-        &self,
-        reference: &mut Relationship,
-        sample: &Sample,
-        facts: &DeltaFacts<'_, '_>,
-        used: &BTreeSet<String>,
-    ) {
-        let (parent, parent_key) = if reference.to == self.table.name {
-            (Some(sample), self.legacy_key.clone())
-        } else {
-            let parent = facts.drafted.get(&reference.to);
-            let sample = parent.and_then(|parent| parent.files).map(|files| &files.sample);
-            (sample, parent.map(|parent| parent.legacy_key.clone()).unwrap_or_default())
-        };
-        if parent_key.len() > 1 {
-            reference.remark = Some(format!(
-                "the legacy key of `{}` has {} columns; name as many in `from`",
-                reference.to,
-                parent_key.len()
-            ));
-            return;
-        }
-        let values = parent.zip(parent_key.first()).map(|(sample, name)| sample.distinct(name)).unwrap_or_default();
-        let candidates = self.candidates(reference, sample, &values, parent_key.first(), used);
-        match candidates.as_slice() {
-            [] => reference.remark = Some("no matching source column found".to_owned()),
-            [(best, first), (second, other), ..] if best == second => {
-                reference.remark = Some(format!("`{first}` or `{other}`?"));
-            }
-            [(score, name), ..] => {
-                reference.from = vec![(*name).to_owned()];
-                reference.remark = (*score < 60).then(|| "GUESS: by name only".to_owned());
+        match parts.filter(is_unique) {
+            Some(parts) => self.legacy_key = parts,
+            None => {
+                let candidates = self.unique_source_columns(sample);
+                self.choose_legacy_key(candidates);
             }
         }
-    }
-
-    /// Rates the source columns for a reference by their names and values, best first.
-    fn candidates<'s>(
-        &self,
-        reference: &Relationship,
-        sample: &'s Sample,
-        values: &BTreeSet<&str>,
-        parent_key: Option<&String>,
-        used: &BTreeSet<String>,
-    ) -> Vec<(usize, &'s str)> {
-        let (to, is_self) = (&reference.to, reference.to == self.table.name);
-        let is_only = self.table.foreign_keys.iter().filter(|other| other.to == *to).count() == 1;
-        let mut candidates: Vec<(usize, &str)> = Vec::new();
-        for name in sample.names() {
-            if is_self && self.legacy_key == [name.to_owned()] || used.contains(name) {
-                continue;
-            }
-            let mut by_name = likeness(name, &reference.column, to, parent_key.filter(|_| !is_self));
-            if by_name == 0 && is_only && !is_self && is_key(name) && stem(name) == words(to) {
-                by_name = 50;
-            }
-            let percent = sample.percent_within(name, values);
-            let by_value = if percent >= 50 { 40 + percent / 10 } else { 0 };
-            if by_name > 0 || (by_value > 0 && values.len() > 20) {
-                candidates.push((by_name + by_value, name));
-            }
-        }
-        candidates.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
-        candidates
     }
 
     /// Finds a source column for each column that is neither a key nor a reference.
     fn fill(&mut self, sample: &Sample, used: &mut BTreeSet<String>) {
-        let assigned = match &self.key {
-            Key::Assigned(column, _) => Some(column.as_str()),
-            _ => None,
-        };
-        let resolved = |name: &str| {
-            self.relationships.iter().any(|reference| reference.column == name && !reference.from.is_empty())
-        };
-        let mut open: Vec<&CatalogColumn> = self
-            .table
-            .columns
-            .iter()
-            .filter(|column| !column.generated && assigned != Some(&column.name) && !resolved(&column.name))
+        let mut open: Vec<&CatalogColumn> = self.table.columns.iter().filter(|column| self.is_open(column)).collect();
+        let mut lines: BTreeMap<String, ColumnLine> = std::mem::take(&mut self.columns)
+            .into_iter()
+            .map(|line| (line.column.clone(), line))
             .collect();
-        let mut lines: BTreeMap<&str, ColumnLine> = BTreeMap::new();
         for level in [Alike::Same, Alike::Case, Alike::Words, Alike::Part] {
-            let names = sample.names();
-            // A source column with the same name can be used again, any other only once.
-            let is_key = |name: &str| level != Alike::Part && self.legacy_key.iter().any(|key| key == name);
-            let free = |name: &&str| level == Alike::Same || !used.contains(*name) || is_key(name);
-            let candidates = |column: &CatalogColumn| -> Vec<&str> {
-                let like = |name: &&str| alike(name, &column.name, &self.table.name) == Some(level);
-                names.iter().copied().filter(|name| free(name)).filter(like).collect()
-            };
-            let candidates: Vec<(&CatalogColumn, Vec<&str>)> =
-                open.iter().map(|column| (*column, candidates(column))).collect();
-            for (column, names) in &candidates {
-                let [name] = names.as_slice() else { continue };
-                if candidates.iter().filter(|(_, others)| others.contains(name)).count() > 1 {
-                    continue;
-                }
-                let line = self.line(sample, name, column, level);
-                lines.insert(&column.name, line);
+            for (column, name) in self.matches(sample, &open, used, level) {
+                let line = self.line(sample, &name, column, level);
+                lines.insert(column.name.clone(), line);
+                used.insert(name);
             }
-            for line in lines.keys() {
-                let found = candidates.iter().find(|(column, _)| column.name == *line);
-                used.extend(found.and_then(|(_, names)| names.first()).map(ToString::to_string));
-            }
-            open.retain(|column| !lines.contains_key(column.name.as_str()));
+            open.retain(|column| !lines.contains_key(&column.name));
         }
         for (name, line) in &lines {
             let (Some(column), Some(source)) = (self.table.column(name), source_of(&line.sql, sample)) else {
@@ -351,14 +292,53 @@ impl<'a> Draft<'a> {
             self.leave_open(column, sample, used);
         }
         let is_plain = |line: &ColumnLine| line.sql == ident(&line.column) || line.sql == line.column;
-        let ordered = self.table.columns.iter().filter_map(|column| lines.remove(column.name.as_str()));
+        let ordered = self.table.columns.iter().filter_map(|column| lines.remove(&column.name));
         self.columns = ordered.filter(|line| !is_plain(line) || line.guess.is_some()).collect();
+    }
+
+    /// Returns whether a column is filled neither by production, nor by the key, nor by a reference, even if the reference is undecided.
+    fn is_open(&self, column: &CatalogColumn) -> bool {
+        let is_assigned = matches!(&self.key, Key::Assigned(key, _) if *key == column.name);
+        let is_reference = self.relationships.iter().any(|reference| reference.column == column.name);
+        let is_filled = self.columns.iter().any(|line| line.column == column.name);
+        !column.generated && !is_assigned && !is_reference && !is_filled
+    }
+
+    /// Returns the columns that exactly one source column matches at a level, with that source column, which matches no other column.
+    fn matches<'c>(
+        &self,
+        sample: &Sample,
+        open: &[&'c CatalogColumn],
+        used: &BTreeSet<String>,
+        level: Alike,
+    ) -> Vec<(&'c CatalogColumn, String)> {
+        // A source column with the same name can be used again, any other only once.
+        let is_key = |name: &str| level != Alike::Part && self.legacy_key.iter().any(|key| key == name);
+        let is_free = |name: &&str| level == Alike::Same || !used.contains(*name) || is_key(name);
+        let candidates = |column: &CatalogColumn| -> Vec<&str> {
+            let like = |name: &&str| {
+                alike(name, &column.name, &self.table.name) == Some(level)
+                    && (level != Alike::Part || is_readable(sample, name, column))
+            };
+            sample.names().into_iter().filter(is_free).filter(like).collect()
+        };
+        let all: Vec<(&CatalogColumn, Vec<&str>)> = open.iter().map(|column| (*column, candidates(column))).collect();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        all.iter().flat_map(|(_, names)| names).for_each(|name| *counts.entry(*name).or_default() += 1);
+        let single = all.iter().filter_map(|(column, names)| match names.as_slice() {
+            [name] if counts[name] == 1 => Some((*column, (*name).to_owned())),
+            _ => None,
+        });
+        single.collect()
     }
 
     /// Records a column that no source column fills.
     fn leave_open(&mut self, column: &CatalogColumn, sample: &Sample, used: &BTreeSet<String>) {
-        let names = sample.names().into_iter();
-        let is_candidate = |name: &&str| !used.contains(*name) && alike(name, &column.name, &self.table.name).is_some();
+        let names = sample.names().into_iter().filter(|name| !used.contains(*name));
+        let is_candidate = |name: &&str| {
+            alike(name, &column.name, &self.table.name).is_some()
+                || (resembles(name, &column.name) && is_readable(sample, name, column))
+        };
         let candidates: Vec<String> = names.filter(is_candidate).map(ToOwned::to_owned).collect();
         let is_source_key = !matches!(self.key, Key::Assigned(..)) && self.table.primary_key.contains(&column.name);
         if (column.not_null || is_source_key) && !column.has_default || !candidates.is_empty() {
@@ -371,13 +351,24 @@ impl<'a> Draft<'a> {
     /// Returns the entry of a column that is filled from a source column.
     fn line(&self, sample: &Sample, name: &str, column: &CatalogColumn, level: Alike) -> ColumnLine {
         let (sql, remark) = expression(sample, name, column, &accepted(self.table, &column.name));
-        let guess = (level == Alike::Part).then(|| format!("`{name}` matches a part of the name"));
+        let guess = match level {
+            Alike::Part | Alike::Word => Some(format!("`{name}` matches a part of the name")),
+            Alike::Words => Some("the names have the same words".to_owned()),
+            Alike::Case => Some("the names differ in case".to_owned()),
+            Alike::Same => None,
+        };
         let guess = match (guess, remark) {
             (Some(guess), Some(remark)) => Some(format!("{guess}; {remark}")),
             (guess, remark) => guess.or(remark),
         };
         ColumnLine { column: column.name.clone(), sql, guess }
     }
+}
+
+/// Returns whether the values of a source column can be read as the type of a column.
+fn is_readable(sample: &Sample, name: &str, column: &CatalogColumn) -> bool {
+    let is_boolean = column.data_type == DataType::Boolean;
+    sample.notation(name, &column.data_type) != Notation::Unknown && (!is_boolean || sample.is_flag(name))
 }
 
 /// Infers the origin of a table's keys.
@@ -403,49 +394,6 @@ fn key(table: &CatalogTable, facts: &DeltaFacts<'_, '_>) -> Key {
     }
 }
 
-/// Returns whether the keys of a table are generated numbers, which have no meaning outside production.
-fn is_assigned(facts: &DeltaFacts<'_, '_>, table: &str) -> bool {
-    let Some(table) = (facts.production)(table) else { return false };
-    let [key] = table.primary_key.as_slice() else { return false };
-    table.column(key).is_some_and(|column| column.data_type.is_integer())
-}
-
-/// Finds a source column with the values of a unique column of a table that is not loaded.
-fn by_value(sample: &Sample, to: &str, facts: &DeltaFacts<'_, '_>) -> Option<(String, String)> {
-    let to = (facts.production)(to)?;
-    let uniques = to.uniques.iter().filter(|unique| unique.columns.len() == 1 && unique.condition.is_none());
-    let mut found = uniques.filter_map(|unique| {
-        let by = unique.columns.first()?;
-        let from = sample.names().into_iter().find(|name| alike(name, by, &to.name) >= Some(Alike::Words))?;
-        Some((from.to_owned(), by.clone()))
-    });
-    found.next()
-}
-
-/// Rates by name, from 0 to 100, how likely a source column contains the reference of a column.
-fn likeness(source: &str, column: &str, to: &str, parent_key: Option<&String>) -> usize {
-    let (ours, theirs, table) = (stem(source), stem(column), words(to));
-    if source == column {
-        return 80;
-    }
-    if ours == theirs {
-        return 90;
-    }
-    // The name in the parent table, unless the column has another role, such as `parent_account_id`.
-    if theirs == table || part_of(&theirs, &table) {
-        if parent_key.is_some_and(|key| key == source) {
-            return 85;
-        }
-        if ours == table || part_of(&ours, &table) {
-            return 70;
-        }
-    }
-    if part_of(&ours, &theirs) && ours != table && is_key(source) {
-        return 60;
-    }
-    if parent_key.is_some_and(|key| key == source) { 40 } else { 0 }
-}
-
 /// Returns the source column that is most similar to a column.
 fn best<'a>(sample: &'a Sample, column: &str, table: &str) -> Option<&'a str> {
     let names = sample.names().into_iter();
@@ -456,18 +404,4 @@ fn best<'a>(sample: &'a Sample, column: &str, table: &str) -> Option<&'a str> {
 /// Returns the source column of a drafted expression.
 fn source_of(sql: &str, sample: &Sample) -> Option<String> {
     crate::plan::source_columns(sql, &sample.schema).into_iter().next()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_are_rated_by_name() {
-        let key = "account_ref".to_owned();
-        assert_eq!(likeness("account_ref", "account_id", "account", Some(&key)), 90);
-        assert_eq!(likeness("point_ref", "service_point_id", "service_point", None), 70);
-        assert_eq!(likeness("parent_ref", "parent_account_id", "account", None), 60);
-        assert_eq!(likeness("status", "account_id", "account", Some(&key)), 0);
-    }
 }

@@ -3,13 +3,17 @@
 use std::fmt::Write as _;
 
 use super::expression::sql_name;
-use super::table::{Draft, Key, Relationship};
+use super::references::Relationship;
+use super::table::{Draft, Key};
 use super::{Drafted, Matched, SAMPLED, ScaffoldOptions};
 use crate::engine::list;
 use crate::spec::{CsvSpec, Encoding};
 
 /// The placeholder for a name that the user must choose.
 const CHOOSE: &str = "CHOOSE";
+
+/// The number of characters in a line up to which a comment follows its entry.
+const WIDTH: usize = 120;
 
 /// Returns the text of the file: its header with the problems, and its content.
 pub(super) fn text(drafted: &Drafted, target: &str, problems: &[String]) -> String {
@@ -64,13 +68,7 @@ pub(super) fn table(draft: &Draft<'_>, files: &Matched<'_>, has_delta: bool) -> 
     legacy_key(&mut out, draft);
     key_line(&mut out, draft);
     columns(&mut out, draft);
-    if !draft.relationships.is_empty() {
-        let is_any_known = draft.relationships.iter().any(|reference| !reference.from.is_empty());
-        out += if is_any_known { "    relationships:\n" } else { "    # relationships:\n" };
-        for reference in &draft.relationships {
-            relationship(&mut out, reference);
-        }
-    }
+    relationships(&mut out, draft);
     for remark in &draft.remarks {
         note(&mut out, remark);
     }
@@ -83,7 +81,12 @@ fn note(out: &mut String, text: &str) {
 
 fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: bool) {
     let path = match files {
-        Matched::One(files) => files.path.clone(),
+        Matched::One(files) => {
+            if files.is_part_of(&draft.table.name) {
+                note(out, "GUESS: the name of the file matches a part of the table's name");
+            }
+            files.path.clone()
+        }
         Matched::Several(choices) => {
             let names: Vec<_> = choices.iter().map(|files| files.path.as_str()).collect();
             match names.as_slice() {
@@ -109,7 +112,7 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
         csv.push(format!("null_values: [{}]", values.join(", ")));
     }
     if !csv.is_empty() {
-        let _infallible = writeln!(out, "      csv: {{ {} }}", csv.join(", "));
+        let _infallible = writeln!(out, "      csv: {{ {} }}    # GUESS: by the sampled rows", csv.join(", "));
     }
     if !draft.ignore.is_empty() {
         let _infallible =
@@ -125,12 +128,16 @@ fn is_csv(path: &str) -> bool {
 }
 
 fn legacy_key(out: &mut String, draft: &Draft<'_>) {
-    let more = match draft.legacy_choices.as_slice() {
-        [] => String::new(),
-        choices => format!("    # these also identify rows: {}", comment(&choices.join(", "))),
+    let choices = comment(&draft.legacy_choices.join(", "));
+    let more = match (draft.files, draft.legacy_choices.is_empty()) {
+        (Some(_), true) => "    # GUESS: identifies the sampled rows".to_owned(),
+        (Some(_), false) => format!("    # GUESS: identifies the sampled rows; these also identify rows: {choices}"),
+        (None, true) => String::new(),
+        (None, false) => format!("    # these also identify rows: {choices}"),
     };
-    let mut columns = names(&draft.legacy_key);
+    let (mut columns, mut more) = (names(&draft.legacy_key), more);
     if draft.legacy_key.is_empty() {
+        more.clear();
         note(out, "CHOOSE: no source column identifies all rows; name those that identify a legacy record");
         columns = format!("[{CHOOSE}]");
     } else if draft.files.is_none() {
@@ -169,10 +176,15 @@ fn columns(out: &mut String, draft: &Draft<'_>) {
     }
     out.push_str(if draft.columns.is_empty() { "    # columns:\n" } else { "    columns:\n" });
     for line in &draft.columns {
-        if let Some(guess) = &line.guess {
-            let _infallible = writeln!(out, "      # GUESS: {}", comment(guess));
-        }
-        let _infallible = writeln!(out, "      {}: {}", key(&line.column), value(&line.sql));
+        let entry = format!("      {}: {}", key(&line.column), value(&line.sql));
+        let guess = line.guess.as_ref().map(|guess| format!("# GUESS: {}", comment(guess)));
+        let _infallible = match guess {
+            None => writeln!(out, "{entry}"),
+            Some(guess) if entry.chars().count() + guess.chars().count() < WIDTH => {
+                writeln!(out, "{entry}    {guess}")
+            }
+            Some(guess) => writeln!(out, "      {guess}\n{entry}"),
+        };
     }
     for (name, candidates) in &draft.needed {
         let column = draft.table.column(name);
@@ -199,12 +211,32 @@ fn unfilled(out: &mut String, draft: &Draft<'_>) {
     }
 }
 
+fn relationships(out: &mut String, draft: &Draft<'_>) {
+    if !draft.own_keys.is_empty() {
+        note(out, &format!("GUESS: production's own keys, which need no relationship: {}", draft.own_keys.join(", ")));
+    }
+    if draft.relationships.is_empty() {
+        return;
+    }
+    let is_any_known = draft.relationships.iter().any(|reference| !reference.from.is_empty());
+    *out += if is_any_known { "    relationships:\n" } else { "    # relationships:\n" };
+    for reference in &draft.relationships {
+        relationship(out, reference);
+    }
+}
+
 fn relationship(out: &mut String, reference: &Relationship) {
     let by = reference.by.as_ref().map_or(String::new(), |by| format!(", by: {}", value(by)));
     let remark = reference.remark.as_ref().map_or(String::new(), |remark| format!("    # {}", comment(remark)));
     let (column, to) = (value(&reference.column), value(&reference.to));
     let _infallible = match reference.from.is_empty() {
-        true => writeln!(out, "      # CHOOSE: - {{ column: {column}, from: [ … ], to: {to} }}{remark}"),
+        true => {
+            let from = match reference.candidates.as_slice() {
+                [one] => names(std::slice::from_ref(one)),
+                _ => "[ … ]".to_owned(),
+            };
+            writeln!(out, "      # CHOOSE: - {{ column: {column}, from: {from}, to: {to}{by} }}{remark}")
+        }
         false => {
             writeln!(out, "      - {{ column: {column}, from: {}, to: {to}{by} }}{remark}", names(&reference.from))
         }
