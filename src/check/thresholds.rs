@@ -1,7 +1,6 @@
 //! The verdict on a delta: its findings compared with the thresholds.
 
 use super::CheckedTable;
-use crate::engine::list;
 use crate::plan::Compiled;
 use crate::spec::{Severity, Threshold};
 
@@ -10,7 +9,7 @@ use crate::spec::{Severity, Threshold};
 pub struct ThresholdResult {
     /// By table, the reasons to load nothing.
     pub reasons: Vec<Vec<String>>,
-    /// Warnings, which do not prevent a load.
+    /// Warnings, which do not prevent a load and ask for an action.
     pub warnings: Vec<String>,
 }
 
@@ -41,19 +40,8 @@ pub fn evaluate(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResu
                 _ => {}
             }
         }
-        if !table.unfilled.is_empty() {
-            warnings.push(format!(
-                "`{}`: nothing fills {}; production uses the default or NULL",
-                table.name,
-                list(&table.unfilled)
-            ));
-        }
-        if !table.enforced_by_database.is_empty() {
-            let left = table.enforced_by_database.join("; ");
-            warnings.push(format!("`{}`: constraints enforced only by production: {left}", table.name));
-        }
         if read == 0 {
-            warnings.push(format!("`{}`: the files contain no rows", table.name));
+            warnings.push(format!("`{}`: the files contain no rows; check that the export is complete", table.name));
         }
         all.push(reasons);
     }

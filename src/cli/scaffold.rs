@@ -31,10 +31,14 @@ pub(super) async fn init(args: Init, target: Option<&String>) -> Result<u8> {
             scaffold::init(&request).await?
         }
         None if args.schema.is_some() || !args.tables.is_empty() || args.delta.is_some() || !args.files.is_empty() => {
-            return Err(Error::usage("`--schema`, `--tables`, `--table`, and `--delta` require a target, but no target is named")
-                .hint("add `--from URL`: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`"));
+            return Err(Error::usage(
+                "`--schema`, `--tables`, `--table`, and `--delta` require a target, but no target is named",
+            )
+            .hint("add `--from URL`: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`"));
         }
-        None => ScaffoldedFile { text: TEMPLATE.to_owned(), problems: Vec::new(), notes: Vec::new() },
+        None => {
+            ScaffoldedFile { text: TEMPLATE.to_owned(), problems: Vec::new(), rejects: Vec::new(), notes: Vec::new() }
+        }
     };
     match &args.out {
         None => print_raw(&draft.text)?,
@@ -48,6 +52,10 @@ pub(super) async fn init(args: Init, target: Option<&String>) -> Result<u8> {
     }
     if !draft.problems.is_empty() {
         print_note(&format!("{} to fix, listed at the top of the file", count(draft.problems.len(), "problem")));
+    }
+    if !draft.rejects.is_empty() {
+        let checks = count(draft.rejects.len(), "check");
+        print_note(&format!("{checks} would reject most of the sampled rows, listed at the top of the file"));
     }
     Ok(0)
 }

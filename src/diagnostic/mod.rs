@@ -8,4 +8,4 @@ mod redactor;
 pub use lines::LineNumbers;
 pub use locate::Locations;
 pub use problem::{Mark, Path, Problem, Problems};
-pub use redactor::{Redactor, cover};
+pub use redactor::{Redactor, cover, decoded};

@@ -42,7 +42,7 @@ pub fn cover(text: &str) -> Cow<'_, str> {
 }
 
 /// Decodes the percent-encoding of a text.
-fn decoded(text: &str) -> String {
+pub fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -71,6 +71,11 @@ impl Redactor {
     /// Adds a value, without surrounding whitespace.
     pub fn add(&mut self, value: &str) {
         self.values.insert(value.trim().to_ascii_lowercase());
+    }
+
+    /// Adds the values of another redactor.
+    pub fn add_all(&mut self, other: &Self) {
+        self.values.extend(other.values.iter().cloned());
     }
 
     /// Adds the secrets of a URL: its password, and the values of unknown settings in its query.

@@ -177,6 +177,9 @@ pub struct TableReport {
     pub checks: Vec<CheckReport>,
     /// Constraints that no check covers, so that only production enforces them.
     pub enforced_by_database: Vec<String>,
+    /// Columns that nothing fills, so that production uses the default or NULL.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfilled: Vec<String>,
     /// The table's triggers, which fire for every row.
     pub triggers: Vec<String>,
     /// The reasons why this table blocks the load, one sentence each.
@@ -272,6 +275,22 @@ impl Report {
         self.verdict == Verdict::Loaded || is_mocked
     }
 
+    /// Returns facts about the tables that ask for no action, one sentence each.
+    fn table_notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        for table in &self.tables {
+            let mut note = |what: &str, list: &[String], separator: &str| {
+                if !list.is_empty() {
+                    notes.push(format!("`{}`: {what}: {}", table.name, list.join(separator)));
+                }
+            };
+            note("production uses the default or NULL", &table.unfilled, ", ");
+            note("enforced by production only", &table.enforced_by_database, "; ");
+            note("triggers that fire for every row", &table.triggers, ", ");
+        }
+        notes
+    }
+
     /// Returns the label of the last count of a table.
     fn last_label(&self) -> &'static str {
         if self.has_inserted() { "inserted" } else { "accepted" }
@@ -343,6 +362,7 @@ impl TableReport {
             references: references.collect::<Result<_>>()?,
             checks: checks.collect(),
             enforced_by_database: table.enforced_by_database.clone(),
+            unfilled: table.unfilled.clone(),
             triggers: table.catalog.triggers.clone(),
             places: evidence.rejected,
             ..Self::default()

@@ -16,8 +16,12 @@ pub fn text(report: &Report, state: Option<&State>) -> String {
     }
     let listed =
         |label: &str, texts: &[String]| -> String { texts.iter().map(|text| format!("  {label}{text}\n")).collect() };
-    let notes = if report.command == Command::Plan { report.notes.as_slice() } else { &[] };
-    parts.push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings) + &listed("note: ", notes));
+    let notes = match report.command {
+        Command::Plan => report.notes.iter().cloned().chain(report.table_notes()).collect(),
+        _ => Vec::new(),
+    };
+    parts
+        .push(listed("failed: ", &report.reasons) + &listed("warning: ", &report.warnings) + &listed("note: ", &notes));
     parts.push(listed("rejects: ", report.rejects.as_slice()));
     if let Some(map) = report.key_map.as_ref().filter(|_| report.verdict == Verdict::Loaded) {
         parts.push(key_map(map));

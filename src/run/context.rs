@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::backup::StoreLocation;
 use crate::check::CheckedTable;
-use crate::diagnostic::LineNumbers;
+use crate::diagnostic::{LineNumbers, decoded};
 use crate::engine::{Engine, Limits, list, parallel_fold};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
@@ -101,12 +101,12 @@ impl OpenPipeline {
         let Some(settings) = settings.or_else(|| request.target.as_ref().map(TargetSpec::at)) else {
             return Ok(Opened::WithoutTarget(Box::new(document)));
         };
-        let (url, folder, shown) = match &request.target {
-            Some(url) => (url.clone(), PathBuf::new(), without_password(url)),
-            None => {
-                (settings.url.clone(), document.folder.clone(), shown_url(&document, &["target", "url"], &settings.url))
-            }
+        let (url, folder) = match &request.target {
+            Some(url) => (url.clone(), PathBuf::new()),
+            None => (settings.url.clone(), document.folder.clone()),
         };
+        // A variable that the file uses elsewhere as well stays secret.
+        let shown = document.secrets.mask(&target_name(&url)).into_owned();
         let address = TargetConfig {
             url: &url,
             shown: &shown,
@@ -446,12 +446,50 @@ pub(super) fn without_password(url: &str) -> String {
     format!("{scheme}://{user}{}", place.split('?').next().unwrap_or_default())
 }
 
+/// Returns the name of a target for messages and reports: host, port, and database of a server, or a file.
+pub(super) fn target_name(url: &str) -> String {
+    let Some(place) = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://")) else {
+        return match url.split_once('?') {
+            Some((file, _)) if url.starts_with("sqlite:") => file.to_owned(),
+            _ => without_password(url),
+        };
+    };
+    // The last `@`, since one in the password may have been left unescaped.
+    let (user, place) = place.rsplit_once('@').map_or(("", place), |(user, place)| (user, place));
+    let place = place.split('?').next().unwrap_or_default();
+    let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+    let with_port = |host: &str| match host.rsplit_once(':') {
+        _ if host.is_empty() => "localhost:5432".to_owned(),
+        Some((_, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host.to_owned(),
+        _ => format!("{}:5432", host.trim_end_matches(':')),
+    };
+    let hosts: Vec<String> = hosts.split(',').map(with_port).collect();
+    let database = if database.is_empty() { user.split(':').next().unwrap_or_default() } else { database };
+    decoded(&format!("{}/{database}", hosts.join(",")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_target_from_the_environment_is_shown_by_its_variable() {
+    fn a_target_is_named_by_server_and_database_or_file() {
+        for (url, expected) in [
+            ("postgres://me:secret@host:5433/db?password=x", "host:5433/db"),
+            ("postgres://me:se@cret@host/db", "host:5432/db"),
+            ("postgresql://u:a?b/c@h1:1,h2/p?x=1", "h1:1,h2:5432/p"),
+            ("postgres://me:secret@host", "host:5432/me"),
+            ("postgres://u:p@%2Ftmp%2Fpg:5432/live", "/tmp/pg:5432/live"),
+            ("postgres:///db", "localhost:5432/db"),
+            ("postgres://[::1]:5433/db", "[::1]:5433/db"),
+            ("sqlite:customer.db?mode=ro", "sqlite:customer.db"),
+        ] {
+            assert_eq!(target_name(url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_store_from_the_environment_is_shown_by_its_variable() {
         assert_eq!(without_defaults("${DATABASE_URL:-sqlite:customer.db}"), "${DATABASE_URL}");
         assert_eq!(without_defaults("postgres://${HOST:?which}/db"), "postgres://${HOST}/db");
         assert_eq!(without_defaults("sqlite:a.db"), "sqlite:a.db");

@@ -1,6 +1,6 @@
 //! A pipeline file to start from: the schema is read, the file drafted, and what `check` will say of it is said in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,14 +8,16 @@ use arrow::array::AsArray;
 use arrow::datatypes::DataType;
 use futures::TryStreamExt;
 
-use super::context::without_password;
-use crate::diagnostic::Redactor;
+use super::context::target_name;
+use crate::check::check_tables;
+use crate::diagnostic::{Problems, Redactor};
 use crate::engine::{Engine, Limits, list};
 use crate::error::{Error, Result};
-use crate::plan::compile;
-use crate::scaffold::{self, ScaffoldOptions, relative};
-use crate::spec::{self, LoadSpec, SafeguardsSpec, TargetSpec};
-use crate::target::{self, Access, Catalog, CatalogTable, Target, TargetConfig, TextKey};
+use crate::plan::{CheckKind, Compiled, compile};
+use crate::progress::{NoopListener, Steps};
+use crate::scaffold::{self, SAMPLED, ScaffoldOptions, relative};
+use crate::spec::{self, Document, LoadSpec, SafeguardsSpec, Severity, TargetSpec};
+use crate::target::{self, Access, Catalog, CatalogTable, Production, Target, TargetConfig, TextKey};
 
 /// The variable that a drafted file takes the target from.
 const VARIABLE: &str = "DATABASE_URL";
@@ -47,6 +49,8 @@ pub struct ScaffoldedFile {
     pub text: String,
     /// The problems that `check` finds in it.
     pub problems: Vec<String>,
+    /// The checks that reject most of the sampled rows.
+    pub rejects: Vec<String>,
     /// Files of the delta's folder that could not be used.
     pub notes: Vec<String>,
 }
@@ -62,7 +66,7 @@ pub async fn init(wanted: &Init) -> Result<ScaffoldedFile> {
 }
 
 async fn make(init: &Init) -> Result<ScaffoldedFile> {
-    let shown = without_password(&init.from);
+    let shown = target_name(&init.from);
     let spec = TargetSpec { production: init.production.clone(), ..TargetSpec::at(&init.from) };
     let (load, safeguards) = (LoadSpec::default(), SafeguardsSpec::default());
     let nowhere = Path::new("");
@@ -102,16 +106,81 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         folder,
     };
     let drafted = scaffold::draft(&wanted).await?;
-    let problems = check(&drafted.text(&shown, &[]), init, &catalog).await?;
-    Ok(ScaffoldedFile { text: drafted.text(&shown, &problems), problems, notes: drafted.notes().to_vec() })
+    let vars = BTreeMap::from([(VARIABLE.to_owned(), init.from.clone())]);
+    let mut document = spec::parse(&init.file, drafted.text(&shown, &[], &[]), &vars, |_| None);
+    let engine = Engine::try_new(Limits::default())?;
+    let tables: BTreeSet<String> =
+        document.spec.iter().flat_map(|spec| spec.tables.iter().map(|(name, _)| name.clone())).collect();
+    let (problems, compiled) = match compile(&document, &catalog, &engine).await {
+        Ok(compiled) => (Vec::new(), Some(compiled)),
+        Err(problems) if drafted.is_sampled() => (texts(&problems), without(&mut document, &problems, &catalog).await?),
+        Err(problems) => (texts(&problems), None),
+    };
+    let production: Arc<dyn Production> = target.clone();
+    let rejects = match compiled.filter(|_| drafted.is_sampled()) {
+        Some(compiled) => rejects(compiled, &tables, &catalog, &production).await?,
+        None => Vec::new(),
+    };
+    let text = drafted.text(&shown, &problems, &rejects);
+    Ok(ScaffoldedFile { text, problems, rejects, notes: drafted.notes().to_vec() })
 }
 
-/// Returns the problems that `check` finds in a drafted file.
-async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>> {
-    let vars = BTreeMap::from([(VARIABLE.to_owned(), init.from.clone())]);
-    let document = spec::parse(&init.file, text.to_owned(), &vars, |_| None);
+/// Compiles the tables of a drafted file that have no problem; None if there is no such table.
+async fn without(document: &mut Document, problems: &Problems, catalog: &Catalog) -> Result<Option<Compiled>> {
+    let is_bad = |name: &String| problems.list.iter().any(|problem| problem.at.get(1) == Some(name));
+    let Some(spec) = document.spec.as_mut() else { return Ok(None) };
+    spec.tables = spec.tables.iter().filter(|(name, _)| !is_bad(name)).cloned().collect();
+    if spec.tables.iter().next().is_none() {
+        return Ok(None);
+    }
+    Ok(compile(document, catalog, &Engine::try_new(Limits::default())?).await.ok())
+}
+
+/// Validates the sampled rows, and returns the checks that reject most of a table's rows. References to a table of the file whose rows are
+/// not all checked, because it is larger than the sample or has problems, are not counted.
+async fn rejects(
+    mut compiled: Compiled,
+    tables: &BTreeSet<String>,
+    catalog: &Catalog,
+    production: &Arc<dyn Production>,
+) -> Result<Vec<String>> {
+    compiled.sources = compiled.sources.iter().map(|source| source.first(SAMPLED)).collect();
     let engine = Engine::try_new(Limits::default())?;
-    let Err(problems) = compile(&document, catalog, &engine).await else { return Ok(Vec::new()) };
+    let steps = Steps::new(&NoopListener);
+    let checked = match check_tables(&engine, &compiled, catalog, production, &steps).await {
+        Ok(checked) => checked,
+        Err(error) => return Ok(vec![format!("the sample cannot be validated: {error}")]),
+    };
+    let is_whole = |name: &String| match compiled.plan.position(name) {
+        Some(at) => checked[at].read() < SAMPLED as u64,
+        None => !tables.contains(name),
+    };
+    let mut found = Vec::new();
+    for (table, checked) in compiled.plan.tables.iter().zip(&checked) {
+        for (number, check) in table.checks.iter().enumerate() {
+            let is_counted = match &check.kind {
+                CheckKind::ParentRejected { .. } => false,
+                CheckKind::Relationship { reference } => {
+                    let reference = &table.references[*reference];
+                    reference.by.is_some() || is_whole(&reference.to)
+                }
+                CheckKind::ForeignKey { to, .. } => is_whole(to),
+                _ => check.severity == Severity::Error,
+            };
+            let (rejected, read) = (checked.findings.of(number).len() as u64, checked.read());
+            if is_counted && rejected * 2 > read {
+                found.push(format!(
+                    "`{}`: `{}` rejects {rejected} of {read} rows: {}",
+                    table.name, check.name, check.reason
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Describes problems, one sentence each.
+fn texts(problems: &Problems) -> Vec<String> {
     let problem_text = |problem: &crate::diagnostic::Problem| {
         let table = match problem.at.as_slice() {
             [tables, name, ..] if tables == "tables" => format!("`{name}`: "),
@@ -122,7 +191,7 @@ async fn check(text: &str, init: &Init, catalog: &Catalog) -> Result<Vec<String>
         let hint = hint.map_or(String::new(), |hint| format!(" ({hint})"));
         format!("{table}{}{hint}", problem.message)
     };
-    Ok(problems.list.iter().map(problem_text).collect())
+    problems.list.iter().map(problem_text).collect()
 }
 
 /// A pipeline's name out of its file's.
@@ -142,7 +211,7 @@ fn written_url(url: &str, folder: &Path) -> String {
             Some(format!("sqlite:{}", relative(folder, Path::new(file))))
         }
         // Parts of a server's URL other than user, host, and database may be secret.
-        _ => (without_password(url) == url).then(|| url.to_owned()),
+        _ => (super::context::without_password(url) == url).then(|| url.to_owned()),
     };
     let is_plain = |text: &String| {
         text.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, ':' | '/' | '.' | '-' | '_' | '@' | '%'))

@@ -150,7 +150,8 @@ impl Search<'_> {
         let is_only_group = groups.len() == 1;
         for (words, members) in groups {
             let path = relative(self.folder, &inside.join(pattern(&members, names)));
-            let (mut all, mut names) = (vec![words], members.iter().map(|name| stem(name).to_owned()).collect::<Vec<_>>());
+            let (mut all, mut names) =
+                (vec![words], members.iter().map(|name| stem(name).to_owned()).collect::<Vec<_>>());
             if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| is_only_group) {
                 all.push(name_match::words(name));
                 names.push(name.to_owned());

@@ -37,7 +37,9 @@ pub(super) fn expression(
             let function = if *data_type == DataType::Date32 { "to_date" } else { "to_timestamp" };
             return (format!("{function}({plain}, {})", literal(format)), also(&others));
         }
-        Notation::DecimalComma { thousands: false } => return (format!("replace({plain}, ',', '.')"), notation("a decimal comma")),
+        Notation::DecimalComma { thousands: false } => {
+            return (format!("replace({plain}, ',', '.')"), notation("a decimal comma"));
+        }
         Notation::DecimalComma { thousands: true } => {
             let sql = format!("replace(replace({plain}, '.', ''), ',', '.')");
             return (sql, notation("a decimal comma, and points between thousands"));

@@ -119,9 +119,15 @@ pub struct Drafted {
 }
 
 impl Drafted {
-    /// Returns the text of the file, with the problems that `check` finds in it, one sentence each.
-    pub fn text(&self, target: &str, problems: &[String]) -> String {
-        write::text(self, target, problems)
+    /// Returns the text of the file, with the problems that `check` finds in it and the checks that reject most of the sampled rows, one
+    /// sentence each.
+    pub fn text(&self, target: &str, problems: &[String], rejects: &[String]) -> String {
+        write::text(self, target, problems, rejects)
+    }
+
+    /// Returns whether rows of the delta were sampled.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
     }
 
     /// Returns the files that the draft does not use, one sentence each.
@@ -168,8 +174,7 @@ fn tables<'a>(options: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a Catalog
 fn matched<'f>(tables: &[&CatalogTable], files: &'f [Files]) -> Vec<Matched<'f>> {
     let names: Vec<TableName<'_>> = tables.iter().map(|table| TableName::new(&table.name)).collect();
     // By file, the score of each table.
-    let scores: Vec<Vec<u8>> =
-        files.iter().map(|files| names.iter().map(|name| files.score(name)).collect()).collect();
+    let scores: Vec<Vec<u8>> = files.iter().map(|files| names.iter().map(|name| files.score(name)).collect()).collect();
     let best: Vec<u8> = scores.iter().map(|scores| scores.iter().copied().max().unwrap_or(0)).collect();
     let is_ambiguous = |file: usize| scores[file].iter().filter(|score| **score == best[file]).count() > 1;
     let matches = |file: &usize, table: usize| {

@@ -82,12 +82,16 @@ impl<'a> References<'_, 'a> {
                 keys.push(key);
             }
         }
+        let position =
+            |key: &&ForeignKey| self.draft.table.columns.iter().position(|column| column.name == key.columns[0]);
+        keys.sort_by_key(position);
         let mut candidates = Vec::new();
         for (at, key) in keys.iter().enumerate() {
             candidates.extend(self.candidates(at, key).await);
         }
         candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.score));
-        let (mut relationships, mut own): (Vec<Option<Relationship>>, Vec<_>) = (vec![None; keys.len()], Vec::new());
+        let mut own: Vec<(String, String, String)> = Vec::new();
+        let mut relationships: Vec<Option<Relationship>> = vec![None; keys.len()];
         let mut used: BTreeSet<&str> = BTreeSet::new();
         let mut decided: BTreeSet<usize> = BTreeSet::new();
         for candidate in &candidates {
@@ -116,6 +120,7 @@ impl<'a> References<'_, 'a> {
         for (at, key) in keys.iter().enumerate().filter(|(at, _)| !decided.contains(at)) {
             relationships[at] = Some(self.left_open(key, &used));
         }
+        own.sort_by_key(|(column, _, _)| keys.iter().position(|key| key.columns[0] == *column));
         (relationships.into_iter().flatten().collect(), own)
     }
 
@@ -147,10 +152,8 @@ impl<'a> References<'_, 'a> {
                 format!("GUESS: the values are in `{}.{by}`", relationship.to)
             }
             Meaning::NotUnique(column) => {
-                relationship.remark = Some(format!(
-                    "the values of `{name}` are in `{}.{column}`, which is not unique",
-                    relationship.to
-                ));
+                relationship.remark =
+                    Some(format!("the values of `{name}` are in `{}.{column}`, which is not unique", relationship.to));
                 relationship.candidates = vec![name.clone()];
                 return;
             }
@@ -242,7 +245,8 @@ impl<'a> References<'_, 'a> {
         let is_own_key = self.draft.legacy_key == [name.to_owned()];
         let is_assigned = matches!(&self.draft.key, Key::Assigned(key, _) if key.eq_ignore_ascii_case(name));
         let named = table.column(name).or_else(|| {
-            let mut alike = table.columns.iter().filter(|other| alike(name, &other.name, &table.name) == Some(Alike::Case));
+            let mut alike =
+                table.columns.iter().filter(|other| alike(name, &other.name, &table.name) == Some(Alike::Case));
             alike.next().filter(|_| alike.next().is_none())
         });
         !is_own_key && !is_assigned && named.is_none_or(|named| named.name == column)
@@ -283,7 +287,10 @@ impl<'a> References<'_, 'a> {
             return Meaning::Empty;
         }
         if within >= NEARLY_ALL {
-            return Meaning::LegacyKeys(format!("{within} % of the values are legacy keys of `{}` in the delta", key.to));
+            return Meaning::LegacyKeys(format!(
+                "{within} % of the values are legacy keys of `{}` in the delta",
+                key.to
+            ));
         }
         let Some(to) = (self.facts.production)(&key.to) else { return Meaning::Unknown };
         let own = match key.to_columns.as_slice() {
@@ -307,7 +314,10 @@ impl<'a> References<'_, 'a> {
             return Meaning::OwnKeys;
         }
         if within >= MOST {
-            return Meaning::LegacyKeys(format!("{within} % of the values are legacy keys of `{}` in the delta", key.to));
+            return Meaning::LegacyKeys(format!(
+                "{within} % of the values are legacy keys of `{}` in the delta",
+                key.to
+            ));
         }
         match self.without_index(to, &values).await {
             Some(column) => Meaning::NotUnique(column),

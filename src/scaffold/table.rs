@@ -202,8 +202,12 @@ impl<'a> Draft<'a> {
     /// Finds the source column that identifies records, unless the key of the table is inherited.
     fn single_legacy_key(&mut self, sample: &Sample) {
         let candidates = self.unique_source_columns(sample);
+        let primary_key = &self.table.primary_key;
+        let is_part_of_key =
+            |name: &str| primary_key.iter().any(|column| alike(name, column, &self.table.name) >= Some(Alike::Words));
+        let is_certain = |(score, name): &(u32, &str)| *score > 1 && !is_part_of_key(name);
         if matches!(self.key, Key::Inherited(_))
-            || (self.table.primary_key.len() > 1 && candidates.first().is_none_or(|(score, _)| *score < 2))
+            || (primary_key.len() > 1 && !candidates.first().is_some_and(is_certain))
         {
             // A table with a composite key may have a composite legacy key as well.
             return;
@@ -268,10 +272,8 @@ impl<'a> Draft<'a> {
     /// Finds a source column for each column that is neither a key nor a reference.
     fn fill(&mut self, sample: &Sample, used: &mut BTreeSet<String>) {
         let mut open: Vec<&CatalogColumn> = self.table.columns.iter().filter(|column| self.is_open(column)).collect();
-        let mut lines: BTreeMap<String, ColumnLine> = std::mem::take(&mut self.columns)
-            .into_iter()
-            .map(|line| (line.column.clone(), line))
-            .collect();
+        let mut lines: BTreeMap<String, ColumnLine> =
+            std::mem::take(&mut self.columns).into_iter().map(|line| (line.column.clone(), line)).collect();
         for level in [Alike::Same, Alike::Case, Alike::Words, Alike::Part] {
             for (column, name) in self.matches(sample, &open, used, level) {
                 let line = self.line(sample, &name, column, level);

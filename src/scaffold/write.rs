@@ -16,7 +16,7 @@ const CHOOSE: &str = "CHOOSE";
 const WIDTH: usize = 120;
 
 /// Returns the text of the file: its header with the problems, and its content.
-pub(super) fn text(drafted: &Drafted, target: &str, problems: &[String]) -> String {
+pub(super) fn text(drafted: &Drafted, target: &str, problems: &[String], rejects: &[String]) -> String {
     let mut out = format!("# A draft of a pipeline file, created by `pipeline init` from {}.\n#\n", comment(target));
     out += "# GUESS marks values that were inferred, CHOOSE marks open decisions. Review both, then run:\n";
     out += "#   pipeline check FILE      checks that the file, the delta, and production match\n";
@@ -31,6 +31,12 @@ pub(super) fn text(drafted: &Drafted, target: &str, problems: &[String]) -> Stri
         out += "#\n# Problems that `pipeline check` reports:\n";
         for problem in problems {
             let _infallible = writeln!(out, "#   - {}", comment(problem));
+        }
+    }
+    if !rejects.is_empty() {
+        out += "#\n# Checks that reject most of the sampled rows:\n";
+        for reject in rejects {
+            let _infallible = writeln!(out, "#   * {}", comment(reject));
         }
     }
     format!("{out}\n{}{}", drafted.head, drafted.body)

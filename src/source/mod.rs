@@ -46,6 +46,8 @@ pub struct Source {
     schema: SchemaRef,
     files: Arc<[SourceFile]>,
     dialect: Arc<Dialect>,
+    /// The number of records to read; None for all.
+    limit: Option<usize>,
 }
 
 /// One file of a [`Source`].
@@ -118,7 +120,7 @@ impl Source {
             });
         }
         let schema = columns::align(&mut files, &found, &spec.ignore)?;
-        Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect) })
+        Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect), limit: None })
     }
 
     /// Returns the schema: text for CSV and JSON, else the files' types without dictionaries and views. All columns are
@@ -150,9 +152,24 @@ impl Source {
         batches.take_while(move |batch| !std::mem::replace(&mut failed, batch.is_err()))
     }
 
+    /// Returns the source with the first records alone, rounded up to whole batches.
+    #[must_use]
+    pub fn first(&self, records: usize) -> Self {
+        Self { limit: Some(records), ..self.clone() }
+    }
+
     /// Returns the rows in pieces, in order. A piece covers a few megabytes of its file; any thread can decode its batches.
     pub fn pieces(&self, rows: usize) -> Pieces {
-        Pieces { source: self.clone(), rows: rows.max(1), next: 0, current: None }
+        let all = Pieces { source: self.clone(), rows: rows.max(1), next: 0, current: None };
+        let Some(limit) = self.limit else { return all };
+        let mut read = 0;
+        let first = Self { limit: None, ..self.clone() }.batches(rows).take_while(move |batch| {
+            let is_wanted = read < limit;
+            read += batch.as_ref().map_or(0, |batch| batch.lines.len() + batch.malformed.len());
+            is_wanted
+        });
+        let piece: FilePieces = Box::new(std::iter::once(Ok(Box::new(first) as Piece)));
+        Pieces { next: self.files.len(), current: Some(piece), ..all }
     }
 
     fn read(&self, index: usize, rows: usize) -> Result<FilePieces> {
@@ -317,6 +334,17 @@ mod tests {
         let batches: Vec<Batch> = source.batches(1000).collect::<Result<_>>().unwrap();
         assert!(batches.iter().all(|batch| batch.lines.len() <= 16));
         assert!(batches.iter().flat_map(|batch| batch.lines.clone()).eq(2..=41));
+    }
+
+    #[test]
+    fn the_first_records_are_whole_batches() {
+        let folder = folder(&[("a.csv", b"a\n1\n2\n3\n"), ("b.csv", b"a\n4\n5\n")]);
+        let source = source(folder.path(), "*.csv", &[], CsvSpec::default()).unwrap();
+        let count = |records: usize| {
+            let batches = source.first(records).pieces(2).flat_map(|piece| piece.unwrap());
+            batches.map(|batch| batch.unwrap().lines.len()).sum::<usize>()
+        };
+        assert_eq!([0, 1, 2, 3, 4, 9].map(count), [0, 2, 2, 3, 5, 5]);
     }
 
     #[test]

@@ -61,7 +61,14 @@ impl<'v> Variables<'v> {
                 }
             }
             Value::String(text) if text.contains("${") && problems.list.len() <= MAX_PROBLEMS => {
-                match self.expand(text, &mut result.secrets) {
+                let mut values = Redactor::default();
+                let expanded = self.expand(text, &mut values);
+                match &expanded {
+                    // The target is named in messages and reports. Its password is all that is secret.
+                    Ok((url, _)) if at.as_slice() == TARGET && is_url(url) => result.secrets.add_url(url),
+                    _ => result.secrets.add_all(&values),
+                }
+                match expanded {
                     Ok((expanded, whole)) => {
                         if whole && let Some(number_or_flag) = typed(&expanded) {
                             result.texts.insert(at.clone(), expanded);
@@ -122,6 +129,14 @@ impl<'v> Variables<'v> {
         }
         Ok(out)
     }
+}
+
+/// The place of the target's URL.
+const TARGET: [&str; 2] = ["target", "url"];
+
+/// Returns whether a text is a URL whose password can be found.
+fn is_url(text: &str) -> bool {
+    ["sqlite:", "postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 fn set_it(name: &str) -> String {
@@ -338,6 +353,21 @@ mod tests {
         assert_eq!(mistake("${1A}"), "`${` without a variable name");
         assert_eq!(mistake("${A-b}"), "invalid template after `${A`");
         assert_eq!(mistake(&"${A:-".repeat(100_000)), "templates are nested too deeply");
+    }
+
+    #[test]
+    fn of_the_targets_url_only_the_password_is_secret() {
+        for (url, text, expected) in [
+            ("postgres://me:hunter22@host:5432/live", "me hunter22 host:5432/live", "me *** host:5432/live"),
+            ("sqlite:customer.db", "sqlite:customer.db", "sqlite:customer.db"),
+            ("hunter22:x", "hunter22:x", "***"),
+        ] {
+            let vars = BTreeMap::from([("URL".to_owned(), url.to_owned())]);
+            let mut value = json!({ "target": { "url": "${URL}" } });
+            let mut problems = Problems { file: "f".into(), text: String::new(), list: Vec::new() };
+            let secrets = Variables::new(&vars, &|_| None).interpolate(&mut value, &mut problems).secrets;
+            assert_eq!(secrets.mask(text), expected);
+        }
     }
 
     #[test]

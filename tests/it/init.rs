@@ -212,13 +212,13 @@ fn a_draft_of_a_difficult_postgresql_schema_lists_its_problems() {
 fn ambiguous_files_and_tables_are_left_to_the_user() {
     let place = Place::new();
     place.database("a.db", "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE items (id INTEGER PRIMARY KEY, name TEXT); CREATE TABLE thing (id INTEGER PRIMARY KEY, name TEXT)");
-    place.write("in/item.csv", "ref,name\n1,a\n");
-    place.write("in/thing.csv", "ref,name\n1,a\n");
+    place.write("in/item-1.csv", "ref,name\n1,a\n");
+    place.write("in/thing-1.csv", "ref,name\n1,a\n");
     place.write("in/things.json", "{\"ref\": 1, \"name\": \"a\"}\n");
     place.pipeline(&["init", "--from", "sqlite:a.db", "--delta", "in", "-o", "made.yaml"]).passes();
     let text = place.text("made.yaml");
-    assert!(text.contains("# CHOOSE: `in/thing.csv` and `in/things.json` match equally well"), "{text}");
-    assert_eq!(text.matches("# CHOOSE: `in/item.csv` also matches other tables").count(), 2, "{text}");
+    assert!(text.contains("# CHOOSE: `in/thing-1.csv` and `in/things.json` match equally well"), "{text}");
+    assert_eq!(text.matches("# CHOOSE: `in/item-1.csv` also matches other tables").count(), 2, "{text}");
     lists_its_problems(&place, "made.yaml", &[]);
 }
 

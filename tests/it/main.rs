@@ -50,6 +50,7 @@ mod rollback;
 mod safeguards;
 mod sample;
 mod scene;
+mod schemas;
 mod secrets;
 mod security;
 #[allow(dead_code, reason = "unit tests use it too")]

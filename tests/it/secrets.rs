@@ -1,5 +1,6 @@
 //! What comes from the environment is used, and never printed or written.
 
+use crate::server::Server;
 use crate::support::Place;
 
 const TOKEN: &str = "canary-5f1e9c";
@@ -104,4 +105,25 @@ fn missing_variable_is_reported_with_name_and_message() {
     let place = Place::new();
     place.write("p.yaml", PIPELINE.replace("${TOKEN}.db", "${TOKEN:?ask the operator for it}.db"));
     place.pipeline(&["check", "p.yaml"]).fails(78, &["TOKEN", "ask the operator for it", "p.yaml:3"]);
+}
+
+#[test]
+fn a_target_is_named_by_server_and_database_and_its_password_hidden() {
+    let place = Place::new();
+    let database = Server::shared().database("CREATE TABLE t (t_id INTEGER PRIMARY KEY, name VARCHAR(5));");
+    place.write("t.csv", "t_id,name\n1,Ada\n");
+    let file = "version: 1\nname: p\ntarget: { url: '${DATABASE_URL}' }\ntables:\n  t:\n    source: { path: t.csv }\n    legacy_key: [t_id]\n";
+    place.write("p.yaml", file);
+    let url = database.url();
+    let (user, server) = url.split_once('@').unwrap();
+    let password = user.rsplit(':').next().unwrap();
+    let ran = place.pipeline_with(&["validate", "p.yaml", "--output", "json"], &[("DATABASE_URL", &url)]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["target"], server);
+    let wrong = url.replace(&database.name, "nowhere");
+    let failed = place.pipeline_with(&["validate", "p.yaml"], &[("DATABASE_URL", &wrong)]);
+    failed.fails(69, &["has no database `nowhere`"]);
+    for text in [&ran.stdout, &ran.stderr, &failed.stderr] {
+        assert!(!text.contains(password) && !text.contains("***"), "{text}");
+    }
 }

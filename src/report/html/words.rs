@@ -132,20 +132,7 @@ pub(super) fn backup(report: &Report) -> String {
 }
 
 pub(super) fn notes(report: &Report) -> Vec<String> {
-    let mut notes = report.notes.clone();
-    for table in &report.tables {
-        if !table.enforced_by_database.is_empty() {
-            notes.push(format!(
-                "{}: enforced by production only: {}",
-                table.name,
-                table.enforced_by_database.join("; ")
-            ));
-        }
-        if !table.triggers.is_empty() {
-            notes.push(format!("{}: triggers that fire for every row: {}", table.name, table.triggers.join(", ")));
-        }
-    }
-    notes
+    report.notes.iter().cloned().chain(report.table_notes()).collect()
 }
 
 #[cfg(test)]

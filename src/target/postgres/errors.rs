@@ -9,7 +9,9 @@ use rustls::CertificateError::{
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::names::LOADER;
 use super::trigger;
+use crate::engine::ident;
 use crate::error::Error;
 
 /// The connection that an error belongs to.
@@ -28,7 +30,8 @@ const OURS: &str = "DP002";
 /// Error codes of the control functions: keys are unavailable, the policy forbids a run, or an entry does not fit a journal.
 const SAFEGUARDS: [&str; 3] = ["DP001", "DP004", "DP005"];
 
-const SETUP: &str = "`pipeline setup` makes what the loader needs and grants it";
+const SETUP: &str =
+    "`pipeline setup FILE` creates the schema `delta` and the staging schema; objects of production are their owner's";
 
 pub(super) fn explain(error: &PgError, endpoint: &Endpoint<'_>) -> Error {
     if let Some(error) = error.as_db_error() {
@@ -179,8 +182,9 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
             Error::pipeline(format!("row-level security hides rows of production from `{user}`: {said}"))
                 .hint("let the loader see all rows: a role with BYPASSRLS, or a policy-free table")
         }
-        &SqlState::INSUFFICIENT_PRIVILEGE => Error::pipeline(format!("`{user}` lacks a right: {said}"))
-            .hint(format!("{SETUP}; by hand: GRANT SELECT, INSERT on production's tables")),
+        &SqlState::INSUFFICIENT_PRIVILEGE => {
+            Error::pipeline(format!("`{user}` lacks a right: {said}")).hint(right(said, user))
+        }
         &SqlState::READ_ONLY_SQL_TRANSACTION => Error::unreachable(format!("`{shown}` is read-only: {said}"))
             .hint("name the primary in the target's URL; is `default_transaction_read_only` set for the role?"),
         &(SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_FUNCTION) => {
@@ -217,6 +221,38 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
     }
 }
 
+/// Returns the statement that gives a missing right, by the server's message.
+fn right(said: &str, user: &str) -> String {
+    let to = ident(user);
+    let named = |before: &str| {
+        let name = said.split_once(before)?.1.trim().trim_end_matches('.').trim_matches('"');
+        Some(name.to_owned()).filter(|name| !name.is_empty())
+    };
+    let objects = [
+        ("for sequence ", "USAGE, SELECT ON SEQUENCE"),
+        ("for function ", "EXECUTE ON FUNCTION"),
+        ("for database ", "CONNECT, CREATE, TEMPORARY ON DATABASE"),
+        ("for type ", "USAGE ON TYPE"),
+        ("for schema ", "USAGE ON SCHEMA"),
+        ("for table ", "SELECT, INSERT ON"),
+        ("for view ", "SELECT ON"),
+    ];
+    let of_object = objects.iter().find_map(|(before, what)| Some((*what, named(before)?)));
+    let statement = match of_object {
+        Some((_, name)) if name == "delta" => format!("GRANT {LOADER} TO {to}"),
+        Some((what, name)) => format!("GRANT {what} {} TO {to}", ident(&name)),
+        None => match (named("to set role "), named("to set parameter ")) {
+            (Some(role), _) => format!("GRANT {} TO {to}", ident(&role)),
+            (_, Some(parameter)) => format!("GRANT SET ON PARAMETER {parameter} TO {to} (PostgreSQL 15 or newer)"),
+            _ if said.starts_with("must be owner") => {
+                return format!("log in as the owner, or GRANT the owner TO {to}");
+            }
+            _ => format!("GRANT {LOADER} TO {to}"),
+        },
+    };
+    format!("{statement}; `pipeline setup FILE --print` lists all that a load needs")
+}
+
 /// Returns whether an error is due to row-level security, in any language.
 fn is_row_security(error: &DbError) -> bool {
     error.routine() == Some("check_enable_rls") || error.message().contains("row-level security")
@@ -230,4 +266,27 @@ fn rest(error: &DbError) -> String {
 /// Returns the first line of the error's context, such as the trigger that it happened in.
 fn context(error: &DbError) -> String {
     error.where_().and_then(|place| place.lines().next()).map_or_else(String::new, |place| format!(" ({place})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::right;
+
+    #[test]
+    fn a_missing_right_is_answered_with_its_statement() {
+        for (said, expected) in [
+            ("permission denied for table item", "GRANT SELECT, INSERT ON \"item\" TO \"night\";"),
+            ("permission denied for schema live", "GRANT USAGE ON SCHEMA \"live\" TO \"night\";"),
+            ("permission denied for schema delta", "GRANT delta_loader TO \"night\";"),
+            ("permission denied for sequence item_id_seq", "GRANT USAGE, SELECT ON SEQUENCE \"item_id_seq\" TO"),
+            ("permission denied to set role \"owner\"", "GRANT \"owner\" TO \"night\";"),
+            (
+                "permission denied to set parameter \"session_replication_role\"",
+                "GRANT SET ON PARAMETER session_replication_role TO \"night\" (PostgreSQL 15 or newer);",
+            ),
+            ("must be owner of table item", "log in as the owner"),
+        ] {
+            assert!(right(said, "night").starts_with(expected), "{said}: {}", right(said, "night"));
+        }
+    }
 }

@@ -10,7 +10,7 @@ use super::names::{LOADER, qualified};
 use super::promises;
 use super::staging::{MARK, Staged};
 use super::trigger;
-use crate::engine::list;
+use crate::engine::{ident, list};
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LeastPrivilege, Lock, StartRowNumber};
 use crate::target::{Access, Destination, Preflight, refuse_set_based};
@@ -47,7 +47,7 @@ impl PgTarget {
                         reasons.join("\n  ")
                     ))
                     .hint(
-                        "nothing was loaded; `pipeline setup FILE` creates what is missing (`--print` shows the SQL)",
+                        "nothing was loaded; run the statements, or `pipeline setup FILE`, which runs all of them (`--print` shows the SQL)",
                     ));
                 }
                 _ if self.unfinished => {}
@@ -104,7 +104,11 @@ impl PgTarget {
         match client.query_one(sql, &[&self.names.staging]).await?.get::<_, Option<bool>>(0) {
             None => reasons.push(format!("the schema `{}` for staging is missing", self.names.staging)),
             Some(false) => {
-                reasons.push(format!("the role lacks USAGE on the schema `{}` for staging", self.names.staging));
+                let staging = &self.names.staging;
+                reasons.push(format!(
+                    "the role lacks USAGE on the schema `{staging}` for staging: GRANT USAGE ON SCHEMA {} TO {LOADER}",
+                    ident(staging)
+                ));
             }
             Some(true) => {}
         }
@@ -112,8 +116,8 @@ impl PgTarget {
         for destination in destinations {
             self.table(client, known, destination, &mut reasons).await?;
         }
-        if self.load.foreign_keys == ForeignKeys::SetBased && !may_replicate(client).await? {
-            reasons.push(format!("the role may not set session_replication_role, which `foreign_keys: set_based` needs (PostgreSQL 15: GRANT SET ON PARAMETER session_replication_role TO {LOADER})"));
+        if self.load.foreign_keys == ForeignKeys::SetBased {
+            reasons.extend(cannot_replicate(client).await?);
         }
         Ok(reasons)
     }
@@ -233,7 +237,13 @@ async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Dest
         let sql = format!("SELECT {ask} FROM regexp_split_to_table($2::text, ', ') AS w (what)");
         match client.query_one(&sql, &[&object, &right.what]).await {
             Ok(row) if row.get::<_, Option<bool>>(0) == Some(true) => {}
-            Ok(_) => missing.push(format!("the role `{user}` lacks {} on {}", right.what, right.object())),
+            Ok(_) => {
+                let (what, object) = (right.what, right.object());
+                missing.push(format!(
+                    "the role `{user}` lacks {what} on {object}: GRANT {what} ON {object} TO {}",
+                    ident(&user)
+                ));
+            }
             // The lookup of the name needs USAGE of its schema, which is reported separately.
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),
@@ -338,16 +348,28 @@ async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[De
     Ok(Ok(()))
 }
 
-async fn may_replicate(client: &Client) -> PgResult<bool> {
-    let sql = "SELECT rolsuper OR current_setting('server_version_num')::int >= 150000 FROM pg_roles WHERE rolname = current_user";
-    if !client.query_one(sql, &[]).await?.get::<_, bool>(0) {
-        return Ok(false);
+/// Returns why `foreign_keys: set_based` is impossible for the login, if it is.
+async fn cannot_replicate(client: &Client) -> PgResult<Option<String>> {
+    let sql = "SELECT rolsuper, current_setting('server_version_num')::int / 10000, current_user::text FROM pg_roles WHERE rolname = current_user";
+    let row = client.query_one(sql, &[]).await?;
+    let (is_superuser, version, user): (bool, i32, String) = (row.get(0), row.get(1), row.get(2));
+    if is_superuser {
+        return Ok(None);
     }
-    let sql = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";
-    if client.query_one(sql, &[]).await?.get(0) {
-        return Ok(true);
+    if version < 15 {
+        return Ok(Some(format!(
+            "PostgreSQL {version} cannot grant session_replication_role, which `foreign_keys: set_based` needs: \
+             use PostgreSQL 15 or newer, or leave `load.foreign_keys` at `triggers`"
+        )));
     }
-    Ok(client.query_one("SELECT has_parameter_privilege('session_replication_role', 'SET')", &[]).await?.get(0))
+    let sql = "SELECT has_parameter_privilege('session_replication_role', 'SET')";
+    let may: bool = client.query_one(sql, &[]).await?.get(0);
+    Ok((!may).then(|| {
+        format!(
+            "the role `{user}` may not set session_replication_role, which `foreign_keys: set_based` needs: \
+             GRANT SET ON PARAMETER session_replication_role TO {LOADER}"
+        )
+    }))
 }
 
 /// Returns a table that has the name of a staging table but was not created for staging.

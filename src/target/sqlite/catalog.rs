@@ -1,5 +1,6 @@
 //! Reads production's catalog from SQLite: its pragmas, and the SQL of each table for CHECK constraints, which no pragma returns.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::DataType;
@@ -28,6 +29,7 @@ impl From<rusqlite::Error> for Unreadable {
 
 /// Reads all tables except this program's own, `hidden`.
 pub(super) fn read(connection: &Connection, hidden: Option<&OwnedObjects>) -> Result<Catalog, Unreadable> {
+    let names = Names::read(connection)?;
     let mut statement = connection.prepare(
         "SELECT name, sql FROM main.sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
     )?;
@@ -36,22 +38,56 @@ pub(super) fn read(connection: &Connection, hidden: Option<&OwnedObjects>) -> Re
     let mut catalog = Catalog::default();
     for (name, sql) in tables {
         if !hidden.is_some_and(|own| own.has(&name)) {
-            let read = table(connection, name.clone(), &sql);
+            let read = table(connection, &names, name.clone(), &sql);
             catalog.tables.push(Arc::new(read.map_err(|error| Unreadable { table: Some(name), error })?));
         }
     }
     Ok(catalog)
 }
 
-fn table(connection: &Connection, name: String, sql: &str) -> rusqlite::Result<CatalogTable> {
+/// Reads one table, whoever made it. The cost does not follow the number of tables, as that of [`read`] does.
+pub(super) fn read_table(connection: &Connection, name: &str) -> Result<Option<CatalogTable>, Unreadable> {
+    let sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1";
+    let Some(sql) = connection.query_row(sql, [name], |row| row.get::<_, String>(0)).optional()? else {
+        return Ok(None);
+    };
+    let read = Names::read(connection).and_then(|names| table(connection, &names, name.to_owned(), &sql));
+    read.map(Some).map_err(|error| Unreadable { table: Some(name.to_owned()), error })
+}
+
+/// The names of tables and triggers. SQLite has no index over them, so they are read once.
+struct Names {
+    /// The declared spelling of each table, by its name in lower case.
+    tables: BTreeMap<String, String>,
+    /// The triggers of each table, by the table's name in lower case.
+    triggers: BTreeMap<String, Vec<String>>,
+}
+
+impl Names {
+    fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let mut names = Self { tables: BTreeMap::new(), triggers: BTreeMap::new() };
+        let mut statement = connection.prepare(
+            "SELECT type = 'trigger', name, tbl_name FROM main.sqlite_schema WHERE type IN ('table', 'trigger') ORDER BY name",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (name, table): (String, String) = (row.get(1)?, row.get(2)?);
+            if row.get(0)? {
+                names.triggers.entry(table.to_ascii_lowercase()).or_default().push(name);
+            } else {
+                names.tables.insert(name.to_ascii_lowercase(), name);
+            }
+        }
+        Ok(names)
+    }
+}
+
+fn table(connection: &Connection, names: &Names, name: String, sql: &str) -> rusqlite::Result<CatalogTable> {
     let mut table = CatalogTable { name, ..CatalogTable::default() };
     let stored = columns(connection, &mut table)?;
     uniques(connection, &mut table)?;
-    foreign_keys(connection, &mut table)?;
-    let mut triggers = connection.prepare(
-        "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND tbl_name = ?1 COLLATE NOCASE ORDER BY name",
-    )?;
-    table.triggers = triggers.query_map([&table.name], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    foreign_keys(connection, names, &mut table)?;
+    table.triggers = names.triggers.get(&table.name.to_ascii_lowercase()).cloned().unwrap_or_default();
     checks(sql, &mut table, &stored);
     let kept = table.columns.iter().zip(&stored).filter_map(|(column, stored)| kept_as_text(column, stored.affinity));
     let kept: Vec<_> = kept.collect();
@@ -138,7 +174,7 @@ fn nocase(collation: &str) -> bool {
     collation.eq_ignore_ascii_case("NOCASE")
 }
 
-fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
+fn foreign_keys(connection: &Connection, names: &Names, table: &mut CatalogTable) -> rusqlite::Result<()> {
     let mut statement = connection
         .prepare("SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id DESC, seq")?;
     let rows: Vec<(i64, String, String, Option<String>)> = statement
@@ -157,9 +193,7 @@ fn foreign_keys(connection: &Connection, table: &mut CatalogTable) -> rusqlite::
     }
     // SQLite's names are case-insensitive, so references are rewritten to the declared spelling.
     for key in &mut table.foreign_keys {
-        let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
-        let spelt: Option<String> = connection.query_row(sql, [&key.to], |row| row.get(0)).optional()?;
-        key.to = spelt.unwrap_or_else(|| key.to.clone());
+        key.to = names.tables.get(&key.to.to_ascii_lowercase()).unwrap_or(&key.to).clone();
         // A reference without columns means the other table's primary key.
         if key.to_columns.is_empty() {
             let mut primary = connection.prepare("SELECT name FROM pragma_table_xinfo(?1) WHERE pk > 0 ORDER BY pk")?;

@@ -108,11 +108,11 @@ pub(super) fn segments(connection: &Connection, names: &Names) -> rusqlite::Resu
 pub(super) fn segment(connection: &Connection, key_map: &str, run: &str, names: &Names) -> Result<Option<Pages>> {
     let fault = |error| names.error("cannot read the key map of", &error);
     let Some(history) = KeyMapTable::of(connection, key_map).map_err(fault)? else { return Ok(None) };
-    let known = catalog::read(connection, None).map_err(|error| names.unreadable(&error))?;
-    let Some(there) = known.table(&history.name) else { return Ok(None) };
-    let live = known.table(key_map.strip_prefix(&names.scope()).unwrap_or(key_map));
+    let read = |name: &str| catalog::read_table(connection, name).map_err(|error| names.unreadable(&error));
+    let Some(there) = read(&history.name)? else { return Ok(None) };
+    let live = read(key_map.strip_prefix(&names.scope()).unwrap_or(key_map))?;
     let mut columns = history.key(connection).map_err(fault)?;
-    columns.retain(|name| live.is_none_or(|live| live.column(name).is_some()));
+    columns.retain(|name| live.as_ref().is_none_or(|live| live.column(name).is_some()));
     columns.insert(0, "legacy_key".to_owned());
     let fields = columns.iter().filter_map(|name| there.column(name)).map(CatalogColumn::field);
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));

@@ -277,16 +277,17 @@ impl Production for SqliteTarget {
         let connection = self.connection.lock().await;
         let (place, given) = match &lookup.place {
             Relation::Production(table) => {
-                let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (ident(table), known.table(table).map(|table| table.schema()))
+                let known = catalog::read_table(&connection, table).map_err(|error| self.names.unreadable(&error))?;
+                (ident(table), known.map(|table| table.schema()))
             }
             Relation::KeyMap(table) => {
                 let key_map = self.names.key_map(table);
                 let history =
                     KeyMapTable::of(&connection, &key_map).map_err(self.fault("cannot read the key map of"))?;
                 let Some(history) = history else { return Ok(Vec::new()) };
-                let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-                (Names::key_map_view(&key_map), known.table(&history.name).map(|there| KeyMapTable::schema(there)))
+                let known =
+                    catalog::read_table(&connection, &history.name).map_err(|error| self.names.unreadable(&error))?;
+                (Names::key_map_view(&key_map), known.map(|there| KeyMapTable::schema(&there)))
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
@@ -345,9 +346,8 @@ impl Production for SqliteTarget {
         limit: Option<usize>,
     ) -> Result<Batches<'static>> {
         let connection = self.connection.lock().await;
-        let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
-        let known =
-            known.table(table).ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
+        let known = catalog::read_table(&connection, table).map_err(|error| self.names.unreadable(&error))?;
+        let known = known.ok_or_else(|| Error::internal(format!("a scan of `{table}`, which is not there")))?;
         let mut fields = Vec::new();
         for name in columns {
             fields.push(known.schema().field_with_name(name)?.clone());

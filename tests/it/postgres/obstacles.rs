@@ -43,7 +43,16 @@ fn unusable_target_is_named_with_a_remedy() {
     fails(&production, &nobody, 78, &["may not use the control schema", "GRANT delta_loader TO"]);
     let member = production.login("member", "IN ROLE delta_loader");
     database.execute("REVOKE INSERT ON item FROM delta_loader");
-    fails(&production, &member, 78, &["lacks SELECT, INSERT on TABLE", "setup"]);
+    fails(
+        &production,
+        &member,
+        78,
+        &[
+            "lacks SELECT, INSERT on TABLE",
+            ": GRANT SELECT, INSERT ON TABLE \"public\".\"item\" TO \"delta_loader\"",
+            "setup",
+        ],
+    );
     database.execute("REVOKE SELECT ON account FROM delta_loader");
     fails(&production, &member, 78, &["\"account\""]);
     production.set_up();
@@ -51,7 +60,12 @@ fn unusable_target_is_named_with_a_remedy() {
     database.execute("DROP SCHEMA staging");
     fails(&production, &member, 78, &["the schema `staging` for staging is missing", "setup"]);
     database.execute("CREATE SCHEMA staging");
-    fails(&production, &member, 78, &["lacks USAGE on the schema `staging` for staging"]);
+    fails(
+        &production,
+        &member,
+        78,
+        &["lacks USAGE on the schema `staging` for staging: GRANT USAGE ON SCHEMA \"staging\" TO delta_loader"],
+    );
     production.set_up();
 
     database.execute("CREATE TABLE staging.item (mine text); INSERT INTO staging.item VALUES ('precious')");
