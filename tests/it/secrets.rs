@@ -108,7 +108,7 @@ fn missing_variable_is_reported_with_name_and_message() {
 }
 
 #[test]
-fn a_target_is_named_by_server_and_database_and_its_password_hidden() {
+fn a_target_is_named_by_server_and_its_password_is_hidden() {
     let place = Place::new();
     let database = Server::shared().database("CREATE TABLE t (t_id INTEGER PRIMARY KEY, name VARCHAR(5));");
     place.write("t.csv", "t_id,name\n1,Ada\n");

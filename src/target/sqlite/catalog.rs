@@ -45,7 +45,7 @@ pub(super) fn read(connection: &Connection, hidden: Option<&OwnedObjects>) -> Re
     Ok(catalog)
 }
 
-/// Reads one table, whoever made it. The cost does not follow the number of tables, as that of [`read`] does.
+/// Reads one table, also of this program. The cost does not follow the number of tables, as that of [`read`] does.
 pub(super) fn read_table(connection: &Connection, name: &str) -> Result<Option<CatalogTable>, Unreadable> {
     let sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1";
     let Some(sql) = connection.query_row(sql, [name], |row| row.get::<_, String>(0)).optional()? else {
