@@ -4,6 +4,7 @@
 //! production. It resolves references, and rejects the children of rejected rows. The result is a verdict on every row.
 
 mod cast;
+mod database;
 mod evidence;
 mod findings;
 #[doc(hidden)]
@@ -198,10 +199,12 @@ impl Checker<'_> {
         }
         // References to skipped rows need production's values, which must be known first unless they depend on references.
         self.uniques_in_production(at, false).await?;
+        self.judged_by_production(at, false).await?;
         for reference in 0..table.references.len() {
             self.resolve(at, reference).await?;
         }
         self.uniques_in_production(at, true).await?;
+        self.judged_by_production(at, true).await?;
         loop {
             let rejected = self.tables[at].findings.rejected.count();
             for (number, check) in table.checks.iter().enumerate() {

@@ -24,6 +24,7 @@ use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
 use crate::spec::Severity;
+use crate::target::{DatabaseCheck, DatabaseCheckKind};
 
 /// The columns about a reject, in order.
 const ABOUT: [&str; 6] =
@@ -399,9 +400,12 @@ impl Explain<'_> {
                 let (table, row) = (table as usize, row);
                 let (number, line) = self.examined[table].locations.locate(row);
                 let file = self.compiled.sources[table].files().get(number).map_or("", |file| file.name.as_str());
-                match check.kind {
+                match &check.kind {
                     CheckKind::LegacyKey => format!("{file}:{line} has the same legacy key"),
                     CheckKind::Unique(_) => format!("{file}:{line} has the same values"),
+                    CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Unique { .. }, .. }) => {
+                        format!("{file}:{line} has values that production takes for the same")
+                    }
                     _ => format!("{}: {file}:{line}", check.reason),
                 }
             }

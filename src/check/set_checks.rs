@@ -128,7 +128,7 @@ impl Checker<'_> {
 
     /// Records the duplicates of each group, each with another row of its group. Returns all rows except the one of each
     /// group that stays or could stay: the first without other violations.
-    fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> RowSet {
+    pub(super) fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> RowSet {
         let table = &self.plan.tables[at];
         let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (row, first) in found {
@@ -226,7 +226,7 @@ impl Checker<'_> {
     }
 
     /// Returns the columns to query of existing rows: the primary key, and columns that references read.
-    fn existing_columns(&self, at: usize) -> Vec<String> {
+    pub(super) fn existing_columns(&self, at: usize) -> Vec<String> {
         let table = &self.plan.tables[at];
         let mut wanted = table.catalog.primary_key.clone();
         for reference in self.plan.tables.iter().flat_map(|table| &table.references) {
@@ -239,7 +239,7 @@ impl Checker<'_> {
 
     /// Applies the policy for an existing row: skips it unless it has other violations, or rejects it. Returns whether the
     /// row is newly skipped.
-    fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) -> bool {
+    pub(super) fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) -> bool {
         let table = &self.plan.tables[at];
         let findings = &mut self.tables[at].findings;
         match table.existing {

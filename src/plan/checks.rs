@@ -8,7 +8,10 @@ use crate::diagnostic::{Path, Problems};
 use crate::engine::{ident, list, literal};
 use crate::path;
 use crate::spec::{AcceptedValues, CheckSpec, Length, Matches, Scalar, Severity};
-use crate::target::{CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, LogicalType};
+use crate::target::{
+    CatalogColumn, CatalogTable, CheckConstraint, ComparedValue, Condition, DatabaseCheck, DatabaseCheckKind, ForeignKey,
+    LogicalType,
+};
 
 /// The facts about a table that its checks are made from.
 pub(super) struct CatalogFacts<'a> {
@@ -126,6 +129,9 @@ pub(super) fn derived(builder: &Builder<'_>, known: &CatalogFacts<'_>) -> (Vec<C
     for key in &builder.table.foreign_keys {
         derived.foreign_key(key);
     }
+    for check in &builder.table.database_checks {
+        derived.database(check);
+    }
     (derived.checks, derived.unsupported)
 }
 
@@ -206,6 +212,30 @@ impl Derived<'_> {
         }
     }
 
+    /// Adds a constraint that production judges before the rows are inserted.
+    fn database(&mut self, database: &DatabaseCheck) {
+        let known = self.known;
+        // Production assigns these values when it inserts the row.
+        let is_unknown = |name: &String| match known.column(name) {
+            Some(column) => column.fill == ColumnSource::Key,
+            None => self.builder.table.numbered.contains(name),
+        };
+        let is_new = |value: &ComparedValue| value.column.as_ref().is_some_and(is_unknown);
+        let name = match &database.kind {
+            DatabaseCheckKind::Value { column, .. } if known.column(column).is_none() => return,
+            // No other row has a new value.
+            DatabaseCheckKind::Unique { values, .. } if values.iter().any(is_new) => return,
+            _ => &database.name,
+        };
+        if database.columns.iter().any(is_unknown) {
+            self.unsupported.push(format!("{name}: {}", database.declared));
+            return;
+        }
+        let (origin, reason) = (CheckOrigin::Catalog(database.declared.clone()), reason(database));
+        let filled = database.columns.iter().filter(|name| known.column(name).is_some()).cloned().collect::<Vec<_>>();
+        self.checks.push(check(name.clone(), CheckKind::Database(database.clone()), &filled, origin, reason));
+    }
+
     fn foreign_key(&mut self, key: &ForeignKey) {
         let known = self.known;
         let fills: Vec<_> =
@@ -226,6 +256,19 @@ impl Derived<'_> {
         } else if !matches!(fills.as_slice(), [ColumnSource::Reference(_)]) {
             self.unsupported.push(format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to));
         }
+    }
+}
+
+/// Returns why a row that production judges is rejected, unless production says more.
+fn reason(check: &DatabaseCheck) -> String {
+    let declared = &check.declared;
+    match &check.kind {
+        DatabaseCheckKind::Value { .. } => format!("the type {declared} does not keep this value"),
+        DatabaseCheckKind::Condition(_) if check.name == "partition" => format!("no partition takes the row: {declared}"),
+        DatabaseCheckKind::Condition(_) => format!("violates {declared}"),
+        DatabaseCheckKind::Unique { .. } => "duplicate values".into(),
+        DatabaseCheckKind::Exclusion { .. } => format!("conflicts with another row by {declared}"),
+        DatabaseCheckKind::Reference { to, .. } => format!("`{to}` has no such row"),
     }
 }
 

@@ -20,7 +20,7 @@ pub use order::order;
 
 use crate::diagnostic::Path;
 use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
-use crate::target::{CatalogTable, CommitCheck, CommitCheckKind, Condition, Destination, ForeignKey, TextKey};
+use crate::target::{CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey, TextKey};
 
 /// The plan of a run.
 #[derive(Debug, Clone)]
@@ -221,6 +221,8 @@ pub enum CheckKind {
         /// The referenced columns, in the same order.
         to_columns: Vec<String>,
     },
+    /// Production itself judges the row, in its own SQL.
+    Database(DatabaseCheck),
     /// A query does not return the row's number in `_row`.
     Query {
         /// The query, without a semicolon at its end.

@@ -62,6 +62,7 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
             let pairs: Vec<_> = to_columns.iter().cloned().zip(columns.iter().cloned()).collect();
             format!("SELECT _row FROM {name} d\nWHERE {}", missing("production.", to, &pairs))
         }
+        CheckKind::Database(check) => format!("-- judged by production: {}", check.declared),
         CheckKind::Query { sql } => sql.clone(),
     }
 }

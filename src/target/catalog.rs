@@ -3,6 +3,7 @@
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
+use super::database_check::DatabaseCheck;
 use super::logical_type::LogicalType;
 
 /// The tables of the production schema.
@@ -52,6 +53,10 @@ pub struct CatalogTable {
     pub foreign_keys: Vec<ForeignKey>,
     /// Its CHECK constraints.
     pub checks: Vec<CheckConstraint>,
+    /// Its constraints that only production can judge.
+    pub database_checks: Vec<DatabaseCheck>,
+    /// The columns whose default is a number of a sequence, or the row's own number.
+    pub numbered: Vec<String>,
     /// The names of its triggers.
     pub triggers: Vec<String>,
     /// Constraints that the catalog reader could not translate, for display. Only production enforces them.

@@ -4,6 +4,7 @@
 //! production to the run's own row.
 
 mod catalog;
+mod database_check;
 mod difference;
 mod key_block;
 mod logical_type;
@@ -30,6 +31,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use futures::stream::BoxStream;
 
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
+pub use database_check::{
+    ComparedValue, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, Part, QuestionRows, new_key_column,
+};
 use difference::different;
 pub use key_block::{KeyBlock, KeyRequest, TextKey};
 pub use logical_type::{LogicalType, bytes, elements};

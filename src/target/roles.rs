@@ -8,8 +8,8 @@ use async_trait::async_trait;
 
 use super::phases::StagingPhase;
 use super::{
-    Access, Batches, Catalog, Destination, Filter, Journals, KeyBlock, KeyRequest, LoadMode, LoadedFile, Lookup, Mode,
-    Policy, Preflight, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch,
+    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Journals, KeyBlock, KeyRequest, LoadMode, LoadedFile, Lookup, Mode,
+    Policy, Preflight, QuestionRows, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch,
 };
 use crate::error::Result;
 use crate::journal::{Record, RunId};
@@ -55,6 +55,10 @@ pub trait Production: Send + Sync {
     /// Looks up values of the delta. A batch of `keys` has `_id` (UInt32) and one column per name in `lookup.match_on`. The answer has
     /// `_id` and `lookup.give`, one row per match. If production has an index, the cost follows the keys and not the table.
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
+
+    /// Asks production, in its own SQL, which rows of the delta violate constraints that only it can judge. Returns one answer per check.
+    /// Writes nothing that stays, and needs no more rights than a lookup.
+    async fn judge(&self, question: &DatabaseQuestion<'_>, rows: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>>;
 
     /// Streams columns of a production table, for user SQL that names it. Rows that the filters exclude may be returned or not; all
     /// others must be, up to `limit`. Without columns, the batches have one column that only counts.

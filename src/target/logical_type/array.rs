@@ -22,6 +22,44 @@ pub fn elements(literal: &str) -> Option<Vec<Option<String>>> {
     (reader.rest.is_empty() && !literal.contains('\0')).then_some(reader.elements)
 }
 
+/// Returns the array literal of a JSON array. Elements that are `json` keep their text; otherwise, an inner array is a further dimension.
+/// Returns None if the text is not a JSON array, or has an object as an element that is not `json`.
+pub(super) fn of_json(text: &str, is_json: bool) -> Option<String> {
+    let mut literal = String::with_capacity(text.len() + 8);
+    json_array(super::json::parts(text)?, is_json, &mut literal)?;
+    Some(literal)
+}
+
+fn json_array(parts: Vec<&str>, is_json: bool, literal: &mut String) -> Option<()> {
+    literal.push('{');
+    for (at, part) in parts.into_iter().enumerate() {
+        if at > 0 {
+            literal.push(',');
+        }
+        match part.as_bytes().first()? {
+            b'n' => literal.push_str("NULL"),
+            _ if is_json => quote(part, literal),
+            b'[' => json_array(super::json::parts(part)?, is_json, literal)?,
+            b'{' => return None,
+            b'"' => quote(&serde_json::from_str::<String>(part).ok()?, literal),
+            _ => literal.push_str(part),
+        }
+    }
+    literal.push('}');
+    Some(())
+}
+
+fn quote(text: &str, literal: &mut String) {
+    literal.push('"');
+    for char in text.chars() {
+        if matches!(char, '"' | '\\') {
+            literal.push('\\');
+        }
+        literal.push(char);
+    }
+    literal.push('"');
+}
+
 struct Reader<'a> {
     rest: &'a str,
     elements: Vec<Option<String>>,
@@ -127,6 +165,23 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_json_array_is_written_as_an_array_literal() {
+        for (json, literal) in [
+            (r#"["a", "b c","d,e","q\"r","{x}","NULL","",null]"#, r#"{"a","b c","d,e","q\"r","{x}","NULL","",NULL}"#),
+            (r#"[1, -2.50, true]"#, "{1,-2.50,true}"),
+            (r#" [[1],[2]] "#, "{{1},{2}}"),
+            (r#"["back\\slash", "\u00e9\n"]"#, "{\"back\\\\slash\",\"é\n\"}"),
+            ("[]", "{}"),
+        ] {
+            assert_eq!(of_json(json, false).as_deref(), Some(literal), "{json}");
+        }
+        assert_eq!(of_json(r#"[{"a": "x"}, [1, "]"], null]"#, true).unwrap(), r#"{"{\"a\": \"x\"}","[1, \"]\"]",NULL}"#);
+        for json in [r#"[{"a":1}]"#, "[1", "[1,]", "[a]", "{}"] {
+            assert_eq!(of_json(json, false), None, "{json}");
+        }
+    }
 
     fn read(literal: &str) -> Vec<Option<String>> {
         elements(literal).unwrap()

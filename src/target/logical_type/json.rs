@@ -1,5 +1,7 @@
 //! JSON texts.
 
+use std::collections::HashSet;
+
 use serde::de::IgnoredAny;
 
 /// A limit on the digits of a mantissa and on the exponent that is safely within PostgreSQL's `numeric`.
@@ -16,7 +18,88 @@ pub(super) fn is_json(text: &str) -> bool {
 /// Returns whether `jsonb` can store a JSON text. Every escape must stand for a character other than NUL, and every number must be a
 /// `numeric`.
 pub(super) fn is_jsonb(text: &str) -> bool {
-    is_syntax(text) && is_kept(text.as_bytes(), true)
+    is_syntax(text) && is_kept(text.as_bytes(), true) && has_names_once(text)
+}
+
+/// Returns the elements of a JSON array, as they are written.
+pub(super) fn parts(text: &str) -> Option<Vec<&str>> {
+    if !is_syntax(text) {
+        return None;
+    }
+    let inside = text.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let (mut parts, mut first, mut depth, mut in_string, mut escaped) = (Vec::new(), 0, 0, false, false);
+    for (at, byte) in inside.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth -= 1,
+            b',' if depth == 0 => {
+                parts.push(inside[first..at].trim());
+                first = at + 1;
+            }
+            _ => {}
+        }
+    }
+    let last = inside[first..].trim();
+    if !(parts.is_empty() && last.is_empty()) {
+        parts.push(last);
+    }
+    Some(parts)
+}
+
+/// Returns whether no object of valid JSON has a name twice. `jsonb` would keep one of the values.
+fn has_names_once(text: &str) -> bool {
+    let mut objects: Vec<Option<HashSet<String>>> = Vec::new();
+    let mut is_name = false;
+    let mut rest = text;
+    while let Some(byte) = rest.bytes().next() {
+        let mut length = 1;
+        match byte {
+            b'{' => {
+                objects.push(Some(HashSet::new()));
+                is_name = true;
+            }
+            b'[' => {
+                objects.push(None);
+                is_name = false;
+            }
+            b'}' | b']' => {
+                objects.pop();
+                is_name = false;
+            }
+            b',' => is_name = objects.last().is_some_and(Option::is_some),
+            b'"' => {
+                length = string_length(rest);
+                let name = is_name.then(|| serde_json::from_str::<String>(&rest[..length]).ok()).flatten();
+                if let (Some(name), Some(Some(names))) = (name, objects.last_mut())
+                    && !names.insert(name)
+                {
+                    return false;
+                }
+                is_name = false;
+            }
+            _ => length = rest.chars().next().map_or(1, char::len_utf8),
+        }
+        rest = &rest[length..];
+    }
+    true
+}
+
+/// Returns the length of the string that a text begins with, with its quotes.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return at + 1,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 fn is_syntax(text: &str) -> bool {
@@ -96,6 +179,9 @@ mod tests {
             (r#""\ud83dude00""#, true, false),
             (r#""\ude00""#, true, false),
             ("1e9999", true, true),
+            (r#"{"a": 1, "\u0061": 2}"#, true, false),
+            (r#"[{"a": {"b": 1, "b": 1}}]"#, true, false),
+            (r#"{"a": {"a": [1, "a"]}, "b": {"a": null}}"#, true, true),
             ("[1e-20000]", true, false),
             ("1e999999999999", true, false),
             (r#""1e-20000""#, true, true),

@@ -43,11 +43,11 @@ pub enum LogicalType {
     Uuid,
     /// A JSON text, kept as written.
     Json,
-    /// A JSON text that `jsonb` can store: no `\u0000`, no unpaired surrogate, no number with thousands of digits.
+    /// A JSON text that `jsonb` can store: no `\u0000`, no unpaired surrogate, no number with thousands of digits, no name twice in one object.
     Jsonb,
     /// A time span, `P1Y2DT3H` or `1 year 2 days 03:00:00`, kept as written.
     Interval,
-    /// An array literal, `{1,NULL,"a, b"}`, kept as written, with the types of its elements.
+    /// An array literal, `{1,NULL,"a, b"}`, kept as written, or a JSON array, with the types of its elements.
     Array(Box<(DataType, LogicalType)>),
 }
 
@@ -71,6 +71,11 @@ impl LogicalType {
             Self::Json => as_written(json::is_json(text)),
             Self::Jsonb => as_written(json::is_jsonb(text)),
             Self::Interval => as_written(interval::is_interval(text)),
+            Self::Array(element) if text.starts_with('[') => {
+                let literal = array::of_json(text, matches!(element.1, Self::Json | Self::Jsonb))?;
+                self.canonical(&literal)?;
+                Some(Cow::Owned(literal))
+            }
             Self::Array(element) => {
                 let (_, form) = element.as_ref();
                 as_written(elements(text)?.iter().flatten().all(|element| form.takes_element(element)))

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use super::check::{translate, translate_exactly};
+use super::database_checks::{self, TypeName};
 use super::domains::{Base, Types};
 use super::names::{Names, qualified};
 use super::types::PgType;
 use crate::engine::{ident, list, literal};
-use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, DatabaseCheck, ForeignKey, UniqueConstraint};
 
 /// The tables of a schema: the target-neutral catalog, and PostgreSQL-specific facts.
 #[derive(Debug, Default)]
@@ -58,6 +59,12 @@ pub(super) struct PgColumn {
     pub(super) sequence: Option<Sequence>,
     /// The default that calls the sequence.
     pub(super) numbered: Option<Numbered>,
+    /// The operator by which its values are equal. Types of extensions, such as `citext`, have one that is found only by its schema.
+    pub(super) equals: String,
+    /// Its default, as SQL.
+    pub(super) default: Option<String>,
+    /// The expression that computes it, if it is generated.
+    pub(super) generated: Option<String>,
 }
 
 /// A default that calls `nextval`.
@@ -177,6 +184,8 @@ struct Made {
     numbers: Vec<i16>,
     /// The columns usable in translated conditions: those that the engine compares as production does.
     plain: Vec<CatalogColumn>,
+    /// The partition key, and the condition that a row fits one of the partitions; None if every row does.
+    partitions: Option<(String, String)>,
 }
 
 impl Made {
@@ -198,6 +207,16 @@ impl Made {
     fn unread(&mut self, text: String) {
         self.table.unread.push(text);
     }
+
+    /// Adds a constraint that production judges, with the columns that it reads.
+    fn ask(&mut self, mut check: DatabaseCheck) {
+        check.columns = database_checks::columns_of(&check, &self.pg.columns);
+        for column in database_checks::compared(&mut check) {
+            let name = column.column.take().and_then(|number| self.name(number.parse().ok()?));
+            column.column = name;
+        }
+        self.table.database_checks.push(check);
+    }
 }
 
 struct Reader {
@@ -214,12 +233,11 @@ impl Reader {
             let oid = row.number("oid");
             let pg = PgTable { schema, name: real, row_security: row.is("row_security"), ..PgTable::default() };
             let id = names.id(&pg.schema, &pg.name);
-            let mut table = CatalogTable { name, id: id.relation(), key_map: id.key_map(), ..CatalogTable::default() };
-            if let Some(key) = row.get("partitioned").filter(|_| !row.is("takes_all")) {
-                table.unread.push(format!("partitions by {key}: a row that fits none of them"));
-            }
+            let table = CatalogTable { name, id: id.relation(), key_map: id.key_map(), ..CatalogTable::default() };
+            let partitioned = row.get("partitioned").filter(|_| !row.is("takes_all"));
+            let partitions = partitioned.map(|key| (key.to_owned(), row.text("partitions").to_owned()));
             reader.by_oid.insert(oid, reader.made.len());
-            reader.made.push(Made { table, pg, numbers: Vec::new(), plain: Vec::new() });
+            reader.made.push(Made { table, pg, numbers: Vec::new(), plain: Vec::new(), partitions });
         }
         reader
     }
@@ -281,10 +299,28 @@ impl Reader {
                 made.plain.push(column.clone());
             }
             made.table.columns.push(column);
-            checks_of_type(made, &name, &declared, &base);
+            checks_of_type(made, &name, &base);
+            let type_name = TypeName { declared: &declared, unlimited: row.text("unlimited") };
+            made.table.database_checks.extend(database_checks::of_value(&name, &type_name, &base).filter(|_| !generated));
+            if numbered.is_some() {
+                made.table.numbered.push(name.clone());
+            }
+            let equals = row.get("equals").unwrap_or("=").to_owned();
+            let default = row.get("default_expr").map(str::to_owned);
+            let generated = row.get("generated_expr").map(str::to_owned);
             let declared = base.declared.map_or(declared, str::to_owned);
             let collation = row.get("collation").map_or(String::new(), |collation| format!(" COLLATE {collation}"));
-            made.pg.columns.push(PgColumn { name, pg_type: base.pg_type, declared, collation, sequence, numbered });
+            made.pg.columns.push(PgColumn {
+                name,
+                pg_type: base.pg_type,
+                declared,
+                collation,
+                sequence,
+                numbered,
+                equals,
+                default,
+                generated,
+            });
         }
     }
 
@@ -304,6 +340,14 @@ impl Reader {
             if !row.is("validated") {
                 made.broken(format!("{what} `{name}`{of} is not validated"));
             }
+            if kind == "x" && row.get("compared").is_some() {
+                made.ask(database_checks::of_exclusion(row));
+                continue;
+            }
+            if kind == "c" && !of.is_empty() {
+                made.ask(database_checks::of_check(row));
+                continue;
+            }
             if !of.is_empty() {
                 made.unread(format!("{what} `{name}`{of}: {definition}"));
                 continue;
@@ -321,7 +365,7 @@ impl Reader {
                 }
                 ("c", _) => match translate(row.text("expr"), &made.plain, None) {
                     Some(sql) => made.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None }),
-                    None => made.unread(format!("{what} `{name}`: {definition}")),
+                    None => made.ask(database_checks::of_check(row)),
                 },
                 _ => made.unread(format!("{what} `{name}`: {definition}")),
             }
@@ -331,7 +375,7 @@ impl Reader {
     fn indexes(&mut self, rows: &[Row]) {
         for row in rows {
             let Some(made) = self.made(row) else { continue };
-            let (name, definition) = (row.text("name"), row.text("definition"));
+            let name = row.text("name");
             let of = row.get("part").map_or_else(String::new, |part| format!(" of the partition `{part}`"));
             if !row.is("valid") {
                 made.broken(format!("index `{name}`{of} is not valid"));
@@ -344,26 +388,16 @@ impl Reader {
             let alike =
                 row.is("plain") && at.iter().flatten().all(|at| compares_plainly(&made.pg.columns[*at].pg_type));
             let columns: Vec<_> = numbers.iter().filter_map(|number| made.name(*number)).collect();
-            let why = if !of.is_empty() {
-                Some(of.as_str())
-            } else if at.is_none() {
-                Some(" over an expression")
-            } else if row.is("nulls_not_distinct") {
-                Some(" that treats NULLs as equal")
-            } else if !alike {
-                Some(" with its own notion of equal values")
-            } else {
-                None
-            };
+            let is_plain = of.is_empty() && at.is_some() && alike && !row.is("nulls_not_distinct");
             if row.is("is_primary") && of.is_empty() {
-                if let Some(why) = why {
-                    made.unread(format!("primary key `{name}`{why}: {definition}"));
+                if !is_plain {
+                    made.ask(database_checks::of_index(row));
                 }
                 made.table.primary_key = columns;
                 continue;
             }
-            if let Some(why) = why {
-                made.unread(format!("unique index `{name}`{why}: {definition}"));
+            if !is_plain {
+                made.ask(database_checks::of_index(row));
                 continue;
             }
             let condition = match row.get("predicate") {
@@ -371,7 +405,7 @@ impl Reader {
                 Some(own) => match translate_exactly(own, &made.plain) {
                     Some(sql) => Some(Condition { sql, own: own.to_owned() }),
                     None => {
-                        made.unread(format!("unique index `{name}` over some rows: {definition}"));
+                        made.ask(database_checks::of_index(row));
                         continue;
                     }
                 },
@@ -401,7 +435,11 @@ impl Reader {
 
     fn finish(self) -> PgCatalog {
         let mut found = PgCatalog::default();
-        for made in self.made {
+        for mut made in self.made {
+            if let Some((key, condition)) = made.partitions.take() {
+                made.ask(database_checks::of_partitions(&key, condition));
+            }
+            database_checks::of_generated(&made.pg.columns, &made.table.columns).for_each(|check| made.ask(check));
             found.tables.insert(made.table.name.clone(), made.pg);
             found.catalog.tables.push(Arc::new(made.table));
         }
@@ -411,10 +449,7 @@ impl Reader {
 }
 
 /// Adds the checks that a column's type implies.
-fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) {
-    if base.pg_type == PgType::Other || base.loose {
-        made.unread(format!("column `{name}` of type {declared}: its values are checked by production only"));
-    }
+fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) {
     if let (PgType::Enum, Some(of)) = (&base.pg_type, base.of) {
         let labels: Vec<_> = of.labels.iter().map(|label| literal(label)).collect();
         // An enum without labels accepts only NULL.
@@ -448,7 +483,8 @@ fn checks_of_type(made: &mut Made, name: &str, declared: &str, base: &Base<'_>) 
                     let reason = Some(format!("it violates the domain `{domain}`: {}", check.expr));
                     made.table.checks.push(CheckConstraint { name, sql, reason });
                 }
-                None => made.unread(format!("column `{name}` of the domain `{}`: CHECK {}", domain.name, check.expr)),
+                // The cast to the domain finds it.
+                None => {}
             }
         }
     }

@@ -15,6 +15,10 @@ SET LOCAL jit = off;
 WITH RECURSIVE {wanted}
 SELECT c.oid, n.nspname AS schema, c.relname AS name, n.nspname = {schema} AND NOT c.relispartition AS own,
        row_security_active(c.oid) AS row_security, CASE WHEN c.relkind = 'p' THEN pg_get_partkeydef(c.oid) END AS partitioned,
+       CASE WHEN c.relkind = 'p' THEN (
+           SELECT coalesce(string_agg(coalesce(pg_get_partition_constraintdef(l.relid), 'true'), ' OR ' ORDER BY l.relid), 'false')
+           FROM pg_partition_tree(c.oid) l WHERE l.isleaf AND l.relid <> c.oid)
+       END AS partitions,
        EXISTS (SELECT FROM pg_partitioned_table p WHERE p.partrelid = c.oid AND (p.partdefid <> 0 OR p.partstrat = 'h')) AS takes_all
 FROM wanted w JOIN pg_class c ON c.oid = w.oid JOIN pg_namespace n ON n.oid = c.relnamespace
 ORDER BY c.relname, n.nspname;
@@ -43,7 +47,13 @@ WITH RECURSIVE {wanted}, home AS MATERIALIZED (
 )
 SELECT a.attrelid AS "table", a.attnum AS number, a.attname AS name, a.atttypid AS type, a.atttypmod AS modifier,
        format_type(a.atttypid, a.atttypmod) AS declared, a.attnotnull AS not_null, a.attgenerated <> '' AS is_generated,
-       a.attidentity AS identity, a.atthasdef AND a.attgenerated = '' AS has_default, d.expr AS default_expr, coalesce(k.plain, true) AS plain,
+       a.attidentity AS identity, a.atthasdef AND a.attgenerated = '' AS has_default, d.expr AS default_expr, CASE WHEN a.attgenerated <> '' THEN pg_get_expr(f.adbin, f.adrelid) END AS generated_expr,
+       format_type(a.atttypid, -1) AS unlimited,
+       (SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+        FROM pg_opclass oc JOIN pg_am m ON m.oid = oc.opcmethod AND m.amname = 'btree'
+             JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amoplefttype = oc.opcintype AND am.amoprighttype = oc.opcintype AND am.amopstrategy = 3
+             JOIN pg_operator o ON o.oid = am.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+        WHERE oc.opcdefault AND oc.opcintype = a.atttypid AND n.nspname <> 'pg_catalog') AS equals, coalesce(k.plain, true) AS plain,
        (SELECT format('%I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n ON n.oid = c.collnamespace
         WHERE c.oid = a.attcollation AND c.collprovider <> 'd') AS collation
 FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid LEFT JOIN collations k ON k.oid = a.attcollation
@@ -76,7 +86,7 @@ WITH RECURSIVE {wanted}, {used}
 SELECT t.oid, n.nspname = 'pg_catalog' AS builtin, t.typname AS name, t.typtype AS kind, t.typbasetype AS base,
        t.typtypmod AS modifier, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END AS element,
        t.typnotnull AS not_null, t.typtype = 'd' AND t.typdefault IS NOT NULL AS has_default,
-       format_type(t.typbasetype, t.typtypmod) AS base_declared
+       format_type(t.typbasetype, t.typtypmod) AS base_declared, format_type(t.typbasetype, -1) AS base_unlimited
 FROM used u JOIN pg_type t ON t.oid = u.oid JOIN pg_namespace n ON n.oid = t.typnamespace;
 
 -- schemas of the types of each table's columns
@@ -108,10 +118,20 @@ WITH RECURSIVE {wanted}
 SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x' ELSE k.contype END AS kind, k.convalidated AS validated,
        array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
        k.confmatchtype = 'f' AS is_full, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
-       pg_get_constraintdef(k.oid) AS definition
+       pg_get_constraintdef(k.oid) AS definition, CASE WHEN e.part IS NOT NULL THEN pg_get_partition_constraintdef(e.oid) END AS part_condition,
+       format('%I.%I', pn.nspname, pc.relname) AS part_relation, m.amname AS method, pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       CASE WHEN i.indexrelid IS NOT NULL THEN (
+           SELECT json_agg(json_build_object('sql', pg_get_indexdef(i.indexrelid, x.at, false), 'number', i.indkey[x.at - 1],
+                                             'operator', (SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+                                                          FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = k.conexclop[x.at]))
+                           ORDER BY x.at)
+           FROM generate_series(1, i.indnkeyatts) x (at)) END AS compared
 FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
      CROSS JOIN LATERAL (SELECT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
                                 coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)) t (period, enforced)
+     JOIN pg_class pc ON pc.oid = e.oid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
+     LEFT JOIN pg_index i ON i.indexrelid = k.conindid AND k.conexclop IS NOT NULL
+     LEFT JOIN pg_class ic ON ic.oid = i.indexrelid LEFT JOIN pg_am m ON m.oid = ic.relam
 WHERE (k.contype IN ('c', 'f', 'x') OR k.contype IN ('p', 'u') AND t.period) AND t.enforced AND NOT (e.part IS NOT NULL AND (k.coninhcount > 0 OR k.conparentid <> 0))
       -- A reference to a partitioned table is listed again for each of its partitions.
       AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.conrelid = k.conrelid)
@@ -124,9 +144,23 @@ SELECT e.root AS "table", e.part, c.relname AS name, i.indisunique AS is_unique,
        EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = i.indexrelid) AS attached,
        pg_get_expr(i.indpred, i.indrelid) AS predicate, pg_get_indexdef(i.indexrelid) AS definition,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_not_distinct,
+       CASE WHEN e.part IS NOT NULL THEN pg_get_partition_constraintdef(e.oid) END AS part_condition,
+       format('%I.%I', pn.nspname, pc.relname) AS part_relation,
+       (SELECT json_agg(json_build_object(
+                   'sql', pg_get_indexdef(i.indexrelid, x.at, false)
+                          || coalesce((SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace
+                                       WHERE l.oid = i.indcollation[x.at - 1] AND l.collprovider <> 'd'), ''),
+                   'number', i.indkey[x.at - 1],
+                   'operator', (SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
+                                FROM pg_opclass oc JOIN pg_amop am ON am.amopfamily = oc.opcfamily AND am.amoplefttype = oc.opcintype
+                                     AND am.amoprighttype = oc.opcintype AND am.amopstrategy = 3
+                                     JOIN pg_operator o ON o.oid = am.amopopr JOIN pg_namespace n ON n.oid = o.oprnamespace
+                                WHERE oc.oid = i.indclass[x.at - 1])) ORDER BY x.at)
+        FROM generate_series(1, i.indnkeyatts) x (at)) AS compared,
        NOT i.indcollation::oid[] && ARRAY(SELECT oid FROM pg_collation WHERE NOT collisdeterministic)
        AND NOT i.indclass::oid[] && ARRAY(SELECT oid FROM pg_opclass WHERE opcnamespace <> 'pg_catalog'::regnamespace) AS plain
 FROM every e JOIN pg_index i ON i.indrelid = e.oid JOIN pg_class c ON c.oid = i.indexrelid
+     JOIN pg_class pc ON pc.oid = e.oid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
 WHERE i.indislive AND (i.indisunique AND NOT i.indisexclusion OR NOT (i.indisvalid AND i.indisready))
 ORDER BY e.root, e.part NULLS FIRST, c.relname;
 

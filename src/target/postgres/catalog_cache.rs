@@ -9,7 +9,15 @@ impl PgCatalog {
     /// Returns how a column is staged: the cast to production's type, and its type in staging.
     pub(super) fn staged_as(&self, table: &str, column: &str) -> (String, String) {
         match self.tables.get(table).and_then(|table| table.column(column)) {
-            Some(column) if column.pg_type.travels_as_text() => (format!("::{}", column.declared), "text".into()),
+            Some(column) if column.pg_type.travels_as_text() => {
+                // A text of `money` depends on the locale; a number does not.
+                let through = match column.declared.as_str() {
+                    "money" => "::numeric",
+                    "money[]" => "::numeric[]",
+                    _ => "",
+                };
+                (format!("{through}::{}", column.declared), "text".into())
+            }
             Some(column) => (String::new(), format!("{}{}", column.declared, column.collation)),
             None => (String::new(), "text".into()),
         }
@@ -42,6 +50,11 @@ impl PgCatalog {
             number @ PgType::Numeric { .. } => (plain, "numeric".into(), number.clone()),
             other => (plain, format!("{declared}{collation}"), other.clone()),
         }
+    }
+
+    /// Returns the operator by which values of a column are equal.
+    pub(super) fn equals(&self, table: &str, column: &str) -> &str {
+        self.tables.get(table).and_then(|table| table.column(column)).map_or("=", |column| &column.equals)
     }
 
     /// Returns a table's schema and name; an unknown table is taken to be in the production schema.

@@ -116,6 +116,16 @@ impl CopyTarget<'_> {
         })
     }
 
+    /// Copies rows over one session.
+    pub(super) async fn copy_into(&self, client: &Client, rows: Batches<'_>) -> Result<u64> {
+        self.stream(client, rows, Insert::Pages).await.map_err(|refused| match refused {
+            Refused::Failed(error) => error,
+            Refused::Server(error) => {
+                self.connector.explain(&format!("cannot copy rows into {}", self.table), &error)
+            }
+        })
+    }
+
     pub(super) async fn send(&self, client: &Client, rows: &[RecordBatch]) -> Result<u64> {
         let rows: Vec<_> = rows.iter().cloned().map(Ok).collect();
         let copied = copy(client, &self.sql(), &self.types(), stream::iter(rows)).await;

@@ -19,6 +19,7 @@ pub(super) struct Type {
     pub(super) not_null: bool,
     pub(super) has_default: bool,
     base_declared: String,
+    base_unlimited: String,
     pub(super) labels: Vec<String>,
     pub(super) checks: Vec<DomainCheck>,
 }
@@ -35,6 +36,8 @@ pub(super) struct Base<'a> {
     pub(super) pg_type: PgType,
     /// The type's notation, if it differs from the column's own.
     pub(super) declared: Option<&'a str>,
+    /// The same without its modifier.
+    pub(super) unlimited: Option<&'a str>,
     pub(super) max_length: Option<u64>,
     /// The fractional digits of seconds, if fewer than six.
     pub(super) digits: Option<u32>,
@@ -42,6 +45,39 @@ pub(super) struct Base<'a> {
     pub(super) of: Option<&'a Type>,
     /// Whether only production knows the valid elements.
     pub(super) loose: bool,
+    /// Whether the type limits its values by a modifier that the server applies silently in a cast.
+    pub(super) is_limited: bool,
+}
+
+impl Base<'_> {
+    /// Returns the name of the type if it is the server's own.
+    pub(super) fn builtin(&self) -> Option<&str> {
+        self.of.filter(|of| of.builtin).map(|of| of.name.as_str())
+    }
+
+    /// Returns whether the type, or that of its elements, is the server's own.
+    pub(super) fn is_builtin(&self) -> bool {
+        self.builtin().is_some()
+    }
+
+    /// Returns whether a domain has CHECKs.
+    pub(super) fn has_own_checks(&self) -> bool {
+        self.domains.iter().any(|domain| !domain.checks.is_empty())
+    }
+
+    /// Returns the notation of an array behind the type of its elements.
+    pub(super) fn brackets(&self) -> &'static str {
+        if matches!(self.pg_type, PgType::Array(_)) { "[]" } else { "" }
+    }
+
+    /// Returns the cast that a text needs before the one to the type. A text of `money` depends on the locale; a number does not.
+    pub(super) fn through(&self) -> &'static str {
+        match self.builtin() {
+            Some("money") => "::numeric",
+            Some("_money") => "::numeric[]",
+            _ => "",
+        }
+    }
 }
 
 impl Types {
@@ -57,6 +93,7 @@ impl Types {
             not_null: row.is("not_null"),
             has_default: row.is("has_default"),
             base_declared: row.text("base_declared").to_owned(),
+            base_unlimited: row.text("base_unlimited").to_owned(),
             labels: Vec::new(),
             checks: Vec::new(),
         };
@@ -78,18 +115,19 @@ impl Types {
     /// Returns the base type of a column's type, below all domains.
     pub(super) fn base(&self, oid: u32, modifier: i32) -> Base<'_> {
         let (mut oid, mut modifier) = (oid, modifier);
-        let (mut declared, mut domains) = (None, Vec::new());
+        let (mut declared, mut unlimited, mut domains) = (None, None, Vec::new());
         let of = loop {
             match self.types.get(&oid) {
                 Some(domain) if domain.kind == "d" => {
                     (oid, modifier, declared) = (domain.base, domain.modifier, Some(domain.base_declared.as_str()));
+                    unlimited = Some(domain.base_unlimited.as_str());
                     domains.push(domain);
                 }
                 other => break other,
             }
         };
         let mut base =
-            Base { pg_type: PgType::Other, declared, max_length: None, digits: None, domains, of, loose: false };
+            Base { pg_type: PgType::Other, declared, unlimited, max_length: None, digits: None, domains, of, loose: false, is_limited: modifier >= 0 };
         let Some(of) = of else { return base };
         if of.element != 0 {
             let element = self.base(of.element, modifier);

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::target::{Batches, Destination, Filter, Lookup, Relation, Test};
 
 /// The temporary table of a lookup's keys.
-const ASKED: &str = "pg_temp.asked";
+pub(super) const ASKED: &str = "pg_temp.asked";
 
 pub(super) struct Question {
     /// The columns of the keys, as SQL declares them.
@@ -77,9 +77,13 @@ impl PgTarget {
                 let end = |order: &str| {
                     format!("(SELECT {right} FROM {ASKED} AS a WHERE {right} IS NOT NULL ORDER BY 1 {order} LIMIT 1)")
                 };
-                let first = (at == 0).then(|| format!("{left} BETWEEN {} AND {}", end("ASC"), end("DESC")));
+                let equals = match &lookup.place {
+                    Relation::Production(table) => known.equals(table, name),
+                    Relation::KeyMap(_) => "=",
+                };
+                let first = (at == 0 && equals == "=").then(|| format!("{left} BETWEEN {} AND {}", end("ASC"), end("DESC")));
                 between = between.or(first);
-                on.push(format!("{left} = {right}"));
+                on.push(format!("{left} {equals} {right}"));
             }
             asked.push(CopyColumn { name: here, pg, ..there });
         }
@@ -165,7 +169,7 @@ impl PgTarget {
     }
 
     /// Returns the result of a join, by an index of production, or else by a single scan.
-    async fn answer(&self, client: &Client, join: &str, given: &[CopyColumn]) -> Result<Vec<RecordBatch>> {
+    pub(super) async fn answer(&self, client: &Client, join: &str, given: &[CopyColumn]) -> Result<Vec<RecordBatch>> {
         let fault = |error| self.connector.explain("cannot look up", &error);
         let plan = client.simple_query(&format!("EXPLAIN (COSTS off) {join}")).await.map_err(fault)?;
         if plan.iter().any(reads_whole) {
@@ -284,23 +288,27 @@ fn begin(question: &Question, unfinished: bool) -> String {
 }
 
 /// Returns whether a session failed because it may not create a temporary table: it lacks the right, or is read-only.
-fn only_reads(error: &tokio_postgres::Error) -> bool {
+pub(super) fn only_reads(error: &tokio_postgres::Error) -> bool {
     let codes = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::READ_ONLY_SQL_TRANSACTION];
     error.code().is_some_and(|code| codes.contains(code))
 }
 
 const KEYS_IN_TEXT: usize = 5000;
 
+/// Returns SQL that makes the server use an index of a table for each key, unless a scan of the table is as fast; then it returns no row. The
+/// server estimates the number of keys from their table's size. Statistics would take 3 ms and change no plan.
+pub(super) fn by_index(table: &str, keys: usize) -> String {
+    format!(
+        "SELECT set_config(method, 'off', true) FROM pg_class AS c, unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS method
+         WHERE c.oid = {}::regclass AND NOT (c.relkind = 'r' AND pg_relation_size(c.oid) <= {})",
+        literal(table),
+        keys * READ_WHOLE
+    )
+}
+
 impl Question {
-    /// Returns SQL that makes the server use an index for each key, unless a scan of the table is as fast; then it returns no row. The
-    /// server estimates the number of keys from their table's size. Statistics would take 3 ms and change no plan.
     fn by_index(&self, keys: usize) -> String {
-        format!(
-            "SELECT set_config(method, 'off', true) FROM pg_class AS c, unnest(ARRAY['enable_seqscan', 'enable_hashjoin', 'enable_mergejoin']) AS method
-             WHERE c.oid = {}::regclass AND NOT (c.relkind = 'r' AND pg_relation_size(c.oid) <= {})",
-            literal(&self.place),
-            keys * READ_WHOLE
-        )
+        by_index(&self.place, keys)
     }
 
     /// Returns whether an index shows that production has none of the keys.
@@ -312,32 +320,42 @@ impl Question {
 
     /// Returns the keys as tables of literals, for a session that may not create a table.
     fn values(&self, keys: &[RecordBatch]) -> Vec<String> {
-        let names: Vec<_> = self.asked.iter().map(|column| ident(&column.name)).collect();
-        let typed = self.declared.iter().zip(&names).map(|(declared, name)| {
-            // `k0 text COLLATE "C"`: name, type, and collation.
-            let declared = declared.split_once(' ').map_or("", |(_, declared)| declared);
-            let (sql, collation) = match declared.split_once(" COLLATE ") {
-                Some((sql, collation)) => (sql, format!(" COLLATE {collation}")),
-                None => (declared, String::new()),
-            };
-            format!("v.{name}::{sql}{collation} AS {name}")
-        });
-        let typed = typed.collect::<Vec<_>>().join(", ");
         let pieces = keys.iter().flat_map(|keys| {
             (0..keys.num_rows())
                 .step_by(KEYS_IN_TEXT)
                 .map(|first| keys.slice(first, KEYS_IN_TEXT.min(keys.num_rows() - first)))
         });
-        let table = |keys: RecordBatch| {
-            let row = |row: usize| {
-                let values: Vec<_> = keys.columns().iter().map(|column| in_text(column.as_ref(), row)).collect();
-                format!("({})", values.join(", "))
-            };
-            let rows: Vec<_> = (0..keys.num_rows()).map(row).collect();
-            format!("(SELECT {typed} FROM (VALUES {}) AS v ({}))", rows.join(", "), names.join(", "))
-        };
-        pieces.map(table).collect()
+        pieces.map(|piece| literal_rows(&self.asked, &self.declared, &[piece])).collect()
     }
+}
+
+/// Returns rows as a table of literals. The columns are declared as in a temporary table.
+pub(super) fn literal_rows(columns: &[CopyColumn], declared: &[String], rows: &[RecordBatch]) -> String {
+    let names: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
+    let typed = declared.iter().zip(&names).map(|(declared, name)| {
+        // `k0 text COLLATE "C"`: name, type, and collation.
+        let declared = declared.strip_prefix(name.as_str()).or_else(|| declared.split_once(' ').map(|(_, rest)| rest));
+        let declared = declared.unwrap_or_default().trim();
+        let (sql, collation) = match declared.split_once(" COLLATE ") {
+            Some((sql, collation)) => (sql, format!(" COLLATE {collation}")),
+            None => (declared, String::new()),
+        };
+        format!("v.{name}::{sql}{collation} AS {name}")
+    });
+    let typed = typed.collect::<Vec<_>>().join(", ");
+    let rows = rows.iter().flat_map(|rows| {
+        (0..rows.num_rows()).map(move |row| {
+            let values: Vec<_> = rows.columns().iter().map(|column| in_text(column.as_ref(), row)).collect();
+            format!("({})", values.join(", "))
+        })
+    });
+    let mut rows: Vec<_> = rows.collect();
+    let mut only = "";
+    if rows.is_empty() {
+        rows.push(format!("({})", vec!["NULL"; names.len()].join(", ")));
+        only = " WHERE false";
+    }
+    format!("(SELECT {typed} FROM (VALUES {}) AS v ({}){only})", rows.join(", "), names.join(", "))
 }
 
 /// Formats a value as a literal that the server reads as the same value.

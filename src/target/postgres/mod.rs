@@ -14,6 +14,7 @@ mod codec_tests;
 mod connect;
 mod control;
 mod copy;
+mod database_checks;
 mod decode;
 mod direct_path;
 mod domains;
@@ -21,6 +22,7 @@ mod encode;
 mod errors;
 mod in_doubt;
 mod journal;
+mod judge;
 #[doc(hidden)]
 pub mod kernels;
 mod key_map;
@@ -68,8 +70,8 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Batches, Capabilities, Catalog, Destination, Filter, Governance, Journals, KeyBlock, KeyMapStore,
-    KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, RollbackPlan,
+    Access, Batches, Capabilities, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Governance, Journals, KeyBlock, KeyMapStore,
+    KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, QuestionRows, RollbackPlan,
     RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch,
     TargetConfig, WriterLock,
 };
@@ -358,6 +360,10 @@ impl Production for PgTarget {
 
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         self.ask(lookup, keys).await
+    }
+
+    async fn judge(&self, question: &DatabaseQuestion<'_>, rows: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>> {
+        self.judge_rows(question, rows).await
     }
 
     async fn scan(

@@ -10,9 +10,16 @@ use datafusion::sql::sqlparser::parser::Parser;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::check::{StoredCheck, kept_as_text, translate};
+use super::declaration::{self, DeclaredCheck};
+use super::judge;
 use super::object_registry::OwnedObjects;
 use super::values::{self, Affinity};
-use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, ForeignKey, LogicalType, UniqueConstraint};
+use crate::engine::ident;
+use crate::target::database_check::columns_in;
+use crate::target::{
+    Catalog, CatalogColumn, CatalogTable, CheckConstraint, ComparedValue, DatabaseCheck, DatabaseCheckKind, ForeignKey,
+    LogicalType, UniqueConstraint,
+};
 
 /// An error while reading the catalog, with the table that it is about.
 #[derive(Debug)]
@@ -89,6 +96,9 @@ fn table(connection: &Connection, names: &Names, name: String, sql: &str) -> rus
     foreign_keys(connection, names, &mut table)?;
     table.triggers = names.triggers.get(&table.name.to_ascii_lowercase()).cloned().unwrap_or_default();
     checks(sql, &mut table, &stored);
+    let of_generated: Vec<_> = judge::of_generated(&table).collect();
+    table.database_checks.extend(of_generated);
+    read_columns(&mut table, sql);
     let kept = table.columns.iter().zip(&stored).filter_map(|(column, stored)| kept_as_text(column, stored.affinity));
     let kept: Vec<_> = kept.collect();
     table.checks.extend(kept);
@@ -129,6 +139,11 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
     }
     primary_key.sort();
     table.primary_key = primary_key.into_iter().map(|(_, name)| name).collect();
+    if let [key] = table.primary_key.as_slice()
+        && table.column(key).is_some_and(|column| column.declared.eq_ignore_ascii_case("INTEGER"))
+    {
+        table.numbered.push(key.clone());
+    }
     Ok(stored)
 }
 
@@ -147,10 +162,13 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             column.is_some() && (nocase(collation) || collation.eq_ignore_ascii_case("BINARY"))
         });
         if partial || !known {
-            table
-                .unread
-                .push(format!("unique index `{name}` (partial, over an expression, or with a custom collation)"));
-            continue;
+            match database_index(connection, &table.name, &name, &columns)? {
+                Some(check) => table.database_checks.push(check),
+                None => table.unread.push(format!("unique index `{name}`, whose text could not be read")),
+            }
+            if origin != "pk" {
+                continue;
+            }
         }
         let ignore_case =
             columns.iter().filter(|(_, collation)| nocase(collation)).filter_map(|(column, _)| column.clone());
@@ -209,34 +227,141 @@ fn foreign_keys(connection: &Connection, names: &Names, table: &mut CatalogTable
     Ok(())
 }
 
+/// Returns the check of a unique index that the engine cannot judge; None if its text is not understood.
+fn database_index(
+    connection: &Connection,
+    table: &str,
+    name: &str,
+    columns: &[(Option<String>, String)],
+) -> rusqlite::Result<Option<DatabaseCheck>> {
+    let sql: Option<Option<String>> = connection
+        .query_row("SELECT sql FROM main.sqlite_schema WHERE type = 'index' AND name = ?1", [name], |row| row.get(0))
+        .optional()?;
+    let declared = sql.flatten();
+    let index = declared.as_ref().and_then(|sql| declaration::index(sql, table));
+    let (values, condition) = match index {
+        Some(index) if index.values.len() == columns.len() => (index.values, index.condition),
+        Some(_) => return Ok(None),
+        // An index without SQL is that of a constraint, and so over columns.
+        None => (columns.iter().filter_map(|(column, _)| column.as_ref().map(|name| ident(name))).collect(), None),
+    };
+    let values = values.into_iter().zip(columns).map(|(sql, (column, collation))| ComparedValue {
+        sql: format!("({sql}) COLLATE {}", ident(collation)),
+        column: column.clone(),
+        operator: "=".to_owned(),
+    });
+    let kind = DatabaseCheckKind::Unique { values: values.collect(), condition, nulls_equal: false };
+    let declared = declared.unwrap_or_else(|| format!("UNIQUE of `{name}`"));
+    let declared = declared.split_whitespace().collect::<Vec<_>>().join(" ");
+    Ok(Some(DatabaseCheck { name: format!("unique({name})"), columns: Vec::new(), kind, declared, part: None }))
+}
+
 fn checks(sql: &str, table: &mut CatalogTable, stored: &[StoredCheck]) {
-    let Ok(mut statements) = Parser::parse_sql(&SQLiteDialect {}, sql) else {
-        if sql.to_ascii_uppercase().contains("CHECK") {
-            table.unread.push("CHECK constraints (the table's text could not be read)".into());
-        }
-        return;
-    };
-    let Some(Statement::CreateTable(create)) = statements.pop() else { return };
-    let mut add = |name: Option<String>, condition: &Expr| match translate(condition, table, stored) {
-        Some(sql) => {
-            let name = name.unwrap_or_else(|| condition.to_string());
-            table.checks.push(CheckConstraint { name, sql, reason: None });
-        }
-        None => table.unread.push(format!("CHECK ({condition})")),
-    };
-    for column in create.columns {
-        for option in column.options {
-            if let ColumnOption::Check(check) = option.option {
-                let name = option.name.or(check.name);
-                add(name.map(|name| name.value), &check.expr);
+    let declared = declaration::checks(sql, &table.name);
+    let parsed = parsed_checks(sql).filter(|parsed| parsed.len() == declared.len());
+    for (at, DeclaredCheck { name, sql: own }) in declared.into_iter().enumerate() {
+        let (parsed_name, condition) = match &parsed {
+            Some(parsed) => (parsed[at].0.clone(), Some(&parsed[at].1)),
+            None => (None, None),
+        };
+        let text = condition.map_or_else(|| own.clone(), ToString::to_string);
+        let name = name.or(parsed_name).unwrap_or(text);
+        match condition.and_then(|condition| translate(condition, table, stored)) {
+            Some(sql) => table.checks.push(CheckConstraint { name, sql, reason: None }),
+            None => {
+                let (name, declared) = (format!("check({name})"), format!("CHECK ({own})"));
+                let kind = DatabaseCheckKind::Condition(own);
+                table.database_checks.push(DatabaseCheck { name, columns: Vec::new(), kind, declared, part: None });
             }
+        }
+    }
+}
+
+/// Returns the CHECKs of a table, with their names; None if its text is not understood.
+fn parsed_checks(sql: &str) -> Option<Vec<(Option<String>, Expr)>> {
+    let Statement::CreateTable(create) = Parser::parse_sql(&SQLiteDialect {}, sql).ok()?.pop()? else { return None };
+    let mut checks = Vec::new();
+    for option in create.columns.into_iter().flat_map(|column| column.options) {
+        if let ColumnOption::Check(check) = option.option {
+            checks.push((option.name.or(check.name).map(|name| name.value), *check.expr));
         }
     }
     for constraint in create.constraints {
         if let TableConstraint::Check(check) = constraint {
-            add(check.name.map(|name| name.value), &check.expr);
+            checks.push((check.name.map(|name| name.value), *check.expr));
         }
     }
+    Some(checks)
+}
+
+/// Completes the checks that SQLite judges by the columns that they read, also through generated columns.
+fn read_columns(table: &mut CatalogTable, sql: &str) {
+    let expressions = generated(sql, table);
+    let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let named = |sql: &str| columns_in(sql, names.iter().copied(), true);
+    for check in &mut table.database_checks {
+        let mut read = check.columns.clone();
+        match &check.kind {
+            DatabaseCheckKind::Condition(sql) => read.extend(named(sql)),
+            DatabaseCheckKind::Unique { values, condition, .. } => {
+                read.extend(values.iter().map(|value| &value.sql).chain(condition).flat_map(|sql| named(sql)));
+            }
+            _ => {}
+        }
+        for (name, expression) in &expressions {
+            if read.contains(name) {
+                read.extend(named(expression));
+            }
+        }
+        read.sort_unstable();
+        read.dedup();
+        check.columns = read;
+    }
+}
+
+/// Returns the generated columns with their expressions.
+fn generated(sql: &str, table: &CatalogTable) -> Vec<(String, String)> {
+    let columns: Vec<_> = table.columns.iter().filter(|column| column.generated).collect();
+    let expressions = declaration::generated(sql, &table.name);
+    if columns.len() != expressions.len() {
+        return Vec::new();
+    }
+    columns.iter().map(|column| column.name.clone()).zip(expressions).collect()
+}
+
+/// A column of a table of production, as a temporary table repeats it.
+pub(super) struct JudgedColumn {
+    pub(super) name: String,
+    pub(super) declared: String,
+    pub(super) collation: String,
+    pub(super) default: Option<String>,
+    pub(super) generated: Option<String>,
+}
+
+/// Returns the columns of a table.
+pub(super) fn judged_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<JudgedColumn>> {
+    let sql: String = connection.query_row(
+        "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
+        [table],
+        |row| row.get(0),
+    )?;
+    let strict: bool =
+        connection.query_row("SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'", [table], |row| row.get(0))?;
+    let mut expressions = declaration::generated(&sql, table).into_iter();
+    let mut statement =
+        connection.prepare("SELECT name, type, dflt_value, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;
+    let mut rows = statement.query([table])?;
+    let mut columns = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, declared): (String, String) = (row.get(0)?, row.get(1)?);
+        let (_, collation, ..) = connection.column_metadata(Some("main"), table, name.as_str())?;
+        let collation = collation.map_or("BINARY".to_owned(), |collation| collation.to_string_lossy().into_owned());
+        // ANY has no conversion in a STRICT table, and one to numbers in others.
+        let declared = if strict && declared.eq_ignore_ascii_case("ANY") { String::new() } else { declared };
+        let generated = if row.get::<_, i64>(3)? > 1 { expressions.next() } else { None };
+        columns.push(JudgedColumn { name, declared, collation, default: row.get(2)?, generated });
+    }
+    Ok(columns)
 }
 
 #[cfg(test)]
@@ -274,10 +399,10 @@ mod tests {
         assert_eq!(account.primary_key, ["account_id"]);
         assert_eq!(account.uniques.len(), 1);
         assert_eq!(account.uniques[0].columns, ["account_no", "person_id"]);
-        assert_eq!(
-            account.unread,
-            ["unique index `one_open` (partial, over an expression, or with a custom collation)"]
-        );
+        assert!(account.unread.is_empty());
+        let judged: Vec<_> =
+            account.database_checks.iter().map(|check| (check.name.as_str(), check.columns.join(","))).collect();
+        assert_eq!(judged, [("unique(one_open)", "closed,person_id".to_owned())]);
         assert_eq!(account.triggers, ["noted"]);
         let to: Vec<_> = account.foreign_keys.iter().map(|key| (key.to.as_str(), key.to_columns.join(","))).collect();
         assert_eq!(to, [("person", "person_id".to_owned()), ("account", "account_id".to_owned())]);

@@ -7,7 +7,9 @@ mod batches;
 mod catalog;
 mod check;
 mod control_schema;
+mod declaration;
 mod direct_path;
+mod judge;
 mod key_map;
 mod keys;
 mod load;
@@ -37,8 +39,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Batches, Capabilities, Catalog, CatalogColumn, Destination, Filter, Governance, Journals, KeyBlock,
-    KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision,
+    Access, Batches, Capabilities, Catalog, CatalogColumn, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Governance, Journals, KeyBlock,
+    KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, QuestionRows,
     Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment,
     StagingPhase, Switch, TargetConfig, Test, WriterLock,
 };
@@ -336,6 +338,13 @@ impl Production for SqliteTarget {
         let answer = select(&connection, &sql, &schema, &self.names);
         connection.execute_batch("DROP TABLE temp.asked").map_err(&fault)?;
         answer
+    }
+
+    async fn judge(&self, question: &DatabaseQuestion<'_>, rows: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>> {
+        let connection = self.connection.lock().await;
+        let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
+        let missing = || Error::internal(format!("a question about `{}`, which is not there", question.table));
+        judge::judge(&connection, &self.names, known.table(question.table).ok_or_else(missing)?, question, rows)
     }
 
     async fn scan(

@@ -1,0 +1,196 @@
+//! Constraints that only production can judge: it is asked about the rows before anything is written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use futures::{StreamExt, stream};
+
+use super::{CheckedTable, Checker, Resolved, ViolationDetail};
+use crate::engine::{RowSet, display_value};
+use crate::error::{Error, Result};
+use crate::plan::{CheckKind, ColumnSource, Table};
+use crate::target::{
+    Batches, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
+};
+
+impl Checker<'_> {
+    /// Runs the checks that production judges: either those of columns with references, or all others.
+    pub(super) async fn judged_by_production(&mut self, at: usize, with_references: bool) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        let reads_reference =
+            |check: &DatabaseCheck| check.columns.iter().any(|column| table.reference(column).is_some());
+        let checks = table.checks.iter().enumerate().filter_map(|(number, check)| match &check.kind {
+            CheckKind::Database(check) if reads_reference(check) == with_references => Some((number, check)),
+            _ => None,
+        });
+        let checks: Vec<_> = checks.collect();
+        let Some((first, _)) = checks.first() else { return Ok(()) };
+        let _check = self.about(at, *first);
+        let filled: Vec<_> = table.columns.iter().map(|column| column.name.clone()).collect();
+        // Rows may refer to new rows of this table or of an earlier one.
+        let of_new = table.references.iter().filter(|reference| reference.parent.is_some() && reference.by.is_none());
+        let references: Vec<_> = of_new.map(|reference| reference.column.clone()).collect();
+        let give = self.existing_columns(at);
+        let asked: Vec<_> = checks.iter().map(|(_, check)| *check).collect();
+        let question = DatabaseQuestion {
+            table: &table.name,
+            checks: &asked,
+            filled: &filled,
+            references: &references,
+            give: &give,
+        };
+        let columns: Vec<_> = question.columns().cloned().collect();
+        let rows = JudgedRows {
+            table,
+            checked: &self.tables[at],
+            without: self.tables[at].findings.excluded(),
+            columns: &columns,
+            references: &references,
+        };
+        let answers = self.target.judge(&question, &rows).await?;
+        for ((number, check), answer) in checks.into_iter().zip(answers) {
+            self.answered(at, number, check, &references, answer)?;
+        }
+        Ok(())
+    }
+
+    /// Records production's answer about one check.
+    fn answered(
+        &mut self,
+        at: usize,
+        number: usize,
+        check: &DatabaseCheck,
+        references: &[String],
+        answer: DatabaseAnswer,
+    ) -> Result<()> {
+        let plan = self.plan;
+        let table = &plan.tables[at];
+        let unknown = self.unknown(at, check, references);
+        for (row, text) in answer.rows.into_iter().filter(|(row, _)| !unknown.contains(*row)) {
+            match text {
+                Some(text) => self.tables[at].findings.add_text(table, number, row, &text),
+                None => self.tables[at].findings.add(table, number, row, ViolationDetail::None),
+            }
+        }
+        let groups: Vec<_> = answer.groups.into_iter().filter(|(row, _)| !unknown.contains(*row)).collect();
+        self.duplicates(at, number, &groups);
+        // Of rows that conflict, the earlier one stays.
+        for (earlier, later) in answer.conflicts {
+            let findings = &mut self.tables[at].findings;
+            if !findings.rejected.contains(earlier) && !unknown.contains(earlier) && !unknown.contains(later) {
+                findings.add(table, number, later, ViolationDetail::Row { table: at as u32, row: earlier });
+            }
+        }
+        for known in answer.existing {
+            self.exists_in_production(at, number, check, &known)?;
+        }
+        Ok(())
+    }
+
+    /// Records rows that conflict with rows of production.
+    fn exists_in_production(&mut self, at: usize, number: usize, check: &DatabaseCheck, known: &RecordBatch) -> Result<()> {
+        let table = &self.plan.tables[at];
+        let keys = table.catalog.primary_key.len();
+        let ids = known.column(0).as_primitive::<UInt32Type>();
+        let is_same = matches!(check.kind, DatabaseCheckKind::Unique { .. });
+        let what = if is_same { "exists in production" } else { "conflicts with production" };
+        let mut skipped = Vec::new();
+        for row in 0..known.num_rows() {
+            let key: Vec<_> = (1..=keys).map(|column| display_value(known.column(column), row)).collect();
+            let text = format!("{what}: `{}` {}", table.name, key.join(", "));
+            if is_same {
+                skipped.push(self.exists(at, number, ids.value(row), &text));
+            } else {
+                self.tables[at].findings.add_text(table, number, ids.value(row), &text);
+            }
+        }
+        if is_same {
+            self.tables[at].existing.add(&filter_record_batch(known, &skipped.into())?);
+        }
+        Ok(())
+    }
+
+    /// Returns the rows about which production's answer says nothing, because the check reads the key of a new row. Equality of such keys
+    /// is known.
+    fn unknown(&self, at: usize, check: &DatabaseCheck, references: &[String]) -> RowSet {
+        let table = &self.plan.tables[at];
+        let is_compared = |column: &String| match &check.kind {
+            DatabaseCheckKind::Unique { values, .. } => {
+                let (own, others): (Vec<_>, Vec<_>) =
+                    values.iter().partition(|value| value.column.as_ref() == Some(column));
+                !own.is_empty() && others.iter().all(|value| value.column.is_some())
+            }
+            _ => false,
+        };
+        let read = check.columns.iter().filter(|column| references.contains(column) && !is_compared(column));
+        let read: Vec<_> = read.filter_map(|column| self.tables[at].resolved.get(table.reference(column)?)).collect();
+        let mut unknown = RowSet::default();
+        for row in 0..self.tables[at].rows.count() {
+            if read.iter().any(|resolved| resolved.parent(row).is_some()) {
+                unknown.insert(row);
+            }
+        }
+        unknown
+    }
+}
+
+/// The rows of a question.
+struct JudgedRows<'a> {
+    table: &'a Table,
+    checked: &'a CheckedTable,
+    without: RowSet,
+    columns: &'a [String],
+    references: &'a [String],
+}
+
+impl QuestionRows for JudgedRows<'_> {
+    fn rows(&self) -> Result<Batches<'_>> {
+        let rows = &self.checked.rows;
+        let places = rows.columns(|name| self.columns.iter().any(|column| column == name));
+        let batches = rows.batches(places).map(|batch| {
+            let (first, batch) = batch?;
+            let count = batch.num_rows();
+            Ok(filter_record_batch(&self.batch(first, &batch)?, &self.without.others(first, count))?)
+        });
+        Ok(stream::iter(batches).boxed())
+    }
+}
+
+impl JudgedRows<'_> {
+    fn batch(&self, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
+        let count = batch.num_rows();
+        let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
+        let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
+        let mut arrays = vec![numbers];
+        let fills: BTreeMap<_, _> = self.table.columns.iter().map(|column| (&column.name, &column.fill)).collect();
+        for name in self.columns {
+            let resolved = match fills.get(name) {
+                Some(ColumnSource::Reference(reference)) => self.checked.resolved.get(*reference),
+                _ => None,
+            };
+            let array = match resolved {
+                Some(resolved) => resolved.in_production(first, count)?,
+                None => batch
+                    .column_by_name(name)
+                    .cloned()
+                    .ok_or_else(|| Error::internal(format!("a question about `{name}`, which nothing fills")))?,
+            };
+            fields.push(Field::new(name, array.data_type().clone(), true));
+            arrays.push(array);
+            if let Some(resolved) = resolved.filter(|_| self.references.contains(name)) {
+                fields.push(Field::new(new_key_column(name), DataType::UInt32, true));
+                arrays.push(new_keys(resolved, first, count));
+            }
+        }
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
+    }
+}
+
+/// Returns the numbers of the new rows that rows refer to.
+fn new_keys(resolved: &Resolved, first: u32, count: usize) -> ArrayRef {
+    Arc::new((first..first + count as u32).map(|row| resolved.parent(row)).collect::<UInt32Array>())
+}

@@ -1,0 +1,456 @@
+//! Asks the server which rows of the delta violate constraints that only it can judge.
+//!
+//! The rows are copied into a temporary table, or written as literals for a session that may not create one. Each question is one statement
+//! over all of them. It runs in a read-only subtransaction with the settings that production's own code expects. If a statement fails
+//! because of a row, the rows are tried in chunks, and the rows of a failing chunk one by one.
+
+use std::fmt::Write as _;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, UInt32Type};
+use futures::{StreamExt, TryStreamExt};
+use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
+
+use super::catalog::{PgCatalog, PgTable};
+use super::connect::Session;
+use super::copy::{CopyColumn, CopyTarget};
+use super::lookup::{ASKED, by_index, literal_rows, only_reads, wires};
+use super::names::qualified;
+use super::types::PgType;
+use super::{PgTarget, trigger};
+use crate::engine::{RowSet, ident, literal};
+use crate::error::{Error, Result};
+use crate::target::sql::database_checks::{self as sql, AskedRows};
+use crate::target::{
+    DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
+};
+
+/// The rows that are tried together if a statement over all of them fails.
+const CHUNK: u32 = 2000;
+
+/// The values of an exclusion constraint, with an index that finds conflicts.
+const VALUES: &str = "pg_temp.asked_values";
+
+type PgResult<T> = Result<T, tokio_postgres::Error>;
+
+impl PgTarget {
+    pub(super) async fn judge_rows(
+        &self,
+        question: &DatabaseQuestion<'_>,
+        rows: &dyn QuestionRows,
+    ) -> Result<Vec<DatabaseAnswer>> {
+        let known = self.known().await?;
+        let missing = || Error::internal(format!("a question about `{}`, which is not there", question.table));
+        let pg = known.tables.get(question.table).ok_or_else(missing)?;
+        let session = self.session.lock().await;
+        let mut judge = Judge::new(self, &session, &known, pg, question);
+        let begun = judge.begin(rows).await;
+        let answers = match begun {
+            Ok(()) => judge.answers().await,
+            Err(error) => Err(error),
+        };
+        let end = if self.unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "ROLLBACK" };
+        let ended = session.batch_execute(end).await.map_err(self.fault("cannot check rows"));
+        // If the session is lost, the first error has the cause.
+        let answers = answers?;
+        ended.map(|()| answers)
+    }
+}
+
+/// The server, and the rows that it judges.
+struct Judge<'a> {
+    target: &'a PgTarget,
+    session: &'a Session,
+    pg: &'a PgTable,
+    question: &'a DatabaseQuestion<'a>,
+    /// The columns of the rows, as they are copied.
+    columns: Vec<CopyColumn>,
+    /// The columns of the rows, as SQL declares them.
+    declared: Vec<String>,
+    /// SQL for each column of the rows in production's type, and for each that production fills.
+    typed: Vec<String>,
+    /// SQL for the generated columns.
+    generated: Vec<String>,
+    /// The rows, if they are written as literals.
+    literals: Option<Vec<RecordBatch>>,
+    /// One more than the largest row number.
+    end: u32,
+    is_indexed: bool,
+}
+
+impl<'a> Judge<'a> {
+    fn new(
+        target: &'a PgTarget,
+        session: &'a Session,
+        known: &PgCatalog,
+        pg: &'a PgTable,
+        question: &'a DatabaseQuestion<'a>,
+    ) -> Self {
+        let mut judge = Self {
+            target,
+            session,
+            pg,
+            question,
+            columns: vec![CopyColumn::number("_row")],
+            declared: vec!["_row integer".to_owned()],
+            typed: vec!["a._row AS _row".to_owned()],
+            generated: Vec::new(),
+            literals: None,
+            end: 0,
+            is_indexed: false,
+        };
+        let is_read = |name: &String| question.checks.iter().any(|check| check.columns.contains(name));
+        for column in pg.columns.iter().filter(|column| is_read(&column.name)) {
+            let name = ident(&column.name);
+            let declared = &column.declared;
+            if question.filled.contains(&column.name) {
+                let (cast, staged) = known.staged_as(question.table, &column.name);
+                judge.columns.push(CopyColumn::new(&column.name, column.pg_type.arrow(), column.pg_type.clone()));
+                judge.declared.push(format!("{name} {staged}"));
+                judge.typed.push(format!("a.{name}{cast} AS {name}"));
+            } else if let Some(generated) = &column.generated {
+                judge.generated.push(format!("({generated})::{declared} AS {name}"));
+            } else {
+                let default = column.default.as_deref().unwrap_or("NULL");
+                judge.typed.push(format!("({default})::{declared}{} AS {name}", column.collation));
+            }
+            if question.references.contains(&column.name) {
+                let new = new_key_column(&column.name);
+                judge.columns.push(CopyColumn::new(&new, DataType::UInt32, PgType::Int4));
+                judge.declared.push(format!("{} integer", ident(&new)));
+                judge.typed.push(format!("a.{0} AS {0}", ident(&new)));
+            }
+        }
+        judge
+    }
+
+    fn fault(&self) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
+        self.target.fault(&format!("cannot check the rows of `{}`", self.question.table))
+    }
+
+    /// Begins a transaction, and copies the rows.
+    async fn begin(&mut self, rows: &dyn QuestionRows) -> Result<()> {
+        let unfinished = self.target.unfinished;
+        let first = if unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "BEGIN" };
+        let made = format!("{first}; CREATE TEMPORARY TABLE asked ({}) ON COMMIT DROP", self.declared.join(", "));
+        match self.session.batch_execute(&made).await {
+            Ok(()) => {}
+            Err(error) if !unfinished && only_reads(&error) => {
+                self.session.batch_execute("ROLLBACK; BEGIN READ ONLY").await.map_err(self.fault())?;
+                self.literals = Some(rows.rows()?.try_collect().await?);
+            }
+            Err(error) => return Err(self.fault()(error)),
+        }
+        if let Some(literals) = &self.literals {
+            self.end = literals.iter().map(end_of).max().unwrap_or(0);
+            return Ok(());
+        }
+        let mut end = 0;
+        let counted = rows.rows()?.inspect_ok(|batch| end = end.max(end_of(batch)));
+        let into = CopyTarget { connector: &self.target.connector, table: ASKED, columns: &self.columns };
+        into.copy_into(self.session, counted.boxed()).await?;
+        self.end = end;
+        // A sample is enough to plan joins.
+        self.session.batch_execute("ANALYZE pg_temp.asked").await.map_err(self.fault())
+    }
+
+    async fn answers(&mut self) -> Result<Vec<DatabaseAnswer>> {
+        let mut answers = vec![DatabaseAnswer::default(); self.question.checks.len()];
+        if self.end == 0 {
+            return Ok(answers);
+        }
+        let of_value = |check: &DatabaseCheck| matches!(check.kind, DatabaseCheckKind::Value { .. });
+        // Values come first, because no other question can be asked about a row with an invalid one.
+        for is_value in [true, false] {
+            self.conditions(&mut answers, |check| of_value(check) == is_value).await?;
+            if is_value {
+                let invalid = answers.iter().flat_map(|answer| answer.rows.iter().map(|(row, _)| *row)).collect();
+                self.remove(invalid).await?;
+            }
+        }
+        for (check, answer) in self.question.checks.iter().zip(&mut answers) {
+            if sql::violated(check).is_none() {
+                self.compared(check, answer).await?;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Answers the checks of single rows by one statement.
+    async fn conditions(
+        &mut self,
+        answers: &mut [DatabaseAnswer],
+        wanted: impl Fn(&DatabaseCheck) -> bool,
+    ) -> Result<()> {
+        let checks = self.question.checks.iter().enumerate().filter(|(_, check)| wanted(check));
+        let checks: Vec<_> =
+            checks.filter_map(|(at, check)| Some((at, is_raw(check), sql::violated(check)?))).collect();
+        let Some((_, raw, _)) = checks.first() else { return Ok(()) };
+        let tests: Vec<_> = checks.iter().map(|(_, _, violated)| format!("({violated})")).collect();
+        let query = format!(
+            "SELECT s._row, {} FROM {} AS s WHERE {}",
+            tests.join(", "),
+            self.relation(&self.source(), *raw),
+            tests.join(" OR ")
+        );
+        match self.query(&query).await {
+            Ok(rows) => {
+                for row in &rows {
+                    for (place, (at, ..)) in checks.iter().enumerate() {
+                        if row.get::<_, Option<bool>>(1 + place) == Some(true) {
+                            answers[*at].rows.push((number(row, 0), None));
+                        }
+                    }
+                }
+            }
+            Err(error) if is_about_rows(&error) => {
+                for (at, raw, violated) in &checks {
+                    answers[*at].rows = self.in_chunks(*raw, violated).await?;
+                }
+            }
+            Err(error) => return Err(self.fault()(error)),
+        }
+        Ok(())
+    }
+
+    /// Answers a check that compares rows.
+    async fn compared(&mut self, check: &DatabaseCheck, answer: &mut DatabaseAnswer) -> Result<()> {
+        match self.among_themselves(check, answer).await {
+            Ok(()) => {}
+            Err(error) if is_about_rows(&error) => {
+                // A value of some row cannot be computed. The others can be compared without that row.
+                if let Some(computed) = sql::computed(check) {
+                    answer.rows = self.in_chunks(false, &computed).await?;
+                    self.remove(answer.rows.iter().map(|(row, _)| *row).collect()).await?;
+                }
+                self.among_themselves(check, answer).await.map_err(self.fault())?;
+            }
+            Err(error) => return Err(self.fault()(error)),
+        }
+        self.with_production(check, answer).await
+    }
+
+    /// Compares the rows with each other.
+    async fn among_themselves(&self, check: &DatabaseCheck, answer: &mut DatabaseAnswer) -> PgResult<()> {
+        let relation = self.relation(&self.source(), false);
+        let asked = AskedRows { relation: &relation, references: self.question.references };
+        let pairs = |rows: Vec<Row>| rows.iter().map(|row| (number(row, 0), number(row, 1))).collect();
+        if let Some(groups) = sql::groups(&asked, check) {
+            answer.groups = pairs(self.query(&groups).await?);
+        }
+        if let DatabaseCheckKind::Exclusion { method, values, .. } = &check.kind {
+            let compared = sql::compared_rows(&asked, check);
+            let columns: Vec<_> = (0..values.len()).map(|at| format!("_v{at}")).collect();
+            let made = format!(
+                "SAVEPOINT indexing; CREATE TEMPORARY TABLE asked_values ON COMMIT DROP AS SELECT * FROM {compared} AS q;
+                 CREATE INDEX ON {VALUES} USING {} ({}); ANALYZE {VALUES}",
+                method.as_deref().unwrap_or("btree"),
+                columns.join(", ")
+            );
+            let is_made = self.literals.is_none() && self.session.batch_execute(&made).await.is_ok();
+            let compared = if is_made { VALUES } else { &compared };
+            if let Some(conflicts) = sql::conflicts(check, compared).filter(|_| is_made || self.literals.is_some()) {
+                answer.conflicts = pairs(self.query(&conflicts).await?);
+            }
+            if self.literals.is_none() {
+                self.session.batch_execute("ROLLBACK TO indexing").await?;
+            }
+            if !is_made && self.literals.is_none() {
+                // Without an index, for example because a value cannot be computed.
+                let compared = sql::compared_rows(&asked, check);
+                if let Some(conflicts) = sql::conflicts(check, &compared) {
+                    answer.conflicts = pairs(self.query(&conflicts).await?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the rows with those of production.
+    async fn with_production(&self, check: &DatabaseCheck, answer: &mut DatabaseAnswer) -> Result<()> {
+        let relation = self.relation(&self.source(), false);
+        let asked = AskedRows { relation: &relation, references: self.question.references };
+        let all = wires(self.pg);
+        let mut given = vec![CopyColumn::number("_id")];
+        given.extend(self.question.give.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()));
+        let give: String = given[1..].iter().map(|column| format!(", {}", column.read("p"))).collect();
+        let live = qualified(&self.pg.schema, &self.pg.name);
+        if let Some(existing) = sql::existing(&asked, check, &self.pg.own_rows(), &give) {
+            self.enter(&by_index(&live, self.end as usize)).await.map_err(self.fault())?;
+            let found = self.target.answer(self.session, &existing, &given).await;
+            self.leave().await.map_err(self.fault())?;
+            answer.existing = found?;
+        }
+        if let DatabaseCheckKind::Reference { to, .. } = &check.kind {
+            let known = self.target.known().await?;
+            let to = known.tables.get(to).map_or_else(|| qualified(&self.pg.schema, to), PgTable::own_rows);
+            if let Some(orphans) = sql::orphans(&asked, check, &to) {
+                let rows = self.query(&orphans).await.map_err(self.fault())?;
+                answer.rows.extend(rows.iter().map(|row| (number(row, 0), None)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the rows that violate a condition, if some of them make the statement fail.
+    async fn in_chunks(&mut self, raw: bool, violated: &str) -> Result<Vec<(u32, Option<String>)>> {
+        if !self.is_indexed && self.literals.is_none() && self.end > CHUNK {
+            self.session.batch_execute("CREATE INDEX ON pg_temp.asked (_row)").await.map_err(self.fault())?;
+            self.is_indexed = true;
+        }
+        let mut found = Vec::new();
+        for source in self.chunks() {
+            let query = format!("SELECT s._row FROM {} AS s WHERE {violated}", self.relation(&source, raw));
+            match self.query(&query).await {
+                Ok(rows) => found.extend(rows.iter().map(|row| (number(row, 0), None))),
+                Err(error) if is_about_rows(&error) => found.extend(self.one_by_one(&source, raw, violated).await?),
+                Err(error) => return Err(self.fault()(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Tries each row of a chunk, and returns those that violate a condition or make it fail.
+    async fn one_by_one(&self, source: &str, raw: bool, violated: &str) -> Result<Vec<(u32, Option<String>)>> {
+        let columns = self.columns.iter().map(|column| format!("_delta_row.{0} AS {0}", ident(&column.name)));
+        let row = format!("(SELECT {})", columns.collect::<Vec<_>>().join(", "));
+        let body = format!(
+            "#variable_conflict use_column
+             DECLARE _delta_row record; _delta_found text[] := '{{}}';
+             BEGIN
+                 FOR _delta_row IN SELECT * FROM {source} AS a LOOP
+                     BEGIN
+                         PERFORM 1 FROM {} AS s WHERE {violated};
+                         IF FOUND THEN _delta_found := pg_catalog.array_append(_delta_found, _delta_row._row || ' '); END IF;
+                     EXCEPTION WHEN OTHERS THEN
+                         IF SQLSTATE NOT SIMILAR TO '{ABOUT_ROWS}' THEN RAISE; END IF;
+                         _delta_found := pg_catalog.array_append(_delta_found, _delta_row._row || ' ' || SQLERRM);
+                     END;
+                 END LOOP;
+                 PERFORM pg_catalog.set_config('delta.found', pg_catalog.to_jsonb(_delta_found)::text, true);
+             END",
+            self.relation(&row, raw)
+        );
+        self.enter(&format!("DO LANGUAGE plpgsql {}", literal(&body))).await.map_err(self.fault())?;
+        let found = self.session.query_one("SELECT current_setting('delta.found')", &[]).await;
+        self.leave().await.map_err(self.fault())?;
+        let found: String = found.map_err(self.fault())?.get(0);
+        let found: Vec<String> = serde_json::from_str(&found).map_err(Error::internal)?;
+        let row = |text: &String| {
+            let (row, reason) = text.split_once(' ')?;
+            Some((row.parse().ok()?, Some(reason.to_owned()).filter(|reason| !reason.is_empty())))
+        };
+        Ok(found.iter().filter_map(row).collect())
+    }
+
+    /// Takes rows out of further questions.
+    async fn remove(&mut self, rows: Vec<u32>) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        match &mut self.literals {
+            Some(literals) => {
+                let mut removed = RowSet::default();
+                for row in rows {
+                    removed.insert(row);
+                }
+                for batch in literals {
+                    let numbers = batch.column(0).as_primitive::<UInt32Type>().values().iter();
+                    *batch = filter_record_batch(batch, &numbers.map(|row| Some(!removed.contains(*row))).collect())?;
+                }
+                Ok(())
+            }
+            None => {
+                let rows: Vec<i32> = rows.iter().map(|row| row.cast_signed()).collect();
+                let removed = self.session.execute("DELETE FROM pg_temp.asked WHERE _row = ANY ($1)", &[&rows]).await;
+                removed.map(|_| ()).map_err(self.fault())
+            }
+        }
+    }
+
+    /// Returns SQL for all rows.
+    fn source(&self) -> String {
+        match &self.literals {
+            Some(literals) => literal_rows(&self.columns, &self.declared, literals),
+            None => ASKED.to_owned(),
+        }
+    }
+
+    /// Returns SQL for the rows in parts.
+    fn chunks(&self) -> Vec<String> {
+        match &self.literals {
+            Some(literals) => {
+                let parts = literals.iter().flat_map(|batch| {
+                    (0..batch.num_rows())
+                        .step_by(CHUNK as usize)
+                        .map(|first| batch.slice(first, (CHUNK as usize).min(batch.num_rows() - first)))
+                });
+                parts.map(|part| literal_rows(&self.columns, &self.declared, &[part])).collect()
+            }
+            None => {
+                let part = |first: u32| {
+                    let last = first + (CHUNK - 1);
+                    format!("(SELECT * FROM {ASKED} WHERE _row BETWEEN {first} AND {last})")
+                };
+                (0..self.end).step_by(CHUNK as usize).map(part).collect()
+            }
+        }
+    }
+
+    /// Returns SQL for the rows of `source`: as they were copied, or with the types of production and the columns that production fills.
+    fn relation(&self, source: &str, raw: bool) -> String {
+        if raw {
+            return format!("(SELECT * FROM {source} AS a)");
+        }
+        let mut relation = format!("(SELECT {} FROM {source} AS a)", self.typed.join(", "));
+        if !self.generated.is_empty() {
+            relation = format!("(SELECT t.*, {} FROM {relation} AS t)", self.generated.join(", "));
+        }
+        relation
+    }
+
+    async fn query(&self, query: &str) -> PgResult<Vec<Row>> {
+        self.enter("").await?;
+        let rows = self.session.query(query, &[]).await;
+        self.leave().await?;
+        rows
+    }
+
+    /// Begins a read-only subtransaction with the settings of production, and runs a statement in it.
+    async fn enter(&self, statement: &str) -> PgResult<()> {
+        let mut all = "SAVEPOINT judging; SET LOCAL transaction_read_only = on; ".to_owned();
+        let _infallible = write!(all, "{}; {statement}", trigger::theirs(&self.target.names, true));
+        let entered = self.session.batch_execute(&all).await;
+        if entered.is_err() {
+            self.leave().await?;
+        }
+        entered
+    }
+
+    async fn leave(&self) -> PgResult<()> {
+        self.session.batch_execute("ROLLBACK TO judging; RELEASE judging").await
+    }
+}
+
+/// Returns whether a check is about the values as they were copied.
+fn is_raw(check: &DatabaseCheck) -> bool {
+    matches!(check.kind, DatabaseCheckKind::Value { .. })
+}
+
+fn number(row: &Row, at: usize) -> u32 {
+    row.get::<_, i32>(at).unsigned_abs()
+}
+
+fn end_of(batch: &RecordBatch) -> u32 {
+    batch.column(0).as_primitive::<UInt32Type>().values().iter().max().map_or(0, |last| last + 1)
+}
+
+/// SQL: the error codes that are about a row and not about the statement, the session, or the server.
+const ABOUT_ROWS: &str = "(0A|2F|21|22|23|38|39|P0|XX)%";
+
+fn is_about_rows(error: &tokio_postgres::Error) -> bool {
+    let classes = ["0A", "2F", "21", "22", "23", "38", "39", "P0", "XX"];
+    error.code().is_some_and(|code: &SqlState| classes.contains(&&code.code()[..2]))
+}
