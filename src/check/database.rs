@@ -52,7 +52,12 @@ impl Checker<'_> {
             references: &references,
         };
         let answers = self.target.judge(&question, &rows).await?;
-        for ((number, check), answer) in checks.into_iter().zip(answers) {
+        let (conflicts, others): (Vec<_>, Vec<_>) = checks
+            .into_iter()
+            .zip(answers)
+            .partition(|((_, check), _)| matches!(check.kind, DatabaseCheckKind::Exclusion { .. }));
+        // A row conflicts only with rows that stay.
+        for ((number, check), answer) in others.into_iter().chain(conflicts) {
             self.answered(at, number, check, &references, answer)?;
         }
         Ok(())
@@ -92,7 +97,13 @@ impl Checker<'_> {
     }
 
     /// Records rows that conflict with rows of production.
-    fn exists_in_production(&mut self, at: usize, number: usize, check: &DatabaseCheck, known: &RecordBatch) -> Result<()> {
+    fn exists_in_production(
+        &mut self,
+        at: usize,
+        number: usize,
+        check: &DatabaseCheck,
+        known: &RecordBatch,
+    ) -> Result<()> {
         let table = &self.plan.tables[at];
         let keys = table.catalog.primary_key.len();
         let ids = known.column(0).as_primitive::<UInt32Type>();

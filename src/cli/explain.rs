@@ -95,6 +95,14 @@ pub(super) fn checks<T>(session: &RunContext<T>, all: bool) -> String {
         for constraint in &table.enforced_by_database {
             let _infallible = writeln!(out, "    enforced by production only: {constraint}");
         }
+        if table.triggered.is_empty() {
+            for trigger in &table.catalog.deciding_triggers {
+                let _infallible = writeln!(
+                    out,
+                    "    trigger {trigger}: if it fills or changes columns of inserted rows, name them under `triggers`"
+                );
+            }
+        }
     }
     out
 }

@@ -31,6 +31,7 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
         assigned,
         self_referencing: false,
         promises: Vec::new(),
+        changed: Vec::new(),
         reads: Vec::new(),
     }
 }

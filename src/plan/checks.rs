@@ -9,8 +9,8 @@ use crate::engine::{ident, list, literal};
 use crate::path;
 use crate::spec::{AcceptedValues, CheckSpec, Length, Matches, Scalar, Severity};
 use crate::target::{
-    CatalogColumn, CatalogTable, CheckConstraint, ComparedValue, Condition, DatabaseCheck, DatabaseCheckKind, ForeignKey,
-    LogicalType,
+    CatalogColumn, CatalogTable, CheckConstraint, ComparedValue, Condition, DatabaseCheck, DatabaseCheckKind,
+    ForeignKey, LogicalType,
 };
 
 /// The facts about a table that its checks are made from.
@@ -19,6 +19,8 @@ pub(super) struct CatalogFacts<'a> {
     pub(super) columns: &'a [Column],
     pub(super) references: &'a [Reference],
     pub(super) key: &'a Key,
+    /// The columns whose final value a trigger of production decides.
+    pub(super) triggered: &'a [String],
     /// The columns that row checks may name.
     pub(super) schema: &'a Schema,
 }
@@ -148,7 +150,7 @@ impl Derived<'_> {
         let Some(sql) = self.known.sql(&column.name) else { return };
         let name = std::slice::from_ref(&column.name);
         let is_key = self.builder.table.primary_key.contains(&column.name);
-        if column.not_null || is_key {
+        if (column.not_null || is_key) && !self.known.triggered.contains(&column.name) {
             let kind = CheckKind::Row { violated: format!("{sql} IS NULL") };
             let origin = CheckOrigin::Catalog(if is_key { "PRIMARY KEY" } else { "NOT NULL" }.to_owned());
             let reason = format!("NULL in a {} column", if is_key { "PRIMARY KEY" } else { "NOT NULL" });
@@ -167,6 +169,13 @@ impl Derived<'_> {
     fn constraint(&mut self, constraint: &CheckConstraint) {
         let violated = format!("NOT ({})", constraint.sql);
         match self.builder.engine.expression(&violated, self.known.schema) {
+            Ok(expression) if expression.columns().iter().any(|name| self.known.triggered.contains(name)) => {
+                self.unsupported.push(format!(
+                    "CHECK ({}), because a trigger decides {}",
+                    constraint.sql,
+                    list(self.known.triggered)
+                ));
+            }
             Ok(expression) if *expression.data_type() == DataType::Boolean => {
                 let declared = format!("CHECK ({})", constraint.sql);
                 let reason = constraint.reason.clone().unwrap_or_else(|| format!("violates {declared}"));
@@ -175,7 +184,10 @@ impl Derived<'_> {
             }
             // A constraint that the target adds automatically concerns only values of the delta.
             _ if constraint.reason.is_some() => {}
-            _ => self.unsupported.push(format!("CHECK ({})", constraint.sql)),
+            _ => match &constraint.own {
+                Some(own) => self.database(own),
+                None => self.unsupported.push(format!("CHECK ({})", constraint.sql)),
+            },
         }
     }
 
@@ -187,7 +199,11 @@ impl Derived<'_> {
             Key::Inherited(columns) | Key::Own(columns) => columns.as_slice(),
         };
         for unique in &table.uniques {
-            self.unique(&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE");
+            let is_judged = self.unique(&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE");
+            if let (false, Some(own)) = (is_judged, &unique.own) {
+                self.unsupported.pop();
+                self.database(own);
+            }
         }
         self.unique(&table.primary_key, &table.primary_key_ignore_case, None, "PRIMARY KEY");
         if own_key != table.primary_key {
@@ -195,20 +211,30 @@ impl Derived<'_> {
         }
     }
 
-    fn unique(&mut self, columns: &[String], ignore_case: &[String], condition: Option<&Condition>, declared: &str) {
+    /// Adds the check of a unique constraint. Returns whether the engine can judge it.
+    fn unique(
+        &mut self,
+        columns: &[String],
+        ignore_case: &[String],
+        condition: Option<&Condition>,
+        declared: &str,
+    ) -> bool {
         let known = self.known;
         let is_key = |name: &String| known.column(name).is_some_and(|column| column.fill == ColumnSource::Key);
         if columns.is_empty() || columns.iter().any(is_key) {
-            return;
+            return true;
         }
         let computable = |condition: &Condition| self.builder.engine.expression(&condition.sql, known.schema).is_ok();
-        if columns.iter().all(|name| known.sql(name).is_some()) && condition.is_none_or(computable) {
+        let is_decided = columns.iter().any(|name| known.triggered.contains(name));
+        if columns.iter().all(|name| known.sql(name).is_some()) && condition.is_none_or(computable) && !is_decided {
             let inferred = self.builder.catalog.guessed;
             let origin = if inferred { CheckOrigin::Builtin } else { CheckOrigin::Catalog(declared.to_owned()) };
             self.checks.push(unique(columns, ignore_case, condition, origin));
+            true
         } else {
             let about = condition.map_or(String::new(), |condition| format!(" WHERE {}", condition.own));
             self.unsupported.push(format!("{declared} ({}){about}", columns.join(", ")));
+            false
         }
     }
 
@@ -216,18 +242,22 @@ impl Derived<'_> {
     fn database(&mut self, database: &DatabaseCheck) {
         let known = self.known;
         // Production assigns these values when it inserts the row.
+        let is_decided = |name: &String| known.triggered.contains(name);
         let is_unknown = |name: &String| match known.column(name) {
+            _ if is_decided(name) => true,
             Some(column) => column.fill == ColumnSource::Key,
             None => self.builder.table.numbered.contains(name),
         };
-        let is_new = |value: &ComparedValue| value.column.as_ref().is_some_and(is_unknown);
+        let is_new =
+            |value: &ComparedValue| value.column.as_ref().is_some_and(|name| is_unknown(name) && !is_decided(name));
         let name = match &database.kind {
             DatabaseCheckKind::Value { column, .. } if known.column(column).is_none() => return,
             // No other row has a new value.
             DatabaseCheckKind::Unique { values, .. } if values.iter().any(is_new) => return,
             _ => &database.name,
         };
-        if database.columns.iter().any(is_unknown) {
+        let is_value = matches!(database.kind, DatabaseCheckKind::Value { .. });
+        if !is_value && database.columns.iter().any(is_unknown) {
             self.unsupported.push(format!("{name}: {}", database.declared));
             return;
         }
@@ -254,7 +284,7 @@ impl Derived<'_> {
             let reason = format!("`{}` has no such row", key.to);
             self.checks.push(check(name, kind, &key.columns, origin, reason));
         } else if !matches!(fills.as_slice(), [ColumnSource::Reference(_)]) {
-            self.unsupported.push(format!("FOREIGN KEY ({}) REFERENCES {}", key.columns.join(", "), key.to));
+            self.database(&key.database_check());
         }
     }
 }
@@ -264,7 +294,9 @@ fn reason(check: &DatabaseCheck) -> String {
     let declared = &check.declared;
     match &check.kind {
         DatabaseCheckKind::Value { .. } => format!("the type {declared} does not keep this value"),
-        DatabaseCheckKind::Condition(_) if check.name == "partition" => format!("no partition takes the row: {declared}"),
+        DatabaseCheckKind::Condition(_) if check.name == "partition" => {
+            format!("no partition takes the row: {declared}")
+        }
         DatabaseCheckKind::Condition(_) => format!("violates {declared}"),
         DatabaseCheckKind::Unique { .. } => "duplicate values".into(),
         DatabaseCheckKind::Exclusion { .. } => format!("conflicts with another row by {declared}"),

@@ -10,7 +10,7 @@ use super::{Column, ColumnSource, Key, Reference};
 use crate::diagnostic::{Path, Problems};
 use crate::engine::{Engine, ident, list};
 use crate::path;
-use crate::spec::{KeySpec, TableSpec};
+use crate::spec::{KeySpec, TableSpec, TriggerEffect};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, TextKey};
 
 /// Returns whether a cast keeps the meaning of values. A number has no unit, so it cannot become a time; a time with a
@@ -247,8 +247,13 @@ impl Builder<'_> {
             }
         }
         self.reserved(problems, key);
+        self.triggered(problems, written, key);
         let mut columns = Vec::new();
         for column in &self.table.columns {
+            let effect = self.spec.triggers.get(&column.name).copied();
+            if effect == Some(TriggerEffect::Fills) {
+                continue;
+            }
             let expression = written.iter().find(|(name, _, _)| *name == column.name);
             let assigned = matches!(key, Key::Assigned { column: name, .. } if *name == column.name);
             let reference = self.spec.relationships.iter().position(|relationship| relationship.column == column.name);
@@ -282,7 +287,13 @@ impl Builder<'_> {
                     problems.add_with_hint(
                         self.at(vec![]),
                         format!("nothing fills the NOT NULL column `{}` of `{}`", column.name, self.table.name),
-                        format!("add `{}: <expression>` to `columns`", column.name),
+                        match self.table.triggers.is_empty() {
+                            true => format!("add `{}: <expression>` to `columns`", column.name),
+                            false => format!(
+                                "add `{0}: <expression>` to `columns`, or, if a trigger of production fills it, `{0}: fills` to `triggers`",
+                                column.name
+                            ),
+                        },
                     );
                 } else if !column.generated {
                     self.unfilled.push(column.name.clone());
@@ -292,6 +303,34 @@ impl Builder<'_> {
             columns.push(Column { name: column.name.clone(), data_type: column.data_type.clone(), fill });
         }
         columns
+    }
+
+    /// Adds problems of the columns that triggers fill or change.
+    fn triggered(&mut self, problems: &mut Problems, written: &[(String, String, Path)], key: &Key) {
+        for (name, effect) in self.spec.triggers.iter() {
+            let at = self.at(path!["triggers", name]);
+            if self.table.column(name).is_none_or(|column| column.generated) {
+                self.no_such_column(problems, at, name);
+                continue;
+            }
+            let is_source = self.spec.select.is_none() && self.source.field_with_name(name).is_ok();
+            let referring = self.spec.relationships.iter().any(|relationship| relationship.column == *name);
+            let is_written = referring || written.iter().any(|(column, _, _)| column == name);
+            let (message, hint) = match effect {
+                _ if key.columns().contains(name) => {
+                    (format!("`{name}` is a key column: a trigger must not decide it"), "remove it from `triggers`")
+                }
+                TriggerEffect::Fills if is_written => (
+                    format!("`{name}` has a value from the delta, and a trigger that fills it"),
+                    "write `changes`, or take the column out of `columns` and `relationships`",
+                ),
+                TriggerEffect::Changes if !is_written && !is_source => {
+                    (format!("the delta gives `{name}` no value that a trigger could change"), "write `fills`")
+                }
+                _ => continue,
+            };
+            problems.add_with_hint(at, message, hint);
+        }
     }
 
     /// Adds a problem if a column has a name that staging or the key map uses.

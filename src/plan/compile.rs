@@ -13,7 +13,7 @@ use crate::error::Kind;
 use crate::path;
 use crate::source::Source;
 use crate::spec::{Document, PipelineSpec, TableSpec, Threshold};
-use crate::target::{Catalog, CatalogTable};
+use crate::target::{Catalog, CatalogTable, DatabaseCheck, DatabaseCheckKind};
 
 /// A plan with its sources.
 #[derive(Debug)]
@@ -110,6 +110,7 @@ fn compile_table(
         enforced_by_database: Vec::new(),
         skipped_checks: Vec::new(),
         unfilled: std::mem::take(&mut builder.unfilled),
+        triggered: table.triggers.iter().map(|(name, _)| name.clone()).collect(),
         duplicates: table.duplicates,
         existing: table.existing,
         max_rejects: table.max_rejects.or(spec.safeguards.max_rejects).unwrap_or(Threshold::Rows(0)),
@@ -198,6 +199,7 @@ fn add_checks(compiled: &mut Table, builder: &Builder<'_>, secrets: &Redactor, p
     let known = checks::CatalogFacts {
         table: &compiled.catalog,
         columns: &compiled.columns,
+        triggered: &compiled.triggered,
         references: &compiled.references,
         key: &compiled.key,
         schema: &checked,
@@ -280,6 +282,16 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
             reference.parent = Some(*parent);
             linked.push((index, reference.column.clone(), reference.to.clone()));
         }
+        // Production cannot judge references to rows that are not there yet.
+        let (checks, others): (Vec<_>, Vec<_>) = std::mem::take(&mut table.checks).into_iter().partition(|check| {
+            !matches!(&check.kind, CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Reference { to, .. }, .. })
+                if positions.contains_key(to))
+        });
+        table.checks = checks;
+        table.enforced_by_database.extend(others.into_iter().map(|check| match check.origin {
+            CheckOrigin::Catalog(declared) => declared,
+            _ => check.name,
+        }));
         // A row is rejected with its parent, so each reference to a table of this run gets a check for it.
         for (index, column, to) in linked {
             let after =

@@ -20,7 +20,9 @@ pub use order::order;
 
 use crate::diagnostic::Path;
 use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
-use crate::target::{CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey, TextKey};
+use crate::target::{
+    CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey, TextKey,
+};
 
 /// The plan of a run.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct Table {
     pub skipped_checks: Vec<String>,
     /// Columns of production that nothing fills, so that they get their default or NULL.
     pub unfilled: Vec<String>,
+    /// Columns whose final value a trigger of production decides.
+    pub triggered: Vec<String>,
     /// The policy for duplicates within the delta.
     pub duplicates: Duplicates,
     /// The policy for rows that production already has.
@@ -304,6 +308,7 @@ impl Table {
                 _ => None,
             },
             promises: self.commit_checks(),
+            changed: self.triggered.clone(),
             reads: self.reads(),
         }
     }

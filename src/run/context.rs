@@ -10,7 +10,7 @@ use crate::diagnostic::{LineNumbers, decoded};
 use crate::engine::{Engine, Limits, list, parallel_fold};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
-use crate::plan::{Compiled, compile, infer};
+use crate::plan::{Compiled, Table, compile, infer};
 use crate::safeguard::Safeguards;
 use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
@@ -258,8 +258,9 @@ impl<T> RunContext<T> {
         let catalog = if catalog.guessed { infer(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
-        let preflight =
+        let mut preflight =
             production.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;
+        preflight.notes.extend(compiled.plan.tables.iter().filter_map(undeclared_triggers));
         let output = document.spec.as_ref().map(|spec| document.folder.join(&spec.output)).unwrap_or_default();
         let (lines, file) = (LineNumbers::of(&document.text), document.path);
         Ok(Self {
@@ -390,6 +391,18 @@ impl<T> RunContext<T> {
         }
         Ok(())
     }
+}
+
+/// Returns a note on triggers of a table that may decide values, if the pipeline file names no columns for them.
+fn undeclared_triggers(table: &Table) -> Option<String> {
+    let triggers = &table.catalog.deciding_triggers;
+    (!triggers.is_empty() && table.triggered.is_empty()).then(|| {
+        format!(
+            "`{}`: the trigger {} can fill or change columns of inserted rows; if it does, name them under `triggers` (`fills` or `changes`)",
+            table.name,
+            list(triggers)
+        )
+    })
 }
 
 /// Whether a file of a table has any record.

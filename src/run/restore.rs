@@ -327,6 +327,7 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
             assigned: None,
             self_referencing: false,
             promises: Vec::new(),
+            changed: Vec::new(),
             reads: Vec::new(),
         }),
     }

@@ -279,6 +279,9 @@ pub struct TableSpec {
     pub columns: OrderedMap<String>,
     /// A complete `SELECT … FROM source` instead of `columns`; its output columns are the target columns.
     pub select: Option<String>,
+    /// The columns that triggers of production fill or change, each with what the trigger does.
+    #[serde(default)]
+    pub triggers: OrderedMap<TriggerEffect>,
     /// References to other tables, resolved to the new keys.
     #[serde(default)]
     pub relationships: Vec<RelationshipSpec>,
@@ -409,6 +412,16 @@ pub enum Duplicates {
     /// All duplicates are rejected.
     #[default]
     Reject,
+}
+
+/// What a trigger of production does to a column when a row is inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TriggerEffect {
+    /// It gives the column its value, and the delta gives none. The column may be NOT NULL.
+    Fills,
+    /// It may change the value of the delta, or give one if the delta has NULL.
+    Changes,
 }
 
 /// The policy for rows that production already has.

@@ -3,8 +3,9 @@
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use std::sync::Arc;
 
-use super::database_check::DatabaseCheck;
+use super::database_check::{ComparedValue, DatabaseCheck, DatabaseCheckKind};
 use super::logical_type::LogicalType;
+use crate::engine::ident;
 
 /// The tables of the production schema.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +60,8 @@ pub struct CatalogTable {
     pub numbered: Vec<String>,
     /// The names of its triggers.
     pub triggers: Vec<String>,
+    /// Those of them that can give an inserted row other values.
+    pub deciding_triggers: Vec<String>,
     /// Constraints that the catalog reader could not translate, for display. Only production enforces them.
     pub unread: Vec<String>,
 }
@@ -117,6 +120,8 @@ pub struct UniqueConstraint {
     pub ignore_case: Vec<String>,
     /// The rows that it applies to; None for all rows.
     pub condition: Option<Condition>,
+    /// The same for production to judge, if the engine has not all values that it reads.
+    pub own: Option<Box<DatabaseCheck>>,
 }
 
 /// A condition that selects the rows a constraint applies to.
@@ -139,6 +144,28 @@ pub struct ForeignKey {
     pub to_columns: Vec<String>,
 }
 
+impl ForeignKey {
+    /// Returns the check by which production judges references to its own rows.
+    pub fn database_check(&self) -> DatabaseCheck {
+        let value = |column: &String| ComparedValue {
+            sql: ident(column),
+            column: Some(column.clone()),
+            operator: "=".to_owned(),
+        };
+        DatabaseCheck {
+            name: format!("relationship({})", self.columns.join(", ")),
+            columns: self.columns.clone(),
+            kind: DatabaseCheckKind::Reference {
+                values: self.columns.iter().map(value).collect(),
+                to: self.to.clone(),
+                to_columns: self.to_columns.clone(),
+            },
+            declared: format!("FOREIGN KEY ({}) REFERENCES {}", self.columns.join(", "), self.to),
+            part: None,
+        }
+    }
+}
+
 /// A condition that every row must satisfy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckConstraint {
@@ -148,4 +175,6 @@ pub struct CheckConstraint {
     pub sql: String,
     /// Why a row that fails it is rejected; None if the condition is self-explanatory.
     pub reason: Option<String>,
+    /// The same for production to judge, if the engine has not all values that it reads.
+    pub own: Option<Box<DatabaseCheck>>,
 }

@@ -16,8 +16,8 @@ pub struct DatabaseCheck {
     pub kind: DatabaseCheckKind,
     /// The constraint as production declares it.
     pub declared: String,
-    /// The partition whose rows it applies to; None for all rows.
-    pub part: Option<Part>,
+    /// The condition of the rows of the partition that it belongs to; None for all rows.
+    pub part: Option<String>,
 }
 
 /// What a [`DatabaseCheck`] requires. All SQL is production's own, with unqualified columns.
@@ -60,8 +60,6 @@ pub enum DatabaseCheckKind {
         to: String,
         /// The referenced columns.
         to_columns: Vec<String>,
-        /// Whether all or none of the columns must be NULL.
-        full: bool,
     },
 }
 
@@ -74,15 +72,6 @@ pub struct ComparedValue {
     pub column: Option<String>,
     /// The operator of the comparison, in SQL.
     pub operator: String,
-}
-
-/// A partition that a constraint belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
-    /// The partition, as its rows are read in SQL.
-    pub relation: String,
-    /// The condition of its rows.
-    pub condition: String,
 }
 
 /// A question about rows of the delta.

@@ -32,7 +32,7 @@ use futures::stream::BoxStream;
 
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 pub use database_check::{
-    ComparedValue, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, Part, QuestionRows, new_key_column,
+    ComparedValue, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
 };
 use difference::different;
 pub use key_block::{KeyBlock, KeyRequest, TextKey};
@@ -125,6 +125,8 @@ pub struct Destination {
     pub self_referencing: bool,
     /// Properties that the checks verified and that no constraint of production enforces. They are checked again when rows are inserted.
     pub promises: Vec<CommitCheck>,
+    /// Columns whose final value a trigger of production decides. They are not compared with the delta.
+    pub changed: Vec<String>,
     /// The other tables of production that it depends on: those that its rows refer to, and those that its own SQL names.
     pub reads: Vec<String>,
 }
@@ -133,6 +135,11 @@ impl Destination {
     /// Returns whether some values must be unique although no index of production enforces it.
     fn has_free_values(&self) -> bool {
         self.promises.iter().any(|promise| matches!(promise.what, CommitCheckKind::Unique { .. }))
+    }
+
+    /// Returns the places of the columns that production must have as in the delta.
+    fn compared(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.columns.len()).filter(|at| !self.changed.contains(&self.columns[*at]))
     }
 
     /// Returns a staged batch with the destination's columns alone.

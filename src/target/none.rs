@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use super::{
-    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, KeyBlock, KeyRequest, LoadedFile, Lookup, Preflight, Production, QuestionRows,
+    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, KeyBlock, KeyRequest, LoadedFile,
+    Lookup, Preflight, Production, QuestionRows,
 };
 use crate::error::{Error, Result};
 

@@ -8,8 +8,9 @@ use async_trait::async_trait;
 
 use super::phases::StagingPhase;
 use super::{
-    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Journals, KeyBlock, KeyRequest, LoadMode, LoadedFile, Lookup, Mode,
-    Policy, Preflight, QuestionRows, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch,
+    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Journals, KeyBlock, KeyRequest,
+    LoadMode, LoadedFile, Lookup, Mode, Policy, Preflight, QuestionRows, RollbackPlan, RolledBackTable, RunHeader,
+    RunRecord, RunTable, Segment, Switch,
 };
 use crate::error::Result;
 use crate::journal::{Record, RunId};

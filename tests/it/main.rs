@@ -30,6 +30,7 @@ mod explain;
 mod floors;
 mod init;
 mod invariants;
+mod judged;
 mod keymap;
 mod live;
 mod mock;

@@ -373,7 +373,7 @@ fn written(database: &Database, schema: &str) -> Tables {
     names.iter().map(|name| (format!("{}{name}", if schema == "delta" { "delta." } else { "" }), rows(name))).collect()
 }
 
-fn text(value: rusqlite::types::ValueRef<'_>) -> String {
+pub fn text(value: rusqlite::types::ValueRef<'_>) -> String {
     use rusqlite::types::ValueRef;
     match value {
         ValueRef::Null => "NULL".to_owned(),

@@ -12,6 +12,7 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 
+use super::float::keeps;
 use super::{CastLoss, decimal};
 use crate::engine::display_value;
 use crate::error::Result;
@@ -127,10 +128,11 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         }
         DataType::Float64 => {
             let floats = converted.as_primitive::<Float64Type>();
-            for row in
-                suspects(&|text| text.len() > 15 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'))
-            {
-                if floats.is_valid(row) && strings.value(row).parse::<i128>().ok() != Some(floats.value(row) as i128) {
+            for row in suspects(&|text| text.len() > 15) {
+                if floats.is_valid(row)
+                    && floats.value(row).is_finite()
+                    && !keeps(strings.value(row), floats.value(row), false)
+                {
                     lost[row] = CastLoss::Value;
                 }
             }

@@ -7,6 +7,7 @@ use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 
 use super::convert::{Converted, convert};
+use super::float::{fits_single, keeps};
 use crate::error::Result;
 use crate::target::{CatalogColumn, LogicalType, bytes};
 
@@ -16,6 +17,7 @@ pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Resul
     if column.form == LogicalType::Bytes && from_text {
         return Ok(from_hexadecimal(&super::convert::text(values)?));
     }
+    let written = values;
     let mut converted = convert(values, &column.data_type, column.significant_digits)?;
     let values = &converted.values;
     let mut no_value = Vec::new();
@@ -29,7 +31,13 @@ pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Resul
         }
         (LogicalType::Single, DataType::Float64) => {
             let floats = values.as_primitive::<Float64Type>();
-            no_value.extend(present(values).filter(|row| column.form.float(floats.value(*row)).is_none()));
+            let texts = from_text.then(|| super::convert::text(written)).transpose()?;
+            let is_kept = |row: usize| match &texts {
+                Some(texts) => keeps(texts.as_string::<i32>().value(row), floats.value(row), true),
+                None => fits_single(floats.value(row)),
+            };
+            let fits = |row: &usize| column.form.float(floats.value(*row)).is_some() && is_kept(*row);
+            no_value.extend(present(values).filter(|row| !fits(row)));
             Some(Arc::new(floats.unary::<_, Float64Type>(|value| column.form.float(value).unwrap_or(value))))
         }
         (form, DataType::Utf8) => {

@@ -2,6 +2,7 @@
 
 mod convert;
 mod decimal;
+mod float;
 mod logical;
 
 pub(super) use convert::{convert, text};

@@ -177,7 +177,10 @@ mod tests {
         ] {
             assert_eq!(of_json(json, false).as_deref(), Some(literal), "{json}");
         }
-        assert_eq!(of_json(r#"[{"a": "x"}, [1, "]"], null]"#, true).unwrap(), r#"{"{\"a\": \"x\"}","[1, \"]\"]",NULL}"#);
+        assert_eq!(
+            of_json(r#"[{"a": "x"}, [1, "]"], null]"#, true).unwrap(),
+            r#"{"{\"a\": \"x\"}","[1, \"]\"]",NULL}"#
+        );
         for json in [r#"[{"a":1}]"#, "[1", "[1,]", "[a]", "{}"] {
             assert_eq!(of_json(json, false), None, "{json}");
         }

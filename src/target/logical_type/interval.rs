@@ -2,6 +2,9 @@
 //!
 //! <https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-INTERVAL-INPUT>
 
+/// The microseconds of a second.
+const MICROSECONDS: i64 = 1_000_000;
+
 /// The longest text that PostgreSQL accepts in every case.
 const LONGEST: usize = 200;
 
@@ -35,6 +38,9 @@ struct Span {
 impl Span {
     /// Adds a number, which may have a fraction, in multiples of a unit.
     fn add(&mut self, number: &str, unit: Unit, times: i64) -> Option<()> {
+        if !is_exact(number, unit, times) {
+            return None;
+        }
         if self.seen.contains(&unit) {
             return None;
         }
@@ -64,6 +70,30 @@ impl Span {
     }
 }
 
+/// Returns whether a number of a unit is a whole number of months or of microseconds. The server rounds all others.
+fn is_exact(number: &str, unit: Unit, times: i64) -> bool {
+    const DIGITS: usize = 12;
+    let fraction = number.split_once('.').map_or("", |(_, fraction)| fraction).trim_end_matches('0');
+    if fraction.is_empty() {
+        return true;
+    }
+    let Ok(numerator) = fraction.parse::<i128>() else { return false };
+    let denominator = match fraction.len() {
+        digits @ ..=DIGITS => 10_i128.pow(digits as u32),
+        _ => return false,
+    };
+    let parts: i128 = match unit {
+        Unit::Year => 12 * i128::from(times),
+        Unit::Month => 30 * 86_400_000_000,
+        Unit::Week => 7 * 86_400_000_000,
+        Unit::Day => 86_400_000_000,
+        Unit::Hour => 3_600_000_000,
+        Unit::Minute => 60_000_000,
+        Unit::Second => i128::from(times),
+    };
+    numerator * parts % denominator == 0
+}
+
 /// Reads `1Y2M3W4DT5H6M7.8S`, each number with or without a minus.
 fn iso(mut rest: &str) -> Option<Span> {
     let mut span = Span::default();
@@ -87,7 +117,7 @@ fn iso(mut rest: &str) -> Option<Span> {
         if span.seen.last().is_some_and(|last| *last >= unit) {
             return None;
         }
-        span.add(&number[..end], unit, 1)?;
+        span.add(&number[..end], unit, if unit == Unit::Second { MICROSECONDS } else { 1 })?;
         rest = &number[end + 1..];
     }
     Some(span)
@@ -130,8 +160,9 @@ fn unit(name: &str) -> Option<(Unit, i64)> {
         "day" | "days" | "d" => (Unit::Day, 1),
         "hour" | "hours" | "hr" | "hrs" | "h" => (Unit::Hour, 1),
         "minute" | "minutes" | "min" | "mins" | "m" => (Unit::Minute, 1),
-        "second" | "seconds" | "sec" | "secs" | "s" | "millisecond" | "milliseconds" | "msec" | "msecs" | "ms"
-        | "microsecond" | "microseconds" | "usec" | "usecs" | "us" => (Unit::Second, 1),
+        "second" | "seconds" | "sec" | "secs" | "s" => (Unit::Second, MICROSECONDS),
+        "millisecond" | "milliseconds" | "msec" | "msecs" | "ms" => (Unit::Second, 1000),
+        "microsecond" | "microseconds" | "usec" | "usecs" | "us" => (Unit::Second, 1),
         _ => return None,
     })
 }
@@ -143,7 +174,7 @@ fn clock(text: &str, span: &mut Span) -> Option<()> {
     let minutes = parts.next().filter(|minutes| !minutes.contains('.') && is_sixtieth(minutes))?;
     span.add(minutes, Unit::Minute, 1)?;
     let seconds = parts.next().unwrap_or("00");
-    span.add(Some(seconds).filter(|seconds| is_sixtieth(seconds))?, Unit::Second, 1)?;
+    span.add(Some(seconds).filter(|seconds| is_sixtieth(seconds))?, Unit::Second, MICROSECONDS)?;
     parts.next().is_none().then_some(())
 }
 
@@ -176,6 +207,9 @@ mod tests {
             "5",
             "250 ms",
             "1 day, 2 hours",
+            "00:00:01.1234560",
+            "1.25 years",
+            "1.5 ms",
         ] {
             assert!(is_interval(text), "{text}");
         }
@@ -208,6 +242,11 @@ mod tests {
             "400000000 weeks",
             "179000000 years",
             "3000000 millennia",
+            "00:00:01.1234567",
+            "PT0.0000001S",
+            "0.5 us",
+            "1.1 years",
+            "0.33333333333333 hours",
         ] {
             assert!(!is_interval(text), "{text}");
         }

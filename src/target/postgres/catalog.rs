@@ -11,8 +11,10 @@ use super::database_checks::{self, TypeName};
 use super::domains::{Base, Types};
 use super::names::{Names, qualified};
 use super::types::PgType;
-use crate::engine::{ident, list, literal};
-use crate::target::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, DatabaseCheck, ForeignKey, UniqueConstraint};
+use crate::engine::{ident, literal};
+use crate::target::{
+    Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, DatabaseCheck, ForeignKey, UniqueConstraint,
+};
 
 /// The tables of a schema: the target-neutral catalog, and PostgreSQL-specific facts.
 #[derive(Debug, Default)]
@@ -208,14 +210,20 @@ impl Made {
         self.table.unread.push(text);
     }
 
-    /// Adds a constraint that production judges, with the columns that it reads.
-    fn ask(&mut self, mut check: DatabaseCheck) {
+    /// Adds a constraint that production judges.
+    fn ask(&mut self, check: DatabaseCheck) {
+        let check = self.completed(check);
+        self.table.database_checks.push(check);
+    }
+
+    /// Completes a constraint by the columns that it reads.
+    fn completed(&self, mut check: DatabaseCheck) -> DatabaseCheck {
         check.columns = database_checks::columns_of(&check, &self.pg.columns);
         for column in database_checks::compared(&mut check) {
             let name = column.column.take().and_then(|number| self.name(number.parse().ok()?));
             column.column = name;
         }
-        self.table.database_checks.push(check);
+        check
     }
 }
 
@@ -301,7 +309,9 @@ impl Reader {
             made.table.columns.push(column);
             checks_of_type(made, &name, &base);
             let type_name = TypeName { declared: &declared, unlimited: row.text("unlimited") };
-            made.table.database_checks.extend(database_checks::of_value(&name, &type_name, &base).filter(|_| !generated));
+            made.table
+                .database_checks
+                .extend(database_checks::of_value(&name, &type_name, &base).filter(|_| !generated));
             if numbered.is_some() {
                 made.table.numbered.push(name.clone());
             }
@@ -356,15 +366,15 @@ impl Reader {
             match (kind, to_name) {
                 ("f", Some(to)) if columns.len() == to_columns.len() => {
                     if row.is("is_full") && columns.len() > 1 {
-                        made.unread(format!(
-                            "foreign key `{name}` is MATCH FULL: a row where some of {} are NULL and others are not",
-                            list(&columns)
-                        ));
+                        made.ask(database_checks::of_full_match(name, &columns, definition));
                     }
                     made.table.foreign_keys.push(ForeignKey { columns, to, to_columns });
                 }
                 ("c", _) => match translate(row.text("expr"), &made.plain, None) {
-                    Some(sql) => made.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None }),
+                    Some(sql) => {
+                        let own = Some(Box::new(made.completed(database_checks::of_check(row))));
+                        made.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None, own });
+                    }
                     None => made.ask(database_checks::of_check(row)),
                 },
                 _ => made.unread(format!("{what} `{name}`: {definition}")),
@@ -410,8 +420,8 @@ impl Reader {
                     }
                 },
             };
-            let name = name.to_owned();
-            made.table.uniques.push(UniqueConstraint { name, columns, ignore_case: Vec::new(), condition });
+            let (name, own) = (name.to_owned(), Some(Box::new(made.completed(database_checks::of_index(row)))));
+            made.table.uniques.push(UniqueConstraint { name, columns, ignore_case: Vec::new(), condition, own });
         }
     }
 
@@ -419,6 +429,9 @@ impl Reader {
         for row in rows {
             if let Some(made) = self.made(row) {
                 made.table.triggers.push(row.text("name").to_owned());
+                if row.is("decides") {
+                    made.table.deciding_triggers.push(row.text("name").to_owned());
+                }
             }
         }
     }
@@ -461,6 +474,7 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) {
             name: format!("{}({name})", of.name),
             sql,
             reason: Some(format!("it is none of the values of the type `{}`: {}", of.name, of.labels.join(", "))),
+            own: None,
         });
     }
     if let Some(digits) = base.digits {
@@ -468,6 +482,7 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) {
             name: format!("digits({name})"),
             sql: format!("CAST({} AS BIGINT) % {} = 0", ident(name), 10_u32.pow(6 - digits)),
             reason: Some(format!("production keeps {digits} digits of a second")),
+            own: None,
         });
     }
     for domain in &base.domains {
@@ -481,7 +496,7 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) {
                 Some(sql) => {
                     let (name, domain) = (format!("{}({name})", check.name), &domain.name);
                     let reason = Some(format!("it violates the domain `{domain}`: {}", check.expr));
-                    made.table.checks.push(CheckConstraint { name, sql, reason });
+                    made.table.checks.push(CheckConstraint { name, sql, reason, own: None });
                 }
                 // The cast to the domain finds it.
                 None => {}

@@ -119,7 +119,7 @@ SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x'
        array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
        k.confmatchtype = 'f' AS is_full, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
        pg_get_constraintdef(k.oid) AS definition, CASE WHEN e.part IS NOT NULL THEN pg_get_partition_constraintdef(e.oid) END AS part_condition,
-       format('%I.%I', pn.nspname, pc.relname) AS part_relation, m.amname AS method, pg_get_expr(i.indpred, i.indrelid) AS predicate,
+       m.amname AS method, pg_get_expr(i.indpred, i.indrelid) AS predicate,
        CASE WHEN i.indexrelid IS NOT NULL THEN (
            SELECT json_agg(json_build_object('sql', pg_get_indexdef(i.indexrelid, x.at, false), 'number', i.indkey[x.at - 1],
                                              'operator', (SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
@@ -129,7 +129,6 @@ SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x'
 FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
      CROSS JOIN LATERAL (SELECT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
                                 coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)) t (period, enforced)
-     JOIN pg_class pc ON pc.oid = e.oid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
      LEFT JOIN pg_index i ON i.indexrelid = k.conindid AND k.conexclop IS NOT NULL
      LEFT JOIN pg_class ic ON ic.oid = i.indexrelid LEFT JOIN pg_am m ON m.oid = ic.relam
 WHERE (k.contype IN ('c', 'f', 'x') OR k.contype IN ('p', 'u') AND t.period) AND t.enforced AND NOT (e.part IS NOT NULL AND (k.coninhcount > 0 OR k.conparentid <> 0))
@@ -145,7 +144,6 @@ SELECT e.root AS "table", e.part, c.relname AS name, i.indisunique AS is_unique,
        pg_get_expr(i.indpred, i.indrelid) AS predicate, pg_get_indexdef(i.indexrelid) AS definition,
        coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_not_distinct,
        CASE WHEN e.part IS NOT NULL THEN pg_get_partition_constraintdef(e.oid) END AS part_condition,
-       format('%I.%I', pn.nspname, pc.relname) AS part_relation,
        (SELECT json_agg(json_build_object(
                    'sql', pg_get_indexdef(i.indexrelid, x.at, false)
                           || coalesce((SELECT format(' COLLATE %I.%I', n.nspname, l.collname) FROM pg_collation l JOIN pg_namespace n ON n.oid = l.collnamespace
@@ -160,15 +158,15 @@ SELECT e.root AS "table", e.part, c.relname AS name, i.indisunique AS is_unique,
        NOT i.indcollation::oid[] && ARRAY(SELECT oid FROM pg_collation WHERE NOT collisdeterministic)
        AND NOT i.indclass::oid[] && ARRAY(SELECT oid FROM pg_opclass WHERE opcnamespace <> 'pg_catalog'::regnamespace) AS plain
 FROM every e JOIN pg_index i ON i.indrelid = e.oid JOIN pg_class c ON c.oid = i.indexrelid
-     JOIN pg_class pc ON pc.oid = e.oid JOIN pg_namespace pn ON pn.oid = pc.relnamespace
 WHERE i.indislive AND (i.indisunique AND NOT i.indisexclusion OR NOT (i.indisvalid AND i.indisready))
 ORDER BY e.root, e.part NULLS FIRST, c.relname;
 
 -- triggers
 WITH RECURSIVE {wanted}
-SELECT DISTINCT e.root AS "table", t.tgname AS name
+SELECT e.root AS "table", t.tgname AS name, bool_or(t.tgtype & 3 = 3) AS decides
 FROM every e JOIN pg_trigger t ON t.tgrelid = e.oid
 WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND t.tgtype & 4 <> 0
+GROUP BY e.root, t.tgname
 ORDER BY e.root, t.tgname;
 
 -- rules

@@ -120,9 +120,7 @@ impl CopyTarget<'_> {
     pub(super) async fn copy_into(&self, client: &Client, rows: Batches<'_>) -> Result<u64> {
         self.stream(client, rows, Insert::Pages).await.map_err(|refused| match refused {
             Refused::Failed(error) => error,
-            Refused::Server(error) => {
-                self.connector.explain(&format!("cannot copy rows into {}", self.table), &error)
-            }
+            Refused::Server(error) => self.connector.explain(&format!("cannot copy rows into {}", self.table), &error),
         })
     }
 

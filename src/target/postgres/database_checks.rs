@@ -5,7 +5,7 @@ use super::domains::Base;
 use super::types::PgType;
 use crate::engine::ident;
 use crate::target::database_check::columns_in;
-use crate::target::{CatalogColumn, ComparedValue, DatabaseCheck, DatabaseCheckKind, Part};
+use crate::target::{CatalogColumn, ComparedValue, DatabaseCheck, DatabaseCheckKind};
 
 /// The name of a column's type, as SQL writes it.
 pub(super) struct TypeName<'a> {
@@ -19,9 +19,7 @@ fn check(name: String, kind: DatabaseCheckKind, declared: &str) -> DatabaseCheck
 }
 
 fn of_part(mut check: DatabaseCheck, row: &Row) -> DatabaseCheck {
-    let condition = row.get("part").and_then(|_| row.get("part_condition"));
-    check.part =
-        condition.map(|condition| Part { relation: row.text("part_relation").to_owned(), condition: condition.to_owned() });
+    check.part = row.get("part").and_then(|_| row.get("part_condition")).map(str::to_owned);
     check
 }
 
@@ -29,6 +27,13 @@ fn of_part(mut check: DatabaseCheck, row: &Row) -> DatabaseCheck {
 pub(super) fn of_check(row: &Row) -> DatabaseCheck {
     let kind = DatabaseCheckKind::Condition(row.text("expr").to_owned());
     of_part(check(format!("check({})", row.text("name")), kind, row.text("definition")), row)
+}
+
+/// Returns the check that all or none of the columns of a foreign key are NULL.
+pub(super) fn of_full_match(name: &str, columns: &[String], definition: &str) -> DatabaseCheck {
+    let is_null: Vec<_> = columns.iter().map(|column| format!("({} IS NULL)", ident(column))).collect();
+    let same: Vec<_> = is_null[1..].iter().map(|other| format!("{} = {other}", is_null[0])).collect();
+    check(format!("match_full({name})"), DatabaseCheckKind::Condition(same.join(" AND ")), definition)
 }
 
 /// Returns an exclusion constraint, or a key WITHOUT OVERLAPS.
@@ -143,11 +148,14 @@ pub(super) fn columns_of(check: &DatabaseCheck, columns: &[PgColumn]) -> Vec<Str
         }
         DatabaseCheckKind::Reference { values, .. } => values.iter().for_each(|value| add(&value.sql)),
     }
-    check.part.iter().for_each(|part| add(&part.condition));
+    check.part.iter().for_each(|part| add(part));
     let named = |sql: &str| columns_in(sql, columns.iter().map(|column| column.name.as_str()), false);
     let mut read = named(&all);
-    let through: Vec<_> =
-        columns.iter().filter(|column| read.contains(&column.name)).filter_map(|column| column.generated.as_ref()).collect();
+    let through: Vec<_> = columns
+        .iter()
+        .filter(|column| read.contains(&column.name))
+        .filter_map(|column| column.generated.as_ref())
+        .collect();
     for name in through.into_iter().flat_map(|sql| named(sql)) {
         if !read.contains(&name) {
             read.push(name);

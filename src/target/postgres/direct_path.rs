@@ -38,6 +38,7 @@ pub(super) fn eligible(
             && !has_rules
             && keys.contains_key(&table.name)
             && !destination.has_free_values()
+            && destination.changed.is_empty()
             && destination.columns.iter().all(|name| known.is_kept_as_copied(table, name))
     };
     let direct: Vec<bool> = destinations.iter().map(may).collect();

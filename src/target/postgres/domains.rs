@@ -126,8 +126,17 @@ impl Types {
                 other => break other,
             }
         };
-        let mut base =
-            Base { pg_type: PgType::Other, declared, unlimited, max_length: None, digits: None, domains, of, loose: false, is_limited: modifier >= 0 };
+        let mut base = Base {
+            pg_type: PgType::Other,
+            declared,
+            unlimited,
+            max_length: None,
+            digits: None,
+            domains,
+            of,
+            loose: false,
+            is_limited: modifier >= 0,
+        };
         let Some(of) = of else { return base };
         if of.element != 0 {
             let element = self.base(of.element, modifier);

@@ -23,9 +23,7 @@ use super::{PgTarget, trigger};
 use crate::engine::{RowSet, ident, literal};
 use crate::error::{Error, Result};
 use crate::target::sql::database_checks::{self as sql, AskedRows};
-use crate::target::{
-    DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
-};
+use crate::target::{DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column};
 
 /// The rows that are tried together if a statement over all of them fails.
 const CHUNK: u32 = 2000;
@@ -274,7 +272,9 @@ impl<'a> Judge<'a> {
         let asked = AskedRows { relation: &relation, references: self.question.references };
         let all = wires(self.pg);
         let mut given = vec![CopyColumn::number("_id")];
-        given.extend(self.question.give.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()));
+        given.extend(
+            self.question.give.iter().filter_map(|name| all.iter().find(|column| column.name == *name).cloned()),
+        );
         let give: String = given[1..].iter().map(|column| format!(", {}", column.read("p"))).collect();
         let live = qualified(&self.pg.schema, &self.pg.name);
         if let Some(existing) = sql::existing(&asked, check, &self.pg.own_rows(), &give) {

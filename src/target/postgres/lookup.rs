@@ -81,7 +81,8 @@ impl PgTarget {
                     Relation::Production(table) => known.equals(table, name),
                     Relation::KeyMap(_) => "=",
                 };
-                let first = (at == 0 && equals == "=").then(|| format!("{left} BETWEEN {} AND {}", end("ASC"), end("DESC")));
+                let first =
+                    (at == 0 && equals == "=").then(|| format!("{left} BETWEEN {} AND {}", end("ASC"), end("DESC")));
                 between = between.or(first);
                 on.push(format!("{left} {equals} {right}"));
             }

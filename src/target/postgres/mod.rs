@@ -70,10 +70,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Batches, Capabilities, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Governance, Journals, KeyBlock, KeyMapStore,
-    KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, QuestionRows, RollbackPlan,
-    RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch,
-    TargetConfig, WriterLock,
+    Access, Batches, Capabilities, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Governance,
+    Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight,
+    Production, Provision, QuestionRows, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore,
+    RunTable, Segment, StagingPhase, Switch, TargetConfig, WriterLock,
 };
 use crate::engine::literal;
 use crate::error::{Error, Result};

@@ -224,7 +224,9 @@ pub(super) async fn compare(
     staged: &Staged<'_>,
     expected: Batches<'_>,
 ) -> Result<Option<String>> {
-    let given_back: Vec<_> = staged.destination.columns.iter().map(|name| staged.given_back_by(name)).collect();
+    let compared: Vec<_> = staged.destination.compared().collect();
+    let name = |at: usize| &staged.destination.columns[at];
+    let given_back: Vec<_> = compared.iter().map(|at| staged.given_back_by(name(*at))).collect();
     if given_back.iter().any(|by| *by != Some("p"))
         && let Some(how) = compare_staged(connector, client, staged).await?
     {
@@ -233,9 +235,9 @@ pub(super) async fn compare(
     let mut columns = vec![CopyColumn::number(ROW)];
     let mut wanted = vec![format!("s.{ROW}")];
     let mut taken = vec![0];
-    for (at, (name, by)) in staged.destination.columns.iter().zip(&given_back).enumerate() {
+    for (at, by) in compared.into_iter().zip(&given_back) {
         if let Some(by) = by {
-            let column = staged.wire(name);
+            let column = staged.wire(name(at));
             wanted.push(column.read(by));
             columns.push(column);
             taken.push(1 + at);
@@ -251,7 +253,7 @@ pub(super) async fn compare(
 async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<'_>) -> Result<Option<String>> {
     let fault = |error| connector.explain("cannot compare the rows", &error);
     let range = staged.range(connector, client).await?;
-    let columns = &staged.destination.columns;
+    let columns: Vec<_> = staged.destination.compared().map(|at| &staged.destination.columns[at]).collect();
     // Types without an equality operator are compared as text.
     let pair = |name: &String| {
         let wire = staged.wire(name);
@@ -261,7 +263,7 @@ async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<
     let differ: Vec<_> = columns
         .iter()
         .filter(|name| !staged.destination.key.contains(name))
-        .map(pair)
+        .map(|name| pair(name))
         .map(|(there, expected)| format!(" OR {there} IS DISTINCT FROM {expected}"))
         .collect();
     let Some(key) = staged.destination.key.first() else { return Ok(None) };
@@ -278,8 +280,11 @@ async fn compare_staged(connector: &Connector, client: &Client, staged: &Staged<
     if count == 0 {
         return Ok(None);
     }
-    let shown: Vec<_> =
-        columns.iter().map(pair).map(|(there, expected)| format!(", {there}::text, {expected}::text")).collect();
+    let shown: Vec<_> = columns
+        .iter()
+        .map(|name| pair(name))
+        .map(|(there, expected)| format!(", {there}::text, {expected}::text"))
+        .collect();
     let sql = format!("SELECT p.{} IS NULL{} {of} ORDER BY s._row LIMIT 1", ident(key), shown.concat());
     let row = client.query_one(&sql, &[]).await.map_err(fault)?;
     if row.get(0) {

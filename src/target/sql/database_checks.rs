@@ -2,7 +2,7 @@
 //! rows, whose columns have production's types, and its own SQL of the constraints.
 
 use crate::engine::ident;
-use crate::target::database_check::{ComparedValue, DatabaseCheck, DatabaseCheckKind, Part, new_key_column};
+use crate::target::database_check::{ComparedValue, DatabaseCheck, DatabaseCheckKind, new_key_column};
 
 /// The relation of the rows, and what is known of them.
 pub(in crate::target) struct AskedRows<'a> {
@@ -24,7 +24,7 @@ pub(in crate::target) fn violated(check: &DatabaseCheck) -> Option<String> {
         _ => return None,
     };
     Some(match &check.part {
-        Some(Part { condition, .. }) => format!("({condition}) IS TRUE AND ({violated})"),
+        Some(condition) => format!("({condition}) IS TRUE AND ({violated})"),
         None => violated,
     })
 }
@@ -40,9 +40,8 @@ pub(in crate::target) fn computed(check: &DatabaseCheck) -> Option<String> {
 /// Returns the values that a check compares with other rows, and the condition of these rows.
 fn compared(check: &DatabaseCheck) -> Option<(&[ComparedValue], Option<&String>)> {
     match &check.kind {
-        DatabaseCheckKind::Unique { values, condition, .. } | DatabaseCheckKind::Exclusion { values, condition, .. } => {
-            Some((values, condition.as_ref()))
-        }
+        DatabaseCheckKind::Unique { values, condition, .. }
+        | DatabaseCheckKind::Exclusion { values, condition, .. } => Some((values, condition.as_ref())),
         DatabaseCheckKind::Reference { values, .. } => Some((values, None)),
         _ => None,
     }
@@ -59,7 +58,7 @@ pub(in crate::target) fn compared_rows(asked: &AskedRows<'_>, check: &DatabaseCh
 
 /// SQL: a WHERE for the rows that a check applies to.
 fn only(check: &DatabaseCheck, condition: Option<&String>) -> String {
-    let conditions = condition.into_iter().chain(check.part.as_ref().map(|part| &part.condition));
+    let conditions = condition.into_iter().chain(check.part.as_ref());
     let conditions: Vec<_> = conditions.map(|sql| format!("({sql})")).collect();
     if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) }
 }
@@ -93,14 +92,18 @@ pub(in crate::target) fn groups(asked: &AskedRows<'_>, check: &DatabaseCheck) ->
 }
 
 /// SQL: the rows whose values conflict with a row `p` of production, which `table` reads. `give` is SQL for values of `p`.
-pub(in crate::target) fn existing(asked: &AskedRows<'_>, check: &DatabaseCheck, table: &str, give: &str) -> Option<String> {
+pub(in crate::target) fn existing(
+    asked: &AskedRows<'_>,
+    check: &DatabaseCheck,
+    table: &str,
+    give: &str,
+) -> Option<String> {
     let (values, condition) = compared(check)?;
     let nulls_equal = match &check.kind {
         DatabaseCheckKind::Unique { nulls_equal, .. } => *nulls_equal,
         DatabaseCheckKind::Exclusion { .. } => false,
         _ => return None,
     };
-    let table = check.part.as_ref().map_or(table, |part| part.relation.as_str());
     let theirs: Vec<_> = values.iter().enumerate().map(|(at, value)| format!("{} AS _v{at}", value.sql)).collect();
     let same = values.iter().enumerate().map(|(at, value)| {
         let same = format!("p._v{at} {} u._v{at}", value.operator);
@@ -111,7 +114,7 @@ pub(in crate::target) fn existing(asked: &AskedRows<'_>, check: &DatabaseCheck, 
             (true, true) => format!("({same} OR p._v{at} IS NULL AND u._v{at} IS NULL AND u._n{at} IS NULL)"),
         }
     });
-    let condition = condition.map_or(String::new(), |condition| format!(" WHERE ({condition})"));
+    let condition = only(check, condition);
     Some(format!(
         "SELECT u._row AS _id{give} FROM {} AS u JOIN (SELECT p.*, {} FROM {table} AS p{condition}) AS p ON {}",
         compared_rows(asked, check),
@@ -133,24 +136,18 @@ pub(in crate::target) fn conflicts(check: &DatabaseCheck, compared: &str) -> Opt
 
 /// SQL: the rows whose values no row of a referenced table has.
 pub(in crate::target) fn orphans(asked: &AskedRows<'_>, check: &DatabaseCheck, to: &str) -> Option<String> {
-    let DatabaseCheckKind::Reference { values, to_columns, full, .. } = &check.kind else { return None };
-    let each = |test: &str, glue: &str| {
-        (0..values.len()).map(|at| format!("u._v{at} {test}")).collect::<Vec<_>>().join(glue)
-    };
+    let DatabaseCheckKind::Reference { values, to_columns, .. } = &check.kind else { return None };
+    let filled: Vec<_> = (0..values.len()).map(|at| format!("u._v{at} IS NOT NULL")).collect();
     let same: Vec<_> = values
         .iter()
         .zip(to_columns)
         .enumerate()
         .map(|(at, (value, column))| format!("r.{} {} u._v{at}", ident(column), value.operator))
         .collect();
-    let mixed = match full {
-        true => format!(" OR ({}) AND ({})", each("IS NULL", " OR "), each("IS NOT NULL", " OR ")),
-        false => String::new(),
-    };
     Some(format!(
-        "SELECT u._row FROM {} AS u WHERE {} AND NOT EXISTS (SELECT 1 FROM {to} AS r WHERE {}){mixed}",
+        "SELECT u._row, 0 FROM {} AS u WHERE {} AND NOT EXISTS (SELECT 1 FROM {to} AS r WHERE {})",
         compared_rows(asked, check),
-        each("IS NOT NULL", " AND "),
+        filled.join(" AND "),
         same.join(" AND ")
     ))
 }

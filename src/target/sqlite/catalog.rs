@@ -66,21 +66,21 @@ pub(super) fn read_table(connection: &Connection, name: &str) -> Result<Option<C
 struct Names {
     /// The declared spelling of each table, by its name in lower case.
     tables: BTreeMap<String, String>,
-    /// The triggers of each table, by the table's name in lower case.
-    triggers: BTreeMap<String, Vec<String>>,
+    /// The triggers of each table with their SQL, by the table's name in lower case.
+    triggers: BTreeMap<String, Vec<(String, String)>>,
 }
 
 impl Names {
     fn read(connection: &Connection) -> rusqlite::Result<Self> {
         let mut names = Self { tables: BTreeMap::new(), triggers: BTreeMap::new() };
         let mut statement = connection.prepare(
-            "SELECT type = 'trigger', name, tbl_name FROM main.sqlite_schema WHERE type IN ('table', 'trigger') ORDER BY name",
+            "SELECT type = 'trigger', name, tbl_name, sql FROM main.sqlite_schema WHERE type IN ('table', 'trigger') ORDER BY name",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (name, table): (String, String) = (row.get(1)?, row.get(2)?);
             if row.get(0)? {
-                names.triggers.entry(table.to_ascii_lowercase()).or_default().push(name);
+                names.triggers.entry(table.to_ascii_lowercase()).or_default().push((name, row.get(3)?));
             } else {
                 names.tables.insert(name.to_ascii_lowercase(), name);
             }
@@ -94,7 +94,12 @@ fn table(connection: &Connection, names: &Names, name: String, sql: &str) -> rus
     let stored = columns(connection, &mut table)?;
     uniques(connection, &mut table)?;
     foreign_keys(connection, names, &mut table)?;
-    table.triggers = names.triggers.get(&table.name.to_ascii_lowercase()).cloned().unwrap_or_default();
+    for (name, sql) in names.triggers.get(&table.name.to_ascii_lowercase()).into_iter().flatten() {
+        if declaration::updates(sql, &table.name) {
+            table.deciding_triggers.push(name.clone());
+        }
+        table.triggers.push(name.clone());
+    }
     checks(sql, &mut table, &stored);
     let of_generated: Vec<_> = judge::of_generated(&table).collect();
     table.database_checks.extend(of_generated);
@@ -182,6 +187,7 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             columns: columns.into_iter().filter_map(|(column, _)| column).collect(),
             ignore_case,
             condition: None,
+            own: None,
         });
     }
     Ok(())
@@ -267,14 +273,19 @@ fn checks(sql: &str, table: &mut CatalogTable, stored: &[StoredCheck]) {
         let text = condition.map_or_else(|| own.clone(), ToString::to_string);
         let name = name.or(parsed_name).unwrap_or(text);
         match condition.and_then(|condition| translate(condition, table, stored)) {
-            Some(sql) => table.checks.push(CheckConstraint { name, sql, reason: None }),
-            None => {
-                let (name, declared) = (format!("check({name})"), format!("CHECK ({own})"));
-                let kind = DatabaseCheckKind::Condition(own);
-                table.database_checks.push(DatabaseCheck { name, columns: Vec::new(), kind, declared, part: None });
+            Some(sql) => {
+                let own = Some(Box::new(database_check(&name, own)));
+                table.checks.push(CheckConstraint { name, sql, reason: None, own });
             }
+            None => table.database_checks.push(database_check(&name, own)),
         }
     }
+}
+
+/// Returns a CHECK for SQLite to judge.
+fn database_check(name: &str, own: String) -> DatabaseCheck {
+    let (name, declared) = (format!("check({name})"), format!("CHECK ({own})"));
+    DatabaseCheck { name, columns: Vec::new(), kind: DatabaseCheckKind::Condition(own), declared, part: None }
 }
 
 /// Returns the CHECKs of a table, with their names; None if its text is not understood.
@@ -299,7 +310,8 @@ fn read_columns(table: &mut CatalogTable, sql: &str) {
     let expressions = generated(sql, table);
     let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
     let named = |sql: &str| columns_in(sql, names.iter().copied(), true);
-    for check in &mut table.database_checks {
+    let own = table.checks.iter_mut().filter_map(|check| check.own.as_deref_mut());
+    for check in table.database_checks.iter_mut().chain(own) {
         let mut read = check.columns.clone();
         match &check.kind {
             DatabaseCheckKind::Condition(sql) => read.extend(named(sql)),
@@ -346,7 +358,8 @@ pub(super) fn judged_columns(connection: &Connection, table: &str) -> rusqlite::
         |row| row.get(0),
     )?;
     let strict: bool =
-        connection.query_row("SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'", [table], |row| row.get(0))?;
+        connection
+            .query_row("SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'", [table], |row| row.get(0))?;
     let mut expressions = declaration::generated(&sql, table).into_iter();
     let mut statement =
         connection.prepare("SELECT name, type, dflt_value, hidden FROM pragma_table_xinfo(?1) ORDER BY cid")?;

@@ -52,6 +52,7 @@ pub(super) fn kept_as_text(column: &CatalogColumn, affinity: Affinity) -> Option
             "it looks like a number, and SQLite would change it to one: the column is {}",
             if column.declared.is_empty() { "of no type" } else { &column.declared }
         )),
+        own: None,
     })
 }
 

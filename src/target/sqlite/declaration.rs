@@ -70,6 +70,13 @@ pub(super) fn index(sql: &str, table: &str) -> Option<DeclaredIndex> {
     Some(DeclaredIndex { values, condition })
 }
 
+/// Returns whether a trigger updates a table.
+pub(super) fn updates(sql: &str, table: &str) -> bool {
+    let tokens = tokens(sql);
+    let is_table = |at: usize| tokens.get(at).and_then(identifier).is_some_and(|name| name.eq_ignore_ascii_case(table));
+    (0..tokens.len()).any(|at| is_word(&tokens[at], "UPDATE") && (is_table(at + 1) || is_table(at + 3)))
+}
+
 /// Returns the text of an indexed value, without its order.
 fn value(tokens: &[Token], table: &str) -> String {
     let tokens = match tokens {
@@ -139,7 +146,8 @@ mod tests {
     fn the_checks_of_a_table_are_found_in_its_text() {
         let sql = "CREATE TABLE \"my check\" (a TEXT CONSTRAINT \"c 1\" CHECK (a GLOB '[a-z]*' /* ) */), -- CHECK (no)
                        b INT check(\"my check\".b % 2 = 0), g AS (a || ')') STORED, CHECK ((b > 1) OR a IS 'x'))";
-        let check = |name: Option<&str>, sql: &str| DeclaredCheck { name: name.map(str::to_owned), sql: sql.to_owned() };
+        let check =
+            |name: Option<&str>, sql: &str| DeclaredCheck { name: name.map(str::to_owned), sql: sql.to_owned() };
         assert_eq!(
             checks(sql, "my check"),
             [check(Some("c 1"), "a GLOB '[a-z]*'"), check(None, "b % 2 = 0"), check(None, "( b > 1 ) OR a IS 'x'")]
@@ -149,9 +157,12 @@ mod tests {
 
     #[test]
     fn the_values_of_an_index_are_found_in_its_text() {
-        let found = index("CREATE UNIQUE INDEX i ON t (lower(a, 'x,y') DESC, \"b c\" COLLATE NOCASE) WHERE t.d IS NULL;", "t");
+        let found =
+            index("CREATE UNIQUE INDEX i ON t (lower(a, 'x,y') DESC, \"b c\" COLLATE NOCASE) WHERE t.d IS NULL;", "t");
         let values = vec!["lower ( a , 'x,y' )".to_owned(), "\"b c\" COLLATE NOCASE".to_owned()];
         assert_eq!(found, Some(DeclaredIndex { values, condition: Some("d IS NULL".to_owned()) }));
+        assert!(updates("CREATE TRIGGER s AFTER INSERT ON t BEGIN UPDATE T SET a = 1 WHERE b = NEW.b; END", "t"));
+        assert!(!updates("CREATE TRIGGER s AFTER INSERT ON t BEGIN INSERT INTO log VALUES ('UPDATE t'); END", "t"));
         assert_eq!(index("CREATE UNIQUE INDEX i ON t (a)", "t").unwrap().condition, None);
     }
 }

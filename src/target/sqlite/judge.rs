@@ -111,6 +111,12 @@ impl Judge<'_> {
                 }
             };
         }
+        if let DatabaseCheckKind::Reference { to, .. } = &check.kind
+            && let Some(orphans) = sql::orphans(&asked, check, &format!("main.{}", ident(to)))
+        {
+            let rows = self.pairs(&orphans).map_err(self.fault())?;
+            answer.rows.extend(rows.into_iter().map(|(row, _)| (row, None)));
+        }
         answer.existing = self.existing(&asked, check)?;
         Ok(answer)
     }

@@ -39,10 +39,10 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Batches, Capabilities, Catalog, CatalogColumn, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Governance, Journals, KeyBlock,
-    KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, QuestionRows,
-    Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment,
-    StagingPhase, Switch, TargetConfig, Test, WriterLock,
+    Access, Batches, Capabilities, Catalog, CatalogColumn, DatabaseAnswer, DatabaseQuestion, Destination, Filter,
+    Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy,
+    Preflight, Production, Provision, QuestionRows, Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord,
+    RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch, TargetConfig, Test, WriterLock,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -562,7 +562,11 @@ fn compare(
     let _compare = tracing::info_span!("compare rows", rows = expected.num_rows()).entered();
     let numbers = expected.column(0).as_primitive::<UInt32Type>().values();
     let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(None) };
-    let columns = columns_of_p(&destination.columns);
+    let compared: Vec<_> = destination.compared().collect();
+    let names_of: Vec<_> = compared.iter().map(|at| destination.columns[*at].clone()).collect();
+    let columns = columns_of_p(&names_of);
+    let expected =
+        &expected.project(&std::iter::once(0).chain(compared.iter().map(|at| 1 + at)).collect::<Vec<_>>())?;
     let sql = format!(
         "SELECT k._row{columns} FROM {} WHERE k._row BETWEEN {first} AND {last} ORDER BY k._row",
         inserted(destination, names)

@@ -112,6 +112,7 @@ fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         assigned: None,
         self_referencing: false,
         promises: Vec::new(),
+        changed: Vec::new(),
         reads: Vec::new(),
     }
 }

@@ -38,10 +38,14 @@ pub(super) fn data_type(declared: &str) -> DataType {
             DataType::Utf8
         }
         _ if base.contains("BLOB") || base.contains("BINARY") => DataType::Binary,
-        _ if ["REAL", "FLOA", "DOUB", "DECIMAL", "NUMERIC"].iter().any(|word| base.contains(word)) => DataType::Float64,
+        _ if ["DECIMAL", "NUMERIC"].iter().any(|word| base.contains(word)) => ANY_NUMBER,
+        _ if ["REAL", "FLOA", "DOUB"].iter().any(|word| base.contains(word)) => DataType::Float64,
         _ => DataType::Utf8,
     }
 }
+
+/// The numbers of a column without a precision: all integers of 64 bits, and decimals.
+const ANY_NUMBER: DataType = DataType::Decimal128(38, 18);
 
 /// The reliable digits of a number with decimals, which is a real of 64 bits (<https://www.sqlite.org/floatingpoint.html>).
 pub(super) const REAL_DIGITS: u8 = 15;

@@ -60,13 +60,15 @@ impl Refusals<'_> {
         let (kind, what) = text.split_once(" constraint failed").unwrap_or(("", &text));
         let what = what.trim_start_matches(": ");
         let asked = match kind {
+            // An index over an expression, or over some rows.
+            "UNIQUE" if what.starts_with("index ") => self.tried(&text),
             "UNIQUE" => self.unique(&columns(what), &[]),
             "FOREIGN KEY" => self.foreign_keys_of_staging(),
             "NOT NULL" => {
                 let null = columns(what).iter().map(|name| format!("s.{} IS NULL", ident(name))).collect::<Vec<_>>();
                 self.staged(&null.join(" OR "))
             }
-            _ => Ok(Vec::new()),
+            _ => self.tried(&text),
         };
         match asked {
             Ok(rows) => {
@@ -75,6 +77,40 @@ impl Refusals<'_> {
             }
             Err(_) => failed.into(),
         }
+    }
+
+    /// Returns the first staged row that fails in the same way, alone or together with earlier rows. The insertion is rolled back.
+    fn tried(&self, expected: &str) -> rusqlite::Result<Vec<u32>> {
+        let staging = format!("main.{}", self.names.staging(&self.destination.table.name));
+        let ends = format!("SELECT min(_row), max(_row) FROM {staging}");
+        let (first, last): (Option<u32>, Option<u32>) =
+            self.connection.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
+        let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
+        let columns = columns.join(", ");
+        let sql = format!(
+            "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM {staging} WHERE _row BETWEEN ?1 AND ?2 ORDER BY _row",
+            ident(&self.destination.table.name)
+        );
+        let fails = |last: u32| -> rusqlite::Result<bool> {
+            self.connection.execute_batch("SAVEPOINT tried")?;
+            let inserted = self.connection.execute(&sql, [first, last]);
+            self.connection.execute_batch("ROLLBACK TO tried; RELEASE tried")?;
+            Ok(inserted.is_err_and(|error| text(&error) == expected))
+        };
+        if !fails(last)? {
+            return Ok(Vec::new());
+        }
+        let (mut low, mut high) = (first, last);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if fails(middle)? {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(vec![low])
     }
 
     /// Returns the violation behind an error of appending the key map.

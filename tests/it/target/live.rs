@@ -212,6 +212,7 @@ pub fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         assigned: None,
         self_referencing: false,
         promises: Vec::new(),
+        changed: Vec::new(),
         reads: Vec::new(),
     }
 }

@@ -324,6 +324,7 @@ mod tests {
             assigned: None,
             self_referencing: false,
             promises: Vec::new(),
+            changed: Vec::new(),
             reads: Vec::new(),
         };
         let setup = Setup {

@@ -373,6 +373,11 @@ impl PgLoad {
         if let Some(error) = error.as_db_error().filter(|error| trigger::function(error).is_some()) {
             return self.of_production(destination, doing, error, delta).await;
         }
+        if let (Some(destination), Some(error)) = (destination, error.as_db_error())
+            && let Some(violation) = self.of_constraint(destination, error, delta).await
+        {
+            return violation;
+        }
         let explained = self.connector.explain(doing, error);
         let asked = async {
             match destination {

@@ -1,4 +1,5 @@
-//! The search for the row that made production's own code fail. For a trigger that runs before a row is copied, the server reports the row.
+//! The search for the row that production refuses, if no query of the staged rows can find it: by its own code, by a constraint that only it
+//! can judge, or by a value. For a trigger that runs before a row is copied, the server reports the row.
 //! Otherwise the staged rows are tried again in halves, and each try is rolled back.
 
 use std::ops::Range;
@@ -62,7 +63,7 @@ impl PgLoad {
         }
         let row = match trigger::copied_row(error) {
             Some(row) => copied(row, at, delta).await.ok().flatten(),
-            None => self.tried(at, error, delta).await,
+            None => self.tried(at, error, delta, false).await,
         };
         let refusal = ConstraintViolation {
             table: self.all[at].table.name.clone(),
@@ -73,8 +74,36 @@ impl PgLoad {
         Some(refusal.into())
     }
 
-    /// Returns the first staged row for which the same function fails again.
-    async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource) -> Option<u32> {
+    /// Returns the violation of a constraint or of a type that no query of the staged rows finds, with its row. None for all others. Nothing
+    /// is written any more.
+    pub(super) async fn of_constraint(
+        &self,
+        destination: &Destination,
+        error: &DbError,
+        delta: &dyn RowSource,
+    ) -> Option<InsertError> {
+        let table = &destination.table;
+        let constraint = error.constraint().unwrap_or_else(|| error.code().code());
+        let is_judged = table.database_checks.iter().any(|check| check.name == format!("unique({constraint})"));
+        let in_pairs = match error.code() {
+            &SqlState::CHECK_VIOLATION => false,
+            &SqlState::EXCLUSION_VIOLATION => true,
+            &SqlState::UNIQUE_VIOLATION if is_judged => true,
+            code if code.code().starts_with("22") => false,
+            _ => return None,
+        };
+        let at = self.all.iter().position(|destination| destination.table.name == table.name)?;
+        self.main.batch_execute("ROLLBACK").await.ok();
+        let row = self.tried(at, error, delta, in_pairs).await;
+        self.main.batch_execute(ABORT).await.ok();
+        let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let (table, constraint) = (table.name.clone(), constraint.to_owned());
+        let reason = format!("{}{detail}", error.message());
+        Some(ConstraintViolation { table, constraint, reason, rows: row.into_iter().collect() }.into())
+    }
+
+    /// Returns the first staged row that fails again in the same way; `in_pairs`, if it may do so only together with an earlier row.
+    async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource, in_pairs: bool) -> Option<u32> {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
             self.main.batch_execute(&trigger::theirs(&self.names, true)).await.ok()?;
@@ -87,6 +116,15 @@ impl PgLoad {
         let mut rows = first?.unsigned_abs()..last?.unsigned_abs() + 1;
         if rows.len() > MOST as usize {
             return None;
+        }
+        if in_pairs {
+            let (first, mut found) = (rows.start, rows.start..rows.end);
+            while found.len() > 1 {
+                let middle = found.start + (found.end - found.start) / 2;
+                let fails = self.fails_again(&self.all[at], first..middle, error).await;
+                found = if fails { found.start..middle } else { middle..found.end };
+            }
+            return self.fails_again(&self.all[at], first..found.end, error).await.then_some(found.start);
         }
         while rows.len() > 1 {
             let middle = rows.start + (rows.end - rows.start) / 2;
@@ -115,7 +153,9 @@ impl PgLoad {
 
 fn same(one: &DbError, other: &DbError) -> bool {
     let code = |error: &DbError| -> SqlState { error.code().clone() };
-    code(one) == code(other) && trigger::function(one) == trigger::function(other)
+    code(one) == code(other)
+        && one.constraint() == other.constraint()
+        && trigger::function(one) == trigger::function(other)
 }
 
 /// Returns the row number of the n-th copied row.

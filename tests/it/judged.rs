@@ -1,0 +1,361 @@
+//! Constraints that no check can express: production is asked about the rows before the insertion, with the same verdict in every command.
+
+use crate::production::NO_MODE;
+use crate::server::{Database, Server};
+use crate::support::{Place, csv_records};
+use crate::target::live::On;
+
+/// A production with a pipeline file `p.yaml`.
+struct Judged {
+    on: On,
+    place: Place,
+    database: Option<Database>,
+}
+
+impl Judged {
+    /// With tables, and what the pipeline file says of them.
+    fn new(on: On, sql: &str, tables: &str) -> Self {
+        let judged =
+            Self { on, place: Place::new(), database: (on == On::Postgres).then(|| Server::shared().database(sql)) };
+        if judged.database.is_none() {
+            judged.place.database("live.db", sql);
+        }
+        judged.write(&judged.url("postgres"), tables);
+        if let Some(database) = &judged.database {
+            judged.place.pipeline_with(&["setup", "p.yaml"], &[("PIPELINE_OWNER", "postgres")]).passes();
+            database.execute(NO_MODE);
+        }
+        judged
+    }
+
+    fn url(&self, login: &str) -> String {
+        self.database.as_ref().map_or("sqlite:live.db".to_owned(), |database| database.local_url(login))
+    }
+
+    fn write(&self, url: &str, tables: &str) {
+        let head = "safeguards: { conversion_mode: off, max_rejects: 100% }";
+        self.place
+            .write("p.yaml", format!("version: 1\nname: p\ntarget: {{ url: '{url}' }}\n{head}\ntables:\n{tables}"));
+    }
+
+    fn execute(&self, sql: &str) {
+        match &self.database {
+            Some(database) => database.execute(sql),
+            None => self.place.open("live.db").execute_batch(sql).unwrap(),
+        }
+    }
+
+    /// The rows of a query, `a|b`.
+    fn rows(&self, sql: &str) -> Vec<String> {
+        match &self.database {
+            Some(database) => database.rows(sql).into_iter().map(|row| row.join("|")).collect(),
+            None => {
+                let connection = self.place.open("live.db");
+                let mut statement = connection.prepare(sql).unwrap();
+                let count = statement.column_count();
+                let row = |row: &rusqlite::Row<'_>| {
+                    let text = |at| row.get_ref(at).map(|value| crate::scene::text(value));
+                    Ok((0..count).map(text).collect::<Result<Vec<_>, _>>()?.join("|"))
+                };
+                let rows = statement.query_map([], row).unwrap();
+                rows.map(Result::unwrap).collect()
+            }
+        }
+    }
+
+    /// Validates, runs a mock run, and runs. All have the same verdict. Returns the rejects of a table, `LINE CHECK: REASON`.
+    fn rejects(&self, table: &str) -> Vec<String> {
+        let verdicts = |report: &serde_json::Value| report["tables"][0]["verdicts"].as_str().unwrap().to_owned();
+        let validated = verdicts(&self.place.report(&["validate", "p.yaml"], 0));
+        let mocked = verdicts(&self.place.report(&["run", "p.yaml", "--mock"], 0));
+        let report = self.place.report(&["run", "p.yaml"], 0);
+        assert_eq!((validated, mocked), (verdicts(&report), verdicts(&report)));
+        let enforced = &report["tables"][0]["enforced_by_database"];
+        assert_eq!(enforced.as_array().map(Vec::len), Some(0), "{enforced}");
+        let Ok(bytes) = std::fs::read(self.place.rejects(&report).join(format!("{table}.csv"))) else {
+            return Vec::new();
+        };
+        let records = csv_records(&bytes);
+        let at = |name: &str| records[0].iter().position(|column| column == name).unwrap();
+        let (line, check, reason) = (at("_reject_line"), at("_reject_check"), at("_reject_reason"));
+        records[1..].iter().map(|record| format!("{} {}: {}", record[line], record[check], record[reason])).collect()
+    }
+}
+
+const ITEM: &str = "  item:
+    source: { path: item.csv }
+    legacy_key: [ref]
+    key: { column: item_id }
+";
+
+/// The lines and checks of rejects.
+fn places(rejects: &[String]) -> Vec<&str> {
+    rejects.iter().map(|reject| reject.split(": ").next().unwrap()).collect()
+}
+
+each_target! {
+    a_check_with_functions_rejects_the_rows_that_break_it,
+    a_row_whose_check_cannot_be_computed_is_rejected,
+    a_partial_index_and_one_over_an_expression_find_duplicates,
+    a_row_that_an_index_over_an_expression_has_is_skipped,
+    new_parents_are_told_apart_in_an_index_of_their_children,
+}
+
+fn a_check_with_functions_rejects_the_rows_that_break_it(on: On) {
+    let (serial, even) = on.choose(("INTEGER PRIMARY KEY", "n % 2 = 0"), ("serial PRIMARY KEY", "mod(n, 2) = 0"));
+    let judged = Judged::new(
+        on,
+        &format!(
+            "CREATE TABLE item (item_id {serial}, ref VARCHAR(9), n INTEGER CONSTRAINT even CHECK ({even}), mail VARCHAR(40) CHECK (mail LIKE '%_@_%'),
+                 kind VARCHAR(9) DEFAULT 'plain', twice VARCHAR(99) GENERATED ALWAYS AS (mail || mail) STORED,
+                 CONSTRAINT short CHECK (length(twice) < 20), CONSTRAINT kinds CHECK (lower(kind) LIKE 'pl%'))"
+        ),
+        ITEM,
+    );
+    judged.place.write("item.csv", "ref,n,mail\nA,2,a@x\nB,3,b@x\nC,4,no mail\nD,6,long-enough@x\nE,,\nF,8,f@x\n");
+    let rejects = judged.rejects("item");
+    let name = on.choose("check(mail LIKE '%_@_%')", "check(item_mail_check)");
+    assert_eq!(places(&rejects), ["3 check(even)", &format!("4 {name}"), "5 check(short)"]);
+    assert_eq!(judged.rows("SELECT ref FROM item ORDER BY item_id"), ["A", "E", "F"]);
+    // Keys stay dense over the accepted rows.
+    assert_eq!(judged.rows("SELECT max(item_id) - min(item_id) FROM item"), ["2"]);
+}
+
+fn a_row_whose_check_cannot_be_computed_is_rejected(on: On) {
+    let (serial, check) = on.choose(
+        ("INTEGER PRIMARY KEY", "json_extract(code, '$.n') > 0"),
+        ("serial PRIMARY KEY", "CAST(substr(code, 6) AS integer) > 0"),
+    );
+    let (good, zero, bad) =
+        on.choose(("\"{\"\"n\"\": 1}\"", "\"{\"\"n\"\": 0}\"", "{n"), ("code-1", "code-0", "code-x"));
+    let sql =
+        format!("CREATE TABLE item (item_id {serial}, ref VARCHAR(9), code VARCHAR(20) CONSTRAINT n CHECK ({check}))");
+    let judged = Judged::new(on, &sql, ITEM);
+    // Many rows, so that they are tried in chunks.
+    let rows = (0..5000).map(|n| {
+        format!(
+            "R{n},{}\n",
+            if n == 4321 {
+                bad
+            } else if n == 17 {
+                zero
+            } else {
+                good
+            }
+        )
+    });
+    judged.place.write("item.csv", "ref,code\n".to_owned() + &rows.collect::<String>());
+    let rejects = judged.rejects("item");
+    assert_eq!(places(&rejects), ["19 check(n)", "4323 check(n)"]);
+    let reason = on.choose("malformed JSON", "invalid input syntax for type integer: \"x\"");
+    assert_eq!(rejects[1], format!("4323 check(n): {reason}"));
+    assert_eq!(judged.rows("SELECT count(*) FROM item"), ["4998"]);
+}
+
+const INDEXED: &str = "CREATE TABLE item (item_id {serial}, ref VARCHAR(9), nick VARCHAR(20), code VARCHAR(9), closed INTEGER);
+    CREATE UNIQUE INDEX item_nick ON item (lower(nick)); CREATE UNIQUE INDEX open_code ON item (code) WHERE coalesce(closed, 0) = 0;
+    INSERT INTO item (item_id, nick, code, closed) VALUES (1, 'Bob', 'X', 0), (2, 'Joe', 'Y', 1);";
+
+fn indexed(on: On, tables: &str) -> Judged {
+    let serial = on.choose("INTEGER PRIMARY KEY", "integer GENERATED BY DEFAULT AS IDENTITY (START 3) PRIMARY KEY");
+    let judged = Judged::new(on, &INDEXED.replace("{serial}", serial), tables);
+    let lines =
+        ["A,ann,A,0", "B,ANN,B,0", "C,BOB,C,0", "D,dan,X,", "E,eve,Y,0", "F,fay,E,1", "G,,E,1", "H,,E,0", "I,,,"];
+    judged.place.write("item.csv", format!("ref,nick,code,closed\n{}\n", lines.join("\n")));
+    judged
+}
+
+fn a_partial_index_and_one_over_an_expression_find_duplicates(on: On) {
+    let judged = indexed(on, ITEM);
+    let rejects = judged.rejects("item");
+    // The engine can judge a condition that means the same in both.
+    let open_code = on.choose("unique(open_code)", "unique(code where coalesce(\"closed\", 0) = 0)");
+    assert_eq!(
+        rejects,
+        [
+            "2 unique(item_nick): item.csv:3 has values that production takes for the same",
+            "3 unique(item_nick): item.csv:2 has values that production takes for the same",
+            "4 unique(item_nick): exists in production: `item` 1",
+            &format!("5 {}: exists in production: `item` 1", open_code),
+        ]
+    );
+    assert_eq!(judged.rows("SELECT ref FROM item WHERE ref IS NOT NULL ORDER BY 1"), ["E", "F", "G", "H", "I"]);
+}
+
+fn a_row_that_an_index_over_an_expression_has_is_skipped(on: On) {
+    let judged = indexed(on, &format!("{ITEM}    existing: skip\n    duplicates: first\n"));
+    let rejects = judged.rejects("item");
+    assert_eq!(places(&rejects), ["3 unique(item_nick)"]);
+    assert_eq!(judged.rows("SELECT ref FROM item WHERE ref IS NOT NULL ORDER BY 1"), ["A", "E", "F", "G", "H", "I"]);
+}
+
+fn new_parents_are_told_apart_in_an_index_of_their_children(on: On) {
+    let serial = on.choose("INTEGER PRIMARY KEY", "serial PRIMARY KEY");
+    let judged = Judged::new(
+        on,
+        &format!(
+            "CREATE TABLE parent (parent_id {serial}, ref VARCHAR(9));
+             CREATE TABLE item (item_id {serial}, ref VARCHAR(9), parent_id INTEGER NOT NULL REFERENCES parent (parent_id), code VARCHAR(9));
+             CREATE UNIQUE INDEX item_code ON item (parent_id, code) WHERE lower(code) <> 'any';"
+        ),
+        &format!(
+            "  parent:\n    source: {{ path: parent.csv }}\n    legacy_key: [ref]\n    key: {{ column: parent_id }}\n{ITEM}    \
+             relationships: [{{ column: parent_id, from: [parent], to: parent }}]\n"
+        ),
+    );
+    judged.place.write("parent.csv", "ref\nP\nQ\n");
+    judged.place.write("item.csv", "ref,parent,code\nA,P,a\nB,Q,a\nC,P,any\nD,P,any\nE,P,b\nF,P,b\n");
+    let rejects = judged.rejects("item");
+    assert_eq!(places(&rejects), ["6 unique(item_code)", "7 unique(item_code)"]);
+    assert_eq!(judged.rows("SELECT ref FROM item ORDER BY 1"), ["A", "B", "C", "D"]);
+}
+
+const ODD: &str = "CREATE EXTENSION citext; CREATE EXTENSION btree_gist; CREATE SCHEMA other; CREATE TYPE other.mood AS ENUM ('good', 'bad');
+    CREATE DOMAIN zip AS text CHECK (VALUE ~ '^[0-9]{5}$'); CREATE TYPE pair AS (a text, n int);
+    CREATE TABLE item (item_id serial PRIMARY KEY, ref text, mail citext UNIQUE, ip inet, span int4range, bits bit(3), price money, moods other.mood[],
+        zip zip, pair pair, words varchar(3)[], amount numeric, c \"char\", EXCLUDE USING gist (span WITH &&));
+    INSERT INTO item (mail, span) VALUES ('Old@x', '[100,200)');";
+
+#[test]
+fn types_of_the_server_alone_keep_a_value_or_reject_it() {
+    let judged = Judged::new(On::Postgres, ODD, ITEM);
+    let lines = [
+        "A,a@x,10.0.0.1,\"[1,5)\",101,1.50,{good},01067,\"(x,1)\",\"{abc,d}\",1.5,x",
+        "B,b@x,10.0.0.300,,,,,,,,,",
+        "C,c@x,,\"[4,9)\",,,,,,,,",
+        "D,d@x,,,1011,,,,,,,",
+        "E,e@x,,,,1.005,,,,,,",
+        "F,f@x,,,,,{ugly},,,,,",
+        "G,g@x,,,,,,1067,,,,",
+        "H,h@x,,,,,,,\"(x,y)\",,,",
+        "I,i@x,,,,,,,,{abcd},,",
+        "J,A@X,,,,,,,,,,",
+        "K,OLD@X,,,,,,,,,,",
+        "L,l@x,,\"[150,160)\",,,,,,,,",
+        "M,m@x,,\"[300,\",,,,,,,,",
+        "N,n@x,,,,,,,,,,xy",
+        "O,o@x,,,,,,,,,,",
+    ];
+    judged.place.write(
+        "item.csv",
+        format!("ref,mail,ip,span,bits,price,moods,zip,pair,words,amount,c\n{}\n", lines.join("\n")),
+    );
+    let rejects = judged.rejects("item");
+    assert_eq!(
+        places(&rejects),
+        [
+            "2 unique(item_mail_key)",
+            "3 value(ip)",
+            "5 value(bits)",
+            "6 value(price)",
+            "7 value(moods)",
+            "8 check(zip_check(zip))",
+            "9 value(pair)",
+            "10 value(words)",
+            "11 unique(item_mail_key)",
+            "12 unique(item_mail_key)",
+            "13 exclude(item_span_excl)",
+            "14 value(span)",
+            "15 value(c)",
+        ]
+    );
+    assert_eq!(rejects[1], "3 value(ip): invalid input syntax for type inet: \"10.0.0.300\"");
+    assert_eq!(judged.rows("SELECT ref FROM item WHERE ref IS NOT NULL ORDER BY 1"), ["C", "O"]);
+}
+
+#[test]
+fn a_login_that_only_reads_gets_the_same_verdict() {
+    let judged = Judged::new(On::Postgres, ODD, ITEM);
+    let rows: String = (0..30).map(|n| format!("R{n},{}@x,10.0.0.{},\"[{n},{})\"\n", n % 20, n * 10, n + 2)).collect();
+    judged.place.write("item.csv", format!("ref,mail,ip,span\n{rows}"));
+    let verdict = |report: &serde_json::Value| report["tables"][0]["verdicts"].clone();
+    let written = judged.place.report(&["validate", "p.yaml"], 0);
+    assert!(written["tables"][0]["rejected"].as_u64() > Some(10), "{written}");
+    let database = judged.database.as_ref().unwrap();
+    judged.execute(&format!(
+        "CREATE ROLE reader_{0} LOGIN; REVOKE TEMPORARY ON DATABASE {0} FROM PUBLIC; GRANT USAGE ON SCHEMA other TO PUBLIC;
+         GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader_{0}",
+        database.name
+    ));
+    judged.write(&judged.url(&format!("reader_{}", database.name)), ITEM);
+    let read = judged.place.report(&["validate", "p.yaml"], 0);
+    assert_eq!(verdict(&read), verdict(&written));
+    judged.execute(&format!("DROP OWNED BY reader_{0}; DROP ROLE reader_{0}", database.name));
+}
+
+#[test]
+fn a_row_without_a_partition_is_rejected_and_one_against_its_check() {
+    let sql = "CREATE TABLE item (ref text, day date, n int, PRIMARY KEY (ref, day)) PARTITION BY RANGE (day);
+        CREATE TABLE item_24 PARTITION OF item FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+        CREATE TABLE item_25 PARTITION OF item FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+        ALTER TABLE item_25 ADD CONSTRAINT small CHECK (n < 10); CREATE UNIQUE INDEX one ON item_24 (n);
+        INSERT INTO item VALUES ('old', '2024-05-05', 7)";
+    let judged = Judged::new(On::Postgres, sql, "  item:\n    source: { path: item.csv }\n    legacy_key: [ref]\n");
+    let lines = ["A,2024-01-01,99", "B,2025-01-01,99", "C,2026-01-01,1", "D,2024-02-02,7", "E,2025-02-02,7"];
+    judged.place.write("item.csv", format!("ref,day,n\n{}\n", lines.join("\n")));
+    assert_eq!(places(&judged.rejects("item")), ["3 check(small)", "4 partition", "5 unique(one)"]);
+}
+
+each_target! {
+    columns_that_triggers_decide_are_left_out_of_the_comparison,
+    a_row_that_production_refuses_after_all_is_named,
+}
+
+fn columns_that_triggers_decide_are_left_out_of_the_comparison(on: On) {
+    let (serial, triggers) = on.choose(
+        (
+            "INTEGER PRIMARY KEY",
+            "CREATE TRIGGER stamp AFTER INSERT ON item BEGIN
+                 UPDATE item SET stamped = 'now', mail = lower(mail) WHERE item_id = NEW.item_id; END;",
+        ),
+        (
+            "serial PRIMARY KEY",
+            "CREATE FUNCTION stamp() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN NEW.stamped := 'now'; NEW.mail := lower(NEW.mail); RETURN NEW; END $$;
+             CREATE TRIGGER stamp BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION stamp();",
+        ),
+    );
+    let null = on.choose("", " NOT NULL");
+    let judged = Judged::new(
+        on,
+        &format!(
+            "CREATE TABLE item (item_id {serial}, ref VARCHAR(9), mail VARCHAR(20), stamped VARCHAR(9){null}); {triggers}"
+        ),
+        ITEM,
+    );
+    judged.place.write("item.csv", "ref,mail\nA,A@X\nB,b@x\n");
+    let checked = judged.place.pipeline(&["check", "p.yaml"]);
+    let said =
+        on.choose("trigger stamp: if it fills or changes", "or, if a trigger of production fills it, `stamped: fills`");
+    assert!((checked.stdout.clone() + &checked.stderr).contains(said), "{}{}", checked.stdout, checked.stderr);
+    let url = judged.url("postgres");
+    judged.write(&url, &format!("{ITEM}    triggers: {{ stamped: fills }}\n"));
+    judged.place.pipeline(&["run", "p.yaml"]).fails(78, &["`item`", "`mail`", "check for a trigger of production"]);
+    assert_eq!(judged.rows("SELECT count(*) FROM item"), ["0"]);
+    judged.write(&url, &format!("{ITEM}    triggers: {{ stamped: fills, mail: changes }}\n"));
+    let staged = judged.rejects("item");
+    assert!(staged.is_empty(), "{staged:?}");
+    assert_eq!(judged.rows("SELECT ref, mail, stamped FROM item ORDER BY 1"), ["A|a@x|now", "B|b@x|now"]);
+    judged.write(&url, &format!("{ITEM}    triggers: {{ item_id: changes, mail: fills, nothing: fills, stamped: changes }}\n    columns: {{ mail: ref }}\n"));
+    judged.place.pipeline(&["check", "p.yaml"]).fails(
+        78,
+        &["`item_id` is a key column", "write `changes`", "`nothing`", "the delta gives `stamped` no value"],
+    );
+}
+
+fn a_row_that_production_refuses_after_all_is_named(on: On) {
+    let (serial, check) = on.choose(
+        ("INTEGER PRIMARY KEY", "item_id || ref NOT LIKE '%4D'"),
+        ("serial PRIMARY KEY", "item_id::text || ref NOT LIKE '%4D'"),
+    );
+    for staging in ["always", "when_needed"] {
+        // The key is not known before the insertion, so no question can be asked about this check.
+        let sql = format!("CREATE TABLE item (item_id {serial}, ref VARCHAR(9), CONSTRAINT late CHECK ({check}))");
+        let judged = Judged::new(on, &sql, ITEM);
+        let file = judged.place.text("p.yaml").replace("tables:", &format!("load: {{ staging: {staging} }}\ntables:"));
+        judged.place.write("p.yaml", file);
+        judged.place.write("item.csv", "ref\nA\nB\nC\nD\nE\n");
+        judged.place.pipeline(&["run", "p.yaml"]).fails(1, &["`item`", "late", "\n  item.csv:5\n"]);
+        assert_eq!(judged.rows("SELECT count(*) FROM item"), ["0"]);
+    }
+}
