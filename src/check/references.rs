@@ -311,11 +311,11 @@ impl Checker<'_> {
                     Some(column) => typed(&question, 1, column)?,
                     None => question,
                 };
-                let lookup = Lookup::new(production, vec![by.clone()], give);
+                // Production may take another text for the same, so it returns the one that it has.
+                let lookup = Lookup::new(production, vec![by.clone()], give.into_iter().chain([by.clone()]).collect());
                 let found = self.lookup(&lookup, std::slice::from_ref(&question)).await?;
                 let mut answers = Answers::new(&found, self.no_values(reference))?;
-                let asked = UInt32Array::from(answers.ids.clone());
-                answers.named = Some(take(question.column(1), &asked, None)?);
+                answers.named = Some(answers.values_of(&found, 2, question.column(1).slice(0, 0))?);
                 answers
             }
             None => {
@@ -539,11 +539,21 @@ impl Answers {
                 ambiguous.insert(*id);
             }
         }
-        let single: BooleanArray = all().map(|id| Some(!ambiguous.contains(*id))).collect();
         let ids = all().copied().filter(|id| !ambiguous.contains(*id)).collect();
-        let columns: Vec<_> = batches.iter().map(|batch| batch.column(1).as_ref()).collect();
-        let values = if columns.is_empty() { none } else { filter(&concat(&columns)?, &single)? };
-        Ok(Self { ids, values, named: None, known, ambiguous })
+        let answers = Self { ids, values: none.clone(), named: None, known, ambiguous };
+        let values = answers.values_of(batches, 1, none)?;
+        Ok(Self { values, ..answers })
+    }
+
+    /// Returns the values of a column of the answers, in the order of `ids`.
+    fn values_of(&self, batches: &[RecordBatch], column: usize, none: ArrayRef) -> Result<ArrayRef> {
+        let columns: Vec<_> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
+        if columns.is_empty() {
+            return Ok(none);
+        }
+        let ids = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
+        let single: BooleanArray = ids.map(|id| Some(!self.ambiguous.contains(*id))).collect();
+        Ok(filter(&concat(&columns)?, &single)?)
     }
 }
 

@@ -72,6 +72,9 @@ impl Judged {
         assert_eq!((validated, mocked), (verdicts(&report), verdicts(&report)));
         let enforced = &report["tables"][0]["enforced_by_database"];
         assert_eq!(enforced.as_array().map(Vec::len), Some(0), "{enforced}");
+        if report["tables"][0]["rejected"] == 0 && report["tables"][1]["rejected"].as_u64().unwrap_or(0) == 0 {
+            return Vec::new();
+        }
         let Ok(bytes) = std::fs::read(self.place.rejects(&report).join(format!("{table}.csv"))) else {
             return Vec::new();
         };
@@ -284,7 +287,7 @@ fn a_login_that_only_reads_gets_the_same_verdict() {
 }
 
 #[test]
-fn a_row_without_a_partition_is_rejected_and_one_against_its_check() {
+fn a_row_without_a_partition_or_against_its_check_is_rejected() {
     let sql = "CREATE TABLE item (ref text, day date, n int, PRIMARY KEY (ref, day)) PARTITION BY RANGE (day);
         CREATE TABLE item_24 PARTITION OF item FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
         CREATE TABLE item_25 PARTITION OF item FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
@@ -297,11 +300,11 @@ fn a_row_without_a_partition_is_rejected_and_one_against_its_check() {
 }
 
 each_target! {
-    columns_that_triggers_decide_are_left_out_of_the_comparison,
+    columns_that_triggers_decide_are_not_compared,
     a_row_that_production_refuses_after_all_is_named,
 }
 
-fn columns_that_triggers_decide_are_left_out_of_the_comparison(on: On) {
+fn columns_that_triggers_decide_are_not_compared(on: On) {
     let (serial, triggers) = on.choose(
         (
             "INTEGER PRIMARY KEY",
@@ -358,4 +361,93 @@ fn a_row_that_production_refuses_after_all_is_named(on: On) {
         judged.place.pipeline(&["run", "p.yaml"]).fails(1, &["`item`", "late", "\n  item.csv:5\n"]);
         assert_eq!(judged.rows("SELECT count(*) FROM item"), ["0"]);
     }
+}
+
+#[test]
+fn a_reference_finds_what_production_takes_for_the_same() {
+    let sql = "CREATE EXTENSION citext; CREATE TABLE member (member_id serial PRIMARY KEY, email citext UNIQUE);
+        CREATE TABLE item (item_id serial PRIMARY KEY, ref text, member_id integer NOT NULL REFERENCES member);
+        INSERT INTO member (email) VALUES ('Anna@x')";
+    let tables = format!("{ITEM}    relationships: [{{ column: member_id, from: [mail], to: member, by: email }}]\n");
+    let judged = Judged::new(On::Postgres, sql, &tables);
+    judged.place.write("item.csv", "ref,mail\nA,ANNA@X\nB,bob@x\n");
+    assert_eq!(places(&judged.rejects("item")), ["3 relationship(member_id)"]);
+    assert_eq!(judged.rows("SELECT ref, member_id FROM item"), ["A|1"]);
+}
+
+#[test]
+fn json_arrays_fill_arrays_and_a_name_twice_is_rejected() {
+    let sql =
+        "CREATE TABLE item (item_id serial PRIMARY KEY, ref text, tags text[], nums int[], docs jsonb[], meta jsonb)";
+    let judged = Judged::new(On::Postgres, sql, &ITEM.replace("csv", "jsonl"));
+    let lines = [
+        r#"{"ref":"A","tags":["a","b c","q\"r","back\\slash","NULL",null,""],"nums":[1,null],"docs":[{"x":[1]},null],"meta":{"a":{"b":1}}}"#,
+        r#"{"ref":"B","tags":[],"nums":[[1],[2]],"docs":[],"meta":[]}"#,
+        r#"{"ref":"C","nums":[1.5]}"#,
+        r#"{"ref":"D","nums":["x"]}"#,
+        r#"{"ref":"E","tags":[{"a":1}]}"#,
+        r#"{"ref":"F","meta":{"a":1,"a":2}}"#,
+    ];
+    judged.place.write("item.jsonl", lines.join("\n"));
+    let rejects = judged.rejects("item");
+    assert_eq!(places(&rejects), ["3 cast(nums)", "4 cast(nums)", "5 cast(tags)", "6 cast(meta)"]);
+    let rows = judged.rows("SELECT ref, tags, nums, docs, meta FROM item ORDER BY 1");
+    assert_eq!(
+        rows,
+        [
+            r#"A|{a,"b c","q\"r","back\\slash","NULL",NULL,""}|{1,NULL}|{"{\"x\": [1]}",NULL}|{"a": {"b": 1}}"#,
+            "B|{}|{{1},{2}}|{}|[]",
+        ]
+    );
+}
+
+#[test]
+fn sqlite_loads_numbers_that_it_keeps_and_no_others() {
+    let sql = "CREATE TABLE item (item_id INTEGER PRIMARY KEY, ref TEXT, n NUMERIC, d DECIMAL, r REAL)";
+    let judged = Judged::new(On::Sqlite, sql, ITEM);
+    let lines = [
+        "A,9007199254740993,-9223372036854775808,0.1",
+        "B,0.000123456789012345,99999999.99,0.10000000000000001",
+        "C,12345678901234567.89,1,1",
+        "D,18446744073709551615,1,1",
+        "E,1,1,0.12345678901234567890123",
+    ];
+    judged.place.write("item.csv", format!("ref,n,d,r\n{}\n", lines.join("\n")));
+    assert_eq!(places(&judged.rejects("item")), ["4 precision(n)", "5 precision(n)", "6 cast(r)"]);
+    assert_eq!(
+        judged.rows("SELECT ref, n, d, r FROM item ORDER BY 1"),
+        ["A|9007199254740993|-9223372036854775808|0.1", "B|0.000123456789012345|99999999.99|0.1"]
+    );
+}
+
+#[test]
+fn a_single_precision_number_and_an_interval_are_not_rounded() {
+    let sql = "CREATE TABLE item (item_id serial PRIMARY KEY, ref text, f real, d double precision, i interval, s interval second(2), t timetz)";
+    let judged = Judged::new(On::Postgres, sql, ITEM);
+    let lines = [
+        "A,0.1,0.1,1 day 00:00:00.123456,00:00:01.25,10:00:00.5+02",
+        "B,16777217,,,,",
+        "C,,9007199254740993,,,",
+        "D,,,00:00:00.1234567,,",
+        "E,,,,00:00:01.255,",
+        "F,,,,,10:00:00.1234567+02",
+        "G,16777216,9007199254740992,1.5 days,,",
+    ];
+    judged.place.write("item.csv", format!("ref,f,d,i,s,t\n{}\n", lines.join("\n")));
+    let rejects = judged.rejects("item");
+    assert_eq!(places(&rejects), ["3 cast(f)", "4 cast(d)", "5 cast(i)", "6 value(s)", "7 value(t)"]);
+    assert_eq!(judged.rows("SELECT ref FROM item ORDER BY 1"), ["A", "G"]);
+}
+
+#[test]
+fn a_foreign_key_of_a_reference_and_a_value_is_judged() {
+    let sql = "CREATE TABLE shop (shop_id serial PRIMARY KEY, name text); CREATE TABLE shelf (shop_id integer REFERENCES shop, no integer, PRIMARY KEY (shop_id, no));
+        CREATE TABLE item (item_id serial PRIMARY KEY, ref text, shop_id integer REFERENCES shop, no integer, floor integer, room integer,
+            FOREIGN KEY (shop_id, no) REFERENCES shelf, FOREIGN KEY (floor, room) REFERENCES shelf MATCH FULL);
+        INSERT INTO shop (name) VALUES ('A'), ('B'); INSERT INTO shelf VALUES (1, 1), (2, 2)";
+    let tables = format!("{ITEM}    relationships: [{{ column: shop_id, from: [shop], to: shop, by: name }}]\n");
+    let judged = Judged::new(On::Postgres, sql, &tables);
+    judged.place.write("item.csv", "ref,shop,no,floor,room\nA,A,1,1,1\nB,A,2,,\nC,B,2,,\nD,,9,,\nE,,,1,\n");
+    let rejects = judged.rejects("item");
+    assert_eq!(places(&rejects), ["3 relationship(shop_id, no)", "6 match_full(item_floor_room_fkey)"]);
 }

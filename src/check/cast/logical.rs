@@ -71,7 +71,7 @@ fn canonical<'a>(form: &LogicalType, text: &'a str) -> Result<std::borrow::Cow<'
     let canonical = form.canonical(text).ok_or(())?;
     if let LogicalType::Array(element) = form {
         let (data_type, _) = element.as_ref();
-        let elements: ArrayRef = Arc::new(StringArray::from_iter(crate::target::elements(text).ok_or(())?));
+        let elements: ArrayRef = Arc::new(StringArray::from_iter(crate::target::elements(&canonical).ok_or(())?));
         if *data_type != DataType::Utf8 && *data_type != DataType::Binary {
             let converted = convert(&elements, data_type, None).map_err(|_| ())?;
             if !(converted.no_value.is_empty() && converted.too_precise.is_empty()) {
