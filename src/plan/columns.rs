@@ -287,13 +287,7 @@ impl Builder<'_> {
                     problems.add_with_hint(
                         self.at(vec![]),
                         format!("nothing fills the NOT NULL column `{}` of `{}`", column.name, self.table.name),
-                        match self.table.triggers.is_empty() {
-                            true => format!("add `{}: <expression>` to `columns`", column.name),
-                            false => format!(
-                                "add `{0}: <expression>` to `columns`, or, if a trigger of production fills it, `{0}: fills` to `triggers`",
-                                column.name
-                            ),
-                        },
+                        self.fill_hint(&column.name),
                     );
                 } else if !column.generated {
                     self.unfilled.push(column.name.clone());
@@ -303,6 +297,15 @@ impl Builder<'_> {
             columns.push(Column { name: column.name.clone(), data_type: column.data_type.clone(), fill });
         }
         columns
+    }
+
+    /// Returns how a NOT NULL column without a value can be filled.
+    fn fill_hint(&self, name: &str) -> String {
+        let hint = format!("add `{name}: <expression>` to `columns`");
+        match self.table.triggers.is_empty() {
+            true => hint,
+            false => format!("{hint}, or, if a trigger of production fills it, `{name}: fills` to `triggers`"),
+        }
     }
 
     /// Adds problems of the columns that triggers fill or change.

@@ -282,16 +282,7 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
             reference.parent = Some(*parent);
             linked.push((index, reference.column.clone(), reference.to.clone()));
         }
-        // Production cannot judge references to rows that are not there yet.
-        let (checks, others): (Vec<_>, Vec<_>) = std::mem::take(&mut table.checks).into_iter().partition(|check| {
-            !matches!(&check.kind, CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Reference { to, .. }, .. })
-                if positions.contains_key(to))
-        });
-        table.checks = checks;
-        table.enforced_by_database.extend(others.into_iter().map(|check| match check.origin {
-            CheckOrigin::Catalog(declared) => declared,
-            _ => check.name,
-        }));
+        leave_new_references(table, &positions);
         // A row is rejected with its parent, so each reference to a table of this run gets a check for it.
         for (index, column, to) in linked {
             let after =
@@ -306,6 +297,22 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
             table.checks.insert(after + 1, check);
         }
     }
+}
+
+/// Leaves references to tables of the same run to the insertion: production cannot judge references to rows that are not there yet.
+fn leave_new_references(table: &mut Table, positions: &BTreeMap<String, usize>) {
+    let is_new = |check: &Check| match &check.kind {
+        CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Reference { to, .. }, .. }) => {
+            positions.contains_key(to)
+        }
+        _ => false,
+    };
+    let (left, checks): (Vec<_>, Vec<_>) = std::mem::take(&mut table.checks).into_iter().partition(is_new);
+    table.checks = checks;
+    table.enforced_by_database.extend(left.into_iter().map(|check| match check.origin {
+        CheckOrigin::Catalog(declared) => declared,
+        _ => check.name,
+    }));
 }
 
 /// Plans the queries of `sql` checks over empty tables of the delta and of production.

@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
+use super::nested::as_json;
 use super::text_batch::BATCH_BYTES;
 use super::{Batch, Malformed, Piece, SourceFile};
 use crate::error::{Error, Result};
@@ -135,6 +136,9 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
             let wanted = self.schema.field(*place).data_type();
             let column = if column.data_type() == wanted {
                 Arc::clone(column)
+            } else if plain(column.data_type()).is_nested() {
+                let json = guarded(&self.file, || as_json(column).map_err(|error| damaged(&self.file, error)))?;
+                Arc::new(json) as ArrayRef
             } else {
                 guarded(&self.file, || {
                     cast_with_options(column, wanted, &options).map_err(|error| damaged(&self.file, error))

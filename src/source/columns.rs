@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use super::SourceFile;
 use super::columnar::plain;
+use super::nested::is_supported;
 use crate::error::{Error, Result};
 
 /// The prefix of additional columns in reject files, so that a corrected reject file is a valid delta.
@@ -69,6 +70,9 @@ pub(super) fn align(files: &mut [SourceFile], found: &[ColumnMatch], ignore: &[S
 /// Returns a field with the plain type of its values.
 fn typed(field: &Field, file: &SourceFile) -> Result<Field> {
     let plain = plain(field.data_type());
+    if plain.is_nested() && is_supported(&plain) {
+        return Ok(Field::new(field.name(), DataType::Utf8, true));
+    }
     if plain.is_nested() {
         return Err(Error::input(format!("`{}`: column \"{}\" has the nested type {plain}", file.name, field.name()))
             .hint(format!("ignore it with `ignore: [{}]` under `source`, or flatten it in the export", field.name())));
@@ -154,6 +158,8 @@ fn quoted(names: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::files::Compression;
+    use arrow::datatypes::{UnionFields, UnionMode};
+
     use super::*;
     use crate::spec::Format;
 
@@ -245,9 +251,11 @@ mod tests {
     }
 
     #[test]
-    fn nested_columns_are_refused_unless_ignored() {
+    fn nested_columns_are_json_and_unions_are_refused() {
         let list = || one_type(DataType::new_list(DataType::Int32, true));
-        assert!(refused(&[list()]).starts_with("`a.csv`: column \"n\" has the nested type"));
-        assert!(align(&mut files(1), &[list()], &["n".into()]).is_ok());
+        assert_eq!(align(&mut files(1), &[list()], &[]).unwrap().field(0).data_type(), &DataType::Utf8);
+        let union = || one_type(DataType::Union(UnionFields::empty(), UnionMode::Sparse));
+        assert!(refused(&[union()]).starts_with("`a.csv`: column \"n\" has the nested type"));
+        assert!(align(&mut files(1), &[union()], &["n".into()]).is_ok());
     }
 }

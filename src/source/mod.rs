@@ -20,6 +20,7 @@ mod files;
 mod hash;
 mod ipc;
 mod json;
+mod nested;
 mod parquet;
 mod text_batch;
 

@@ -414,7 +414,7 @@ pub enum Duplicates {
     Reject,
 }
 
-/// What a trigger of production does to a column when a row is inserted.
+/// The effect of a trigger of production on a column of an inserted row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum TriggerEffect {

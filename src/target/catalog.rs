@@ -120,7 +120,7 @@ pub struct UniqueConstraint {
     pub ignore_case: Vec<String>,
     /// The rows that it applies to; None for all rows.
     pub condition: Option<Condition>,
-    /// The same for production to judge, if the engine has not all values that it reads.
+    /// Its form for production to judge, if the engine has not all values that it reads.
     pub own: Option<Box<DatabaseCheck>>,
 }
 
@@ -175,6 +175,6 @@ pub struct CheckConstraint {
     pub sql: String,
     /// Why a row that fails it is rejected; None if the condition is self-explanatory.
     pub reason: Option<String>,
-    /// The same for production to judge, if the engine has not all values that it reads.
+    /// Its form for production to judge, if the engine has not all values that it reads.
     pub own: Option<Box<DatabaseCheck>>,
 }

@@ -12,7 +12,7 @@ pub struct DatabaseCheck {
     pub name: String,
     /// The columns of the table that it reads, also through generated columns.
     pub columns: Vec<String>,
-    /// What it requires.
+    /// The requirement.
     pub kind: DatabaseCheckKind,
     /// The constraint as production declares it.
     pub declared: String,
@@ -20,7 +20,7 @@ pub struct DatabaseCheck {
     pub part: Option<String>,
 }
 
-/// What a [`DatabaseCheck`] requires. All SQL is production's own, with unqualified columns.
+/// The requirement of a [`DatabaseCheck`]. All SQL is production's own, with unqualified columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DatabaseCheckKind {
     /// The column's type accepts the value and keeps it. The condition is true for values that it would change; None if it changes none.

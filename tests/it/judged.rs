@@ -22,10 +22,17 @@ impl Judged {
         }
         judged.write(&judged.url("postgres"), tables);
         if let Some(database) = &judged.database {
-            judged.place.pipeline_with(&["setup", "p.yaml"], &[("PIPELINE_OWNER", "postgres")]).passes();
+            judged.set_up();
             database.execute(NO_MODE);
         }
         judged
+    }
+
+    /// Sets the target up for the pipeline file and the files that are there.
+    fn set_up(&self) {
+        if self.on == On::Postgres {
+            self.place.pipeline_with(&["setup", "p.yaml"], &[("PIPELINE_OWNER", "postgres")]).passes();
+        }
     }
 
     fn url(&self, login: &str) -> String {
@@ -65,6 +72,7 @@ impl Judged {
 
     /// Validates, runs a mock run, and runs. All have the same verdict. Returns the rejects of a table, `LINE CHECK: REASON`.
     fn rejects(&self, table: &str) -> Vec<String> {
+        self.set_up();
         let verdicts = |report: &serde_json::Value| report["tables"][0]["verdicts"].as_str().unwrap().to_owned();
         let validated = verdicts(&self.place.report(&["validate", "p.yaml"], 0));
         let mocked = verdicts(&self.place.report(&["run", "p.yaml", "--mock"], 0));

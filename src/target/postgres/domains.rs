@@ -36,7 +36,7 @@ pub(super) struct Base<'a> {
     pub(super) pg_type: PgType,
     /// The type's notation, if it differs from the column's own.
     pub(super) declared: Option<&'a str>,
-    /// The same without its modifier.
+    /// The type's notation without its modifier, if it differs from the column's own.
     pub(super) unlimited: Option<&'a str>,
     pub(super) max_length: Option<u64>,
     /// The fractional digits of seconds, if fewer than six.
