@@ -307,11 +307,11 @@ impl Reader {
                 made.plain.push(column.clone());
             }
             made.table.columns.push(column);
-            checks_of_type(made, &name, &base);
+            let is_judged = checks_of_type(made, &name, &base);
             let type_name = TypeName { declared: &declared, unlimited: row.text("unlimited") };
             made.table
                 .database_checks
-                .extend(database_checks::of_value(&name, &type_name, &base).filter(|_| !generated));
+                .extend(database_checks::of_value(&name, &type_name, &base, is_judged).filter(|_| !generated));
             if numbered.is_some() {
                 made.table.numbered.push(name.clone());
             }
@@ -461,8 +461,9 @@ impl Reader {
     }
 }
 
-/// Adds the checks that a column's type implies.
-fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) {
+/// Adds the checks that a column's type implies. Returns whether one of its domains has a CHECK that only the server can judge.
+fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) -> bool {
+    let mut is_judged = false;
     if let (PgType::Enum, Some(of)) = (&base.pg_type, base.of) {
         let labels: Vec<_> = of.labels.iter().map(|label| literal(label)).collect();
         // An enum without labels accepts only NULL.
@@ -499,10 +500,11 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) {
                     made.table.checks.push(CheckConstraint { name, sql, reason, own: None });
                 }
                 // The cast to the domain finds it.
-                None => {}
+                None => is_judged = true,
             }
         }
     }
+    is_judged
 }
 
 /// Returns the default by which a sequence fills a column.

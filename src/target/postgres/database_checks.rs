@@ -81,11 +81,14 @@ pub(super) fn of_generated<'a>(
 }
 
 /// Returns the check of a column's values, if only the server knows which ones the type accepts, or if it would change some silently.
-pub(super) fn of_value(column: &str, of: &TypeName<'_>, base: &Base<'_>) -> Option<DatabaseCheck> {
+/// `is_judged` is whether a domain has a CHECK that only the server can judge.
+pub(super) fn of_value(column: &str, of: &TypeName<'_>, base: &Base<'_>, is_judged: bool) -> Option<DatabaseCheck> {
     let name = ident(column);
     let as_text = base.pg_type.travels_as_text();
     let is_other = base.pg_type == PgType::Other;
-    if !(is_other || base.loose || base.has_own_checks() || as_text && base.is_limited) {
+    // The engine checks numbers itself.
+    let is_limited = as_text && base.is_limited && !matches!(base.pg_type, PgType::Numeric { .. });
+    if !(is_other || base.loose || is_judged || is_limited) {
         return None;
     }
     let cast = format!("{name}{}::{}", base.through(), of.declared);

@@ -60,11 +60,6 @@ impl Base<'_> {
         self.builtin().is_some()
     }
 
-    /// Returns whether a domain has CHECKs.
-    pub(super) fn has_own_checks(&self) -> bool {
-        self.domains.iter().any(|domain| !domain.checks.is_empty())
-    }
-
     /// Returns the notation of an array behind the type of its elements.
     pub(super) fn brackets(&self) -> &'static str {
         if matches!(self.pg_type, PgType::Array(_)) { "[]" } else { "" }

@@ -277,7 +277,11 @@ mod tests {
             "CREATE TABLE Item (n INTEGER, m INTEGER, Name TEXT, other VARCHAR(9), nc TEXT COLLATE NOCASE, d DATE, e DATE, at TIMESTAMP,
                  price DECIMAL(10,2), flag BOOLEAN, code UUID, CONSTRAINT c CHECK ({check}))"
         ));
-        assert_eq!(table.checks.iter().filter(|check| check.name == "c").count() + table.unread.len(), 1, "{check}");
+        assert_eq!(
+            table.checks.iter().filter(|check| check.name == "c").count() + table.database_checks.len(),
+            1,
+            "{check}"
+        );
         table.checks.iter().find(|check| check.name == "c").map(|check| check.sql.clone())
     }
 

@@ -364,7 +364,7 @@ mod tests {
             ("DECIMAL(10,2)", DataType::Decimal128(10, 2)),
             ("NUMERIC(20, 4)", DataType::Decimal128(20, 4)),
             ("DECIMAL(300,2)", DataType::Decimal128(38, 2)),
-            ("NUMERIC", DataType::Float64),
+            ("NUMERIC", ANY_NUMBER),
             ("DOUBLE PRECISION", DataType::Float64),
             ("DATE", DataType::Date32),
             ("timestamp", DataType::Timestamp(TimeUnit::Microsecond, None)),

@@ -283,6 +283,7 @@ async fn a_column_has_its_type_below_its_domains_and_what_they_state() {
         values,
         [
             "value(ac)",
+            "value(ad)",
             "value(ae)",
             "value(ba)",
             "value(bb)",
@@ -291,6 +292,7 @@ async fn a_column_has_its_type_below_its_domains_and_what_they_state() {
             "value(be)",
             "value(bf)",
             "value(cb)",
+            "generated(da)",
         ]
     );
 }
