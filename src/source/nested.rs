@@ -165,7 +165,7 @@ impl Encoder {
 
     fn text(&self, row: usize) -> Result<String, ArrowError> {
         let options = FormatOptions::default();
-        Ok(ArrayFormatter::try_new(self.array.as_ref(), &options)?.value(row).try_to_string()?)
+        ArrayFormatter::try_new(self.array.as_ref(), &options)?.value(row).try_to_string()
     }
 }
 

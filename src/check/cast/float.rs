@@ -14,15 +14,19 @@ pub(super) fn keeps(text: &str, value: f64, single: bool) -> bool {
         false => (format!("{value:e}"), format!("{value:.16e}")),
     };
     // Whole numbers can be kept exactly with more digits.
-    let is_whole = || text.parse::<i128>().is_ok_and(|whole| whole as f64 == value && value as i128 == whole);
+    let is_whole = || text.parse::<i128>().is_ok_and(|whole| same(whole as f64, value) && value as i128 == whole);
     let is_kept = |number: &str| digits(number).as_ref() == Some(&written);
-    is_kept(&fewest) || is_kept(&all) || (is_whole() && (!single || f64::from(value as f32) == value))
+    is_kept(&fewest) || is_kept(&all) || (is_whole() && (!single || same(f64::from(value as f32), value)))
 }
 
 /// Returns whether 32 bits keep a number of 64 bits.
 pub(super) fn fits_single(value: f64) -> bool {
     let single = value as f32;
-    f64::from(single) == value || digits(&format!("{value:e}")) == digits(&format!("{single:e}"))
+    same(f64::from(single), value) || digits(&format!("{value:e}")) == digits(&format!("{single:e}"))
+}
+
+fn same(one: f64, other: f64) -> bool {
+    one.to_bits() == other.to_bits()
 }
 
 /// Returns the significant digits of a number, and the power of ten of the first one; None if it is not in decimal notation.

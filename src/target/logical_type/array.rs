@@ -170,8 +170,8 @@ mod tests {
     fn a_json_array_is_written_as_an_array_literal() {
         for (json, literal) in [
             (r#"["a", "b c","d,e","q\"r","{x}","NULL","",null]"#, r#"{"a","b c","d,e","q\"r","{x}","NULL","",NULL}"#),
-            (r#"[1, -2.50, true]"#, "{1,-2.50,true}"),
-            (r#" [[1],[2]] "#, "{{1},{2}}"),
+            ("[1, -2.50, true]", "{1,-2.50,true}"),
+            (" [[1],[2]] ", "{{1},{2}}"),
             (r#"["back\\slash", "\u00e9\n"]"#, "{\"back\\\\slash\",\"é\n\"}"),
             ("[]", "{}"),
         ] {

@@ -308,8 +308,8 @@ fn parsed_checks(sql: &str) -> Option<Vec<(Option<String>, Expr)>> {
 /// Completes the checks that SQLite judges by the columns that they read, also through generated columns.
 fn read_columns(table: &mut CatalogTable, sql: &str) {
     let expressions = generated(sql, table);
-    let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let named = |sql: &str| columns_in(sql, names.iter().copied(), true);
+    let columns: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    let named = |sql: &str| columns_in(sql, columns.iter().copied(), true);
     let own = table.checks.iter_mut().filter_map(|check| check.own.as_deref_mut());
     for check in table.database_checks.iter_mut().chain(own) {
         let mut read = check.columns.clone();
