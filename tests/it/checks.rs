@@ -233,8 +233,15 @@ fn a_constraint_on_new_keys_is_reported_and_enforced() {
     assert!(known.ends_with("CHECK (id || name LIKE '%a')"), "{known}");
     let plan = place.pipeline(&["plan", "p.yaml"]).passes().stdout.clone();
     assert!(plan.contains("note: `t`: enforced by production only: check("), "{plan}");
-    place.pipeline(&["run", "p.yaml"]).fails(1, &["CHECK constraint failed", "
+    place.pipeline(&["run", "p.yaml"]).fails(
+        1,
+        &[
+            "CHECK constraint failed",
+            "
   t.csv:3
-", "nothing was loaded"]);
+",
+            "nothing was loaded",
+        ],
+    );
     assert_eq!(number(&place.open(DATABASE), "SELECT count(*) FROM t"), 0);
 }
