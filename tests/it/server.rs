@@ -93,6 +93,8 @@ impl Server {
             server.try_start().ok()
         });
         assert!(started.is_some(), "PostgreSQL does not start:\n{}", server.log());
+        // As it is from PostgreSQL 15 on.
+        run(&server.folder, server.port, "template1", "REVOKE CREATE ON SCHEMA public FROM PUBLIC").unwrap();
         server
     }
 
