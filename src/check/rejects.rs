@@ -87,23 +87,22 @@ fn write_table(
     let parquet_path = folder.join(format!("{name}.parquet"));
     let schema = reject_schema(table);
     let mut csv = source.csv_writer(&csv_path, mode).map_err(|error| cannot_write(&csv_path, &error))?;
-    let names = schema.fields().iter().map(|field| guarded(Cow::from(field.name())));
+    let names = schema.fields().iter().map(|field| Some(guarded(Cow::from(field.name()))));
     csv.write(names).map_err(|error| cannot_write(&csv_path, &error))?;
     let parquet = mode.create(&parquet_path).map_err(|error| cannot_write(&parquet_path, &error))?;
     let properties =
         WriterProperties::builder().set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default())).build();
     let mut parquet = ArrowWriter::try_new(parquet, schema.clone(), Some(properties))
         .map_err(|error| cannot_write(&parquet_path, &error))?;
-    let null = csv.null().to_owned();
     let of_source = table.source.fields().len();
     each(compiled, examined, at, |rows, rejects| {
         let batch = with_reasons(rows, rejects, &schema)?;
         parquet.write(&batch).map_err(|error| cannot_write(&parquet_path, &error))?;
         for row in 0..batch.num_rows() {
             let fields = batch.columns().iter().enumerate().map(|(number, column)| match column.is_null(row) {
-                true if number < of_source => Cow::from(&null),
-                true => Cow::from(""),
-                false => guarded(Cow::from(display_value(column.as_ref(), row))),
+                true if number < of_source => None,
+                true => Some(Cow::from("")),
+                false => Some(guarded(Cow::from(display_value(column.as_ref(), row)))),
             });
             csv.write(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }

@@ -185,14 +185,14 @@ fn pattern(members: &[String], all: &[String]) -> String {
 fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
     let open = |csv: &CsvSpec| {
         Source::try_new(
-            &SourceSpec { path: path.to_owned(), format: None, ignore: Vec::new(), csv: csv.clone() },
+            &SourceSpec { csv: csv.clone(), ..SourceSpec::at(path) },
             folder,
         )
     };
     let plain = CsvSpec::default();
     let mut best = (plain.clone(), open(&plain));
-    for delimiter in [';', '\t', '|'] {
-        let csv = CsvSpec { delimiter: Some(delimiter), ..plain.clone() };
+    for delimiter in [";", "\t", "|"] {
+        let csv = CsvSpec { delimiter: Some(delimiter.to_owned()), ..plain.clone() };
         let columns = |source: &Result<Source>| source.as_ref().map_or(0, |source| source.schema().fields().len());
         let source = open(&csv);
         if columns(&source) > columns(&best.1) {
@@ -203,7 +203,7 @@ fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
     let sample = Sample::read(&source);
     let malformed = |sample: &Option<Sample>| sample.as_ref().map_or(usize::MAX, |sample| sample.malformed);
     if malformed(&sample) > 0 {
-        let latin = CsvSpec { encoding: Encoding::Latin1, ..csv.clone() };
+        let latin = CsvSpec { encoding: Encoding::LATIN_1, ..csv.clone() };
         let other = open(&latin).ok().and_then(|source| Sample::read(&source));
         if malformed(&other) < malformed(&sample)
             && let Some(other) = other
@@ -211,7 +211,7 @@ fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
             return Ok((latin, other));
         }
     }
-    csv.encoding = Encoding::Utf8;
+    csv.encoding = Encoding::UTF_8;
     sample.map(|sample| (csv, sample)).ok_or_else(|| Error::input("no readable records"))
 }
 

@@ -111,8 +111,8 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
     let Some(files) = draft.files else { return };
     let CsvSpec { delimiter, encoding, .. } = &files.csv;
     let mut csv = Vec::new();
-    csv.extend(delimiter.map(|delimiter| format!("delimiter: {}", quoted(&delimiter.to_string()))));
-    csv.extend((*encoding == Encoding::Latin1).then(|| "encoding: latin-1".to_owned()));
+    csv.extend(delimiter.as_ref().map(|delimiter| format!("delimiter: {}", quoted(delimiter))));
+    csv.extend((*encoding == Encoding::LATIN_1).then(|| "encoding: latin-1".to_owned()));
     if !draft.null_values.is_empty() && is_csv(&files.path) {
         let values = std::iter::once("").chain(draft.null_values.iter().copied()).map(quoted).collect::<Vec<_>>();
         csv.push(format!("null_values: [{}]", values.join(", ")));

@@ -158,7 +158,7 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
         let lines = first..=self.before + self.read;
         let faults = with_nul(batch);
         if faults.is_empty() {
-            return Ok(Batch { file: self.index, lines: lines.collect(), rows: batch.clone(), malformed: Vec::new() });
+            return Ok(Batch { file: self.index, lines: lines.collect(), rows: batch.clone(), malformed: Vec::new(), skipped: 0 });
         }
         let good: BooleanArray = (0..batch.num_rows()).map(|row| Some(!faults.contains_key(&row))).collect();
         let rows = filter_record_batch(batch, &good)?;
@@ -170,7 +170,7 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
                 malformed(batch, row, first + row as u64, format!("column \"{name}\" contains a NUL character"))
             })
             .collect::<Result<_>>()?;
-        Ok(Batch { file: self.index, lines, rows, malformed })
+        Ok(Batch { file: self.index, lines, rows, malformed, skipped: 0 })
     }
 }
 
@@ -201,7 +201,7 @@ fn malformed(batch: &RecordBatch, row: usize, line: u64, reason: String) -> Resu
         fields.push(column.is_valid(row).then(|| value.value(row).to_string()));
     }
     let raw = fields.iter().map(|field| field.as_deref().unwrap_or_default()).collect::<Vec<_>>().join(",");
-    Ok(Malformed { line, raw, fields, reason })
+    Ok(Malformed { line, raw, fields, reason, lost: false })
 }
 
 #[cfg(test)]
@@ -221,6 +221,7 @@ mod tests {
             bytes: 1,
             compression: Compression::None,
             columns,
+            numbered: false,
         }
     }
 

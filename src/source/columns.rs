@@ -171,6 +171,7 @@ mod tests {
             bytes: 1,
             compression: Compression::None,
             columns: Vec::new(),
+            numbered: false,
         };
         (0..count).map(file).collect()
     }

@@ -5,9 +5,8 @@
 
 use std::io::{BufReader, Read};
 
-use encoding_rs_io::DecodeReaderBytesBuilder;
-
 use super::SourceFile;
+use super::encodings::{Transcoder, WrongEncoding};
 use super::files::Compression;
 use crate::error::{Error, Result};
 use crate::spec::Encoding;
@@ -28,6 +27,10 @@ pub(super) struct Input {
     end: usize,
     at_end: bool,
     longest: usize,
+    /// The number of lines at the end of the file that are not part of the window.
+    held_back: usize,
+    /// The end of the window without them.
+    visible: usize,
 }
 
 impl Input {
@@ -49,47 +52,59 @@ impl Input {
             end: 0,
             at_end: false,
             longest: LONGEST_RECORD,
+            held_back: 0,
+            visible: 0,
         };
         input.fill()?;
-        let utf8_mark = input.bytes().starts_with(b"\xEF\xBB\xBF");
-        if input.bytes().starts_with(b"\xFF\xFE") || input.bytes().starts_with(b"\xFE\xFF") {
-            return Err(Error::input(format!("`{}` is UTF-16", file.name))
-                .hint(format!("convert it to UTF-8: iconv -f UTF-16 -t UTF-8 '{0}' > …", file.name)));
-        }
-        match encoding {
-            Encoding::Utf8 if utf8_mark => input.consume(3),
-            Encoding::Utf8 => {}
-            Encoding::Latin1 if utf8_mark => {
-                return Err(Error::input(format!(
-                    "`{}` begins with a UTF-8 byte order mark, but `encoding` is latin-1",
-                    file.name
-                ))
-                .hint("remove `encoding: latin-1` from the pipeline file"));
+        let mark = [(&b"\xEF\xBB\xBF"[..], encoding_rs::UTF_8), (b"\xFF\xFE", encoding_rs::UTF_16LE)];
+        let mark = mark.into_iter().chain([(&b"\xFE\xFF"[..], encoding_rs::UTF_16BE)]);
+        let marked = mark.into_iter().find(|(mark, _)| input.bytes().starts_with(mark));
+        let Some((mark, marked)) = marked else {
+            if encoding != Encoding::UTF_8 {
+                input.transcode(encoding)?;
             }
-            Encoding::Latin1 => input.transcode()?,
+            return Ok(input);
+        };
+        let is_utf = [encoding_rs::UTF_8, encoding_rs::UTF_16LE, encoding_rs::UTF_16BE];
+        if !is_utf.iter().any(|utf| encoding == Encoding::Standard(utf)) {
+            return Err(Error::input(format!(
+                "`{}` begins with a {} byte order mark, but `encoding` is {encoding}",
+                file.name,
+                marked.name()
+            ))
+            .hint(format!("remove `encoding: {encoding}` from the pipeline file")));
+        }
+        input.consume(mark.len());
+        if marked != encoding_rs::UTF_8 {
+            input.transcode(Encoding::Standard(marked))?;
         }
         Ok(input)
     }
 
     /// Continues through a decoder, which also receives the bytes that were already read.
-    fn transcode(&mut self) -> Result<()> {
+    fn transcode(&mut self, encoding: Encoding) -> Result<()> {
         let first = std::io::Cursor::new(self.bytes().to_vec());
         let rest = std::mem::replace(&mut self.reader, Box::new(std::io::empty()));
-        self.reader = Box::new(
-            DecodeReaderBytesBuilder::new().encoding(Some(encoding_rs::WINDOWS_1252)).build(first.chain(rest)),
-        );
+        self.reader = Box::new(Transcoder::new(first.chain(rest), encoding));
         (self.start, self.end, self.at_end) = (0, 0, false);
+        self.fill()
+    }
+
+    /// Hides the last lines of the file. Blank lines do not count.
+    pub(super) fn hold_back(&mut self, lines: usize) -> Result<()> {
+        self.held_back = lines;
         self.fill()
     }
 
     /// Splits off the first `bytes` of the window, to be read like a whole file.
     pub(super) fn take(&mut self, bytes: usize) -> Self {
         let rest = self.end - self.start - bytes;
+        let visible = self.visible.saturating_sub(self.start + bytes);
         let mut buffer = vec![0; self.buffer.len()];
         buffer[..rest].copy_from_slice(&self.buffer[self.start + bytes..self.end]);
         let taken = std::mem::replace(&mut self.buffer, buffer);
         let (start, end) = (self.start, self.start + bytes);
-        (self.start, self.end) = (0, rest);
+        (self.start, self.end, self.visible) = (0, rest, visible);
         Self {
             file: self.file.clone(),
             reader: Box::new(std::io::empty()),
@@ -98,12 +113,14 @@ impl Input {
             end,
             at_end: true,
             longest: self.longest,
+            held_back: 0,
+            visible: end,
         }
     }
 
     /// Returns the bytes of the window that are not consumed.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.buffer[self.start..self.end]
+        &self.buffer[self.start..self.visible.max(self.start)]
     }
 
     /// Returns whether the window reaches the end of the file.
@@ -145,11 +162,30 @@ impl Input {
                 Err(error) => return Err(damaged(&self.file, &error)),
             }
         }
+        self.visible = self.end - self.hidden();
         Ok(())
+    }
+
+    /// Returns the size in bytes of the lines that are held back.
+    fn hidden(&self) -> usize {
+        let bytes = &self.buffer[self.start..self.end];
+        // Before the end of the file, the last line of the window may be incomplete.
+        let mut lines = if self.at_end { self.held_back } else { self.held_back + 1 };
+        let mut end = bytes.len();
+        while lines > 0 && self.held_back > 0 && end > 0 {
+            let line = bytes[..end - 1].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            lines -= usize::from(!bytes[line..end].trim_ascii().is_empty() || (!self.at_end && end == bytes.len()));
+            end = line;
+        }
+        bytes.len() - end
     }
 }
 
 fn damaged(file: &SourceFile, error: &std::io::Error) -> Error {
+    if let Some(wrong) = error.get_ref().and_then(|inner| inner.downcast_ref::<WrongEncoding>()) {
+        return Error::input(format!("`{}` contradicts its `encoding`: {wrong}", file.name))
+            .hint(format!("this looks like `csv: {{ encoding: {} }}`", wrong.label));
+    }
     match file.compression {
         Compression::None => file.unreadable(error),
         Compression::Gzip | Compression::Zstd => {
@@ -226,7 +262,7 @@ mod tests {
     fn a_record_that_does_not_end_does_not_fill_the_memory() {
         let folder = folder(&[("x.csv", text().as_bytes())]);
         let source = source(folder.path(), "x.csv", &[], CsvSpec::default()).unwrap();
-        let mut input = Input::open(&source.files()[0], Encoding::Utf8).unwrap();
+        let mut input = Input::open(&source.files()[0], Encoding::UTF_8).unwrap();
         input.longest = 4096;
         let error = loop {
             if let Err(error) = input.grow(7) {

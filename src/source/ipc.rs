@@ -132,7 +132,7 @@ mod tests {
     use super::super::Source;
     use super::*;
     use crate::error::Kind;
-    use crate::spec::{CsvSpec, SourceSpec};
+    use crate::spec::SourceSpec;
 
     fn rows(first: i64, count: i64) -> RecordBatch {
         let names: DictionaryArray<Int32Type> = (0..count).map(|id| if id % 2 == 0 { "even" } else { "odd" }).collect();
@@ -156,7 +156,7 @@ mod tests {
 
     fn source(folder: &Path, ignore: &[&str]) -> Result<Source> {
         let ignore = ignore.iter().map(ToString::to_string).collect();
-        Source::try_new(&SourceSpec { path: "*.arrow".into(), format: None, ignore, csv: CsvSpec::default() }, folder)
+        Source::try_new(&SourceSpec { ignore, ..SourceSpec::at("*.arrow") }, folder)
     }
 
     #[test]

@@ -12,10 +12,12 @@
 //!
 //! To add a format, add a file to this folder and an arm to [`Format`].
 
+mod code_pages;
 mod columnar;
 mod columns;
 mod csv;
 mod decoder;
+mod encodings;
 mod files;
 mod hash;
 mod ipc;
@@ -47,6 +49,7 @@ pub struct Source {
     schema: SchemaRef,
     files: Arc<[SourceFile]>,
     dialect: Arc<Dialect>,
+    json: Arc<json::Layout>,
     /// The number of records to read; None for all.
     limit: Option<usize>,
 }
@@ -65,6 +68,8 @@ pub struct SourceFile {
     compression: Compression,
     /// For each column of the file, its position in the source's schema; `None` if it is not loaded.
     columns: Vec<Option<usize>>,
+    /// Whether records are numbered from 1 instead of lines: a line of a JSON file has several objects.
+    numbered: bool,
 }
 
 /// Rows of one file.
@@ -78,6 +83,8 @@ pub struct Batch {
     pub rows: RecordBatch,
     /// Rows of this range of the file that could not be parsed, in the order of lines. They are not in `rows`.
     pub malformed: Vec<Malformed>,
+    /// The number of rows that are skipped as declared: blank lines in a file of one column.
+    pub skipped: u64,
 }
 
 /// A row that could not be parsed.
@@ -93,6 +100,8 @@ pub struct Malformed {
     pub fields: Vec<Option<String>>,
     /// The reason, as a phrase: `7 fields, the header has 6`.
     pub reason: String,
+    /// Whether the line belongs to no record, because an earlier record is broken.
+    pub lost: bool,
 }
 
 impl Source {
@@ -106,22 +115,27 @@ impl Source {
     /// [`Input`](crate::error::Kind::Input) for files that are missing, empty, damaged, or have different columns, and
     /// [`Pipeline`](crate::error::Kind::Pipeline) for invalid options.
     pub fn try_new(spec: &SourceSpec, folder: &Path) -> Result<Self> {
-        let dialect = Dialect::try_new(&spec.csv)?;
+        let dialect = Dialect::try_new(spec)?;
         let mut files = files::find(spec, folder)?;
+        let json = json::Layout::new(spec);
         let mut found = Vec::with_capacity(files.len());
-        for file in &files {
+        for file in &mut files {
             if file.bytes == 0 {
-                return Err(file.empty(file.format == Format::Csv && dialect.header));
+                return Err(file.empty(file.format == Format::Csv && dialect.header()));
             }
             found.push(match file.format {
                 Format::Csv => ColumnMatch::Named(csv::header(file, &dialect)?),
-                Format::Json => ColumnMatch::Keys(json::keys(file)?),
+                Format::Json => {
+                    let json::Keys { keys, numbered } = json::keys(file, &json)?;
+                    file.numbered = numbered;
+                    ColumnMatch::Keys(keys)
+                }
                 Format::Parquet => ColumnMatch::Typed(parquet::schema(file)?),
                 Format::Arrow => ColumnMatch::Typed(ipc::schema(file)?),
             });
         }
         let schema = columns::align(&mut files, &found, &spec.ignore)?;
-        Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect), limit: None })
+        Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect), json: Arc::new(json), limit: None })
     }
 
     /// Returns the schema: text for CSV and JSON, else the files' types without dictionaries and views. All columns are
@@ -179,7 +193,7 @@ impl Source {
         let one = |batch: Result<Batch>| batch.map(|batch| Box::new(std::iter::once(Ok(batch))) as Piece);
         Ok(match file.format {
             Format::Csv => Box::new(csv::Blocks::try_new(index, file, schema, Arc::clone(&self.dialect), rows)?),
-            Format::Json => Box::new(json::Rows::try_new(index, &file, schema, rows)?.map(one)),
+            Format::Json => Box::new(json::Rows::try_new(index, &file, schema, &self.json, rows)?.map(one)),
             Format::Parquet => parquet::read(index, file, schema, rows)?,
             Format::Arrow => Box::new(ipc::read(index, file, schema, rows)?.map(one)),
         })
@@ -287,7 +301,7 @@ mod tests {
 
     pub(super) fn source(folder: &Path, path: &str, ignore: &[&str], csv: CsvSpec) -> Result<Source> {
         let ignore = ignore.iter().map(ToString::to_string).collect();
-        Source::try_new(&SourceSpec { path: path.into(), format: None, ignore, csv }, folder)
+        Source::try_new(&SourceSpec { ignore, csv, ..SourceSpec::at(path) }, folder)
     }
 
     pub(super) fn read_all(files: &[(&str, &[u8])], path: &str, ignore: &[&str], csv: CsvSpec) -> Result<Read> {

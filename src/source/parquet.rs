@@ -93,7 +93,7 @@ mod tests {
 
     use super::super::Source;
     use crate::error::{Kind, Result};
-    use crate::spec::{CsvSpec, SourceSpec};
+    use crate::spec::SourceSpec;
 
     fn rows(count: i64) -> RecordBatch {
         RecordBatch::try_from_iter([
@@ -113,7 +113,7 @@ mod tests {
 
     fn source(folder: &Path, ignore: &[&str]) -> Result<Source> {
         let ignore = ignore.iter().map(ToString::to_string).collect();
-        Source::try_new(&SourceSpec { path: "*.parquet".into(), format: None, ignore, csv: CsvSpec::default() }, folder)
+        Source::try_new(&SourceSpec { ignore, ..SourceSpec::at("*.parquet") }, folder)
     }
 
     #[test]

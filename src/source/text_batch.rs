@@ -20,13 +20,14 @@ pub(super) struct TextBatchBuilder {
     lines: Vec<u64>,
     columns: Vec<StringBuilder>,
     malformed: Vec<Malformed>,
+    skipped: u64,
     bytes: usize,
 }
 
 impl TextBatchBuilder {
     pub(super) fn new(file: usize, schema: SchemaRef, rows: usize) -> Self {
         let columns = schema.fields().iter().map(|_| StringBuilder::new()).collect();
-        Self { file, schema, rows, lines: Vec::new(), columns, malformed: Vec::new(), bytes: 0 }
+        Self { file, schema, rows, lines: Vec::new(), columns, malformed: Vec::new(), skipped: 0, bytes: 0 }
     }
 
     /// Adds the next row's value in a column; each column gets one value before [`Self::end_row`].
@@ -51,6 +52,11 @@ impl TextBatchBuilder {
         self.malformed.push(malformed);
     }
 
+    /// Counts rows that are skipped as declared.
+    pub(super) fn skip(&mut self, rows: u64) {
+        self.skipped += rows;
+    }
+
     /// Returns whether the batch is complete.
     pub(super) fn is_full(&self) -> bool {
         self.lines.len() + self.malformed.len() >= self.rows || self.bytes >= BATCH_BYTES
@@ -58,7 +64,7 @@ impl TextBatchBuilder {
 
     /// Returns the batch, unless it is empty, and starts the next one.
     pub(super) fn take(&mut self) -> Result<Option<Batch>> {
-        if self.lines.is_empty() && self.malformed.is_empty() {
+        if self.lines.is_empty() && self.malformed.is_empty() && self.skipped == 0 {
             return Ok(None);
         }
         self.bytes = 0;
@@ -72,6 +78,7 @@ impl TextBatchBuilder {
         let columns = self.columns.iter_mut().map(whole).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(lines.len()));
         let rows = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        Ok(Some(Batch { file: self.file, lines, rows, malformed: std::mem::take(&mut self.malformed) }))
+        let (malformed, skipped) = (std::mem::take(&mut self.malformed), std::mem::take(&mut self.skipped));
+        Ok(Some(Batch { file: self.file, lines, rows, malformed, skipped }))
     }
 }

@@ -4,14 +4,18 @@
 //! problems at their locations.
 
 mod document;
+mod encoding;
 mod interpolate;
 mod model;
 mod read;
 mod rules;
 mod schema;
+mod source;
 mod value;
 
 pub use document::{Document, load, parse};
+pub use encoding::{CodePage, Encoding};
 pub use model::*;
 pub use schema::json_schema;
+pub use source::{BlankLines, CsvSpec, Format, JsonSpec, PerColumn, RaggedRows, SourceSpec};
 pub use value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::output_files::OutputMode;
 
+use super::source::SourceSpec;
 use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
 
 /// A pipeline: delta files in, production rows out.
@@ -296,80 +297,6 @@ pub struct TableSpec {
     pub existing: ExistingRowPolicy,
     /// The limit for this table; overrides `safeguards.max_rejects`.
     pub max_rejects: Option<Threshold>,
-}
-
-/// The delta files of one table.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceSpec {
-    /// A file, a folder (all its files of the format) or a glob, relative to this file.
-    pub path: String,
-    /// The format. Default: from the file name extension.
-    pub format: Option<Format>,
-    /// Source columns that are deliberately not loaded. An unused source column that is not listed here is an error, so
-    /// that no data is lost silently. `"*"` ignores all unused columns.
-    #[serde(default)]
-    pub ignore: Vec<String>,
-    /// The dialect of CSV files.
-    #[serde(default)]
-    pub csv: CsvSpec,
-}
-
-/// A file format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Comma-separated values (RFC 4180), `.csv` or `.tsv`; also with `.gz` or `.zst`.
-    Csv,
-    /// One JSON object per line: `.json`, `.jsonl` or `.ndjson`; also with `.gz` or `.zst`.
-    Json,
-    /// Apache Parquet: `.parquet`.
-    Parquet,
-    /// Arrow IPC, file or stream: `.arrow` or `.feather`.
-    Arrow,
-}
-
-/// The dialect of CSV files.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct CsvSpec {
-    /// The character between fields. Default: `,`, or a tab for `.tsv`.
-    pub delimiter: Option<char>,
-    /// The character around fields that contain the delimiter.
-    pub quote: char,
-    /// Whether the first line contains the column names.
-    pub header: bool,
-    /// The column names, in order, of files without a header.
-    pub names: Vec<String>,
-    /// The values that are read as NULL, quoted or unquoted.
-    pub null_values: Vec<String>,
-    /// The character encoding.
-    pub encoding: Encoding,
-}
-
-impl Default for CsvSpec {
-    fn default() -> Self {
-        Self {
-            delimiter: None,
-            quote: '"',
-            header: true,
-            names: Vec::new(),
-            null_values: vec![String::new()],
-            encoding: Encoding::default(),
-        }
-    }
-}
-
-/// A character encoding.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-pub enum Encoding {
-    /// UTF-8; a row with invalid bytes is rejected.
-    #[default]
-    #[serde(rename = "utf-8")]
-    Utf8,
-    /// Latin-1 as found in practice, which is Windows-1252.
-    #[serde(rename = "latin-1")]
-    Latin1,
 }
 
 /// The key that a row gets: a number (`column`), or the parent's key and further columns (`inherited`).

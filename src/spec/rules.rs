@@ -2,7 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::model::{CheckSpec, CsvSpec, KeySpec, PipelineSpec, TableSpec, WindowSpec};
+use super::model::{CheckSpec, KeySpec, PipelineSpec, TableSpec, WindowSpec};
+use super::source::{CsvSpec, PerColumn, SourceSpec};
 use super::read::{nearest, short};
 use super::value::{Scalar, StartRowNumber};
 use crate::diagnostic::{Path, Problems};
@@ -118,7 +119,7 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
     if table.source.path.trim().is_empty() {
         problems.add(under(&["source", "path"]), "the path of the source is empty");
     }
-    check_csv(&under(&["source", "csv"]), &table.source.csv, problems);
+    check_source(&under(&["source"]), &table.source, problems);
     if table.legacy_key.is_empty() {
         problems.add_with_hint(
             under(&["legacy_key"]),
@@ -153,6 +154,24 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
     }
 }
 
+fn check_source(at: &Path, source: &SourceSpec, problems: &mut Problems) {
+    if source.max_record_lines == 0 {
+        problems.add(under(at, &["max_record_lines"]), "a record has at least one line");
+    }
+    for zone in source.timezone.iter().flat_map(PerColumn::texts) {
+        if jiff::tz::TimeZone::get(zone).is_err() {
+            problems.add_with_hint(
+                under(at, &["timezone"]),
+                format_args!("unknown time zone `{}`", short(zone)),
+                "use a name such as `Europe/Berlin` or `UTC`",
+            );
+        }
+    }
+    let csv = under(at, &["csv"]);
+    check_csv(&csv, &source.csv, problems);
+    check_number_characters(&csv, &source.csv, problems);
+}
+
 fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
     let mut one_byte = |field: &str, c: char| {
         if !c.is_ascii() {
@@ -161,25 +180,54 @@ fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
             problems.add(under(at, &[field]), format_args!("invalid {field}: a line break"));
         }
     };
-    if let Some(delimiter) = csv.delimiter {
-        one_byte("delimiter", delimiter);
+    for character in csv.delimiter.iter().flat_map(|delimiter| delimiter.chars()) {
+        one_byte("delimiter", character);
     }
-    one_byte("quote", csv.quote);
-    if csv.delimiter == Some(csv.quote) {
-        problems.add(under(at, &["delimiter"]), format_args!("`{}` is both the delimiter and the quote", csv.quote));
+    for (field, character) in [("quote", csv.quote), ("escape", csv.escape), ("comment", csv.comment)] {
+        if let Some(character) = character {
+            one_byte(field, character);
+        }
     }
-    match (csv.header, csv.names.is_empty()) {
-        (false, true) => problems.add_with_hint(
+    if let Some(delimiter) = &csv.delimiter {
+        if delimiter.is_empty() {
+            problems.add(under(at, &["delimiter"]), "a delimiter has at least one character");
+        }
+        if let Some(quote) = csv.quote.filter(|quote| delimiter.contains(*quote)) {
+            problems.add(under(at, &["delimiter"]), format_args!("`{quote}` is both the delimiter and the quote"));
+        }
+    }
+    if csv.header_lines == 0 {
+        problems.add_with_hint(
+            under(at, &["header_lines"]),
+            "a header has at least one line",
+            "for files without a header, set `header: false` and `names`",
+        );
+    }
+    if !csv.header && csv.names.is_empty() {
+        problems.add_with_hint(
             under(at, &["header"]),
             "files without a header require `names`",
             "list the columns in order: `names: [a, b, c]`",
-        ),
-        (true, false) => problems.add_with_hint(
-            under(at, &["names"]),
-            "`names` applies only to files without a header",
-            "add `header: false`, or remove `names`",
-        ),
-        _ => {}
+        );
+    }
+}
+
+/// Checks the characters within numbers.
+fn check_number_characters(at: &Path, csv: &CsvSpec, problems: &mut Problems) {
+    for (field, setting) in [("decimal", &csv.decimal), ("thousands", &csv.thousands)] {
+        for text in setting.iter().flat_map(PerColumn::texts) {
+            let mut characters = text.chars();
+            let one = characters.next().filter(|char| !char.is_ascii_alphanumeric() && !matches!(char, '+' | '-'));
+            if one.is_none() || characters.next().is_some() {
+                let message = format_args!("invalid {field} `{}`: expected one character", short(text)).to_string();
+                problems.add_with_hint(under(at, &[field]), message, "use a character such as `,`, `.`, or `'`");
+            }
+        }
+    }
+    if let (Some(PerColumn::All(decimal)), Some(PerColumn::All(thousands))) = (&csv.decimal, &csv.thousands)
+        && decimal == thousands
+    {
+        problems.add(under(at, &["thousands"]), format_args!("`{}` is also the decimal character", short(decimal)));
     }
 }
 

@@ -1,127 +1,23 @@
-//! CSV files: their dialect, their header, and their records as rows.
+//! CSV files: their records as rows.
 
 use std::str::from_utf8;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
-use super::super::columns::REJECT_LINE;
 use super::super::text_batch::TextBatchBuilder;
-use super::super::{Batch, Malformed, Piece, SourceFile, files};
+use super::super::{Batch, Malformed, Piece, SourceFile};
+use super::dialect::Dialect;
 use super::injection;
-use super::records::{Fault, Record, Records, Span};
-use crate::error::{Error, Result};
-use crate::spec::{CsvSpec, Encoding};
-
-/// The dialect of the files: a validated [`CsvSpec`].
-#[derive(Debug)]
-pub(in crate::source) struct Dialect {
-    delimiter: Option<u8>,
-    quote: u8,
-    pub(in crate::source) header: bool,
-    names: Vec<String>,
-    null_values: Vec<String>,
-    encoding: Encoding,
-}
-
-impl Dialect {
-    pub(in crate::source) fn try_new(spec: &CsvSpec) -> Result<Self> {
-        let one_byte = |option: &str, character: char| match u8::try_from(character) {
-            Ok(byte) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Ok(byte),
-            _ => Err(Error::pipeline(format!("invalid `csv.{option}`: {character:?}"))
-                .hint("use an ASCII character other than a line break")),
-        };
-        let delimiter = spec.delimiter.map(|delimiter| one_byte("delimiter", delimiter)).transpose()?;
-        let quote = one_byte("quote", spec.quote)?;
-        if delimiter.map_or(matches!(quote, b',' | b'\t'), |delimiter| delimiter == quote) {
-            return Err(Error::pipeline("`csv.delimiter` and `csv.quote` are the same character"));
-        }
-        if spec.header && !spec.names.is_empty() {
-            return Err(Error::pipeline("`csv.names` is set, but `csv.header` is true")
-                .hint("add `header: false` if the first line is data, or remove `names`"));
-        }
-        if !spec.header && spec.names.is_empty() {
-            return Err(Error::pipeline("`csv.header` is false, but `csv.names` is empty")
-                .hint("list the columns: `names: [account_ref, name, …]`"));
-        }
-        Ok(Self {
-            delimiter,
-            quote,
-            header: spec.header,
-            names: spec.names.clone(),
-            null_values: spec.null_values.clone(),
-            encoding: spec.encoding,
-        })
-    }
-
-    fn records(&self, file: &SourceFile) -> Result<Records> {
-        let delimiter = self.delimiter.unwrap_or(if files::is_tsv(&file.path) { b'\t' } else { b',' });
-        Records::open(file, self.encoding, delimiter, self.quote)
-    }
-
-    /// The character between fields, if the options set it.
-    pub(in crate::source) fn delimiter(&self) -> Option<u8> {
-        self.delimiter
-    }
-
-    pub(in crate::source) fn quote(&self) -> u8 {
-        self.quote
-    }
-
-    pub(in crate::source) fn null_values(&self) -> &[String] {
-        &self.null_values
-    }
-
-    pub(in crate::source) fn encoding(&self) -> Encoding {
-        self.encoding
-    }
-
-    fn is_null(&self, value: &str) -> bool {
-        self.null_values.iter().any(|null| null == value)
-    }
-}
+use super::records::{Record, RecordFault, Records};
+use super::recovery::Why;
+use super::split::{Fault, Span};
+use crate::error::Result;
+use crate::spec::{BlankLines, Encoding, RaggedRows};
 
 /// Returns the columns of a file's header, or `names` for files without a header.
 pub(in crate::source) fn header(file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
-    names(&mut dialect.records(file)?, file, dialect)
-}
-
-/// Returns the column names, and moves the records to the first row.
-fn names(records: &mut Records, file: &SourceFile, dialect: &Dialect) -> Result<Vec<String>> {
-    if !dialect.header && records.is_empty() {
-        return Err(file.empty(false));
-    }
-    if !dialect.header && !is_of_rejects(records)? {
-        return Ok(dialect.names.clone());
-    }
-    let record = records.next()?.ok_or_else(|| file.empty(true))?;
-    let broken = |why: &str| Error::input(format!("the header of `{}` {why}", file.name)).hint("check `csv.quote`");
-    match record.fault {
-        Some(Fault::Unclosed(_)) => return Err(broken("has an unclosed quote")),
-        Some(Fault::AfterQuote(_)) => return Err(broken("has text after a closing quote")),
-        Some(Fault::Return(_)) | None => {}
-    }
-    let bytes = records.bytes(&record);
-    let text = from_utf8(bytes).map_err(|error| {
-        let byte = bytes[error.valid_up_to()];
-        Error::input(format!("the header of `{}` is not UTF-8 (byte 0x{byte:02X})", file.name))
-            .hint("for Windows-1252, set `csv: { encoding: latin-1 }`")
-    })?;
-    let names: Vec<_> = records.fields().iter().map(|span| records.value(text, *span).into_owned()).collect();
-    if names.iter().any(|name| name == REJECT_LINE) {
-        return Ok(names.iter().map(|name| injection::unguarded(name).to_owned()).collect());
-    }
-    Ok(names)
-}
-
-/// Returns whether the first record is the header of a reject file, which has one even if the source's files do not.
-fn is_of_rejects(records: &mut Records) -> Result<bool> {
-    let Some(record) = records.next()? else { return Ok(false) };
-    let is_one = from_utf8(records.bytes(&record)).is_ok_and(|text| {
-        record.fault.is_none() && records.fields().iter().any(|span| text[span.start..span.end] == *REJECT_LINE)
-    });
-    records.back();
-    Ok(is_one)
+    dialect.open(file)?.names(file, dialect)
 }
 
 /// The rows of a file, in blocks of whole records.
@@ -139,6 +35,10 @@ struct Layout {
     names: Vec<String>,
     /// Whether it is a reject file, where an apostrophe precedes possible formulas.
     guarded: bool,
+    /// Whether missing fields are NULL.
+    ragged: bool,
+    /// Whether blank lines count as skipped rows.
+    count_blank: bool,
     /// The maximum number of rows per batch.
     rows: usize,
 }
@@ -151,13 +51,15 @@ impl Blocks {
         dialect: Arc<Dialect>,
         rows: usize,
     ) -> Result<Self> {
-        let mut records = dialect.records(&file)?;
-        let names = names(&mut records, &file, &dialect)?;
+        let mut opened = dialect.open(&file)?;
+        let names = opened.names(&file, &dialect)?;
         if names.len() != file.columns.len() {
             return Err(file.changed("its header changed"));
         }
-        let guarded = names.iter().any(|name| name == REJECT_LINE);
-        Ok(Self { layout: Arc::new(Layout { index, file, schema, dialect, names, guarded, rows }), records })
+        let (guarded, ragged) = (opened.of_rejects, dialect.csv().ragged_rows == RaggedRows::Fill);
+        let count_blank = names.len() == 1 && dialect.csv().blank_lines == BlankLines::Skip;
+        let layout = Layout { index, file, schema, dialect, names, guarded, ragged, count_blank, rows };
+        Ok(Self { layout: Arc::new(layout), records: opened.records })
     }
 }
 
@@ -184,21 +86,38 @@ impl Rows {
     }
 
     fn accept(&mut self, record: &Record) {
+        let complete = record.fault.is_none() && self.fits();
         let Self { layout, records, stretch } = self;
         let Layout { file, dialect, guarded, .. } = layout.as_ref();
         let bytes = records.bytes(record);
-        let complete = record.fault.is_none() && records.fields().len() == file.columns.len();
         match from_utf8(bytes) {
             Ok(text) if complete && !bytes.contains(&0) => {
                 for (span, place) in records.fields().iter().zip(&file.columns) {
                     let Some(place) = *place else { continue };
-                    let value = records.value(text, *span);
-                    let value = Some(&*value).filter(|value| !dialect.is_null(value));
+                    let value = records.syntax().value(text, *span);
+                    let value = Some(&*value).filter(|value| !is_null(dialect, *span, text, value));
                     stretch.value(place, if *guarded { value.map(injection::unguarded) } else { value });
+                }
+                for place in file.columns.iter().skip(records.fields().len()).flatten() {
+                    stretch.value(*place, None);
                 }
                 stretch.end_row(record.line);
             }
             _ => self.accept_or_refuse(record),
+        }
+    }
+
+    /// Returns whether the last record has the right number of fields.
+    fn fits(&self) -> bool {
+        let (fields, columns) = (self.records.fields(), self.layout.file.columns.len());
+        let is_empty = |span: &Span| span.start == span.end && !span.quoted;
+        match fields.len() {
+            count if count == columns => true,
+            count if self.layout.ragged => count < columns || fields[columns..].iter().all(is_empty),
+            count if count == columns + 1 => {
+                self.layout.dialect.csv().trailing_delimiter && fields.last().is_some_and(is_empty)
+            }
+            _ => false,
         }
     }
 
@@ -211,15 +130,17 @@ impl Rows {
             .iter()
             .map(|span| {
                 let raw = String::from_utf8_lossy(&bytes[span.start..span.end]);
-                let value = self.records.value(&raw, Span { start: 0, end: raw.len(), ..*span }).into_owned();
-                let value = Some(value).filter(|value| !self.layout.dialect.is_null(value));
+                let whole = Span { start: 0, end: raw.len(), ..*span };
+                let value = self.records.syntax().value(&raw, whole).into_owned();
+                let value = Some(value).filter(|value| !is_null(&self.layout.dialect, whole, &raw, value));
                 if self.layout.guarded { value.map(|value| injection::unguarded(&value).to_owned()) } else { value }
             })
             .collect();
         let Some(reason) = self.reason(record) else {
-            for (value, place) in values.iter().zip(&self.layout.file.columns) {
+            let values = values.iter().map(Option::as_deref).chain(std::iter::repeat(None));
+            for (value, place) in values.zip(&self.layout.file.columns) {
                 if let Some(place) = place {
-                    self.stretch.value(*place, value.as_deref());
+                    self.stretch.value(*place, value);
                 }
             }
             self.stretch.end_row(record.line);
@@ -241,46 +162,96 @@ impl Rows {
         fields.truncate(present);
         fields.extend(surplus);
         let raw = String::from_utf8_lossy(bytes).trim_end_matches(['\n', '\r']).to_string();
-        self.stretch.malformed(Malformed { line: record.line, raw, fields, reason });
+        let lost = matches!(record.fault, Some(RecordFault::Lost(_)));
+        self.stretch.malformed(Malformed { line: record.line, raw, fields, reason, lost });
     }
 
     /// Returns the reason why a record is not a valid row, if it is not.
     fn reason(&self, record: &Record) -> Option<String> {
-        let bytes = self.records.bytes(record);
-        let Layout { file, names, dialect, .. } = self.layout.as_ref();
+        let Layout { names, dialect, .. } = self.layout.as_ref();
         let label = |index: usize| match names.get(index) {
             Some(name) => format!("column \"{name}\""),
             None => format!("field {}", index + 1),
         };
         match record.fault {
-            Some(Fault::Unclosed(at)) => {
+            Some(RecordFault::Format(Fault::Unclosed(at))) => {
                 let line = self.records.line_of(record, at);
                 return Some(format!("unclosed quote on line {line}"));
             }
-            Some(Fault::AfterQuote(field)) => return Some(format!("text after the closing quote of {}", label(field))),
-            Some(Fault::Return(field)) => {
+            Some(RecordFault::Format(Fault::AfterQuote(field))) => {
+                return Some(format!("text after the closing quote of {}", label(field)));
+            }
+            Some(RecordFault::Format(Fault::Return(field))) => {
                 return Some(format!("{} contains an unquoted carriage return", label(field)));
+            }
+            Some(RecordFault::Broken(why)) => return Some(why.reason(record.line)),
+            Some(RecordFault::Lost(line)) => {
+                return Some(format!("the line belongs to no record, because the record on line {line} is broken"));
             }
             None => {}
         }
-        let (fields, names) = (self.records.fields().len(), names.len());
-        if fields != names {
-            let noun = if fields == 1 { "field" } else { "fields" };
-            let of = if dialect.header { "the header has" } else { "`names` has" };
-            return Some(format!("{fields} {noun}, {of} {names}"));
+        if self.fits() {
+            return self.bad_value(record, &label);
         }
-        let loaded = self.records.fields().iter().enumerate().filter(|(index, _)| file.columns[*index].is_some());
-        for (index, span) in loaded {
+        let (fields, names) = (self.records.fields().len(), names.len());
+        let noun = if fields == 1 { "field" } else { "fields" };
+        let of = if dialect.header() { "the header has" } else { "`names` has" };
+        Some(format!("{fields} {noun}, {of} {names}"))
+    }
+
+    /// Returns the reason why a value of a loaded column is not valid text.
+    fn bad_value(&self, record: &Record, label: &dyn Fn(usize) -> String) -> Option<String> {
+        let bytes = self.records.bytes(record);
+        let columns = &self.layout.file.columns;
+        let fields = self.records.fields().iter().enumerate();
+        for (index, span) in fields.filter(|(index, _)| columns.get(*index).is_some_and(Option::is_some)) {
             let value = &bytes[span.start..span.end];
             if let Err(error) = from_utf8(value) {
                 let byte = value[error.valid_up_to()];
-                return Some(format!("{} is not UTF-8 (byte 0x{byte:02X})", label(index)));
+                let encoding = self.layout.dialect.csv().encoding;
+                return Some(match encoding == Encoding::UTF_8 {
+                    true => format!("{} is not UTF-8 (byte 0x{byte:02X})", label(index)),
+                    false => format!("{} contains bytes that are invalid in {encoding}", label(index)),
+                });
             }
             if value.contains(&0) {
                 return Some(format!("{} contains a NUL character", label(index)));
             }
         }
         None
+    }
+}
+
+/// Returns whether a value stands for NULL. An escaped value such as `\N` is compared as written.
+fn is_null(dialect: &Dialect, span: Span, record: &str, value: &str) -> bool {
+    if span.quoted && !dialect.csv().quoted_null {
+        return false;
+    }
+    match span.escaped && dialect.csv().escape.is_some() {
+        true => dialect.is_null(&record[span.start..span.end]),
+        false => dialect.is_null(value),
+    }
+}
+
+impl Why {
+    /// Returns the reason for a message about the record on `line`.
+    fn reason(self, record: u64) -> String {
+        match self {
+            Self::Unclosed { line } => format!("unclosed quote on line {}", record + line),
+            Self::TooLong { line } => {
+                format!("the quote on line {} is open for more lines than `max_record_lines`", record + line)
+            }
+            Self::ClosedInText { line, closed } => format!(
+                "unclosed quote on line {}: text follows the next quote, on line {}",
+                record + line,
+                record + closed
+            ),
+            Self::ContainsRecords { line, closed } => format!(
+                "unclosed quote on line {}: the lines up to the next quote, on line {}, read as records",
+                record + line,
+                record + closed
+            ),
+        }
     }
 }
 
@@ -295,6 +266,10 @@ impl Iterator for Rows {
                 Err(error) => return Some(Err(error)),
             }
         }
+        let blank = self.records.take_blank();
+        if self.layout.count_blank {
+            self.stretch.skip(blank);
+        }
         self.stretch.take().transpose()
     }
 }
@@ -304,6 +279,7 @@ mod tests {
     use super::super::super::tests::{Read, read_all, read_one};
     use super::*;
     use crate::error::Kind;
+    use crate::spec::CsvSpec;
 
     fn read(bytes: &[u8]) -> Read {
         read_one("x.csv", bytes, CsvSpec::default()).unwrap()
@@ -374,7 +350,7 @@ mod tests {
 
     #[test]
     fn latin_1_is_windows_1252() {
-        let spec = CsvSpec { encoding: Encoding::Latin1, ..CsvSpec::default() };
+        let spec = CsvSpec { encoding: Encoding::LATIN_1, ..CsvSpec::default() };
         let read = read_one("x.csv", b"n\xE4me,b\nRen\xE9,\x80\n\"1\n2\",x\ny\xE9\n", spec.clone()).unwrap();
         assert_eq!(read.rows[0].2, some(&["René", "€"]));
         assert_eq!(reasons(&read), [(5, "yé", "1 field, the header has 2")]);
@@ -391,8 +367,8 @@ mod tests {
     #[test]
     fn delimiter_quote_and_names_are_as_declared() {
         let spec = CsvSpec {
-            delimiter: Some(';'),
-            quote: '\'',
+            delimiter: Some(";".into()),
+            quote: Some('\''),
             header: false,
             names: vec!["a".into(), "b".into()],
             ..CsvSpec::default()

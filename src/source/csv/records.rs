@@ -1,8 +1,9 @@
-//! The records of a CSV file: [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), and common deviations.
+//! The records of a CSV file, in order.
 //!
-//! This splitter exists because no crate meets three requirements. The line of each record must be right after CRLF, blank
+//! This reader exists because no crate meets four requirements. The line of each record must be right after CRLF, blank
 //! lines, and line breaks in quotes. A rejected record must be kept as written. Text after a closing quote must be
-//! rejected, because a lenient reader merges two rows if a quote is unclosed:
+//! rejected, because a lenient reader merges two rows if a quote is unclosed. And such a quote must not take other records
+//! with it (see [`super::recovery`]):
 //!
 //! ```text
 //! id,name
@@ -10,128 +11,185 @@
 //! 2,"Bob"
 //! ```
 
-use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use super::super::SourceFile;
 use super::super::decoder::Input;
+use super::recovery::{Broken, Scan, Shape, Why};
+use super::split::{Fault, Span, Split, Splitter, Syntax, first_line, line_breaks};
 use crate::error::Result;
-use crate::spec::Encoding;
-
-/// The position of a field in its record, without its quotes.
-#[derive(Clone, Copy)]
-pub(super) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    /// Whether it contains doubled quotes.
-    pub(super) doubled: bool,
-}
-
-/// A violation of the CSV format.
-#[derive(Clone, Copy)]
-pub(super) enum Fault {
-    /// The quote at this byte of the record is never closed.
-    Unclosed(usize),
-    /// This field has text after its closing quote.
-    AfterQuote(usize),
-    /// This field contains a carriage return that does not end a line.
-    Return(usize),
-}
 
 /// A record at the start of the window.
 pub(super) struct Record {
     pub(super) line: u64,
     /// The size in bytes, without the line ending.
     pub(super) len: usize,
-    pub(super) fault: Option<Fault>,
+    pub(super) fault: Option<RecordFault>,
 }
 
-/// The result of [`split`].
-enum Split {
-    /// The window ends before the record.
-    Cut,
-    /// A record of `len` bytes; the next one starts at `next`.
-    Record { len: usize, next: usize, fault: Option<Fault> },
+/// Why a record is not valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RecordFault {
+    /// It violates the format.
+    Format(Fault),
+    /// It does not end where it should; only its first line is rejected with it.
+    Broken(Why),
+    /// The line belongs to no record: the record on this line is broken.
+    Lost(u64),
 }
 
 /// The records of a file, in order.
 pub(super) struct Records {
     input: Input,
-    delimiter: u8,
-    quote: u8,
+    syntax: Arc<Syntax>,
+    /// The shape of the records, once the header is read.
+    shape: Option<Shape>,
+    /// Whether a blank line is a record.
+    blank_is_record: bool,
     /// Whether a lone carriage return ends a line; `None` before the first line, which decides.
     returns: Option<bool>,
     fields: Vec<Span>,
     line: u64,
     /// Bytes and lines of the last returned record.
     done: (usize, u64),
+    /// The number of bytes before the window, in this block.
+    before: usize,
+    /// The broken records of this block, and the line of the one that is being read.
+    broken: VecDeque<Broken>,
+    broken_line: Option<u64>,
+    blank: u64,
 }
 
 impl Records {
-    pub(super) fn open(file: &SourceFile, encoding: Encoding, delimiter: u8, quote: u8) -> Result<Self> {
-        Ok(Self {
-            input: Input::open(file, encoding)?,
-            delimiter,
-            quote,
+    pub(super) fn new(input: Input, syntax: Syntax, first_line: u64) -> Self {
+        Self {
+            input,
+            syntax: Arc::new(syntax),
+            shape: None,
+            blank_is_record: false,
             returns: None,
             fields: Vec::new(),
-            line: 1,
+            line: first_line,
             done: (0, 0),
-        })
+            before: 0,
+            broken: VecDeque::new(),
+            broken_line: None,
+            blank: 0,
+        }
     }
 
-    /// Returns the next record; skips blank lines.
+    /// Sets the shape of the records after the header. `blank_is_record` applies to files of one column.
+    pub(super) fn expect(&mut self, shape: Shape, blank_is_record: bool) {
+        self.blank_is_record = blank_is_record && shape.columns == 1;
+        self.shape = Some(shape);
+    }
+
+    /// Returns the next record; skips blank lines and comments.
     pub(super) fn next(&mut self) -> Result<Option<Record>> {
         loop {
-            self.input.consume(self.done.0);
-            self.line += self.done.1;
-            self.done = (0, 0);
+            self.advance();
             let (bytes, at_end) = (self.input.bytes(), self.input.at_end());
             if bytes.is_empty() && at_end {
                 return Ok(None);
             }
+            if let Some(broken) = self.broken.front()
+                && self.before >= broken.start
+            {
+                let (end, why) = (broken.end, broken.why);
+                if self.before >= end {
+                    self.broken.pop_front();
+                    self.broken_line = None;
+                    continue;
+                }
+                if let Some(record) = self.next_of_broken(end, why) {
+                    return Ok(Some(record));
+                }
+                continue;
+            }
+            if self.is_comment(bytes) {
+                match first_line(bytes, self.returns.unwrap_or(true)) {
+                    Some((_, next)) => self.done = (next, 1),
+                    None if at_end => self.done = (bytes.len(), 0),
+                    None => self.input.grow(self.line)?,
+                }
+                continue;
+            }
             let returns = self.returns.unwrap_or(true);
-            let splitter = Splitter { bytes, at_end, delimiter: self.delimiter, quote: self.quote, returns };
+            let splitter = Splitter { syntax: &self.syntax, bytes, at_end, returns };
             match splitter.split(&mut self.fields) {
                 Split::Cut => self.input.grow(self.line)?,
                 Split::Record { len, next, fault } => {
                     let returns = *self.returns.get_or_insert(bytes[len..next] == *b"\r");
                     self.done = (next, line_breaks(&bytes[..next], returns));
-                    if len > 0 {
+                    if len > 0 || self.blank_is_record {
+                        let fault = fault.map(RecordFault::Format);
                         return Ok(Some(Record { line: self.line, len, fault }));
                     }
+                    self.blank += 1;
                 }
             }
         }
     }
 
+    /// Returns the next line of a broken record that ends at `end`, unless the line is blank.
+    fn next_of_broken(&mut self, end: usize, why: Why) -> Option<Record> {
+        let (bytes, returns) = (self.input.bytes(), self.returns.unwrap_or(true));
+        let bytes = &bytes[..(end - self.before).min(bytes.len())];
+        let (len, next) = first_line(bytes, returns).unwrap_or((bytes.len(), bytes.len()));
+        self.done = (next, line_breaks(&bytes[..next], returns));
+        let splitter = Splitter { syntax: &self.syntax, bytes: &bytes[..len], at_end: true, returns: false };
+        splitter.split(&mut self.fields);
+        let fault = match self.broken_line {
+            None => {
+                self.broken_line = Some(self.line);
+                RecordFault::Broken(why)
+            }
+            Some(_) if len == 0 => return None,
+            Some(line) => RecordFault::Lost(line),
+        };
+        Some(Record { line: self.line, len, fault: Some(fault) })
+    }
+
+    fn is_comment(&self, bytes: &[u8]) -> bool {
+        self.syntax.comment.is_some() && bytes.first().copied() == self.syntax.comment
+    }
+
+    fn advance(&mut self) {
+        self.input.consume(self.done.0);
+        self.before += self.done.0;
+        self.line += self.done.1;
+        self.done = (0, 0);
+    }
+
     /// Splits off the whole records of the window, so that another thread can read them.
     pub(super) fn take(&mut self) -> Result<Option<Self>> {
         loop {
-            self.input.consume(self.done.0);
-            self.line += self.done.1;
-            self.done = (0, 0);
+            self.advance();
             let (bytes, at_end) = (self.input.bytes(), self.input.at_end());
             if bytes.is_empty() && at_end {
                 return Ok(None);
             }
             let returns = self.returns.unwrap_or(true);
-            let whole = match at_end {
-                true => bytes.len(),
-                false => whole_records(bytes, self.delimiter, self.quote, returns, &mut self.fields),
-            };
-            if whole == 0 {
+            let shape = self.shape.unwrap_or(Shape { columns: 1, trailing: false, ragged: true, most_lines: u64::MAX });
+            let scanned = Scan { syntax: &self.syntax, shape, returns, bytes, at_end }.scan(&mut self.fields);
+            if scanned.whole == 0 {
                 self.input.grow(self.line)?;
                 continue;
             }
-            let lines = line_breaks(&bytes[..whole], returns);
+            let lines = line_breaks(&bytes[..scanned.whole], returns);
             let taken = Self {
-                input: self.input.take(whole),
-                delimiter: self.delimiter,
-                quote: self.quote,
+                input: self.input.take(scanned.whole),
+                syntax: Arc::clone(&self.syntax),
+                shape: self.shape,
+                blank_is_record: self.blank_is_record,
                 returns: self.returns,
                 fields: Vec::new(),
                 line: self.line,
                 done: (0, 0),
+                before: 0,
+                broken: scanned.broken.into(),
+                broken_line: None,
+                blank: 0,
             };
             self.line += lines;
             return Ok(Some(taken));
@@ -158,164 +216,20 @@ impl Records {
         &self.fields
     }
 
-    /// Returns the value of a field.
-    pub(super) fn value<'a>(&self, text: &'a str, span: Span) -> Cow<'a, str> {
-        let value = &text[span.start..span.end];
-        if !span.doubled {
-            return Cow::Borrowed(value);
-        }
-        let quote = char::from(self.quote).to_string();
-        Cow::Owned(value.replace(&quote.repeat(2), &quote))
+    /// Returns the notation of the records.
+    pub(super) fn syntax(&self) -> &Syntax {
+        &self.syntax
+    }
+
+    /// Returns the number of blank lines since the last call.
+    pub(super) fn take_blank(&mut self) -> u64 {
+        std::mem::take(&mut self.blank)
     }
 
     /// Returns the line of the byte `at` in a record.
     pub(super) fn line_of(&self, record: &Record, at: usize) -> u64 {
         record.line + line_breaks(&self.bytes(record)[..at], self.returns.unwrap_or(false))
     }
-}
-
-/// A pass over the record at the start of `bytes`, which end with the window or, if `at_end`, with the file.
-struct Splitter<'a> {
-    bytes: &'a [u8],
-    at_end: bool,
-    delimiter: u8,
-    quote: u8,
-    returns: bool,
-}
-
-/// The byte after a field.
-enum Stop {
-    /// Unknown, because the window ends.
-    Cut,
-    /// A delimiter.
-    Field,
-    /// A line ending, or the end of the file; the next record starts here.
-    Record(usize),
-    /// Any other byte.
-    Text,
-}
-
-impl Splitter<'_> {
-    fn split(&self, fields: &mut Vec<Span>) -> Split {
-        fields.clear();
-        let (mut fault, mut at) = (None, 0);
-        loop {
-            let start = at;
-            if self.bytes.get(at) == Some(&self.quote) {
-                let (end, doubled) = self.closing_quote(at + 1);
-                let Some(end) = end else {
-                    if !self.at_end {
-                        return Split::Cut;
-                    }
-                    let len = self.bytes.len();
-                    fields.push(Span { start: start + 1, end: len, doubled });
-                    return Split::Record { len, next: len, fault: Some(Fault::Unclosed(start)) };
-                };
-                at = end + 1;
-                let span = Span { start: start + 1, end, doubled };
-                match self.stop(at) {
-                    Stop::Cut => return Split::Cut,
-                    Stop::Field => {
-                        fields.push(span);
-                        at += 1;
-                        continue;
-                    }
-                    Stop::Record(next) => {
-                        fields.push(span);
-                        return Split::Record { len: at, next, fault };
-                    }
-                    Stop::Text => fault = fault.or(Some(Fault::AfterQuote(fields.len()))),
-                }
-            }
-            loop {
-                let stop = |byte: &u8| *byte == self.delimiter || *byte == b'\n' || *byte == b'\r';
-                at = self.bytes[at..].iter().position(stop).map_or(self.bytes.len(), |found| at + found);
-                let span = Span { start, end: at, doubled: false };
-                match self.stop(at) {
-                    Stop::Cut => return Split::Cut,
-                    Stop::Field => {
-                        fields.push(span);
-                        at += 1;
-                        break;
-                    }
-                    Stop::Record(next) => {
-                        fields.push(span);
-                        return Split::Record { len: at, next, fault };
-                    }
-                    Stop::Text => {
-                        fault = fault.or(Some(Fault::Return(fields.len())));
-                        at += 1;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Returns the position of the closing quote, or `None` if the bytes end before it is known, and whether there are
-    /// doubled quotes before it.
-    fn closing_quote(&self, mut at: usize) -> (Option<usize>, bool) {
-        let mut doubled = false;
-        loop {
-            let Some(found) = self.bytes[at..].iter().position(|byte| *byte == self.quote) else {
-                return (None, doubled);
-            };
-            at += found;
-            match self.bytes.get(at + 1) {
-                Some(byte) if *byte == self.quote => (doubled, at) = (true, at + 2),
-                None if !self.at_end => return (None, doubled),
-                _ => return (Some(at), doubled),
-            }
-        }
-    }
-
-    fn stop(&self, at: usize) -> Stop {
-        match self.bytes.get(at) {
-            None if self.at_end => Stop::Record(at),
-            None => Stop::Cut,
-            Some(byte) if *byte == self.delimiter => Stop::Field,
-            Some(b'\n') => Stop::Record(at + 1),
-            Some(b'\r') => match self.bytes.get(at + 1) {
-                Some(b'\n') => Stop::Record(at + 2),
-                None if !self.at_end => Stop::Cut,
-                _ if self.returns => Stop::Record(at + 1),
-                _ => Stop::Text,
-            },
-            Some(_) => Stop::Text,
-        }
-    }
-}
-
-/// Returns the size in bytes of the whole records at the start of `bytes`. Without quotes, each line is a record; only
-/// records with quotes are split to find their end.
-fn whole_records(bytes: &[u8], delimiter: u8, quote: u8, returns: bool, fields: &mut Vec<Span>) -> usize {
-    let mut whole = 0;
-    loop {
-        let rest = &bytes[whole..];
-        let last_line = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        if !returns {
-            // Searching for any quote is faster than searching for its position.
-            if !rest.contains(&quote) {
-                return whole + last_line(rest);
-            }
-            let quoted = rest.iter().position(|byte| *byte == quote).unwrap_or(rest.len());
-            whole += last_line(&rest[..quoted]);
-        }
-        let splitter = Splitter { bytes: &bytes[whole..], at_end: false, delimiter, quote, returns };
-        match splitter.split(fields) {
-            Split::Cut => return whole,
-            Split::Record { next, .. } => whole += next,
-        }
-    }
-}
-
-/// Returns the number of lines that end in `bytes`.
-fn line_breaks(bytes: &[u8], returns: bool) -> u64 {
-    // At most 255 at a time, so that the count fits into a byte and the loop is vectorized.
-    let feeds = |part: &[u8]| usize::from(part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>());
-    let feeds = bytes.chunks(255).map(feeds).sum::<usize>();
-    let lone = |index: usize| bytes[index] == b'\r' && bytes.get(index + 1) != Some(&b'\n');
-    let returns = if returns { (0..bytes.len()).filter(|index| lone(*index)).count() } else { 0 };
-    (feeds + returns) as u64
 }
 
 #[cfg(test)]

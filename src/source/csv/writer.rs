@@ -2,20 +2,28 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::BufWriter;
+use std::io::{BufWriter, Result, Write};
 use std::path::Path;
 
-use super::super::{Source, files};
+use super::super::{Source, encodings, files};
 use super::Dialect;
 use crate::output_files::OutputMode;
-use crate::spec::{Encoding, Format};
+use crate::spec::{CsvSpec, Encoding, Format};
 
 /// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding, and NULL. For a source that is not CSV,
 /// it follows [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), with an empty field for NULL.
 pub struct CsvWriter {
-    writer: csv::Writer<BufWriter<File>>,
+    file: BufWriter<File>,
+    delimiter: String,
+    quote: char,
+    escape: Option<char>,
+    comment: Option<char>,
+    /// The texts that are NULL, unless they are quoted.
+    nulls: Vec<String>,
     null: String,
-    encoding: Encoding,
+    encoder: encodings::Encoder,
+    record: String,
+    fields: usize,
 }
 
 impl Source {
@@ -23,7 +31,7 @@ impl Source {
     pub fn csv_ending(&self) -> &'static str {
         match self.own_dialect() {
             Some(dialect)
-                if dialect.delimiter().is_none() && self.files().iter().all(|file| files::is_tsv(&file.path)) =>
+                if dialect.csv().delimiter.is_none() && self.files().iter().all(|file| files::is_tsv(&file.path)) =>
             {
                 "tsv"
             }
@@ -35,17 +43,22 @@ impl Source {
     ///
     /// # Errors
     /// Returns an error if the file cannot be created.
-    pub fn csv_writer(&self, path: &Path, mode: OutputMode) -> std::io::Result<CsvWriter> {
-        let mut builder = csv::WriterBuilder::new();
-        let (mut null, mut encoding) = (String::new(), Encoding::Utf8);
-        if let Some(dialect) = self.own_dialect() {
-            let by_name = if self.csv_ending() == "tsv" { b'\t' } else { b',' };
-            builder.delimiter(dialect.delimiter().unwrap_or(by_name)).quote(dialect.quote());
-            null = dialect.null_values().first().cloned().unwrap_or_default();
-            encoding = dialect.encoding();
-        }
-        let writer = builder.from_writer(BufWriter::new(mode.create(path)?));
-        Ok(CsvWriter { writer, null, encoding })
+    pub fn csv_writer(&self, path: &Path, mode: OutputMode) -> Result<CsvWriter> {
+        let plain = CsvSpec::default();
+        let csv = self.own_dialect().map_or(&plain, Dialect::csv);
+        let by_name = if self.csv_ending() == "tsv" { "\t" } else { "," };
+        Ok(CsvWriter {
+            file: BufWriter::new(mode.create(path)?),
+            delimiter: csv.delimiter.clone().unwrap_or_else(|| by_name.to_owned()),
+            quote: csv.quote.unwrap_or('"'),
+            escape: csv.escape.filter(|escape| Some(*escape) != csv.quote),
+            comment: csv.comment,
+            nulls: if csv.quoted_null { Vec::new() } else { csv.null_values.clone() },
+            null: csv.null_values.first().cloned().unwrap_or_default(),
+            encoder: encodings::Encoder::new(csv.encoding),
+            record: String::new(),
+            fields: 0,
+        })
     }
 
     /// Returns the dialect, if the files are CSV.
@@ -55,31 +68,59 @@ impl Source {
 }
 
 impl CsvWriter {
-    /// Returns the text that is written for NULL.
-    pub fn null(&self) -> &str {
-        &self.null
-    }
-
-    /// Writes one record. A character that the encoding lacks becomes a reference such as `&#8364;`.
+    /// Writes one record; `None` is NULL. A character that the encoding lacks becomes a reference such as `&#8364;`.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub fn write<'f>(&mut self, fields: impl IntoIterator<Item = Cow<'f, str>>) -> csv::Result<()> {
+    pub fn write<'f>(&mut self, fields: impl IntoIterator<Item = Option<Cow<'f, str>>>) -> Result<()> {
+        self.record.clear();
+        self.fields = 0;
         for field in fields {
-            match self.encoding {
-                Encoding::Utf8 => self.writer.write_field(field.as_bytes())?,
-                Encoding::Latin1 => self.writer.write_field(encoding_rs::WINDOWS_1252.encode(&field).0)?,
+            if self.fields > 0 {
+                self.record.push_str(&self.delimiter);
             }
+            match field {
+                Some(field) => self.field(&field),
+                // As the user wrote it: an escape character before it is part of the text.
+                None => self.record.push_str(&self.null),
+            }
+            self.fields += 1;
         }
-        self.writer.write_record(None::<&[u8]>)
+        self.record.push('\n');
+        let bytes = self.encoder.encode(&self.record);
+        self.file.write_all(&bytes)
+    }
+
+    /// Adds a field, between quotes if it needs them.
+    fn field(&mut self, field: &str) {
+        let special = |char: char| {
+            matches!(char, '\n' | '\r') || char == self.quote || self.delimiter.contains(char) || Some(char) == self.escape
+        };
+        let is_null = self.nulls.iter().any(|null| null == field);
+        // A line of one empty field would be a blank line, and `sep=` a setting.
+        let first = self.fields == 0 && (field.is_empty() || self.comment.is_some_and(|comment| field.starts_with(comment)));
+        if !(is_null || first || field.contains(special)) {
+            self.record.push_str(field);
+            return;
+        }
+        self.record.push(self.quote);
+        for char in field.chars() {
+            match self.escape {
+                Some(escape) if char == escape || char == self.quote => self.record.push(escape),
+                None if char == self.quote => self.record.push(char),
+                _ => {}
+            }
+            self.record.push(char);
+        }
+        self.record.push(self.quote);
     }
 
     /// Completes the file.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub fn finish(mut self) -> std::io::Result<()> {
-        self.writer.flush()
+    pub fn finish(mut self) -> Result<()> {
+        self.file.flush()
     }
 }
 
@@ -101,11 +142,9 @@ mod tests {
         let ending = source.csv_ending();
         let path = files.path().join(format!("again.{ending}"));
         let mut writer = source.csv_writer(&path, OutputMode::PRIVATE).unwrap();
-        let null = writer.null().to_owned();
-        writer.write(["a", "_reject_line"].map(Cow::from)).unwrap();
+        writer.write(["a", "_reject_line"].map(|name| Some(Cow::from(name)))).unwrap();
         for record in records {
-            let field =
-                |field: Option<&str>| field.map_or(Cow::from(null.clone()), |field| guarded(field.to_owned().into()));
+            let field = |field: Option<&str>| field.map(|field| guarded(Cow::from(field.to_owned())));
             writer.write(record.iter().map(|value| field(*value))).unwrap();
         }
         writer.finish().unwrap();
@@ -128,9 +167,14 @@ mod tests {
             ["plain", "a;b,c\td'e\"f", "two\nlines\r", "Größe €", " ", "-", "=1+1", "'=x", "-5", "+49 171", "@a"];
         let dialects = [
             CsvSpec::default(),
-            CsvSpec { delimiter: Some(';'), quote: '\'', encoding: Encoding::Latin1, ..CsvSpec::default() },
+            CsvSpec { delimiter: Some(";".into()), quote: Some('\''), encoding: Encoding::LATIN_1, ..CsvSpec::default() },
             CsvSpec { null_values: vec!["NULL".into(), String::new()], ..CsvSpec::default() },
             CsvSpec { header: false, names: vec!["a".into()], ..CsvSpec::default() },
+            CsvSpec { delimiter: Some("||".into()), escape: Some('\\'), skip_rows: 3, ..CsvSpec::default() },
+            CsvSpec { quote: None, comment: Some('p'), skip_footer: 1, ..CsvSpec::default() },
+            CsvSpec { quoted_null: false, encoding: Encoding::of_label("utf-16le").unwrap(), ..CsvSpec::default() },
+            CsvSpec { encoding: Encoding::of_label("cp858").unwrap(), ..CsvSpec::default() },
+            CsvSpec { encoding: Encoding::of_label("ibm1141").unwrap(), ..CsvSpec::default() },
         ];
         for spec in dialects {
             let records: Vec<_> =
@@ -153,7 +197,7 @@ mod tests {
     fn file_ending_determines_the_tab_delimiter() {
         let (ending, bytes, _) = written("a.tsv", &CsvSpec::default(), &[]);
         assert_eq!((ending.as_str(), bytes.as_slice()), ("tsv", &b"a\t_reject_line\n"[..]));
-        let spec = CsvSpec { delimiter: Some('|'), encoding: Encoding::Latin1, ..CsvSpec::default() };
+        let spec = CsvSpec { delimiter: Some("|".into()), encoding: Encoding::LATIN_1, ..CsvSpec::default() };
         let (ending, bytes, _) = written("a.tsv", &spec, &[[Some("é→"), Some("1")]]);
         assert_eq!((ending.as_str(), bytes.as_slice()), ("csv", &b"a|_reject_line\n\xE9&#8594;|1\n"[..]));
     }

@@ -1,183 +1,103 @@
-//! Newline-delimited JSON: one object per line.
+//! JSON files: objects, one per line, several on a line, over several lines, or in an array.
 //!
 //! Values become text as written: `1.10` stays `1.10`, `true` is `true`, and objects and arrays are their JSON. `null` and
 //! a missing key are NULL. No number passes through a float, and the casts to the target's types are those of CSV.
+
+mod members;
+mod objects;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use arrow::datatypes::SchemaRef;
-use serde::de::IgnoredAny;
 
-use super::decoder::Input;
+use self::members::{Member, fault, flattened, members, value};
+use self::objects::{Kind, Objects};
 use super::text_batch::TextBatchBuilder;
 use super::{Batch, Malformed, SourceFile};
 use crate::error::{Error, Result};
-use crate::spec::Encoding;
+use crate::spec::{JsonSpec, SourceSpec};
 
-/// Returns the keys of all objects of a file in order of first appearance, in one pass over the file.
-pub(super) fn keys(file: &SourceFile) -> Result<Vec<String>> {
-    let mut lines = Lines::open(file)?;
-    if lines.input.bytes().is_empty() {
-        return Err(file.empty(false));
+/// The layout of the files.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    json: JsonSpec,
+    most_lines: u64,
+}
+
+impl Layout {
+    pub(super) fn new(spec: &SourceSpec) -> Self {
+        Self { json: spec.json.clone(), most_lines: u64::from(spec.max_record_lines.max(1)) }
     }
-    let mut keys = Vec::new();
-    let mut known = HashSet::new();
-    let mut first = true;
-    while let Some((_, line)) = lines.next()? {
-        if first && line.trim_ascii_start().starts_with(b"[") {
-            return Err(Error::input(format!("`{}` is a JSON array", file.name))
-                .hint("write one object per line, without brackets and commas, for example with `jq -c '.[]'`"));
+
+    fn open(&self, file: &SourceFile) -> Result<Objects> {
+        let mut objects = Objects::open(file, self.most_lines)?;
+        if objects.is_empty() {
+            return Err(file.empty(false));
         }
-        first = false;
-        let Some(members) = std::str::from_utf8(line).ok().and_then(|text| members(text).ok()) else { continue };
+        if let Some(path) = &self.json.records {
+            objects.enter(file, path)?;
+        }
+        Ok(objects)
+    }
+
+    /// Returns the members of an object.
+    fn members<'a>(&self, text: &'a str) -> std::result::Result<Vec<Member<'a>>, String> {
+        let members = members(text)?;
+        if self.json.flatten { flattened(members) } else { Ok(members) }
+    }
+}
+
+/// The keys of a file.
+pub(super) struct Keys {
+    /// The keys of all objects, in order of first appearance.
+    pub(super) keys: Vec<String>,
+    /// Whether a line has several objects, so that objects are numbered instead of lines.
+    pub(super) numbered: bool,
+}
+
+/// Returns the keys of all objects of a file, in one pass over the file.
+pub(super) fn keys(file: &SourceFile, layout: &Layout) -> Result<Keys> {
+    let mut objects = layout.open(file)?;
+    let mut found = Keys { keys: Vec::new(), numbered: false };
+    let mut known = HashSet::new();
+    let (mut last, mut broken) = (0, None);
+    while let Some(part) = objects.next()? {
+        found.numbered |= part.line == last;
+        last = part.line;
+        if let Kind::Broken(reason) = &part.kind {
+            broken.get_or_insert((part.line, reason.clone()));
+        }
+        let Kind::Object = part.kind else { continue };
+        let text = std::str::from_utf8(objects.bytes(&part)).unwrap_or_default();
+        let Ok(members) = layout.members(text) else { continue };
         if fault(&members).is_some() {
             continue;
         }
         for (key, _) in members {
             if !known.contains(key.as_ref()) {
                 known.insert(key.to_string());
-                keys.push(key.into_owned());
+                found.keys.push(key.into_owned());
             }
         }
     }
-    Ok(keys)
-}
-
-/// The lines of a file that are not blank, without their line endings.
-struct Lines {
-    input: Input,
-    line: u64,
-    /// The size in bytes of the last returned line.
-    done: usize,
-}
-
-impl Lines {
-    fn open(file: &SourceFile) -> Result<Self> {
-        Ok(Self { input: Input::open(file, Encoding::Utf8)?, line: 0, done: 0 })
-    }
-
-    fn next(&mut self) -> Result<Option<(u64, &[u8])>> {
-        let len = loop {
-            self.input.consume(self.done);
-            self.done = 0;
-            let bytes = self.input.bytes();
-            let len = match bytes.iter().position(|byte| *byte == b'\n') {
-                Some(at) => at + 1,
-                None if !self.input.at_end() => {
-                    self.input.grow(self.line + 1)?;
-                    continue;
-                }
-                None if bytes.is_empty() => return Ok(None),
-                None => bytes.len(),
-            };
-            self.line += 1;
-            self.done = len;
-            if !bytes[..len].trim_ascii().is_empty() {
-                break len;
-            }
-        };
-        let line = &self.input.bytes()[..len];
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        Ok(Some((self.line, line.strip_suffix(b"\r").unwrap_or(line))))
-    }
-}
-
-/// Returns the keys and the raw values of a line's object, or the reason why it is invalid.
-fn members(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
-    serde_json::from_str::<IgnoredAny>(text).map_err(|error| {
-        let message = error.to_string();
-        let message = message.split(" at line ").next().unwrap_or_default();
-        format!("not JSON: {message} at byte {}", error.column())
-    })?;
-    let bytes = text.as_bytes();
-    let blank = |at: usize| at + bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    // From here on the text is valid JSON.
-    let mut at = blank(0);
-    if bytes.get(at) != Some(&b'{') {
-        return Err("not a JSON object".into());
-    }
-    let mut members = Vec::new();
-    at = blank(at + 1);
-    while bytes.get(at) == Some(&b'"') {
-        let end = end_of_value(bytes, at);
-        let key = string(&text[at..end]).map_err(|error| format!("invalid key: {error}"))?;
-        at = blank(blank(end) + 1);
-        let end = end_of_value(bytes, at);
-        members.push((key, &text[at..end]));
-        at = blank(end);
-        if bytes.get(at) == Some(&b',') {
-            at = blank(at + 1);
+    match broken {
+        Some((line, reason)) if found.keys.is_empty() => {
+            Err(Error::input(format!("`{}` contains no JSON object: line {line} is {reason}", file.name)).hint(
+                "write one object per line, or an array of objects; if the file is one object around the records, \
+                 set `json: { records: … }` to their key",
+            ))
         }
+        _ => Ok(found),
     }
-    Ok(members)
-}
-
-/// Returns the end of the value that starts at `at`, in text that is valid JSON.
-fn end_of_value(bytes: &[u8], mut at: usize) -> usize {
-    let mut depth = 0;
-    loop {
-        match bytes.get(at) {
-            Some(b'"') => {
-                at += 1;
-                while bytes.get(at).is_some_and(|byte| *byte != b'"') {
-                    at += if bytes[at] == b'\\' { 2 } else { 1 };
-                }
-                at += 1;
-            }
-            Some(b'{' | b'[') => {
-                depth += 1;
-                at += 1;
-            }
-            Some(b'}' | b']') => {
-                depth -= 1;
-                at += 1;
-            }
-            Some(_) if depth > 0 => at += 1,
-            _ => {
-                let end = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
-                return bytes[at..].iter().position(end).map_or(bytes.len(), |found| at + found);
-            }
-        }
-        if depth == 0 {
-            return at;
-        }
-    }
-}
-
-/// Returns the text of a JSON string.
-fn string(raw: &str) -> Result<Cow<'_, str>, String> {
-    if raw.contains('\\') {
-        let text: String = serde_json::from_str(raw)
-            .map_err(|error| error.to_string().split(" at line ").next().unwrap_or_default().to_string())?;
-        return Ok(Cow::Owned(text));
-    }
-    Ok(Cow::Borrowed(raw.trim_matches('"')))
-}
-
-/// Returns a raw value as a column stores it.
-fn value(raw: &str) -> Result<Option<Cow<'_, str>>, String> {
-    match raw.as_bytes().first() {
-        Some(b'n') => Ok(None),
-        Some(b'"') => string(raw).map(Some),
-        _ => Ok(Some(Cow::Borrowed(raw))),
-    }
-}
-
-/// Returns the problem of an object's keys, if any.
-fn fault(members: &[(Cow<'_, str>, &str)]) -> Option<String> {
-    let mut seen = HashSet::with_capacity(members.len());
-    members.iter().find_map(|(key, _)| match key.as_ref() {
-        "" => Some("an empty key".to_string()),
-        key if key.contains('\0') => Some("a key contains a NUL character".to_string()),
-        key if !seen.insert(key) => Some(format!("duplicate key \"{key}\"")),
-        _ => None,
-    })
 }
 
 /// The rows of a file.
 pub(super) struct Rows {
-    lines: Lines,
+    objects: Objects,
+    layout: Layout,
+    /// The number of the last part, if objects are numbered instead of lines.
+    number: Option<u64>,
     /// By key, the position of its column in the schema; other keys are ignored.
     places: HashMap<String, usize>,
     columns: usize,
@@ -185,28 +105,51 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn try_new(index: usize, file: &SourceFile, schema: SchemaRef, rows: usize) -> Result<Self> {
+    pub(super) fn try_new(
+        index: usize,
+        file: &SourceFile,
+        schema: SchemaRef,
+        layout: &Layout,
+        rows: usize,
+    ) -> Result<Self> {
         let places = schema.fields().iter().enumerate().map(|(place, field)| (field.name().clone(), place)).collect();
         let columns = schema.fields().len();
-        Ok(Self { lines: Lines::open(file)?, places, columns, stretch: TextBatchBuilder::new(index, schema, rows) })
+        Ok(Self {
+            objects: layout.open(file)?,
+            layout: layout.clone(),
+            number: file.numbered.then_some(0),
+            places,
+            columns,
+            stretch: TextBatchBuilder::new(index, schema, rows),
+        })
     }
 
-    /// Reads the next line; returns `false` at the end.
+    /// Reads the next part of the file; returns `false` at the end.
     fn advance(&mut self) -> Result<bool> {
-        let Some((line, bytes)) = self.lines.next()? else { return Ok(false) };
-        let refused = |fields, reason| {
-            let raw = String::from_utf8_lossy(bytes).into_owned();
-            Malformed { line, raw, fields, reason }
+        let Some(found) = self.objects.next()? else { return Ok(false) };
+        let line = match &mut self.number {
+            Some(number) => {
+                *number += 1;
+                *number
+            }
+            None => found.line,
         };
-        let text = match std::str::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let byte = bytes[error.valid_up_to()];
-                self.stretch.malformed(refused(Vec::new(), format!("not UTF-8 (byte 0x{byte:02X})")));
-                return Ok(true);
+        let bytes = self.objects.bytes(&found);
+        let (lost, reason) = match found.kind {
+            Kind::Object => (false, None),
+            Kind::Broken(reason) => (false, Some(reason)),
+            Kind::Lost(broken) => {
+                (true, Some(format!("the line belongs to no record, because the record on line {broken} is broken")))
             }
         };
-        let members = match members(text) {
+        let raw = || String::from_utf8_lossy(bytes).into_owned();
+        let refused = |fields, reason| Malformed { line, raw: raw(), fields, reason, lost };
+        if let Some(reason) = reason {
+            self.stretch.malformed(refused(Vec::new(), reason));
+            return Ok(true);
+        }
+        let text = std::str::from_utf8(bytes).unwrap_or_default();
+        let members = match self.layout.members(text) {
             Ok(members) => members,
             Err(reason) => {
                 self.stretch.malformed(refused(Vec::new(), reason));
