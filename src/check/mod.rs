@@ -46,8 +46,10 @@ pub struct CheckedTable {
     pub locations: RowLocations,
     /// The unreadable records.
     pub malformed: Arc<RowStore>,
-    /// The number of rows that the WHERE of `select` excludes.
+    /// The number of rows that the WHERE of `select` excludes, and of blank lines in files of one column.
     pub filtered: u64,
+    /// By file index, the first and the last line of ranges that belong to no record.
+    pub lost: Vec<(usize, u64, u64)>,
     /// Files with unreadable or excluded records, in addition to those in `locations`.
     pub files: BTreeSet<usize>,
     /// The findings of the checks.
@@ -158,6 +160,7 @@ pub async fn check_tables(
                 locations: read.locations,
                 malformed: read.malformed,
                 filtered: read.filtered,
+                lost: read.lost,
                 files: read.files,
                 findings: read.findings,
                 resolved: Vec::new(),

@@ -22,6 +22,8 @@ pub(super) struct Read {
     pub(super) malformed: Arc<RowStore>,
     pub(super) files: BTreeSet<usize>,
     pub(super) filtered: u64,
+    /// By file index, the first and the last line of ranges that belong to no record.
+    pub(super) lost: Vec<(usize, u64, u64)>,
     pub(super) findings: Findings,
 }
 
@@ -46,7 +48,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
     let mut rows = engine.rows(table.kept_schema());
     let mut malformed = engine.rows(malformed_schema(table));
     let (mut locations, mut findings) = (RowLocations::default(), Findings::new(table));
-    let (mut files, mut filtered) = (BTreeSet::new(), 0);
+    let (mut files, mut filtered, mut lost) = (BTreeSet::new(), 0, Vec::new());
 
     let transformed = stream::iter(source.pieces(limits.batch_rows)).map(|piece| {
         let transform = transform.clone();
@@ -72,6 +74,9 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
         .map_ok(|read| stream::iter(read.into_iter().map(Ok::<_, Error>)))
         .try_flatten();
     while let Some((Transformed { rows: typed, violations, wanted }, batch)) = transformed.try_next().await? {
+        filtered += batch.skipped;
+        files.extend((batch.skipped > 0).then_some(batch.file));
+        add_lost(&mut lost, &batch);
         let first = rows.count();
         for (check, row, text) in violations {
             let row = first + row as u32;
@@ -107,7 +112,17 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
         tracing::info_span!("keep rows", of = table.name).in_scope(|| rows.write(&typed))?;
     }
     steps.bytes(source.files().iter().map(|file| file.bytes).sum());
-    Ok(Read { rows: rows.finish(), locations, malformed: malformed.finish(), files, filtered, findings })
+    Ok(Read { rows: rows.finish(), locations, malformed: malformed.finish(), files, filtered, lost, findings })
+}
+
+/// Adds the lines of a batch that belong to no record to the ranges.
+fn add_lost(lost: &mut Vec<(usize, u64, u64)>, batch: &Batch) {
+    for malformed in batch.malformed.iter().filter(|malformed| malformed.lost) {
+        match lost.last_mut() {
+            Some((file, _, last)) if *file == batch.file && *last + 1 == malformed.line => *last = malformed.line,
+            _ => lost.push((batch.file, malformed.line, malformed.line)),
+        }
+    }
 }
 
 fn malformed_batch(table: &Table, batch: &Batch) -> Result<RecordBatch> {

@@ -13,10 +13,13 @@ pub struct ThresholdResult {
     pub warnings: Vec<String>,
 }
 
+/// The maximum number of warnings per table about lines that belong to no record.
+const LOST_RANGES: usize = 10;
+
 /// Compares the findings with the thresholds.
 pub fn evaluate(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResult {
     let (mut all, mut warnings) = (Vec::new(), Vec::new());
-    for (table, found) in compiled.plan.tables.iter().zip(examined) {
+    for ((table, found), source) in compiled.plan.tables.iter().zip(examined).zip(&compiled.sources) {
         let read = found.read();
         let mut reasons = Vec::new();
         if table.max_rejects.is_exceeded_by(found.rejected(), read) {
@@ -39,6 +42,17 @@ pub fn evaluate(compiled: &Compiled, examined: &[CheckedTable]) -> ThresholdResu
                 (None, None) if check.severity == Severity::Warn && violations > 0 => warnings.push(say("")),
                 _ => {}
             }
+        }
+        for (file, first, last) in found.lost.iter().take(LOST_RANGES) {
+            let name = source.files().get(*file).map_or("", |file| file.name.as_str());
+            warnings.push(match first == last {
+                true => format!("`{}`: line {first} of `{name}` belongs to no record", table.name),
+                false => format!("`{}`: lines {first}–{last} of `{name}` belong to no record", table.name),
+            });
+        }
+        if found.lost.len() > LOST_RANGES {
+            let more = found.lost.len() - LOST_RANGES;
+            warnings.push(format!("`{}`: {more} more ranges of lines belong to no record", table.name));
         }
         if read == 0 {
             warnings.push(format!("`{}`: the files contain no rows; check that the export is complete", table.name));

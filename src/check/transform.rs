@@ -7,13 +7,14 @@ use std::collections::HashSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use jiff::tz::TimeZone;
 
-use super::cast::kept;
-use super::cast::text;
-use crate::engine::{Engine, Expression};
+use super::cast::{NumberStyle, kept, localized, reason, text};
+use crate::engine::{Engine, Expression, zone_of};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Table};
+use crate::source::setting;
 use crate::target::CatalogColumn;
 
 /// The compiled expressions of one table.
@@ -34,6 +35,10 @@ struct Computed {
     name: String,
     cast: usize,
     precision: Option<usize>,
+    /// The time zone of times without an offset.
+    zone: Option<TimeZone>,
+    /// The notation of numbers in texts.
+    numbers: Option<NumberStyle>,
 }
 
 /// A batch of typed rows.
@@ -69,6 +74,8 @@ impl Transform {
                 cast: number(&|kind| matches!(kind, CheckKind::Cast { column: name } if *name == column.name))?,
                 precision: table
                     .check(|kind| matches!(kind, CheckKind::Precision { column: name } if *name == column.name)),
+                zone: setting(&table.source, "timezone", &column.name).and_then(zone_of),
+                numbers: number_style(&table.source, &column.name).filter(|_| column.data_type.is_numeric()),
             });
         }
         let mut checks = Vec::new();
@@ -121,10 +128,15 @@ impl Transform {
                 failed.insert((&column.name, row));
                 violations.push((column.cast, row, Some(error)));
             }
+            let (values, errors) = column.read(values)?;
+            for (row, error) in errors {
+                failed.insert((&column.name, row));
+                violations.push((column.cast, row, Some(error)));
+            }
             let converted = kept(&values, &column.kept)?;
             for row in converted.no_value {
                 failed.insert((&column.name, row));
-                violations.push((column.cast, row, None));
+                violations.push((column.cast, row, reason(&values, row, &column.kept.data_type)));
             }
             for row in converted.too_precise {
                 failed.insert((&column.name, row));
@@ -172,6 +184,47 @@ impl Transform {
         let wanted = BooleanArray::from(wanted);
         Ok((filter_record_batch(source, &wanted)?, Some(wanted)))
     }
+}
+
+impl Computed {
+    /// Applies the source's time zone and notation of numbers to the values of an expression.
+    fn read(&self, values: ArrayRef) -> Result<(ArrayRef, Vec<(usize, String)>)> {
+        let is_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        match (&self.zone, self.numbers) {
+            (Some(zone), _) if matches!(self.kept.data_type, DataType::Timestamp(..)) => {
+                localized(&values, &self.kept.data_type, zone)
+            }
+            (None, _)
+                if is_local(values.data_type()) && matches!(self.kept.data_type, DataType::Timestamp(_, Some(_))) =>
+            {
+                let reason = "a time without a zone; set `timezone` of the source, or use `AT TIME ZONE`";
+                let rows = (0..values.len()).filter(|row| values.is_valid(*row));
+                let errors = rows.map(|row| (row, reason.to_owned())).collect();
+                Ok((new_null_array(&self.kept.data_type, values.len()), errors))
+            }
+            (_, Some(style)) if is_text => {
+                let (plain, wrong) = style.plain(&values)?;
+                let decimal = style.decimal;
+                let reason =
+                    |row| (row, format!("the number is not written with `{decimal}` as its decimal character"));
+                Ok((plain, wrong.into_iter().map(reason).collect()))
+            }
+            _ => Ok((values, Vec::new())),
+        }
+    }
+}
+
+/// Returns whether values of a type are local times.
+fn is_local(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Timestamp(_, None))
+}
+
+/// Returns the notation of numbers in texts that the source sets for a column.
+fn number_style(source: &Schema, column: &str) -> Option<NumberStyle> {
+    let character = |name| setting(source, name, column).and_then(|text| text.chars().next());
+    let (decimal, thousands) = (character("decimal"), character("thousands"));
+    let style = NumberStyle { decimal: decimal.unwrap_or('.'), thousands };
+    (decimal.is_some() || thousands.is_some()).then_some(style)
 }
 
 /// Returns the value of each row, and the errors of rows without one.

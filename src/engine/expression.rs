@@ -17,7 +17,7 @@ use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
 
-use super::{Engine, SqlDiagnostic, bounded, depth, sql_diagnostic};
+use super::{Engine, SqlDiagnostic, bounded, dates, depth, sql_diagnostic, zones};
 use crate::error::{Error, Result as Outcome};
 
 /// An SQL expression with one value per row.
@@ -67,6 +67,9 @@ impl Engine {
             .build();
         let simplifier = ExprSimplifier::new(moment);
         let logical = bounded::Rewrite::new(self.limits.text()).apply(logical)?;
+        let century = known.metadata().get("century").and_then(|year| year.parse().ok());
+        let logical = logical.transform_up(|part| Ok(dates::with_century(part, century)))?.data;
+        let logical = logical.transform_up(zones::rewrite)?.data;
         let coerced = simplifier.coerce(logical, &known)?;
         refuse_overflow(&state, &coerced)?;
         let folded = simplifier.simplify(coerced)?;

@@ -4,6 +4,7 @@
 
 mod answer;
 mod bounded;
+mod dates;
 mod depth;
 mod expression;
 mod hash_partitions;
@@ -13,6 +14,7 @@ mod rows;
 mod spill;
 mod sql_diagnostic;
 mod table;
+mod zones;
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -44,6 +46,7 @@ pub use row_set::{RankedRowSet, RowSet};
 pub use rows::{RowStore, RowsWriter};
 pub use sql_diagnostic::SqlDiagnostic;
 pub use table::RowsTable;
+pub use zones::{instant_of, local_of, zone_of};
 
 use crate::error::{Error, Result};
 use crate::spec::{LoadSpec, Timeout};
@@ -157,6 +160,7 @@ impl Engine {
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             .set_bool("datafusion.optimizer.prefer_hash_join", limits.memory >= TIGHT);
         let mut context = SessionContext::new_with_config_rt(config, runtime);
+        dates::register(&mut context)?;
         bounded::register(&mut context, limits.text())?;
         if let Some(catalog) = context.catalog("datafusion") {
             for space in [Space::Production, Space::Internal] {

@@ -10,6 +10,7 @@ use super::{Column, ColumnSource, Key, Reference};
 use crate::diagnostic::{Path, Problems};
 use crate::engine::{Engine, ident, list};
 use crate::path;
+use crate::source::setting;
 use crate::spec::{KeySpec, TableSpec, TriggerEffect};
 use crate::target::{Catalog, CatalogColumn, CatalogTable, TextKey};
 
@@ -21,7 +22,10 @@ fn castable(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         _ if from == to || *from == Null => true,
         _ if text(from) || text(to) => can_cast_types(from, to),
-        (Timestamp(_, Some(_)), _) | (Timestamp(..), Time32(_) | Time64(_)) => false,
+        (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
+        // Without a zone that the user sets, the rows are rejected.
+        (Timestamp(_, None), Timestamp(_, Some(_))) => true,
+        (_, Timestamp(_, Some(_))) | (Timestamp(_, Some(_)), _) | (Timestamp(..), Time32(_) | Time64(_)) => false,
         _ if from.is_numeric() && to.is_temporal() || from.is_temporal() && to.is_numeric() => false,
         _ => can_cast_types(from, to) && can_cast_types(to, from),
     }
@@ -357,11 +361,16 @@ impl Builder<'_> {
             Ok(expression) => {
                 self.used.extend(expression.columns().iter().cloned());
                 let (from, to) = (expression.data_type(), &column.data_type);
-                if !castable(from, to) {
+                let times = matches!((from, to), (DataType::Timestamp(..), DataType::Timestamp(..)));
+                let in_zone = times && setting(self.source, "timezone", &column.name).is_some();
+                if !castable(from, to) && !in_zone {
                     problems.add_with_hint(
                         at,
                         format!("`{}` is {}; {from} cannot be cast to it", column.name, column.declared),
-                        "convert the value in the expression; give the unit of a number and the time zone of a time",
+                        match times {
+                            true => "set `timezone` of the source, or append `AT TIME ZONE '…'` to the expression",
+                            false => "convert the value in the expression; give the unit of a number",
+                        },
                     );
                 }
             }
@@ -413,6 +422,7 @@ mod tests {
             (&DataType::Date32, &DataType::Int64),
             (&zoned, &plain),
             (&zoned, &DataType::Date32),
+            (&DataType::Date32, &zoned),
         ] {
             assert!(!castable(from, to), "{from} to {to}");
         }
@@ -422,6 +432,8 @@ mod tests {
             (&nanoseconds, &plain),
             (&DataType::Utf8, &plain),
             (&zoned, &DataType::Utf8),
+            (&plain, &zoned),
+            (&DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into())), &zoned),
             (&DataType::Int32, &DataType::Int64),
         ] {
             assert!(castable(from, to), "{from} to {to}");

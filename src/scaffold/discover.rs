@@ -183,12 +183,7 @@ fn pattern(members: &[String], all: &[String]) -> String {
 
 /// Reads the first rows of files in the dialect with the most columns and the fewest malformed records.
 fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
-    let open = |csv: &CsvSpec| {
-        Source::try_new(
-            &SourceSpec { csv: csv.clone(), ..SourceSpec::at(path) },
-            folder,
-        )
-    };
+    let open = |csv: &CsvSpec| Source::try_new(&SourceSpec { csv: csv.clone(), ..SourceSpec::at(path) }, folder);
     let plain = CsvSpec::default();
     let mut best = (plain.clone(), open(&plain));
     for delimiter in [";", "\t", "|"] {

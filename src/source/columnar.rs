@@ -158,7 +158,13 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
         let lines = first..=self.before + self.read;
         let faults = with_nul(batch);
         if faults.is_empty() {
-            return Ok(Batch { file: self.index, lines: lines.collect(), rows: batch.clone(), malformed: Vec::new(), skipped: 0 });
+            return Ok(Batch {
+                file: self.index,
+                lines: lines.collect(),
+                rows: batch.clone(),
+                malformed: Vec::new(),
+                skipped: 0,
+            });
         }
         let good: BooleanArray = (0..batch.num_rows()).map(|row| Some(!faults.contains_key(&row))).collect();
         let rows = filter_record_batch(batch, &good)?;

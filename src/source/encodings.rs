@@ -267,6 +267,7 @@ fn score(text: &[char]) -> i64 {
     for (at, character) in text.iter().enumerate().filter(|(_, character)| !character.is_ascii()) {
         let before = at.checked_sub(1).map_or(' ', |before| text[before]);
         let after = text.get(at + 1).copied().unwrap_or(' ');
+        let is_other = |char: char| char.is_alphabetic() && !char.is_ascii();
         let beside = before.is_alphabetic() || after.is_alphabetic();
         score += match *character {
             char::REPLACEMENT_CHARACTER | '\u{80}'..='\u{9F}' => -8,
@@ -275,8 +276,14 @@ fn score(text: &[char]) -> i64 {
             letter if letter.is_lowercase() && before.is_uppercase() && after.is_uppercase() => -1,
             // Letters of scripts are rarely single among Latin letters.
             'Ѐ'..='ӿ' if before.is_ascii_alphabetic() || after.is_ascii_alphabetic() => -3,
+            // No word of a Latin script consists of accented letters.
+            letter if letter < '\u{250}' && is_other(before) && is_other(after) && letter.is_alphabetic() => -2,
             letter if letter.is_alphabetic() && !matches!(letter, 'ª' | 'º' | 'µ') => 2,
-            '\u{A0}' | '€' | '–' | '—' | '„' | '“' | '”' | '’' | '‘' | '§' | '°' if !(before.is_alphabetic() && after.is_alphabetic()) => 1,
+            '\u{A0}' | '€' | '–' | '—' | '„' | '“' | '”' | '’' | '‘' | '§' | '°'
+                if !(before.is_alphabetic() && after.is_alphabetic()) =>
+            {
+                1
+            }
             _ if beside => -4,
             _ => -1,
         };

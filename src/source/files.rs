@@ -44,7 +44,15 @@ pub(super) fn find(spec: &SourceSpec, folder: &Path) -> Result<Vec<SourceFile>> 
 fn one_file(spec: &SourceSpec, folder: &Path, path: PathBuf, bytes: u64) -> Result<SourceFile> {
     let name = display_path(&path, folder);
     let format = spec.format.or_else(|| format_of(&path)).ok_or_else(|| unknown(&name))?;
-    Ok(SourceFile { compression: compression_of(&path), columns: Vec::new(), numbered: false, path, name, format, bytes })
+    Ok(SourceFile {
+        compression: compression_of(&path),
+        columns: Vec::new(),
+        numbered: false,
+        path,
+        name,
+        format,
+        bytes,
+    })
 }
 
 fn in_folder(spec: &SourceSpec, folder: &Path, path: &Path) -> Result<Vec<SourceFile>> {

@@ -24,6 +24,7 @@ mod ipc;
 mod json;
 mod nested;
 mod parquet;
+mod settings;
 mod text_batch;
 
 use std::fs::File;
@@ -39,6 +40,7 @@ use self::csv::Dialect;
 pub(crate) use self::csv::guarded;
 use self::files::Compression;
 pub use self::hash::{PieceHash, whole_hash};
+pub use self::settings::setting;
 use crate::diagnostic::Redactor;
 use crate::error::{Error, Result};
 use crate::spec::{Format, SourceSpec};
@@ -135,6 +137,7 @@ impl Source {
             });
         }
         let schema = columns::align(&mut files, &found, &spec.ignore)?;
+        let schema = settings::with_settings(&schema, spec);
         Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect), json: Arc::new(json), limit: None })
     }
 

@@ -342,7 +342,11 @@ mod tests {
         let found = problem("source", json!({ "path": "x", "colour": 1 }));
         assert_eq!(
             found,
-            is("tables.a.source.colour", "unknown field `colour`", "expected one of `path`, `format`, `ignore`, `csv`")
+            is(
+                "tables.a.source.colour",
+                "unknown field `colour`",
+                "expected one of `path`, `format`, `ignore`, `max_record_lines`, `timezone`, `century`, `csv`, `json`"
+            )
         );
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::model::{CheckSpec, KeySpec, PipelineSpec, TableSpec, WindowSpec};
-use super::source::{CsvSpec, PerColumn, SourceSpec};
 use super::read::{nearest, short};
+use super::source::{CsvSpec, PerColumn, SourceSpec};
 use super::value::{Scalar, StartRowNumber};
 use crate::diagnostic::{Path, Problems};
 use crate::path;

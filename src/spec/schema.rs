@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn scalars_may_be_templates_and_no_other_text() {
-        for (field, value) in [("header", json!(true)), ("delimiter", json!(";"))] {
+        for (field, value) in [("header", json!(true)), ("escape", json!("\\"))] {
             assert!(accepts(&with("/tables/account/source", "csv", json!({ field: value }))));
             assert!(accepts(&with("/tables/account/source", "csv", json!({ field: "${X:-1}" }))));
             assert!(!accepts(&with("/tables/account/source", "csv", json!({ field: "other" }))));

@@ -23,16 +23,20 @@ impl Dialect {
     pub(in crate::source) fn try_new(spec: &SourceSpec) -> Result<Self> {
         let csv = &spec.csv;
         let characters = [("quote", csv.quote), ("escape", csv.escape), ("comment", csv.comment)];
-        let delimiter = csv.delimiter.iter().flat_map(|delimiter| delimiter.chars()).map(|char| ("delimiter", Some(char)));
+        let delimiter =
+            csv.delimiter.iter().flat_map(|delimiter| delimiter.chars()).map(|char| ("delimiter", Some(char)));
         for (option, character) in characters.into_iter().chain(delimiter) {
             if let Some(character) = character.filter(|char| !char.is_ascii() || matches!(char, '\n' | '\r' | '\0')) {
                 return Err(Error::pipeline(format!("invalid `csv.{option}`: {character:?}"))
                     .hint("use an ASCII character other than a line break"));
             }
         }
-        let starts_with = |char: char| csv.delimiter.as_ref().map_or(matches!(char, ',' | '\t'), |text| text.contains(char));
+        let starts_with =
+            |char: char| csv.delimiter.as_ref().map_or(matches!(char, ',' | '\t'), |text| text.contains(char));
         if csv.delimiter.as_ref().is_some_and(String::is_empty) {
-            return Err(Error::pipeline("`csv.delimiter` is empty").hint("set the character between fields, such as `;`"));
+            return Err(
+                Error::pipeline("`csv.delimiter` is empty").hint("set the character between fields, such as `;`")
+            );
         }
         if csv.quote.is_some_and(starts_with) {
             return Err(Error::pipeline("`csv.delimiter` and `csv.quote` are the same character"));
@@ -212,7 +216,8 @@ fn rename(names: &mut Vec<String>, file: &SourceFile, csv: &CsvSpec) -> Result<(
 /// Refuses a header of one cell that contains what is a delimiter in other files.
 fn looks_like_another_delimiter(names: &[String], file: &SourceFile, dialect: &Dialect, syntax: &Syntax) -> Result<()> {
     let [name] = names else { return Ok(()) };
-    let other = [";", "\t", "|", ","].into_iter().find(|other| name.contains(other) && syntax.delimiter != other.as_bytes());
+    let other =
+        [";", "\t", "|", ","].into_iter().find(|other| name.contains(other) && syntax.delimiter != other.as_bytes());
     let (Some(other), true) = (other, dialect.csv.names.is_empty()) else { return Ok(()) };
     let shown = if other == "\t" { "\\t" } else { other };
     Err(Error::input(format!(

@@ -196,11 +196,6 @@ impl Records {
         }
     }
 
-    /// Makes [`Self::next`] return the last record again.
-    pub(super) fn back(&mut self) {
-        self.done = (0, 0);
-    }
-
     /// Returns whether the rest of the file is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.input.bytes().is_empty()

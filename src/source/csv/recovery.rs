@@ -256,7 +256,8 @@ impl Scan<'_> {
             Split::Cut | Split::Record { fault: Some(Fault::AfterQuote(_) | Fault::Unclosed(_)), .. } => Line::Opening,
             Split::Record { len, next, fault: None } if self.fits(fields) => {
                 let ends_in_quote = |field: &Span| {
-                    !field.quoted && self.syntax.quote.is_some_and(|quote| rest[field.start..field.end].ends_with(&[quote]))
+                    !field.quoted
+                        && self.syntax.quote.is_some_and(|quote| rest[field.start..field.end].ends_with(&[quote]))
                 };
                 let whole = !fields.iter().any(ends_in_quote) && self.why(&rest[..len], None, fields).is_none();
                 if whole { Line::Record(at + next) } else { Line::Other }

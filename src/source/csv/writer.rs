@@ -8,7 +8,7 @@ use std::path::Path;
 use super::super::{Source, encodings, files};
 use super::Dialect;
 use crate::output_files::OutputMode;
-use crate::spec::{CsvSpec, Encoding, Format};
+use crate::spec::{CsvSpec, Format};
 
 /// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding, and NULL. For a source that is not CSV,
 /// it follows [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), with an empty field for NULL.
@@ -94,11 +94,13 @@ impl CsvWriter {
     /// Adds a field, between quotes if it needs them.
     fn field(&mut self, field: &str) {
         let special = |char: char| {
-            matches!(char, '\n' | '\r') || char == self.quote || self.delimiter.contains(char) || Some(char) == self.escape
+            matches!(char, '\n' | '\r')
+                || char == self.quote
+                || self.delimiter.contains(char)
+                || Some(char) == self.escape
         };
         let is_null = self.nulls.iter().any(|null| null == field);
-        // A line of one empty field would be a blank line, and `sep=` a setting.
-        let first = self.fields == 0 && (field.is_empty() || self.comment.is_some_and(|comment| field.starts_with(comment)));
+        let first = self.fields == 0 && self.comment.is_some_and(|comment| field.starts_with(comment));
         if !(is_null || first || field.contains(special)) {
             self.record.push_str(field);
             return;
@@ -129,7 +131,7 @@ mod tests {
     use super::super::super::tests::{folder, source};
     use super::super::guarded;
     use super::*;
-    use crate::spec::CsvSpec;
+    use crate::spec::{CsvSpec, Encoding};
 
     /// The file that a source of this dialect gets of the records, and what the same options read from it.
     fn written(
@@ -137,7 +139,7 @@ mod tests {
         spec: &CsvSpec,
         records: &[[Option<&str>; 2]],
     ) -> (String, Vec<u8>, Vec<Vec<Option<String>>>) {
-        let files = folder(&[(name, b"x\n")]);
+        let files = folder(&[(name, b"x\nx\nx\nx\n")]);
         let source = source(files.path(), name, &[], spec.clone()).unwrap();
         let ending = source.csv_ending();
         let path = files.path().join(format!("again.{ending}"));
@@ -167,7 +169,12 @@ mod tests {
             ["plain", "a;b,c\td'e\"f", "two\nlines\r", "Größe €", " ", "-", "=1+1", "'=x", "-5", "+49 171", "@a"];
         let dialects = [
             CsvSpec::default(),
-            CsvSpec { delimiter: Some(";".into()), quote: Some('\''), encoding: Encoding::LATIN_1, ..CsvSpec::default() },
+            CsvSpec {
+                delimiter: Some(";".into()),
+                quote: Some('\''),
+                encoding: Encoding::LATIN_1,
+                ..CsvSpec::default()
+            },
             CsvSpec { null_values: vec!["NULL".into(), String::new()], ..CsvSpec::default() },
             CsvSpec { header: false, names: vec!["a".into()], ..CsvSpec::default() },
             CsvSpec { delimiter: Some("||".into()), escape: Some('\\'), skip_rows: 3, ..CsvSpec::default() },

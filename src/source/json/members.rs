@@ -117,4 +117,3 @@ pub(super) fn fault(members: &[Member<'_>]) -> Option<String> {
         _ => None,
     })
 }
-

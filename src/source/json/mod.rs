@@ -290,11 +290,62 @@ mod tests {
         assert_eq!(read(b"{\"a\":1}\n{\"b\":1,\"b\":2}\n").rows, [(0, 1, some(&["1"]))]);
     }
 
+    fn shape(text: &str) -> (Vec<(u64, String)>, Vec<(u64, bool)>) {
+        let read = read_one("x.json", text.as_bytes(), CsvSpec::default()).unwrap();
+        let first = |row: Vec<Option<String>>| row[0].clone().unwrap_or_default();
+        (
+            read.rows.into_iter().map(|row| (row.1, first(row.2))).collect(),
+            read.malformed.iter().map(|row| (row.line, row.lost)).collect(),
+        )
+    }
+
     #[test]
-    fn a_json_array_is_refused_with_the_way_out() {
-        let error = read_one("x.json", b"\n  [\n{\"a\":1}]", CsvSpec::default()).unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (Kind::Input, "`x.json` is a JSON array"));
-        assert!(error.next_step().unwrap().contains("one object per line"));
+    fn objects_are_read_wherever_they_begin_and_end() {
+        let two = |first: u64, second: u64| (vec![(first, "1".to_owned()), (second, "2".to_owned())], vec![]);
+        assert_eq!(shape("[{\"a\":1},{\"a\":2}]"), two(1, 2));
+        assert_eq!(shape("\n  [\n{\"a\":1},\n {\"a\":2}\n]\n"), two(3, 4));
+        assert_eq!(shape("[\n  {\n    \"a\": 1\n  },\n  {\n    \"a\": 2\n  }\n]"), two(2, 5));
+        assert_eq!(shape("{\"a\":1}{\"a\":2}\n"), two(1, 2));
+        assert_eq!(shape("{\n\"a\":1\n}\n{\n\"a\":2\n}\n"), two(1, 4));
+        assert_eq!(shape("{\"a\":1}\n{\n\"a\":2\n}\n"), two(1, 2));
+        assert_eq!(shape("{\"a\":1},\n{\"a\":2},\n"), two(1, 2));
+        assert_eq!(shape("[]"), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_broken_object_is_rejected_alone() {
+        let rows = |values: &[(u64, &str)]| values.iter().map(|(line, value)| (*line, (*value).to_owned())).collect();
+        let lines = "{\"a\":1}\n{\"a\":\"x}\n{\"a\":3}\n{\"a\":\"y\"}\n";
+        assert_eq!(shape(lines), (rows(&[(1, "1"), (3, "3"), (4, "y")]), vec![(2, false)]));
+        let open = "{\"a\":1}\n{\"a\":{\n{\"a\":3}\n";
+        assert_eq!(shape(open), (rows(&[(1, "1"), (3, "3")]), vec![(2, false)]));
+        let pretty = "[\n  {\n    \"a\": 1\n  },\n  {\n    \"a\": 2\n  \n  {\n    \"a\": 3\n  }\n]\n";
+        assert_eq!(shape(pretty), (rows(&[(2, "1"), (8, "3")]), vec![(5, false), (6, true)]));
+        assert_eq!(shape("[{\"a\":1},{\"a\":2,},{\"a\":3}]"), (rows(&[(1, "1"), (3, "3")]), vec![(2, false)]));
+        assert_eq!(shape("[{\"a\":1},{\"a\":{,{\"a\":3}]"), (rows(&[(1, "1"), (3, "3")]), vec![(2, false)]));
+    }
+
+    #[test]
+    fn a_truncated_array_is_not_whole() {
+        let read = read_one("x.json", b"[\n{\"a\":1},\n{\"a\":2}\n", CsvSpec::default()).unwrap();
+        assert_eq!((read.rows.len(), read.malformed.len()), (2, 1));
+        assert!(read.malformed[0].reason.contains("truncated"), "{}", read.malformed[0].reason);
+    }
+
+    #[test]
+    fn nested_keys_are_columns_and_records_are_under_a_key_on_request() {
+        use super::super::Source;
+        use crate::spec::JsonSpec;
+        let text = br#"{"meta":{"n":1},"data":{"rows":[{"a":1,"b":{"c":{"d":"x"},"e":[1]}}]},"total":1}"#;
+        let folder = super::super::tests::folder(&[("x.json", text)]);
+        let json = JsonSpec { flatten: true, records: Some("data.rows".into()) };
+        let source = Source::try_new(&SourceSpec { json, ..SourceSpec::at("x.json") }, folder.path()).unwrap();
+        let names: Vec<_> = source.schema().fields().iter().map(|field| field.name().as_str()).collect();
+        assert_eq!(names, ["a", "b.c.d", "b.e"]);
+        assert_eq!(source.batches(9).next().unwrap().unwrap().rows.num_rows(), 1);
+        let json = JsonSpec { flatten: false, records: Some("data.lines".into()) };
+        let error = Source::try_new(&SourceSpec { json, ..SourceSpec::at("x.json") }, folder.path()).unwrap_err();
+        assert_eq!(error.to_string(), "`x.json` has no key `lines`");
     }
 
     #[test]

@@ -156,10 +156,9 @@ fn a_list_of_columns_names_each_once() {
 #[test]
 fn files_have_a_header_or_names() {
     assert_eq!(csv(json!({ "header": false })), one("source.csv.header", "files without a header require `names`"));
-    assert_eq!(
-        csv(json!({ "names": ["a"] })),
-        one("source.csv.names", "`names` applies only to files without a header")
-    );
+    assert_eq!(csv(json!({ "names": ["a"] })), []);
+    assert_eq!(csv(json!({ "header_lines": 0 })), one("source.csv.header_lines", "a header has at least one line"));
+    assert_eq!(csv(json!({ "decimal": "" })), one("source.csv.decimal", "invalid decimal ``: expected one character"));
 }
 
 #[test]
