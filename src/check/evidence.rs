@@ -3,7 +3,7 @@
 //! A report must open fast and is stored in the target, so its size is bounded, however many rows fail. The reject files
 //! contain all of the rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{UInt32Type, UInt64Type};
@@ -215,9 +215,9 @@ fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<V
             cursors.push((number, Cursor { next: 0, every, columns, tally: Tally::default() }));
         }
     }
-    let is_needed = |name: &str| {
-        cursors.iter().flat_map(|(_, cursor)| cursor.columns.iter().flatten()).any(|column| column == name)
-    };
+    let needed: HashSet<String> =
+        cursors.iter().flat_map(|(_, cursor)| cursor.columns.iter().flatten()).cloned().collect();
+    let is_needed = |name: &str| needed.contains(name);
     let columns = found.rows.columns(is_needed);
     for (batch, (first, count)) in found.rows.stretches().enumerate() {
         let end = first + count as u32;

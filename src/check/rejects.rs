@@ -6,6 +6,7 @@
 //! source removes it again. The Parquet file has exact values.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -113,6 +114,9 @@ fn write_table(
     Ok([csv_path, parquet_path])
 }
 
+/// The maximum size in bytes of a file name without its extension; file systems allow 255.
+const LONGEST_NAME: usize = 200;
+
 /// Returns the file name of a table. Characters with a meaning to a file system are percent-encoded, so that the file
 /// stays in its folder and no two tables share one.
 fn file_name(table: &str) -> String {
@@ -126,7 +130,13 @@ fn file_name(table: &str) -> String {
             }
         }
     }
-    name
+    if name.len() <= LONGEST_NAME {
+        return name;
+    }
+    // Two long names can begin alike.
+    let hash = blake3::hash(table.as_bytes()).to_hex();
+    name.truncate(name.floor_char_boundary(LONGEST_NAME - 20));
+    format!("{name}-{}", &hash[..16])
 }
 
 fn cannot_write(path: &Path, error: &dyn std::fmt::Display) -> Error {
@@ -135,7 +145,11 @@ fn cannot_write(path: &Path, error: &dyn std::fmt::Display) -> Error {
 }
 
 fn reject_schema(table: &Table) -> SchemaRef {
-    let source = table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let source = table.source.fields().iter().map(|field| {
+        let field = field.as_ref().clone().with_nullable(true);
+        let data_type = storable(field.data_type());
+        field.with_data_type(data_type)
+    });
     let about = ABOUT
         .iter()
         .map(|name| Field::new(*name, if *name == "_reject_line" { DataType::UInt64 } else { DataType::Utf8 }, true));
@@ -144,12 +158,33 @@ fn reject_schema(table: &Table) -> SchemaRef {
     ))
 }
 
+/// Returns the type of a source's column in a Parquet file, which has no intervals.
+fn storable(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Interval(_) | DataType::Duration(_) | DataType::Null => DataType::Utf8,
+        data_type if data_type.is_nested() => DataType::Utf8,
+        data_type => data_type.clone(),
+    }
+}
+
+/// Returns values as messages show them.
+fn as_text(values: &ArrayRef) -> ArrayRef {
+    let text = |row: usize| values.is_valid(row).then(|| display_value(values.as_ref(), row));
+    Arc::new((0..values.len()).map(text).collect::<StringArray>())
+}
+
 fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> Result<RecordBatch> {
     let texts = |text: &dyn Fn(&Reject) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rejects.iter().map(text)))
     };
     let raw = rows.column(rows.num_columns() - 1).clone();
-    let mut columns = rows.columns()[..rows.num_columns() - 1].to_vec();
+    let mut columns = Vec::with_capacity(schema.fields().len());
+    for (column, field) in rows.columns()[..rows.num_columns() - 1].iter().zip(schema.fields()) {
+        columns.push(match column.data_type() == field.data_type() {
+            true => column.clone(),
+            false => as_text(column),
+        });
+    }
     columns.push(texts(&|reject| reject.file.clone()));
     columns.push(Arc::new(UInt64Array::from_iter_values(rejects.iter().map(|reject| reject.line))));
     columns.push(texts(&|reject| reject.checks.join("; ")));
@@ -277,7 +312,8 @@ fn failing<'a>(
     let explain = Explain { compiled, examined, at };
     let mut cursors = vec![0_usize; table.checks.len()];
     let about: Vec<_> = table.checks.iter().map(|check| explain.columns(check)).collect();
-    let rejects_rows = |name: &str| about.iter().flatten().flatten().any(|other| other == name);
+    let needed: HashSet<&String> = about.iter().flatten().flatten().collect();
+    let rejects_rows = |name: &str| needed.contains(&name.to_owned());
     let columns = found.rows.columns(|name| name.starts_with(&source_column("")) || rejects_rows(name));
     found.rows.stretches().enumerate().filter_map(move |(number, (first, count))| {
         let rejected = &found.findings.rejected;
@@ -346,10 +382,10 @@ fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
     let mut fields: Vec<Field> =
         table.source.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     let mut columns: Vec<ArrayRef> = Vec::new();
-    for field in &fields {
-        let column = kept.column_by_name(&source_column(field.name()));
-        columns.push(column.cloned().ok_or_else(|| Error::internal(format!("no source column `{}`", field.name())))?);
-    }
+    // The kept columns end with those of the source, in its order.
+    let first = kept.num_columns().checked_sub(fields.len());
+    let first = first.ok_or_else(|| Error::internal("source columns are missing"))?;
+    columns.extend(kept.columns()[first..].iter().cloned());
     fields.push(Field::new("_reject_raw", DataType::Utf8, true));
     columns.push(new_null_array(&DataType::Utf8, kept.num_rows()));
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)

@@ -3,7 +3,7 @@
 //! An expression that fails for one row fails its whole batch. The batch is then halved until the failing rows are
 //! found, so that only these are rejected, and the rest continues at full speed.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::filter_record_batch;
@@ -62,6 +62,14 @@ impl Transform {
         };
         let checked = table.checked_schema();
         let mut computed = Vec::new();
+        let (mut casts, mut precisions) = (HashMap::new(), HashMap::new());
+        for (at, check) in table.checks.iter().enumerate() {
+            match &check.kind {
+                CheckKind::Cast { column } => _ = casts.entry(column.as_str()).or_insert(at),
+                CheckKind::Precision { column } => _ = precisions.entry(column.as_str()).or_insert(at),
+                _ => {}
+            }
+        }
         for (column, sql) in table.computed() {
             computed.push(Computed {
                 expression: compile(sql, &table.source)?,
@@ -71,9 +79,10 @@ impl Transform {
                     .cloned()
                     .ok_or_else(|| Error::internal(format!("production has no column `{}`", column.name)))?,
                 name: column.name.clone(),
-                cast: number(&|kind| matches!(kind, CheckKind::Cast { column: name } if *name == column.name))?,
-                precision: table
-                    .check(|kind| matches!(kind, CheckKind::Precision { column: name } if *name == column.name)),
+                cast: *casts
+                    .get(column.name.as_str())
+                    .ok_or_else(|| Error::internal("a check that every column has is missing"))?,
+                precision: precisions.get(column.name.as_str()).copied(),
                 zone: setting(&table.source, "timezone", &column.name).and_then(zone_of),
                 numbers: number_style(&table.source, &column.name).filter(|_| column.data_type.is_numeric()),
             });
@@ -108,8 +117,11 @@ impl Transform {
         let mut violations = Vec::new();
         let (source, wanted) = self.wanted(source, &mut violations)?;
         let source = &source;
-        let key = text(&self.key.evaluate(source).map_err(Error::data)?)?;
-        for row in 0..key.len() {
+        let (key, errors) = evaluate(&self.key, source)?;
+        let key = text(&key)?;
+        let unreadable: HashSet<usize> = errors.iter().map(|(row, _)| *row).collect();
+        violations.extend(errors.into_iter().map(|(row, error)| (self.legacy_key, row, Some(error))));
+        for row in (0..key.len()).filter(|row| !unreadable.contains(row)) {
             if key.is_null(row) {
                 violations.push((self.legacy_key, row, Some("NULL legacy key".to_owned())));
             } else if key.as_string::<i32>().value(row).contains('\0') {

@@ -27,7 +27,7 @@ use crate::error::{Error, Kind, Result};
 use output::print_error;
 
 /// Stack size per thread in bytes. SQL is planned recursively; the memory is committed only when it is used.
-const STACK: usize = 16 << 20;
+const STACK: usize = 64 << 20;
 
 /// How long the program waits at its end for computations that still run.
 const LAST_WAIT: Duration = Duration::from_secs(5);

@@ -1,5 +1,6 @@
 //! An SQL expression over the columns of a batch, compiled once and evaluated per batch.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
@@ -16,6 +17,8 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::Expr;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::{Engine, SqlDiagnostic, bounded, dates, depth, sql_diagnostic, zones};
 use crate::error::{Error, Result as Outcome};
@@ -27,6 +30,8 @@ pub struct Expression {
     columns: Vec<String>,
     data_type: DataType,
     compiled: Arc<dyn PhysicalExpr>,
+    /// The columns of a batch that `compiled` sees.
+    projection: Vec<usize>,
     /// The maximum size in bytes of the values of one batch, unless the batch itself is larger.
     most: usize,
 }
@@ -41,6 +46,9 @@ impl Engine {
         let columns: Vec<_> = schema.fields().iter().map(|field| field.name()).collect();
         let explain = |error| sql_diagnostic::explain(&error, &[], &columns);
         depth::refuse_deep(sql)?;
+        // Planning costs time for each column, so it sees only those that the expression can name.
+        let projection = named_columns(sql, schema);
+        let schema = &schema.project(&projection).map_err(|error| explain(error.into()))?;
         let known = DFSchema::try_from(schema.clone()).map_err(explain)?;
         let logical = self.context.parse_sql_expr(sql, &known).map_err(explain)?;
         if logical.is_volatile() {
@@ -53,7 +61,8 @@ impl Engine {
         columns.sort();
         let compiled = self.compile(logical, known).map_err(explain)?;
         let data_type = compiled.data_type(schema).map_err(explain)?;
-        Ok(Expression { sql: sql.trim().to_owned(), columns, data_type, compiled, most: self.limits.text() })
+        let (sql, most) = (sql.trim().to_owned(), self.limits.text());
+        Ok(Expression { sql, columns, data_type, compiled, projection, most })
     }
 
     /// Coerces types, folds constants, and compiles. `current_date()` and `now()` are constants: one moment per run.
@@ -76,6 +85,29 @@ impl Engine {
         bounded::refuse_constants(&folded)?;
         let compiled = state.create_physical_expr(folded, &known)?;
         Ok(compiled.transform_up(|part| Ok(checked(part)))?.data)
+    }
+}
+
+/// Returns the indexes of the columns whose names are among the words of SQL.
+fn named_columns(sql: &str, schema: &Schema) -> Vec<usize> {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
+        return (0..schema.fields().len()).collect();
+    };
+    let words: HashSet<String> = tokens
+        .into_iter()
+        .filter_map(|token| match token {
+            Token::Word(word) if word.quote_style.is_some() => Some(word.value),
+            Token::Word(word) => Some(word.value.to_lowercase()),
+            _ => None,
+        })
+        .collect();
+    match words.len() {
+        // A few words are compared faster than all names are hashed.
+        0..8 => {
+            let is_named = |name: &String| words.iter().any(|word| word == name);
+            (0..schema.fields().len()).filter(|at| is_named(schema.field(*at).name())).collect()
+        }
+        _ => (0..schema.fields().len()).filter(|at| words.contains(schema.field(*at).name())).collect(),
     }
 }
 
@@ -130,7 +162,8 @@ impl Expression {
     /// # Errors
     /// Returns the engine's message if the value of any row cannot be computed; halve the batch to find the row.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, String> {
-        let value = self.compiled.evaluate(batch).map_err(|error| error.strip_backtrace())?;
+        let seen = batch.project(&self.projection).map_err(|error| error.to_string())?;
+        let value = self.compiled.evaluate(&seen).map_err(|error| error.strip_backtrace())?;
         if let ColumnarValue::Scalar(value) = &value
             && value.size().saturating_mul(batch.num_rows()) > self.most.max(batch.get_array_memory_size())
         {

@@ -11,6 +11,7 @@
 //! batch 1     □        = 0           □              = 0                  □           in the work folder
 //! ```
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -166,8 +167,14 @@ impl RowsWriter {
             );
         }
         let data: Vec<_> = batch.columns().iter().map(Array::to_data).collect();
-        let earlier = |at: usize| (0..at).find(|earlier| data[*earlier].ptr_eq(&data[at]));
-        let same: Vec<Option<usize>> = (0..data.len()).map(earlier).collect();
+        // Equal columns have the same buffers, so only columns with the same first buffer are compared.
+        let mut by_buffer: HashMap<Option<*const u8>, Vec<usize>> = HashMap::new();
+        let mut same: Vec<Option<usize>> = Vec::with_capacity(data.len());
+        for (at, column) in data.iter().enumerate() {
+            let others = by_buffer.entry(column.buffers().first().map(|buffer| buffer.as_ptr())).or_default();
+            same.push(others.iter().copied().find(|earlier| data[*earlier].ptr_eq(column)));
+            others.push(at);
+        }
         let own = || batch.columns().iter().zip(&same).filter(|(_, same)| same.is_none()).map(|(array, _)| array);
         let bytes: usize = own().map(Array::get_array_memory_size).sum();
         // Once rows went to the work folder, all later rows follow them.

@@ -31,6 +31,18 @@ fn castable(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Joins SQL expressions by `|`, in brackets that keep the expression shallow.
+fn joined(parts: &[String]) -> String {
+    match parts {
+        [] => "''".to_owned(),
+        [one] => one.clone(),
+        _ => {
+            let (first, second) = parts.split_at(parts.len() / 2);
+            format!("({} || '|' || {})", joined(first), joined(second))
+        }
+    }
+}
+
 /// A table that is being compiled.
 pub(super) struct Builder<'a> {
     pub(super) engine: &'a Engine,
@@ -79,11 +91,12 @@ impl Builder<'_> {
         match columns {
             [one] => text(one),
             // `||` is NULL if a part is NULL, and escaping keeps a part from containing the separator.
-            several => several
-                .iter()
-                .map(|name| format!("replace(replace({}, '\\', '\\\\'), '|', '\\|')", text(name)))
-                .collect::<Vec<_>>()
-                .join(" || '|' || "),
+            several => joined(
+                &several
+                    .iter()
+                    .map(|name| format!("replace(replace({}, '\\', '\\\\'), '|', '\\|')", text(name)))
+                    .collect::<Vec<_>>(),
+            ),
         }
     }
 

@@ -394,7 +394,8 @@ pub fn source_columns(sql: &str, source: &SchemaRef) -> Vec<String> {
             _ => None,
         })
         .collect();
-    source.fields().iter().map(|field| field.name().clone()).filter(|name| words.contains(name)).collect()
+    let fields = source.fields().iter().map(|field| field.name());
+    fields.filter(|name| words.iter().any(|word| word == *name)).cloned().collect()
 }
 
 /// Returns the name of the kept column of a source column.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -156,7 +156,8 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
         let first = self.before + self.read + 1;
         self.read += batch.num_rows() as u64;
         let lines = first..=self.before + self.read;
-        let faults = with_nul(batch);
+        let mut faults = with_nul(batch);
+        with_surplus_digits(batch, &mut faults);
         if faults.is_empty() {
             return Ok(Batch {
                 file: self.index,
@@ -173,10 +174,40 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
             .into_iter()
             .map(|(row, column)| {
                 let name = self.schema.field(column).name();
-                malformed(batch, row, first + row as u64, format!("column \"{name}\" contains a NUL character"))
+                let what = match batch.column(column).data_type() {
+                    DataType::Utf8 => "contains a NUL character",
+                    _ => "has more digits than its type",
+                };
+                malformed(batch, row, first + row as u64, format!("column \"{name}\" {what}"))
             })
             .collect::<Result<_>>()?;
         Ok(Batch { file: self.index, lines, rows, malformed, skipped: 0 })
+    }
+}
+
+/// Adds the rows with a decimal that has more digits than its own type, with the first such column.
+fn with_surplus_digits(batch: &RecordBatch, rows: &mut BTreeMap<usize, usize>) {
+    for (column, array) in batch.columns().iter().enumerate() {
+        match array.data_type() {
+            DataType::Decimal128(precision, _) => {
+                let decimals = array.as_primitive::<Decimal128Type>();
+                if decimals.validate_decimal_precision(*precision).is_err() {
+                    let limit = 10_u128.pow(u32::from(*precision));
+                    let surplus = |row: &usize| decimals.is_valid(*row) && decimals.value(*row).unsigned_abs() >= limit;
+                    (0..decimals.len()).filter(surplus).for_each(|row| _ = rows.entry(row).or_insert(column));
+                }
+            }
+            DataType::Decimal256(precision, _) => {
+                let decimals = array.as_primitive::<Decimal256Type>();
+                let surplus = |row: &usize| {
+                    decimals.is_valid(*row) && decimals.slice(*row, 1).validate_decimal_precision(*precision).is_err()
+                };
+                if decimals.validate_decimal_precision(*precision).is_err() {
+                    (0..decimals.len()).filter(surplus).for_each(|row| _ = rows.entry(row).or_insert(column));
+                }
+            }
+            _ => {}
+        }
     }
 }
 

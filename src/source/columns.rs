@@ -84,12 +84,20 @@ fn well_named<'a>(fields: impl Iterator<Item = &'a Field>, file: &SourceFile) ->
     let mut seen = HashSet::new();
     for (index, field) in fields.enumerate() {
         if field.name().is_empty() {
-            return Err(Error::input(format!("`{}`: column {} has no name", file.name, index + 1))
-                .hint("name the column in the file, or remove a delimiter at the end of the header"));
+            return Err(Error::input(format!("`{}`: column {} has no name", file.name, index + 1)).hint(format!(
+                "add `csv: {{ rename: {{ {}: row_number }} }}` to name it, or `ignore: [\"\"]` to ignore it; if each \
+                     line ends with a delimiter, set `trailing_delimiter: true`",
+                index + 1
+            )));
         }
         if !seen.insert(field.name()) {
-            return Err(Error::input(format!("`{}` has two columns named \"{}\"", file.name, field.name()))
-                .hint("rename one of them in the file"));
+            return Err(Error::input(format!("`{}` has two columns named \"{}\"", file.name, field.name())).hint(
+                format!(
+                    "add `csv: {{ rename: {{ {}: {}_2 }} }}` to rename the second one, or list both in `ignore`",
+                    index + 1,
+                    field.name()
+                ),
+            ));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader, read_footer_length};
-use arrow::ipc::{root_as_footer, root_as_message};
+use arrow::ipc::{Endianness, root_as_footer, root_as_message};
 
 use super::{Piece, SourceFile, columnar};
 use crate::error::Result;
@@ -19,6 +19,9 @@ const FILE_MAGIC: &[u8] = b"ARROW1";
 /// The marker before each message of a stream
 /// (<https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>).
 const CONTINUATION: [u8; 4] = [0xFF; 4];
+
+/// The reader would swap the bytes of no value.
+const BIG_ENDIAN: &str = "its values are big-endian; write it on a little-endian machine, or as Parquet";
 
 enum Reader {
     File(FileReader<BufReader<File>>),
@@ -78,6 +81,9 @@ fn check_file(handle: &mut BufReader<File>, bytes: u64) -> Result<(), ArrowError
     handle.seek(SeekFrom::End(-10 - length as i64))?;
     handle.read_exact(&mut footer)?;
     let footer = root_as_footer(&footer).map_err(|_| wrong("its footer is damaged"))?;
+    if footer.schema().is_some_and(|schema| schema.endianness() == Endianness::Big) {
+        return Err(wrong(BIG_ENDIAN));
+    }
     for block in footer.dictionaries().into_iter().flatten().chain(footer.recordBatches().into_iter().flatten()) {
         let inside = u64::try_from(block.offset()).ok().and_then(|offset| {
             let body = u64::try_from(block.bodyLength()).ok()?;
@@ -111,6 +117,9 @@ fn check_stream(handle: &mut BufReader<File>, bytes: u64) -> Result<(), ArrowErr
         let mut message = vec![0; length as usize];
         handle.read_exact(&mut message)?;
         let message = root_as_message(&message).map_err(|_| wrong("a message is damaged"))?;
+        if message.header_as_schema().is_some_and(|schema| schema.endianness() == Endianness::Big) {
+            return Err(wrong(BIG_ENDIAN));
+        }
         let body = u64::try_from(message.bodyLength()).map_err(|_| cut())?;
         at =
             at.checked_add(8 + length).and_then(|at| at.checked_add(body)).filter(|at| *at <= bytes).ok_or_else(cut)?;

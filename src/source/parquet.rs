@@ -1,5 +1,6 @@
 //! Apache Parquet files.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -11,7 +12,7 @@ use parquet::file::metadata::ParquetMetaData;
 
 use super::text_batch::BATCH_BYTES;
 use super::{FilePieces, Piece, SourceFile, columnar};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
 
@@ -33,9 +34,13 @@ pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usiz
     let expected = u64::try_from(metadata.file_metadata().num_rows()).ok();
     let groups: Vec<u64> =
         metadata.row_groups().iter().map(|group| u64::try_from(group.num_rows()).unwrap_or(0)).collect();
-    if metadata.row_groups().iter().any(|group| group.total_byte_size() > PIECE_BYTES)
-        || expected != groups.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows))
-    {
+    let sum = groups.iter().try_fold(0_u64, |sum, rows| sum.checked_add(*rows));
+    if expected != sum {
+        let declared = metadata.file_metadata().num_rows();
+        let found = sum.map_or_else(|| "more".to_owned(), |sum| sum.to_string());
+        return Err(columnar::damaged(&file, format!("it declares {declared} rows, but its row groups have {found}")));
+    }
+    if metadata.row_groups().iter().any(|group| group.total_byte_size() > PIECE_BYTES) {
         let step = rows.min(rows_per_batch(&metadata));
         let reader = reader(builder, &file, None, step)?;
         let batches = columnar::batches(index, file, schema, rows, expected, reader);
@@ -65,8 +70,21 @@ fn reader(builder: Builder, file: &SourceFile, group: Option<usize>, step: usize
 }
 
 fn open(file: &SourceFile) -> Result<Builder> {
-    let handle = file.open()?;
+    let mut handle = file.open()?;
+    refuse_encrypted(&mut handle, file)?;
     columnar::guarded(file, || Builder::try_new(handle).map_err(|error| columnar::damaged(file, error)))
+}
+
+/// Refuses a file whose footer is encrypted.
+fn refuse_encrypted(handle: &mut std::fs::File, file: &SourceFile) -> Result<()> {
+    let mut end = [0; 4];
+    let read = handle.seek(SeekFrom::End(-4)).and_then(|_| handle.read_exact(&mut end)).and_then(|()| handle.rewind());
+    match read {
+        Ok(()) if &end == b"PARE" => Err(Error::input(format!("`{}` is an encrypted Parquet file", file.name))
+            .hint("export it without encryption; the pipeline has no keys to decrypt it")),
+        // The reader reports files that are too short.
+        _ => Ok(()),
+    }
 }
 
 /// Returns the number of rows per batch that keeps batches near their limit in bytes.

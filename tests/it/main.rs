@@ -27,6 +27,7 @@ mod delta;
 mod dirt;
 mod examples;
 mod explain;
+mod files;
 mod floors;
 mod init;
 mod invariants;

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray, new_null_array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Time64MicrosecondType, TimeUnit,
     TimestampMicrosecondType,
@@ -33,7 +33,20 @@ const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 
 /// Returns values as text.
 pub(in crate::check) fn text(values: &ArrayRef) -> Result<ArrayRef> {
-    Ok(if *values.data_type() == DataType::Utf8 { values.clone() } else { cast(values, &DataType::Utf8)? })
+    Ok(if *values.data_type() == DataType::Utf8 { values.clone() } else { text_or_null(values)? })
+}
+
+/// Returns values as text; NULL for a value that has none, such as a date that cannot be printed.
+fn text_or_null(values: &ArrayRef) -> Result<ArrayRef> {
+    let safe = CastOptions { safe: true, ..CastOptions::default() };
+    if let Ok(texts) = cast_with_options(values, &DataType::Utf8, &safe) {
+        return Ok(texts);
+    }
+    let text = |row: usize| {
+        let text = cast_with_options(&values.slice(row, 1), &DataType::Utf8, &safe).ok()?;
+        text.is_valid(0).then(|| text.as_string::<i32>().value(0).to_owned())
+    };
+    Ok(Arc::new((0..values.len()).map(text).collect::<StringArray>()))
 }
 
 /// Casts values to a type. `significant_digits` is the target's limit on the digits of a decimal, if it has one.
@@ -49,6 +62,7 @@ pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_di
         DataType::Decimal128(precision, scale) if from_text => {
             decimal::cast(text(values)?.as_string(), *precision, *scale, &mut lost)?
         }
+        DataType::Utf8 => text_or_null(values)?,
         _ => cast_with_options(values, to, &safe)?,
     };
     if converted.null_count() != values.null_count() {
