@@ -96,13 +96,8 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
         match wanted {
             None => locations.extend(batch.file, &batch.lines),
             Some(wanted) => {
-                let lines: Vec<u64> = batch
-                    .lines
-                    .iter()
-                    .zip(wanted.values())
-                    .filter(|(_, wanted)| *wanted)
-                    .map(|(line, _)| *line)
-                    .collect();
+                let chosen = batch.lines.iter().zip(wanted.values()).filter(|(_, wanted)| *wanted);
+                let lines: Vec<u64> = chosen.map(|(line, _)| *line).collect();
                 filtered += (batch.lines.len() - lines.len()) as u64;
                 files.extend((!batch.lines.is_empty()).then_some(batch.file));
                 locations.extend(batch.file, &lines);

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_time_is_an_instant_unless_daylight_saving_skips_or_repeats_it() {
+    fn a_skipped_or_repeated_local_time_is_no_instant() {
         let berlin = zone_of("Europe/Berlin").unwrap();
         for (local, instant) in [
             ("2020-01-15T12:00:00", Ok("2020-01-15T11:00:00")),

@@ -53,7 +53,7 @@ struct Evidence {
 /// The text of a file contradicts the declared encoding.
 #[derive(Debug)]
 pub(super) struct WrongEncoding {
-    /// What is wrong with the file, as a phrase.
+    /// The contradiction, as a phrase.
     pub(super) what: String,
     /// The label of the encoding that it looks like.
     pub(super) label: &'static str,

@@ -70,7 +70,7 @@ pub(super) struct Scan<'a> {
     pub(super) at_end: bool,
 }
 
-/// What a line is, if it is read as the start of a record.
+/// The kind of a line that is read as the start of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Line {
     /// A record without a fault, which ends before this byte.

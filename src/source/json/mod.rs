@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_keys_are_columns_and_records_are_under_a_key_on_request() {
+    fn nested_keys_are_columns_on_request() {
         use super::super::Source;
         use crate::spec::JsonSpec;
         let text = br#"{"meta":{"n":1},"data":{"rows":[{"a":1,"b":{"c":{"d":"x"},"e":[1]}}]},"total":1}"#;

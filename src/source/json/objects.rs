@@ -27,7 +27,7 @@ impl Found {
     }
 }
 
-/// What a part of the file is.
+/// The kind of a part of the file.
 pub(super) enum Kind {
     /// A valid object.
     Object,
