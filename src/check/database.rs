@@ -32,7 +32,7 @@ impl Checker<'_> {
         let _check = self.about(at, *first);
         let filled: Vec<_> = table.columns.iter().map(|column| column.name.clone()).collect();
         // Rows may refer to new rows of this table or of an earlier one.
-        let of_new = table.references.iter().filter(|reference| reference.parent.is_some() && reference.by.is_none());
+        let of_new = table.references.iter().filter(|reference| reference.parent.is_some() && reference.by.is_empty());
         let references: Vec<_> = of_new.map(|reference| reference.column.clone()).collect();
         let give = self.existing_columns(at);
         let asked: Vec<_> = checks.iter().map(|(_, check)| *check).collect();

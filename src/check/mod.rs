@@ -33,7 +33,7 @@ pub use thresholds::{ThresholdResult, evaluate};
 
 use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
 use crate::error::Result;
-use crate::plan::{CheckKind, Compiled, Plan};
+use crate::plan::{CheckKind, Compiled, Plan, components};
 use crate::progress::{Step, Steps};
 use crate::target::{Catalog, Lookup, Production, ProductionTable, Relation};
 
@@ -176,9 +176,12 @@ pub async fn check_tables(
         }
     }
     let _step = steps.step(Step::Check);
-    for at in 0..plan.tables.len() {
-        checker.table(at).await?;
-        steps.rows(&plan.tables[at].name, u64::from(checker.tables[at].rows.count()));
+    let needs = |at: usize| plan.tables[at].refers_to().filter_map(|to| plan.position(to)).collect();
+    for cycle in components(plan.tables.len(), needs) {
+        checker.cycle(&cycle).await?;
+        for at in cycle {
+            steps.rows(&plan.tables[at].name, u64::from(checker.tables[at].rows.count()));
+        }
     }
     for examined in &mut checker.tables {
         examined.findings.sort();
@@ -187,41 +190,56 @@ pub async fn check_tables(
 }
 
 impl Checker<'_> {
-    /// Runs the checks that need all rows of a table. Referenced tables must have been checked before.
-    async fn table(&mut self, at: usize) -> Result<()> {
+    /// Runs the checks that need all rows of a table, or of tables that refer to each other. Other referenced tables must have been checked
+    /// before.
+    async fn cycle(&mut self, tables: &[usize]) -> Result<()> {
         let plan = self.plan;
-        let table = &plan.tables[at];
-        self.legacy_key(at).await?;
-        self.key_map(at).await?;
-        for (number, check) in table.checks.iter().enumerate() {
-            match &check.kind {
-                CheckKind::Unique(unique) => self.unique(at, number, unique).await?,
-                CheckKind::Query { sql } => self.query(at, number, sql).await?,
-                _ => {}
-            }
-        }
-        // References to skipped rows need production's values, which must be known first unless they depend on references.
-        self.uniques_in_production(at, false).await?;
-        self.judged_by_production(at, false).await?;
-        for reference in 0..table.references.len() {
-            self.resolve(at, reference).await?;
-        }
-        self.uniques_in_production(at, true).await?;
-        self.judged_by_production(at, true).await?;
-        loop {
-            let rejected = self.tables[at].findings.rejected.count();
-            for (number, check) in table.checks.iter().enumerate() {
-                if let CheckKind::ForeignKey { columns, to, to_columns } = &check.kind {
-                    self.foreign_key(at, number, columns, to, to_columns).await?;
+        for at in tables {
+            self.legacy_key(*at).await?;
+            self.key_map(*at).await?;
+            for (number, check) in plan.tables[*at].checks.iter().enumerate() {
+                match &check.kind {
+                    CheckKind::Unique(unique) => self.unique(*at, number, unique).await?,
+                    CheckKind::Query { sql } => self.query(*at, number, sql).await?,
+                    _ => {}
                 }
             }
-            self.cascade(at)?;
-            // In a table with foreign keys to itself, rejecting one row can invalidate another, and so on.
-            let names_itself = |kind: &CheckKind| matches!(kind, CheckKind::ForeignKey { to, .. } if *to == table.name);
-            if self.tables[at].findings.rejected.count() == rejected || table.check(names_itself).is_none() {
+            // References to skipped rows need production's values, which must be known first unless they depend on references.
+            self.uniques_in_production(*at, false).await?;
+            self.judged_by_production(*at, false).await?;
+        }
+        for at in tables {
+            for reference in 0..plan.tables[*at].references.len() {
+                self.resolve(*at, reference).await?;
+            }
+        }
+        for at in tables {
+            self.uniques_in_production(*at, true).await?;
+            self.judged_by_production(*at, true).await?;
+        }
+        // Among tables that refer to each other or to themselves, rejecting one row can invalidate another, and so on.
+        let inside = |to: &String| tables.iter().any(|at| plan.tables[*at].name == *to);
+        let names_inside = |kind: &CheckKind| matches!(kind, CheckKind::ForeignKey { to, .. } if inside(to));
+        let repeats = tables.len() > 1 || tables.iter().any(|at| plan.tables[*at].check(names_inside).is_some());
+        loop {
+            let rejected = self.rejected(tables);
+            for at in tables {
+                for (number, check) in plan.tables[*at].checks.iter().enumerate() {
+                    if let CheckKind::ForeignKey { columns, to, to_columns } = &check.kind {
+                        self.foreign_key(*at, number, columns, to, to_columns).await?;
+                    }
+                }
+                self.cascade(*at)?;
+            }
+            if !repeats || self.rejected(tables) == rejected {
                 return Ok(());
             }
         }
+    }
+
+    /// Returns the number of rejected rows of tables.
+    fn rejected(&self, tables: &[usize]) -> usize {
+        tables.iter().map(|at| self.tables[*at].findings.rejected.count()).sum()
     }
 
     /// Attributes the next queries to a check, as long as the span is held.

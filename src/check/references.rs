@@ -18,10 +18,10 @@ mod resolved;
 
 use super::set_checks::{number, typed};
 use super::{Checker, ViolationDetail};
-use crate::engine::{RowSet, RowsTable, Space, ident};
+use crate::engine::{RowSet, RowsTable, Space, ident, list};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Reference, Table};
-use crate::target::{Lookup, Relation};
+use crate::target::{CatalogTable, Lookup, Relation};
 use join::BuildSide;
 use resolved::{NULL_REFERENCE, UNRESOLVED, scatter};
 
@@ -32,8 +32,8 @@ pub struct Resolved {
     targets: Vec<u32>,
     parents: u32,
     found: ArrayRef,
-    /// The value by which each value of `found` was looked up, if the reference has `by`.
-    named: Option<ArrayRef>,
+    /// The values by which each value of `found` was looked up, and those that its condition tested, if the reference has `by`.
+    named: Vec<ArrayRef>,
 }
 
 /// The number of bytes that are hashed in one piece. Larger pieces save calls for tables with many rows.
@@ -78,7 +78,7 @@ impl Resolved {
     }
 
     /// Returns the distinct values of production that rows refer to, except for rows in `without`. The columns are the
-    /// number of the first such row (`_row`), `key`, and, for a reference with `by`, the value it was looked up by (`named`).
+    /// number of the first such row (`_row`), `key`, and, for a reference with `by`, the values it was looked up by (`named`).
     ///
     /// # Errors
     /// Returns an error if Arrow rejects the values, which it has accepted before.
@@ -92,12 +92,14 @@ impl Resolved {
             }
         }
         let values = UInt32Array::from(values);
-        let mut columns: Vec<(&str, ArrayRef)> =
-            vec![("_row", Arc::new(UInt32Array::from(rows))), ("key", take(&self.found, &values, None)?)];
-        if let Some(named) = &self.named {
-            columns.push(("named", take(named, &values, None)?));
+        let mut columns: Vec<(String, ArrayRef)> = vec![
+            ("_row".to_owned(), Arc::new(UInt32Array::from(rows))),
+            ("key".to_owned(), take(&self.found, &values, None)?),
+        ];
+        for (at, named) in self.named.iter().enumerate() {
+            columns.push((format!("named{at}"), take(named, &values, None)?));
         }
-        Ok(RecordBatch::try_from_iter(columns)?)
+        Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, values)| (name, values, true)))?)
     }
 
     /// Returns the rows, except for those in `without`, that refer to the same values of production as `rows`.
@@ -168,15 +170,18 @@ impl Checker<'_> {
             // Without a target, these rows could still be in the key map or in production.
             let missing = targets.iter_mut().filter(|target| **target == UNRESOLVED);
             self.tables[at].unverified_references.push(missing.map(|target| *target = NULL_REFERENCE).count() as u64);
-            self.tables[at].resolved.push(Resolved { targets, parents, found, named: None });
+            self.tables[at].resolved.push(Resolved { targets, parents, found, named: Vec::new() });
             return Ok(());
         }
-        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index })?;
+        // The first reference to the same row reports what is missing.
+        let check = (reference.first == reference_index)
+            .then(|| number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index }))
+            .transpose()?;
         let offset = parents + found.len() as u32;
         let unresolved = self.find(at, reference_index, offset, &mut targets).await?;
         let found = concat(&[&found, &unresolved.values])?;
         for (row, target) in targets.iter().enumerate() {
-            let row = row as u32;
+            let (row, Some(check)) = (row as u32, check) else { break };
             if *target != UNRESOLVED || self.tables[at].findings.skipped.contains(row) {
                 continue;
             }
@@ -185,7 +190,7 @@ impl Checker<'_> {
                 None => self.tables[at].findings.add(table, check, row, ViolationDetail::None),
             }
         }
-        // A reference with `by` is never resolved in the delta, so `found` contains only values with a name.
+        // A reference with `by` is never resolved in the delta, so all values of `found` have a name.
         self.tables[at].resolved.push(Resolved { targets, parents, found, named: unresolved.named });
         Ok(())
     }
@@ -235,7 +240,7 @@ impl Checker<'_> {
     /// Resolves the remaining references: sends the distinct texts to the target, which answers by number.
     async fn find(&self, at: usize, reference_index: usize, offset: u32, targets: &mut [u32]) -> Result<Unresolved> {
         let reference = &self.plan.tables[at].references[reference_index];
-        let mut unresolved = Unresolved { values: self.no_values(reference), named: None, why: HashMap::new() };
+        let mut unresolved = Unresolved { values: self.no_values(reference), named: Vec::new(), why: HashMap::new() };
         if !targets.contains(&UNRESOLVED) {
             return Ok(unresolved);
         }
@@ -302,23 +307,10 @@ impl Checker<'_> {
         let production = Relation::Production(reference.to.clone());
         let give = vec![reference.give.clone()];
         let to = self.catalog.table(&reference.to);
-        let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..texts.len() as u32));
-        let question = RecordBatch::try_from_iter([("_id", ids), ("text", texts.clone())])?;
-        let mut why = HashMap::new();
-        let answers = match &reference.by {
-            Some(by) => {
-                let question = match to.and_then(|to| to.column(by)) {
-                    Some(column) => typed(&question, 1, column)?,
-                    None => question,
-                };
-                // Production may take another text for the same, so it returns the one that it has.
-                let lookup = Lookup::new(production, vec![by.clone()], give.into_iter().chain([by.clone()]).collect());
-                let found = self.lookup(&lookup, std::slice::from_ref(&question)).await?;
-                let mut answers = Answers::new(&found, self.no_values(reference))?;
-                answers.named = Some(answers.values_of(&found, 2, question.column(1).slice(0, 0))?);
-                answers
-            }
-            None => {
+        let (question, mut why) = whole(reference, texts)?;
+        let answers = match reference.by.as_slice() {
+            [_, ..] => self.ask_by(reference, to, texts, &question).await?,
+            [] => {
                 let key = match reference.parent {
                     Some(parent) => self.plan.tables[parent].key.columns().to_vec(),
                     None => to.map(|to| to.primary_key.clone()).unwrap_or_default(),
@@ -344,12 +336,54 @@ impl Checker<'_> {
             }
         };
         let several = format!(
-            "more than one row of `{}` has this `{}`",
+            "more than one row of `{}` has this {}",
             reference.to,
-            reference.by.as_deref().unwrap_or("legacy key")
+            if reference.by.is_empty() { "`legacy key`".to_owned() } else { list(&reference.by) }
         );
         why.extend(answers.ambiguous.iter().map(|id| (id, several.clone())));
         Ok((answers, why))
+    }
+
+    /// Queries production for the rows with these values in the columns `by`, for which the reference's condition is true.
+    async fn ask_by(
+        &self,
+        reference: &Reference,
+        to: Option<&Arc<CatalogTable>>,
+        texts: &ArrayRef,
+        question: &RecordBatch,
+    ) -> Result<Answers> {
+        let asked = parts_of(reference, texts, question, to)?;
+        let mut give: Vec<String> = vec![reference.give.clone()];
+        let tested = reference.condition.iter().flat_map(|condition| &condition.columns);
+        give.extend(reference.by.iter().chain(tested.filter(|name| !reference.by.contains(name))).cloned());
+        // Each column is read once, whatever its uses.
+        let mut distinct = give.clone();
+        distinct.sort();
+        distinct.dedup();
+        let lookup = Lookup::new(Relation::Production(reference.to.clone()), reference.by.clone(), distinct);
+        let mut found = self.lookup(&lookup, &[asked]).await?;
+        if let Some(condition) = &reference.condition {
+            found = found.iter().map(|batch| self.only(&condition.sql, batch)).collect::<Result<_>>()?;
+        }
+        let wanted: Vec<RecordBatch> = found
+            .iter()
+            .map(|batch| {
+                let place = |name: &String| batch.schema().index_of(name);
+                let columns = std::iter::once(Ok(0)).chain(give.iter().map(place)).collect::<Result<Vec<_>, _>>()?;
+                Ok(batch.project(&columns)?)
+            })
+            .collect::<Result<_>>()?;
+        Answers::new(&wanted, self.no_values(reference))
+    }
+
+    /// Returns the answers for which a condition is true.
+    fn only(&self, sql: &str, batch: &RecordBatch) -> Result<RecordBatch> {
+        let expression = self.engine.expression(sql, &batch.schema()).map_err(Error::internal)?;
+        let is_true = expression.evaluate(batch).map_err(|error| {
+            Error::data(format!("cannot evaluate `where` ({sql}): {error}"))
+                .hint("nothing was loaded; fix the condition")
+        })?;
+        Ok(filter_record_batch(batch, is_true.as_boolean())?)
     }
 
     /// Rejects the children of rejected rows, recursively within the table.
@@ -357,7 +391,8 @@ impl Checker<'_> {
         let table = &self.plan.tables[at];
         let mut inside = Vec::new();
         for (reference_index, reference) in table.references.iter().enumerate() {
-            let Some(parent) = reference.parent.filter(|_| reference.by.is_none()) else { continue };
+            let parent = reference.parent.filter(|_| reference.by.is_empty() && reference.first == reference_index);
+            let Some(parent) = parent else { continue };
             let check = number(table, &|kind| *kind == CheckKind::ParentRejected { reference: reference_index })?;
             if parent == at {
                 inside.push((reference_index, check));
@@ -365,6 +400,10 @@ impl Checker<'_> {
             }
             for row in 0..self.tables[at].rows.count() {
                 let target = self.tables[at].resolved[reference_index].parent(row);
+                if target.is_some_and(|target| self.tables[parent].findings.skipped.contains(target)) {
+                    // A row of a table in a cycle can be skipped after references to it were resolved.
+                    self.reject_with_skipped(at, reference_index, row)?;
+                }
                 if let Some(target) = target.filter(|target| self.tables[parent].findings.rejected.contains(*target)) {
                     self.reject_with_parent(
                         at,
@@ -407,6 +446,16 @@ impl Checker<'_> {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Rejects a row that refers to a skipped one, at most once per reference.
+    fn reject_with_skipped(&mut self, at: usize, reference_index: usize, row: u32) -> Result<()> {
+        let table = &self.plan.tables[at];
+        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index })?;
+        if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
+            self.tables[at].findings.add_text(table, check, row, "the referenced row is skipped");
         }
         Ok(())
     }
@@ -515,8 +564,8 @@ impl Checker<'_> {
 struct Unresolved {
     /// Values of production.
     values: ArrayRef,
-    /// The values by which they were looked up, if the reference has `by`.
-    named: Option<ArrayRef>,
+    /// The values by which they were looked up, and those that its condition tested, if the reference has `by`.
+    named: Vec<ArrayRef>,
     /// By row, the reason for having no value, if there is more than the check's own.
     why: HashMap<u32, String>,
 }
@@ -525,7 +574,8 @@ struct Unresolved {
 struct Answers {
     ids: Vec<u32>,
     values: ArrayRef,
-    named: Option<ArrayRef>,
+    /// Further columns of the answers.
+    named: Vec<ArrayRef>,
     known: RowSet,
     ambiguous: RowSet,
 }
@@ -540,21 +590,81 @@ impl Answers {
             }
         }
         let ids = all().copied().filter(|id| !ambiguous.contains(*id)).collect();
-        let answers = Self { ids, values: none.clone(), named: None, known, ambiguous };
-        let values = answers.values_of(batches, 1, none)?;
-        Ok(Self { values, ..answers })
+        let single: BooleanArray = all().map(|id| Some(!ambiguous.contains(*id))).collect();
+        let column = |at: usize| -> Result<ArrayRef> {
+            let parts: Vec<_> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
+            Ok(filter(&concat(&parts)?, &single)?)
+        };
+        let count = batches.first().map_or(0, RecordBatch::num_columns);
+        let values = if batches.is_empty() { none } else { column(1)? };
+        let named = (2..count).map(column).collect::<Result<_>>()?;
+        Ok(Self { ids, values, named, known, ambiguous })
     }
+}
 
-    /// Returns the values of a column of the answers, in the order of `ids`.
-    fn values_of(&self, batches: &[RecordBatch], column: usize, none: ArrayRef) -> Result<ArrayRef> {
-        let columns: Vec<_> = batches.iter().map(|batch| batch.column(column).as_ref()).collect();
-        if columns.is_empty() {
-            return Ok(none);
+/// Returns a question for texts, without those whose reference is NULL in part, and the reason for each of these.
+fn whole(reference: &Reference, texts: &ArrayRef) -> Result<(RecordBatch, HashMap<u32, String>)> {
+    let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..texts.len() as u32));
+    let question = RecordBatch::try_from_iter([("_id", ids), ("text", texts.clone())])?;
+    let mut why = HashMap::new();
+    if reference.parts > 1 {
+        for (id, text) in (0_u32..).zip(texts.as_string::<i32>()) {
+            if text.is_some_and(|text| parts(text).contains(&None)) {
+                why.insert(id, "only a part of the reference is NULL".to_owned());
+            }
         }
-        let ids = batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
-        let single: BooleanArray = ids.map(|id| Some(!self.ambiguous.contains(*id))).collect();
-        Ok(filter(&concat(&columns)?, &single)?)
     }
+    let is_whole = (0..texts.len() as u32).map(|id| Some(!why.contains_key(&id))).collect();
+    Ok((filter_record_batch(&question, &is_whole)?, why))
+}
+
+/// Returns the question for production's columns `by`: the parts of each text, in the types of the columns.
+fn parts_of(
+    reference: &Reference,
+    texts: &ArrayRef,
+    question: &RecordBatch,
+    to: Option<&Arc<CatalogTable>>,
+) -> Result<RecordBatch> {
+    let texts = texts.as_string::<i32>();
+    let ids = question.column(0).as_primitive::<UInt32Type>().values();
+    let mut columns: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(ids.len()); reference.by.len()];
+    for id in ids {
+        let text = texts.value(*id as usize);
+        let values = if reference.parts > 1 { parts(text) } else { vec![Some(text.to_owned())] };
+        for (column, value) in columns.iter_mut().zip(values.into_iter().chain(std::iter::repeat(None))) {
+            column.push(value);
+        }
+    }
+    let named = columns
+        .into_iter()
+        .enumerate()
+        .map(|(at, values)| (format!("by{at}"), Arc::new(StringArray::from(values)) as ArrayRef, true));
+    let ids = [("_id".to_owned(), question.column(0).clone(), false)];
+    let mut asked = RecordBatch::try_from_iter_with_nullable(ids.into_iter().chain(named))?;
+    for (at, name) in reference.by.iter().enumerate() {
+        if let Some(column) = to.and_then(|to| to.column(name)) {
+            asked = typed(&asked, 1 + at, column)?;
+        }
+    }
+    Ok(asked)
+}
+
+/// Returns the parts of a text that joins several; None for a part that is NULL.
+fn parts(text: &str) -> Vec<Option<String>> {
+    let (mut parts, mut part, mut is_null) = (Vec::new(), String::new(), false);
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '|' => parts.push((!std::mem::take(&mut is_null)).then(|| std::mem::take(&mut part))),
+            '\\' => match chars.next() {
+                Some('N') => is_null = true,
+                next => part.extend(next),
+            },
+            char => part.push(char),
+        }
+    }
+    parts.push((!is_null).then_some(part));
+    parts
 }
 
 /// By row, the rows of the same table that refer to it.
@@ -605,7 +715,7 @@ mod tests {
             targets: targets.to_vec(),
             parents: 10,
             found: Arc::new(StringArray::from(values.to_vec())),
-            named: None,
+            named: Vec::new(),
         }
     }
 
@@ -632,6 +742,15 @@ mod tests {
         let (x, yy) =
             (resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 11]), resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 10]));
         assert_eq!(x.hash(&without).unwrap(), yy.hash(&without).unwrap());
+    }
+
+    #[test]
+    fn a_text_of_several_parts_is_taken_apart_as_it_was_joined() {
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(parts("a|b"), [some("a"), some("b")]);
+        assert_eq!(parts("a\\|b|"), [some("a|b"), some("")]);
+        assert_eq!(parts("\\\\N|\\N"), [some("\\N"), None]);
+        assert_eq!(parts("\\N|c"), [None, some("c")]);
     }
 
     #[test]

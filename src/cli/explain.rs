@@ -176,12 +176,12 @@ fn rows(table: &Table) -> String {
                 }
                 _ => String::new(),
             },
+            ColumnSource::Default => "DEFAULT".to_owned(),
             ColumnSource::Reference(index) => {
                 let reference = &table.references[*index];
-                match &reference.by {
-                    Some(by) => format!("key_of({}, {by} = {})", reference.to, reference.from),
-                    None => format!("key_of({}, legacy_key = {})", reference.to, reference.from),
-                }
+                let by = if reference.by.is_empty() { "legacy_key".to_owned() } else { reference.by.join(", ") };
+                let only = reference.condition.as_ref().map_or(String::new(), |only| format!(" AND {}", only.sql));
+                format!("key_of({}, {by} = {}{only})", reference.to, reference.from)
             }
         };
         lines.push(format!("  {sql} AS {}", ident(&column.name)));

@@ -14,6 +14,7 @@ mod rows;
 mod spill;
 mod sql_diagnostic;
 mod table;
+mod uuid;
 mod zones;
 
 use std::fs::Permissions;
@@ -46,6 +47,7 @@ pub use row_set::{RankedRowSet, RowSet};
 pub use rows::{RowStore, RowsWriter};
 pub use sql_diagnostic::SqlDiagnostic;
 pub use table::RowsTable;
+pub use uuid::{parse_uuid, uuid_namespace};
 pub use zones::{instant_of, local_of, zone_of};
 
 use crate::error::{Error, Result};
@@ -162,6 +164,7 @@ impl Engine {
         let mut context = SessionContext::new_with_config_rt(config, runtime);
         dates::register(&mut context)?;
         bounded::register(&mut context, limits.text())?;
+        uuid::register(&context, moment.as_microsecond());
         if let Some(catalog) = context.catalog("datafusion") {
             for space in [Space::Production, Space::Internal] {
                 catalog.register_schema(space.schema(), Arc::new(MemorySchemaProvider::new()))?;

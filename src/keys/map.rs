@@ -12,28 +12,49 @@ use crate::check::RowLocations;
 use crate::engine::{Engine, RowStore, display_value};
 use crate::error::{Error, Result};
 use crate::source::{Batch, Source};
-use crate::spec::{SourceSpec, TableSpec};
-use crate::target::{CatalogTable, Destination, key_map_schema};
+use crate::spec::{KeySpec, SourceSpec, StartRowNumber, TableSpec};
+use crate::target::{AssignedKey, CatalogTable, Destination, LogicalType, SequenceUse, key_map_schema};
 
 /// Returns the destination of a table's key map: its key columns, from the pipeline file or else from the catalog.
 pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Destination {
     let key = match spec.and_then(|spec| spec.key.as_ref()) {
-        Some(key) if key.inherited.is_empty() => key.column.iter().cloned().collect(),
+        Some(KeySpec { column: Some(column), .. }) => table.identified_by(column),
         Some(key) => key.inherited.clone(),
         None => table.primary_key.clone(),
     };
-    let given = spec.and_then(|spec| spec.key.as_ref()).filter(|key| key.inherited.is_empty());
-    let assigned = given.map(|key| key.start_row_number);
+    let assigned = spec.and_then(|spec| match &spec.key {
+        Some(key) => assigned(key, table),
+        None => numbered(spec, table),
+    });
     Destination {
         table: table.clone(),
         columns: key.clone(),
         key,
         assigned,
+        evaluated: Vec::new(),
+        is_referred_only: spec.is_none(),
         self_referencing: false,
         promises: Vec::new(),
         changed: Vec::new(),
         reads: Vec::new(),
     }
+}
+
+/// Returns the numbers that a key gets; `None` if it is a UUID, or the rows bring it.
+fn assigned(key: &KeySpec, table: &CatalogTable) -> Option<AssignedKey> {
+    let column = key.column.clone()?;
+    let is_uuid = table.column(&column).is_some_and(|column| column.form == LogicalType::Uuid);
+    let sequence = SequenceUse { name: key.sequence.clone(), numbers: key.numbers };
+    (key.uuid.is_none() && !is_uuid).then(|| AssignedKey { column, start: key.start_row_number, sequence })
+}
+
+/// Returns the column of the primary key that production numbers, unless the pipeline file fills it.
+fn numbered(spec: &TableSpec, table: &CatalogTable) -> Option<AssignedKey> {
+    let is_filled = |name: &String| {
+        spec.columns.get(name).is_some() || spec.relationships.iter().any(|reference| reference.column.contains(name))
+    };
+    let column = table.primary_key.iter().find(|name| table.serials.contains(name) && !is_filled(name))?;
+    Some(AssignedKey::new(column.clone(), StartRowNumber::Auto))
 }
 
 /// A mapping file in the engine's rows.

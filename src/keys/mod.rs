@@ -33,10 +33,11 @@ use crate::target::{KeyBlock, KeyRequest, key_map_schema};
 /// Returns the keys that a table requests from the target; `None` if its rows bring their keys.
 pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
     match &table.key {
-        Key::Assigned { column, start, text, largest } => Some(KeyRequest {
+        Key::Assigned { column, start, text, largest, sequence, .. } => Some(KeyRequest {
             table: table.name.clone(),
             column: column.clone(),
             start: *start,
+            sequence: sequence.clone(),
             count: accepted,
             text: text.clone(),
             largest: *largest,
@@ -52,30 +53,35 @@ pub struct Keys<'a> {
     plan: &'a Plan,
     examined: &'a [CheckedTable],
     excluded: Vec<RankedRowSet>,
-    /// By table, the first number of its block, if its keys are assigned.
-    blocks: Vec<Option<i64>>,
-    /// By table and reference, the values by which rows of the delta are referred to, unless these are assigned keys.
+    /// By table, its block, if its keys are assigned.
+    blocks: Vec<Option<KeyBlock>>,
+    /// By table, the defaults of its accepted rows, if production's defaults are part of its key.
+    defaults: Vec<Option<RecordBatch>>,
+    /// By table and reference, the values by which rows of the delta are referred to, unless these are assigned.
     given: Vec<Vec<Option<ArrayRef>>>,
     /// By table whose rows refer to each other, the insertion levels.
     levels: Vec<Option<Vec<u32>>>,
 }
 
 impl<'a> Keys<'a> {
-    /// Assigns keys from the blocks: one block per table with assigned keys.
+    /// Assigns keys from the blocks, one per table with assigned keys, and from production's defaults of the accepted rows.
     ///
     /// # Errors
     /// Returns an error if the work folder cannot be read.
-    pub fn assign(plan: &'a Plan, examined: &'a [CheckedTable], blocks: &[Option<KeyBlock>]) -> Result<Self> {
+    pub fn assign(
+        plan: &'a Plan,
+        examined: &'a [CheckedTable],
+        blocks: &[Option<KeyBlock>],
+        defaults: Vec<Option<RecordBatch>>,
+    ) -> Result<Self> {
         let excluded = examined.iter().map(|table| table.findings.excluded().ranked()).collect();
-        let blocks = blocks.iter().map(|block| block.as_ref().map(|block| block.first)).collect();
-        let mut keys = Self { plan, examined, excluded, blocks, given: Vec::new(), levels: Vec::new() };
+        let blocks = blocks.to_vec();
+        let mut keys = Self { plan, examined, excluded, blocks, defaults, given: Vec::new(), levels: Vec::new() };
         for (at, table) in plan.tables.iter().enumerate() {
             let mut given = Vec::new();
             for reference in &table.references {
-                given.push(match reference.parent.filter(|_| reference.by.is_none()) {
-                    Some(parent) if !keys.assigns(parent, &reference.give) => {
-                        Some(keys.values(parent, &reference.give)?)
-                    }
+                given.push(match reference.parent.filter(|_| reference.by.is_empty()) {
+                    Some(parent) => keys.values(parent, &reference.give)?,
                     _ => None,
                 });
             }
@@ -96,32 +102,60 @@ impl<'a> Keys<'a> {
         Ok(keys)
     }
 
-    /// Returns whether a column of a table is its assigned key.
-    fn assigns(&self, at: usize, name: &str) -> bool {
-        self.blocks[at].is_some() && matches!(&self.plan.tables[at].key, Key::Assigned { column, .. } if column == name)
+    /// Returns production's defaults of a column for rows of a table; NULL for rejected and skipped rows.
+    fn evaluated(&self, at: usize, column: &str, rows: &UInt32Array) -> Result<ArrayRef> {
+        let values = self.defaults[at].as_ref().and_then(|defaults| defaults.column_by_name(column));
+        let values = values.ok_or_else(|| Error::internal(format!("the default of `{column}` was not computed")))?;
+        Ok(take(values, &offset(&self.excluded[at], rows, 0, 1), None)?)
     }
 
     /// Returns the assigned keys of rows of a table, as production stores them; NULL for rejected and skipped rows.
     fn assigned(&self, at: usize, rows: &UInt32Array) -> Result<ArrayRef> {
         let table = &self.plan.tables[at];
-        let (Key::Assigned { column, text, .. }, Some(first)) = (&table.key, self.blocks[at]) else {
+        let (Key::Assigned { column, text, .. }, Some(block)) = (&table.key, &self.blocks[at]) else {
             return Err(Error::internal(format!("`{}` has no assigned keys", table.name)));
         };
         let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
-        written(&offset(&self.excluded[at], rows, first), text.as_ref(), &data_type)
+        written(&offset(&self.excluded[at], rows, block.first, block.step), text.as_ref(), &data_type)
     }
 
-    /// Returns the values of a referenced column, for all rows of a table.
-    fn values(&self, at: usize, column: &str) -> Result<ArrayRef> {
+    /// Returns the values of a referenced column for all rows of a table, by their numbers; None if they are assigned, and so computed on
+    /// demand.
+    fn values(&self, at: usize, name: &str) -> Result<Option<ArrayRef>> {
+        let table = &self.plan.tables[at];
         let rows = &self.examined[at].rows;
         let mut parts = Vec::new();
-        for batch in rows.batches(rows.columns(|name| name == column)) {
-            let (_, batch) = batch?;
-            parts.extend(batch.column_by_name(column).cloned());
+        match table.columns.iter().find(|column| column.name == name).map(|column| &column.fill) {
+            Some(ColumnSource::Key | ColumnSource::Default) => return Ok(None),
+            Some(ColumnSource::Reference(which)) => {
+                if self.given.len() <= at {
+                    return Err(Error::pipeline(format!(
+                        "the key of `{}` is made of the key of a table that refers to it",
+                        table.name
+                    ))
+                    .hint("load one of the two tables in a separate pipeline"));
+                }
+                for (first, count) in rows.stretches() {
+                    parts.push(self.referred(at, *which, first, count)?);
+                }
+            }
+            Some(ColumnSource::Computed(_)) | None => {
+                for batch in rows.batches(rows.columns(|column| column == name)) {
+                    parts.extend(batch?.1.column_by_name(name).cloned());
+                }
+            }
         }
-        match parts.is_empty() {
-            true => Ok(new_null_array(&DataType::Null, 0)),
-            false => Ok(concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?),
+        Ok(Some(match parts.is_empty() {
+            true => new_null_array(&DataType::Null, 0),
+            false => concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())?,
+        }))
+    }
+
+    /// Returns the assigned values of a referenced column for rows of a table.
+    fn on_demand(&self, at: usize, name: &str, rows: &UInt32Array) -> Result<ArrayRef> {
+        match &self.plan.tables[at].key {
+            Key::Assigned { column, .. } if column == name => self.assigned(at, rows),
+            _ => self.evaluated(at, name, rows),
         }
     }
 
@@ -196,6 +230,7 @@ impl<'a> Keys<'a> {
             let values = match &column.fill {
                 ColumnSource::Computed(_) => batch.column_by_name(&column.name).cloned(),
                 ColumnSource::Key => Some(self.assigned(at, &numbers)?),
+                ColumnSource::Default => Some(self.evaluated(at, &column.name, &numbers)?),
                 ColumnSource::Reference(which) => {
                     Some(cast(&self.referred(at, *which, first, count)?, &column.data_type)?)
                 }
@@ -212,7 +247,7 @@ impl<'a> Keys<'a> {
         resolved.keys(first, count, |parents| {
             let keys = match (&self.given[at][which], reference.parent) {
                 (Some(given), _) => take(given, parents, None)?,
-                (None, Some(parent)) => self.assigned(parent, parents)?,
+                (None, Some(parent)) => self.on_demand(parent, &reference.give, parents)?,
                 (None, None) => return Err(Error::internal("a row of the delta without a table")),
             };
             Ok(cast(&keys, resolved.found().data_type())?)

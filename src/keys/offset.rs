@@ -1,4 +1,4 @@
-//! Assigned keys: a block's first number plus the number of accepted rows before the row.
+//! Assigned keys: a block's first number plus a step for each accepted row before the row.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::engine::RankedRowSet;
 use crate::error::Result;
 use crate::target::TextKey;
 
-/// Returns `first`, `first + 1`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows.
+/// Returns `first`, `first + step`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows.
 ///
 /// ```
 /// use arrow::array::UInt32Array;
@@ -19,14 +19,15 @@ use crate::target::TextKey;
 ///
 /// let mut excluded = RowSet::default();
 /// excluded.insert(1);
-/// let keys = offset(&excluded.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000);
+/// let keys = offset(&excluded.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000, 1);
 /// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
 /// ```
-pub fn offset(excluded: &RankedRowSet, rows: &UInt32Array, first: i64) -> Int64Array {
+pub fn offset(excluded: &RankedRowSet, rows: &UInt32Array, first: i64, step: i64) -> Int64Array {
+    let number = |rank: u32| first.wrapping_add(i64::from(rank).wrapping_mul(step));
     if excluded.mask().is_empty() {
-        return rows.unary(|row| first.wrapping_add(i64::from(row)));
+        return rows.unary(number);
     }
-    let key = |row: u32| first.wrapping_add(i64::from(row - excluded.before(row)));
+    let key = |row: u32| number(row - excluded.before(row));
     rows.unary_opt(|row| (!excluded.mask().contains(row)).then(|| key(row)))
 }
 
@@ -72,7 +73,7 @@ mod tests {
             for (row, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
                 excluded.insert(row as u32);
             }
-            let keys = offset(&excluded.ranked(), &numbers(rejected.len() as u32), first);
+            let keys = offset(&excluded.ranked(), &numbers(rejected.len() as u32), first, 1);
             let given: Vec<i64> = keys.iter().flatten().collect();
             let accepted = rejected.iter().filter(|rejected| !**rejected).count() as i64;
             prop_assert!(given.iter().copied().eq(first..first + accepted));
@@ -84,11 +85,19 @@ mod tests {
     fn a_block_may_end_at_the_largest_number() {
         let mut excluded = RowSet::default();
         assert_eq!(
-            offset(&excluded.clone().ranked(), &numbers(2), i64::MAX - 1).values()[..],
+            offset(&excluded.clone().ranked(), &numbers(2), i64::MAX - 1, 1).values()[..],
             [i64::MAX - 1, i64::MAX]
         );
         excluded.insert(2);
-        assert_eq!(offset(&excluded.ranked(), &numbers(3), i64::MAX - 1).iter().flatten().last(), Some(i64::MAX));
+        assert_eq!(offset(&excluded.ranked(), &numbers(3), i64::MAX - 1, 1).iter().flatten().last(), Some(i64::MAX));
+    }
+
+    #[test]
+    fn keys_keep_their_distance_whatever_is_rejected() {
+        let mut excluded = RowSet::default();
+        excluded.insert(1);
+        let keys = offset(&excluded.ranked(), &numbers(4), 101, 50);
+        assert_eq!(keys.iter().flatten().collect::<Vec<_>>(), [101, 151, 201]);
     }
 
     #[test]

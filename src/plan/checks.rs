@@ -35,7 +35,7 @@ impl CatalogFacts<'_> {
         match &self.column(name)?.fill {
             ColumnSource::Computed(_) => Some(ident(name)),
             ColumnSource::Reference(reference) => Some(ident(&self.references.get(*reference)?.text_column())),
-            ColumnSource::Key => None,
+            ColumnSource::Key | ColumnSource::Default => None,
         }
     }
 }
@@ -220,8 +220,11 @@ impl Derived<'_> {
         declared: &str,
     ) -> bool {
         let known = self.known;
-        let is_key = |name: &String| known.column(name).is_some_and(|column| column.fill == ColumnSource::Key);
-        if columns.is_empty() || columns.iter().any(is_key) {
+        // New numbers are free, and production keeps the values of its defaults unique.
+        let is_new = |name: &String| {
+            known.column(name).is_some_and(|column| matches!(column.fill, ColumnSource::Key | ColumnSource::Default))
+        };
+        if columns.is_empty() || columns.iter().any(is_new) {
             return true;
         }
         let computable = |condition: &Condition| self.builder.engine.expression(&condition.sql, known.schema).is_ok();
@@ -273,6 +276,7 @@ impl Derived<'_> {
         if fills.len() < key.columns.len() {
             return;
         }
+        self.half(key);
         if fills.iter().all(|fill| matches!(fill, ColumnSource::Computed(_))) {
             let kind = CheckKind::ForeignKey {
                 columns: key.columns.clone(),
@@ -283,7 +287,7 @@ impl Derived<'_> {
             let origin = CheckOrigin::Catalog(format!("REFERENCES {} ({})", key.to, key.to_columns.join(", ")));
             let reason = format!("`{}` has no such row", key.to);
             self.checks.push(check(name, kind, &key.columns, origin, reason));
-        } else if !matches!(fills.as_slice(), [ColumnSource::Reference(_)]) {
+        } else if !self.is_one_reference(&fills) {
             self.database(&key.database_check());
         }
     }
@@ -304,6 +308,40 @@ fn reason(check: &DatabaseCheck) -> String {
     }
 }
 
+impl Derived<'_> {
+    /// Returns whether columns are filled with the key of one referenced row.
+    fn is_one_reference(&self, fills: &[&ColumnSource]) -> bool {
+        let first = |fill: &&ColumnSource| match fill {
+            ColumnSource::Reference(reference) => Some(self.known.references.get(*reference)?.first),
+            _ => None,
+        };
+        let firsts: Option<Vec<_>> = fills.iter().map(first).collect();
+        firsts.is_some_and(|firsts| firsts.iter().all(|one| Some(one) == firsts.first()))
+    }
+
+    /// Adds a check for rows in which only some columns of a foreign key are NULL. Production rejects them, or accepts them as rows that
+    /// refer to nothing. If a column is NOT NULL, the others alone say whether a row refers to one.
+    fn half(&mut self, key: &ForeignKey) {
+        let known = self.known;
+        let nulls: Option<Vec<_>> =
+            key.columns.iter().map(|name| known.sql(name).map(|sql| format!("{sql} IS NULL"))).collect();
+        let Some(nulls) = nulls.filter(|nulls| nulls.len() > 1) else { return };
+        let not_null = |name: &String| known.table.column(name).is_some_and(|column| column.not_null);
+        if !key.match_full && key.columns.iter().any(not_null) {
+            return;
+        }
+        let kind = CheckKind::Row { violated: format!("({}) AND NOT ({})", nulls.join(" OR "), nulls.join(" AND ")) };
+        let origin = CheckOrigin::Catalog(format!("REFERENCES {} ({})", key.to, key.to_columns.join(", ")));
+        let (name, columns) = (format!("whole({})", key.columns.join(", ")), list(&key.columns));
+        let reason = match key.match_full {
+            true => format!("only some of {columns} are NULL (MATCH FULL)"),
+            false => format!("only some of {columns} are NULL, so the row refers to no row of `{}`", key.to),
+        };
+        let severity = if key.match_full { Severity::Error } else { Severity::Warn };
+        self.checks.push(Check { severity, ..check(name, kind, &key.columns, origin, reason) });
+    }
+}
+
 fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Condition>, origin: CheckOrigin) -> Check {
     let unique = Unique { columns: columns.to_vec(), ignore_case: ignore_case.to_vec(), condition: condition.cloned() };
     let about = condition.map_or(String::new(), |condition| format!(" where {}", condition.sql));
@@ -319,16 +357,19 @@ fn unique(columns: &[String], ignore_case: &[String], condition: Option<&Conditi
 /// Returns the checks of references: the referenced row exists.
 pub(super) fn references(known: &CatalogFacts<'_>) -> Vec<Check> {
     let mut checks = Vec::new();
-    for (index, reference) in known.references.iter().enumerate() {
-        let column = std::slice::from_ref(&reference.column);
-        let reason = match &reference.by {
-            Some(by) => format!("`{}` has no row with this `{by}`", reference.to),
-            None => {
-                format!("`{}` has no row with this legacy key in the delta or the key map", reference.to)
-            }
+    for (index, reference) in known.references.iter().enumerate().filter(|(index, one)| one.first == *index) {
+        let same = known.references.iter().filter(|other| other.first == index);
+        let columns: Vec<_> = same.map(|reference| reference.column.clone()).collect();
+        let only =
+            reference.condition.as_ref().map_or(String::new(), |condition| format!(" for which {}", condition.sql));
+        let reason = match reference.by.as_slice() {
+            [] => format!("`{}` has no row with this legacy key in the delta or the key map", reference.to),
+            [by] => format!("`{}` has no row with this `{by}`{only}", reference.to),
+            by => format!("`{}` has no row with these values of {}{only}", reference.to, list(by)),
         };
-        let kind = CheckKind::Relationship { reference: index };
-        checks.push(check(format!("relationship({})", reference.column), kind, column, CheckOrigin::Builtin, reason));
+        let (name, kind) =
+            (format!("relationship({})", columns.join(", ")), CheckKind::Relationship { reference: index });
+        checks.push(check(name, kind, &columns, CheckOrigin::Builtin, reason));
     }
     checks
 }
@@ -486,7 +527,7 @@ impl Declared<'_> {
                 .known
                 .columns
                 .iter()
-                .filter(|column| column.fill != ColumnSource::Key)
+                .filter(|column| !matches!(column.fill, ColumnSource::Key | ColumnSource::Default))
                 .map(|column| &column.name)
                 .collect();
             problems.add_with_hint(

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::columns::Builder;
-use super::{Check, CheckKind, CheckOrigin, Key, Plan, Table, checks, inferred_catalog, order, rows_of, select};
+use super::columns::{Builder, text_of};
+use super::{Check, CheckKind, CheckOrigin, Plan, Table, checks, inferred_catalog, order, rows_of, select};
 use crate::diagnostic::{Path, Problems, Redactor};
 use crate::engine::{Engine, Space, list};
 use crate::error::Kind;
 use crate::path;
 use crate::source::Source;
-use crate::spec::{Document, PipelineSpec, TableSpec, Threshold};
+use crate::spec::{Document, ForeignKeys, PipelineSpec, TableSpec, Threshold};
 use crate::target::{Catalog, CatalogTable, DatabaseCheck, DatabaseCheckKind};
 
 /// A plan with its sources.
@@ -20,6 +20,8 @@ use crate::target::{Catalog, CatalogTable, DatabaseCheck, DatabaseCheckKind};
 pub struct Compiled {
     /// The plan of a run.
     pub plan: Plan,
+    /// The reasons for which production cannot accept the rows in any order. A target can be set up in spite of them.
+    pub refused: Problems,
     /// The delta's files: one source per table, in the plan's order.
     pub sources: Vec<Source>,
     /// Values that must not be printed or written.
@@ -40,16 +42,8 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
             tables.push(found);
         }
     }
-    let names: Vec<_> = tables.iter().map(|(table, _)| table.name.clone()).collect();
-    let needs = |table: usize| -> Vec<usize> {
-        let foreign = tables[table].0.checks.iter().filter_map(|check| match &check.kind {
-            CheckKind::ForeignKey { to, .. } => Some(to),
-            _ => None,
-        });
-        let to = tables[table].0.references.iter().map(|reference| &reference.to).chain(foreign);
-        to.filter_map(|name| names.iter().position(|other| other == name)).collect()
-    };
-    let order = order::order(tables.len(), needs);
+    let mut refused = document.problems.clone();
+    let order = load_order(&tables, spec.load.foreign_keys, &mut refused);
     let mut slots: Vec<_> = tables.into_iter().map(Some).collect();
     let (tables, sources): (Vec<_>, Vec<_>) = order.into_iter().filter_map(|at| slots[at].take()).unzip();
     let mut plan = Plan { name: document.secrets.mask(&spec.name).into_owned(), tables };
@@ -59,7 +53,11 @@ pub async fn compile(document: &Document, catalog: &Catalog, engine: &Engine) ->
     }
     queries(&plan, catalog, engine, &mut problems).await;
     problems.mask(&document.secrets);
-    if problems.is_empty() { Ok(Compiled { plan, sources, secrets: document.secrets.clone() }) } else { Err(problems) }
+    refused.mask(&document.secrets);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Compiled { plan, refused, sources, secrets: document.secrets.clone() })
 }
 
 fn compile_table(
@@ -92,9 +90,9 @@ fn compile_table(
         unfilled: Vec::new(),
     };
     let (expressions, filter) = expressions(&mut builder, problems);
-    let legacy_key = builder.one_text(problems, &builder.at(path!["legacy_key"]), &table.legacy_key);
+    let legacy_key = builder.one_text(problems, &builder.at(path!["legacy_key"]), &table.legacy_key, text_of);
     let references = builder.references(problems);
-    let key = builder.key(problems);
+    let key = builder.key(problems, &expressions);
     let columns = builder.columns(problems, &expressions, &key);
     builder.unused(problems);
     let mut compiled = Table {
@@ -230,66 +228,125 @@ fn no_table(problems: &mut Problems, at: Path, name: &str, catalog: &Catalog) {
     );
 }
 
+/// Returns the order in which tables are loaded: referenced tables first. Tables that refer to each other are ordered by the constraints
+/// that production checks row by row.
+fn load_order(tables: &[(Table, Source)], foreign_keys: ForeignKeys, problems: &mut Problems) -> Vec<usize> {
+    let position = |name: &String| tables.iter().position(|(table, _)| table.name == *name);
+    let needs = |at: usize| tables[at].0.refers_to().filter_map(position).collect::<Vec<_>>();
+    let cannot_wait = |at: usize| {
+        let table = &tables[at].0;
+        let keys = table.catalog.foreign_keys.iter().filter(|key| !key.deferrable && table.fills(&key.columns));
+        keys.filter_map(|key| position(&key.to)).collect::<Vec<_>>()
+    };
+    let mut order = Vec::with_capacity(tables.len());
+    for cycle in order::components(tables.len(), needs) {
+        let sorted = match foreign_keys {
+            ForeignKeys::SetBased => Ok(cycle.clone()),
+            ForeignKeys::Triggers => order::within(&cycle, cannot_wait),
+        };
+        let has_references = |at: &usize| {
+            let inside = |to: &String| position(to).is_some_and(|to| to != *at && cycle.contains(&to));
+            tables[*at].0.references.iter().any(|reference| reference.by.is_empty() && inside(&reference.to))
+        };
+        match sorted {
+            Ok(sorted) => order.extend(sorted),
+            Err(first) => {
+                // Without a reference, the delta has the keys, and its rows may be in an order that production accepts.
+                if cycle.iter().any(has_references) {
+                    refuse_cycle(tables, &cycle, first, problems);
+                }
+                order.extend(cycle);
+            }
+        }
+    }
+    order
+}
+
+/// Adds a problem for tables that refer to each other by constraints that cannot be checked at the end.
+fn refuse_cycle(tables: &[(Table, Source)], cycle: &[usize], first: usize, problems: &mut Problems) {
+    let names: Vec<_> = cycle.iter().map(|at| &tables[*at].0.name).collect();
+    let inside = |to: &String| names.contains(&to);
+    let constraints = cycle.iter().flat_map(|at| {
+        let table = &tables[*at].0;
+        let keys = table.catalog.foreign_keys.iter();
+        let stays = keys.filter(|key| !key.deferrable && inside(&key.to) && key.to != table.name);
+        stays.map(|key| format!("`{}` of `{}`", key.name, table.name)).collect::<Vec<_>>()
+    });
+    let constraints: Vec<_> = constraints.collect();
+    let has_triggers = cycle.iter().any(|at| !tables[*at].0.catalog.triggers.is_empty());
+    let deferrable = "make one of these constraints deferrable (ALTER TABLE … ALTER CONSTRAINT … DEFERRABLE)";
+    problems.add_with_hint(
+        path!["tables", tables[first].0.name, "relationships"],
+        format!(
+            "{} refer to each other, and production checks each row at once: {}",
+            list(&names),
+            constraints.join(", ")
+        ),
+        if has_triggers {
+            format!("{deferrable}; `foreign_keys: set_based` does not help, because the tables have triggers")
+        } else {
+            format!("{deferrable}, or set `load: {{ foreign_keys: set_based }}`")
+        },
+    );
+}
+
 /// Connects references to the tables that are loaded in the same run.
 fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut Problems) {
     let positions: BTreeMap<String, usize> =
         plan.tables.iter().enumerate().map(|(at, table)| (table.name.clone(), at)).collect();
-    let parents: Vec<(String, Key, Vec<String>, usize)> = plan
+    let parents: Vec<(String, Vec<String>, usize)> = plan
         .tables
         .iter()
         .map(|table| {
-            let computed = table.computed().map(|(column, _)| column.name.clone()).collect();
+            let filled = table.columns.iter().map(|column| column.name.clone()).collect();
             let parts = spec.tables.get(&table.name).map_or(0, |table| table.legacy_key.len());
-            (table.name.clone(), table.key.clone(), computed, parts)
+            (table.name.clone(), filled, parts)
         })
         .collect();
     for table in &mut plan.tables {
         let mut linked = Vec::new();
         for (index, reference) in table.references.iter_mut().enumerate() {
-            if reference.by.is_some() {
+            if !reference.by.is_empty() {
                 continue;
             }
             let Some(parent) = positions.get(&reference.to) else { continue };
-            let (name, key, computed, parts) = &parents[*parent];
-            let at = path!["tables", table.name, "relationships", index];
-            let from = spec
-                .tables
-                .get(&table.name)
-                .and_then(|table| table.relationships.get(index))
-                .map_or(1, |spec| spec.from.len().max(1));
-            if from != *parts {
+            let (name, filled, parts) = &parents[*parent];
+            let relationships = spec.tables.get(&table.name).map(|table| table.relationships.as_slice());
+            let place =
+                relationships.and_then(|all| all.iter().position(|spec| spec.column.contains(&reference.column)));
+            let at = path!["tables", table.name, "relationships", place.unwrap_or_default()];
+            if reference.parts != *parts && reference.first == index {
                 problems.add_with_hint(
                     at.iter().cloned().chain(["from".to_owned()]).collect(),
                     format!(
-                        "{from} column{} in `from`, but {parts} in the legacy key of `{name}`",
-                        if from == 1 { "" } else { "s" }
+                        "{} column{} in `from`, but {parts} in the legacy key of `{name}`",
+                        reference.parts,
+                        if reference.parts == 1 { "" } else { "s" }
                     ),
                     "list the source columns with the referenced row's legacy key, in its order",
                 );
             }
-            let has_it = matches!(key, Key::Assigned { column, .. } if *column == reference.give)
-                || computed.contains(&reference.give);
-            if !has_it && !catalog.guessed {
+            if !filled.contains(&reference.give) && !catalog.guessed {
                 problems.add_with_hint(
                     at,
-                    format!(
-                        "`{}.{}` is neither the assigned key nor a computed column, so it cannot fill `{}`",
-                        name, reference.give, reference.column
-                    ),
+                    format!("nothing fills `{}.{}`, so it cannot fill `{}`", name, reference.give, reference.column),
                     format!("add `key: {{ column: {} }}` to `{name}`", reference.give),
                 );
             }
             reference.parent = Some(*parent);
-            linked.push((index, reference.column.clone(), reference.to.clone()));
+            if reference.first == index {
+                linked.push((index, reference.to.clone()));
+            }
         }
         leave_new_references(table, &positions);
         // A row is rejected with its parent, so each reference to a table of this run gets a check for it.
-        for (index, column, to) in linked {
+        for (index, to) in linked {
+            let columns = table.columns_of(index).join(", ");
             let after =
                 table.checks.iter().position(|check| check.kind == CheckKind::Relationship { reference: index });
             let Some(after) = after else { continue };
             let check = Check {
-                name: format!("parent_rejected({column})"),
+                name: format!("parent_rejected({columns})"),
                 kind: CheckKind::ParentRejected { reference: index },
                 reason: format!("the referenced row of `{to}` is rejected"),
                 ..table.checks[after].clone()

@@ -28,11 +28,13 @@ pub fn infer(document: &Document, engine: &Engine) -> Catalog {
     for relationship in specs().flat_map(|(_, spec)| &spec.relationships) {
         let to = relationship.to.as_str();
         let to = tables.entry(to).or_insert_with(|| CatalogTable { name: to.to_owned(), ..CatalogTable::default() });
-        if let Some(by) = relationship.by.as_ref().filter(|by| to.column(by).is_none()) {
-            to.columns.push(column(by, DataType::Utf8));
+        for by in relationship.by.iter().flat_map(|by| by.iter()) {
+            if to.column(by).is_none() {
+                to.columns.push(column(by, DataType::Utf8));
+            }
         }
     }
-    Catalog { tables: tables.into_values().map(Arc::new).collect(), guessed: true }
+    Catalog { tables: tables.into_values().map(Arc::new).collect(), guessed: true, ..Catalog::default() }
 }
 
 fn table(name: &str, spec: &TableSpec, source: &Arc<Schema>, engine: &Engine) -> CatalogTable {
@@ -42,13 +44,13 @@ fn table(name: &str, spec: &TableSpec, source: &Arc<Schema>, engine: &Engine) ->
             table.columns.push(column(name, data_type));
         }
     };
-    let text_key = spec.key.as_ref().is_some_and(|key| key.width.is_some());
+    let text_key = spec.key.as_ref().is_some_and(|key| key.width.is_some() || key.uuid.is_some());
     let key = spec.key.as_ref().and_then(|key| key.column.as_ref());
     if let Some(key) = key {
         add(key, if text_key { DataType::Utf8 } else { DataType::Int64 });
     }
     for relationship in &spec.relationships {
-        add(&relationship.column, DataType::Int64);
+        relationship.column.iter().for_each(|column| add(column, DataType::Int64));
     }
     let type_of =
         |sql: &str| engine.expression(sql, source).map_or(DataType::Utf8, |expression| plain(expression.data_type()));
@@ -97,7 +99,7 @@ pub(super) fn skip_target_checks(table: &mut Table) {
     let needs_only_delta = |kind: &CheckKind| match kind {
         CheckKind::KeyMap => false,
         CheckKind::Relationship { reference } => {
-            references[*reference].parent.is_some() && references[*reference].by.is_none()
+            references[*reference].parent.is_some() && references[*reference].by.is_empty()
         }
         CheckKind::Query { sql } => !names_production(sql),
         _ => true,

@@ -16,12 +16,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use compile::{Compiled, compile};
 pub use inferred_catalog::infer;
-pub use order::order;
+pub use order::{components, order};
 
 use crate::diagnostic::Path;
 use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
 use crate::target::{
-    CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey, TextKey,
+    AssignedKey, CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey,
+    SequenceUse, TextKey,
 };
 
 /// The plan of a run.
@@ -97,6 +98,8 @@ pub enum ColumnSource {
     Key,
     /// The key of the referenced row, by an index into [`Table::references`].
     Reference(usize),
+    /// Production's default, computed for each row before the rows are staged: the column is part of the key.
+    Default,
 }
 
 /// The way in which rows get their keys.
@@ -106,6 +109,10 @@ pub enum Key {
     Assigned {
         /// The key column.
         column: String,
+        /// The columns that identify a row: the key column, and those of the primary key if it is one of several.
+        columns: Vec<String>,
+        /// The sequence that the numbers come from.
+        sequence: SequenceUse,
         /// The first number.
         start: StartRowNumber,
         /// The format of a text key; `None` for integer keys.
@@ -123,8 +130,7 @@ impl Key {
     /// Returns the columns that identify a row in production.
     pub fn columns(&self) -> &[String] {
         match self {
-            Self::Assigned { column, .. } => std::slice::from_ref(column),
-            Self::Inherited(columns) | Self::Own(columns) => columns,
+            Self::Assigned { columns, .. } | Self::Inherited(columns) | Self::Own(columns) => columns,
         }
     }
 }
@@ -134,16 +140,31 @@ impl Key {
 pub struct Reference {
     /// The column that receives the key.
     pub column: String,
-    /// SQL over the source columns that computes the referenced legacy key or value as one text.
+    /// SQL over the source columns that computes the referenced legacy key or values as one text.
     pub from: String,
+    /// The number of source columns in that text.
+    pub parts: usize,
     /// The referenced table.
     pub to: String,
     /// Its index in [`Plan::tables`]; `None` if it is not loaded in the same run.
     pub parent: Option<usize>,
-    /// The column of production that `from` is a value of; `None` if it is a legacy key.
-    pub by: Option<String>,
+    /// The columns of production that `from` has the values of; empty if it is a legacy key.
+    pub by: Vec<String>,
+    /// The condition on rows of the referenced table; only with `by`.
+    pub condition: Option<ReferenceCondition>,
     /// The column of the referenced table whose value is the key.
     pub give: String,
+    /// The index of the first reference to the same row: this one, unless the key has several columns.
+    pub first: usize,
+}
+
+/// A condition on the rows that a reference can lead to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReferenceCondition {
+    /// In the engine's SQL, over the columns of the referenced table.
+    pub sql: String,
+    /// The columns that it reads.
+    pub columns: Vec<String>,
 }
 
 /// A check of rows.
@@ -283,6 +304,26 @@ impl Table {
         }
     }
 
+    /// Returns the tables whose rows its rows refer to, as far as checks resolve it.
+    pub fn refers_to(&self) -> impl Iterator<Item = &String> {
+        let foreign = self.checks.iter().filter_map(|check| match &check.kind {
+            CheckKind::ForeignKey { to, .. } => Some(to),
+            _ => None,
+        });
+        self.references.iter().map(|reference| &reference.to).chain(foreign)
+    }
+
+    /// Returns whether all of these columns are filled.
+    pub fn fills(&self, columns: &[String]) -> bool {
+        columns.iter().all(|name| self.columns.iter().any(|column| column.name == *name))
+    }
+
+    /// Returns the columns that are filled with the key of the same row as a reference.
+    pub fn columns_of(&self, reference: usize) -> Vec<String> {
+        let same = self.references.iter().filter(|other| other.first == self.references[reference].first);
+        same.map(|other| other.column.clone()).collect()
+    }
+
     /// Returns the index of the reference that fills a column.
     pub fn reference(&self, column: &str) -> Option<usize> {
         self.references.iter().position(|reference| reference.column == column)
@@ -290,7 +331,7 @@ impl Table {
 
     /// Returns whether a reference is to a row of this table, whose index in the plan is `table_index`.
     pub fn refers_to_itself(&self, table_index: usize, reference: usize) -> bool {
-        self.references[reference].parent == Some(table_index) && self.references[reference].by.is_none()
+        self.references[reference].parent == Some(table_index) && self.references[reference].by.is_empty()
     }
 
     /// Returns the destination of its rows.
@@ -304,13 +345,23 @@ impl Table {
             columns: self.columns.iter().map(|column| column.name.clone()).collect(),
             key: self.key.columns().to_vec(),
             assigned: match &self.key {
-                Key::Assigned { start, .. } => Some(*start),
+                Key::Assigned { column, start, sequence, .. } => {
+                    Some(AssignedKey { column: column.clone(), start: *start, sequence: sequence.clone() })
+                }
                 _ => None,
             },
+            evaluated: self.evaluated(),
+            is_referred_only: false,
             promises: self.commit_checks(),
             changed: self.triggered.clone(),
             reads: self.reads(),
         }
+    }
+
+    /// Returns the columns whose default is computed before the rows are staged.
+    pub fn evaluated(&self) -> Vec<String> {
+        let evaluated = self.columns.iter().filter(|column| column.fill == ColumnSource::Default);
+        evaluated.map(|column| column.name.clone()).collect()
     }
 
     /// Returns the other production tables that a load reads: referenced ones, and those in the SQL of checks.
@@ -339,13 +390,16 @@ impl Table {
                     CommitCheckKind::Unique { columns: unique.columns.clone(), ignore_case: unique.ignore_case.clone() }
                 }
                 CheckKind::Relationship { reference } => {
-                    let Reference { column, to, give, by, .. } = &self.references[*reference];
-                    let kept = |key: &ForeignKey| key.columns == [column.as_str()] && key.to == *to;
-                    // A foreign key protects the row's key, but not the value by which the row was found.
-                    if by.is_none() && self.catalog.foreign_keys.iter().any(kept) {
+                    let Reference { column, to, give, by, condition, .. } = &self.references[*reference];
+                    let of_row = self.columns_of(*reference);
+                    let kept = |key: &ForeignKey| key.to == *to && of_row.iter().all(|name| key.columns.contains(name));
+                    // A foreign key protects the row's key, but not the values by which the row was found.
+                    if by.is_empty() && self.catalog.foreign_keys.iter().any(kept) {
                         continue;
                     }
-                    let (column, to, to_column, by) = (column.clone(), to.clone(), give.clone(), by.clone());
+                    let (column, to, to_column) = (column.clone(), to.clone(), give.clone());
+                    let more = condition.iter().flat_map(|condition| &condition.columns);
+                    let by = by.iter().chain(more.filter(|name| !by.contains(name))).cloned().collect();
                     CommitCheckKind::Reference { column, to, to_column, by }
                 }
                 _ => continue,

@@ -40,9 +40,9 @@ pub fn check_sql(table: &Table, kind: &CheckKind) -> String {
             let reference = &table.references[*reference];
             let text = reference.text_column();
             let pair = |column: &str| [(column.to_owned(), text.clone())];
-            let conditions = match &reference.by {
-                Some(by) => missing("production.", &reference.to, &pair(by)),
-                None => format!(
+            let conditions = match reference.by.as_slice() {
+                [_, ..] => missing("production.", &reference.to, &pair(&reference.by.join(", "))),
+                [] => format!(
                     "{}\n  AND {}",
                     missing("", &reference.to, &pair("_key")),
                     missing("key_map.", &reference.to, &pair("legacy_key"))

@@ -75,18 +75,14 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     };
     let step = steps.step(Step::Report);
     let mut tables = Vec::new();
-    for (at, table) in context.compiled.plan.tables.iter().enumerate() {
+    for at in 0..context.compiled.plan.tables.len() {
         let mut table_report = TableReport::new(&context.compiled, at, &examined, &hashes[at], &context.lines)?;
         table_report.reasons.clone_from(&reasons[at]);
-        // Keys that are not free are refused here, before anything is written; which ones a run gets is decided when it reserves them.
-        // One that goes on may have them already.
-        if let Some(request) = keys::request(table, examined[at].accepted())
-            && asked.command != Command::Resume
-        {
-            context.safeguards.admit_keys(&table.name, examined[at].accepted())?;
-            table_report.set_keys(table, Some(&context.production.preview_keys(&request).await?));
-        }
         tables.push(table_report);
+    }
+    // A run that is resumed may have its keys already.
+    if asked.command != Command::Resume {
+        preview_keys(context, &examined, &mut tables).await?;
     }
     drop(step);
     let report = Report {
@@ -108,6 +104,23 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
         program: PROGRAM.to_owned(),
     };
     Ok(CheckOutcome { report, examined, known })
+}
+
+/// Adds the keys that a run would get now to the reports of tables. Keys that are not free are refused here, before anything is written.
+/// Which ones a run gets is decided when it reserves them.
+async fn preview_keys<T>(context: &RunContext<T>, examined: &[CheckedTable], tables: &mut [TableReport]) -> Result<()> {
+    let plan = &context.compiled.plan;
+    let requests = plan.tables.iter().zip(examined).filter_map(|(table, found)| keys::request(table, found.accepted()));
+    let requests: Vec<_> = requests.collect();
+    for request in &requests {
+        context.safeguards.admit_keys(&request.table, request.count)?;
+    }
+    for block in context.production.preview_keys(&requests).await? {
+        if let Some(at) = plan.position(&block.table) {
+            tables[at].set_keys(&plan.tables[at], Some(&block));
+        }
+    }
+    Ok(())
 }
 
 /// Describes the checks of a table that were skipped without a target.

@@ -96,6 +96,7 @@ impl OpenPipeline {
     async fn open_document(mut document: Document, request: &CommandOptions, access: Access) -> Result<Opened> {
         let Some(spec) = document.spec.as_mut() else { return Err(document.problems.into()) };
         choose_tables(spec, request)?;
+        let schemas = spec.schemas();
         let (settings, load, safeguards) = (spec.target.clone(), spec.load.clone(), spec.safeguards.clone());
         let namespace = spec.key_map.namespace.clone().unwrap_or_default();
         let Some(settings) = settings.or_else(|| request.target.as_ref().map(TargetSpec::at)) else {
@@ -113,6 +114,7 @@ impl OpenPipeline {
             spec: &settings,
             load: &load,
             safeguards: &safeguards,
+            schemas: &schemas,
             namespace: &namespace,
             // A quarter of it is for joins, sorts, and aggregates, which have ended when rows are written.
             memory: request.limits.memory / 4,
@@ -257,6 +259,9 @@ impl<T> RunContext<T> {
         };
         let catalog = if catalog.guessed { infer(&document, &engine) } else { catalog };
         let compiled = compile(&document, &catalog, &engine).await?;
+        if !compiled.refused.is_empty() {
+            return Err(compiled.refused.into());
+        }
         let destinations: Vec<_> = compiled.plan.tables.iter().map(crate::plan::Table::destination).collect();
         let mut preflight =
             production.preflight(&destinations, access).await.map_err(|error| error.masked(&document.secrets))?;

@@ -110,7 +110,8 @@ pub(super) fn destination(opened: &OpenPipeline, table: &str) -> Result<Destinat
         return Err(Error::pipeline(format!("`{table}` has no key"))
             .hint("name its key column in the pipeline file: `key: { column: … }`"));
     }
-    Ok(destination)
+    // Mappings are imported and no rows, whatever the pipeline loads.
+    Ok(Destination { is_referred_only: true, ..destination })
 }
 
 /// Audit of one table's key map.

@@ -119,11 +119,18 @@ impl<'a> LoadRun<'a> {
     pub(super) async fn reserve_keys(&mut self, load: &mut dyn StagingPhase) -> Result<Keys<'a>> {
         let step = self.steps.step(Step::Keys);
         let state = self.journal.as_ref().and_then(Journal::state).cloned();
-        for (table, report) in self.tables.iter_mut().zip(&mut self.report.tables) {
+        let mut defaults = Vec::with_capacity(self.tables.len());
+        for ((table, report), destination) in
+            self.tables.iter_mut().zip(&mut self.report.tables).zip(&self.destinations)
+        {
             if let Some(request) = keys::request(table.plan, table.accepted) {
                 table.block = Some(load.reserve(&request).await?);
             }
             report.set_keys(table.plan, table.block.as_ref());
+            defaults.push(match destination.evaluated.is_empty() {
+                true => None,
+                false => Some(load.defaults(destination, table.accepted).await?),
+            });
             stop_at("reserving");
         }
         let blocks: Vec<_> = self.tables.iter().map(|table| table.block.clone()).collect();
@@ -131,7 +138,7 @@ impl<'a> LoadRun<'a> {
         for (table, is_direct) in self.tables.iter_mut().zip(load.direct_path(&self.destinations)) {
             table.is_direct = is_direct;
         }
-        let keys = Keys::assign(&self.context.compiled.plan, self.examined, &blocks)?;
+        let keys = Keys::assign(&self.context.compiled.plan, self.examined, &blocks, defaults)?;
         self.is_staged = self.context.target.capabilities().durable_staging
             && state.is_some_and(|state| state.phase >= Phase::Staged && state.blocks == reserved)
             && self.has_staged(load, &keys).await?;

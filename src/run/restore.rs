@@ -325,6 +325,8 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
             columns: key.clone(),
             key,
             assigned: None,
+            evaluated: Vec::new(),
+            is_referred_only: false,
             self_referencing: false,
             promises: Vec::new(),
             changed: Vec::new(),

@@ -265,7 +265,7 @@ fn moved(table: &Table, then: &TableManifest, now: &TableManifest) -> Vec<String
     let differs = |column: &String| then.references.get(column) != now.references.get(column);
     let moved = table.references.iter().filter(|reference| differs(&reference.column));
     let reason = |reference: &Reference| {
-        let by = reference.by.as_deref().unwrap_or("legacy key");
+        let by = if reference.by.is_empty() { "legacy key".to_owned() } else { reference.by.join(", ") };
         format!(
             "production has changed: `{}` of `{}` refers to other rows of `{}` (found by `{by}`) than when the run began",
             reference.column, table.name, reference.to

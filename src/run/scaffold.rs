@@ -75,6 +75,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         shown: &shown,
         spec: &spec,
         load: &load,
+        schemas: &[],
         namespace: "",
         safeguards: &safeguards,
         memory: 0,
@@ -162,7 +163,7 @@ async fn rejects(
                 CheckKind::ParentRejected { .. } => false,
                 CheckKind::Relationship { reference } => {
                     let reference = &table.references[*reference];
-                    reference.by.is_some() || is_whole(&reference.to)
+                    !reference.by.is_empty() || is_whole(&reference.to)
                 }
                 CheckKind::ForeignKey { to, .. } => is_whole(to),
                 _ => check.severity == Severity::Error,

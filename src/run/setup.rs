@@ -32,13 +32,32 @@ pub async fn setup(opened: &OpenPipeline, request: &CommandOptions, owner: Optio
 async fn destinations(opened: &OpenPipeline, request: &CommandOptions) -> Result<Vec<Destination>> {
     let engine = Engine::at(request.limits, jiff::Timestamp::now())?;
     match compile(&opened.document, &opened.catalog, &engine).await {
-        Ok(compiled) => Ok(compiled.plan.tables.iter().map(Table::destination).collect()),
+        Ok(compiled) => {
+            let loaded: Vec<_> = compiled.plan.tables.iter().map(Table::destination).collect();
+            Ok(with_referred(opened, loaded))
+        }
         // A target is set up before the delta is there: all else of the file is right.
         Err(problems) => match Error::from(problems) {
-            error if error.kind() == Kind::Input => Ok(without_files(opened)),
+            error if error.kind() == Kind::Input => Ok(with_referred(opened, without_files(opened))),
             error => Err(error),
         },
     }
+}
+
+/// Adds the tables that rows only refer to by legacy keys: their key maps can be imported.
+fn with_referred(opened: &OpenPipeline, mut destinations: Vec<Destination>) -> Vec<Destination> {
+    let tables = opened.document.spec.iter().flat_map(|spec| spec.tables.iter());
+    let references = tables.flat_map(|(_, table)| &table.relationships).filter(|reference| reference.by.is_none());
+    for reference in references {
+        let is_known = destinations.iter().any(|destination| destination.table.name == reference.to);
+        let Some(table) =
+            opened.catalog.table(&reference.to).filter(|table| !is_known && !table.primary_key.is_empty())
+        else {
+            continue;
+        };
+        destinations.push(Destination { columns: table.primary_key.clone(), ..map::destination(None, table) });
+    }
+    destinations
 }
 
 /// The tables as the file and the catalog state them, without the delta's columns: all of a table's columns count as filled, so that no

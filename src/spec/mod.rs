@@ -18,4 +18,4 @@ pub use encoding::{CodePage, Encoding};
 pub use model::*;
 pub use schema::json_schema;
 pub use source::{BlankLines, CsvSpec, Format, JsonSpec, PerColumn, RaggedRows, SourceSpec};
-pub use value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
+pub use value::{Names, OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::output_files::OutputMode;
 
 use super::source::SourceSpec;
-use super::value::{OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
+use super::value::{Names, OrderedMap, Scalar, StartRowNumber, Threshold, TimeOfDay, Timeout};
 
 /// A pipeline: delta files in, production rows out.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
@@ -43,8 +43,22 @@ pub struct PipelineSpec {
     /// `"0600"`, the user who runs the pipeline, because these files contain personal data.
     #[serde(default)]
     pub output_mode: OutputMode,
-    /// The target tables to load, by name. References determine the load order.
+    /// The target tables to load, by name, or as `schema.name` outside of the production schema. References determine the load
+    /// order.
     pub tables: OrderedMap<TableSpec>,
+}
+
+impl PipelineSpec {
+    /// Returns the schemas that the names of tables may begin with: `sales` of `sales.customer`.
+    pub fn schemas(&self) -> Vec<String> {
+        let referred =
+            self.tables.iter().flat_map(|(_, table)| table.relationships.iter().map(|reference| &reference.to));
+        let names = self.tables.iter().map(|(name, _)| name).chain(referred);
+        let mut schemas: Vec<_> = names.filter_map(|name| Some(name.split_once('.')?.0.to_owned())).collect();
+        schemas.sort();
+        schemas.dedup();
+        schemas
+    }
 }
 
 fn default_output() -> PathBuf {
@@ -299,35 +313,76 @@ pub struct TableSpec {
     pub max_rejects: Option<Threshold>,
 }
 
-/// The key that a row gets: a number (`column`), or the parent's key and further columns (`inherited`).
+/// The key that a row gets: a number or a UUID (`column`), or the parent's key and further columns (`inherited`).
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeySpec {
-    /// The key column: an integer, or a text if `width` is set.
+    /// The key column: an integer, a UUID, or a text if `width` or `uuid` is set. If the primary key has further columns,
+    /// these are filled like all others: by an expression, a reference, or production's default.
     pub column: Option<String>,
     /// The number that keys start from: `auto` uses production's sequence, or the maximum plus one.
     pub start_row_number: StartRowNumber,
+    /// The sequence that other programs take keys from, as `schema.name`, or as `name` in the production schema;
+    /// PostgreSQL only. Default: the sequence of the column's default or identity.
+    pub sequence: Option<String>,
+    /// The meaning of a number of a sequence whose INCREMENT is not 1.
+    pub numbers: SequenceNumbers,
     /// The prefix of a text key.
     pub prefix: Option<String>,
     /// The length of a text key in characters, prefix included. The number is padded with zeros.
     pub width: Option<usize>,
+    /// Keys are UUIDs of this version. Default: `v5` if the column's type is `uuid`.
+    pub uuid: Option<UuidVersion>,
+    /// The namespace of `uuid: v5`, as a UUID: a key is then exactly version 5 of this namespace and the legacy key. Default:
+    /// one that the table's name and `key_map.namespace` determine.
+    pub uuid_namespace: Option<String>,
     /// The columns of an inherited key. At least one of them is a reference in `relationships`.
     pub inherited: Vec<String>,
+}
+
+/// The version of UUIDs that are assigned as keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UuidVersion {
+    /// A hash of a namespace and the legacy key: equal in a mock run, in the run, and in a repeated run.
+    V5,
+    /// Ordered by the time of the run. Each run has others.
+    V7,
+    /// Without order. Each run has others.
+    V4,
+}
+
+/// The meaning of a number of a sequence whose INCREMENT is not 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SequenceNumbers {
+    /// Each key is a number of the sequence. These keys are free whatever other programs do with their numbers.
+    #[default]
+    Keys,
+    /// Other programs use each number for a block of INCREMENT keys that ends or begins with it, as persistence frameworks
+    /// do. The keys of a run are consecutive, and take few numbers.
+    Blocks,
 }
 
 /// A reference to another table (or to a row of the same table).
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RelationshipSpec {
-    /// The target column that receives the key of the referenced row.
-    pub column: String,
-    /// The source columns with the legacy key of the referenced row. Default: the source column named like `column`.
+    /// The target column that receives the key of the referenced row. A list for a key of several columns, in the order of the
+    /// referenced table's primary key or as the foreign key pairs them.
+    pub column: Names,
+    /// The source columns with the legacy key of the referenced row. Default: the source columns named like `column`. If
+    /// only some of them are NULL, the row is rejected.
     #[serde(default)]
     pub from: Vec<String>,
     /// The referenced table.
     pub to: String,
-    /// The column of the referenced table that `from` contains a value of. If omitted, `from` is a legacy key.
-    pub by: Option<String>,
+    /// The columns of the referenced table that `from` contains the values of, in order: `code`, or `[code, location]`.
+    /// Production's own equality decides. If omitted, `from` is a legacy key.
+    pub by: Option<Names>,
+    /// Only rows of the referenced table for which this SQL expression over its columns is true, such as
+    /// `valid_to IS NULL`. Requires `by`.
+    pub r#where: Option<String>,
 }
 
 /// The policy for rows of one delta that are duplicates.

@@ -1,8 +1,8 @@
 //! Rules of the pipeline file that need neither data nor target.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::model::{CheckSpec, KeySpec, PipelineSpec, TableSpec, WindowSpec};
+use super::model::{CheckSpec, KeySpec, PipelineSpec, SequenceNumbers, TableSpec, UuidVersion, WindowSpec};
 use super::read::{nearest, short};
 use super::source::{CsvSpec, PerColumn, SourceSpec};
 use super::value::{Scalar, StartRowNumber};
@@ -49,7 +49,6 @@ pub(super) fn check(spec: &PipelineSpec, problems: &mut Problems) {
     for (name, table) in spec.tables.iter() {
         check_table(&path!["tables", name], table, problems);
     }
-    check_cycles(spec, problems);
 }
 
 fn check_window(at: &Path, window: &WindowSpec, problems: &mut Problems) {
@@ -141,11 +140,19 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
     let mut seen = HashSet::new();
     for (index, relationship) in table.relationships.iter().enumerate() {
         let at = under(&["relationships", &index.to_string()]);
-        for (field, value) in [("column", &relationship.column), ("to", &relationship.to)] {
-            check_filled(&at, field, value, problems);
+        check_filled(&at, "to", &relationship.to, problems);
+        check_names(&at, "column", &relationship.column, problems);
+        if let Some(by) = &relationship.by {
+            check_names(&at, "by", by, problems);
+        } else if relationship.r#where.is_some() {
+            problems.add_with_hint(
+                self::under(&at, &["where"]),
+                "`where` requires `by`",
+                "a legacy key identifies one row; remove `where`, or look the row up `by` its values",
+            );
         }
-        if !relationship.column.is_empty() && !seen.insert(&relationship.column) {
-            let message = format!("duplicate reference for column `{}`", short(&relationship.column));
+        for column in relationship.column.iter().filter(|column| !column.is_empty() && !seen.insert(*column)) {
+            let message = format!("duplicate reference for column `{}`", short(column));
             problems.add(self::under(&at, &["column"]), message);
         }
     }
@@ -244,8 +251,15 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
         check_once(&under(at, &["inherited"]), &key.inherited, problems);
         if key.column.is_none() {
             let has_start = key.start_row_number != StartRowNumber::Auto;
-            let given =
-                [("prefix", key.prefix.is_some()), ("width", key.width.is_some()), ("start_row_number", has_start)];
+            let given = [
+                ("prefix", key.prefix.is_some()),
+                ("width", key.width.is_some()),
+                ("start_row_number", has_start),
+                ("sequence", key.sequence.is_some()),
+                ("numbers", key.numbers != SequenceNumbers::default()),
+                ("uuid", key.uuid.is_some()),
+                ("uuid_namespace", key.uuid_namespace.is_some()),
+            ];
             for (field, _) in given.into_iter().filter(|(_, given)| *given) {
                 problems.add_with_hint(
                     under(at, &[field]),
@@ -256,6 +270,17 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
             return;
         }
     }
+    if let Some(sequence) = &key.sequence {
+        check_filled(at, "sequence", sequence, problems);
+        if key.width.is_some() {
+            problems.add_with_hint(
+                under(at, &["sequence"]),
+                "`sequence` applies only to integer keys",
+                "remove it; text keys continue from the largest",
+            );
+        }
+    }
+    check_uuid(at, key, problems);
     let prefix = key.prefix.as_deref().unwrap_or_default();
     let length = prefix.chars().count();
     match key.width {
@@ -270,6 +295,39 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
         ),
         _ => {}
     }
+}
+
+/// Checks the settings of keys that are UUIDs.
+fn check_uuid(at: &Path, key: &KeySpec, problems: &mut Problems) {
+    if key.uuid.is_some() {
+        let given = [
+            ("prefix", key.prefix.is_some()),
+            ("width", key.width.is_some()),
+            ("start_row_number", key.start_row_number != StartRowNumber::Auto),
+            ("sequence", key.sequence.is_some()),
+        ];
+        for (field, _) in given.into_iter().filter(|(_, given)| *given) {
+            problems.add_with_hint(
+                under(at, &[field]),
+                format_args!("`{field}` has no effect on a key that is a UUID"),
+                "remove it, or remove `uuid`",
+            );
+        }
+    }
+    let Some(namespace) = &key.uuid_namespace else { return };
+    let at = under(at, &["uuid_namespace"]);
+    if matches!(key.uuid, Some(UuidVersion::V4 | UuidVersion::V7)) {
+        problems.add_with_hint(at, "`uuid_namespace` applies only to `uuid: v5`", "remove it");
+    } else if !is_uuid(namespace) {
+        let message = format_args!("invalid UUID: `{}`", short(namespace)).to_string();
+        problems.add_with_hint(at, message, "write it as 8-4-4-4-12 hexadecimal digits");
+    }
+}
+
+/// Returns whether a text is a UUID in its usual notation.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
 }
 
 /// Returns the kinds of checks, each with whether it is given.
@@ -362,55 +420,17 @@ fn check_once(at: &Path, columns: &[String], problems: &mut Problems) {
     }
 }
 
+/// Adds a problem for an empty list of names, and for each empty name.
+fn check_names(at: &Path, field: &str, names: &[String], problems: &mut Problems) {
+    if names.is_empty() {
+        problems.add(under(at, &[field]), format_args!("`{field}` is empty"));
+    }
+    names.iter().for_each(|name| check_filled(at, field, name, problems));
+}
+
 fn check_filled(at: &Path, field: &str, text: &str, problems: &mut Problems) {
     if text.trim().is_empty() {
         problems.add(under(at, &[field]), format_args!("`{field}` is empty"));
-    }
-}
-
-/// Adds a problem for each cycle of tables that need each other's keys. A table may refer to itself, and a
-/// reference by a production value (`by`) needs no key of this run.
-fn check_cycles(spec: &PipelineSpec, problems: &mut Problems) {
-    let index: HashMap<&str, usize> = spec.tables.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
-    let edges: Vec<Vec<(usize, usize)>> = spec
-        .tables
-        .iter()
-        .enumerate()
-        .map(|(from, (_, table))| {
-            let references = table.relationships.iter().enumerate().filter(|(_, reference)| reference.by.is_none());
-            references
-                .filter_map(|(place, reference)| Some((place, *index.get(reference.to.as_str())?)))
-                .filter(|(_, to)| *to != from)
-                .collect()
-        })
-        .collect();
-
-    // Depth first: the path from the first table to the current one, and how many edges of each are done.
-    let mut done = HashSet::new();
-    for first in 0..edges.len() {
-        let mut way = vec![(first, 0)];
-        while let Some((table, edge)) = way.last_mut() {
-            let from = *table;
-            let Some((place, to)) =
-                edges.get(from).and_then(|edges| edges.get(*edge)).copied().filter(|_| !done.contains(&from))
-            else {
-                done.insert(from);
-                way.pop();
-                continue;
-            };
-            *edge += 1;
-            if let Some(begin) = way.iter().position(|(table, _)| *table == to) {
-                let tables = way[begin..].iter().map(|(table, _)| *table).chain([to]);
-                let names: Vec<_> = tables.map(|table| short(&spec.tables[table].0)).collect();
-                problems.add_with_hint(
-                    path!["tables", spec.tables[from].0, "relationships", place],
-                    format_args!("circular references between tables: {}", names.join(" → ")),
-                    "load one of them in a separate pipeline, or refer by a production value with `by`",
-                );
-            } else if !done.contains(&to) {
-                way.push((to, 0));
-            }
-        }
     }
 }
 

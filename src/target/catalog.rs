@@ -12,6 +12,10 @@ use crate::engine::ident;
 pub struct Catalog {
     /// The tables, sorted by name.
     pub tables: Vec<Arc<CatalogTable>>,
+    /// The production schema; None if the target has no schemas.
+    pub schema: Option<String>,
+    /// The names of its sequences in pipeline files; None if the target has none.
+    pub sequences: Option<Vec<String>>,
     /// Whether the tables are inferred from the delta, because there is no target.
     pub guessed: bool,
 }
@@ -48,6 +52,8 @@ pub struct CatalogTable {
     pub primary_key: Vec<String>,
     /// The primary key columns that are compared without regard to the case of ASCII letters.
     pub primary_key_ignore_case: Vec<String>,
+    /// The columns whose default is the next number of a sequence or of the table, and nothing else.
+    pub serials: Vec<String>,
     /// Its UNIQUE constraints and unique indexes, without the primary key.
     pub uniques: Vec<UniqueConstraint>,
     /// Its references to other tables.
@@ -70,6 +76,20 @@ impl CatalogTable {
     /// Returns the column with this name.
     pub fn column(&self, name: &str) -> Option<&CatalogColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Returns whether a constraint keeps the values of a column alone unique.
+    pub fn is_unique(&self, column: &str) -> bool {
+        let all_rows = self.uniques.iter().filter(|unique| unique.condition.is_none());
+        all_rows.map(|unique| &unique.columns).chain([&self.primary_key]).any(|columns| *columns == [column])
+    }
+
+    /// Returns the columns that identify a row whose key is in `column`: this one, or those of the primary key with it.
+    pub fn identified_by(&self, column: &str) -> Vec<String> {
+        match self.primary_key.iter().any(|name| name == column) && !self.is_unique(column) {
+            true => self.primary_key.clone(),
+            false => vec![column.to_owned()],
+        }
     }
 
     /// Returns the columns as an Arrow schema.
@@ -134,14 +154,20 @@ pub struct Condition {
 }
 
 /// Columns whose combined values exist in a row of another table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForeignKey {
+    /// The name of the constraint; empty if it has none.
+    pub name: String,
     /// The columns of this table.
     pub columns: Vec<String>,
     /// The referenced table.
     pub to: String,
     /// The referenced columns.
     pub to_columns: Vec<String>,
+    /// Whether the constraint can be checked at the end of the transaction.
+    pub deferrable: bool,
+    /// Whether production rejects a row in which only some of the columns are NULL (`MATCH FULL`).
+    pub match_full: bool,
 }
 
 impl ForeignKey {

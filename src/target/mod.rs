@@ -35,7 +35,7 @@ pub use database_check::{
     ComparedValue, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
 };
 use difference::different;
-pub use key_block::{KeyBlock, KeyRequest, TextKey};
+pub use key_block::{AssignedKey, KeyBlock, KeyRequest, SequenceUse, TextKey};
 pub use logical_type::{LogicalType, bytes, elements};
 pub use lookup::{Filter, Lookup, Relation, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
@@ -51,7 +51,7 @@ pub use violations::{ConstraintViolation, InsertError};
 
 use crate::error::{Error, Result};
 use crate::journal::RunId;
-use crate::spec::{CreateFrom, LoadSpec, SafeguardsSpec, StartRowNumber, TargetSpec};
+use crate::spec::{CreateFrom, LoadSpec, SafeguardsSpec, TargetSpec};
 
 /// The access that a command needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct TargetConfig<'a> {
     pub load: &'a LoadSpec,
     /// The conditions that must hold before rows are inserted.
     pub safeguards: &'a SafeguardsSpec,
+    /// Further schemas with tables of the pipeline, which are named `schema.table`.
+    pub schemas: &'a [String],
     /// The namespace of the pipeline's legacy keys; empty for the default one.
     pub namespace: &'a str,
     /// Bytes of memory that the target may use for uncommitted writes.
@@ -119,8 +121,12 @@ pub struct Destination {
     pub columns: Vec<String>,
     /// The key columns, which identify a row.
     pub key: Vec<String>,
-    /// The start of its key block; None if keys are not assigned.
-    pub assigned: Option<StartRowNumber>,
+    /// The column that is given numbers; None if keys are not assigned.
+    pub assigned: Option<AssignedKey>,
+    /// Those of the columns whose values are production's default, computed before the rows are staged.
+    pub evaluated: Vec<String>,
+    /// Whether rows are only referred to and never loaded: the destination has a key map and no more.
+    pub is_referred_only: bool,
     /// Whether rows refer to rows of the same table. A staged row then has a `_level`, and lower levels are inserted first.
     pub self_referencing: bool,
     /// Properties that the checks verified and that no constraint of production enforces. They are checked again when rows are inserted.
@@ -140,6 +146,13 @@ impl Destination {
     /// Returns the places of the columns that production must have as in the delta.
     fn compared(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.columns.len()).filter(|at| !self.changed.contains(&self.columns[*at]))
+    }
+
+    /// Returns the foreign keys that lead to tables which are loaded later.
+    fn leads_ahead(&self, later: &[Self]) -> impl Iterator<Item = &ForeignKey> {
+        let is_later = |key: &&ForeignKey| later.iter().any(|destination| destination.table.name == key.to);
+        let is_filled = |key: &&ForeignKey| key.columns.iter().all(|name| self.columns.contains(name));
+        self.table.foreign_keys.iter().filter(is_later).filter(is_filled)
     }
 
     /// Returns a staged batch with the destination's columns alone.
@@ -176,8 +189,9 @@ pub enum CommitCheckKind {
         to: String,
         /// The referenced column.
         to_column: String,
-        /// The column of the referenced table whose value was looked up, unless it was the legacy key. The row must still have that value.
-        by: Option<String>,
+        /// The columns of the referenced table whose values were looked up or tested; none if the row was found by its legacy key. The row
+        /// must still have these values.
+        by: Vec<String>,
     },
 }
 

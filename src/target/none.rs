@@ -29,7 +29,7 @@ const SKIPPED_CHECKS: &str = "no target is configured; these checks were skipped
 #[async_trait]
 impl Production for NoTarget {
     async fn catalog(&self) -> Result<Catalog> {
-        Ok(Catalog { tables: Vec::new(), guessed: true })
+        Ok(Catalog { guessed: true, ..Catalog::default() })
     }
 
     async fn preflight(&self, _: &[Destination], _: Access) -> Result<Preflight> {
@@ -52,7 +52,8 @@ impl Production for NoTarget {
         Ok(Vec::new())
     }
 
-    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
-        Ok(KeyBlock { table: request.table.clone(), first: 0, last: -1 })
+    async fn preview_keys(&self, requests: &[KeyRequest]) -> Result<Vec<KeyBlock>> {
+        let empty = |request: &KeyRequest| KeyBlock { table: request.table.clone(), first: 0, last: -1, step: 1 };
+        Ok(requests.iter().map(empty).collect())
     }
 }

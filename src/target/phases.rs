@@ -39,6 +39,9 @@ pub trait StagingPhase: JournalWriter {
     /// Reserves a block of keys for this run. A block that the run has already is returned again.
     async fn reserve(&mut self, request: &KeyRequest) -> Result<KeyBlock>;
 
+    /// Computes production's default of the columns in `destination.evaluated` for a number of rows.
+    async fn defaults(&mut self, destination: &Destination, count: u64) -> Result<RecordBatch>;
+
     /// Returns which of these files, by table and hash, another run has loaded while this one waited for the lock.
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
 

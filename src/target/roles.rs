@@ -74,8 +74,8 @@ pub trait Production: Send + Sync {
     /// Returns which of these files, by table and hash, have been loaded.
     async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
 
-    /// Returns the block of keys that a reservation would return now. Reserves nothing.
-    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock>;
+    /// Returns the blocks of keys that one run would reserve now, if it requested them in this order. Reserves nothing.
+    async fn preview_keys(&self, requests: &[KeyRequest]) -> Result<Vec<KeyBlock>>;
 }
 
 /// Stores who may load and when: the policy and conversion mode.

@@ -32,6 +32,7 @@ mod floors;
 mod init;
 mod invariants;
 mod judged;
+mod key_kinds;
 mod keymap;
 mod live;
 mod mock;

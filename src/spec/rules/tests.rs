@@ -220,36 +220,3 @@ fn a_column_is_one_reference_only() {
     let found = table(json!({ "relationships": [{ "column": "", "to": "" }] }));
     assert_eq!(found.len(), 2, "{found:?}");
 }
-
-fn references(edges: &[(&str, &[&str])]) -> Vec<(String, String)> {
-    let tables = edges.iter().map(|(name, to)| {
-        let references: Vec<_> =
-            to.iter().enumerate().map(|(i, to)| json!({ "column": format!("c{i}"), "to": to })).collect();
-        ((*name).to_owned(), json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": references }))
-    });
-    file(Value::Object(tables.collect()))
-}
-
-#[test]
-fn tables_that_refer_to_each_other_in_a_cycle_are_a_problem() {
-    let found = references(&[("x", &["a"]), ("a", &["a", "elsewhere", "b"]), ("b", &["c"]), ("c", &["a"])]);
-    assert_eq!(found, one("tables.c.relationships.0", "circular references between tables: a → b → c → a"));
-    assert_eq!(references(&[("a", &["b", "c"]), ("b", &["d"]), ("c", &["d"]), ("d", &["d"])]), []);
-}
-
-#[test]
-fn a_reference_by_a_value_of_production_closes_no_cycle() {
-    let table = |to: &str, by: Value| json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": [{ "column": "c", "to": to, "by": by }] });
-    assert_eq!(file(json!({ "a": table("b", Value::Null), "b": table("a", json!("no")) })), []);
-    assert_eq!(file(json!({ "a": table("b", Value::Null), "b": table("a", Value::Null) })).len(), 1);
-}
-
-#[test]
-fn a_long_chain_of_tables_is_no_deep_recursion() {
-    let names: Vec<String> = (0..20_000).map(|i| format!("t{i}")).collect();
-    let tables = names.windows(2).map(|pair| {
-        let reference = json!([{ "column": "c", "to": pair[1] }]);
-        (pair[0].clone(), json!({ "source": { "path": "a" }, "legacy_key": ["r"], "relationships": reference }))
-    });
-    assert_eq!(file(Value::Object(tables.collect())), []);
-}

@@ -23,6 +23,8 @@ pub(super) struct PgCatalog {
     pub(super) catalog: Catalog,
     /// The PostgreSQL-specific facts, under the same names.
     pub(super) tables: BTreeMap<String, PgTable>,
+    /// All sequences of the database.
+    pub(super) sequences: Vec<Sequence>,
 }
 
 /// The PostgreSQL-specific facts about a table, beyond [`CatalogTable`].
@@ -90,10 +92,17 @@ pub(super) struct Sequence {
     pub(super) cache: i64,
 }
 
+impl Sequence {
+    /// Returns its name in pipeline files.
+    fn shown(&self, names: &Names) -> String {
+        if self.schema == names.production { self.name.clone() } else { format!("{}.{}", self.schema, self.name) }
+    }
+}
+
 /// `wanted` are the tables; `every` are the tables and their partitions.
 const WANTED: &str = "wanted (oid) AS (
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = {schema} AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        WHERE n.nspname IN ({schemas}) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
         UNION
         SELECT k.confrelid FROM wanted w JOIN pg_constraint k ON k.conrelid = w.oid AND k.contype = 'f' AND k.conparentid = 0
     ), every (root, oid, part) AS (
@@ -118,11 +127,18 @@ const USED: &str = "used (oid) AS (
 /// If the query fails.
 pub(super) async fn read(client: &Client, names: &Names, inside: bool) -> Result<PgCatalog, tokio_postgres::Error> {
     // This literal has the same meaning with every setting of `standard_conforming_strings`.
-    let schema = format!("E{}", literal(&names.production.replace('\\', "\\\\")));
+    let text = |schema: &String| format!("E{}", literal(&schema.replace('\\', "\\\\")));
+    let schema = text(&names.production);
+    let schemas: Vec<_> = std::iter::once(&names.production).chain(&names.schemas).map(text).collect();
     let sql = include_str!("catalog.sql").replace("{wanted}", WANTED).replace("{used}", USED);
     let moment = if inside { "" } else { "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;" };
     let mut answers = Vec::new();
-    for message in client.simple_query(&(moment.to_owned() + &sql.replace("{schema}", &schema))).await? {
+    for message in client
+        .simple_query(
+            &(moment.to_owned() + &sql.replace("{schemas}", &schemas.join(", ")).replace("{schema}", &schema)),
+        )
+        .await?
+    {
         match message {
             SimpleQueryMessage::RowDescription(_) => answers.push(Vec::new()),
             SimpleQueryMessage::Row(row) => {
@@ -146,7 +162,8 @@ pub(super) async fn read(client: &Client, names: &Names, inside: bool) -> Result
     reader.indexes(&next());
     reader.triggers(&next());
     reader.rules(&next());
-    Ok(reader.finish())
+    let sequences = next().iter().map(sequence).collect();
+    Ok(reader.finish(sequences, names))
 }
 
 /// A row of the server's answer, read by column names.
@@ -301,6 +318,9 @@ impl Reader {
                 significant_digits: None,
                 form: base.pg_type.form(),
             };
+            if !generated && sequence.is_some() && (identity || is_next_number(row.text("default_expr"))) {
+                made.table.serials.push(name.clone());
+            }
             let plain = row.is("plain") && base.pg_type != PgType::Other;
             made.numbers.push(row.number("number"));
             if plain {
@@ -368,7 +388,14 @@ impl Reader {
                     if row.is("is_full") && columns.len() > 1 {
                         made.ask(database_checks::of_full_match(name, &columns, definition));
                     }
-                    made.table.foreign_keys.push(ForeignKey { columns, to, to_columns });
+                    made.table.foreign_keys.push(ForeignKey {
+                        name: name.to_owned(),
+                        columns,
+                        to,
+                        to_columns,
+                        deferrable: row.is("deferrable"),
+                        match_full: row.is("is_full"),
+                    });
                 }
                 ("c", _) => match translate(row.text("expr"), &made.plain, None) {
                     Some(sql) => {
@@ -446,8 +473,13 @@ impl Reader {
         }
     }
 
-    fn finish(self) -> PgCatalog {
+    fn finish(self, sequences: Vec<Sequence>, names: &Names) -> PgCatalog {
         let mut found = PgCatalog::default();
+        let mut known: Vec<_> = sequences.iter().map(|sequence| sequence.shown(names)).collect();
+        known.sort();
+        found.catalog.sequences = Some(known);
+        found.catalog.schema = Some(names.production.clone());
+        found.sequences = sequences;
         for mut made in self.made {
             if let Some((key, condition)) = made.partitions.take() {
                 made.ask(database_checks::of_partitions(&key, condition));
@@ -505,6 +537,11 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) -> bool {
         }
     }
     is_judged
+}
+
+/// Returns whether a default is the next number of a sequence and nothing else.
+fn is_next_number(default: &str) -> bool {
+    default.strip_prefix("nextval('").and_then(|rest| rest.strip_suffix("'::regclass)")).is_some()
 }
 
 /// Returns the default by which a sequence fills a column.

@@ -117,7 +117,7 @@ ORDER BY k.contypid, k.conname;
 WITH RECURSIVE {wanted}
 SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x' ELSE k.contype END AS kind, k.convalidated AS validated,
        array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
-       k.confmatchtype = 'f' AS is_full, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
+       k.confmatchtype = 'f' AS is_full, k.condeferrable AS deferrable, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
        pg_get_constraintdef(k.oid) AS definition, CASE WHEN e.part IS NOT NULL THEN pg_get_partition_constraintdef(e.oid) END AS part_condition,
        m.amname AS method, pg_get_expr(i.indpred, i.indrelid) AS predicate,
        CASE WHEN i.indexrelid IS NOT NULL THEN (
@@ -175,3 +175,10 @@ SELECT r.ev_class AS "table", r.rulename AS name, pg_get_ruledef(r.oid) AS defin
 FROM wanted w JOIN pg_rewrite r ON r.ev_class = w.oid
 WHERE r.ev_type = '3' AND r.ev_enabled <> 'D'
 ORDER BY r.ev_class, r.rulename;
+
+-- sequences of the database
+SELECT n.nspname AS schema, c.relname AS name, s.seqincrement AS increment, s.seqmin AS min, s.seqmax AS max, s.seqcycle AS cycle,
+       s.seqcache AS cache
+FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT pg_is_other_temp_schema(n.oid)
+ORDER BY n.nspname, c.relname;

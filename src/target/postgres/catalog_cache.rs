@@ -1,9 +1,10 @@
 //! Questions that other modules ask the catalog.
 
 use super::catalog::{PgCatalog, PgColumn, PgTable, Sequence};
+use super::load::calls;
 use super::names::{Names, TableId, qualified};
 use super::types::PgType;
-use crate::target::{CatalogTable, Destination};
+use crate::target::{AssignedKey, CatalogTable, Destination, SequenceUse};
 
 impl PgCatalog {
     /// Returns how a column is staged: the cast to production's type, and its type in staging.
@@ -37,6 +38,7 @@ impl PgCatalog {
         };
         let (plain, PgColumn { declared, collation, .. }) = (value.to_owned(), column);
         match &column.pg_type {
+            PgType::Text if column.equals != "=" => (plain, format!("{declared}{collation}"), PgType::Text),
             PgType::Text => (plain, format!("text{collation}"), PgType::Text),
             PgType::Padded => (plain, format!("bpchar{collation}"), PgType::Padded),
             PgType::Int2 | PgType::Int4 => (plain, "bigint".into(), PgType::Int8),
@@ -72,9 +74,33 @@ impl PgCatalog {
     }
 
     /// Returns the sequence that a table's assigned keys come from.
-    pub(super) fn sequence(&self, destination: &Destination) -> Option<&Sequence> {
-        let key = destination.key.first().filter(|_| destination.assigned.is_some())?;
-        self.tables.get(&destination.table.name)?.column(key)?.sequence.as_ref()
+    pub(super) fn sequence(&self, names: &Names, destination: &Destination) -> Option<&Sequence> {
+        let AssignedKey { column, sequence, .. } = destination.assigned.as_ref()?;
+        self.sequence_of(names, &destination.table.name, column, sequence)
+    }
+
+    /// Returns the sequences that fill a column: its own, or those that its default calls.
+    pub(super) fn sequences_of<'a>(&'a self, column: &'a PgColumn) -> impl Iterator<Item = &'a Sequence> {
+        let plain = |text: &str| text.replace(['"', '\''], "");
+        let calls = match (&column.sequence, &column.default) {
+            (None, Some(default)) => calls(default),
+            _ => Vec::new(),
+        };
+        let called: Vec<_> = calls.iter().map(|call| plain(&call.names)).collect();
+        let is_called = move |sequence: &&Sequence| {
+            called.contains(&format!("{}.{}", sequence.schema, sequence.name)) || called.contains(&sequence.name)
+        };
+        column.sequence.iter().chain(self.sequences.iter().filter(is_called))
+    }
+
+    /// Returns the sequence that the keys of a column come from: the one that the pipeline file names, or the column's.
+    pub(super) fn sequence_of(&self, names: &Names, table: &str, column: &str, of: &SequenceUse) -> Option<&Sequence> {
+        let Some(name) = &of.name else { return self.tables.get(table)?.column(column)?.sequence.as_ref() };
+        let is_it = |sequence: &&Sequence| {
+            format!("{}.{}", sequence.schema, sequence.name) == *name
+                || sequence.schema == names.production && sequence.name == *name
+        };
+        self.sequences.iter().find(is_it)
     }
 }
 

@@ -15,9 +15,9 @@ use super::staging::Staged;
 use crate::engine::{ident, literal};
 use crate::error::Result;
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
-use crate::target::{Batches, Destination, ForeignKey};
+use crate::target::{AssignedKey, Batches, Destination, ForeignKey, KeyBlock};
 
-/// Returns which tables need no staging. Their keys are a block, by which their rows are found again. Production accepts their values as
+/// Returns which tables need no staging. Their keys are a block of consecutive numbers, by which their rows are found again. Production accepts their values as
 /// copied, returns them unchanged, and has no rules for an INSERT. No later check needs staged rows.
 ///
 /// If references are checked as a set, rows of one load must also refer to each other by blocks. Then either all tables are eligible or
@@ -26,7 +26,7 @@ pub(super) fn eligible(
     known: &PgCatalog,
     spec: &LoadSpec,
     destinations: &[Destination],
-    keys: &BTreeMap<String, (String, String)>,
+    blocks: &BTreeMap<String, KeyBlock>,
 ) -> Vec<bool> {
     if spec.staging == Staging::Always {
         return vec![false; destinations.len()];
@@ -34,9 +34,10 @@ pub(super) fn eligible(
     let may = |destination: &Destination| {
         let table = &destination.table;
         let has_rules = known.tables.get(&table.name).is_some_and(|table| !table.rules.is_empty());
-        destination.assigned.is_some()
+        let is_key = |assigned: &AssignedKey| destination.key == [assigned.column.as_str()];
+        destination.assigned.as_ref().is_some_and(is_key)
             && !has_rules
-            && keys.contains_key(&table.name)
+            && blocks.get(&table.name).is_some_and(|block| block.step == 1)
             && !destination.has_free_values()
             && destination.changed.is_empty()
             && destination.columns.iter().all(|name| known.is_kept_as_copied(table, name))
@@ -125,7 +126,7 @@ mod tests {
 
     fn reference(columns: &[&str]) -> ForeignKey {
         let columns: Vec<_> = columns.iter().map(|name| (*name).to_owned()).collect();
-        ForeignKey { to_columns: columns.clone(), columns, to: "parent".to_owned() }
+        ForeignKey { to_columns: columns.clone(), columns, to: "parent".to_owned(), ..ForeignKey::default() }
     }
 
     fn keys(batch: &RecordBatch) -> Vec<i64> {

@@ -3,6 +3,7 @@
 //! A table with a sequence takes a block from it, committed before a key is used. A table without one is locked from the moment its largest
 //! key is read until the load commits.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_postgres::Client;
@@ -12,7 +13,7 @@ use super::connect::Connector;
 use super::names::{Names, TableId, qualified};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
-use crate::spec::StartRowNumber;
+use crate::spec::{SequenceNumbers, StartRowNumber};
 use crate::target::{KeyBlock, KeyRequest};
 
 /// How long one try to reserve a block may block other writers.
@@ -23,6 +24,9 @@ const TRIES: u32 = 40;
 
 /// The error code of the control functions if keys are unavailable.
 const REFUSED: &str = "DP001";
+
+/// By sequence, the number that it gives next, after the blocks that were foreseen for other tables of the same run.
+pub(super) type Foreseen = BTreeMap<String, i128>;
 
 /// The keys of one table.
 pub(super) struct Keys<'a> {
@@ -36,19 +40,21 @@ pub(super) struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// Returns the sequence that fills the key column by default.
+    /// Returns the sequence that the keys come from.
     pub(super) fn sequence(&self) -> Option<&Sequence> {
-        self.known.tables.get(&self.request.table)?.column(&self.request.column)?.sequence.as_ref()
+        self.known.sequence_of(self.names, &self.request.table, &self.request.column, &self.request.sequence)
     }
 
-    pub(super) async fn next(&self) -> Result<KeyBlock> {
-        let first = match (self.request.start, self.sequence()) {
-            (StartRowNumber::At(first), _) => first.into(),
-            (StartRowNumber::Auto, Some(sequence)) => match self.next_of(sequence).await? {
-                Some(next) => next.into(),
-                None => i128::from(self.largest().await?) + 1,
-            },
-            (StartRowNumber::Auto, None) => i128::from(self.largest().await?) + 1,
+    /// Returns the block that a reservation would return now.
+    pub(super) async fn next(&self, foreseen: &mut Foreseen) -> Result<KeyBlock> {
+        if let Some(sequence) = self.sequence()
+            && let Some(next) = self.next_of(sequence).await?
+        {
+            return self.next_from(sequence, next, foreseen).await;
+        }
+        let first = match self.request.start {
+            StartRowNumber::At(first) => first.into(),
+            StartRowNumber::Auto => i128::from(self.largest().await?) + 1,
         };
         let block = self.request.block(first)?;
         if self.request.start != StartRowNumber::Auto && self.request.count > 0 {
@@ -57,13 +63,43 @@ impl Keys<'_> {
         Ok(block)
     }
 
+    /// Returns the block that a reservation from a sequence would return now.
+    async fn next_from(&self, sequence: &Sequence, next: i128, foreseen: &mut Foreseen) -> Result<KeyBlock> {
+        let name = qualified(&sequence.schema, &sequence.name);
+        let taken = sequence.take(*foreseen.get(&name).unwrap_or(&next), self.request)?;
+        if self.request.count > 0 {
+            match self.request.start {
+                StartRowNumber::Auto => sequence.refuse_lagging(next, self.extreme(sequence).await?, self.request)?,
+                StartRowNumber::At(_) => self.refuse_taken(&taken.block).await?,
+            }
+        }
+        foreseen.insert(name, taken.next);
+        Ok(taken.block)
+    }
+
     /// Returns the block that an interrupted run already has.
     pub(super) async fn reserved(&self, run: &str) -> Result<Option<KeyBlock>> {
         let sql = "SELECT first, last FROM delta.block WHERE table_name = $1 AND run = $2";
         let found = self.client.query_opt(sql, &[&self.id().relation(), &run]).await;
-        let block =
-            found.map_err(|error| self.fault(&error))?.map(|row| self.request.block(row.get::<_, i64>(0).into()));
-        block.transpose()
+        let Some(row) = found.map_err(|error| self.fault(&error))? else { return Ok(None) };
+        let (first, last): (i64, i64) = (row.get(0), row.get(1));
+        let block = self.request.block_by(first.into(), self.step())?;
+        if block.last != last {
+            let message = format!(
+                "run {run} has reserved the keys {first} to {last} of `{}`, and now needs {first} to {}",
+                self.request.table, block.last
+            );
+            return Err(Error::refused(message)
+                .hint("the sequence or the pipeline file was changed since; `pipeline rollback` abandons the run"));
+        }
+        Ok(Some(block))
+    }
+
+    /// Returns the distance between two keys.
+    fn step(&self) -> i64 {
+        let is_of_sequence =
+            self.request.start == StartRowNumber::Auto && self.request.sequence.numbers == SequenceNumbers::Keys;
+        self.sequence().filter(|_| is_of_sequence).map_or(1, |sequence| sequence.increment.saturating_abs())
     }
 
     /// Reserves a block from the table's sequence, in a separate transaction.
@@ -76,11 +112,12 @@ impl Keys<'_> {
             }
         };
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SELECT delta.reserve({}, {}, {}, {}); COMMIT",
+            "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SELECT delta.reserve({}, {}, {}, {}, {}); COMMIT",
             literal(run),
             literal(&self.id().key_map()),
             start.map_or("NULL".to_owned(), |start| start.to_string()),
-            self.request.count
+            self.request.count,
+            self.request.sequence.numbers == SequenceNumbers::Blocks
         );
         let mut pause = Duration::from_millis(20);
         for _ in 0..TRIES {
@@ -91,7 +128,7 @@ impl Keys<'_> {
                         _ => None,
                     });
                     let first: i64 = first.ok_or_else(|| Error::internal("`delta.reserve` gave no key"))?;
-                    return self.request.block(first.into());
+                    return self.request.block_by(first.into(), self.step());
                 }
                 Err(error) => {
                     self.client.batch_execute("ROLLBACK").await.map_err(|error| self.fault(&error))?;
@@ -131,16 +168,41 @@ impl Keys<'_> {
     }
 
     /// Returns the next number of a sequence; None if this user cannot read it.
-    async fn next_of(&self, sequence: &Sequence) -> Result<Option<i64>> {
+    async fn next_of(&self, sequence: &Sequence) -> Result<Option<i128>> {
         let name = qualified(&sequence.schema, &sequence.name);
         let may = "SELECT has_sequence_privilege($1::text::regclass, 'SELECT')";
         let may = self.client.query_one(may, &[&name]).await.map_err(|error| self.fault(&error))?;
         if !may.get::<_, bool>(0) {
             return Ok(None);
         }
-        let sql = format!("SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM {name}");
+        let sql = format!("SELECT last_value, is_called FROM {name}");
         let row = self.client.query_one(&sql, &[]).await.map_err(|error| self.fault(&error))?;
-        Ok(Some(row.get(0)))
+        let step = if row.get(1) { sequence.increment } else { 0 };
+        Ok(Some(i128::from(row.get::<_, i64>(0)) + i128::from(step)))
+    }
+
+    /// Returns the last key in the direction of a sequence, as far as an index shows it.
+    async fn extreme(&self, sequence: &Sequence) -> Result<Option<i128>> {
+        let Some(table) = self.known.tables.get(&self.request.table) else { return Ok(None) };
+        let (live, upwards) = (qualified(&table.schema, &table.name), sequence.increment > 0);
+        let of = if upwards { "max" } else { "min" };
+        let sql = "SELECT EXISTS (SELECT FROM pg_attribute AS a JOIN pg_index AS i ON i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
+                   WHERE a.attrelid = $1::text::regclass AND a.attname = $2::text AND (i.indkey::int2[])[0] = a.attnum)";
+        let indexed = self.client.query_one(sql, &[&live, &self.request.column]).await;
+        let mut found: Vec<Option<i64>> = Vec::new();
+        if indexed.map_err(|error| self.fault(&error))?.get(0) {
+            let sql = format!("SELECT {of}({})::bigint FROM {live}", ident(&self.request.column));
+            found.push(self.client.query_one(&sql, &[]).await.map_err(|error| self.fault(&error))?.get(0));
+        }
+        if self.control {
+            let end = if upwards { "last" } else { "first" };
+            let sql = format!("SELECT {of}({end}) FROM delta.block WHERE table_name = $1");
+            let row =
+                self.client.query_one(&sql, &[&self.id().relation()]).await.map_err(|error| self.fault(&error))?;
+            found.push(row.get(0));
+        }
+        let found = found.into_iter().flatten().map(i128::from);
+        Ok(if upwards { found.max() } else { found.min() })
     }
 
     /// Returns SQL for the table's keys in production, to be extended with a condition.

@@ -5,6 +5,7 @@
 //! transaction and releases the lock. Mappings are written on a second connection and committed earlier; they count once the ledger has
 //! their segment.
 
+mod defaults;
 mod insertion;
 mod locks;
 mod numbers;
@@ -22,8 +23,8 @@ use futures::future::try_join_all;
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
 use super::copy::{CopyColumn, CopyTarget, receive};
-use super::keys::Keys;
-use super::names::Names;
+use super::keys::{Foreseen, Keys};
+use super::names::{Names, qualified};
 use super::staging::Staged;
 use super::violations::Refusals;
 use super::{
@@ -39,6 +40,7 @@ use crate::target::{
     KeyRequest, LoadedFile, Mode, Policy, RowSource, RunRecord, StagingPhase, aggregates_schema,
 };
 use insertion::{InsertAbort, InsertOutcome};
+pub(super) use numbers::calls;
 
 /// Ends the transaction of a failed load. Queries that follow run outside of it, and nothing is written any more.
 const ABORT: &str = "ROLLBACK; SET default_transaction_read_only = on";
@@ -63,6 +65,8 @@ pub(super) struct PgLoad {
     /// By table, the first and the last key of its block, as production stores them.
     keys: BTreeMap<String, (String, String)>,
     blocks: BTreeMap<String, KeyBlock>,
+    /// The numbers that a mock run would have taken from sequences.
+    foreseen: Foreseen,
     direct: Vec<String>,
 }
 
@@ -95,6 +99,7 @@ impl PgLoad {
             all: Vec::new(),
             keys: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            foreseen: Foreseen::new(),
             direct: Vec::new(),
         })
     }
@@ -238,12 +243,16 @@ impl StagingPhase for PgLoad {
         Ok(block)
     }
 
+    async fn defaults(&mut self, destination: &Destination, count: u64) -> Result<RecordBatch> {
+        self.evaluate(destination, count).await
+    }
+
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
         loaded_files(self.side(), &self.known, &self.names, files).await.map_err(self.fault("cannot read the runs"))
     }
 
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let mut direct = direct_path::eligible(&self.known, &self.spec, destinations, &self.keys);
+        let mut direct = direct_path::eligible(&self.known, &self.spec, destinations, &self.blocks);
         // The direct path would take numbers from production's sequences, which a mock run must not do.
         let takes: Vec<_> =
             destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
@@ -296,6 +305,7 @@ impl StagingPhase for PgLoad {
         self.open().await?;
         self.all = destinations.to_vec();
         self.lock_tables(destinations).await?;
+        self.defer(destinations).await?;
         if self.spec.foreign_keys == ForeignKeys::SetBased {
             // Rows that take the direct path are checked after they are copied.
             for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
@@ -381,8 +391,12 @@ impl InsertPhase for PgLoad {
         let settle =
             format!("{}; SET CONSTRAINTS ALL IMMEDIATE; {}", trigger::theirs(&self.names, false), trigger::OURS);
         if let Err(error) = self.meanwhile(self.main.batch_execute(&settle)).await {
-            let named = error.as_db_error().and_then(tokio_postgres::error::DbError::table).map(str::to_owned);
-            let of = destinations.iter().find(|destination| Some(&destination.table.name) == named.as_ref());
+            let named = error.as_db_error().map(|error| (error.schema(), error.table()));
+            let is_named = |destination: &&Destination| {
+                let table = self.known.tables.get(&destination.table.name);
+                table.is_some_and(|table| named == Some((Some(table.schema.as_str()), Some(table.name.as_str()))))
+            };
+            let of = destinations.iter().find(is_named);
             return Err(self.of_rows(of, "cannot insert", &error, delta).await);
         }
         if self.is_rehearsal() {
@@ -534,16 +548,19 @@ impl PgLoad {
             |client| Keys { connector: &connector, client, known: &known, names: &names, request, control: true };
         let apart = keys(&side);
         if request.count == 0 {
-            return apart.next().await;
+            return apart.next(&mut self.foreseen).await;
         }
         if let Some(block) = apart.reserved(&self.run).await? {
             return Ok(block);
         }
         if apart.sequence().is_some() {
-            return if self.is_rehearsal() { apart.next().await } else { apart.reserve(&self.run).await };
+            return match self.is_rehearsal() {
+                true => apart.next(&mut self.foreseen).await,
+                false => apart.reserve(&self.run).await,
+            };
         }
         if request.start != StartRowNumber::Auto {
-            let block = apart.next().await?;
+            let block = apart.next(&mut self.foreseen).await?;
             if !self.is_rehearsal() {
                 apart.record(&block, &self.run).await?;
             }
@@ -555,11 +572,26 @@ impl PgLoad {
         let held = self.main.execute("SELECT delta.hold_table($1)", &[&key_map]).await;
         held.map_err(self.fault(&format!("cannot keep other writers out of `{}`", request.table)))?;
         let keys = keys(&self.main);
-        let block = keys.next().await?;
+        let block = keys.next(&mut Foreseen::new()).await?;
         if !self.is_rehearsal() {
             keys.record(&block, &self.run).await?;
         }
         Ok(block)
+    }
+
+    /// Defers the constraints of tables that refer to tables after them. [`InsertPhase::validate_deferred`] checks them.
+    async fn defer(&self, destinations: &[Destination]) -> Result<()> {
+        let mut names = Vec::new();
+        for (at, destination) in destinations.iter().enumerate() {
+            let Some(table) = self.known.tables.get(&destination.table.name) else { continue };
+            let ahead = destination.leads_ahead(&destinations[at + 1..]).filter(|key| key.deferrable);
+            names.extend(ahead.map(|key| qualified(&table.schema, &key.name)));
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("SET CONSTRAINTS {} DEFERRED", names.join(", "));
+        self.main.batch_execute(&sql).await.map_err(self.fault("cannot defer constraints"))
     }
 
     /// Returns SQL for the rows of production that this load inserted.

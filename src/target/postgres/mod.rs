@@ -39,6 +39,7 @@ mod reading;
 mod regex;
 mod rollback;
 mod script;
+mod sequence;
 mod staging;
 mod tls;
 mod trigger;
@@ -82,7 +83,7 @@ use crate::spec::{LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use connect::{Connector, Session};
 use control::{Setup, owner};
-use keys::Keys;
+use keys::{Foreseen, Keys};
 use names::{LOADER, Names, ROLLBACK};
 use script::Script;
 use staging::Staged;
@@ -142,6 +143,7 @@ impl PgTarget {
         let names = Names {
             shown: address.shown.to_owned(),
             production: address.spec.production.clone().unwrap_or_else(|| "public".into()),
+            schemas: address.schemas.to_vec(),
             staging: address.spec.staging.clone(),
             namespace: address.namespace.to_owned(),
         };
@@ -214,10 +216,16 @@ impl PgTarget {
     /// since their last statistics, or have none. Partitioned tables are always included, because the server never analyzes them
     /// automatically.
     async fn grown(&self, destinations: &[Destination], inserted: &[u64], doing: &str) -> Result<Vec<String>> {
+        let known = self.known().await?;
         let names: Vec<_> = destinations.iter().map(|destination| destination.table.name.as_str()).collect();
+        let live: Vec<_> = names
+            .iter()
+            .map(|name| known.id(&self.names, name))
+            .map(|id| names::qualified(&id.schema, &id.name))
+            .collect();
         let rows: Vec<_> = inserted.iter().map(|rows| *rows as i64).collect();
-        let sql = "SELECT g.name FROM unnest($2::text[], $3::bigint[]) AS g (name, rows) JOIN pg_class AS c ON c.relname = g.name
-                   JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = $1
+        let sql = "SELECT g.name FROM unnest($1::text[], $2::text[], $3::bigint[]) AS g (live, name, rows)
+                   JOIN pg_class AS c ON c.oid = to_regclass(g.live)
                    WHERE g.rows > 0 AND (c.relkind = 'p' OR g.rows > c.reltuples * $4) ORDER BY g.rows DESC";
         // The session for queries, if it is idle. It may be busy reading rows back.
         let idle = self.session.try_lock().ok().filter(|session| !session.is_closed());
@@ -229,7 +237,7 @@ impl PgTarget {
                 &own
             }
         };
-        let grown = session.query(sql, &[&self.names.production, &names, &rows, &GROWN]).await;
+        let grown = session.query(sql, &[&live, &names, &rows, &GROWN]).await;
         Ok(grown.map_err(self.fault(doing))?.iter().map(|row| row.get(0)).collect())
     }
 
@@ -383,14 +391,18 @@ impl Production for PgTarget {
             .map_err(self.fault("cannot read the runs"))
     }
 
-    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
+    async fn preview_keys(&self, requests: &[KeyRequest]) -> Result<Vec<KeyBlock>> {
         let known = self.known().await?;
         let session = self.session.lock().await;
-        let view = known.id(&self.names, &request.table).key_map_view();
-        let control = readable(&session, &view).await.map_err(self.fault("cannot read the keys"))?;
-        Keys { connector: &self.connector, client: &session, known: &known, names: &self.names, request, control }
-            .next()
-            .await
+        let (mut foreseen, mut blocks) = (Foreseen::new(), Vec::with_capacity(requests.len()));
+        for request in requests {
+            let view = known.id(&self.names, &request.table).key_map_view();
+            let control = readable(&session, &view).await.map_err(self.fault("cannot read the keys"))?;
+            let (connector, names) = (&self.connector, &self.names);
+            let keys = Keys { connector, client: &session, known: &known, names, request, control };
+            blocks.push(keys.next(&mut foreseen).await?);
+        }
+        Ok(blocks)
     }
 }
 

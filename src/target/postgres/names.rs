@@ -17,6 +17,8 @@ const LONGEST: usize = 63;
 pub(super) struct Names {
     pub(super) shown: String,
     pub(super) production: String,
+    /// Further schemas with tables of the pipeline, which are named `schema.table`.
+    pub(super) schemas: Vec<String>,
     pub(super) staging: String,
     /// Separates the legacy keys of this pipeline from those of another legacy system; empty for the default one.
     pub(super) namespace: String,

@@ -6,14 +6,14 @@ use tokio_postgres::error::SqlState;
 use super::PgTarget;
 use super::catalog::PgCatalog;
 use super::control::{Kind, VERSION, rights};
-use super::names::{LOADER, qualified};
+use super::names::{LOADER, Names, qualified};
 use super::promises;
 use super::staging::{MARK, Staged};
 use super::trigger;
 use crate::engine::{ident, list};
 use crate::error::{Error, Result};
-use crate::spec::{ForeignKeys, LeastPrivilege, Lock, StartRowNumber};
-use crate::target::{Access, Destination, Preflight, refuse_set_based};
+use crate::spec::{ForeignKeys, LeastPrivilege, Lock, SequenceNumbers, StartRowNumber};
+use crate::target::{Access, AssignedKey, Destination, Preflight, refuse_set_based};
 
 type PgResult<T> = Result<T, tokio_postgres::Error>;
 
@@ -30,7 +30,7 @@ impl PgTarget {
             preflight.notes.push(SET_BASED.to_owned());
         }
         if self.load.lock == Lock::None {
-            refuse_unknown_keys(&known, destinations)?;
+            refuse_unknown_keys(&known, &self.names, destinations)?;
         }
         let session = self.session.lock().await;
         let fault = |error| self.connector.explain("cannot read the catalog", &error);
@@ -67,16 +67,28 @@ impl PgTarget {
         let loaded: Vec<_> = loaded.map(|table| (table.schema.clone(), table.name.clone())).collect();
         preflight.notes.extend(trigger::notes(&session, &loaded).await.map_err(fault)?);
         for destination in destinations {
-            preflight.notes.extend(Self::note(&known, destination));
+            preflight.notes.extend(self.note(&known, destination));
             preflight.notes.extend(promises::notes(&self.load, destination));
         }
         Ok(preflight)
     }
 
     /// Describes how a table gets its keys, and whether other writers must wait.
-    fn note(known: &PgCatalog, destination: &Destination) -> Option<String> {
+    fn note(&self, known: &PgCatalog, destination: &Destination) -> Option<String> {
         let table = &destination.table.name;
-        Some(match (known.sequence(destination), destination.assigned?) {
+        let assigned = destination.assigned.as_ref()?;
+        Some(match (known.sequence(&self.names, destination), assigned.start) {
+            (Some(sequence), StartRowNumber::Auto)
+                if sequence.increment != 1 && assigned.sequence.numbers == SequenceNumbers::Keys =>
+            {
+                format!(
+                    "keys of `{table}` are numbers of the sequence `{0}`, which counts by {1}. If other programs use each of them for a \
+                     block of {2} keys, `numbers: blocks` in the table's `key` takes fewer",
+                    sequence.name,
+                    sequence.increment,
+                    sequence.increment.unsigned_abs()
+                )
+            }
             (Some(sequence), _) => format!("keys of `{table}` are a block of the sequence `{}`", sequence.name),
             (None, StartRowNumber::Auto) => format!(
                 "`{table}` has no sequence: from the reading of its largest key to the commit, other programs wait when they write to it"
@@ -112,7 +124,7 @@ impl PgTarget {
             }
             Some(true) => {}
         }
-        reasons.extend(missing_rights(client, known, destinations).await?);
+        reasons.extend(missing_rights(client, known, &self.names, destinations).await?);
         for destination in destinations {
             self.table(client, known, destination, &mut reasons).await?;
         }
@@ -164,13 +176,21 @@ impl PgTarget {
         let name = &destination.table.name;
         let Some(table) = known.tables.get(name) else { return Ok(()) };
         let id = known.id(&self.names, name);
-        let sequence = known.sequence(destination);
+        let sequence = known.sequence(&self.names, destination);
         let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND staging_schema = $2 AND key_columns = $3::text[]::name[]
                               AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5),
                           to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($7) IS NOT NULL";
+        let sql = match destination.is_referred_only {
+            // Whatever loads it decides the rest.
+            true => sql.replace("AND staging_schema = $2", "AND coalesce($2, '') IS NOT NULL").replace(
+                "AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5",
+                "AND coalesce($4::name, '') IS NOT NULL AND coalesce($5::name, '') IS NOT NULL",
+            ),
+            false => sql.to_owned(),
+        };
         let row = client
             .query_one(
-                sql,
+                &sql,
                 &[
                     &id.key_map(),
                     &self.names.staging,
@@ -203,19 +223,21 @@ impl PgTarget {
 
 /// Refuses integer keys without a sequence in the catalog. Applications may take keys from sequences that no column names. The largest key
 /// plus one would then be the sequence's next number, and production's own inserts would fail after the load.
-fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Result<()> {
+fn refuse_unknown_keys(known: &PgCatalog, names: &Names, destinations: &[Destination]) -> Result<()> {
     for destination in destinations {
-        let (table, Some(key)) = (&destination.table, destination.key.first()) else { continue };
-        let is_integer = table.column(key).is_some_and(|column| column.data_type.is_integer());
-        if destination.assigned == Some(StartRowNumber::Auto) && is_integer && known.sequence(destination).is_none() {
+        let (table, Some(AssignedKey { column, start, .. })) = (&destination.table, &destination.assigned) else {
+            continue;
+        };
+        let is_integer = table.column(column).is_some_and(|column| column.data_type.is_integer());
+        if *start == StartRowNumber::Auto && is_integer && known.sequence(names, destination).is_none() {
             return Err(Error::pipeline(format!(
-                "`{key}` of `{}` has no sequence, so the keys that other programs take next are unknown",
+                "`{column}` of `{}` has no sequence, so the keys that other programs take next are unknown",
                 table.name
             ))
             .hint(format!(
-                "make the sequence that they use the column's own (ALTER SEQUENCE … OWNED BY {}.{key}), state a `start_row_number` that they \
-                 never reach, or, if they take the largest key plus one, write `load: {{ lock: table }}`; nothing was loaded",
-                table.name
+                "name the sequence that they take keys from (`key: {{ column: {column}, sequence: schema.name }}`), state a \
+                 `start_row_number` that they never reach, or, if they take the largest key plus one, write `load: {{ lock: table }}`; \
+                 nothing was loaded"
             )));
         }
     }
@@ -223,10 +245,15 @@ fn refuse_unknown_keys(known: &PgCatalog, destinations: &[Destination]) -> Resul
 }
 
 /// Returns the rights that loads of these tables need and the role lacks, each with the role and the object.
-async fn missing_rights(client: &Client, known: &PgCatalog, destinations: &[Destination]) -> PgResult<Vec<String>> {
+async fn missing_rights(
+    client: &Client,
+    known: &PgCatalog,
+    names: &Names,
+    destinations: &[Destination],
+) -> PgResult<Vec<String>> {
     let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
     let mut missing = Vec::new();
-    for right in rights(known, destinations) {
+    for right in rights(known, names, destinations) {
         let (ask, object) = match right.kind {
             Kind::Schema => ("bool_and(has_schema_privilege($1::text, w.what))", right.name.clone()),
             Kind::Table => ("bool_and(has_table_privilege($1::text, w.what))", qualified(&right.schema, &right.name)),

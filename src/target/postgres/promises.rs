@@ -14,7 +14,7 @@ use crate::target::{CommitCheckKind, Destination};
 pub(super) struct Referenced<'a> {
     pub(super) schema: &'a str,
     pub(super) table: &'a str,
-    /// The key, and the lookup column if there is one.
+    /// The key, and the columns whose values must not change.
     pub(super) columns: Vec<&'a str>,
 }
 
@@ -22,9 +22,10 @@ impl<'a> Referenced<'a> {
     /// Returns None if the property is not a reference.
     pub(super) fn of(promised: &'a CommitCheckKind, known: &'a PgCatalog, names: &'a Names) -> Option<Self> {
         let CommitCheckKind::Reference { to, to_column, by, .. } = promised else { return None };
-        let schema = known.tables.get(to).map_or(&names.production, |table| &table.schema);
+        let (schema, table) =
+            known.tables.get(to).map_or((&names.production, to), |table| (&table.schema, &table.name));
         let columns = std::iter::once(to_column).chain(by).map(String::as_str).collect();
-        Some(Self { schema, table: to, columns })
+        Some(Self { schema, table, columns })
     }
 }
 

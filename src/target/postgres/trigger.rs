@@ -20,11 +20,13 @@ pub(super) const OURS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET 
 /// The schema `"$user"` is the login's, whatever role it took. Production's schema comes last, for a login without a search path. Casts
 /// depend on the other settings, so those are not changed with `as_cast`.
 pub(super) fn theirs(names: &Names, as_cast: bool) -> String {
+    let schemas = std::iter::once(&names.production).chain(&names.schemas);
+    let schemas: Vec<_> = schemas.map(|schema| format!("pg_catalog.quote_ident({})", literal(schema))).collect();
     let path = format!(
         "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',
-             nullif(pg_catalog.replace(s.reset_val, '\"$user\"', pg_catalog.quote_ident(session_user)), ''), pg_catalog.quote_ident({})), true)
+             nullif(pg_catalog.replace(s.reset_val, '\"$user\"', pg_catalog.quote_ident(session_user)), ''), {}), true)
          FROM pg_catalog.pg_settings AS s WHERE s.name OPERATOR(pg_catalog.=) 'search_path'",
-        literal(&names.production)
+        schemas.join(", ")
     );
     let others = ["row_security", "DateStyle", "IntervalStyle", "TimeZone", "extra_float_digits", "bytea_output"];
     let others = if as_cast { &others[..1] } else { &others[..] };

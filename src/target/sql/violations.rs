@@ -1,7 +1,7 @@
 //! Which rows violate which constraint: the violations that targets find themselves, and the queries for the rows of a constraint that
 //! production names. A staged row is `s`, a row of production `r` or `p`.
 
-use crate::engine::ident;
+use crate::engine::{ident, list};
 use crate::target::{ConstraintViolation, Destination, ForeignKey, InsertError};
 
 /// The most rows that a violation lists. More would add nothing.
@@ -20,16 +20,10 @@ impl ConstraintViolation {
         Self { table: table.to_owned(), constraint: check.to_owned(), reason, rows }
     }
 
-    /// Returns the violation of a reference that a check found and no foreign key enforces. `by` is the column of `to` by which the row
-    /// was found, unless that was its key.
-    pub(in crate::target) fn of_reference(
-        table: &str,
-        check: &str,
-        to: &str,
-        by: Option<&String>,
-        rows: Vec<u32>,
-    ) -> Self {
-        let changed = by.map_or(String::new(), |by| format!(", or its `{by}` was changed"));
+    /// Returns the violation of a reference that a check found and no foreign key enforces. `by` are the columns of `to` by which the row
+    /// was found; none if that was its key.
+    pub(in crate::target) fn of_reference(table: &str, check: &str, to: &str, by: &[String], rows: Vec<u32>) -> Self {
+        let changed = if by.is_empty() { String::new() } else { format!(", or its {} was changed", list(by)) };
         let reason = format!("the row of `{to}` that they refer to was deleted concurrently{changed}");
         Self { table: table.to_owned(), constraint: check.to_owned(), reason, rows }
     }

@@ -111,9 +111,12 @@ fn table(connection: &Connection, names: &Names, name: String, sql: &str) -> rus
 }
 
 fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<Vec<StoredCheck>> {
-    let strict: Option<bool> = connection
-        .query_row("SELECT strict FROM pragma_table_list(?1) WHERE schema = 'main'", [&table.name], |row| row.get(0))
+    let listed: Option<(bool, bool)> = connection
+        .query_row("SELECT strict, wr FROM pragma_table_list(?1) WHERE schema = 'main'", [&table.name], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
         .optional()?;
+    let (strict, without_rowid) = listed.unwrap_or_default();
     let mut stored = Vec::new();
     let mut statement = connection.prepare(
         "SELECT name, type, \"notnull\", dflt_value IS NOT NULL, pk, hidden FROM pragma_table_xinfo(?1) ORDER BY cid",
@@ -128,7 +131,7 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         }
         let (_, collation, ..) = connection.column_metadata(Some("main"), table.name.as_str(), name.as_str())?;
         let binary = collation.is_none_or(|collation| collation.to_bytes().eq_ignore_ascii_case(b"BINARY"));
-        stored.push(StoredCheck { affinity: Affinity::of(&declared, strict == Some(true)), binary });
+        stored.push(StoredCheck { affinity: Affinity::of(&declared, strict), binary });
         let data_type = values::data_type(&declared);
         table.columns.push(CatalogColumn {
             significant_digits: matches!(data_type, DataType::Decimal128(..)).then_some(values::REAL_DIGITS),
@@ -144,12 +147,20 @@ fn columns(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
     }
     primary_key.sort();
     table.primary_key = primary_key.into_iter().map(|(_, name)| name).collect();
-    if let [key] = table.primary_key.as_slice()
-        && table.column(key).is_some_and(|column| column.declared.eq_ignore_ascii_case("INTEGER"))
-    {
-        table.numbered.push(key.clone());
+    if !without_rowid {
+        table.serials = rowid(connection, table)?.into_iter().collect();
+        table.numbered.clone_from(&table.serials);
     }
     Ok(stored)
+}
+
+/// Returns the primary key that is the table's row number. It has no index of its own.
+fn rowid(connection: &Connection, table: &CatalogTable) -> rusqlite::Result<Option<String>> {
+    let [key] = table.primary_key.as_slice() else { return Ok(None) };
+    let is_integer = table.column(key).is_some_and(|column| column.declared.eq_ignore_ascii_case("INTEGER"));
+    let sql = "SELECT EXISTS (SELECT 1 FROM pragma_index_list(?1) WHERE origin = 'pk')";
+    let is_indexed: bool = connection.query_row(sql, [&table.name], |row| row.get(0))?;
+    Ok((is_integer && !is_indexed).then(|| key.clone()))
 }
 
 fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Result<()> {
@@ -208,7 +219,8 @@ fn foreign_keys(connection: &Connection, names: &Names, table: &mut CatalogTable
     for (id, to, from, to_column) in rows {
         if last != Some(id) {
             last = Some(id);
-            table.foreign_keys.push(ForeignKey { columns: Vec::new(), to: to.clone(), to_columns: Vec::new() });
+            // Within a transaction, `PRAGMA defer_foreign_keys` defers all.
+            table.foreign_keys.push(ForeignKey { to: to.clone(), deferrable: true, ..ForeignKey::default() });
         }
         if let Some(key) = table.foreign_keys.last_mut() {
             key.columns.push(from);

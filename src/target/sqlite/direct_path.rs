@@ -35,10 +35,11 @@ pub(super) fn eligible(
 ) -> Vec<bool> {
     let none_fires = destinations.iter().all(|destination| destination.table.triggers.is_empty());
     let may = |destination: &Destination| {
-        let Destination { table, key, self_referencing, .. } = destination;
+        let Destination { table, key, assigned, self_referencing, .. } = destination;
         let in_order = !self_referencing || spec.foreign_keys == ForeignKeys::SetBased;
         let is_indexed = table.primary_key == *key || table.uniques.iter().any(|unique| unique.columns == *key);
-        keys.contains_key(&table.name) && !destination.has_free_values() && in_order && is_indexed
+        let is_key = assigned.as_ref().is_some_and(|assigned| *key == [assigned.column.as_str()]);
+        is_key && keys.contains_key(&table.name) && !destination.has_free_values() && in_order && is_indexed
     };
     let wanted = spec.staging == Staging::WhenNeeded && none_fires;
     destinations.iter().map(|destination| wanted && may(destination)).collect()

@@ -1,14 +1,20 @@
 //! The search for free keys in production, the key map, and earlier blocks.
 
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::batches::select;
 use super::key_map::KeyMapTable;
 use super::object_registry::own_table_exists;
 use super::{Names, table_exists};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::spec::StartRowNumber;
-use crate::target::{KeyBlock, KeyRequest};
+use crate::target::{Destination, KeyBlock, KeyRequest};
 
 /// Returns the block that a request would get now.
 ///
@@ -29,6 +35,42 @@ pub(super) fn next_block(connection: &Connection, request: &KeyRequest, names: &
         return Err(block.taken(&why));
     }
     Ok(block)
+}
+
+/// Returns production's default of the columns that a destination evaluates, for a number of rows, as the columns would store it.
+///
+/// # Errors
+/// If a default cannot be computed.
+pub(super) fn defaults(
+    connection: &Connection,
+    destination: &Destination,
+    count: u64,
+    names: &Names,
+) -> Result<RecordBatch> {
+    let fault = |error: rusqlite::Error| {
+        names.error(&format!("cannot compute the defaults of `{}` in", destination.table.name), &error)
+    };
+    let columns: Vec<_> = destination.evaluated.iter().filter_map(|name| destination.table.column(name)).collect();
+    let mut declared = Vec::new();
+    for column in &columns {
+        let sql = "SELECT dflt_value FROM pragma_table_xinfo(?1) WHERE name = ?2";
+        let default: String =
+            connection.query_row(sql, [&destination.table.name, &column.name], |row| row.get(0)).map_err(fault)?;
+        declared.push(format!("{} {} DEFAULT ({default})", ident(&column.name), column.declared));
+    }
+    let schema = Arc::new(Schema::new(columns.iter().map(|column| column.field()).collect::<Vec<_>>()));
+    let wanted: Vec<_> = columns.iter().map(|column| ident(&column.name)).collect();
+    let sql = format!(
+        "DROP TABLE IF EXISTS temp.evaluated; CREATE TEMP TABLE evaluated (_n INTEGER PRIMARY KEY, {});
+         WITH RECURSIVE g (n) AS (SELECT 1 WHERE {count} > 0 UNION ALL SELECT n + 1 FROM g WHERE n < {count})
+         INSERT INTO temp.evaluated (_n) SELECT n FROM g;",
+        declared.join(", ")
+    );
+    connection.execute_batch(&sql).map_err(fault)?;
+    let sql = format!("SELECT {} FROM temp.evaluated ORDER BY _n", wanted.join(", "));
+    let found = select(connection, &sql, &schema, names)?;
+    connection.execute_batch("DROP TABLE temp.evaluated").map_err(fault)?;
+    Ok(concat_batches(&schema, &found)?)
 }
 
 fn fault(names: &Names, error: &rusqlite::Error) -> Error {

@@ -208,6 +208,12 @@ impl SqliteLoad {
     }
 }
 
+/// Returns whether a table refers to one that is loaded later.
+fn has_cycle(destinations: &[Destination]) -> bool {
+    let leads_ahead = |at: usize| destinations[at].leads_ahead(&destinations[at + 1..]).next().is_some();
+    (0..destinations.len()).any(leads_ahead)
+}
+
 fn idents(names: &[String]) -> String {
     names.iter().map(|name| ident(name)).collect::<Vec<_>>().join(", ")
 }
@@ -252,13 +258,22 @@ impl StagingPhase for SqliteLoad {
         Ok(block)
     }
 
+    async fn defaults(&mut self, destination: &Destination, count: u64) -> Result<RecordBatch> {
+        self.open()?;
+        keys::defaults(&self.connection, destination, count, &self.names)
+    }
+
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
         self.open()?;
         control_schema::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
     }
 
     fn direct_path(&mut self, destinations: &[Destination]) -> Vec<bool> {
-        let direct = direct_path::eligible(&self.spec, destinations, &self.keys);
+        let mut direct = direct_path::eligible(&self.spec, destinations, &self.keys);
+        if self.spec.foreign_keys == ForeignKeys::Triggers && has_cycle(destinations) {
+            // Deferred foreign keys are checked as sets, from staging.
+            direct.fill(false);
+        }
         let names = destinations.iter().zip(&direct).filter(|(_, direct)| **direct);
         self.direct = names.map(|(destination, _)| destination.table.name.clone()).collect();
         direct
@@ -293,8 +308,17 @@ impl StagingPhase for SqliteLoad {
         policy::read(&self.connection).map_err(self.fault("cannot read the policy of"))
     }
 
-    async fn begin_insert(mut self: Box<Self>, _: &[Destination]) -> Result<Box<dyn InsertPhase>, InsertError> {
+    async fn begin_insert(
+        mut self: Box<Self>,
+        destinations: &[Destination],
+    ) -> Result<Box<dyn InsertPhase>, InsertError> {
         self.open()?;
+        if has_cycle(destinations) {
+            // Until the transaction ends.
+            self.connection
+                .pragma_update(None, "defer_foreign_keys", true)
+                .map_err(self.fault("cannot defer foreign keys in"))?;
+        }
         Ok(self)
     }
 }
@@ -339,7 +363,7 @@ impl InsertPhase for SqliteLoad {
 
     async fn validate_deferred(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
         let staged = || destinations.iter().filter(|destination| !self.takes_direct_path(destination));
-        if self.spec.foreign_keys == ForeignKeys::SetBased {
+        if self.spec.foreign_keys == ForeignKeys::SetBased || has_cycle(destinations) {
             staged().try_for_each(|destination| self.refusals(destination).foreign_keys())?;
         }
         // Not earlier, because a trigger of a later table may have changed rows of an earlier one.

@@ -376,8 +376,9 @@ impl Production for SqliteTarget {
             .map_err(self.fault("cannot read the runs of"))
     }
 
-    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
-        keys::next_block(&*self.connection.lock().await, request, &self.names)
+    async fn preview_keys(&self, requests: &[KeyRequest]) -> Result<Vec<KeyBlock>> {
+        let connection = self.connection.lock().await;
+        requests.iter().map(|request| keys::next_block(&connection, request, &self.names)).collect()
     }
 }
 

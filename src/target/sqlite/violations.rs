@@ -144,19 +144,19 @@ impl Refusals<'_> {
     pub(super) fn references(&self, at: usize, delta: &dyn RowSource) -> Result<(), InsertError> {
         for promise in &self.destination.promises {
             let CommitCheckKind::Reference { column, to, to_column, by } = &promise.what else { continue };
-            let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by.as_ref())?;
+            let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by)?;
             if !missing.is_empty() {
                 let (table, rows) = (&self.destination.table.name, delta.referring(at, column, &missing)?);
-                ConstraintViolation::of_reference(table, &promise.check, to, by.as_ref(), rows).if_any()?;
+                ConstraintViolation::of_reference(table, &promise.check, to, by, rows).if_any()?;
             }
         }
         Ok(())
     }
 
     /// Returns the first row of the delta that refers to each missing row.
-    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: Option<&String>) -> Result<Vec<u32>> {
+    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: &[String]) -> Result<Vec<u32>> {
         let fault = |error: rusqlite::Error| self.names.error("cannot look for referenced rows in", &error);
-        let by = by.map_or(String::new(), |by| format!(" AND {} = ?", ident(by)));
+        let by: String = by.iter().map(|by| format!(" AND {} IS ?", ident(by))).collect();
         let sql = format!("SELECT 1 FROM main.{} WHERE {} = ?{by}", ident(to), ident(to_column));
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
         let keys = StorageBatch::of(&rows.columns()[1..])?;

@@ -2,7 +2,9 @@
 
 use delta_pipeline::internals::error::{Error, Kind};
 use delta_pipeline::internals::spec::StartRowNumber;
-use delta_pipeline::internals::target::{Destination, KeyBlock, KeyRequest, LoadMode, Target, TextKey};
+use delta_pipeline::internals::target::{
+    AssignedKey, Destination, KeyBlock, KeyRequest, LoadMode, SequenceUse, Target, TextKey,
+};
 
 use super::live::{Live, On};
 use super::rows::{Part, announce, insert, numbers, record, stage, texts};
@@ -31,6 +33,7 @@ fn request(count: u64) -> KeyRequest {
         table: "item".into(),
         column: "id".into(),
         start: StartRowNumber::Auto,
+        sequence: SequenceUse::default(),
         count,
         text: None,
         largest: i32::MAX.into(),
@@ -54,14 +57,20 @@ fn keys(block: &KeyBlock) -> (i64, i64) {
 /// A table whose rows are given keys, with everything made.
 async fn assigned(live: &Live, table: &str) -> Destination {
     let mut destination = live.ready(table).await;
-    destination.assigned = Some(StartRowNumber::Auto);
+    let key = destination.key[0].clone();
+    destination.assigned = Some(AssignedKey::new(key, StartRowNumber::Auto));
     live.set_up(&[&destination]).await;
     destination
 }
 
+/// Foresees the block of one request.
+async fn foresee(target: &dyn Target, request: &KeyRequest) -> Result<KeyBlock, Error> {
+    Ok(target.preview_keys(std::slice::from_ref(request)).await?.remove(0))
+}
+
 /// Foresees a block, reserves it in a run that commits, and holds one against the other.
 async fn committed(target: &dyn Target, run: &str, request: &KeyRequest) -> Result<(i64, i64), Error> {
-    let foreseen = target.preview_keys(request).await;
+    let foreseen = foresee(target, request).await;
     let mut load = target.begin(&run.into(), LoadMode::Commit).await?;
     announce(load.as_mut(), run, &[&request.table]).await;
     let reserved = load.reserve(request).await;
@@ -188,7 +197,7 @@ async fn keys_past_the_largest_number_overflow_and_stay_unused(on: On) {
         let request = KeyRequest { largest: i64::MAX, ..request(count) };
         refused(&live, target.as_ref(), &request, "overflow").await;
     }
-    let empty = target.preview_keys(&KeyRequest { largest: i64::MAX, ..request(0) }).await.unwrap();
+    let empty = foresee(target.as_ref(), &KeyRequest { largest: i64::MAX, ..request(0) }).await.unwrap();
     assert_eq!(empty.last, empty.first - 1);
 }
 
@@ -200,7 +209,7 @@ async fn no_rows_need_no_keys(on: On) {
         let (first, last) = committed(target.as_ref(), &format!("{:?}", request.start), &request).await.unwrap();
         assert_eq!(last, first - 1);
     }
-    assert_eq!(keys(&target.preview_keys(&request(1)).await.unwrap()), (4, 4));
+    assert_eq!(keys(&foresee(target.as_ref(), &request(1)).await.unwrap()), (4, 4));
 }
 
 async fn text_keys_count_their_own_kind(on: On) {
@@ -241,10 +250,10 @@ async fn to_foresee_keys_takes_none(on: On) {
     assigned(&live, "item").await;
     let target = live.reader().await;
     for _ in 0..2 {
-        assert_eq!(keys(&target.preview_keys(&request(10)).await.unwrap()), (4, 13));
-        assert_eq!(keys(&target.preview_keys(&at(50, 10)).await.unwrap()), (50, 59));
+        assert_eq!(keys(&foresee(target.as_ref(), &request(10)).await.unwrap()), (4, 13));
+        assert_eq!(keys(&foresee(target.as_ref(), &at(50, 10)).await.unwrap()), (50, 59));
     }
     live.execute("INSERT INTO item (name) VALUES ('the application')");
     assert_eq!(live.text("SELECT max(id) FROM item"), "4");
-    assert_eq!(keys(&target.preview_keys(&request(1)).await.unwrap()), (5, 5));
+    assert_eq!(keys(&foresee(target.as_ref(), &request(1)).await.unwrap()), (5, 5));
 }

@@ -5,8 +5,8 @@ use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
 use delta_pipeline::internals::error::{Error, Kind, Result};
 use delta_pipeline::internals::spec::{StartRowNumber, Timeout};
 use delta_pipeline::internals::target::{
-    Access, Aggregate, Batches, Destination, Inserted, KeyRequest, LoadMode, LoadedFile, Lookup, Relation, RowSource,
-    StagingPhase, Target,
+    Access, Aggregate, AssignedKey, Batches, Destination, Inserted, KeyRequest, LoadMode, LoadedFile, Lookup, Relation,
+    RowSource, SequenceUse, StagingPhase, Target,
 };
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -69,7 +69,7 @@ fn asked(files: &[(&str, &str)]) -> Vec<(String, String)> {
 
 async fn both(live: &Live) -> (Destination, Destination) {
     let mut item = live.destination("item", &["id", "name"]).await;
-    item.assigned = Some(StartRowNumber::Auto);
+    item.assigned = Some(AssignedKey::new("id", StartRowNumber::Auto));
     let part = live.destination("part", &["item_id", "line", "what"]).await;
     live.set_up(&[&item, &part]).await;
     (item, part)
@@ -132,6 +132,7 @@ async fn steps(mut load: Box<dyn StagingPhase>, count: usize, item: &Destination
                     table: "item".into(),
                     column: "id".into(),
                     start: StartRowNumber::Auto,
+                    sequence: SequenceUse::default(),
                     count: 2,
                     text: None,
                     largest: i64::MAX,
@@ -406,6 +407,7 @@ async fn direct_rows_are_compared_with_the_expected_ones(on: On) {
             table: "item".into(),
             column: "id".into(),
             start: StartRowNumber::Auto,
+            sequence: SequenceUse::default(),
             count: 2,
             text: None,
             largest: i32::MAX.into(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use delta_pipeline::internals::error::Result;
 use delta_pipeline::internals::spec::{ForeignKeys, StartRowNumber};
 use delta_pipeline::internals::target::{
-    Batches, ConstraintViolation, Destination, KeyRequest, LoadMode, RowSource, StagingPhase,
+    AssignedKey, Batches, ConstraintViolation, Destination, KeyRequest, LoadMode, RowSource, SequenceUse, StagingPhase,
 };
 
 use super::live::{Live, On};
@@ -43,7 +43,17 @@ async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn St
         let count = columns[0].1.len() as u64;
         let (table, column) = (destination.table.name.clone(), "id".to_owned());
         let (start, text) = (StartRowNumber::At(10), None);
-        load.reserve(&KeyRequest { table, column, start, count, text, largest: i32::MAX.into() }).await.unwrap();
+        load.reserve(&KeyRequest {
+            table,
+            column,
+            start,
+            sequence: SequenceUse::default(),
+            count,
+            text,
+            largest: i32::MAX.into(),
+        })
+        .await
+        .unwrap();
     }
     assert_eq!(load.direct_path(&all), straight);
     for (part, _) in parts.iter().zip(straight).filter(|(_, straight)| !**straight) {
@@ -78,7 +88,10 @@ async fn refusal(live: &Live, parts: &[Part<'_>], straight: &[bool], meanwhile: 
 }
 
 async fn assigned(live: &Live, table: &str, columns: &[&str]) -> Destination {
-    Destination { assigned: Some(StartRowNumber::At(10)), ..live.destination(table, columns).await }
+    Destination {
+        assigned: Some(AssignedKey::new(columns[0], StartRowNumber::At(10))),
+        ..live.destination(table, columns).await
+    }
 }
 
 #[tokio::test]

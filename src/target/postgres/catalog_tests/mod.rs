@@ -78,7 +78,13 @@ fn checks(table: &CatalogTable) -> BTreeMap<&str, &str> {
 
 /// Returns the names of a target with this production schema.
 fn of(schema: &str) -> Names {
-    Names { shown: "test".into(), production: schema.into(), staging: "staging".into(), namespace: String::new() }
+    Names {
+        shown: "test".into(),
+        production: schema.into(),
+        schemas: Vec::new(),
+        staging: "staging".into(),
+        namespace: String::new(),
+    }
 }
 
 #[tokio::test]

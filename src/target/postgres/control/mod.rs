@@ -110,14 +110,23 @@ impl Setup<'_> {
     /// Returns SQL for one table: its registration and its key map.
     fn table(&self, destination: &Destination) -> String {
         let id = self.known.id(self.names, &destination.table.name);
-        let key = destination.key.first().filter(|_| destination.assigned.is_some());
-        let sequence = self.known.sequence(destination);
+        let key = destination.assigned.as_ref().map(|assigned| &assigned.column);
+        let sequence = self.known.sequence(self.names, destination);
         let text = |text: Option<&String>| text.map_or("NULL".to_owned(), |text| literal(text));
         let typed =
             |key: &String| format!("{} {} NOT NULL", ident(key), self.known.staged_as(&destination.table.name, key).1);
         let each = |write: &dyn Fn(&String) -> String| destination.key.iter().map(write).collect::<Vec<_>>().join(", ");
+        let whole = include_str!("table.sql");
+        // A table that is only referred to keeps the registration of a pipeline that loads it.
+        let script = match (destination.is_referred_only, whole.find(REGISTRATION)) {
+            (true, Some(at)) => format!(
+                "DO $setup$\nBEGIN\nIF NOT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = {{table_name}}) THEN\n{}END IF;\nEND\n$setup$;\n",
+                &whole[at..]
+            ),
+            _ => whole.to_owned(),
+        };
         template(
-            include_str!("table.sql"),
+            &script,
             &[
                 ("comment", id.key_map().replace(['\n', '\r'], " ")),
                 ("table_name", literal(&id.key_map())),
@@ -146,7 +155,7 @@ impl Setup<'_> {
     /// Returns the grants of the loader on production: those that these tables need, and no more.
     fn rights(&self) -> String {
         let mut sql = "\n-- Production: the tables that the pipeline loads, and those that it reads.\n".to_owned();
-        for right in rights(self.known, self.destinations) {
+        for right in rights(self.known, self.names, self.destinations) {
             sql.extend(["GRANT ", right.what, " ON ", &right.object(), " TO delta_loader;\n"]);
         }
         if self.foreign_keys == ForeignKeys::SetBased {
@@ -190,25 +199,32 @@ impl Right {
 
 /// Returns the rights that loads of these tables need. These are SELECT and INSERT on them, SELECT on tables that they refer to or read,
 /// and USAGE of the schemas. Sequences that fill omitted columns need USAGE too.
-pub(super) fn rights(known: &PgCatalog, destinations: &[Destination]) -> Vec<Right> {
+pub(super) fn rights(known: &PgCatalog, names: &Names, destinations: &[Destination]) -> Vec<Right> {
     let mut rights = std::collections::BTreeSet::new();
     let mut add = |kind, schema: &str, name: &str, what| {
         rights.insert(Right { kind, schema: schema.to_owned(), name: name.to_owned(), what });
     };
     for destination in destinations {
         let Some(table) = known.tables.get(&destination.table.name) else { continue };
-        add(Kind::Table, &table.schema, &table.name, "SELECT, INSERT");
+        let what = if destination.is_referred_only { "SELECT" } else { "SELECT, INSERT" };
+        add(Kind::Table, &table.schema, &table.name, what);
         for schema in &table.type_schemas {
             add(Kind::Schema, "", schema, "USAGE");
         }
-        if let Some(sequence) = known.sequence(destination) {
+        if let Some(sequence) = known.sequence(names, destination) {
             add(Kind::Schema, "", &sequence.schema, "USAGE");
             add(Kind::Sequence, &sequence.schema, &sequence.name, "SELECT");
         }
-        let unfilled = table.columns.iter().filter(|column| !destination.columns.contains(&column.name));
-        for sequence in unfilled.filter_map(|column| column.sequence.as_ref()) {
-            add(Kind::Schema, "", &sequence.schema, "USAGE");
-            add(Kind::Sequence, &sequence.schema, &sequence.name, "USAGE");
+        let by_default = |name: &String| !destination.columns.contains(name) || destination.evaluated.contains(name);
+        let unfilled = table.columns.iter();
+        let unfilled = unfilled.filter(|column| !destination.is_referred_only && by_default(&column.name));
+        for column in unfilled {
+            // A mock run reads the position of the sequence.
+            let what = if destination.evaluated.contains(&column.name) { "SELECT, USAGE" } else { "USAGE" };
+            for sequence in known.sequences_of(column) {
+                add(Kind::Schema, "", &sequence.schema, "USAGE");
+                add(Kind::Sequence, &sequence.schema, &sequence.name, what);
+            }
         }
     }
     let loaded = |name: &String| destinations.iter().any(|destination| destination.table.name == *name);
@@ -245,6 +261,9 @@ fn refuse_keyless(destination: &Destination) -> Result<()> {
     }
     Ok(())
 }
+
+/// The beginning of the part of `table.sql` that registers a table.
+const REGISTRATION: &str = "INSERT INTO delta.loaded_table";
 
 /// The quotes around blocks in the files.
 const QUOTE: &str = "$setup$";
@@ -299,6 +318,7 @@ mod tests {
         let names = Names {
             shown: String::new(),
             production: "public".into(),
+            schemas: Vec::new(),
             staging: "staging".into(),
             namespace: String::new(),
         };
@@ -322,6 +342,8 @@ mod tests {
             columns: vec!["id".into()],
             key: vec!["id".into()],
             assigned: None,
+            evaluated: Vec::new(),
+            is_referred_only: false,
             self_referencing: false,
             promises: Vec::new(),
             changed: Vec::new(),

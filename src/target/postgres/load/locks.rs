@@ -12,6 +12,11 @@ use crate::error::{Error, Result};
 use crate::spec::Lock;
 use crate::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
 
+/// Returns values as texts.
+fn nullable(values: &dyn Array, rows: &std::ops::Range<usize>) -> Vec<Option<String>> {
+    rows.clone().map(|row| values.is_valid(row).then(|| text_of(values, row))).collect()
+}
+
 /// The error code of the last statement's own check.
 const TAKEN: &str = "DP004";
 
@@ -47,7 +52,7 @@ impl PgLoad {
                     continue;
                 }
                 let (table, rows) = (&destination.table.name, delta.referring(at, column, &missing)?);
-                return Err(ConstraintViolation::of_reference(table, check, to, by.as_ref(), rows).into());
+                return Err(ConstraintViolation::of_reference(table, check, to, by, rows).into());
             }
         }
         Ok(())
@@ -66,7 +71,15 @@ impl PgLoad {
         for first in (0..rows.num_rows()).step_by(KEYS_PER_CALL) {
             let chunk = first..rows.num_rows().min(first + KEYS_PER_CALL);
             let texts = |values: &dyn Array| chunk.clone().map(|row| text_of(values, row)).collect::<Vec<_>>();
-            let (keys, named) = (texts(keys.as_ref()), column("named").map(|named| texts(named.as_ref())));
+            let keys = texts(keys.as_ref());
+            let named = (rows.num_columns() > 2).then(|| {
+                let columns: Vec<_> =
+                    rows.columns()[2..].iter().map(|named| nullable(named.as_ref(), &chunk)).collect();
+                // All values of the first key, then all of the second.
+                (0..keys.len())
+                    .flat_map(|row| columns.iter().map(move |column| column[row].clone()))
+                    .collect::<Vec<_>>()
+            });
             let sql =
                 "SELECT place FROM delta.lock_references($1::text, $2::text, $3::text[]::name[], $4, $5) AS place";
             let asked = self.main.query(sql, &[&of.schema, &of.table, &of.columns, &keys, &named]).await;

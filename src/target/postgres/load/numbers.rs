@@ -22,9 +22,9 @@ const FAR: i128 = 1_000_000_000;
 
 /// A call of `nextval` in a default: its position, and its argument as an SQL literal.
 #[derive(Debug, PartialEq, Eq)]
-struct Call {
-    place: Range<usize>,
-    names: String,
+pub(in super::super) struct Call {
+    pub(in super::super) place: Range<usize>,
+    pub(in super::super) names: String,
 }
 
 struct Sequence {
@@ -131,6 +131,13 @@ impl PgLoad {
         Ok(format!("({first}::bigint + {}::bigint * s._row)", sequence.increment))
     }
 
+    /// Returns SQL for the number that a sequence would give in row `g.n`; None if this user cannot read it.
+    pub(super) async fn next_number(&self, name: &str, column: &PgColumn) -> Result<Option<String>> {
+        let Some(sequence) = self.sequence(name, &column.pg_type).await? else { return Ok(None) };
+        let Some(next) = sequence.next else { return Ok(None) };
+        Ok(Some(format!("({next}::bigint + {}::bigint * (g.n - 1))", sequence.increment)))
+    }
+
     /// Returns a sequence by its name; None if it does not exist.
     async fn sequence(&self, name: &str, of: &PgType) -> Result<Option<Sequence>> {
         let fault = self.fault("cannot look at a sequence");
@@ -172,7 +179,7 @@ impl PgLoad {
 }
 
 /// Returns the calls of `nextval` in an expression as the server prints it.
-fn calls(sql: &str) -> Vec<Call> {
+pub(in super::super) fn calls(sql: &str) -> Vec<Call> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(char) = sql[at..].chars().next() {

@@ -265,7 +265,7 @@ fn a_run_gets_the_keys_that_it_announced_and_the_target_allows() {
         )
         .opened(&[
             "SELECT kit.edit('allow_block', 'count > largest', 'false')",
-            "SELECT kit.edit('reserve', 'IF first_key - free >', 'IF false AND first_key - free >')",
+            "SELECT kit.edit('reserve', 'IF numbers >', 'IF false AND numbers >')",
         ])
         .won(HAS_BLOCK),
         stopped_by(
@@ -292,8 +292,8 @@ fn a_run_gets_the_keys_that_it_announced_and_the_target_allows() {
             "one key at the end of the sequence",
             &["SELECT kit.start('RUN', 1)", "SELECT delta.reserve('RUN', 'public.account', 9223372036854775806, 1)"],
             "reserve",
-            "IF first_key - free >",
-            "IF false AND first_key - free >",
+            "IF numbers >",
+            "IF false AND numbers >",
         )
         .won("SELECT last_value > 1000000 FROM public.account_account_id_seq"),
         stopped_by(
@@ -303,6 +303,10 @@ fn a_run_gets_the_keys_that_it_announced_and_the_target_allows() {
             "count IS NULL OR count < 1",
             "false",
         )
+        .opened(&[
+            "SELECT kit.edit('allow_block', 'count IS NULL OR count < 1', 'false')",
+            "SELECT kit.edit('reserve', 'IF high > free - step THEN', 'IF true THEN')",
+        ])
         .won("SELECT last_value < 10 FROM public.account_account_id_seq"),
         stopped_by(
             "a block that the sequence knows nothing of",

@@ -164,6 +164,7 @@ const DROPPED: &[&str] = &[
 const REMADE: &[&str] = &[
     "CREATE TABLE public.item (item_id integer, account_id bigint, region_id integer, quantity integer)",
     "CREATE INDEX ON public.item ((night.bait(1)))",
+    "CREATE INDEX ON public.item (item_id)",
     "CREATE TRIGGER trap BEFORE DELETE ON public.item FOR EACH STATEMENT EXECUTE FUNCTION night.fire()",
     "CREATE TABLE night.parent (account_id bigint PRIMARY KEY)",
     "CREATE INDEX ON night.parent ((night.bait(1)))",

@@ -31,17 +31,28 @@ BEGIN
 END
 $function$;
 
--- Reserves a block of keys from a table's own sequence. No other session gets a number meanwhile.
-CREATE OR REPLACE FUNCTION delta.reserve(of_run text, of_table text, start bigint, count bigint) RETURNS bigint
+-- Reserves a block of keys from a table's sequence: `count` keys from `start` on, or the next ones. No other session gets a number
+-- meanwhile. `dense`: keys between two numbers of the sequence are used, because other programs use each number for a block of keys.
+DROP FUNCTION IF EXISTS delta.reserve(text, text, bigint, bigint);
+CREATE OR REPLACE FUNCTION delta.reserve(of_run text, of_table text, start bigint, count bigint, dense boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
     live regclass;
     sequence regclass;
     rules pg_catalog.pg_sequence;
-    free bigint;
-    first_key bigint;
-    highest bigint;
+    sign integer;
+    step numeric;
+    free numeric;
+    low numeric;
+    high numeric;
+    numbers numeric;
+    last_number numeric;
+    ends numeric;
+    extreme numeric;
+    first_key numeric;
+    last_key numeric;
+    is_indexed boolean;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
     PERFORM delta.allow_block(of_run, known, count);
@@ -49,37 +60,52 @@ BEGIN
     sequence := format('%I.%I', known.sequence_schema, known.sequence_name)::regclass;
     SELECT * INTO STRICT rules FROM pg_sequence WHERE seqrelid = sequence;
     EXECUTE format('ALTER SEQUENCE %s CACHE %s', sequence, rules.seqcache);
-    EXECUTE format('SELECT last_value + CASE WHEN is_called THEN 1 ELSE 0 END FROM %s', sequence) INTO free;
-    first_key := coalesce(start, free);
-    IF rules.seqincrement <> 1 OR rules.seqcycle THEN
-        RAISE EXCEPTION 'the sequence % counts by % or begins again at its end', sequence, rules.seqincrement
-            USING ERRCODE = 'DP001', HINT = 'keys are dense: give the table `start_row_number` with a number that its sequence never reaches';
+    sign := sign(rules.seqincrement::numeric);
+    step := abs(rules.seqincrement::numeric);
+    ends := sign * CASE WHEN sign > 0 THEN rules.seqmax ELSE rules.seqmin END::numeric;
+    -- Numbers as a sequence that counts upwards has them.
+    EXECUTE format('SELECT $1 * last_value::numeric + CASE WHEN is_called THEN $2 ELSE 0 END FROM %s', sequence) INTO free USING sign, step;
+    low := CASE WHEN start IS NULL THEN free WHEN sign > 0 THEN start::numeric ELSE -(start::numeric + count - 1) END;
+    high := CASE WHEN start IS NOT NULL OR dense THEN low + count - 1 ELSE low + (count - 1) * step END;
+    first_key := CASE WHEN sign > 0 THEN low ELSE -high END;
+    last_key := CASE WHEN sign > 0 THEN high ELSE -low END;
+    IF start IS NULL THEN
+        -- Without an index, the table would be read while other sessions wait for numbers. Its primary key has further columns then.
+        SELECT bool_or((i.indkey::int2[])[0] = a.attnum) INTO is_indexed FROM pg_attribute AS a
+            JOIN pg_index AS i ON i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
+            WHERE a.attrelid = live AND a.attname = known.key_column;
+        IF is_indexed THEN
+            EXECUTE format('SELECT $1 * %s(%I)::numeric FROM %s', CASE WHEN sign > 0 THEN 'max' ELSE 'min' END, known.key_column, live)
+                INTO extreme USING sign;
+        END IF;
+        SELECT greatest(extreme, max(sign * CASE WHEN sign > 0 THEN block.last ELSE block.first END::numeric)) INTO extreme
+            FROM delta.block WHERE block.table_name = known.relation;
+        IF extreme >= free THEN
+            RAISE EXCEPTION 'the sequence % would give % next, and key % is taken', sequence, sign * free, sign * extreme
+                USING ERRCODE = 'DP001', HINT = format('set it behind the last key: SELECT setval(%L, %s)', sequence, sign * extreme);
+        END IF;
     END IF;
-    EXECUTE format('SELECT max(%I) FROM %s', known.key_column, live) INTO highest;
-    SELECT greatest(highest, max(block.last)) INTO highest FROM delta.block WHERE block.table_name = known.relation;
-    IF start IS NULL AND highest >= free THEN
-        RAISE EXCEPTION 'the sequence % would give % next, and key % is taken', sequence, free, highest
-            USING ERRCODE = 'DP001', HINT = format('set it behind the last key: SELECT setval(%L, %s)', sequence, highest);
-    END IF;
-    IF first_key < free AND first_key + count > free THEN
-        RAISE EXCEPTION 'the keys % to % reach over %, which the sequence % gives next', first_key, first_key + count - 1, free, sequence
-            USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`';
-    END IF;
-    IF first_key >= free THEN
+    IF high > free - step THEN
+        IF low < free THEN
+            RAISE EXCEPTION 'the keys % to % reach over %, which the sequence % gives next', first_key, last_key, sign * free, sequence
+                USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`';
+        END IF;
+        numbers := ceil((high - free) / step) + 1;
+        last_number := free + (numbers - 1) * step;
         -- Skipped numbers are used up as well.
-        IF first_key - free > (SELECT p.max_key_block FROM delta.policy AS p ORDER BY p.number DESC LIMIT 1) - count THEN
+        IF numbers > (SELECT p.max_key_block FROM delta.policy AS p ORDER BY p.number DESC LIMIT 1) THEN
             RAISE EXCEPTION 'keys from % on would skip % numbers of the sequence %, and this target does not allow that many', first_key,
-                first_key - free, sequence
+                numbers - count, sequence
                 USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`, or have the operator allow more: `pipeline policy set FILE --max-key-block N`';
         END IF;
-        IF count > rules.seqmax - first_key + 1 THEN
-            RAISE EXCEPTION 'the sequence % ends at %, and % keys from % on are needed', sequence, rules.seqmax, count, first_key
+        IF last_number > ends THEN
+            RAISE EXCEPTION 'the sequence % ends at %, and % of its numbers from % on are needed', sequence, sign * ends, numbers, sign * free
                 USING ERRCODE = 'DP001', HINT = 'give the sequence a larger MAXVALUE';
         END IF;
-        PERFORM setval(sequence, first_key + count - 1);
+        PERFORM setval(sequence, (sign * last_number)::bigint);
     END IF;
-    INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
-    RETURN first_key;
+    INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key::bigint, last_key::bigint, of_run);
+    RETURN first_key::bigint;
 END
 $function$;
 
