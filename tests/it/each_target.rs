@@ -1,8 +1,15 @@
 //! One test per kind of target. A new kind is one more line here.
 
 /// Makes tests of functions that take the kind of target, `NAME::sqlite` and so on: `each_target! { name, … }`. With `async` in front, of
-/// functions that are async; with `name => function`, under another name than the function's.
+/// functions that are async; with `memory async`, also on the target in memory; with `name => function`, under another name than the
+/// function's.
 macro_rules! each_target {
+    (memory async $($name:ident),* $(,)?) => {
+        $(mod $name {
+            each_target!(@kinds [tokio::test] async, |on| super::$name(on).await);
+            each_target!(@one memory, Memory, [tokio::test] async, |on| super::$name(on).await);
+        })*
+    };
     (async $($name:ident),* $(,)?) => {
         $(mod $name {
             each_target!(@kinds [tokio::test] async, |on| super::$name(on).await);

@@ -312,7 +312,7 @@ impl Scene {
     /// Whether there is such a control table.
     pub fn has_control(&self, name: &str) -> bool {
         let sql = match self.on {
-            On::Sqlite => format!("SELECT count(*) FROM sqlite_schema WHERE name = 'delta_{name}'"),
+            On::Sqlite | On::Memory => format!("SELECT count(*) FROM sqlite_schema WHERE name = 'delta_{name}'"),
             On::Postgres => {
                 format!("SELECT count(*) FROM pg_tables WHERE schemaname = 'delta' AND tablename = '{name}'")
             }

@@ -1,4 +1,5 @@
-//! What a target promises, whatever is behind it: the same tests on SQLite and on PostgreSQL.
+//! What a target promises, whatever is behind it: the same tests on SQLite and on PostgreSQL, and some of them on a
+//! target in memory that is written for this contract alone.
 //!
 //! A test is a function of the kind of target; `each_target!` makes a test of it for each.
 
@@ -8,6 +9,7 @@ mod history;
 mod keys;
 pub mod live;
 mod load;
+mod memory;
 mod mode;
 mod refusal;
 mod rollback;

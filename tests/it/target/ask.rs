@@ -10,7 +10,7 @@ use super::live::{Live, On};
 use super::rows::{batch, counted, lines, load, numbers, taken, texts};
 
 each_target!(
-    async
+    memory async
     each_match_is_an_answer,
     null_matches_nothing,
     several_columns_match_together,
@@ -20,13 +20,14 @@ each_target!(
     a_text_is_found_by_all_its_characters,
     numbers_with_decimals_and_days_are_found,
     nothing_asked_is_nothing_found,
-    many_thousand_keys_are_found,
     of_many_keys_those_at_the_ends_are_found,
     the_key_map_is_asked_by_legacy_key_and_by_key,
     a_scan_gives_the_columns_that_are_wanted,
     a_scan_leaves_out_what_its_filters_do,
     a_scan_without_columns_counts,
 );
+
+each_target!(async many_thousand_keys_are_found);
 
 const ITEM: &str = "
     CREATE TABLE item (id INTEGER PRIMARY KEY, name VARCHAR(5), grp CHAR(3), amount NUMERIC(8,2), since DATE);

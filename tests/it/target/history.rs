@@ -7,12 +7,13 @@ use super::live::{Live, On};
 use super::rows::{Part, lines, load, mapped, numbers, taken, texts};
 
 each_target!(
-    async
+    memory async
     segment_is_what_one_load_appended_and_recorded,
     segments_are_read_in_the_order_of_bytes_and_by_themselves,
-    mappings_are_restored_under_their_run,
     a_target_has_one_id_until_it_adopts_another,
 );
+
+each_target!(async mappings_are_restored_under_their_run);
 
 const SQL: &str = "CREATE TABLE item (id {serial}, name VARCHAR(20))";
 

@@ -10,6 +10,8 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use tempfile::TempDir;
 
+use super::memory::{MemoryDatabase, MemoryTarget};
+use super::rows::lines;
 use crate::server::{Database, Server};
 
 /// The kind of target.
@@ -17,13 +19,15 @@ use crate::server::{Database, Server};
 pub enum On {
     Sqlite,
     Postgres,
+    /// The target of these tests, which has no constraints but keys.
+    Memory,
 }
 
 impl On {
     /// What belongs to this kind.
     pub fn choose<T>(self, sqlite: T, postgres: T) -> T {
         match self {
-            Self::Sqlite => sqlite,
+            Self::Sqlite | Self::Memory => sqlite,
             Self::Postgres => postgres,
         }
     }
@@ -43,6 +47,7 @@ pub struct Live {
     pub safeguards: SafeguardsSpec,
     folder: TempDir,
     database: Option<Database>,
+    memory: Option<Arc<MemoryDatabase>>,
 }
 
 impl Live {
@@ -55,6 +60,7 @@ impl Live {
             safeguards: SafeguardsSpec::default(),
             folder: TempDir::new().unwrap(),
             database,
+            memory: (on == On::Memory).then(Arc::default),
         };
         live.execute(sql);
         if on == On::Postgres {
@@ -75,6 +81,9 @@ impl Live {
     /// What another program does.
     pub fn execute(&self, sql: &str) {
         let sql = self.on.sql(sql);
+        if let Some(memory) = &self.memory {
+            return drop(memory.execute_now(&sql));
+        }
         match &self.database {
             Some(database) => database.execute(&sql),
             None => self.connection().execute_batch(&sql).unwrap_or_else(|error| panic!("{error}\nof {sql:.500}")),
@@ -84,6 +93,9 @@ impl Live {
     /// The rows of a query: their values with `|` between, NULL as `NULL`.
     pub fn rows(&self, sql: &str) -> Vec<String> {
         let sql = self.on.sql(sql);
+        if let Some(memory) = &self.memory {
+            return lines(&memory.execute_now(&sql));
+        }
         if let Some(database) = &self.database {
             return database.rows(&sql).into_iter().map(|row| row.join("|")).collect();
         }
@@ -127,6 +139,9 @@ impl Live {
     }
 
     async fn open_by(&self, url: &str, access: Access) -> Result<Arc<dyn Target>> {
+        if let Some(memory) = &self.memory {
+            return Ok(Arc::new(MemoryTarget::new(memory)));
+        }
         let spec = TargetSpec { url: url.into(), create_from: None, production: None, staging: "staging".into() };
         let folder = self.folder.path();
         let address = TargetConfig {

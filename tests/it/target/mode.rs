@@ -8,7 +8,7 @@ use super::live::{Live, On};
 use super::rows::record;
 
 each_target!(
-    async
+    memory async
     it_is_off_until_it_is_switched_on_and_then_on_for_its_time,
     it_ends_with_a_load_that_is_committed_and_with_no_other,
     one_that_is_kept_outlives_a_load,

@@ -199,7 +199,7 @@ async fn a_reference_that_is_checked_at_the_end(on: On) {
     let result = insert_after(&live, "SELECT 1", &parts).await;
     match on {
         // SQLite decides at the commit and nowhere before, and names nothing.
-        On::Sqlite => {
+        On::Sqlite | On::Memory => {
             let error = Error::from(result.unwrap().finish().commit().await.unwrap_err());
             assert_eq!(error.kind(), Kind::Data, "{error}");
             assert!(error.to_string().contains("FOREIGN KEY constraint failed"), "{error}");
