@@ -22,6 +22,8 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let mut words = std::env::args().skip(1);
     let (file, run) = (words.next().ok_or("name a pipeline file")?, words.next().ok_or("name a run")?);
     let lines = events(Path::new(&file), &run).await.map_err(|error| error.to_string())?;
-    lines.iter().for_each(|line| println!("{line}"));
+    for line in lines {
+        println!("{line}");
+    }
     Ok(())
 }

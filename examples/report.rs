@@ -18,6 +18,8 @@ pub fn summary(json: &str) -> Result<Vec<String>, serde_json::Error> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::args().nth(1).ok_or("name a JSON report")?;
-    summary(&std::fs::read_to_string(path)?)?.iter().for_each(|line| println!("{line}"));
+    for line in summary(&std::fs::read_to_string(path)?)? {
+        println!("{line}");
+    }
     Ok(())
 }

@@ -34,7 +34,9 @@ async fn main() -> ExitCode {
     let file = std::env::args().nth(1).unwrap_or_else(|| "pipelines/customer-delta.yaml".to_owned());
     match violations(Path::new(&file)).await {
         Ok((verdict, lines)) => {
-            lines.iter().for_each(|line| println!("{line}"));
+            for line in lines {
+                println!("{line}");
+            }
             println!("{verdict:?}");
             ExitCode::SUCCESS
         }

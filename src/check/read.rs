@@ -114,7 +114,7 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
 fn add_lost(lost: &mut Vec<(usize, u64, u64)>, batch: &Batch) {
     for malformed in batch.malformed.iter().filter(|malformed| malformed.lost) {
         match lost.last_mut() {
-            Some((file, _, last)) if *file == batch.file && *last + 1 == malformed.line => *last = malformed.line,
+            Some((file, _, end)) if *file == batch.file && *end + 1 == malformed.line => *end = malformed.line,
             _ => lost.push((batch.file, malformed.line, malformed.line)),
         }
     }

@@ -118,7 +118,7 @@ impl Transform {
         let (source, wanted) = self.wanted(source, &mut violations)?;
         let source = &source;
         let (key, errors) = evaluate(&self.key, source)?;
-        let key = text(&key)?;
+        let key = text(&key);
         let unreadable: HashSet<usize> = errors.iter().map(|(row, _)| *row).collect();
         violations.extend(errors.into_iter().map(|(row, error)| (self.legacy_key, row, Some(error))));
         for row in (0..key.len()).filter(|row| !unreadable.contains(row)) {
@@ -130,7 +130,7 @@ impl Transform {
         }
         let mut checked = Vec::with_capacity(self.checked.fields().len());
         for reference in &self.references {
-            checked.push(text(&reference.evaluate(source).map_err(Error::data)?)?);
+            checked.push(text(&reference.evaluate(source).map_err(Error::data)?));
         }
         // Rows without a value, by column name. Further checks of the column would only repeat the violation.
         let mut failed: HashSet<(&str, usize)> = HashSet::new();

@@ -171,7 +171,7 @@ impl RowsWriter {
         let mut by_buffer: HashMap<Option<*const u8>, Vec<usize>> = HashMap::new();
         let mut same: Vec<Option<usize>> = Vec::with_capacity(data.len());
         for (at, column) in data.iter().enumerate() {
-            let others = by_buffer.entry(column.buffers().first().map(|buffer| buffer.as_ptr())).or_default();
+            let others = by_buffer.entry(column.buffers().first().map(arrow::buffer::Buffer::as_ptr)).or_default();
             same.push(others.iter().copied().find(|earlier| data[*earlier].ptr_eq(column)));
             others.push(at);
         }

@@ -45,7 +45,7 @@ fn assigned(key: &KeySpec, table: &CatalogTable) -> Option<AssignedKey> {
     let column = key.column.clone()?;
     let is_uuid = table.column(&column).is_some_and(|column| column.form == LogicalType::Uuid);
     let sequence = SequenceUse { name: key.sequence.clone(), numbers: key.numbers };
-    (key.uuid.is_none() && !is_uuid).then(|| AssignedKey { column, start: key.start_row_number, sequence })
+    (key.uuid.is_none() && !is_uuid).then_some(AssignedKey { column, start: key.start_row_number, sequence })
 }
 
 /// Returns the column of the primary key that production numbers, unless the pipeline file fills it.

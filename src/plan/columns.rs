@@ -22,9 +22,8 @@ fn castable(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         _ if from == to || *from == Null => true,
         _ if text(from) || text(to) => can_cast_types(from, to),
-        (Timestamp(_, Some(_)), Timestamp(_, Some(_))) => true,
-        // Without a zone that the user sets, the rows are rejected.
-        (Timestamp(_, None), Timestamp(_, Some(_))) => true,
+        // Without a zone, and without one that the user sets, the rows are rejected.
+        (Timestamp(..), Timestamp(_, Some(_))) => true,
         (_, Timestamp(_, Some(_))) | (Timestamp(_, Some(_)), _) | (Timestamp(..), Time32(_) | Time64(_)) => false,
         _ if from.is_numeric() && to.is_temporal() || from.is_temporal() && to.is_numeric() => false,
         _ => can_cast_types(from, to) && can_cast_types(to, from),
@@ -48,7 +47,7 @@ pub(super) fn text_of(columns: &[String]) -> String {
     match columns {
         [one] => text(one),
         // `||` is NULL if a part is NULL.
-        several => joined(&several.iter().map(part).collect::<Vec<_>>()),
+        several => joined(&several.iter().map(|name| part(name)).collect::<Vec<_>>()),
     }
 }
 
@@ -64,12 +63,12 @@ fn reference_text(columns: &[String]) -> String {
 /// A part of a reference that is NULL. Escaped, no part has it.
 const HALF: &str = "\\N";
 
-fn text(name: &String) -> String {
+fn text(name: &str) -> String {
     format!("CAST({} AS VARCHAR)", ident(name))
 }
 
 /// Returns SQL for a part of a text, without the separator.
-fn part(name: &String) -> String {
+fn part(name: &str) -> String {
     format!("replace(replace({}, '\\', '\\\\'), '|', '\\|')", text(name))
 }
 
@@ -145,7 +144,7 @@ impl Builder<'_> {
                 continue;
             };
             let (by, condition) = (spec.by.clone().unwrap_or_default(), self.condition(problems, &at, spec, to));
-            self.check_by(problems, &at, spec, to);
+            Self::check_by(problems, &at, spec, to);
             let Some(give) = self.given(problems, &at, spec, to) else { continue };
             let from = if spec.from.is_empty() { spec.column.0.clone() } else { spec.from.clone() };
             let parts = from.len();
@@ -169,7 +168,7 @@ impl Builder<'_> {
     }
 
     /// Adds problems for the columns of `by`.
-    fn check_by(&self, problems: &mut Problems, at: &Path, spec: &RelationshipSpec, to: &CatalogTable) {
+    fn check_by(problems: &mut Problems, at: &Path, spec: &RelationshipSpec, to: &CatalogTable) {
         let Some(by) = &spec.by else { return };
         let inside = |field: &str| at.iter().cloned().chain([field.to_owned()]).collect::<Path>();
         for name in by.iter().filter(|name| to.column(name).is_none()) {

@@ -17,7 +17,9 @@ pub fn components(count: usize, needs: impl Fn(usize) -> Vec<usize>) -> Vec<Vec<
     }) {
         let others = (0..count).filter(|other| *other == first || reached[first][*other] && reached[*other][first]);
         let component: Vec<usize> = others.collect();
-        component.iter().for_each(|item| done[*item] = true);
+        for item in &component {
+            done[*item] = true;
+        }
         components.push(component);
     }
     components

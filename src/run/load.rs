@@ -49,7 +49,7 @@ pub async fn run(context: &RunContext, options: LoadOptions, listener: &dyn List
         load.commit(transaction).await?;
         load.read_back(&keys).await
     };
-    end(context, &request.run, &steps, locked(context, &request.run, load).await).await
+    end(context, &request.run, &steps, Box::pin(locked(context, &request.run, load)).await).await
 }
 
 /// Rehearses a run: does all of it in a transaction that is rolled back.
@@ -73,7 +73,7 @@ pub async fn rehearse(context: &RunContext, options: LoadOptions, listener: &dyn
         let transaction = load.reconcile(insertion, &keys).await?;
         load.roll_back(transaction).await
     };
-    end(context, &request.run, &steps, locked(context, &request.run, load).await).await
+    end(context, &request.run, &steps, Box::pin(locked(context, &request.run, load)).await).await
 }
 
 /// Resumes a run that was interrupted or failed. Steps that it finished are not repeated.
@@ -105,7 +105,7 @@ pub async fn resume(context: &RunContext, unfinished: &ResumableRun, listener: &
         load.commit(transaction).await?;
         load.read_back(&keys).await
     };
-    end(context, &request.run, &steps, locked(context, &request.run, load).await).await
+    end(context, &request.run, &steps, Box::pin(locked(context, &request.run, load)).await).await
 }
 
 /// Does something under the writer lock of a run.

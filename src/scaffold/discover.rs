@@ -141,7 +141,9 @@ impl Search<'_> {
         let mut groups: Vec<(Vec<String>, Vec<String>)> = Vec::new();
         for ((words, _), members) in by_words {
             let mut by_name: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
-            members.iter().for_each(|name| by_name.entry(exact(name)).or_default().push(name.clone()));
+            for name in &members {
+                by_name.entry(exact(name)).or_default().push(name.clone());
+            }
             match by_name.keys().flatten().count() {
                 0 | 1 => groups.push((words, members)),
                 _ => groups.extend(by_name.into_values().map(|members| (words.clone(), members))),

@@ -77,5 +77,5 @@ impl<'a> Probe<'a> {
 }
 
 fn percent(count: usize, total: usize) -> usize {
-    if total == 0 { 0 } else { count * 100 / total }
+    (count * 100).checked_div(total).unwrap_or(0)
 }

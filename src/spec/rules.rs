@@ -425,7 +425,9 @@ fn check_names(at: &Path, field: &str, names: &[String], problems: &mut Problems
     if names.is_empty() {
         problems.add(under(at, &[field]), format_args!("`{field}` is empty"));
     }
-    names.iter().for_each(|name| check_filled(at, field, name, problems));
+    for name in names {
+        check_filled(at, field, name, problems);
+    }
 }
 
 fn check_filled(at: &Path, field: &str, text: &str, problems: &mut Problems) {

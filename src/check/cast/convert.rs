@@ -32,21 +32,21 @@ const DAYS: std::ops::Range<i32> = -719_162..2_932_897;
 const MICROSECONDS_A_DAY: i64 = 86_400_000_000;
 
 /// Returns values as text.
-pub(in crate::check) fn text(values: &ArrayRef) -> Result<ArrayRef> {
-    Ok(if *values.data_type() == DataType::Utf8 { values.clone() } else { text_or_null(values)? })
+pub(in crate::check) fn text(values: &ArrayRef) -> ArrayRef {
+    if *values.data_type() == DataType::Utf8 { values.clone() } else { text_or_null(values) }
 }
 
 /// Returns values as text; NULL for a value that has none, such as a date that cannot be printed.
-fn text_or_null(values: &ArrayRef) -> Result<ArrayRef> {
+fn text_or_null(values: &ArrayRef) -> ArrayRef {
     let safe = CastOptions { safe: true, ..CastOptions::default() };
     if let Ok(texts) = cast_with_options(values, &DataType::Utf8, &safe) {
-        return Ok(texts);
+        return texts;
     }
     let text = |row: usize| {
         let text = cast_with_options(&values.slice(row, 1), &DataType::Utf8, &safe).ok()?;
         text.is_valid(0).then(|| text.as_string::<i32>().value(0).to_owned())
     };
-    Ok(Arc::new((0..values.len()).map(text).collect::<StringArray>()))
+    Arc::new((0..values.len()).map(text).collect::<StringArray>())
 }
 
 /// Casts values to a type. `significant_digits` is the target's limit on the digits of a decimal, if it has one.
@@ -60,9 +60,9 @@ pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_di
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
     let converted = match to {
         DataType::Decimal128(precision, scale) if from_text => {
-            decimal::cast(text(values)?.as_string(), *precision, *scale, &mut lost)?
+            decimal::cast(text(values).as_string(), *precision, *scale, &mut lost)?
         }
-        DataType::Utf8 => text_or_null(values)?,
+        DataType::Utf8 => text_or_null(values),
         _ => cast_with_options(values, to, &safe)?,
     };
     if converted.null_count() != values.null_count() {
@@ -73,7 +73,7 @@ pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_di
         }
     }
     if from_text && values.data_type() != to {
-        in_text(&text(values)?, &converted, to, &mut lost);
+        in_text(&text(values), &converted, to, &mut lost);
     } else if values.data_type() != to && *to != DataType::Utf8 {
         let back = cast_with_options(&converted, values.data_type(), &safe)?;
         let differs = distinct(&back, values)?;

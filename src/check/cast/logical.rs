@@ -15,7 +15,7 @@ use crate::target::{CatalogColumn, LogicalType, bytes};
 pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Result<Converted> {
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if column.form == LogicalType::Bytes && from_text {
-        return Ok(from_hexadecimal(&super::convert::text(values)?));
+        return Ok(from_hexadecimal(&super::convert::text(values)));
     }
     let written = values;
     let mut converted = convert(values, &column.data_type, column.significant_digits)?;
@@ -31,7 +31,7 @@ pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Resul
         }
         (LogicalType::Single, DataType::Float64) => {
             let floats = values.as_primitive::<Float64Type>();
-            let texts = from_text.then(|| super::convert::text(written)).transpose()?;
+            let texts = from_text.then(|| super::convert::text(written));
             let is_kept = |row: usize| match &texts {
                 Some(texts) => keeps(texts.as_string::<i32>().value(row), floats.value(row), true),
                 None => fits_single(floats.value(row)),

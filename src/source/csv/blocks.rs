@@ -276,6 +276,8 @@ impl Iterator for Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::super::super::tests::{Read, read_all, read_one};
     use super::*;
     use crate::error::Kind;
@@ -340,7 +342,7 @@ mod tests {
             match line {
                 line if line == opened.0 => text.push_str(opened.1),
                 line if line == closed.0 => text.push_str(closed.1),
-                line => text.push_str(&format!("{line},text {line},t")),
+                line => write!(text, "{line},text {line},t").unwrap(),
             }
             text.push('\n');
         }

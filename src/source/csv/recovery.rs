@@ -133,7 +133,7 @@ impl Scan<'_> {
 
     /// Returns why a record is broken, unless it is whole. A record of one line swallows no other.
     fn why(&self, record: &[u8], fault: Option<Fault>, fields: &[Span]) -> Option<Why> {
-        if !record.contains(&b'\n') && !(self.returns && record.contains(&b'\r')) {
+        if !(record.contains(&b'\n') || self.returns && record.contains(&b'\r')) {
             return None;
         }
         let line_of = |at: usize| line_breaks(&record[..at.min(record.len())], self.returns);

@@ -290,6 +290,7 @@ mod tests {
         assert_eq!(read(b"{\"a\":1}\n{\"b\":1,\"b\":2}\n").rows, [(0, 1, some(&["1"]))]);
     }
 
+    #[allow(clippy::type_complexity, reason = "the rows, and the lines without one")]
     fn shape(text: &str) -> (Vec<(u64, String)>, Vec<(u64, bool)>) {
         let read = read_one("x.json", text.as_bytes(), CsvSpec::default()).unwrap();
         let first = |row: Vec<Option<String>>| row[0].clone().unwrap_or_default();

@@ -338,9 +338,8 @@ impl Objects {
         let next = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r'));
         match next.map(|at| rest[at]) {
             None if !at_end => return None,
-            None | Some(b'\n' | b'{') => {}
-            Some(b',' | b']') if self.arrays > 0 || self.by_brackets => {}
-            Some(b',') => {}
+            None | Some(b'\n' | b'{' | b',') => {}
+            Some(b']') if self.arrays > 0 || self.by_brackets => {}
             Some(_) => {
                 let line_end = rest.iter().position(|byte| *byte == b'\n').map(|at| end + at + 1);
                 let line_end = line_end.or(at_end.then_some(bytes.len()))?;

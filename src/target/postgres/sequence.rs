@@ -42,7 +42,7 @@ impl Sequence {
             return Ok(Taken { block, next });
         }
         if low < free {
-            return Err(self.refuses(
+            return Err(refuse(
                 request,
                 &format!(
                     "the keys {first} to {} reach over {next}, which the sequence {} gives next",
@@ -55,7 +55,7 @@ impl Sequence {
         let numbers = (high - free + step - 1) / step + 1;
         let end = free + (numbers - 1) * step;
         if end > sign * self.end() {
-            return Err(self.refuses(
+            return Err(refuse(
                 request,
                 &format!(
                     "the sequence {} ends at {}, and {numbers} of its numbers from {next} on are needed",
@@ -82,16 +82,16 @@ impl Sequence {
         else {
             return Ok(());
         };
-        Err(self.refuses(
+        Err(refuse(
             request,
             &format!("the sequence {} would give {next} next, and key {taken} is taken", self.name),
             &format!("set it behind the last key: SELECT setval('{}', {taken}); nothing was written", self.name),
         ))
     }
+}
 
-    fn refuses(&self, request: &KeyRequest, why: &str, hint: &str) -> Error {
-        Error::refused(format!("no keys for `{}`: {why}", request.table)).hint(hint)
-    }
+fn refuse(request: &KeyRequest, why: &str, hint: &str) -> Error {
+    Error::refused(format!("no keys for `{}`: {why}", request.table)).hint(hint)
 }
 
 #[cfg(test)]

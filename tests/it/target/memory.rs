@@ -19,10 +19,11 @@ use delta_pipeline::internals::journal::{Record, RunId};
 use delta_pipeline::internals::spec::StartRowNumber;
 use delta_pipeline::internals::target::{
     Access, Aggregate, Batches, Capabilities, Catalog, CatalogColumn, CatalogTable, CommitPhase, ConstraintViolation,
-    DatabaseAnswer, DatabaseQuestion, Destination, Ended, Filter, Governance, InsertError, InsertPhase, Inserted, JournalWriter, Journals, KeyBlock,
-    KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, LogicalType, Lookup, Mode, Period, Policy, Preflight,
-    Production, Provision, QuestionRows, Relation, RollbackPlan, RolledBackTable, RowSource, RunHeader, RunRecord, RunRollback,
-    RunStore, RunTable, Segment, StagingPhase, Switch, Test, WriterLock, aggregates_schema,
+    DatabaseAnswer, DatabaseQuestion, Destination, Ended, Filter, Governance, InsertError, InsertPhase, Inserted,
+    JournalWriter, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, LogicalType, Lookup,
+    Mode, Period, Policy, Preflight, Production, Provision, QuestionRows, Relation, RollbackPlan, RolledBackTable,
+    RowSource, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch, Test, WriterLock,
+    aggregates_schema,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
