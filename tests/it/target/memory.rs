@@ -170,7 +170,7 @@ impl MemoryDatabase {
         };
         let last = first.checked_add(request.count as i64 - 1).filter(|last| *last <= request.largest);
         match last {
-            Some(last) => Ok(KeyBlock { table: request.table.clone(), first, last }),
+            Some(last) => Ok(KeyBlock { table: request.table.clone(), first, last, step: 1 }),
             None => Err(Error::refused(format!("the keys of `{}` overflow", request.table)).hint("choose a wider key")),
         }
     }
@@ -229,7 +229,7 @@ impl Production for MemoryTarget {
                 ..CatalogTable::default()
             }));
         }
-        Ok(Catalog { tables, guessed: false })
+        Ok(Catalog { tables, ..Catalog::default() })
     }
 
     async fn preflight(&self, _: &[Destination], _: Access) -> Result<Preflight> {
@@ -290,8 +290,13 @@ impl Production for MemoryTarget {
         Ok(files.iter().filter_map(known).collect())
     }
 
-    async fn preview_keys(&self, request: &KeyRequest) -> Result<KeyBlock> {
-        self.database.next_block(request).await
+    async fn preview_keys(&self, requests: &[KeyRequest]) -> Result<Vec<KeyBlock>> {
+        // Each request is for another table here.
+        let mut blocks = Vec::new();
+        for request in requests {
+            blocks.push(self.database.next_block(request).await?);
+        }
+        Ok(blocks)
     }
 }
 
@@ -552,6 +557,12 @@ impl StagingPhase for MemoryLoad {
         let block = self.database.next_block(request).await?;
         self.database.control().blocks.push((self.run.clone(), block.clone()));
         Ok(block)
+    }
+
+    async fn defaults(&mut self, _: &Destination, count: u64) -> Result<RecordBatch> {
+        // The catalog has no column with a default.
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count as usize));
+        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?)
     }
 
     async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
