@@ -504,26 +504,29 @@ impl Builder<'_> {
             } else if column.has_default && !self.catalog.guessed && key.columns().contains(&column.name) {
                 ColumnSource::Default
             } else {
-                let known = |name: &String| self.table.column(name).is_some();
-                let needed =
-                    column.not_null && !column.has_default && !column.generated && key.columns().iter().all(known);
-                if needed && self.uncertain && self.spec.select.is_some() {
-                    // The invalid `select` might fill it, and its own mistake is reported.
-                    continue;
-                } else if needed {
-                    problems.add_with_hint(
-                        self.at(vec![]),
-                        format!("nothing fills the NOT NULL column `{}` of `{}`", column.name, self.table.name),
-                        self.fill_hint(&column.name),
-                    );
-                } else if !column.generated {
-                    self.unfilled.push(column.name.clone());
-                }
+                self.not_filled(problems, column, key);
                 continue;
             };
             columns.push(Column { name: column.name.clone(), data_type: column.data_type.clone(), fill });
         }
         columns
+    }
+
+    /// Records a column that nothing fills, or reports it if production requires a value.
+    fn not_filled(&mut self, problems: &mut Problems, column: &CatalogColumn, key: &Key) {
+        let known = |name: &String| self.table.column(name).is_some();
+        let needed = column.not_null && !column.has_default && !column.generated && key.columns().iter().all(known);
+        if needed && self.uncertain && self.spec.select.is_some() {
+            // The invalid `select` might fill it, and its own mistake is reported.
+        } else if needed {
+            problems.add_with_hint(
+                self.at(vec![]),
+                format!("nothing fills the NOT NULL column `{}` of `{}`", column.name, self.table.name),
+                self.fill_hint(&column.name),
+            );
+        } else if !column.generated {
+            self.unfilled.push(column.name.clone());
+        }
     }
 
     /// Returns how a NOT NULL column without a value can be filled.

@@ -457,5 +457,5 @@ fn a_foreign_key_of_a_reference_and_a_value_is_judged() {
     let judged = Judged::new(On::Postgres, sql, &tables);
     judged.place.write("item.csv", "ref,shop,no,floor,room\nA,A,1,1,1\nB,A,2,,\nC,B,2,,\nD,,9,,\nE,,,1,\n");
     let rejects = judged.rejects("item");
-    assert_eq!(places(&rejects), ["3 relationship(shop_id, no)", "6 match_full(item_floor_room_fkey)"]);
+    assert_eq!(places(&rejects), ["3 relationship(shop_id, no)", "6 whole(floor, room)"]);
 }

@@ -244,9 +244,14 @@ fn mock_run_foresees_that_a_sequence_will_not_do() {
         "INSERT INTO item (item_id, account_id, quantity, serial_no) VALUES (1000, 1, 1, 8); SELECT setval('last', 24)",
     );
     let before = everything(&production.database);
+    let taken = ["would give 6 next, and key 1000 is taken", "hint: set it behind the last key"];
+    production.pipeline(&["run", "p.yaml", "--mock"]).fails(77, &taken);
+    assert_same(&everything(&production.database), &before);
+    production.database.execute("UPDATE item SET item_id = 0 WHERE item_id = 1000");
+    let before = everything(&production.database);
     production.pipeline(&["run", "p.yaml", "--mock"]).fails(1, &["serial_no"]);
     assert_same(&everything(&production.database), &before);
-    production.database.execute("DELETE FROM item WHERE item_id = 1000; SELECT setval('last', 24); REVOKE USAGE ON SEQUENCE shared FROM delta_loader");
+    production.database.execute("DELETE FROM item WHERE serial_no = 8; SELECT setval('last', 24); REVOKE USAGE ON SEQUENCE shared FROM delta_loader");
     let before = everything(&production.database);
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
     mock.fails(78, &["permission denied for sequence shared"]);

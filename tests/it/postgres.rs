@@ -92,7 +92,7 @@ fn the_sample_deltas_load_into_an_empty_database_as_into_sqlite() {
             let refused = at(&here, &database, &["run", pipeline]);
             refused.fails(
                 78,
-                &["`meter_read` was not set up for loading", "`pipeline setup FILE` creates what is missing"],
+                &["`meter_read` was not set up for loading", "`pipeline setup FILE`, which runs all of them"],
             );
             at(&here, &database, &["setup", pipeline]).passes();
         }

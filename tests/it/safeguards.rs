@@ -187,7 +187,7 @@ fn a_target_without_a_control_schema_has_no_mode_to_switch() {
     assert!(off.passes().stdout.contains("it was never switched on"), "{}", off.stdout);
     production
         .pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "x"])
-        .fails(78, &["hint: `pipeline setup`"]);
+        .fails(78, &["hint: `pipeline setup FILE` creates the schema `delta`"]);
 }
 
 /// A library that moves this machine's clock for a program by as many seconds as `CLOCK_SHIFT` says.

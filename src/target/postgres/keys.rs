@@ -69,7 +69,12 @@ impl Keys<'_> {
         let taken = sequence.take(*foreseen.get(&name).unwrap_or(&next), self.request)?;
         if self.request.count > 0 {
             match self.request.start {
-                StartRowNumber::Auto => sequence.refuse_lagging(next, self.extreme(sequence).await?, self.request)?,
+                StartRowNumber::Auto => {
+                    // Other sessions take numbers and insert rows meanwhile, so the sequence is read again after the keys.
+                    let extreme = self.extreme(sequence).await?;
+                    let now = self.next_of(sequence).await?.unwrap_or(next);
+                    sequence.refuse_lagging(now, extreme, self.request)?;
+                }
                 StartRowNumber::At(_) => self.refuse_taken(&taken.block).await?,
             }
         }

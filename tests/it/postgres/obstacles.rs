@@ -151,12 +151,6 @@ fn production_that_takes_no_row_is_named_with_a_remedy() {
             &["`item`", "is taken", "setval"],
         ),
         (
-            "ALTER SEQUENCE item_item_id_seq INCREMENT 2",
-            "ALTER SEQUENCE item_item_id_seq INCREMENT 1",
-            77,
-            &["item_item_id_seq", "start_row_number"],
-        ),
-        (
             "ALTER SEQUENCE item_item_id_seq MAXVALUE 1010",
             "ALTER SEQUENCE item_item_id_seq MAXVALUE 2147483647",
             77,

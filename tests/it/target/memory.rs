@@ -204,6 +204,16 @@ impl MemoryTarget {
     }
 }
 
+/// A lock ends with the session that holds it.
+impl Drop for MemoryTarget {
+    fn drop(&mut self) {
+        let mut control = self.database.control();
+        if control.writer.as_ref().is_some_and(|(session, _)| *session == self.session) {
+            control.writer = None;
+        }
+    }
+}
+
 #[async_trait]
 impl Production for MemoryTarget {
     async fn catalog(&self) -> Result<Catalog> {
@@ -239,12 +249,20 @@ impl Production for MemoryTarget {
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>> {
         let rows = match &lookup.place {
             Relation::Production(table) => self.database.rows(table, lookup.condition.as_deref()).await?,
-            Relation::KeyMap(table) => self.key_map_rows(table)?.unwrap_or_else(|| batch(Vec::new())),
+            Relation::KeyMap(table) => match self.key_map_rows(table)? {
+                Some(rows) => rows,
+                None => return Ok(Vec::new()),
+            },
         };
         let mut answers = Vec::new();
-        for asked in keys.iter().filter(|_| rows.num_rows() > 0) {
-            let fold =
-                |name: &String, of: String| if lookup.ignore_case.contains(name) { format!("lower({of})") } else { of };
+        for asked in keys {
+            let fold = |name: &String, of: String| {
+                if lookup.ignore_case.contains(name) {
+                    format!("translate({of}, 'ABCDEFGHIJKLMNOPQRSTUVWXYZ', 'abcdefghijklmnopqrstuvwxyz')")
+                } else {
+                    of
+                }
+            };
             let schema = asked.schema();
             let pairs = lookup.match_on.iter().zip(schema.fields().iter().skip(1)).map(|(name, key)| {
                 format!("{} = {}", fold(name, format!("r.\"{name}\"")), fold(name, format!("k.\"{}\"", key.name())))

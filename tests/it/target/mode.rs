@@ -12,8 +12,13 @@ each_target!(
     it_is_off_until_it_is_switched_on_and_then_on_for_its_time,
     it_ends_with_a_load_that_is_committed_and_with_no_other,
     one_that_is_kept_outlives_a_load,
-    switching_on_again_ends_the_period_and_keeps_both,
     switching_off_what_is_off_changes_nothing,
+);
+
+// These look into the control tables, or need roles.
+each_target!(
+    async
+    switching_on_again_ends_the_period_and_keeps_both,
     who_only_asks_does_not_switch,
     to_ask_for_it_writes_nothing,
 );

@@ -154,6 +154,6 @@ async fn delta_is_read_again_only_if_that_helps() {
         let (taken, asked) = refusal(&live, &rows(2), &[true], "INSERT INTO item VALUES (1, 'b', 1)").await;
         assert_eq!((taken.constraint.as_str(), taken.rows.as_slice(), asked), ("item_name_key", &[1][..], 2));
         let (failed, asked) = refusal(&live, &rows(0), &[true], "SELECT 1").await;
-        assert_eq!((failed.constraint.as_str(), failed.rows.len(), asked), ("positive", 0, 1));
+        assert_eq!((failed.constraint.as_str(), failed.rows.len(), asked), ("positive", 1, 2));
     }
 }
