@@ -146,7 +146,7 @@ fn keys(criterion: &mut Criterion) {
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 for rows in &batches {
-                    black_box(written(&offset(&kept_out, rows, 1_000_000), text, &data_type).unwrap());
+                    black_box(written(&offset(&kept_out, rows, 1_000_000, 1), text, &data_type).unwrap());
                 }
             });
         });

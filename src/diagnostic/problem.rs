@@ -14,7 +14,7 @@ use super::redactor::Redactor;
 /// A path to a value in the pipeline file: `["tables", "account", "checks", "2", "unique"]`.
 pub type Path = Vec<String>;
 
-/// Builds a [`Path`] from anything that implements `Display`: `path!["tables", name, "checks", index]`.
+/// Builds a path from anything that implements `Display`: `path!["tables", name, "checks", index]`.
 #[macro_export]
 macro_rules! path {
     ($($segment:expr),* $(,)?) => { vec![$($segment.to_string()),*] };

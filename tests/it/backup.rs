@@ -408,7 +408,7 @@ fn a_store_belongs_to_one_target_and_can_be_adopted_by_its_id(on: On) {
     let before = home.seen();
     let other = format!(
         "belongs to another target: `{}` (ID {id})",
-        home.database.as_ref().map_or("sqlite:p.db".to_owned(), |database| database.local_place())
+        home.database.as_ref().map_or("sqlite:p.db".to_owned(), crate::server::Database::local_place)
     );
     home.pipeline(&["run", "p.yaml"]).fails(77, &[&other, &format!("--adopt {id}")]);
     home.pipeline(&["keymap", "backup", "p.yaml"]).fails(77, &[&other]);

@@ -187,7 +187,7 @@ fn a_partial_index_and_one_over_an_expression_find_duplicates(on: On) {
             "2 unique(item_nick): item.csv:3 has values that production takes for the same",
             "3 unique(item_nick): item.csv:2 has values that production takes for the same",
             "4 unique(item_nick): exists in production: `item` 1",
-            &format!("5 {}: exists in production: `item` 1", open_code),
+            &format!("5 {open_code}: exists in production: `item` 1"),
         ]
     );
     assert_eq!(judged.rows("SELECT ref FROM item WHERE ref IS NOT NULL ORDER BY 1"), ["E", "F", "G", "H", "I"]);

@@ -254,6 +254,6 @@ fn mock_run_foresees_that_a_sequence_will_not_do() {
     production.database.execute("DELETE FROM item WHERE serial_no = 8; SELECT setval('last', 24); REVOKE USAGE ON SEQUENCE shared FROM delta_loader");
     let before = everything(&production.database);
     let mock = production.pipeline(&["run", "p.yaml", "--mock"]);
-    mock.fails(78, &["permission denied for sequence shared"]);
+    mock.fails(78, &["lacks USAGE on SEQUENCE \"public\".\"shared\""]);
     assert_same(&everything(&production.database), &before);
 }

@@ -166,7 +166,7 @@ impl MemoryDatabase {
         let largest = used.chain(of_table).max().unwrap_or(0).max(0);
         let first = match request.start {
             StartRowNumber::At(first) => first,
-            _ => largest.saturating_add(1),
+            StartRowNumber::Auto => largest.saturating_add(1),
         };
         let last = first.checked_add(request.count as i64 - 1).filter(|last| *last <= request.largest);
         match last {
@@ -504,6 +504,7 @@ impl Loader for MemoryTarget {
 }
 
 /// Returns the first difference between rows and the expected ones, found by their keys.
+#[allow(clippy::unnecessary_wraps, reason = "its callers answer with it")]
 fn difference(destination: &Destination, rows: &RecordBatch, expected: &[RecordBatch]) -> Result<Option<String>> {
     let key = |batch: &RecordBatch, row| values(batch, &destination.key, row);
     let there: BTreeMap<_, _> = (0..rows.num_rows()).map(|row| (key(rows, row), row)).collect();
@@ -592,7 +593,9 @@ impl StagingPhase for MemoryLoad {
     }
 
     async fn clear_staging(&mut self, destinations: &[Destination]) -> Result<()> {
-        destinations.iter().for_each(|destination| drop(self.staged.remove(&destination.table.name)));
+        for destination in destinations {
+            self.staged.remove(&destination.table.name);
+        }
         Ok(())
     }
 
