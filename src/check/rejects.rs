@@ -122,7 +122,8 @@ const LONGEST_NAME: usize = 200;
 fn file_name(table: &str) -> String {
     let mut name = String::with_capacity(table.len());
     for char in table.chars() {
-        if char.is_ascii_alphanumeric() || matches!(char, '_' | '-') || (!char.is_ascii() && char.is_alphabetic()) {
+        let is_plain = char.is_ascii_alphanumeric() || matches!(char, '_' | '-') || char == '.' && !name.is_empty();
+        if is_plain || (!char.is_ascii() && char.is_alphabetic()) {
             name.push(char);
         } else {
             for byte in char.encode_utf8(&mut [0; 4]).bytes() {
@@ -466,7 +467,7 @@ mod tests {
     fn a_table_of_any_name_has_a_file_of_its_own_in_the_folder() {
         for (table, name) in [
             ("account", "account"),
-            ("../evil", "%2E%2E%2Fevil"),
+            ("../evil", "%2E.%2Fevil"),
             ("a/b", "a%2Fb"),
             ("a%2Fb", "a%252Fb"),
             (".", "%2E"),

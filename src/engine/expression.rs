@@ -88,19 +88,20 @@ impl Engine {
     }
 }
 
+/// Returns the words of SQL, as they name columns; None if SQL cannot be split into words.
+pub fn words(sql: &str) -> Option<HashSet<String>> {
+    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().ok()?;
+    let word = |token| match token {
+        Token::Word(word) if word.quote_style.is_some() => Some(word.value),
+        Token::Word(word) => Some(word.value.to_lowercase()),
+        _ => None,
+    };
+    Some(tokens.into_iter().filter_map(word).collect())
+}
+
 /// Returns the indexes of the columns whose names are among the words of SQL.
 fn named_columns(sql: &str, schema: &Schema) -> Vec<usize> {
-    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
-        return (0..schema.fields().len()).collect();
-    };
-    let words: HashSet<String> = tokens
-        .into_iter()
-        .filter_map(|token| match token {
-            Token::Word(word) if word.quote_style.is_some() => Some(word.value),
-            Token::Word(word) => Some(word.value.to_lowercase()),
-            _ => None,
-        })
-        .collect();
+    let Some(words) = words(sql) else { return (0..schema.fields().len()).collect() };
     match words.len() {
         // A few words are compared faster than all names are hashed.
         0..8 => {

@@ -40,7 +40,7 @@ use futures::StreamExt;
 use tempfile::TempDir;
 
 pub use answer::Answer;
-pub use expression::Expression;
+pub use expression::{Expression, words};
 pub use hash_partitions::{AMBIGUOUS, Hashes, parallel_fold};
 pub use query_metrics::{Operator, QueryMetrics};
 pub use row_set::{RankedRowSet, RowSet};

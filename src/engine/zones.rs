@@ -27,7 +27,7 @@ const LOCAL: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// Returns the instant of a local time in a zone, both in microseconds since 1970.
 ///
 /// # Errors
-/// Returns the reason if the local time is no instant, or two.
+/// Returns the reason if the local time does not exist or is ambiguous in its zone.
 pub fn instant_of(local: i64, zone: &TimeZone) -> std::result::Result<i64, String> {
     let out_of_range = || "the time is outside the years 1–9999".to_owned();
     let time = jiff::Timestamp::from_microsecond(local).map_err(|_| out_of_range())?;

@@ -12,16 +12,6 @@ use crate::error::Result;
 use crate::target::TextKey;
 
 /// Returns `first`, `first + step`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows.
-///
-/// ```
-/// use arrow::array::UInt32Array;
-/// use delta_pipeline::{engine::RowSet, keys::offset};
-///
-/// let mut excluded = RowSet::default();
-/// excluded.insert(1);
-/// let keys = offset(&excluded.ranked(), &UInt32Array::from(vec![0, 1, 2, 3]), 1000, 1);
-/// assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(1000), None, Some(1001), Some(1002)]);
-/// ```
 pub fn offset(excluded: &RankedRowSet, rows: &UInt32Array, first: i64, step: i64) -> Int64Array {
     let number = |rank: u32| first.wrapping_add(i64::from(rank).wrapping_mul(step));
     if excluded.mask().is_empty() {

@@ -7,7 +7,9 @@ mod checks;
 mod columns;
 mod compile;
 mod inferred_catalog;
+mod keys;
 mod order;
+mod relationships;
 mod select;
 
 use std::sync::Arc;
@@ -19,6 +21,7 @@ pub use inferred_catalog::infer;
 pub use order::{components, order};
 
 use crate::diagnostic::Path;
+use crate::engine::words;
 use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
 use crate::target::{
     AssignedKey, CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey,
@@ -437,19 +440,8 @@ pub fn rows_of(sql: &str) -> String {
 
 /// Returns the source columns that an expression names, for messages.
 pub fn source_columns(sql: &str, source: &SchemaRef) -> Vec<String> {
-    use datafusion::sql::sqlparser::dialect::GenericDialect;
-    use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize().unwrap_or_default();
-    let words: Vec<String> = tokens
-        .into_iter()
-        .filter_map(|token| match token {
-            Token::Word(word) if word.quote_style.is_some() => Some(word.value),
-            Token::Word(word) => Some(word.value.to_lowercase()),
-            _ => None,
-        })
-        .collect();
-    let fields = source.fields().iter().map(|field| field.name());
-    fields.filter(|name| words.iter().any(|word| word == *name)).cloned().collect()
+    let words = words(sql).unwrap_or_default();
+    source.fields().iter().map(|field| field.name()).filter(|name| words.contains(*name)).cloned().collect()
 }
 
 /// Returns the name of the kept column of a source column.

@@ -126,7 +126,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
     Ok(ScaffoldedFile { text, problems, rejects, notes: drafted.notes().to_vec() })
 }
 
-/// Compiles the tables of a drafted file that have no problem; None if there is no such table.
+/// Compiles the tables of a drafted file that have no problem; None if every table has one.
 async fn without(document: &mut Document, problems: &Problems, catalog: &Catalog) -> Result<Option<Compiled>> {
     let is_bad = |name: &String| problems.list.iter().any(|problem| problem.at.get(1) == Some(name));
     let Some(spec) = document.spec.as_mut() else { return Ok(None) };

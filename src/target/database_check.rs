@@ -49,7 +49,7 @@ pub enum DatabaseCheckKind {
         values: Vec<ComparedValue>,
         /// The condition of the rows that it applies to; None for all rows.
         condition: Option<String>,
-        /// The access method of an index that finds conflicts; None if there is none.
+        /// The access method of an index that finds conflicts; None without an index.
         method: Option<String>,
     },
     /// A row of production has the values, unless one of them is NULL.

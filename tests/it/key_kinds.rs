@@ -15,8 +15,8 @@ each_target! {
 }
 
 /// A production of either kind, with a pipeline file `p.yaml`.
-struct Made {
-    place: Place,
+pub struct Made {
+    pub place: Place,
     database: Option<Database>,
 }
 
@@ -25,7 +25,7 @@ impl Made {
         Self::with(on, sql, "", tables, files)
     }
 
-    fn with(on: On, sql: &str, head: &str, tables: &str, files: &[(&str, &str)]) -> Self {
+    pub fn with(on: On, sql: &str, head: &str, tables: &str, files: &[(&str, &str)]) -> Self {
         let place = Place::new();
         let database = (on == On::Postgres).then(|| Server::shared().database(sql));
         if database.is_none() {
@@ -46,15 +46,22 @@ impl Made {
         made
     }
 
-    fn pipeline(&self, arguments: &[&str]) -> Ran {
+    pub fn pipeline(&self, arguments: &[&str]) -> Ran {
         match &self.database {
             Some(database) => self.place.pipeline_with(arguments, &[("DATABASE_URL", &database.url())]),
             None => self.place.pipeline(arguments),
         }
     }
 
+    /// Runs the binary, which kills itself at a point.
+    pub fn killed(&self, arguments: &[&str], at: &str) -> Ran {
+        let url = self.database.as_ref().map(Database::url);
+        let url = url.iter().map(|url| ("DATABASE_URL", url.as_str()));
+        self.place.pipeline_with(arguments, &url.chain([("FAILPOINTS", at)]).collect::<Vec<_>>())
+    }
+
     /// Rows of production, one text each.
-    fn rows(&self, sql: &str) -> Vec<String> {
+    pub fn rows(&self, sql: &str) -> Vec<String> {
         match &self.database {
             Some(database) => database.rows(sql).into_iter().map(|row| row.join("|")).collect(),
             None => crate::support::ordered_rows(&self.place.open("p.db"), sql)
@@ -71,7 +78,7 @@ impl Made {
         }
     }
 
-    fn run_id(&self) -> String {
+    pub fn run_id(&self) -> String {
         let place = if self.database.is_some() { "delta.run" } else { "delta_run" };
         self.rows(&format!("SELECT id FROM {place} ORDER BY id DESC LIMIT 1")).remove(0)
     }

@@ -25,6 +25,7 @@ mod crash;
 mod damage;
 mod delta;
 mod dirt;
+mod everything;
 mod examples;
 mod explain;
 mod files;

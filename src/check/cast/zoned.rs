@@ -103,7 +103,7 @@ fn has_offset(text: &str) -> bool {
     clock.contains(['Z', 'z', '+', '-'])
 }
 
-/// Returns the reason why a value is no time of a type, if it is known.
+/// Returns the reason why a value cannot be cast to a type of times, if it is known.
 pub(in crate::check) fn reason(values: &ArrayRef, row: usize, to: &DataType) -> Option<String> {
     if !matches!(to, DataType::Timestamp(..) | DataType::Date32 | DataType::Time64(_)) || values.is_null(row) {
         return None;

@@ -63,6 +63,40 @@ BEGIN
 END
 $function$;
 
+-- The same for tables that refer to each other by constraints that cannot be deferred: the server checks them at the end of the statement.
+-- `places` has an array of locations for each table, as text.
+CREATE OR REPLACE FUNCTION delta.delete_together(rows_of text[], places text[], written xid[], path text, is_watched boolean) RETURNS bigint[]
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on SET enable_seqscan = on AS $function$
+DECLARE
+    statement text := (
+        SELECT format('WITH %s SELECT ARRAY[%s]', string_agg(format(
+                'd%s AS (DELETE FROM %s AS p WHERE p.ctid OPERATOR(pg_catalog.=) ANY (($1)[%s]::pg_catalog.tid[]) AND p.xmin OPERATOR(pg_catalog.=) ANY ($2) RETURNING 1)',
+                place, name, place), ', ' ORDER BY place),
+            string_agg(format('(SELECT pg_catalog.count(*) FROM d%s)', place), ', ' ORDER BY place))
+        FROM unnest(rows_of) WITH ORDINALITY AS t (name, place));
+    deleted bigint[];
+BEGIN
+    PERFORM set_config('enable_seqscan', CASE WHEN is_watched THEN current_setting('enable_seqscan') ELSE 'off' END, true);
+    PERFORM set_config('search_path', path, true);
+    -- From here on, every name must have a schema.
+    EXECUTE statement INTO deleted USING places, written;
+    RETURN deleted;
+END
+$function$;
+
+-- Returns which of these tables refer to one of them by constraints that cannot be deferred, directly or through others.
+CREATE OR REPLACE FUNCTION delta.children_of(live regclass[]) RETURNS TABLE (parent regclass, children regclass[])
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    WITH RECURSIVE direct (parent, child) AS (
+        SELECT p.live, c.live FROM unnest(children_of.live) AS p (live) JOIN unnest(children_of.live) AS c (live) ON c.live <> p.live
+        WHERE EXISTS (
+            SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND (NOT f.condeferrable OR f.confdeltype = 'r')
+                AND f.confrelid IN (SELECT delta.tree(p.live)) AND f.conrelid IN (SELECT delta.tree(c.live)))),
+    every (parent, child) AS (SELECT d.parent, d.child FROM direct AS d UNION SELECT e.parent, d.child FROM every AS e JOIN direct AS d ON d.parent = e.child)
+    SELECT l.live, coalesce(array_agg(e.child) FILTER (WHERE e.child IS NOT NULL), '{}')
+    FROM unnest(children_of.live) AS l (live) LEFT JOIN every AS e ON e.parent = l.live GROUP BY l.live
+$function$;
+
 -- Runs deferred constraints and triggers now, with production's search path.
 CREATE OR REPLACE FUNCTION delta.settle(path text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET row_security = on AS $function$
@@ -120,6 +154,10 @@ DECLARE
     reference record;
     remaining regclass[];
     sorted regclass[] := '{}';
+    circle regclass[] := '{}';
+    ends integer[] := '{}';
+    circle_rows text[] := '{}';
+    circle_places text[] := '{}';
     was_inserted bigint[] := '{}';
     was_deleted bigint[] := '{}';
     gone bigint[] := '{}';
@@ -146,16 +184,16 @@ BEGIN
     writes := delta.is_watched(remaining, 4);
     path := delta.production_path(remaining);
     WHILE cardinality(remaining) > 0 LOOP
-        -- A table that no other one refers to, or any table of a circle, whose constraints are deferred.
-        SELECT t.live INTO one FROM unnest(remaining) WITH ORDINALITY AS t (live, place)
-            ORDER BY EXISTS (
-                SELECT FROM pg_constraint AS f WHERE f.contype = 'f' AND f.confrelid IN (SELECT delta.tree(t.live)) AND f.conrelid <> t.live
-                    AND EXISTS (SELECT FROM unnest(remaining) AS r (live) WHERE r.live <> t.live AND f.conrelid IN (SELECT delta.tree(r.live)))),
-                t.place LIMIT 1;
-        remaining := array_remove(remaining, one);
-        SELECT * INTO moved FROM delta.touched(one);
-        SELECT sorted || one, was_inserted || moved.inserted, was_deleted || moved.deleted, gone || 0::bigint, with_it || 0::bigint
-            INTO sorted, was_inserted, was_deleted, gone, with_it;
+        -- A table that no other one refers to, or the tables of a circle whose constraints cannot be deferred.
+        SELECT array_remove(c.children, c.parent) || c.parent INTO circle FROM delta.children_of(remaining) AS c
+            ORDER BY cardinality(array_remove(c.children, c.parent)), array_position(remaining, c.parent) LIMIT 1;
+        FOREACH one IN ARRAY circle LOOP
+            remaining := array_remove(remaining, one);
+            SELECT * INTO moved FROM delta.touched(one);
+            SELECT sorted || one, was_inserted || moved.inserted, was_deleted || moved.deleted, gone || 0::bigint, with_it || 0::bigint
+                INTO sorted, was_inserted, was_deleted, gone, with_it;
+        END LOOP;
+        ends := ends || cardinality(sorted);
     END LOOP;
     SET CONSTRAINTS ALL DEFERRED;
     FOR of_table IN
@@ -179,7 +217,15 @@ BEGIN
         -- A row of the run that a trigger of this deletion has updated still belongs to the run.
         of_table.written := of_table.written || pg_current_xact_id()::xid;
         places := delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, false);
-        gone[at] := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
+        IF at = ANY (ends) AND circle_rows = '{}' THEN
+            gone[at] := delta.delete_rows(of_table.rows_of, places, of_table.written, path, is_watched);
+            CONTINUE;
+        END IF;
+        SELECT circle_rows || of_table.rows_of, circle_places || places::text INTO circle_rows, circle_places;
+        IF at = ANY (ends) THEN
+            gone := gone[:at - cardinality(circle_rows)] || delta.delete_together(circle_rows, circle_places, of_table.written, path, is_watched) || gone[at + 1:];
+            SELECT '{}', '{}' INTO circle_rows, circle_places;
+        END IF;
     END LOOP;
     PERFORM delta.settle(path);
     FOREACH one IN ARRAY made LOOP

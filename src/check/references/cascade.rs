@@ -1,0 +1,130 @@
+//! Rejection of the rows that refer to rejected or skipped rows.
+
+use super::Resolved;
+use crate::check::set_checks::number;
+use crate::check::{Checker, ViolationDetail};
+use crate::error::Result;
+use crate::plan::CheckKind;
+
+impl Checker<'_> {
+    /// Rejects the children of rejected rows, recursively within the table.
+    pub(in crate::check) fn cascade(&mut self, at: usize) -> Result<()> {
+        let table = &self.plan.tables[at];
+        let mut inside = Vec::new();
+        for (reference_index, reference) in table.references.iter().enumerate() {
+            let parent = reference.parent.filter(|_| reference.by.is_empty() && reference.first == reference_index);
+            let Some(parent) = parent else { continue };
+            let check = number(table, &|kind| *kind == CheckKind::ParentRejected { reference: reference_index })?;
+            if parent == at {
+                inside.push((reference_index, check));
+                continue;
+            }
+            for row in 0..self.tables[at].rows.count() {
+                let target = self.tables[at].resolved[reference_index].parent(row);
+                if target.is_some_and(|target| self.tables[parent].findings.skipped.contains(target)) {
+                    // A row of a table in a cycle can be skipped after references to it were resolved.
+                    self.reject_with_skipped(at, reference_index, row)?;
+                }
+                if let Some(target) = target.filter(|target| self.tables[parent].findings.rejected.contains(*target)) {
+                    self.reject_with_parent(
+                        at,
+                        reference_index,
+                        check,
+                        row,
+                        ViolationDetail::Row { table: parent as u32, row: target },
+                    );
+                }
+            }
+        }
+        let children = inside
+            .iter()
+            .map(|(reference_index, _)| Children::new(&self.tables[at].resolved[*reference_index]))
+            .collect::<Vec<_>>();
+        for ((reference_index, _), children) in inside.iter().zip(&children) {
+            // A row can be skipped after references to it were resolved; those references no longer have a row.
+            let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: *reference_index })?;
+            let skipped: Vec<u32> = self.tables[at].findings.skipped.iter().collect();
+            for child in skipped.iter().flat_map(|row| children.of(*row)) {
+                if !self.tables[at].findings.skipped.contains(*child) {
+                    self.tables[at].findings.add_text(table, check, *child, "the referenced row is skipped");
+                }
+            }
+        }
+        let mut waiting: Vec<u32> = self.tables[at].findings.rejected.iter().collect();
+        while let Some(row) = waiting.pop() {
+            for ((reference_index, check), children) in inside.iter().zip(&children) {
+                for child in children.of(row) {
+                    let known = self.tables[at].findings.rejected.contains(*child);
+                    self.reject_with_parent(
+                        at,
+                        *reference_index,
+                        *check,
+                        *child,
+                        ViolationDetail::Row { table: at as u32, row },
+                    );
+                    if !known && self.tables[at].findings.rejected.contains(*child) {
+                        waiting.push(*child);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rejects a row that refers to a skipped one, at most once per reference.
+    fn reject_with_skipped(&mut self, at: usize, reference_index: usize, row: u32) -> Result<()> {
+        let table = &self.plan.tables[at];
+        let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index })?;
+        if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
+            self.tables[at].findings.add_text(table, check, row, "the referenced row is skipped");
+        }
+        Ok(())
+    }
+
+    /// Rejects a row with the row that it refers to, at most once per reference.
+    fn reject_with_parent(
+        &mut self,
+        at: usize,
+        reference_index: usize,
+        check: usize,
+        row: u32,
+        detail: ViolationDetail,
+    ) {
+        if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
+            self.tables[at].findings.add(&self.plan.tables[at], check, row, detail);
+        }
+    }
+}
+
+/// By row, the rows of the same table that refer to it.
+struct Children {
+    starts: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl Children {
+    fn new(resolved: &Resolved) -> Self {
+        let parent = |row: u32| resolved.parent(row).filter(|parent| *parent != row);
+        let count = resolved.targets.len() as u32;
+        let mut starts = vec![0; count as usize + 1];
+        for target in (0..count).filter_map(parent) {
+            starts[target as usize + 1] += 1;
+        }
+        for at in 1..starts.len() {
+            starts[at] += starts[at - 1];
+        }
+        let mut next = starts.clone();
+        let mut rows = vec![0; starts.last().copied().unwrap_or(0) as usize];
+        for row in 0..count {
+            if let Some(target) = parent(row) {
+                rows[next[target as usize] as usize] = row;
+                next[target as usize] += 1;
+            }
+        }
+        Self { starts, rows }
+    }
+
+    fn of(&self, row: u32) -> &[u32] {
+        &self.rows[self.starts[row as usize] as usize..self.starts[row as usize + 1] as usize]
+    }
+}
