@@ -68,7 +68,7 @@ pub use report::{Report, TableReport, Verdict};
 #[doc(hidden)]
 pub use cli::program;
 
-/// The rooms, for the benches and tests of this repository. They change without notice.
+/// The internal modules, for the benches and tests of this repository. They change without notice.
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 #[allow(missing_docs)]

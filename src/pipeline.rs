@@ -65,7 +65,7 @@ impl Pipeline {
         self
     }
 
-    /// Loads files again whose bytes were loaded before. Without it they are refused.
+    /// Allows files whose bytes were loaded before. Otherwise they are refused.
     #[must_use]
     pub fn allow_reload(mut self) -> Self {
         self.load.allow_reload = true;
@@ -87,7 +87,7 @@ impl Pipeline {
         RunContext::look(&self.options).await.map(drop)
     }
 
-    /// Validates the delta: all checks on all data, and no load. Writes reject files and the report beside the pipeline file.
+    /// Validates the delta: runs all checks on all data, without loading. Writes reject files and the report beside the pipeline file.
     ///
     /// # Errors
     /// Returns an error if the file has problems, or if a source or the target cannot be read. Violations in the data are the

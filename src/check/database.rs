@@ -1,4 +1,4 @@
-//! Constraints that only production can judge: it is asked about the rows before anything is written.
+//! Constraints that only production can evaluate: it is asked about the rows before anything is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use crate::engine::{RowSet, display_value};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, ColumnSource, Table};
 use crate::target::{
-    Batches, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
+    Batches, DatabaseCheck, DatabaseCheckKind, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows,
+    new_key_column,
 };
 
 impl Checker<'_> {
     /// Runs the checks that production judges: either those of columns with references, or all others.
-    pub(super) async fn judged_by_production(&mut self, at: usize, with_references: bool) -> Result<()> {
+    pub(super) async fn evaluated_by_production(&mut self, at: usize, with_references: bool) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let reads_reference =
@@ -36,7 +37,7 @@ impl Checker<'_> {
         let references: Vec<_> = of_new.map(|reference| reference.column.clone()).collect();
         let give = self.existing_columns(at);
         let asked: Vec<_> = checks.iter().map(|(_, check)| *check).collect();
-        let question = DatabaseQuestion {
+        let question = DatabaseCheckRequest {
             table: &table.name,
             checks: &asked,
             filled: &filled,
@@ -44,14 +45,14 @@ impl Checker<'_> {
             give: &give,
         };
         let columns: Vec<_> = question.columns().cloned().collect();
-        let rows = JudgedRows {
+        let rows = EvaluatedRows {
             table,
             checked: &self.tables[at],
             without: self.tables[at].findings.excluded(),
             columns: &columns,
             references: &references,
         };
-        let answers = self.target.judge(&question, &rows).await?;
+        let answers = self.target.evaluate_checks(&question, &rows).await?;
         let (conflicts, others): (Vec<_>, Vec<_>) = checks
             .into_iter()
             .zip(answers)
@@ -70,7 +71,7 @@ impl Checker<'_> {
         number: usize,
         check: &DatabaseCheck,
         references: &[String],
-        answer: DatabaseAnswer,
+        answer: DatabaseCheckResult,
     ) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
@@ -150,7 +151,7 @@ impl Checker<'_> {
 }
 
 /// The rows of a question.
-struct JudgedRows<'a> {
+struct EvaluatedRows<'a> {
     table: &'a Table,
     checked: &'a CheckedTable,
     without: RowSet,
@@ -158,7 +159,7 @@ struct JudgedRows<'a> {
     references: &'a [String],
 }
 
-impl QuestionRows for JudgedRows<'_> {
+impl DatabaseCheckRows for EvaluatedRows<'_> {
     fn rows(&self) -> Result<Batches<'_>> {
         let rows = &self.checked.rows;
         let places = rows.columns(|name| self.columns.iter().any(|column| column == name));
@@ -171,7 +172,7 @@ impl QuestionRows for JudgedRows<'_> {
     }
 }
 
-impl JudgedRows<'_> {
+impl EvaluatedRows<'_> {
     fn batch(&self, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
         let count = batch.num_rows();
         let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));

@@ -206,7 +206,7 @@ impl Checker<'_> {
             }
             // References to skipped rows need production's values, which must be known first unless they depend on references.
             self.uniques_in_production(*at, false).await?;
-            self.judged_by_production(*at, false).await?;
+            self.evaluated_by_production(*at, false).await?;
         }
         for at in tables {
             for reference in 0..plan.tables[*at].references.len() {
@@ -215,7 +215,7 @@ impl Checker<'_> {
         }
         for at in tables {
             self.uniques_in_production(*at, true).await?;
-            self.judged_by_production(*at, true).await?;
+            self.evaluated_by_production(*at, true).await?;
         }
         // Among tables that refer to each other or to themselves, rejecting one row can invalidate another, and so on.
         let inside = |to: &String| tables.iter().any(|at| plan.tables[*at].name == *to);

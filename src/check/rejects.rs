@@ -440,7 +440,7 @@ impl Explain<'_> {
                     CheckKind::LegacyKey => format!("{file}:{line} has the same legacy key"),
                     CheckKind::Unique(_) => format!("{file}:{line} has the same values"),
                     CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Unique { .. }, .. }) => {
-                        format!("{file}:{line} has values that production takes for the same")
+                        format!("{file}:{line} has values that production treats as equal")
                     }
                     _ => format!("{}: {file}:{line}", check.reason),
                 }

@@ -198,7 +198,7 @@ pub(super) struct Init {
     /// Folder with the delta's files, which are matched with tables and columns by name
     #[arg(long, value_name = "DIR")]
     pub(super) delta: Option<PathBuf>,
-    /// File or glob of a table whose file has another name; may be repeated
+    /// File or glob for a table whose file has another name (repeatable)
     #[arg(long = "table", value_name = "TABLE=FILE", value_parser = table_file)]
     pub(super) files: Vec<(String, PathBuf)>,
     /// File to write [default: standard output]

@@ -2,7 +2,7 @@
 //!
 //! The target stores a [`Journal`] next to the run's rows, and a file beside the reports mirrors it. Each event is written
 //! before or together with the change that it records. A run's state is not stored; [`next`] folds it from the events.
-//! The journal of an interrupted run therefore tells what remains to be done.
+//! The journal of an interrupted run therefore shows what remains to be done.
 
 mod event;
 mod mirror;

@@ -34,13 +34,13 @@ pub fn destination(spec: Option<&TableSpec>, table: &Arc<CatalogTable>) -> Desti
         evaluated: Vec::new(),
         is_referred_only: spec.is_none(),
         self_referencing: false,
-        promises: Vec::new(),
+        commit_checks: Vec::new(),
         changed: Vec::new(),
         reads: Vec::new(),
     }
 }
 
-/// Returns the numbers that a key gets; `None` if it is a UUID, or the rows bring it.
+/// Returns the numbers that a key gets; `None` if it is a UUID, or if the rows contain it.
 fn assigned(key: &KeySpec, table: &CatalogTable) -> Option<AssignedKey> {
     let column = key.column.clone()?;
     let is_uuid = table.column(&column).is_some_and(|column| column.form == LogicalType::Uuid);

@@ -120,7 +120,8 @@ fn wanted(data_type: &DataType, form: &LogicalType) -> String {
 
 /// Returns the checks that production's catalog declares, and its constraints that no check can express.
 pub(super) fn derived(builder: &Builder<'_>, known: &CatalogFacts<'_>) -> (Vec<Check>, Vec<String>) {
-    let mut derived = Derived { builder, known, checks: Vec::new(), unsupported: builder.table.unread.clone() };
+    let mut derived =
+        Derived { builder, known, checks: Vec::new(), unsupported: builder.table.unsupported_constraints.clone() };
     for column in &builder.table.columns {
         derived.column(column);
     }
@@ -199,8 +200,8 @@ impl Derived<'_> {
             Key::Inherited(columns) | Key::Own(columns) => columns.as_slice(),
         };
         for unique in &table.uniques {
-            let is_judged = self.unique(&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE");
-            if let (false, Some(own)) = (is_judged, &unique.own) {
+            let is_evaluated = self.unique(&unique.columns, &unique.ignore_case, unique.condition.as_ref(), "UNIQUE");
+            if let (false, Some(own)) = (is_evaluated, &unique.own) {
                 self.unsupported.pop();
                 self.database(own);
             }
@@ -211,7 +212,7 @@ impl Derived<'_> {
         }
     }
 
-    /// Adds the check of a unique constraint. Returns whether the engine can judge it.
+    /// Adds the check of a unique constraint. Returns whether the engine can evaluate it.
     fn unique(
         &mut self,
         columns: &[String],
@@ -293,13 +294,13 @@ impl Derived<'_> {
     }
 }
 
-/// Returns why a row that production judges is rejected, unless production says more.
+/// Returns why a row that production judges is rejected, unless production gives a reason.
 fn reason(check: &DatabaseCheck) -> String {
     let declared = &check.declared;
     match &check.kind {
         DatabaseCheckKind::Value { .. } => format!("the type {declared} does not keep this value"),
         DatabaseCheckKind::Condition(_) if check.name == "partition" => {
-            format!("no partition takes the row: {declared}")
+            format!("no partition accepts the row: {declared}")
         }
         DatabaseCheckKind::Condition(_) => format!("violates {declared}"),
         DatabaseCheckKind::Unique { .. } => "duplicate values".into(),

@@ -220,14 +220,14 @@ impl Builder<'_> {
             let is_written = referring || written.iter().any(|(column, _, _)| column == name);
             let (message, hint) = match effect {
                 _ if key.columns().contains(name) => {
-                    (format!("`{name}` is a key column: a trigger must not decide it"), "remove it from `triggers`")
+                    (format!("`{name}` is a key column, which a trigger must not set"), "remove it from `triggers`")
                 }
                 TriggerEffect::Fills if is_written => (
-                    format!("`{name}` has a value from the delta, and a trigger that fills it"),
-                    "write `changes`, or take the column out of `columns` and `relationships`",
+                    format!("`{name}` is filled by both the delta and a trigger"),
+                    "write `changes`, or remove the column from `columns` and `relationships`",
                 ),
                 TriggerEffect::Changes if !is_written && !is_source => {
-                    (format!("the delta gives `{name}` no value that a trigger could change"), "write `fills`")
+                    (format!("the delta has no value for `{name}` that a trigger could change"), "write `fills`")
                 }
                 _ => continue,
             };

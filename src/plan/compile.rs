@@ -356,7 +356,7 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
     }
 }
 
-/// Leaves references to tables of the same run to the insertion: production cannot judge references to rows that are not there yet.
+/// Leaves references to tables of the same run to the insertion: production cannot evaluate references to rows that do not exist yet.
 fn leave_new_references(table: &mut Table, positions: &BTreeMap<String, usize>) {
     let is_new = |check: &Check| match &check.kind {
         CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Reference { to, .. }, .. }) => {

@@ -307,7 +307,7 @@ impl Table {
         }
     }
 
-    /// Returns the tables whose rows its rows refer to, as far as checks resolve it.
+    /// Returns the tables that its rows refer to through references that checks resolve.
     pub fn refers_to(&self) -> impl Iterator<Item = &String> {
         let foreign = self.checks.iter().filter_map(|check| match &check.kind {
             CheckKind::ForeignKey { to, .. } => Some(to),
@@ -355,7 +355,7 @@ impl Table {
             },
             evaluated: self.evaluated(),
             is_referred_only: false,
-            promises: self.commit_checks(),
+            commit_checks: self.commit_checks(),
             changed: self.triggered.clone(),
             reads: self.reads(),
         }

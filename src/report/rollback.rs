@@ -24,7 +24,7 @@ pub struct Rollback {
     /// The tables, by name.
     pub tables: Vec<RollbackTable>,
     /// The conflicts that prevent the rollback.
-    pub obstacles: Vec<RollbackConflict>,
+    pub conflicts: Vec<RollbackConflict>,
     /// Facts that were verified before the commit.
     pub proven: Vec<String>,
     /// Side effects, such as triggers.
@@ -78,7 +78,7 @@ impl Rollback {
 
     /// Creates the report of a planned rollback.
     pub fn of(run: &RunId, pipeline: &str, target: &str, plan: RollbackPlan) -> Self {
-        let verdict = if plan.obstacles.is_empty() { Outcome::Possible } else { Outcome::Impossible };
+        let verdict = if plan.conflicts.is_empty() { Outcome::Possible } else { Outcome::Impossible };
         Self::new(run, pipeline, target, verdict, plan)
     }
 
@@ -99,8 +99,8 @@ impl Rollback {
             });
         }
         let (run, pipeline, target) = (run.to_owned(), pipeline.to_owned(), target.to_owned());
-        let (obstacles, proven) = (plan.obstacles, Vec::new());
-        Self { version: VERSION, run, pipeline, target, verdict, tables, obstacles, proven, notes }
+        let (conflicts, proven) = (plan.conflicts, Vec::new());
+        Self { version: VERSION, run, pipeline, target, verdict, tables, conflicts, proven, notes }
     }
 
     /// Completes the report after the rollback.
@@ -145,7 +145,7 @@ impl Rollback {
             (1..=3).for_each(|column| align(&mut grid, column));
             parts.push(lines(&grid));
         }
-        parts.push(self.obstacles.iter().map(|conflict| format!("  conflict: {conflict}\n")).collect());
+        parts.push(self.conflicts.iter().map(|conflict| format!("  conflict: {conflict}\n")).collect());
         let proven = self.proven.iter().map(|fact| format!("  proven: {fact}\n"));
         parts.push(proven.chain(self.notes.iter().map(|note| format!("  note: {note}\n"))).collect());
         parts.push(format!("  run {} · {}\n", self.run, self.target));

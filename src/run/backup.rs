@@ -178,13 +178,13 @@ pub async fn backup(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     target.preflight(&[], Access::Write).await?;
     target.lock(&RunId::at(jiff::Timestamp::now())).await?;
-    let done = backup_claimed(opened).await?;
+    let done = backup_locked(opened).await?;
     target.unlock().await?;
     Ok(done)
 }
 
 /// Backs up the key map under the writer lock.
-async fn backup_claimed(opened: &OpenPipeline) -> Result<BackupReport> {
+async fn backup_locked(opened: &OpenPipeline) -> Result<BackupReport> {
     let target = opened.target.as_ref();
     let backup = Backup::open(&place(opened)?, target, &opened.catalog, &opened.shown).await?;
     backup.complete(&target.segments().await?).await
@@ -196,7 +196,7 @@ async fn backup_claimed(opened: &OpenPipeline) -> Result<BackupReport> {
 /// As before a run.
 pub(super) async fn before_import(opened: &OpenPipeline) -> Result<()> {
     if opened.backup().is_some() {
-        backup_claimed(opened).await.map_err(|error| error.doing("the key map is not backed up"))?;
+        backup_locked(opened).await.map_err(|error| error.doing("the key map is not backed up"))?;
     }
     Ok(())
 }
@@ -204,7 +204,7 @@ pub(super) async fn before_import(opened: &OpenPipeline) -> Result<()> {
 /// Backs up the key map after a command has appended to it. Returns a warning on failure, since the mappings are committed.
 pub(super) async fn after_import(opened: &OpenPipeline) -> Option<String> {
     opened.backup()?;
-    let error = backup_claimed(opened).await.err()?;
+    let error = backup_locked(opened).await.err()?;
     Some(format!("the imported mappings are not backed up: {error}; run `pipeline keymap backup FILE`"))
 }
 

@@ -63,10 +63,20 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     let ThresholdResult { reasons, mut warnings } = evaluate(&context.compiled, &examined);
     warnings.splice(0..0, context.preflight.warnings.iter().cloned());
     warnings.extend(known.iter().map(|file| {
-        format!("`{}`: `{}` was loaded by run {} before, and is loaded again as asked", file.table, file.name, file.run)
+        format!(
+            "`{}`: `{}` was loaded by run {} before, and is loaded again because of `--allow-reload`",
+            file.table, file.name, file.run
+        )
     }));
-    warnings
-        .extend(context.compiled.plan.tables.iter().zip(&examined).filter_map(|(table, found)| unasked(table, found)));
+    warnings.extend(
+        context
+            .compiled
+            .plan
+            .tables
+            .iter()
+            .zip(&examined)
+            .filter_map(|(table, found)| skipped_without_target(table, found)),
+    );
     let accepted: u64 = examined.iter().map(CheckedTable::accepted).sum();
     let verdict = match (reasons.iter().all(Vec::is_empty), accepted) {
         (false, _) => Verdict::Failed,
@@ -124,7 +134,7 @@ async fn preview_keys<T>(context: &RunContext<T>, examined: &[CheckedTable], tab
 }
 
 /// Describes the checks of a table that were skipped without a target.
-fn unasked(table: &Table, found: &CheckedTable) -> Option<String> {
+fn skipped_without_target(table: &Table, found: &CheckedTable) -> Option<String> {
     let mut parts = Vec::new();
     if !table.skipped_checks.is_empty() {
         parts.push(list(&table.skipped_checks));

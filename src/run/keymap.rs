@@ -110,7 +110,7 @@ pub(super) fn destination(opened: &OpenPipeline, table: &str) -> Result<Destinat
         return Err(Error::pipeline(format!("`{table}` has no key"))
             .hint("name its key column in the pipeline file: `key: { column: … }`"));
     }
-    // Mappings are imported and no rows, whatever the pipeline loads.
+    // Only mappings are imported, and no rows.
     Ok(Destination { is_referred_only: true, ..destination })
 }
 

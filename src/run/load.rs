@@ -29,7 +29,7 @@ pub async fn run(context: &RunContext, options: LoadOptions, listener: &dyn List
     let request = RunRequest::new(context, Command::Run, options.allow_reload);
     context.safeguards.admit(context.target.as_ref()).await?;
     let load = async {
-        let damaged = resume::refuse_cut_off(context).await?;
+        let damaged = resume::refuse_interrupted(context).await?;
         let CheckOutcome { mut report, examined, known } = check_delta(context, &request, damaged, &steps).await?;
         // An interrupted run has reported what its checks found.
         report_store::keep(context, &mut report);

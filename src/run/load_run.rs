@@ -286,7 +286,7 @@ impl<'a> LoadRun<'a> {
         self.record(load.as_mut()).await?;
         let moved = load.moved_sequences().await?;
         self.report.warnings.extend(moved.iter().map(|sequence| {
-            format!("the mock run moved the sequence {sequence}: a trigger or a function of production takes its numbers, and they stay taken")
+            format!("the mock run advanced the sequence {sequence}: a trigger or a function of production took numbers, which are lost")
         }));
         load.roll_back().await?;
         drop(step);

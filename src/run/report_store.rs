@@ -39,7 +39,7 @@ pub(super) fn keep<T>(context: &RunContext<T>, report: &mut Report) {
     });
     if let Err(error) = kept {
         let path = context.compiled.secrets.mask(&folder.display().to_string()).into_owned();
-        let warning = format!("the report is not kept in `{path}`: {error}");
+        let warning = format!("cannot write the report to `{path}`: {error}");
         if !report.warnings.contains(&warning) {
             report.warnings.push(warning);
         }
@@ -133,19 +133,19 @@ pub async fn kept(opened: &OpenPipeline, wanted: Option<&str>) -> Result<StoredR
 async fn nothing(opened: &OpenPipeline, wanted: Option<&str>, last: &[&str]) -> Result<Error> {
     let Some(wanted) = wanted else {
         return Ok(Error::usage(format!(
-            "no report of this pipeline is kept, neither in {} nor in its folder of runs",
+            "no report of this pipeline is stored, neither in {} nor in its folder of runs",
             opened.shown
         ))
         .hint("`pipeline validate FILE` or `pipeline run FILE` makes one"));
     };
     if !opened.target.journal(&wanted.into()).await?.is_empty() {
         return Ok(Error::usage(format!(
-            "run {wanted} left no report: it did not get as far as the commit, and its folder is not here"
+            "run {wanted} has no report: it did not reach the commit, and its folder does not exist here"
         ))
         .hint(format!("`pipeline runs FILE {wanted}` shows its journal")));
     }
     let hint = if last.is_empty() {
-        "none is kept yet".to_owned()
+        "no report is stored yet".to_owned()
     } else {
         format!("the last ones are {}", crate::engine::list(last))
     };

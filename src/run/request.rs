@@ -16,13 +16,13 @@ pub(super) struct RunRequest {
 }
 
 impl RunRequest {
-    /// Now: a run begins at the moment that its expressions take for now.
+    /// The time that `now()` returns in expressions: the start of the run.
     pub(super) fn new<T>(context: &RunContext<T>, command: Command, allow_reload: bool) -> Self {
         let run = RunId::at(jiff::Timestamp::now());
         Self { command, run, started_at: context.engine.moment(), allow_reload }
     }
 
-    /// Returns the request of a run that is resumed, with the moment that its expressions took for now.
+    /// Returns the request of a resumed run, with the time that `now()` returned at its first start.
     pub(super) fn again(unfinished: &ResumableRun) -> Result<Self> {
         let (run, started_at) = (unfinished.run().clone(), unfinished.started_at()?);
         Ok(Self { command: Command::Resume, run, started_at, allow_reload: true })

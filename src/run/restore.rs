@@ -316,7 +316,7 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
             manifest.segment.run,
             list(&columns)
         ))
-        .hint("production's key was changed since: such mappings can be imported by hand, and not restored"));
+        .hint("production's key has changed since: import these mappings with `pipeline keymap import`"));
     }
     match super::keymap::destination(opened, table) {
         Ok(known) if known.key == key => Ok(known),
@@ -328,7 +328,7 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
             evaluated: Vec::new(),
             is_referred_only: false,
             self_referencing: false,
-            promises: Vec::new(),
+            commit_checks: Vec::new(),
             changed: Vec::new(),
             reads: Vec::new(),
         }),

@@ -39,10 +39,10 @@ pub async fn find(opened: &OpenPipeline, wanted: Option<&str>) -> Result<Resumab
     unfinished.refuse_ended()?;
     if unfinished.state.started.pipeline != pipeline {
         return Err(Error::usage(format!(
-            "run {run} is one of the pipeline `{}`, and this is `{pipeline}`",
+            "run {run} belongs to the pipeline `{}`, not to `{pipeline}`",
             unfinished.state.started.pipeline
         ))
-        .hint("give the pipeline file that it was started with"));
+        .hint("use the pipeline file that started the run"));
     }
     Ok(unfinished)
 }
@@ -63,7 +63,7 @@ async fn last_open(target: &dyn Target, pipeline: &str) -> Result<Option<Resumab
         (Some(last), _) => Ok(Some(ResumableRun { warnings, ..last })),
         (None, true) => Ok(None),
         (None, false) => Err(Error::refused(format!("no run can be resumed: {}", warnings.join("; ")))
-            .hint("compare the journal with `journal.ndjson` in the run's folder before anything else")),
+            .hint("compare the journal with `journal.ndjson` in the run's folder before you continue")),
     }
 }
 
@@ -112,9 +112,9 @@ impl ResumableRun {
         now.refuse_ended()?;
         let committed = context.target.is_committed(&self.run, None).await?;
         if committed != (now.state.phase == Phase::Committed) {
-            let (is, what) = if committed { ("is", "says nothing of it") } else { ("is not", "says that it is") };
+            let (is, what) = if committed { ("is", "has no commit entry") } else { ("is not", "has a commit entry") };
             return Err(Error::internal(format!(
-                "run {} {is} committed in {}, and its journal {what}",
+                "run {} {is} committed in {}, but its journal {what}",
                 self.run, context.shown
             ))
             .hint(
@@ -127,7 +127,7 @@ impl ResumableRun {
 
 /// Refuses to start if an earlier run of the pipeline was interrupted, since its outcome is open. Returns problems with the journals
 /// of the pipeline's other runs.
-pub(super) async fn refuse_cut_off(context: &RunContext) -> Result<Vec<String>> {
+pub(super) async fn refuse_interrupted(context: &RunContext) -> Result<Vec<String>> {
     let pipeline = &context.compiled.plan.name;
     let mut warnings = Vec::new();
     journals::each(context.target.as_ref(), Journals::Open, |found| {

@@ -55,8 +55,8 @@ impl<'a> RollbackCandidate<'a> {
         }
         if report.is_some() == state.is_unfinished() {
             let (is, what) =
-                if report.is_some() { ("is", "says nothing of it") } else { ("is not", "says that it is") };
-            let message = format!("run {run} {is} committed in {}, and its journal {what}", opened.shown);
+                if report.is_some() { ("is", "has no commit entry") } else { ("is not", "has a commit entry") };
+            let message = format!("run {run} {is} committed in {}, but its journal {what}", opened.shown);
             return Err(Error::internal(message)
                 .hint("another session changed the control tables, or another process resumed the run; see `pipeline runs FILE RUN`"));
         }

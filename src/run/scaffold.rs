@@ -34,7 +34,7 @@ pub struct Init {
     pub production: Option<String>,
     /// The tables; none for those that the files fit to, or all.
     pub tables: Vec<String>,
-    /// The files of tables whose names do not tell.
+    /// The files of tables that no file name identifies.
     pub files: BTreeMap<String, PathBuf>,
     /// The folder of the delta's files.
     pub delta: Option<PathBuf>,
@@ -85,7 +85,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
     let target = target::open(&address, Access::Read).await?;
     let catalog = target.catalog().await?;
     if catalog.tables.is_empty() {
-        let schema = init.production.as_deref().unwrap_or("the usual schema");
+        let schema = init.production.as_deref().unwrap_or("the default schema");
         return Err(Error::pipeline(format!("`{shown}` has no table in {schema}"))
             .hint("name another one with `--schema`, and check that this user may use it"));
     }

@@ -46,13 +46,14 @@ pub(super) async fn after_commit(
     let compared = target.compare(destination, stream::iter(keys.rows(at)?).boxed()).await;
     // The target's own error assumes that the load was lost with the connection. This one was committed.
     let unread = |error: Error| {
-        Error::new(error.kind(), format!("the run is committed, and its rows could not be read back: {error}"))
-            .hint("its rows are there: `pipeline runs` lists it, and `pipeline keymap verify` proves its keys")
+        Error::new(error.kind(), format!("the run is committed, but its rows could not be read back: {error}")).hint(
+            "its rows are in production: `pipeline runs` lists the run, and `pipeline keymap verify` checks its keys",
+        )
     };
     match compared.map_err(unread)? {
         None => Ok(()),
         Some(how) => Err(Error::internal(format!("`{}` differs from the delta: {how}", destination.table.name))
-            .hint("the run is committed; something changed its rows since: look at the table before anything else")),
+            .hint("the run is committed; its rows were changed afterwards: inspect the table first")),
     }
 }
 
@@ -67,7 +68,7 @@ pub(super) async fn of_run(context: &RunContext, run: &RunId) -> Result<()> {
             let message =
                 format!("{} rows of `{}` are missing, the first has legacy key `{first}`", missing.len(), table.name);
             return Err(Error::internal(message)
-                .hint("the run is committed; something deleted them since: look at the table before anything else"));
+                .hint("the run is committed; the rows were deleted afterwards: inspect the table first"));
         }
     }
     Ok(())

@@ -15,7 +15,7 @@ use crate::engine::{ident, literal};
 use crate::target::{CatalogColumn, CatalogTable, LogicalType};
 
 /// The reason for a change of case.
-const CASE: &str = "production accepts the values in this case alone";
+const CASE: &str = "production accepts only values in this case";
 
 /// Returns the SQL for a column from a source column, and a remark if the SQL is a guess.
 pub(super) fn expression(

@@ -36,7 +36,7 @@ pub struct ScaffoldOptions<'a> {
     pub production: Option<String>,
     /// The catalog of production.
     pub catalog: &'a Catalog,
-    /// Production, which is asked for values of the delta.
+    /// Production, in which values of the delta are looked up.
     pub target: &'a dyn Production,
     /// The tables to include. If empty, those that match delta files, or all.
     pub tables: Vec<String>,
@@ -179,7 +179,7 @@ fn matched<'f>(tables: &[&CatalogTable], files: &'f [Files]) -> Vec<Matched<'f>>
     let is_ambiguous = |file: usize| scores[file].iter().filter(|score| **score == best[file]).count() > 1;
     let matches = |file: &usize, table: usize| {
         let (score, best) = (scores[*file][table], best[*file]);
-        // A part of a name that fits several tables says nothing.
+        // A partial match of several tables identifies none of them.
         score > 0 && score == best && (score > PART || !is_ambiguous(*file))
     };
     let of_table = |table: usize| {

@@ -184,7 +184,7 @@ impl Input {
 fn damaged(file: &SourceFile, error: &std::io::Error) -> Error {
     if let Some(wrong) = error.get_ref().and_then(|inner| inner.downcast_ref::<WrongEncoding>()) {
         return Error::input(format!("`{}` contradicts its `encoding`: {wrong}", file.name))
-            .hint(format!("this looks like `csv: {{ encoding: {} }}`", wrong.label));
+            .hint(format!("try `csv: {{ encoding: {} }}`", wrong.label));
     }
     match file.compression {
         Compression::None => file.unreadable(error),

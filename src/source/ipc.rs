@@ -20,7 +20,7 @@ const FILE_MAGIC: &[u8] = b"ARROW1";
 /// (<https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format>).
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
-/// The reader would swap the bytes of no value.
+/// The reader does not swap the bytes of values.
 const BIG_ENDIAN: &str = "its values are big-endian; write it on a little-endian machine, or as Parquet";
 
 enum Reader {

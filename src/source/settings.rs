@@ -1,4 +1,4 @@
-//! Settings of a source that later rooms read with its columns: time zones, the century, and the notation of numbers.
+//! Settings of a source that later modules read with its columns: time zones, the century, and the notation of numbers.
 
 use std::collections::HashMap;
 use std::sync::Arc;

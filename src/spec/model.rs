@@ -346,9 +346,9 @@ pub struct KeySpec {
 pub enum UuidVersion {
     /// A hash of a namespace and the legacy key: equal in a mock run, in the run, and in a repeated run.
     V5,
-    /// Ordered by the time of the run. Each run has others.
+    /// Ordered by the time of the run. Each run gets different ones.
     V7,
-    /// Without order. Each run has others.
+    /// Without order. Each run gets different ones.
     V4,
 }
 
@@ -356,7 +356,7 @@ pub enum UuidVersion {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SequenceNumbers {
-    /// Each key is a number of the sequence. These keys are free whatever other programs do with their numbers.
+    /// Each key is a number of the sequence. These keys are free regardless of how other programs use their numbers.
     #[default]
     Keys,
     /// Other programs use each number for a block of INCREMENT keys that ends or begins with it, as persistence frameworks

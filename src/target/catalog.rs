@@ -60,7 +60,7 @@ pub struct CatalogTable {
     pub foreign_keys: Vec<ForeignKey>,
     /// Its CHECK constraints.
     pub checks: Vec<CheckConstraint>,
-    /// Its constraints that only production can judge.
+    /// Its constraints that only production can evaluator.
     pub database_checks: Vec<DatabaseCheck>,
     /// The columns whose default is a number of a sequence, or the row's own number.
     pub numbered: Vec<String>,
@@ -69,7 +69,7 @@ pub struct CatalogTable {
     /// Those of them that can give an inserted row other values.
     pub deciding_triggers: Vec<String>,
     /// Constraints that the catalog reader could not translate, for display. Only production enforces them.
-    pub unread: Vec<String>,
+    pub unsupported_constraints: Vec<String>,
 }
 
 impl CatalogTable {
@@ -115,7 +115,7 @@ pub struct CatalogColumn {
     pub generated: bool,
     /// The most characters it holds, if it is a text with a limit.
     pub max_length: Option<u64>,
-    /// The most significant digits that production keeps of a number with decimals, if the type promises more: 15 in SQLite. Integers of up
+    /// The most significant digits that production keeps of a number with decimals, if the type commit_checks more: 15 in SQLite. Integers of up
     /// to 64 bits are kept exactly.
     pub significant_digits: Option<u8>,
     /// The constraints on its values beyond their Arrow type.
@@ -140,7 +140,7 @@ pub struct UniqueConstraint {
     pub ignore_case: Vec<String>,
     /// The rows that it applies to; None for all rows.
     pub condition: Option<Condition>,
-    /// Its form for production to judge, if the engine has not all values that it reads.
+    /// Its form for production to evaluate, if the engine does not have all values that it reads.
     pub own: Option<Box<DatabaseCheck>>,
 }
 
@@ -201,6 +201,6 @@ pub struct CheckConstraint {
     pub sql: String,
     /// Why a row that fails it is rejected; None if the condition is self-explanatory.
     pub reason: Option<String>,
-    /// Its form for production to judge, if the engine has not all values that it reads.
+    /// Its form for production to evaluate, if the engine does not have all values that it reads.
     pub own: Option<Box<DatabaseCheck>>,
 }

@@ -1,11 +1,11 @@
-//! Constraints that only production can judge: it is asked in its own SQL about the rows of the delta, before anything is written.
+//! Constraints that only production can evaluate: it is asked in its own SQL about the rows of the delta, before anything is written.
 
 use arrow::array::RecordBatch;
 
 use super::Batches;
 use crate::error::Result;
 
-/// A constraint of production that the engine cannot judge.
+/// A constraint of production that the engine cannot evaluator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DatabaseCheck {
     /// The name of the check in reports.
@@ -76,7 +76,7 @@ pub struct ComparedValue {
 
 /// A question about rows of the delta.
 #[derive(Debug, Clone, Copy)]
-pub struct DatabaseQuestion<'a> {
+pub struct DatabaseCheckRequest<'a> {
     /// The table of production.
     pub table: &'a str,
     /// The checks.
@@ -89,16 +89,16 @@ pub struct DatabaseQuestion<'a> {
     pub give: &'a [String],
 }
 
-impl DatabaseQuestion<'_> {
+impl DatabaseCheckRequest<'_> {
     /// Returns the columns of the rows that the checks read.
     pub fn columns(&self) -> impl Iterator<Item = &String> {
         self.filled.iter().filter(|name| self.checks.iter().any(|check| check.columns.contains(name)))
     }
 }
 
-/// The rows of a question: `_row`, [`DatabaseQuestion::columns`], and `_new_<column>` of those that are references. They can be read
+/// The rows of a question: `_row`, [`DatabaseCheckRequest::columns`], and `_new_<column>` of those that are references. They can be read
 /// more than once.
-pub trait QuestionRows: Sync {
+pub trait DatabaseCheckRows: Sync {
     /// Streams the rows.
     ///
     /// # Errors
@@ -108,14 +108,14 @@ pub trait QuestionRows: Sync {
 
 /// Production's answer about one check.
 #[derive(Debug, Clone, Default)]
-pub struct DatabaseAnswer {
+pub struct DatabaseCheckResult {
     /// The rows that violate it, with production's reason if it gave one.
     pub rows: Vec<(u32, Option<String>)>,
     /// The rows that share values: a row, and the first row of its group.
     pub groups: Vec<(u32, u32)>,
     /// The pairs of rows that conflict without being equal: the earlier row, and the later one.
     pub conflicts: Vec<(u32, u32)>,
-    /// The rows whose values production has: `_id` is the row, then [`DatabaseQuestion::give`].
+    /// The rows whose values production has: `_id` is the row, then [`DatabaseCheckRequest::give`].
     pub existing: Vec<RecordBatch>,
 }
 

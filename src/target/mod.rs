@@ -32,7 +32,8 @@ use futures::stream::BoxStream;
 
 pub use catalog::{Catalog, CatalogColumn, CatalogTable, CheckConstraint, Condition, ForeignKey, UniqueConstraint};
 pub use database_check::{
-    ComparedValue, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
+    ComparedValue, DatabaseCheck, DatabaseCheckKind, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows,
+    new_key_column,
 };
 use difference::different;
 pub use key_block::{AssignedKey, KeyBlock, KeyRequest, SequenceUse, TextKey};
@@ -130,7 +131,7 @@ pub struct Destination {
     /// Whether rows refer to rows of the same table. A staged row then has a `_level`, and lower levels are inserted first.
     pub self_referencing: bool,
     /// Properties that the checks verified and that no constraint of production enforces. They are checked again when rows are inserted.
-    pub promises: Vec<CommitCheck>,
+    pub commit_checks: Vec<CommitCheck>,
     /// Columns whose final value a trigger of production decides. They are not compared with the delta.
     pub changed: Vec<String>,
     /// The other tables of production that it depends on: those that its rows refer to, and those that its own SQL names.
@@ -140,7 +141,7 @@ pub struct Destination {
 impl Destination {
     /// Returns whether some values must be unique although no index of production enforces it.
     fn has_free_values(&self) -> bool {
-        self.promises.iter().any(|promise| matches!(promise.what, CommitCheckKind::Unique { .. }))
+        self.commit_checks.iter().any(|commit_check| matches!(commit_check.what, CommitCheckKind::Unique { .. }))
     }
 
     /// Returns the places of the columns that production must have as in the delta.
@@ -360,7 +361,7 @@ fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
     let hint = "set `load.foreign_keys` to `triggers`, the default";
     if !with.is_empty() {
         let message =
-            format!("`foreign_keys: set_based` is not for tables with triggers: {}", crate::engine::list(&with));
+            format!("`foreign_keys: set_based` does not support tables with triggers: {}", crate::engine::list(&with));
         return Err(Error::pipeline(message).hint(hint));
     }
     for destination in destinations {
@@ -371,7 +372,7 @@ fn refuse_set_based(destinations: &[Destination]) -> Result<()> {
         };
         if let Some(column) = table.foreign_keys.iter().flat_map(|key| &key.columns).find(of_production) {
             let message = format!(
-                "`foreign_keys: set_based` is not for references that production fills: `{column}` of `{}`",
+                "`foreign_keys: set_based` does not support references that production fills: `{column}` of `{}`",
                 table.name
             );
             return Err(Error::pipeline(message).hint(format!("give the column a value, or {hint}")));

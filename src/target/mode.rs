@@ -70,7 +70,7 @@ impl Mode {
     pub fn off(&self) -> String {
         match &self.last {
             None => "it was never switched on".into(),
-            Some(Period { until, ended: None, .. }) => format!("its time was up {}", shown(*until)),
+            Some(Period { until, ended: None, .. }) => format!("it expired {}", shown(*until)),
             Some(Period { ended: Some(Ended { at, run: Some(run), .. }), .. }) => {
                 format!("run {run} ended it {}", shown(*at))
             }
@@ -103,7 +103,7 @@ mod tests {
         assert!(mode("2026-11-28T22:59:59.999Z", None).on().is_some());
         let mode = mode("2026-11-28T23:00:00Z", None);
         assert_eq!(mode.on(), None);
-        assert_eq!(mode.off(), "its time was up 2026-11-28 23:00:00 UTC");
+        assert_eq!(mode.off(), "it expired 2026-11-28 23:00:00 UTC");
         assert_eq!(Mode { last: None, ..mode }.off(), "it was never switched on");
     }
 

@@ -5,8 +5,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 
 use super::{
-    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, KeyBlock, KeyRequest, LoadedFile,
-    Lookup, Preflight, Production, QuestionRows,
+    Access, Batches, Catalog, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows, Destination, Filter,
+    KeyBlock, KeyRequest, LoadedFile, Lookup, Preflight, Production,
 };
 use crate::error::{Error, Result};
 
@@ -40,8 +40,12 @@ impl Production for NoTarget {
         Ok(Vec::new())
     }
 
-    async fn judge(&self, question: &DatabaseQuestion<'_>, _: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>> {
-        Ok(vec![DatabaseAnswer::default(); question.checks.len()])
+    async fn evaluate_checks(
+        &self,
+        question: &DatabaseCheckRequest<'_>,
+        _: &dyn DatabaseCheckRows,
+    ) -> Result<Vec<DatabaseCheckResult>> {
+        Ok(vec![DatabaseCheckResult::default(); question.checks.len()])
     }
 
     async fn scan(&self, _: &str, _: &[String], _: &[Filter], _: Option<usize>) -> Result<Batches<'static>> {

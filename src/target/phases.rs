@@ -23,7 +23,7 @@ use crate::journal::{Record, RunId};
 /// Appends to the journal of the load's run.
 #[async_trait]
 pub trait JournalWriter: Send {
-    /// Appends an entry. If the target can, the entry stays whatever becomes of the insertion.
+    /// Appends an entry. If the target can, the entry stays even if the insertion fails.
     async fn append_event(&mut self, record: &Record) -> Result<()>;
 }
 

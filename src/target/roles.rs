@@ -8,9 +8,9 @@ use async_trait::async_trait;
 
 use super::phases::StagingPhase;
 use super::{
-    Access, Batches, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Journals, KeyBlock, KeyRequest,
-    LoadMode, LoadedFile, Lookup, Mode, Policy, Preflight, QuestionRows, RollbackPlan, RolledBackTable, RunHeader,
-    RunRecord, RunTable, Segment, Switch,
+    Access, Batches, Catalog, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows, Destination, Filter,
+    Journals, KeyBlock, KeyRequest, LoadMode, LoadedFile, Lookup, Mode, Policy, Preflight, RollbackPlan,
+    RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch,
 };
 use crate::error::Result;
 use crate::journal::{Record, RunId};
@@ -33,7 +33,7 @@ pub struct Capabilities {
     /// Staged rows outlive an interrupted run, and [`StagingPhase::is_staged`] compares them with the delta.
     pub durable_staging: bool,
     /// A COMMIT may stay unanswered. [`transaction_id`](super::CommitPhase::transaction_id) then names the transaction, and
-    /// [`RunStore::is_committed`] tells its outcome.
+    /// [`RunStore::is_committed`] returns its outcome.
     pub in_doubt_commit: bool,
     /// Control schema, roles, and grants are created by SQL that a DBA can read first.
     pub setup_script: bool,
@@ -57,9 +57,13 @@ pub trait Production: Send + Sync {
     /// `_id` and `lookup.give`, one row per match. If production has an index, the cost follows the keys and not the table.
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
 
-    /// Asks production, in its own SQL, which rows of the delta violate constraints that only it can judge. Returns one answer per check.
+    /// Asks production, in its own SQL, which rows of the delta violate constraints that only it can evaluator. Returns one answer per check.
     /// Writes nothing that stays, and needs no more rights than a lookup.
-    async fn judge(&self, question: &DatabaseQuestion<'_>, rows: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>>;
+    async fn evaluate_checks(
+        &self,
+        question: &DatabaseCheckRequest<'_>,
+        rows: &dyn DatabaseCheckRows,
+    ) -> Result<Vec<DatabaseCheckResult>>;
 
     /// Streams columns of a production table, for user SQL that names it. Rows that the filters exclude may be returned or not; all
     /// others must be, up to `limit`. Without columns, the batches have one column that only counts.
@@ -150,7 +154,7 @@ pub trait KeyMapStore: Send + Sync {
 /// Serializes the writers of a target.
 #[async_trait]
 pub trait WriterLock: Send + Sync {
-    /// Takes the lock for a run. It is held until [`unlock`](Self::unlock), or until this process ends in whatever way.
+    /// Takes the lock for a run. It is held until [`unlock`](Self::unlock), or until this process ends.
     ///
     /// # Errors
     /// If another run holds it: names that run and the time it began.

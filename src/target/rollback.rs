@@ -28,7 +28,7 @@ pub struct RollbackConflict {
     /// How many rows are in conflict.
     pub count: u64,
     /// The first ten: a row's key, and after `by` the key of the row that refers to it.
-    pub told: Vec<String>,
+    pub samples: Vec<String>,
 }
 
 /// The rows that a rollback would delete, and the conflicts that prevent it.
@@ -37,7 +37,7 @@ pub struct RollbackPlan {
     /// The tables, by name.
     pub tables: Vec<RunTable>,
     /// The conflicts; empty if the run can be rolled back.
-    pub obstacles: Vec<RollbackConflict>,
+    pub conflicts: Vec<RollbackConflict>,
     /// Effects of the rollback besides deleting rows.
     pub notes: Vec<String>,
 }
@@ -54,7 +54,7 @@ pub struct RolledBackTable {
 }
 
 /// The most samples per kind of conflict.
-pub(super) const TOLD: usize = 10;
+pub(super) const MAX_SAMPLES: usize = 10;
 
 impl RollbackPlan {
     /// Returns the number of the run's rows in production.
@@ -64,7 +64,7 @@ impl RollbackPlan {
 
     /// Returns the error of a run that cannot be rolled back.
     pub fn refusal(&self, run: &RunId) -> Error {
-        let lines: String = self.obstacles.iter().map(|obstacle| format!("\n  {obstacle}")).collect();
+        let lines: String = self.conflicts.iter().map(|conflict| format!("\n  {conflict}")).collect();
         Error::refused(format!(
             "cannot roll back run {run}: some of its rows have been changed or are referenced{lines}"
         ))
@@ -74,18 +74,20 @@ impl RollbackPlan {
 
 impl RollbackConflict {
     /// Adds a sample to a kind of conflict.
-    pub(super) fn tell(obstacles: &mut Vec<Self>, table: &str, what: &str, count: u64, told: String) {
-        match obstacles.iter_mut().find(|obstacle| obstacle.table == table && obstacle.what == what) {
-            Some(obstacle) => obstacle.told.push(told),
-            None => obstacles.push(Self { table: table.to_owned(), what: what.to_owned(), count, told: vec![told] }),
+    pub(super) fn tell(conflicts: &mut Vec<Self>, table: &str, what: &str, count: u64, samples: String) {
+        match conflicts.iter_mut().find(|conflict| conflict.table == table && conflict.what == what) {
+            Some(conflict) => conflict.samples.push(samples),
+            None => {
+                conflicts.push(Self { table: table.to_owned(), what: what.to_owned(), count, samples: vec![samples] })
+            }
         }
     }
 }
 
 impl std::fmt::Display for RollbackConflict {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { table, what, count, told } = self;
-        let more = if *count > told.len() as u64 { ", …" } else { "" };
-        write!(f, "`{table}`: {count} {what}: {}{more}", told.join(", "))
+        let Self { table, what, count, samples } = self;
+        let more = if *count > samples.len() as u64 { ", …" } else { "" };
+        write!(f, "`{table}`: {count} {what}: {}{more}", samples.join(", "))
     }
 }

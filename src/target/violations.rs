@@ -40,7 +40,7 @@ impl std::fmt::Display for ConstraintViolation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { table, constraint, reason, .. } = self;
         let colon = if reason.is_empty() { "" } else { ": " };
-        write!(f, "production refused rows of `{table}` that the checks had passed: {constraint}{colon}{reason}")
+        write!(f, "production rejected rows of `{table}` that had passed the checks: {constraint}{colon}{reason}")
     }
 }
 

@@ -47,7 +47,7 @@ const READS: [(&str, &[&str]); 1] =
 
 /// Inserts what a load of a sample pipeline must insert into a database that holds production as it was before; gives the
 /// key maps.
-pub fn insert_what_is_meant(place: &Place, pipeline: &str, production: &Connection) -> KeyMaps {
+pub fn insert_expected_rows(place: &Place, pipeline: &str, production: &Connection) -> KeyMaps {
     let planted = planted(place, pipeline);
     let kept_out: BTreeSet<_> =
         planted.iter().filter(|row| row.outcome != "warned").map(|row| (row.file.as_str(), row.line)).collect();

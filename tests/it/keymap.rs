@@ -32,7 +32,7 @@ fn imported_mapping_resolves_references_to_old_records() {
 }
 
 #[test]
-fn a_mapping_that_is_there_already_brings_in_nothing_new() {
+fn an_existing_mapping_imports_nothing_new() {
     let place = Place::samples_with_production();
     place.pipeline(&IMPORT).passes();
     let before = place.everything(DATABASE);

@@ -13,7 +13,7 @@ fn foretold(report: &Value) -> Vec<Value> {
     tables
         .map(|table| {
             let mut table = table.clone();
-            // A table's triggers and files are no promise.
+            // A table's triggers and files are no commit_check.
             table.as_object_mut().unwrap().remove("files");
             table
         })
@@ -228,7 +228,7 @@ fn a_mock_run_says_which_sequences_production_moves_by_itself() {
     );
     let mock = report(&production, &["run", "p.yaml", "--mock"]);
     let warnings = mock["warnings"].to_string();
-    assert!(warnings.contains("moved the sequence") && warnings.contains("audit_audit_id_seq"), "{warnings}");
+    assert!(warnings.contains("advanced the sequence") && warnings.contains("audit_audit_id_seq"), "{warnings}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod altered;
 mod attacks;
-mod obstacles;
+mod conflicts;
 mod rights;
 mod script;
 mod triggers;

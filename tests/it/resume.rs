@@ -43,7 +43,11 @@ fn allowed_reload_loads_again_and_is_recorded() {
     place.pipeline(&["run", "p.yaml"]).fails(77, &["loaded already", "`same-bytes.csv`", "as `item.csv`"]);
     let report = place.report(&["run", "p.yaml", "--allow-reload"], 0);
     assert_eq!((&report["tables"][0]["inserted"], &report["tables"][0]["skipped"]), (&1.into(), &2.into()));
-    assert!(report["warnings"].to_string().contains("loaded again as asked"), "{}", report["warnings"]);
+    assert!(
+        report["warnings"].to_string().contains("loaded again because of `--allow-reload`"),
+        "{}",
+        report["warnings"]
+    );
     let database = place.open("p.db");
     assert_eq!(strings(&database, "SELECT name FROM item ORDER BY id"), ["A", "C", "B"]);
     assert_eq!(number(&database, "SELECT count(*) FROM delta_file"), 2, "both runs are remembered for ever");

@@ -47,7 +47,7 @@ fn rolled_back_files_are_loaded_again_with_new_keys(on: On) {
     let after = scene.production();
 
     let dry = json(&scene, &["rollback", FILE, &run, "--dry-run"], 0);
-    assert_eq!((&dry["verdict"], dry["obstacles"].as_array().unwrap().len()), (&"possible".into(), 0));
+    assert_eq!((&dry["verdict"], dry["conflicts"].as_array().unwrap().len()), (&"possible".into(), 0));
     assert_same(&scene.production(), &after);
 
     let told = scene.pipeline(&["rollback", FILE, &run]).passes().stdout.clone();
@@ -219,9 +219,11 @@ fn triggers_are_named_and_one_that_does_more_or_less_stops_it(on: On) {
     );
     scene
         .pipeline(&["rollback", FILE, &run])
-        .fails(77, &["would affect other rows", "hint: a trigger of production does that"]);
+        .fails(77, &["would affect other rows", "hint: nothing was changed; check for a trigger of production"]);
     trigger("BEFORE DELETE ON part BEGIN SELECT RAISE(IGNORE)", "RETURN NULL");
-    scene.pipeline(&["rollback", FILE, &run]).fails(77, &["hint: a trigger of production"]);
+    scene
+        .pipeline(&["rollback", FILE, &run])
+        .fails(77, &["hint: nothing was changed; check for a trigger of production"]);
     assert_same(&scene.production(), &loaded);
 
     trigger(
@@ -290,9 +292,10 @@ fn loader_cannot_roll_back_and_the_operator_needs_no_more() {
     for sql in [
         "SELECT delta.roll_back('r', 1, '', '', '{}')",
         "SELECT delta.try_roll_back('r', '{}')",
-        "SELECT delta.obstacles('r', '{}')",
+        "SELECT delta.conflicts('r', '{}')",
         "SELECT delta.holdings('r')",
         "SELECT delta.delete_rows('public.item', '{}', '{}', '', true)",
+        "SELECT delta.delete_together('{public.item}', '{}', '{}', '', true)",
         "SELECT delta.delete_run('r', '{}', '{}')",
     ] {
         assert_eq!(holder.run(sql).unwrap_err().0, "42501", "{sql}");
@@ -380,7 +383,7 @@ fn partitions_and_cycles_of_own_rows_do_not_block() {
     production.loads();
     let run = production.database.text("SELECT id FROM delta.run");
     let report = production.pipeline(&["rollback", "p.yaml", &run, "--dry-run", "--output", "json"]);
-    assert!(report.passes().stdout.contains("\"obstacles\": []"), "{}", report.stdout);
+    assert!(report.passes().stdout.contains("\"conflicts\": []"), "{}", report.stdout);
     production.pipeline(&["rollback", "p.yaml", &run]).passes();
     assert_same(&tables(&production.database, "public"), &before);
 }

@@ -237,10 +237,10 @@ fn on_sqlite_the_mode_ends_at_its_time_by_this_machines_clock() {
 
     place.pipeline(&["mode", "on", "p.yaml", "--for", "2h", "--reason", "a night"]).passes();
     let status = shifted(DAY, &["mode", "status", "p.yaml"]).passes().stdout.clone();
-    assert!(status.contains("conversion mode of sqlite:p.db is off: its time was up "), "{status}");
-    shifted(DAY, &["run", "p.yaml"]).fails(77, &["its time was up"]);
+    assert!(status.contains("conversion mode of sqlite:p.db is off: it expired "), "{status}");
+    shifted(DAY, &["run", "p.yaml"]).fails(77, &["it expired"]);
     let plan = shifted(DAY, &["plan", "p.yaml"]).passes().stdout.clone();
-    assert!(plan.contains("conversion mode is off (its time was up"), "{plan}");
+    assert!(plan.contains("conversion mode is off (it expired"), "{plan}");
     assert_eq!(items(&place), 1);
     shifted(3600, &["run", "p.yaml"]).passes();
     assert_eq!(items(&place), 3);
@@ -270,9 +270,9 @@ fn on_postgresql_a_clock_change_of_this_machine_does_not_matter() {
     production.database.execute("UPDATE delta.mode SET until = clock_timestamp()");
     production.delta("T", 10);
     for shift in [0, -DAY, DAY] {
-        shifted(shift, &["run", "p.yaml"]).fails(77, &["not in conversion mode: its time was up"]);
+        shifted(shift, &["run", "p.yaml"]).fails(77, &["not in conversion mode: it expired"]);
         let status = shifted(shift, &["mode", "status", "p.yaml"]).passes().stdout.clone();
-        assert!(status.contains("is off: its time was up"), "{status}");
+        assert!(status.contains("is off: it expired"), "{status}");
     }
     assert_eq!(production.count("account"), 5 + 30);
 }
@@ -487,7 +487,7 @@ fn mode_that_ends_early_stops_before_the_insertion() {
     let before = kept_but_mode(&production);
     for (sql, why) in [
         ("SELECT delta.switch_mode(NULL, 'stop', false)", "postgres switched it off"),
-        ("UPDATE delta.mode SET until = clock_timestamp() WHERE ended_at IS NULL", "its time was up"),
+        ("UPDATE delta.mode SET until = clock_timestamp() WHERE ended_at IS NULL", "it expired"),
     ] {
         let ended = || production.database.execute(sql);
         let (kind, said) = run_with(&production.request(), Step::Stage, ended).unwrap_err();

@@ -173,7 +173,7 @@ fn unique_values_resolve_and_formats_are_found(on: On) {
         &draft,
         &[
             "- { column: language_id, from: [language], to: language, by: name }    # GUESS: the values are in `language.name`",
-            "rating: upper(rating)    # GUESS: production accepts the values in this case alone",
+            "rating: upper(rating)    # GUESS: production accepts only values in this case",
             "create_date: \"to_date(create_date, '%d.%m.%Y')\"    # GUESS: the format of the sampled values",
         ],
     );

@@ -1,10 +1,11 @@
-//! What a target promises, whatever is behind it: the same tests on SQLite and on PostgreSQL, and some of them on a
+//! What a target commit_checks, whatever is behind it: the same tests on SQLite and on PostgreSQL, and some of them on a
 //! target in memory that is written for this contract alone.
 //!
 //! A test is a function of the kind of target; `each_target!` makes a test of it for each.
 
 mod ask;
 mod catalog;
+mod direct_path;
 mod history;
 mod keys;
 pub mod live;
@@ -14,5 +15,4 @@ mod mode;
 mod refusal;
 mod rollback;
 mod rows;
-mod straight;
 mod types;

@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use crate::delta::insert_what_is_meant;
+use crate::delta::insert_expected_rows;
 use crate::support::{Place, Tables, assert_same, number, ordered_rows, rows, strings};
 
 const DATABASE: &str = "pipelines/customer.db";
@@ -13,7 +13,7 @@ fn load(pipeline: &str, loaded: u64) {
     let before = place.production(DATABASE);
     place.database("meant.db", &place.text("sample-data/production.sql"));
     let meant = place.open("meant.db");
-    let maps = insert_what_is_meant(&place, pipeline, &meant);
+    let maps = insert_expected_rows(&place, pipeline, &meant);
 
     place.pipeline(&["run", &format!("pipelines/{pipeline}.yaml")]).passes();
 
@@ -203,7 +203,7 @@ fn validate_and_plan_leave_every_byte_and_no_file() {
 }
 
 #[test]
-fn validate_and_plan_make_no_database_where_there_is_none() {
+fn validate_and_plan_create_no_missing_database() {
     let place = Place::samples();
     let before = place.files();
     place.pipeline(&["plan", "pipelines/customer-delta.yaml"]).passes();

@@ -177,7 +177,7 @@ impl Opened {
         let text = from_utf8(bytes).map_err(|error| {
             let byte = bytes[error.valid_up_to()];
             Error::input(format!("the header of `{}` is not UTF-8 (byte 0x{byte:02X})", file.name))
-                .hint(format!("this looks like `csv: {{ encoding: {} }}`", encodings::guess(bytes)))
+                .hint(format!("try `csv: {{ encoding: {} }}`", encodings::guess(bytes)))
         })?;
         if text.contains('\0') {
             return Err(Error::input(format!("the header of `{}` contains a NUL character", file.name))
@@ -226,7 +226,7 @@ fn looks_like_another_delimiter(names: &[String], file: &SourceFile, dialect: &D
         name.escape_debug(),
         String::from_utf8_lossy(&syntax.delimiter).escape_debug()
     ))
-    .hint(format!("this looks like `csv: {{ delimiter: \"{shown}\" }}`")))
+    .hint(format!("try `csv: {{ delimiter: \"{shown}\" }}`")))
 }
 
 /// Returns whether a file is a reject file: the first line is a header that has a column for the line.

@@ -197,7 +197,7 @@ fn compares_plainly(pg_type: &PgType) -> bool {
 }
 
 /// A table under construction.
-struct Made {
+struct TableBuilder {
     table: CatalogTable,
     pg: PgTable,
     numbers: Vec<i16>,
@@ -207,7 +207,7 @@ struct Made {
     partitions: Option<(String, String)>,
 }
 
-impl Made {
+impl TableBuilder {
     fn at(&self, number: i16) -> Option<usize> {
         self.numbers.iter().position(|known| *known == number)
     }
@@ -224,7 +224,7 @@ impl Made {
     }
 
     fn unread(&mut self, text: String) {
-        self.table.unread.push(text);
+        self.table.unsupported_constraints.push(text);
     }
 
     /// Adds a constraint that production judges.
@@ -245,13 +245,13 @@ impl Made {
 }
 
 struct Reader {
-    made: Vec<Made>,
+    builder: Vec<TableBuilder>,
     by_oid: HashMap<u32, usize>,
 }
 
 impl Reader {
     fn new(tables: &[Row], names: &Names) -> Self {
-        let mut reader = Self { made: Vec::new(), by_oid: HashMap::new() };
+        let mut reader = Self { builder: Vec::new(), by_oid: HashMap::new() };
         for row in tables {
             let (schema, real) = (row.text("schema").to_owned(), row.text("name").to_owned());
             let name = if row.is("own") { real.clone() } else { format!("{schema}.{real}") };
@@ -261,36 +261,36 @@ impl Reader {
             let table = CatalogTable { name, id: id.relation(), key_map: id.key_map(), ..CatalogTable::default() };
             let partitioned = row.get("partitioned").filter(|_| !row.is("takes_all"));
             let partitions = partitioned.map(|key| (key.to_owned(), row.text("partitions").to_owned()));
-            reader.by_oid.insert(oid, reader.made.len());
-            reader.made.push(Made { table, pg, numbers: Vec::new(), plain: Vec::new(), partitions });
+            reader.by_oid.insert(oid, reader.builder.len());
+            reader.builder.push(TableBuilder { table, pg, numbers: Vec::new(), plain: Vec::new(), partitions });
         }
         reader
     }
 
-    fn made(&mut self, row: &Row) -> Option<&mut Made> {
+    fn builder(&mut self, row: &Row) -> Option<&mut TableBuilder> {
         let at = *self.by_oid.get(&row.number("table"))?;
-        self.made.get_mut(at)
+        self.builder.get_mut(at)
     }
 
     fn children(&mut self, rows: &[Row]) {
         for row in rows {
-            let Some(made) = self.made(row) else { continue };
+            let Some(builder) = self.builder(row) else { continue };
             let (schema, name) = (row.text("schema"), row.text("name"));
-            let name = if schema == made.pg.schema { name.to_owned() } else { format!("{schema}.{name}") };
+            let name = if schema == builder.pg.schema { name.to_owned() } else { format!("{schema}.{name}") };
             if row.is("is_partition") {
-                made.pg.foreign |= row.is("is_foreign");
-                made.pg.partitions.push(name);
+                builder.pg.foreign |= row.is("is_foreign");
+                builder.pg.partitions.push(name);
             } else {
-                made.pg.inherited = true;
-                made.unread(format!("table `{name}` inherits from it: checks leave its rows out, as constraints do"));
+                builder.pg.inherited = true;
+                builder.unread(format!("table `{name}` inherits from it: checks exclude its rows, as constraints do"));
             }
         }
     }
 
     fn type_schemas(&mut self, rows: &[Row]) {
         for row in rows {
-            if let Some(made) = self.made(row) {
-                made.pg.type_schemas.push(row.text("schema").to_owned());
+            if let Some(builder) = self.builder(row) {
+                builder.pg.type_schemas.push(row.text("schema").to_owned());
             }
         }
     }
@@ -300,7 +300,7 @@ impl Reader {
         let mut sequences: HashMap<_, _> = sequences.iter().map(|row| (key(row), sequence(row))).collect();
         for row in columns {
             let sequence = sequences.remove(&key(row));
-            let Some(made) = self.made(row) else { continue };
+            let Some(builder) = self.builder(row) else { continue };
             let base = types.base(row.number("type"), row.number("modifier"));
             let (name, declared) = (row.text("name").to_owned(), row.text("declared").to_owned());
             let identity = !row.text("identity").is_empty();
@@ -319,28 +319,29 @@ impl Reader {
                 form: base.pg_type.form(),
             };
             if !generated && sequence.is_some() && (identity || is_next_number(row.text("default_expr"))) {
-                made.table.serials.push(name.clone());
+                builder.table.serials.push(name.clone());
             }
             let plain = row.is("plain") && base.pg_type != PgType::Other;
-            made.numbers.push(row.number("number"));
+            builder.numbers.push(row.number("number"));
             if plain {
-                made.plain.push(column.clone());
+                builder.plain.push(column.clone());
             }
-            made.table.columns.push(column);
-            let is_judged = checks_of_type(made, &name, &base);
+            builder.table.columns.push(column);
+            let is_evaluated = checks_of_type(builder, &name, &base);
             let type_name = TypeName { declared: &declared, unlimited: row.text("unlimited") };
-            made.table
+            builder
+                .table
                 .database_checks
-                .extend(database_checks::of_value(&name, &type_name, &base, is_judged).filter(|_| !generated));
+                .extend(database_checks::of_value(&name, &type_name, &base, is_evaluated).filter(|_| !generated));
             if numbered.is_some() {
-                made.table.numbered.push(name.clone());
+                builder.table.numbered.push(name.clone());
             }
             let equals = row.get("equals").unwrap_or("=").to_owned();
             let default = row.get("default_expr").map(str::to_owned);
             let generated = row.get("generated_expr").map(str::to_owned);
             let declared = base.declared.map_or(declared, str::to_owned);
             let collation = row.get("collation").map_or(String::new(), |collation| format!(" COLLATE {collation}"));
-            made.pg.columns.push(PgColumn {
+            builder.pg.columns.push(PgColumn {
                 name,
                 pg_type: base.pg_type,
                 declared,
@@ -356,10 +357,10 @@ impl Reader {
 
     fn constraints(&mut self, rows: &[Row]) {
         for row in rows {
-            let to = self.by_oid.get(&row.number("to")).map(|to| &self.made[*to]);
+            let to = self.by_oid.get(&row.number("to")).map(|to| &self.builder[*to]);
             let to_name = to.map(|to| to.table.name.clone());
             let to_columns: Vec<_> = row.numbers("to_columns").filter_map(|number| to?.name(number)).collect();
-            let Some(made) = self.made(row) else { continue };
+            let Some(builder) = self.builder(row) else { continue };
             let (name, definition, kind) = (row.text("name"), row.text("definition"), row.text("kind"));
             let of = row.get("part").map_or_else(String::new, |part| format!(" of the partition `{part}`"));
             let what = match kind {
@@ -368,27 +369,27 @@ impl Reader {
                 _ => "exclusion constraint",
             };
             if !row.is("validated") {
-                made.broken(format!("{what} `{name}`{of} is not validated"));
+                builder.broken(format!("{what} `{name}`{of} is not validated"));
             }
             if kind == "x" && row.get("compared").is_some() {
-                made.ask(database_checks::of_exclusion(row));
+                builder.ask(database_checks::of_exclusion(row));
                 continue;
             }
             if kind == "c" && !of.is_empty() {
-                made.ask(database_checks::of_check(row));
+                builder.ask(database_checks::of_check(row));
                 continue;
             }
             if !of.is_empty() {
-                made.unread(format!("{what} `{name}`{of}: {definition}"));
+                builder.unread(format!("{what} `{name}`{of}: {definition}"));
                 continue;
             }
-            let columns: Vec<_> = row.numbers("columns").filter_map(|number| made.name(number)).collect();
+            let columns: Vec<_> = row.numbers("columns").filter_map(|number| builder.name(number)).collect();
             match (kind, to_name) {
                 ("f", Some(to)) if columns.len() == to_columns.len() => {
                     if row.is("is_full") && columns.len() > 1 {
-                        made.ask(database_checks::of_full_match(name, &columns, definition));
+                        builder.ask(database_checks::of_full_match(name, &columns, definition));
                     }
-                    made.table.foreign_keys.push(ForeignKey {
+                    builder.table.foreign_keys.push(ForeignKey {
                         name: name.to_owned(),
                         columns,
                         to,
@@ -397,67 +398,67 @@ impl Reader {
                         match_full: row.is("is_full"),
                     });
                 }
-                ("c", _) => match translate(row.text("expr"), &made.plain, None) {
+                ("c", _) => match translate(row.text("expr"), &builder.plain, None) {
                     Some(sql) => {
-                        let own = Some(Box::new(made.completed(database_checks::of_check(row))));
-                        made.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None, own });
+                        let own = Some(Box::new(builder.completed(database_checks::of_check(row))));
+                        builder.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None, own });
                     }
-                    None => made.ask(database_checks::of_check(row)),
+                    None => builder.ask(database_checks::of_check(row)),
                 },
-                _ => made.unread(format!("{what} `{name}`: {definition}")),
+                _ => builder.unread(format!("{what} `{name}`: {definition}")),
             }
         }
     }
 
     fn indexes(&mut self, rows: &[Row]) {
         for row in rows {
-            let Some(made) = self.made(row) else { continue };
+            let Some(builder) = self.builder(row) else { continue };
             let name = row.text("name");
             let of = row.get("part").map_or_else(String::new, |part| format!(" of the partition `{part}`"));
             if !row.is("valid") {
-                made.broken(format!("index `{name}`{of} is not valid"));
+                builder.broken(format!("index `{name}`{of} is not valid"));
             }
             if !row.is("is_unique") || (!of.is_empty() && row.is("attached")) {
                 continue;
             }
             let numbers: Vec<_> = row.numbers("columns").take(row.number("keys")).collect();
-            let at: Option<Vec<usize>> = numbers.iter().map(|number| made.at(*number)).collect();
+            let at: Option<Vec<usize>> = numbers.iter().map(|number| builder.at(*number)).collect();
             let alike =
-                row.is("plain") && at.iter().flatten().all(|at| compares_plainly(&made.pg.columns[*at].pg_type));
-            let columns: Vec<_> = numbers.iter().filter_map(|number| made.name(*number)).collect();
+                row.is("plain") && at.iter().flatten().all(|at| compares_plainly(&builder.pg.columns[*at].pg_type));
+            let columns: Vec<_> = numbers.iter().filter_map(|number| builder.name(*number)).collect();
             let is_plain = of.is_empty() && at.is_some() && alike && !row.is("nulls_not_distinct");
             if row.is("is_primary") && of.is_empty() {
                 if !is_plain {
-                    made.ask(database_checks::of_index(row));
+                    builder.ask(database_checks::of_index(row));
                 }
-                made.table.primary_key = columns;
+                builder.table.primary_key = columns;
                 continue;
             }
             if !is_plain {
-                made.ask(database_checks::of_index(row));
+                builder.ask(database_checks::of_index(row));
                 continue;
             }
             let condition = match row.get("predicate") {
                 None => None,
-                Some(own) => match translate_exactly(own, &made.plain) {
+                Some(own) => match translate_exactly(own, &builder.plain) {
                     Some(sql) => Some(Condition { sql, own: own.to_owned() }),
                     None => {
-                        made.ask(database_checks::of_index(row));
+                        builder.ask(database_checks::of_index(row));
                         continue;
                     }
                 },
             };
-            let (name, own) = (name.to_owned(), Some(Box::new(made.completed(database_checks::of_index(row)))));
-            made.table.uniques.push(UniqueConstraint { name, columns, ignore_case: Vec::new(), condition, own });
+            let (name, own) = (name.to_owned(), Some(Box::new(builder.completed(database_checks::of_index(row)))));
+            builder.table.uniques.push(UniqueConstraint { name, columns, ignore_case: Vec::new(), condition, own });
         }
     }
 
     fn triggers(&mut self, rows: &[Row]) {
         for row in rows {
-            if let Some(made) = self.made(row) {
-                made.table.triggers.push(row.text("name").to_owned());
+            if let Some(builder) = self.builder(row) {
+                builder.table.triggers.push(row.text("name").to_owned());
                 if row.is("decides") {
-                    made.table.deciding_triggers.push(row.text("name").to_owned());
+                    builder.table.deciding_triggers.push(row.text("name").to_owned());
                 }
             }
         }
@@ -465,10 +466,10 @@ impl Reader {
 
     fn rules(&mut self, rows: &[Row]) {
         for row in rows {
-            if let Some(made) = self.made(row) {
-                made.pg.rules.push(row.text("name").to_owned());
+            if let Some(builder) = self.builder(row) {
+                builder.pg.rules.push(row.text("name").to_owned());
                 let definition: Vec<_> = row.text("definition").split_whitespace().collect();
-                made.unread(format!("rule `{}` on INSERT: {}", row.text("name"), definition.join(" ")));
+                builder.unread(format!("rule `{}` on INSERT: {}", row.text("name"), definition.join(" ")));
             }
         }
     }
@@ -480,22 +481,23 @@ impl Reader {
         found.catalog.sequences = Some(known);
         found.catalog.schema = Some(names.production.clone());
         found.sequences = sequences;
-        for mut made in self.made {
-            if let Some((key, condition)) = made.partitions.take() {
-                made.ask(database_checks::of_partitions(&key, condition));
+        for mut builder in self.builder {
+            if let Some((key, condition)) = builder.partitions.take() {
+                builder.ask(database_checks::of_partitions(&key, condition));
             }
-            database_checks::of_generated(&made.pg.columns, &made.table.columns).for_each(|check| made.ask(check));
-            found.tables.insert(made.table.name.clone(), made.pg);
-            found.catalog.tables.push(Arc::new(made.table));
+            database_checks::of_generated(&builder.pg.columns, &builder.table.columns)
+                .for_each(|check| builder.ask(check));
+            found.tables.insert(builder.table.name.clone(), builder.pg);
+            found.catalog.tables.push(Arc::new(builder.table));
         }
         found.catalog.tables.sort_by(|one, other| one.name.cmp(&other.name));
         found
     }
 }
 
-/// Adds the checks that a column's type implies. Returns whether one of its domains has a CHECK that only the server can judge.
-fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) -> bool {
-    let mut is_judged = false;
+/// Adds the checks that a column's type implies. Returns whether one of its domains has a CHECK that only the server can evaluator.
+fn checks_of_type(builder: &mut TableBuilder, name: &str, base: &Base<'_>) -> bool {
+    let mut is_evaluated = false;
     if let (PgType::Enum, Some(of)) = (&base.pg_type, base.of) {
         let labels: Vec<_> = of.labels.iter().map(|label| literal(label)).collect();
         // An enum without labels accepts only NULL.
@@ -503,15 +505,15 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) -> bool {
             [] => format!("{} IS NULL", ident(name)),
             labels => format!("{} IN ({})", ident(name), labels.join(", ")),
         };
-        made.table.checks.push(CheckConstraint {
+        builder.table.checks.push(CheckConstraint {
             name: format!("{}({name})", of.name),
             sql,
-            reason: Some(format!("it is none of the values of the type `{}`: {}", of.name, of.labels.join(", "))),
+            reason: Some(format!("it is not a value of the type `{}`: {}", of.name, of.labels.join(", "))),
             own: None,
         });
     }
     if let Some(digits) = base.digits {
-        made.table.checks.push(CheckConstraint {
+        builder.table.checks.push(CheckConstraint {
             name: format!("digits({name})"),
             sql: format!("CAST({} AS BIGINT) % {} = 0", ident(name), 10_u32.pow(6 - digits)),
             reason: Some(format!("production keeps {digits} digits of a second")),
@@ -521,22 +523,23 @@ fn checks_of_type(made: &mut Made, name: &str, base: &Base<'_>) -> bool {
     for domain in &base.domains {
         for check in &domain.checks {
             if !check.validated {
-                made.pg
+                builder
+                    .pg
                     .broken
                     .push(format!("constraint `{}` of the domain `{}` is not validated", check.name, domain.name));
             }
-            match translate(&check.expr, &made.plain, Some(name)) {
+            match translate(&check.expr, &builder.plain, Some(name)) {
                 Some(sql) => {
                     let (name, domain) = (format!("{}({name})", check.name), &domain.name);
                     let reason = Some(format!("it violates the domain `{domain}`: {}", check.expr));
-                    made.table.checks.push(CheckConstraint { name, sql, reason, own: None });
+                    builder.table.checks.push(CheckConstraint { name, sql, reason, own: None });
                 }
                 // The cast to the domain finds it.
-                None => is_judged = true,
+                None => is_evaluated = true,
             }
         }
     }
-    is_judged
+    is_evaluated
 }
 
 /// Returns whether a default is the next number of a sequence and nothing else.

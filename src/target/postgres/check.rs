@@ -21,10 +21,10 @@ use crate::target::CatalogColumn;
 use crate::target::logical_type::LogicalType;
 use part::{Kind, Level, Part, arithmetic, cast, compared, constant, decimal};
 
-/// Translates a condition that every row must satisfy; None if the two could judge a row differently.
+/// Translates a condition that every row must satisfy; None if the two could evaluate a row differently.
 ///
 /// `columns` must not have columns with a special comparison. `value` is the column that a domain's VALUE stands for. Rows that only
-/// production can judge pass.
+/// production can evaluate pass.
 pub(super) fn translate(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<String> {
     let (condition, unsure) = read(expr, columns, value)?;
     if unsure.is_empty() {
@@ -33,12 +33,12 @@ pub(super) fn translate(expr: &str, columns: &[CatalogColumn], value: Option<&st
     Some(format!("{} OR {}", condition.at(Level::Or), unsure.join(" OR ")))
 }
 
-/// Translates a condition that selects rows; None also if only production can judge some of them.
+/// Translates a condition that selects rows; None also if only production can evaluate some of them.
 pub(super) fn translate_exactly(expr: &str, columns: &[CatalogColumn]) -> Option<String> {
     read(expr, columns, None).filter(|(_, unsure)| unsure.is_empty()).map(|(condition, _)| condition.sql)
 }
 
-/// Returns the condition, and SQL for the rows that only production can judge.
+/// Returns the condition, and SQL for the rows that only production can evaluator.
 fn read(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<(Part, Vec<String>)> {
     let mut parser = Parser::new(&PostgreSqlDialect {}).with_tokens(tokens(expr)?);
     let parsed = parser.parse_expr().ok()?;

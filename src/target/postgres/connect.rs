@@ -72,7 +72,7 @@ pub(super) struct Connector {
     operates: bool,
 }
 
-/// A session. If it is dropped, its running statement is cancelled.
+/// A session. If it is dropped, its running statement is canceled.
 pub(super) struct Session {
     client: Client,
     task: Option<JoinHandle<()>>,
@@ -134,7 +134,7 @@ impl Connector {
         match timeout(patience, self.open(doing)).await {
             Ok(session) => session,
             Err(_) => Err(Error::unreachable(format!("{doing}: no answer from {} in {patience:?}", self.places))
-                .hint("is it PostgreSQL that listens there, and is it overloaded?")),
+                .hint("check that PostgreSQL listens there, and that it is not overloaded")),
         }
     }
 
@@ -162,7 +162,7 @@ impl Connector {
             Some(("f", "origin")) => {}
             Some(("f", role)) => {
                 return Err(Error::refused(format!(
-                    "{doing}: for this role `session_replication_role` is `{role}`: references would not be held"
+                    "{doing}: for this role `session_replication_role` is `{role}`: foreign keys would not be checked"
                 ))
                 .hint("ALTER ROLE … RESET session_replication_role, or load as another role"));
             }
@@ -249,7 +249,7 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
     open: impl Fn() -> F,
 ) -> Result<(Session, Session)> {
     let refused = || {
-        Error::refused("a pooler stands before the server and shares its processes between sessions")
+        Error::refused("a connection pooler is in front of the server and shares its processes between sessions")
             .hint("a load needs a direct connection: write the server's own host and port into the target's URL")
     };
     let fault = |error: tokio_postgres::Error| {

@@ -1,4 +1,4 @@
-//! Constraints that only the server can judge, from the rows of the catalog.
+//! Constraints that only the server can evaluate, from the rows of the catalog.
 
 use super::catalog::{PgColumn, Row};
 use super::domains::Base;
@@ -81,14 +81,14 @@ pub(super) fn of_generated<'a>(
 }
 
 /// Returns the check of a column's values, if only the server knows which ones the type accepts, or if it would change some silently.
-/// `is_judged` is whether a domain has a CHECK that only the server can judge.
-pub(super) fn of_value(column: &str, of: &TypeName<'_>, base: &Base<'_>, is_judged: bool) -> Option<DatabaseCheck> {
+/// `is_evaluated` is whether a domain has a CHECK that only the server can evaluator.
+pub(super) fn of_value(column: &str, of: &TypeName<'_>, base: &Base<'_>, is_evaluated: bool) -> Option<DatabaseCheck> {
     let name = ident(column);
     let as_text = base.pg_type.travels_as_text();
     let is_other = base.pg_type == PgType::Other;
     // The engine checks numbers itself.
     let is_limited = as_text && base.is_limited && !matches!(base.pg_type, PgType::Numeric { .. });
-    if !(is_other || base.loose || is_judged || is_limited) {
+    if !(is_other || base.loose || is_evaluated || is_limited) {
         return None;
     }
     let cast = format!("{name}{}::{}", base.through(), of.declared);

@@ -88,7 +88,7 @@ impl Decoder {
     pub(super) fn finish(mut self) -> Result<Option<RecordBatch>> {
         if self.at != At::End {
             return Err(Error::unreachable("production ended a copy before its last row")
-                .hint("look at the log of the server, and run again"));
+                .hint("see the server's log, and run again"));
         }
         if self.rows == 0 { Ok(None) } else { self.batch().map(Some) }
     }
@@ -157,7 +157,7 @@ impl Decoder {
                     self.at = At::Field(at + 1);
                 }
                 At::End if rest.is_empty() => break,
-                At::End => return Err(Error::internal("production sent something behind the end of a copy")),
+                At::End => return Err(Error::internal("production sent data after the end of a copy")),
             }
         }
         Ok(bytes.len() - rest.len())
@@ -426,7 +426,7 @@ mod tests {
         let mut long = decoder(9);
         long.push(Bytes::from_static(COPY)).unwrap();
         let error = long.push(Bytes::from_static(b"\xff\xff\0")).unwrap_err();
-        assert_eq!(error.to_string(), "production sent something behind the end of a copy");
+        assert_eq!(error.to_string(), "production sent data after the end of a copy");
     }
 
     #[test]

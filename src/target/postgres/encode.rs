@@ -76,7 +76,7 @@ impl Encoder {
     /// If the batch has other columns, or a value that its column cannot hold. The content of `out` is then unusable.
     pub(super) fn encode(&self, batch: &RecordBatch, out: &mut BytesMut) -> Result<()> {
         if batch.num_columns() != self.columns.len() {
-            return Err(Error::internal("a batch to copy has not the columns of its table"));
+            return Err(Error::internal("a batch to copy does not have the columns of its table"));
         }
         let mut columns = Vec::with_capacity(self.columns.len());
         for (values, (data_type, wire)) in batch.columns().iter().zip(&self.columns) {

@@ -23,15 +23,14 @@ pub(super) struct Endpoint<'a> {
     pub(super) database: &'a str,
 }
 
-const NOTHING_LOADED: &str = "nothing was loaded; run again once the server is there";
+const NOTHING_LOADED: &str = "nothing was loaded; run again once the server is reachable";
 /// The error code of the control functions if an object is in the way of a setup.
 const OURS: &str = "DP002";
 
 /// Error codes of the control functions: keys are unavailable, the policy forbids a run, or an entry does not fit a journal.
 const SAFEGUARDS: [&str; 3] = ["DP001", "DP004", "DP005"];
 
-const SETUP: &str =
-    "`pipeline setup FILE` creates the schema `delta` and the staging schema; objects of production are their owner's";
+const SETUP: &str = "`pipeline setup FILE` creates the schema `delta` and the staging schema; the owner of production must create its objects";
 
 pub(super) fn explain(error: &PgError, endpoint: &Endpoint<'_>) -> Error {
     if let Some(error) = error.as_db_error() {
@@ -53,7 +52,9 @@ pub(super) fn explain(error: &PgError, endpoint: &Endpoint<'_>) -> Error {
                  `sslmode=disable` into the target's URL",
             )
         }
-        "error performing TLS handshake" => Error::unreachable(format!("no TLS with the server at {places}: {reason}")),
+        "error performing TLS handshake" => {
+            Error::unreachable(format!("cannot establish TLS with the server at {places}: {reason}"))
+        }
         "invalid configuration" if reason.contains("password") => Error::unreachable(format!(
             "the server at {places} requires a password for `{user}`, but none was supplied"
         ))
@@ -62,7 +63,7 @@ pub(super) fn explain(error: &PgError, endpoint: &Endpoint<'_>) -> Error {
             Error::unreachable(format!("cannot log in to {places} as `{user}`: {reason}"))
         }
         "connection closed" | "error communicating with the server" => {
-            Error::unreachable(format!("the connection to `{shown}` was cut: {reason}")).hint(NOTHING_LOADED)
+            Error::unreachable(format!("the connection to `{shown}` was lost: {reason}")).hint(NOTHING_LOADED)
         }
         what => Error::internal(if cause.is_some() { format!("{what}: {reason}") } else { reason }),
     }
@@ -77,7 +78,7 @@ fn of_tls(error: &rustls::Error, endpoint: &Endpoint<'_>) -> Error {
     let places = endpoint.places;
     let rustls::Error::InvalidCertificate(reason) = error else {
         let hint = "if the server requires a client certificate, add `sslcert=FILE&sslkey=FILE` to the target's URL";
-        return Error::unreachable(format!("no TLS with the server at {places}: {error}")).hint(hint);
+        return Error::unreachable(format!("cannot establish TLS with the server at {places}: {error}")).hint(hint);
     };
     let (what, hint) = match reason {
         NotValidForName | NotValidForNameContext { .. } => (
@@ -90,9 +91,9 @@ fn of_tls(error: &rustls::Error, endpoint: &Endpoint<'_>) -> Error {
         ),
         ExpiredContext { time, not_after } => (
             format!("expired {} days ago", time.as_secs().saturating_sub(not_after.as_secs()) / (24 * 60 * 60)),
-            "the server needs a new certificate; is this machine's clock right?",
+            "check this machine's clock, or renew the server's certificate",
         ),
-        NotValidYet | NotValidYetContext { .. } => ("is not valid yet".into(), "is this machine's clock right?"),
+        NotValidYet | NotValidYetContext { .. } => ("is not valid yet".into(), "check this machine's clock"),
         other if other.to_string().contains("CaUsedAsEndEntity") => (
             "is self-signed".into(),
             "if it is the right one, give a copy of it: `sslrootcert=FILE` in the target's URL",
@@ -109,17 +110,16 @@ fn of_connecting(kind: Option<ErrorKind>, reason: &str, endpoint: &Endpoint<'_>)
     match kind {
         Some(ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
             Error::unreachable(format!("nothing answers at {places}: {reason}"))
-                .hint("is the server running, and are the host and the port right?")
+                .hint("check that the server is running, and that the host and the port are correct")
         }
-        Some(ErrorKind::TimedOut) => Error::unreachable(format!("no answer from {places} in time")).hint(
-            "is there a firewall between, and are the host and the port right? `connect_timeout=30` waits longer",
-        ),
+        Some(ErrorKind::TimedOut) => Error::unreachable(format!("no answer from {places} in time"))
+            .hint("check the host, the port, and any firewall in between; `connect_timeout=30` waits longer"),
         Some(ErrorKind::PermissionDenied) if reason.contains("does not allow writes") => {
-            Error::unreachable(format!("{one} {places} takes writes")).hint("name the primary in the target's URL")
+            Error::unreachable(format!("{one} {places} accepts writes")).hint("name the primary in the target's URL")
         }
         _ if reason.contains("lookup") || reason.contains("resolve") => {
             Error::unreachable(format!("the host of `{shown}` is not known ({places}): {reason}"))
-                .hint("is its name right, and does this machine reach its name server?")
+                .hint("check the host name, and that this machine can reach its DNS server")
         }
         _ => Error::unreachable(format!("cannot reach {places}: {reason}")),
     }
@@ -134,16 +134,16 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
     match error.code() {
         &SqlState::INVALID_PASSWORD => {
             Error::unreachable(format!("the server at {places} refuses the password of `{user}`"))
-                .hint("it is taken from the URL, else from PGPASSWORD, else from the password file (~/.pgpass)")
+                .hint("correct the password: it is read from the URL, PGPASSWORD, or the password file (~/.pgpass), in this order")
         }
         &SqlState::INVALID_CATALOG_NAME => {
             Error::unreachable(format!("the server at {places} has no database `{database}`"))
-                .hint("is its name in the target's URL right?")
+                .hint("check the database name in the target's URL")
         }
         &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Error::unreachable(format!(
             "`{user}` may not log in to `{database}` at {places}: {said}"
         ))
-        .hint("the role needs LOGIN, and a line in the server's pg_hba.conf for this machine, with TLS or without"),
+        .hint("grant the role LOGIN, and add this machine to the server's pg_hba.conf, with or without TLS"),
         &SqlState::CANNOT_CONNECT_NOW => {
             Error::unreachable(format!("the server at {places} is not ready: {said}")).hint("run again in a moment")
         }
@@ -163,7 +163,7 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
                 .hint("nothing was loaded; run again, or wait longer with `load.lock_timeout`")
         }
         &SqlState::QUERY_CANCELED if said.contains("user request") => {
-            Error::unreachable("the statement was cancelled on the server").hint("nothing was loaded; run again")
+            Error::unreachable("the statement was canceled on the server").hint("nothing was loaded; run again")
         }
         &SqlState::QUERY_CANCELED => Error::unreachable(format!("a statement took too long: {said}{}", context(error)))
             .hint("nothing was loaded; increase `load.statement_timeout`"),
@@ -175,18 +175,18 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
                 .hint("nothing was loaded; run again")
         }
         &(SqlState::DISK_FULL | SqlState::OUT_OF_MEMORY) => {
-            Error::unreachable(format!("the server at {places} is full: {said}"))
-                .hint("nothing was loaded; make room there and run again")
+            Error::unreachable(format!("the server at {places} is out of disk space or memory: {said}"))
+                .hint("nothing was loaded; free space on the server and run again")
         }
         &SqlState::INSUFFICIENT_PRIVILEGE if is_row_security(error) => {
             Error::pipeline(format!("row-level security hides rows of production from `{user}`: {said}"))
-                .hint("let the loader see all rows: a role with BYPASSRLS, or a policy-free table")
+                .hint("let the loader see all rows: grant it BYPASSRLS, or drop the policies of the table")
         }
         &SqlState::INSUFFICIENT_PRIVILEGE => {
             Error::pipeline(format!("`{user}` lacks a right: {said}")).hint(right(said, user))
         }
         &SqlState::READ_ONLY_SQL_TRANSACTION => Error::unreachable(format!("`{shown}` is read-only: {said}"))
-            .hint("name the primary in the target's URL; is `default_transaction_read_only` set for the role?"),
+            .hint("name the primary in the target's URL, or reset `default_transaction_read_only` for the role"),
         &(SqlState::UNDEFINED_TABLE | SqlState::INVALID_SCHEMA_NAME | SqlState::UNDEFINED_FUNCTION) => {
             Error::pipeline(format!("`{shown}` lacks something: {said}")).hint(SETUP)
         }
@@ -194,13 +194,13 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
             Error::refused(said).hint(error.hint().unwrap_or("nothing was loaded"))
         }
         code if code.code() == OURS => Error::pipeline(said).hint(error.hint().unwrap_or(SETUP)),
-        &SqlState::RAISE_EXCEPTION => Error::data(format!("production refused a row: {said}{}", context(error)))
+        &SqlState::RAISE_EXCEPTION => Error::data(format!("production rejected a row: {said}{}", context(error)))
             .hint("nothing was loaded; a trigger or a function of production raised this"),
         code if code.code().starts_with("23") => {
-            Error::data(format!("production refused a row: {said}{}", rest(error))).hint("nothing was loaded")
+            Error::data(format!("production rejected a row: {said}{}", rest(error))).hint("nothing was loaded")
         }
         code if code.code().starts_with("22") => {
-            Error::data(format!("production does not take a value: {said}{}{}", rest(error), context(error)))
+            Error::data(format!("production rejected a value: {said}{}{}", rest(error), context(error)))
                 .hint("nothing was loaded; `pipeline explain` lists the columns whose values only production checks")
         }
         // Poolers report class 08 if there is no server behind them.

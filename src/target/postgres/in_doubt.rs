@@ -28,7 +28,7 @@ pub(super) async fn committed(connector: &Connector, run: &str, transaction: Opt
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Err(Error::interrupted(format!(
-        "the connection was cut during the commit, and whether run {run} was loaded is not known: {why}"
+        "the connection was lost during the commit, so the outcome of run {run} is not known: {why}"
     ))
     .hint(format!(
         "when the server is reachable again, run `pipeline resume FILE {run}`: it continues unless the run was committed"
@@ -43,7 +43,7 @@ enum Outcome {
 }
 
 async fn ask(connector: &Connector, run: &str, transaction: Option<&str>) -> Result<Outcome> {
-    let doing = "cannot ask whether the run was committed";
+    let doing = "cannot determine whether the run was committed";
     let session = super::begin_session(connector, doing).await?;
     let fault = |error| connector.explain(doing, &error);
     // Queries the transaction first: if it ends between the two queries, its row is visible to the second.

@@ -148,7 +148,9 @@ impl Keys<'_> {
         }
         let sequence = self.sequence().map_or("", |sequence| sequence.name.as_str());
         Err(Error::unreachable(format!("other programs hold the sequence `{sequence}` of `{}`", self.request.table))
-            .hint("a transaction that took a number keeps it until it ends: look for long ones in pg_stat_activity; nothing was loaded"))
+            .hint(
+                "nothing was loaded; look for long transactions in pg_stat_activity: they hold numbers until they end",
+            ))
     }
 
     pub(super) async fn record(&self, block: &KeyBlock, run: &str) -> Result<()> {

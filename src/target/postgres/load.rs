@@ -311,7 +311,7 @@ impl StagingPhase for PgLoad {
             for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
                 self.hold_references(destination).await?;
             }
-            let fault = self.fault("cannot switch the check of each row off");
+            let fault = self.fault("cannot disable the foreign-key triggers");
             self.main.batch_execute("SET LOCAL session_replication_role = replica").await.map_err(&fault)?;
         }
         Ok(self)
@@ -379,7 +379,7 @@ impl InsertPhase for PgLoad {
 
     async fn adopt(&mut self, id: &str) -> Result<()> {
         self.open().await?;
-        key_map::adopt(&self.main, id).await.map_err(self.fault("cannot note another id"))
+        key_map::adopt(&self.main, id).await.map_err(self.fault("cannot record the target ID"))
     }
 
     async fn validate_deferred(
@@ -388,8 +388,11 @@ impl InsertPhase for PgLoad {
         delta: &dyn RowSource,
     ) -> Result<(), InsertError> {
         // Deferred constraint triggers of production run now.
-        let settle =
-            format!("{}; SET CONSTRAINTS ALL IMMEDIATE; {}", trigger::theirs(&self.names, false), trigger::OURS);
+        let settle = format!(
+            "{}; SET CONSTRAINTS ALL IMMEDIATE; {}",
+            trigger::production_settings(&self.names, false),
+            trigger::OURS
+        );
         if let Err(error) = self.meanwhile(self.main.batch_execute(&settle)).await {
             let named = error.as_db_error().map(|error| (error.schema(), error.table()));
             let is_named = |destination: &&Destination| {
@@ -402,7 +405,7 @@ impl InsertPhase for PgLoad {
         if self.is_rehearsal() {
             // In other runs, the statement before the commit checks this.
             for destination in destinations {
-                self.refusals(destination).promises().await?;
+                self.refusals(destination).commit_checks().await?;
             }
         }
         Ok(())
@@ -508,7 +511,7 @@ impl CommitPhase for PgLoad {
             stop_at("key map committed");
         }
         // Triggers that were deferred again run at the COMMIT and need production's settings. The check before it needs ours.
-        let commit = format!("{}{}; COMMIT", self.last_check(), trigger::theirs(&self.names, false));
+        let commit = format!("{}{}; COMMIT", self.last_check(), trigger::production_settings(&self.names, false));
         if let Err(error) = self.main.batch_execute(&commit).await {
             if let Some(taken) = self.found_taken(&error).await {
                 return Err(taken);
@@ -570,7 +573,7 @@ impl PgLoad {
         self.open().await?;
         let key_map = self.known.id(&self.names, &request.table).key_map();
         let held = self.main.execute("SELECT delta.hold_table($1)", &[&key_map]).await;
-        held.map_err(self.fault(&format!("cannot keep other writers out of `{}`", request.table)))?;
+        held.map_err(self.fault(&format!("cannot lock `{}` against other writers", request.table)))?;
         let keys = keys(&self.main);
         let block = keys.next(&mut Foreseen::new()).await?;
         if !self.is_rehearsal() {

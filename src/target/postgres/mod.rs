@@ -11,6 +11,7 @@ mod catalog_tests;
 mod check;
 #[cfg(test)]
 mod codec_tests;
+mod commit_checks;
 mod connect;
 mod control;
 mod copy;
@@ -20,9 +21,9 @@ mod direct_path;
 mod domains;
 mod encode;
 mod errors;
+mod evaluate;
 mod in_doubt;
 mod journal;
-mod judge;
 #[doc(hidden)]
 pub mod kernels;
 mod key_map;
@@ -34,7 +35,6 @@ mod names;
 mod numeric;
 mod policy;
 mod preflight;
-mod promises;
 mod reading;
 mod regex;
 mod rollback;
@@ -71,10 +71,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::{
-    Access, Batches, Capabilities, Catalog, DatabaseAnswer, DatabaseQuestion, Destination, Filter, Governance,
-    Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy, Preflight,
-    Production, Provision, QuestionRows, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore,
-    RunTable, Segment, StagingPhase, Switch, TargetConfig, WriterLock,
+    Access, Batches, Capabilities, Catalog, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows, Destination,
+    Filter, Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode,
+    Policy, Preflight, Production, Provision, RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback,
+    RunStore, RunTable, Segment, StagingPhase, Switch, TargetConfig, WriterLock,
 };
 use crate::engine::literal;
 use crate::error::{Error, Result};
@@ -370,8 +370,12 @@ impl Production for PgTarget {
         self.ask(lookup, keys).await
     }
 
-    async fn judge(&self, question: &DatabaseQuestion<'_>, rows: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>> {
-        self.judge_rows(question, rows).await
+    async fn evaluate_checks(
+        &self,
+        question: &DatabaseCheckRequest<'_>,
+        rows: &dyn DatabaseCheckRows,
+    ) -> Result<Vec<DatabaseCheckResult>> {
+        self.evaluate_rows(question, rows).await
     }
 
     async fn scan(

@@ -48,7 +48,7 @@ fn of_text(row: &SimpleQueryRow) -> Result<Policy> {
 fn window(json: Option<&str>) -> Result<Option<WindowSpec>> {
     Policy::window_of(json).map_err(|error| {
         Error::refused(format!("cannot read the window of the target's policy: {error}"))
-            .hint("the operator states it again: `pipeline policy set`")
+            .hint("have the operator set it again: `pipeline policy set FILE`")
     })
 }
 

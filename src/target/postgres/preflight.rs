@@ -5,9 +5,9 @@ use tokio_postgres::error::SqlState;
 
 use super::PgTarget;
 use super::catalog::PgCatalog;
+use super::commit_checks;
 use super::control::{Kind, VERSION, rights};
 use super::names::{LOADER, Names, qualified};
-use super::promises;
 use super::staging::{MARK, Staged};
 use super::trigger;
 use crate::engine::{ident, list};
@@ -58,7 +58,7 @@ impl PgTarget {
         if let Some(excess) = excess {
             if self.least_privilege == LeastPrivilege::Require && access == Access::Write {
                 return Err(Error::refused(format!("{excess}, and `safeguards.least_privilege` is `require`")).hint(
-                    format!("connect as a login that has nothing but the role: CREATE ROLE … LOGIN IN ROLE {LOADER}"),
+                    format!("connect as a login that has only this role: CREATE ROLE … LOGIN IN ROLE {LOADER}"),
                 ));
             }
             preflight.warnings.push(excess);
@@ -68,7 +68,7 @@ impl PgTarget {
         preflight.notes.extend(trigger::notes(&session, &loaded).await.map_err(fault)?);
         for destination in destinations {
             preflight.notes.extend(self.note(&known, destination));
-            preflight.notes.extend(promises::notes(&self.load, destination));
+            preflight.notes.extend(commit_checks::notes(&self.load, destination));
         }
         Ok(preflight)
     }
@@ -114,7 +114,7 @@ impl PgTarget {
         }
         let sql = "SELECT (SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1)";
         match client.query_one(sql, &[&self.names.staging]).await?.get::<_, Option<bool>>(0) {
-            None => reasons.push(format!("the schema `{}` for staging is missing", self.names.staging)),
+            None => reasons.push(format!("the staging schema `{}` is missing", self.names.staging)),
             Some(false) => {
                 let staging = &self.names.staging;
                 reasons.push(format!(
@@ -146,7 +146,7 @@ impl PgTarget {
             return Ok(Some("the control schema `delta` is missing".into()));
         }
         if !own {
-            return Ok(Some("the schema `delta` belongs to something else".into()));
+            return Ok(Some("the schema `delta` was not created by pipeline".into()));
         }
         if may != Some(true) {
             let user: String = client.query_one("SELECT current_user::text", &[]).await?.get(0);
@@ -157,10 +157,10 @@ impl PgTarget {
         let version: Option<i32> = client.query_one("SELECT max(version) FROM delta.migration", &[]).await?.get(0);
         Ok(match usize::try_from(version.unwrap_or(0)).unwrap_or(0) {
             version if version > VERSION => Some(format!(
-                "the control schema has version {version}, and this program knows {VERSION}: use a newer one"
+                "the control schema has version {version}, but this program supports {VERSION}: use a newer version of it"
             )),
             version if version < VERSION => {
-                Some(format!("the control schema has version {version}, and {VERSION} is needed"))
+                Some(format!("the control schema has version {version}, but this program requires {VERSION}"))
             }
             _ => None,
         })
@@ -204,12 +204,14 @@ impl PgTarget {
             .await?;
         let [registered, history]: [Option<bool>; 2] = std::array::from_fn(|at| row.get(at));
         if registered != Some(true) || history != Some(true) {
-            reasons.push(format!("`{name}` was not set up for loading, or was set up before it was changed"));
+            reasons.push(format!("`{name}` was not set up for loading, or was changed after its setup"));
         } else {
-            reasons.extend(promises::unregistered(client, &self.names, known, destination).await?);
+            reasons.extend(commit_checks::unregistered(client, &self.names, known, destination).await?);
         }
         if table.row_security {
-            reasons.push(format!("`{name}` has row-level security, which would hide rows from the checks: give {LOADER} a way around it (ALTER ROLE {LOADER} BYPASSRLS)"));
+            reasons.push(format!(
+                "`{name}` has row-level security, which would hide rows from the checks: ALTER ROLE {LOADER} BYPASSRLS"
+            ));
         }
         if table.foreign {
             reasons.push(format!("a partition of `{name}` is on another server, so the load would not be atomic"));
@@ -290,12 +292,12 @@ async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]
     if let Some(superuser) = superuser {
         let by = if superuser.split(", ").any(|name| name == user) { "is" } else { "can become" };
         return Ok(Some(format!(
-            "the login `{user}` {by} a superuser: it may do anything to production, and a load needs SELECT and INSERT"
+            "the login `{user}` {by} a superuser: it can do anything to production, but a load needs only SELECT and INSERT"
         )));
     }
     if let Some(powerful) = powerful {
         return Ok(Some(format!(
-            "the login `{user}` may act as {powerful}, which creates roles, replicates, or passes row security by; a load needs none of that"
+            "the login `{user}` may act as {powerful}, which can create roles, replicate, or bypass row security; loads need none of these"
         )));
     }
     let mut tables = Vec::new();
@@ -314,7 +316,7 @@ async fn excess(client: &Client, known: &PgCatalog, destinations: &[Destination]
     }
     if !tables.is_empty() {
         return Ok(Some(format!(
-            "the login `{user}` may update, delete or truncate {}, and a load needs SELECT and INSERT",
+            "the login `{user}` may update, delete, or truncate {}, but a load needs only SELECT and INSERT",
             list(&tables)
         )));
     }
@@ -343,7 +345,7 @@ async fn plantable(
         let (role, what): (String, String) = (row.get(0), row.get(1));
         let by = if role == user { String::new() } else { format!(" as `{role}`") };
         format!(
-            "the login `{user}` may {what}{by}, and so have code run in sessions of other programs; a load needs SELECT and INSERT"
+            "the login `{user}` may {what}{by}, and so run code in sessions of other programs; a load needs only SELECT and INSERT"
         )
     }))
 }
@@ -369,7 +371,7 @@ async fn refuse_unchecked(client: &Client, known: &PgCatalog, destinations: &[De
             Some(row) => format!("{}: `{}` of `{name}`", row.get::<_, &str>(0), row.get::<_, &str>(1)),
             None => continue,
         };
-        return Ok(Err(Error::pipeline(format!("`foreign_keys: set_based` is not for {what}"))
+        return Ok(Err(Error::pipeline(format!("`foreign_keys: set_based` does not support {what}"))
             .hint("set `load.foreign_keys` to `triggers`, the default")));
     }
     Ok(Ok(()))

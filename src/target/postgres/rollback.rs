@@ -74,7 +74,7 @@ pub(super) async fn plan_rollback(
 ) -> Result<RollbackPlan> {
     let fault = |error| explain(connector, &error);
     let tables = run_tables(connector, client, names, run).await?;
-    let obstacles = obstacles(client, names, run, accepted).await.map_err(fault)?;
+    let conflicts = conflicts(client, names, run, accepted).await.map_err(fault)?;
     let sql = "SELECT child_name, columns FROM delta.unindexed($1) GROUP BY 1, 2 ORDER BY 1, 2";
     let unindexed = client.query(sql, &[&run]).await.map_err(fault)?;
     let note = |row: &Row| {
@@ -85,10 +85,10 @@ pub(super) async fn plan_rollback(
         )
     };
     let mut notes: Vec<_> = unindexed.iter().map(note).collect();
-    if obstacles.is_empty() {
+    if conflicts.is_empty() {
         notes.extend(attempt(client, run, accepted).await.map_err(fault)?);
     }
-    Ok(RollbackPlan { tables, obstacles, notes })
+    Ok(RollbackPlan { tables, conflicts, notes })
 }
 
 /// Tries a rollback, which always fails. Returns a note if it would succeed.
@@ -102,23 +102,23 @@ async fn attempt(client: &Client, run: &str, accepted: &[String]) -> Result<Opti
         return Err(error);
     };
     Ok(tried.detail().filter(|sequences| !sequences.is_empty()).map(|sequences| {
-        format!("triggers that this dry run fired may have taken numbers of {sequences}, which are not given again")
+        format!("triggers that this dry run fired may have taken numbers of {sequences}, which are lost")
     }))
 }
 
-async fn obstacles(
+async fn conflicts(
     client: &Client,
     names: &Names,
     run: &str,
     accepted: &[String],
 ) -> Result<Vec<RollbackConflict>, PgError> {
-    let sql = "SELECT table_name, what, total, told FROM delta.obstacles($1, $2)";
-    let mut obstacles = Vec::new();
+    let sql = "SELECT table_name, what, total, samples FROM delta.conflicts($1, $2)";
+    let mut conflicts = Vec::new();
     for row in client.query(sql, &[&run, &accepted]).await? {
         let total = row.get::<_, i64>(2).unsigned_abs();
-        RollbackConflict::tell(&mut obstacles, &shown(names, row.get(0)), row.get(1), total, row.get(3));
+        RollbackConflict::tell(&mut conflicts, &shown(names, row.get(0)), row.get(1), total, row.get(3));
     }
-    Ok(obstacles)
+    Ok(conflicts)
 }
 
 /// Returns a table's name in the pipeline file: without schema and namespace if they are the file's.
@@ -142,10 +142,10 @@ pub(super) async fn roll_back_run(
         Err(error) => {
             session.batch_execute("ROLLBACK").await.ok();
             if error.code().is_some_and(|code| code.code() == OBSTRUCTED) {
-                let obstacles = obstacles(session, names, run, accepted).await;
-                let obstacles = obstacles.map_err(|error| explain(connector, &error))?;
-                if !obstacles.is_empty() {
-                    return Err(RollbackPlan { obstacles, ..RollbackPlan::default() }.refusal(run));
+                let conflicts = conflicts(session, names, run, accepted).await;
+                let conflicts = conflicts.map_err(|error| explain(connector, &error))?;
+                if !conflicts.is_empty() {
+                    return Err(RollbackPlan { conflicts, ..RollbackPlan::default() }.refusal(run));
                 }
             }
             return Err(explain(connector, &error));
@@ -203,8 +203,8 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
         }
         Some(refused) if refused.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
             let detail = refused.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-            Error::refused(format!("production does not let the rows go: {}{detail}", refused.message()))
-                .hint("a trigger of production that keeps rows looks like this; nothing was changed")
+            Error::refused(format!("production prevents the deletion of the rows: {}{detail}", refused.message()))
+                .hint("nothing was changed; check for a trigger of production that suppresses the deletion")
         }
         Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot roll back the run", error))
             .hint(format!(

@@ -51,10 +51,10 @@ impl Statement<'_> {
             ["START", "TRANSACTION", ..] => Role::Skip,
             ["ROLLBACK", rest @ ..] if rest.contains(&"TO") => Role::Send,
             [word @ ("ROLLBACK" | "ABORT" | "COMMIT" | "END"), ..] => {
-                Role::Refuse(format!("`{word}` ends the transaction that the database is made in"))
+                Role::Refuse(format!("`{word}` ends the transaction that creates the database"))
             }
             ["PREPARE", "TRANSACTION", ..] => {
-                refuse("`PREPARE TRANSACTION` ends the transaction that the database is made in")
+                refuse("`PREPARE TRANSACTION` ends the transaction that creates the database")
             }
             ["COPY", ..] if has("FROM", "STDIN") || has("TO", "STDOUT") => {
                 refuse("only psql can send the rows of `COPY … FROM stdin`: write them as INSERT")
@@ -137,7 +137,7 @@ impl<'s> Lexer<'s> {
                 }
                 '\\' => {
                     let command: String = rest.chars().take_while(|char| !char.is_whitespace()).take(40).collect();
-                    return Err((self.line, format!("`{command}` is a command of psql and not SQL: take it out")));
+                    return Err((self.line, format!("`{command}` is a psql command, not SQL: remove it")));
                 }
                 '(' | ')' => {
                     depth = if char == '(' { depth + 1 } else { depth.saturating_sub(1) };
@@ -241,7 +241,7 @@ impl Script<'_> {
                 Role::Refuse(why) => return Err(self.fault(statement.line, why)),
             }
         }
-        let failed = |error: tokio_postgres::Error| self.connector.explain("cannot make the database", &error);
+        let failed = |error: tokio_postgres::Error| self.connector.explain("cannot create the database", &error);
         let schema = ident(self.production);
         let begin = format!("BEGIN; CREATE SCHEMA IF NOT EXISTS {schema}; SET LOCAL search_path TO {schema}");
         let there: Vec<u32> = {
@@ -287,18 +287,18 @@ impl Script<'_> {
                    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
                    WHERE l.pid = pg_catalog.pg_backend_pid() AND l.mode = 'RowExclusiveLock' AND c.oid = ANY ($1) ORDER BY 1";
         let moved = self.session.query(sql, &[&there]).await;
-        let moved = moved.map_err(|error| self.connector.explain("cannot make the database", &error))?;
+        let moved = moved.map_err(|error| self.connector.explain("cannot create the database", &error))?;
         let Some(sequence) = moved.first().map(|row| row.get::<_, String>(0)) else { return Ok(()) };
         Err(Error::input(format!(
-            "`{}` takes numbers from the sequence {sequence}, which was there before, and they stay taken",
+            "`{}` takes numbers from the sequence {sequence}, which existed before, and a rollback does not return them",
             self.name
         ))
-        .hint("let the script use sequences that it makes itself; nothing else of it stays"))
+        .hint("use only sequences that the script creates; its other effects were rolled back"))
     }
 
     fn fault(&self, line: usize, what: impl std::fmt::Display) -> Error {
-        Error::input(format!("`{}` does not make a database: line {line}: {what}", self.name))
-            .hint("check the SQL in it; nothing of it stays")
+        Error::input(format!("`{}` cannot create the database: line {line}: {what}", self.name))
+            .hint("its effects were rolled back; check the SQL in it")
     }
 }
 
@@ -346,8 +346,8 @@ mod tests {
             ("\"a", 1, "a quoted name has no end"),
             ("\n\n$x$ $$", 3, "a dollar quote has no end"),
             ("/* /* */", 1, "a comment has no end"),
-            ("SELECT 1;\n\\connect other\n", 2, "`\\connect` is a command of psql"),
-            ("COPY t FROM stdin;\n1\n\\.\n", 3, "`\\.` is a command of psql"),
+            ("SELECT 1;\n\\connect other\n", 2, "`\\connect` is a psql command"),
+            ("COPY t FROM stdin;\n1\n\\.\n", 3, "`\\.` is a psql command"),
         ] {
             let (at, message) = statements(script).unwrap_err();
             assert!(at == line && message.contains(what), "{script:?}: line {at}: {message}");

@@ -61,7 +61,7 @@ impl TlsSpec {
 
 fn unreadable(parameter: &str, path: &Path, error: impl std::fmt::Display) -> Error {
     Error::pipeline(format!("cannot use the target's `{parameter}={}`: {error}", path.display()))
-        .hint("it has to be a PEM file, and its path starts from the pipeline file's folder")
+        .hint("use a PEM file; its path is relative to the pipeline file's folder")
 }
 
 fn certificates(parameter: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
@@ -99,7 +99,7 @@ impl Verifier {
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
         if roots.is_empty() {
-            return Err(Error::pipeline("this machine has no trusted certificates to check the server's with")
+            return Err(Error::pipeline("this machine has no trusted certificates to verify the server's certificate")
                 .hint("install `ca-certificates`, or write `sslrootcert=FILE` into the target's URL"));
         }
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());

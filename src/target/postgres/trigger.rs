@@ -19,7 +19,7 @@ pub(super) const OURS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET 
 ///
 /// The schema `"$user"` is the login's, whatever role it took. Production's schema comes last, for a login without a search path. Casts
 /// depend on the other settings, so those are not changed with `as_cast`.
-pub(super) fn theirs(names: &Names, as_cast: bool) -> String {
+pub(super) fn production_settings(names: &Names, as_cast: bool) -> String {
     let schemas = std::iter::once(&names.production).chain(&names.schemas);
     let schemas: Vec<_> = schemas.map(|schema| format!("pg_catalog.quote_ident({})", literal(schema))).collect();
     let path = format!(

@@ -24,15 +24,15 @@ const UNCHECKED: [(&str, SslMode, Verify, &str); 5] = [
         "prefer",
         SslMode::Prefer,
         Verify::Nothing,
-        "the server's certificate is not checked, and without one all is sent in clear",
+        "the server's certificate is not checked, and without TLS, everything is sent unencrypted",
     ),
     (
         "allow",
         SslMode::Prefer,
         Verify::Nothing,
-        "the server's certificate is not checked, and without one all is sent in clear",
+        "the server's certificate is not checked, and without TLS, everything is sent unencrypted",
     ),
-    ("disable", SslMode::Disable, Verify::Nothing, "everything is sent in clear"),
+    ("disable", SslMode::Disable, Verify::Nothing, "everything is sent unencrypted"),
 ];
 
 pub(super) struct ServerUrl {
@@ -79,7 +79,7 @@ impl ServerUrl {
             return Err(wrong("names no host".into()));
         }
         if config.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
-            return Err(wrong("has more than one `@`: in a password it is written `%40`".into()));
+            return Err(wrong("has more than one `@`: write it as `%40` in a password".into()));
         }
         if config.get_dbname().is_none() {
             return Err(wrong("names no database".into()));
@@ -130,7 +130,7 @@ impl Ours {
                 let known = UNCHECKED.iter().find(|(name, ..)| *name == mode);
                 let (_, ssl, verify, lacks) = known.ok_or_else(|| {
                     format!(
-                        "has an unknown `sslmode={mode}`: there are verify-full, verify-ca, require, prefer, allow and disable"
+                        "has an unknown `sslmode={mode}`: expected verify-full, verify-ca, require, prefer, allow, or disable"
                     )
                 })?;
                 // As in libpq, a root certificate implies verification.
@@ -146,7 +146,7 @@ impl Ours {
         let identity = match (&self.certificate, &self.key) {
             (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
             (None, None) => None,
-            _ => return Err("has one of `sslcert` and `sslkey`; they go together".into()),
+            _ => return Err("has only one of `sslcert` and `sslkey`; set both".into()),
         };
         Ok(TlsSpec { verify, roots, identity })
     }

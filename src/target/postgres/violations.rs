@@ -60,12 +60,12 @@ impl Refusals<'_> {
     }
 
     /// Checks again that production has none of the values that no index keeps unique.
-    pub(super) async fn promises(&self) -> Result<(), InsertError> {
-        for promise in &self.staged.destination.promises {
-            if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
+    pub(super) async fn commit_checks(&self) -> Result<(), InsertError> {
+        for commit_check in &self.staged.destination.commit_checks {
+            if let CommitCheckKind::Unique { columns, ignore_case } = &commit_check.what {
                 let not_own = format!(" AND {}", self.staged.not_of_the_load());
                 let rows = self.taken_by(columns, ignore_case, &not_own).await?;
-                ConstraintViolation::of_uniqueness(self.staged.table(), &promise.check, rows).if_any()?;
+                ConstraintViolation::of_uniqueness(self.staged.table(), &commit_check.check, rows).if_any()?;
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::check::{StoredCheck, kept_as_text, translate};
 use super::declaration::{self, DeclaredCheck};
-use super::judge;
+use super::evaluate;
 use super::object_registry::OwnedObjects;
 use super::values::{self, Affinity};
 use crate::engine::ident;
@@ -52,7 +52,7 @@ pub(super) fn read(connection: &Connection, hidden: Option<&OwnedObjects>) -> Re
     Ok(catalog)
 }
 
-/// Reads one table, also of this program. The cost does not follow the number of tables, as that of [`read`] does.
+/// Reads one table, also of this program. Unlike [`read`], its cost does not grow with the number of tables.
 pub(super) fn read_table(connection: &Connection, name: &str) -> Result<Option<CatalogTable>, Unreadable> {
     let sql = "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1";
     let Some(sql) = connection.query_row(sql, [name], |row| row.get::<_, String>(0)).optional()? else {
@@ -101,7 +101,7 @@ fn table(connection: &Connection, names: &Names, name: String, sql: &str) -> rus
         table.triggers.push(name.clone());
     }
     checks(sql, &mut table, &stored);
-    let of_generated: Vec<_> = judge::of_generated(&table).collect();
+    let of_generated: Vec<_> = evaluate::of_generated(&table).collect();
     table.database_checks.extend(of_generated);
     read_columns(&mut table, sql);
     let kept = table.columns.iter().zip(&stored).filter_map(|(column, stored)| kept_as_text(column, stored.affinity));
@@ -180,7 +180,9 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
         if partial || !known {
             match database_index(connection, &table.name, &name, &columns)? {
                 Some(check) => table.database_checks.push(check),
-                None => table.unread.push(format!("unique index `{name}`, whose text could not be read")),
+                None => {
+                    table.unsupported_constraints.push(format!("unique index `{name}`, whose text could not be read"))
+                }
             }
             if origin != "pk" {
                 continue;
@@ -245,7 +247,7 @@ fn foreign_keys(connection: &Connection, names: &Names, table: &mut CatalogTable
     Ok(())
 }
 
-/// Returns the check of a unique index that the engine cannot judge; None if its text is not understood.
+/// Returns the check of a unique index that the engine cannot evaluate; None if its text is not understood.
 fn database_index(
     connection: &Connection,
     table: &str,
@@ -294,7 +296,7 @@ fn checks(sql: &str, table: &mut CatalogTable, stored: &[StoredCheck]) {
     }
 }
 
-/// Returns a CHECK for SQLite to judge.
+/// Returns a CHECK for SQLite to evaluator.
 fn database_check(name: &str, own: String) -> DatabaseCheck {
     let (name, declared) = (format!("check({name})"), format!("CHECK ({own})"));
     DatabaseCheck { name, columns: Vec::new(), kind: DatabaseCheckKind::Condition(own), declared, part: None }
@@ -354,7 +356,7 @@ fn generated(sql: &str, table: &CatalogTable) -> Vec<(String, String)> {
 }
 
 /// A column of a table of production, as a temporary table repeats it.
-pub(super) struct JudgedColumn {
+pub(super) struct EvaluatedColumn {
     pub(super) name: String,
     pub(super) declared: String,
     pub(super) collation: String,
@@ -363,7 +365,7 @@ pub(super) struct JudgedColumn {
 }
 
 /// Returns the columns of a table.
-pub(super) fn judged_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<JudgedColumn>> {
+pub(super) fn evaluated_columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<EvaluatedColumn>> {
     let sql: String = connection.query_row(
         "SELECT sql FROM main.sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE",
         [table],
@@ -384,7 +386,7 @@ pub(super) fn judged_columns(connection: &Connection, table: &str) -> rusqlite::
         // ANY has no conversion in a STRICT table, and one to numbers in others.
         let declared = if strict && declared.eq_ignore_ascii_case("ANY") { String::new() } else { declared };
         let generated = if row.get::<_, i64>(3)? > 1 { expressions.next() } else { None };
-        columns.push(JudgedColumn { name, declared, collation, default: row.get(2)?, generated });
+        columns.push(EvaluatedColumn { name, declared, collation, default: row.get(2)?, generated });
     }
     Ok(columns)
 }
@@ -424,7 +426,7 @@ mod tests {
         assert_eq!(account.primary_key, ["account_id"]);
         assert_eq!(account.uniques.len(), 1);
         assert_eq!(account.uniques[0].columns, ["account_no", "person_id"]);
-        assert!(account.unread.is_empty());
+        assert!(account.unsupported_constraints.is_empty());
         let judged: Vec<_> =
             account.database_checks.iter().map(|check| (check.name.as_str(), check.columns.join(","))).collect();
         assert_eq!(judged, [("unique(one_open)", "closed,person_id".to_owned())]);

@@ -21,7 +21,7 @@ pub(super) struct StoredCheck {
     pub(super) binary: bool,
 }
 
-/// Translates a condition; None if the two could judge a row differently.
+/// Translates a condition; None if the two could evaluate a row differently.
 pub(super) fn translate(condition: &Expr, table: &CatalogTable, stored: &[StoredCheck]) -> Option<String> {
     Translator { table, stored }.condition(condition)
 }
@@ -49,7 +49,7 @@ pub(super) fn kept_as_text(column: &CatalogColumn, affinity: Affinity) -> Option
         name: format!("kept_as_text({})", column.name),
         sql: kept.join(" OR "),
         reason: Some(format!(
-            "it looks like a number, and SQLite would change it to one: the column is {}",
+            "it looks like a number, so SQLite would store it as one: the column is {}",
             if column.declared.is_empty() { "of no type" } else { &column.declared }
         )),
         own: None,
@@ -341,7 +341,7 @@ mod tests {
             "CREATE TABLE t (n INTEGER CHECK (n > 0), d DATE CHECK (d > '1900-01-01'), at TIMESTAMP CHECK (at < '9999-12-31 00:00:00'),
                  s TEXT CHECK (length(s) BETWEEN 1 AND 3), p DECIMAL(38,2) CHECK (p < 1.5), b BOOLEAN CHECK (b = 1), u UUID)",
         );
-        assert_eq!((table.checks.len(), table.unread.len()), (7, 0));
+        assert_eq!((table.checks.len(), table.unsupported_constraints.len()), (7, 0));
         let engine = Engine::try_new(Limits::default()).unwrap();
         for check in &table.checks {
             engine.expression(&check.sql, &table.schema()).unwrap();

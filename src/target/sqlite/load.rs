@@ -102,7 +102,7 @@ impl SqliteLoad {
     fn insert_rows(&self, destination: &Destination) -> Result<u64, InsertError> {
         let _insert = tracing::info_span!("insert", of = destination.table.name).entered();
         let refusals = self.refusals(destination);
-        refusals.promises()?;
+        refusals.commit_checks()?;
         let columns = idents(&destination.columns);
         let order = if destination.self_referencing { "_level, _row" } else { "_row" };
         // OR ABORT overrides production's own ON CONFLICT: REPLACE would delete rows, and IGNORE would lose some.
@@ -358,7 +358,7 @@ impl InsertPhase for SqliteLoad {
     }
 
     async fn adopt(&mut self, id: &str) -> Result<()> {
-        key_map::adopt(&self.connection, id).map_err(self.fault("cannot note another id in"))
+        key_map::adopt(&self.connection, id).map_err(self.fault("cannot record the target ID in"))
     }
 
     async fn validate_deferred(&mut self, destinations: &[Destination], _: &dyn RowSource) -> Result<(), InsertError> {
@@ -369,7 +369,7 @@ impl InsertPhase for SqliteLoad {
         // Not earlier, because a trigger of a later table may have changed rows of an earlier one.
         for Destination { table, key, .. } in staged() {
             rollback::keep_content(&self.connection, table, key, &self.run)
-                .map_err(self.fault("cannot note the rows in"))?;
+                .map_err(self.fault("cannot record the rows in"))?;
         }
         Ok(())
     }
@@ -415,7 +415,7 @@ impl InsertPhase for SqliteLoad {
 impl CommitPhase for SqliteLoad {
     async fn record_run(&mut self, run: &RunRecord, files: &[LoadedFile]) -> Result<()> {
         self.open()?;
-        let fault = self.fault("cannot note the run in");
+        let fault = self.fault("cannot record the run in");
         self.connection
             .execute(
                 "INSERT INTO delta_run (id, pipeline, started_at, report) VALUES (?1, ?2, ?3, ?4)",

@@ -9,7 +9,7 @@ mod check;
 mod control_schema;
 mod declaration;
 mod direct_path;
-mod judge;
+mod evaluate;
 mod key_map;
 mod keys;
 mod load;
@@ -39,10 +39,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::difference::difference;
 use super::refuse_set_based;
 use super::{
-    Access, Batches, Capabilities, Catalog, CatalogColumn, DatabaseAnswer, DatabaseQuestion, Destination, Filter,
-    Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, Lookup, Mode, Policy,
-    Preflight, Production, Provision, QuestionRows, Relation, RollbackPlan, RolledBackTable, RunHeader, RunRecord,
-    RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch, TargetConfig, Test, WriterLock,
+    Access, Batches, Capabilities, Catalog, CatalogColumn, DatabaseCheckRequest, DatabaseCheckResult,
+    DatabaseCheckRows, Destination, Filter, Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode,
+    LoadedFile, Loader, Lookup, Mode, Policy, Preflight, Production, Provision, Relation, RollbackPlan,
+    RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch,
+    TargetConfig, Test, WriterLock,
 };
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
@@ -110,7 +111,7 @@ impl SqliteTarget {
             (true, _) => connect(&file, access == Access::Read || read_only, address.load, &names)?,
             (false, None) => {
                 return Err(Error::unreachable(format!("cannot find database `{}`", names.shown))
-                    .hint("check `target.url`, or name a file of SQL in `target.create_from` that makes it"));
+                    .hint("check `target.url`, or set `target.create_from` to an SQL file that creates it"));
             }
             (false, Some(script)) => create(&file, &address.script_folder.join(script), access, address.load, &names)?,
         };
@@ -201,13 +202,13 @@ fn create(file: &Path, script: &Path, access: Access, load: &LoadSpec, names: &N
     })?;
     let fault = |error: rusqlite::Error| names.error("cannot make", &error);
     let run = |connection: Connection| {
-        let wrong = |what: &str| Error::input(format!("`{}` does not make a database: {what}", script.display()));
+        let wrong = |what: &str| Error::input(format!("`{}` cannot create the database: {what}", script.display()));
         connection.execute_batch(&sql).map_err(|error| {
             let is_of_shell = sql.lines().any(|line| line.starts_with('.'));
-            let shell = "a line that begins with `.` is a command of the sqlite3 shell and not SQL: take it out";
+            let shell = "a line that begins with `.` is a command of the sqlite3 shell, not SQL: remove it";
             wrong(&error.to_string()).hint(match error.sqlite_error_code() {
                 Some(ErrorCode::AuthorizationForStatementDenied) => {
-                    "a command that writes nothing lets no script attach, make, or load another file: take that out"
+                    "under a read-only command, the script must not attach, create, or load other files: remove that"
                 }
                 _ if is_of_shell => shell,
                 _ => "check the SQL in it",
@@ -240,7 +241,7 @@ fn publish(beside: &Path, file: &Path) -> Result<()> {
     match std::fs::hard_link(beside, file) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(Error::unreachable(format!("cannot make `{}`: {error}", file.display()))
-                .hint("check that its folder is there and writable, and on a file system that knows hard links"))
+                .hint("check that its folder exists, is writable, and is on a file system that supports hard links"))
         }
         _ => Ok(()),
     }
@@ -340,11 +341,21 @@ impl Production for SqliteTarget {
         answer
     }
 
-    async fn judge(&self, question: &DatabaseQuestion<'_>, rows: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>> {
+    async fn evaluate_checks(
+        &self,
+        question: &DatabaseCheckRequest<'_>,
+        rows: &dyn DatabaseCheckRows,
+    ) -> Result<Vec<DatabaseCheckResult>> {
         let connection = self.connection.lock().await;
         let known = catalog::read(&connection, None).map_err(|error| self.names.unreadable(&error))?;
         let missing = || Error::internal(format!("a question about `{}`, which is not there", question.table));
-        judge::judge(&connection, &self.names, known.table(question.table).ok_or_else(missing)?, question, rows)
+        evaluate::evaluate_checks(
+            &connection,
+            &self.names,
+            known.table(question.table).ok_or_else(missing)?,
+            question,
+            rows,
+        )
     }
 
     async fn scan(

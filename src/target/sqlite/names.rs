@@ -71,12 +71,13 @@ impl Names {
         let message = format!("{doing} `{}`: {text}", self.shown);
         if needs_recovery(error) {
             return Error::interrupted(format!("a run was interrupted while it wrote to `{}`", self.shown)).hint(
-                "nothing of it is kept; run `pipeline resume FILE` to recover the file and continue, or `pipeline run FILE` to see which run it was",
+                "nothing was kept; `pipeline resume FILE` recovers the file and continues, and `pipeline run FILE` names the run",
             );
         }
         if let Some(missing) = missing(error, &text) {
-            return Error::pipeline(message)
-                .hint(format!("only the program that made the schema knows {missing}: take it out of the schema"));
+            return Error::pipeline(message).hint(format!(
+                "only the program that created the schema defines {missing}: remove it from the schema"
+            ));
         }
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::unreachable(message)

@@ -111,7 +111,7 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
     let mut lines = Vec::new();
     let prefix = format!("{}_", names.staging.to_ascii_lowercase());
     if prefix.starts_with("sqlite_") || prefix.starts_with("delta_") {
-        lines.push((format!("`{}` is the prefix of tables with another meaning", names.staging), true));
+        lines.push((format!("`{}` is a reserved table prefix", names.staging), true));
     }
     let fault = |error: rusqlite::Error| names.error("cannot read the catalog of", &error);
     let own = OwnedObjects::read(connection).map_err(fault)?;
@@ -134,8 +134,12 @@ pub(super) fn refuse_taken(connection: &Connection, names: &Names, destinations:
         "rename it in production: control tables are called `delta_…`; nothing was written"
     };
     let lines: Vec<_> = lines.into_iter().map(|(line, _)| line).collect();
-    Err(Error::pipeline(format!("a run cannot make its own tables in `{}`: {}", names.shown, lines.join("; ")))
-        .hint(hint))
+    Err(Error::pipeline(format!(
+        "cannot create the staging and control tables in `{}`: {}",
+        names.shown,
+        lines.join("; ")
+    ))
+    .hint(hint))
 }
 
 /// Returns the kind of object that has a name, with its article.

@@ -14,7 +14,7 @@ use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
 use crate::journal::Record;
-use crate::target::rollback::TOLD;
+use crate::target::rollback::MAX_SAMPLES;
 use crate::target::{CatalogTable, Destination, RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 
 /// The column of a key map with the hash of the row.
@@ -226,35 +226,35 @@ pub(super) fn plan_rollback(
             .map(|table| holding(connection, table))
             .collect::<rusqlite::Result<_>>()
             .map_err(fault)?,
-        obstacles: obstacles(connection, &tables).map_err(fault)?,
+        conflicts: conflicts(connection, &tables).map_err(fault)?,
         notes: Vec::new(),
     };
-    if survey.obstacles.is_empty() && survey.tables.iter().any(|table| !table.triggers.is_empty()) {
+    if survey.conflicts.is_empty() && survey.tables.iter().any(|table| !table.triggers.is_empty()) {
         within(connection, names, false, || delete_run(connection, names, run, &tables))?;
     }
     Ok(survey)
 }
 
-fn obstacles(connection: &Connection, tables: &[OfRun]) -> rusqlite::Result<Vec<RollbackConflict>> {
-    let mut obstacles = Vec::new();
+fn conflicts(connection: &Connection, tables: &[OfRun]) -> rusqlite::Result<Vec<RollbackConflict>> {
+    let mut conflicts = Vec::new();
     for table in tables {
         if table.is_there {
-            obstacles.extend(changed(connection, table)?);
-            obstacles.extend(referenced(connection, table, tables)?);
+            conflicts.extend(changed(connection, table)?);
+            conflicts.extend(referenced(connection, table, tables)?);
         } else if !table.is_accepted {
             let name = &table.table;
-            obstacles.push(RollbackConflict {
+            conflicts.push(RollbackConflict {
                 table: name.clone(),
                 what: "rows out of reach".to_owned(),
                 count: table.mappings,
-                told: vec![format!(
+                samples: vec![format!(
                     "the table or its key no longer exists: it was dropped, renamed, or altered (if they are gone for good, \
                      `--accept {name}` rolls the rest back)"
                 )],
             });
         }
     }
-    Ok(obstacles)
+    Ok(conflicts)
 }
 
 fn count(connection: &Connection, sql: &str) -> rusqlite::Result<u64> {
@@ -304,8 +304,8 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Rollb
     let sql = format!(
         "SELECT CASE WHEN now IS NULL THEN 'gone from production' WHEN kept IS NULL
                      THEN 'without what they were, since their mapping was restored: whether they were changed since cannot be known'
-                     ELSE 'changed since' END AS what, CAST(told AS TEXT)
-         FROM (SELECT {text} AS told, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
+                     ELSE 'changed since' END AS what, CAST(samples AS TEXT)
+         FROM (SELECT {text} AS samples, {kept} AS kept, (SELECT {content} FROM main.{} AS p WHERE {same}) AS now
                FROM {history} AS h WHERE {mine} ORDER BY {key})
          WHERE now IS NOT kept OR now IS NULL",
         ident(name)
@@ -315,23 +315,23 @@ fn changed(connection: &Connection, table: &OfRun) -> rusqlite::Result<Vec<Rollb
     let mut found: BTreeMap<String, RollbackConflict> = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let what: String = row.get(0)?;
-        let obstacle = found.entry(what.clone()).or_insert_with(|| RollbackConflict {
+        let conflict = found.entry(what.clone()).or_insert_with(|| RollbackConflict {
             table: name.clone(),
             what,
             count: 0,
-            told: Vec::new(),
+            samples: Vec::new(),
         });
-        obstacle.count += 1;
-        if obstacle.told.len() < TOLD {
-            obstacle.told.push(row.get(1)?);
+        conflict.count += 1;
+        if conflict.samples.len() < MAX_SAMPLES {
+            conflict.samples.push(row.get(1)?);
         }
     }
     // A hash covers all columns, so an added column changes the hash of every row.
-    for obstacle in
-        found.values_mut().filter(|obstacle| obstacle.what == "changed since" && obstacle.count == table.mappings)
+    for conflict in
+        found.values_mut().filter(|conflict| conflict.what == "changed since" && conflict.count == table.mappings)
     {
-        obstacle.what = format!(
-            "changed since, which is all (if the table was altered and nothing else, `--accept {name}` rolls them back)"
+        conflict.what = format!(
+            "changed since, which is every row (if only the table was altered, `--accept {name}` rolls them back)"
         );
     }
     Ok(found.into_values().collect())
@@ -403,7 +403,7 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
     let mut statement =
         connection.prepare_cached("SELECT name FROM main.sqlite_schema WHERE type = 'table' ORDER BY name")?;
     let tables: Vec<String> = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
-    let mut obstacles = Vec::new();
+    let mut conflicts = Vec::new();
     for child in &tables {
         for Reference { from, to } in references(connection, child, name)? {
             // The parent's collation applies: that of the left operand.
@@ -434,18 +434,18 @@ fn referenced(connection: &Connection, table: &OfRun, all: &[OfRun]) -> rusqlite
                 continue;
             }
             let by = as_text("c", &primary_key(connection, child)?);
-            let mut told =
-                connection.prepare(&format!("SELECT {text} || ' by ' || {by} {rest} ORDER BY {key} LIMIT {TOLD}"))?;
-            let told = told.query_map([], |row| row.get(0))?;
-            obstacles.push(RollbackConflict {
+            let mut samples = connection
+                .prepare(&format!("SELECT {text} || ' by ' || {by} {rest} ORDER BY {key} LIMIT {MAX_SAMPLES}"))?;
+            let samples = samples.query_map([], |row| row.get(0))?;
+            conflicts.push(RollbackConflict {
                 table: name.clone(),
                 what: format!("referenced by rows of `{child}` that are not the run's ({})", from.join(", ")),
                 count: count.unsigned_abs(),
-                told: told.collect::<rusqlite::Result<_>>()?,
+                samples: samples.collect::<rusqlite::Result<_>>()?,
             });
         }
     }
-    Ok(obstacles)
+    Ok(conflicts)
 }
 
 pub(super) fn roll_back_run(
@@ -460,9 +460,9 @@ pub(super) fn roll_back_run(
     within(connection, names, true, || {
         refuse_other_state(connection, record).map_err(fault)??;
         let tables = of_run(connection, run, accepted).map_err(fault)?;
-        let obstacles = obstacles(connection, &tables).map_err(fault)?;
-        if !obstacles.is_empty() {
-            return Err(RollbackPlan { obstacles, ..RollbackPlan::default() }.refusal(run));
+        let conflicts = conflicts(connection, &tables).map_err(fault)?;
+        if !conflicts.is_empty() {
+            return Err(RollbackPlan { conflicts, ..RollbackPlan::default() }.refusal(run));
         }
         let rolled_back = delete_run(connection, names, run, &tables)?;
         let last = || -> rusqlite::Result<()> {
@@ -536,7 +536,7 @@ fn delete_run(connection: &Connection, names: &Names, run: &str, tables: &[OfRun
                 table.table,
                 rolled_back.mappings.saturating_sub(deleted)
             ))
-            .hint("a trigger of production does that: nothing was changed"));
+            .hint("nothing was changed; check for a trigger of production that does this"));
         }
     }
     Ok(rolled_back)

@@ -114,7 +114,7 @@ fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         evaluated: Vec::new(),
         is_referred_only: false,
         self_referencing: false,
-        promises: Vec::new(),
+        commit_checks: Vec::new(),
         changed: Vec::new(),
         reads: Vec::new(),
     }
@@ -265,7 +265,7 @@ fn a_script_that_is_only_looked_at_touches_no_file() {
     ] {
         let error = looked_at(&script).1.err().unwrap();
         assert_eq!(error.kind(), Kind::Input, "{script}: {error}");
-        assert!(error.to_string().contains("does not make a database"), "{error}");
+        assert!(error.to_string().contains("cannot create the database"), "{error}");
         assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 0, "{script}");
     }
     looked_at(&format!("BEGIN; {ITEM}; COMMIT; PRAGMA foreign_keys = off; ANALYZE;")).1.unwrap();
@@ -316,7 +316,7 @@ async fn a_reader_learns_of_a_run_that_was_interrupted_while_it_wrote() {
     let error = cut.open(Access::Read).err().unwrap();
     assert_eq!(error.kind(), Kind::Interrupted, "{error}");
     assert!(error.to_string().contains("a run was interrupted while it wrote to `sqlite:p.db`"), "{error}");
-    assert!(error.next_step().unwrap().contains("nothing of it is kept"));
+    assert!(error.next_step().unwrap().contains("nothing was kept"));
     cut.open(Access::Write).unwrap();
     assert_eq!(cut.number("SELECT count(*) FROM item"), 0);
     cut.open(Access::Read).unwrap();

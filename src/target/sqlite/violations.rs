@@ -130,11 +130,11 @@ impl Refusals<'_> {
 
     /// Checks again, before the insertion, that production has none of the values that no index keeps unique. No other program can write
     /// from here on, because the transaction has the file's write lock.
-    pub(super) fn promises(&self) -> Result<(), InsertError> {
-        for promise in &self.destination.promises {
-            if let CommitCheckKind::Unique { columns, ignore_case } = &promise.what {
+    pub(super) fn commit_checks(&self) -> Result<(), InsertError> {
+        for commit_check in &self.destination.commit_checks {
+            if let CommitCheckKind::Unique { columns, ignore_case } = &commit_check.what {
                 let rows = self.asked(self.unique(columns, ignore_case))?;
-                ConstraintViolation::of_uniqueness(&self.destination.table.name, &promise.check, rows).if_any()?;
+                ConstraintViolation::of_uniqueness(&self.destination.table.name, &commit_check.check, rows).if_any()?;
             }
         }
         Ok(())
@@ -142,12 +142,12 @@ impl Refusals<'_> {
 
     /// Checks again that the rows exist that the delta refers to without a foreign key.
     pub(super) fn references(&self, at: usize, delta: &dyn RowSource) -> Result<(), InsertError> {
-        for promise in &self.destination.promises {
-            let CommitCheckKind::Reference { column, to, to_column, by } = &promise.what else { continue };
+        for commit_check in &self.destination.commit_checks {
+            let CommitCheckKind::Reference { column, to, to_column, by } = &commit_check.what else { continue };
             let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by)?;
             if !missing.is_empty() {
                 let (table, rows) = (&self.destination.table.name, delta.referring(at, column, &missing)?);
-                ConstraintViolation::of_reference(table, &promise.check, to, by, rows).if_any()?;
+                ConstraintViolation::of_reference(table, &commit_check.check, to, by, rows).if_any()?;
             }
         }
         Ok(())

@@ -153,7 +153,7 @@ fn a_rollback_waits_for_no_reader_and_no_other_row() {
 #[test]
 fn a_table_of_another_owner_that_refers_is_not_read() {
     for (action, refused) in [
-        ("", "production does not let the rows go"),
+        ("", "production prevents the deletion of the rows"),
         ("ON DELETE CASCADE", "`account`: 1 reference of `note`, whose rows their foreign key would delete or change"),
     ] {
         let (production, run) = loaded();

@@ -79,8 +79,10 @@ fn setup_refuses_a_newer_version_and_a_foreign_schema() {
     let production =
         Production::new(Server::shared(), &format!("{SQL} CREATE SCHEMA delta; CREATE TABLE delta.force (x int)"), "");
     let before = made(&production.database);
-    production.pipeline(&["setup", "p.yaml"]).fails(78, &["the schema \"delta\" belongs to something else", "hint: "]);
-    production.pipeline(&["run", "p.yaml"]).fails(78, &["belongs to something else"]);
+    production
+        .pipeline(&["setup", "p.yaml"])
+        .fails(78, &["the schema \"delta\" was not created by pipeline", "hint: "]);
+    production.pipeline(&["run", "p.yaml"]).fails(78, &["was not created by pipeline"]);
     assert_same(&made(&production.database), &before);
 }
 
@@ -248,7 +250,9 @@ fn login_with_excess_rights_is_reported_or_refused() {
     let (production, owner, loader) = owned(Server::shared());
     let name = format!("{}_loader", production.database.name);
     production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
-    production.pipeline_at(&owner, &["run", "p.yaml"]).fails(77, &["creates roles", "least_privilege", "delta_loader"]);
+    production
+        .pipeline_at(&owner, &["run", "p.yaml"])
+        .fails(77, &["can create roles", "least_privilege", "delta_loader"]);
     production.database.execute(&format!("ALTER ROLE {}_owner NOCREATEROLE", production.database.name));
     let grant = |sql: &str| production.database.execute(&sql.replace("LOADER", &name));
     for (right, url) in [
@@ -262,12 +266,12 @@ fn login_with_excess_rights_is_reported_or_refused() {
         let before = kept(&production.database);
         production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
         let refused = production.pipeline_at(url, &["run", "p.yaml"]);
-        refused.fails(77, &["update, delete or truncate", "least_privilege", "hint: ", "delta_loader"]);
+        refused.fails(77, &["update, delete, or truncate", "least_privilege", "hint: ", "delta_loader"]);
         assert_same(&kept(&production.database), &before);
         production.write("");
         let told = production.pipeline_at(url, &["validate", "p.yaml"]);
         let told = told.passes().stdout.clone() + &told.stderr;
-        assert!(told.contains("may update, delete or truncate"), "{right}: {told}");
+        assert!(told.contains("may update, delete, or truncate"), "{right}: {told}");
     }
     production.write("safeguards: { conversion_mode: off, least_privilege: require }\n");
     production.pipeline(&["run", "p.yaml"]).fails(77, &["superuser", "least_privilege"]);

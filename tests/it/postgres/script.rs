@@ -68,8 +68,8 @@ fn script_that_leaves_its_transaction_is_refused_with_line() {
         ("ABORT;", 3, "`ABORT` ends the transaction"),
         ("PREPARE TRANSACTION 'x';", 3, "`PREPARE TRANSACTION` ends the transaction"),
         ("DO $$ BEGIN COMMIT; END $$;", 3, "invalid transaction termination"),
-        ("\\connect other", 3, "`\\connect` is a command of psql"),
-        ("\\i more.sql", 3, "`\\i` is a command of psql"),
+        ("\\connect other", 3, "`\\connect` is a psql command"),
+        ("\\i more.sql", 3, "`\\i` is a psql command"),
         ("COPY account FROM stdin;\n1\ta\tb\n\\.\n", 3, "only psql can send the rows"),
         ("SELECT 1;\nCOPY account TO '/tmp/it-out';", 4, "writes outside of the database"),
         ("COPY account TO PROGRAM 'cat';", 3, "writes outside of the database"),
@@ -79,7 +79,7 @@ fn script_that_leaves_its_transaction_is_refused_with_line() {
         let scripted = Scripted::new(&format!("{TABLE}{more}"));
         let before = scripted.left();
         let line = format!("line {line}: ");
-        scripted.pipeline(&["check", "p.yaml"]).fails(66, &["make.sql` does not make a database", &line, texts]);
+        scripted.pipeline(&["check", "p.yaml"]).fails(66, &["make.sql` cannot create the database", &line, texts]);
         assert_eq!(scripted.left(), before, "{more}");
     }
 }
@@ -109,6 +109,6 @@ fn nothing_stays_of_a_script_that_fails_behind_its_commit() {
     let before = scripted.left();
     scripted
         .pipeline(&["run", "p.yaml"])
-        .fails(66, &["line 5: ", "relation \"missing\" does not exist", "nothing of it stays"]);
+        .fails(66, &["line 5: ", "relation \"missing\" does not exist", "its effects were rolled back"]);
     assert_eq!(scripted.left(), before);
 }

@@ -179,7 +179,7 @@ fn annotations_point_to_the_line_of_the_check() {
 fn stored_reports_are_printed_again() {
     let place = Place::samples();
     let later = |arguments: &[&str]| place.pipeline(&[&["report", CUSTOMER], arguments].concat());
-    later(&[]).fails(64, &["no report of this pipeline is kept", "hint: "]);
+    later(&[]).fails(64, &["no report of this pipeline is stored", "hint: "]);
 
     // The report of a validation is stored in the folder of runs. Without an ID, the last one is printed.
     place.pipeline(&["validate", CUSTOMER, "--report", ALL]).passes();

@@ -38,7 +38,7 @@ async fn catalog_has_everything_that_tables_declare(on: On) {
     assert_eq!(catalog.table("place").unwrap().primary_key, ["country", "zip"]);
     let account = catalog.table("account").unwrap();
     assert_eq!(account.primary_key, ["account_id"]);
-    assert_eq!(account.unread, [""; 0]);
+    assert_eq!(account.unsupported_constraints, [""; 0]);
 
     let columns = account.columns.iter();
     let columns = columns.map(|column| (column.name.as_str(), column.data_type.clone(), column.max_length));

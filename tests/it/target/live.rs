@@ -229,7 +229,7 @@ pub fn destination(table: &Arc<CatalogTable>, columns: &[&str]) -> Destination {
         evaluated: Vec::new(),
         is_referred_only: false,
         self_referencing: false,
-        promises: Vec::new(),
+        commit_checks: Vec::new(),
         changed: Vec::new(),
         reads: Vec::new(),
     }

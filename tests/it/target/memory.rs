@@ -14,11 +14,11 @@ use datafusion::common::Constraint;
 use delta_pipeline::internals::error::{Error, Kind, Result};
 use delta_pipeline::internals::journal::{Record, RunId};
 use delta_pipeline::internals::target::{
-    Access, Batches, Capabilities, Catalog, CatalogColumn, CatalogTable, DatabaseAnswer, DatabaseQuestion, Destination,
-    Ended, Filter, Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode, LoadedFile, Loader, LogicalType,
-    Lookup, Mode, Period, Policy, Preflight, Production, Provision, QuestionRows, Relation, RollbackPlan,
-    RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch, Test,
-    WriterLock,
+    Access, Batches, Capabilities, Catalog, CatalogColumn, CatalogTable, DatabaseCheckRequest, DatabaseCheckResult,
+    DatabaseCheckRows, Destination, Ended, Filter, Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode,
+    LoadedFile, Loader, LogicalType, Lookup, Mode, Period, Policy, Preflight, Production, Provision, Relation,
+    RollbackPlan, RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase,
+    Switch, Test, WriterLock,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -138,9 +138,13 @@ impl Production for MemoryTarget {
         Ok(answers)
     }
 
-    async fn judge(&self, question: &DatabaseQuestion<'_>, _: &dyn QuestionRows) -> Result<Vec<DatabaseAnswer>> {
-        // The catalog names no constraint that only this target could judge.
-        Ok(vec![DatabaseAnswer::default(); question.checks.len()])
+    async fn evaluate_checks(
+        &self,
+        question: &DatabaseCheckRequest<'_>,
+        _: &dyn DatabaseCheckRows,
+    ) -> Result<Vec<DatabaseCheckResult>> {
+        // The catalog names no constraint that only this target could evaluator.
+        Ok(vec![DatabaseCheckResult::default(); question.checks.len()])
     }
 
     async fn scan(

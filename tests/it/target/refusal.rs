@@ -231,8 +231,8 @@ async fn a_trigger_that_raises(on: On) {
     nothing_stays(&live, &parts).await;
 }
 
-fn promise(item: &Destination, what: CommitCheckKind) -> Destination {
-    Destination { promises: vec![CommitCheck { check: "the check".into(), what }], ..item.clone() }
+fn commit_check(item: &Destination, what: CommitCheckKind) -> Destination {
+    Destination { commit_checks: vec![CommitCheck { check: "the check".into(), what }], ..item.clone() }
 }
 
 fn free(columns: &[&str], ignore_case: &[&str]) -> CommitCheckKind {
@@ -243,20 +243,20 @@ fn free(columns: &[&str], ignore_case: &[&str]) -> CommitCheckKind {
 async fn a_promise_that_a_value_is_free(on: On) {
     let live = Live::new(on, SQL);
     let item = live.ready("item").await;
-    let promising = promise(&item, free(&["must", "b"], &[]));
+    let promising = commit_check(&item, free(&["must", "b"], &[]));
     let changed = format!("{INSERT} (2, 'x', 0, 6, 'm'), (3, 'y', 0, 7, 'M'), (4, 'z', 0, 9, 'm')");
     let refusal = last_refusal(&live, &changed, &[rows(&promising, vec![])]).await;
     is(&refusal, "item", "the check", &[1, 4]);
     assert_eq!(refusal.reason, "another session has inserted these values");
     // Rows of the same load may have the same.
-    let promising = promise(&item, free(&["must", "price"], &[]));
+    let promising = commit_check(&item, free(&["must", "price"], &[]));
     let part = rows(&promising, vec![("id", numbers(20..25)), ("price", numbers([7; 5]))]);
     load(live.writer().await.as_ref(), "r", &[part]).await.unwrap();
 }
 
 async fn a_promise_that_a_value_is_free_in_any_case_of_its_letters(on: On) {
     let live = Live::new(on, SQL);
-    let item = promise(&live.ready("item").await, free(&["must"], &["must"]));
+    let item = commit_check(&live.ready("item").await, free(&["must"], &["must"]));
     let part = rows(&item, vec![("must", texts(["a", "B", "ä", "Ä", "D"]))]);
     let changed = format!("{INSERT} (2, 'x', 0, 6, 'A'), (3, 'y', 0, 7, 'Ä'), (4, 'z', 0, 9, 'd')");
     is(&last_refusal(&live, &changed, &[part]).await, "item", "the check", &[0, 3, 4]);
@@ -266,7 +266,7 @@ async fn a_promise_that_a_row_is_there(on: On) {
     let live = Live::new(on, SQL);
     let what =
         CommitCheckKind::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), by: Vec::new() };
-    let item = promise(&live.ready("item").await, what);
+    let item = commit_check(&live.ready("item").await, what);
     live.set_up(&[&item]).await;
     let a = |values: [Option<i64>; 5]| vec![("a", numbers(values)), ("owner_id", numbers([None; 5]))];
     let part = rows(&item, a([Some(2), Some(3), None, Some(2), Some(1)]));
@@ -281,7 +281,7 @@ async fn a_promise_that_a_row_still_has_the_value_that_led_to_it(on: On) {
     let live = Live::new(on, SQL);
     let by = vec!["name".into()];
     let what = CommitCheckKind::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), by };
-    let item = promise(&live.ready("item").await, what);
+    let item = commit_check(&live.ready("item").await, what);
     live.set_up(&[&item]).await;
     let a = || {
         let named = texts([Some("two"), Some("three"), None, Some("two"), Some("one")]);

@@ -61,9 +61,9 @@ async fn take_back(live: &Live, journal: &mut Journal) -> delta_pipeline::intern
     Ok(taken_back?.iter().map(|table| table.deleted).sum())
 }
 
-async fn obstacles(live: &Live, run: &str) -> Vec<String> {
+async fn conflicts(live: &Live, run: &str) -> Vec<String> {
     let target = live.open_as_owner(Access::Administer).await.unwrap();
-    target.plan_rollback(&run.into(), &[]).await.unwrap().obstacles.iter().map(ToString::to_string).collect()
+    target.plan_rollback(&run.into(), &[]).await.unwrap().conflicts.iter().map(ToString::to_string).collect()
 }
 
 async fn two(live: &Live) -> (Destination, Destination) {
@@ -98,7 +98,7 @@ async fn rows_that_refer_to_each_other_in_any_way_go_together(on: On) {
             vec![("id", numbers([2, 3, 4])), ("up", numbers([None, Some(2), Some(3)])), ("top", numbers([4, 4, 2]))];
         let tags = vec![("id", numbers([1, 1])), ("node", numbers([2, 4])), ("line", numbers([2, 3]))];
         let mut journal = loaded(&live, "r1", &[(&node, nodes), (&tag, tags)]).await;
-        assert_eq!(obstacles(&live, "r1").await, [""; 0], "{action}");
+        assert_eq!(conflicts(&live, "r1").await, [""; 0], "{action}");
         assert_eq!(take_back(&live, &mut journal).await.unwrap(), 5, "{action}");
         assert_eq!((live.rows("SELECT * FROM node"), live.rows("SELECT * FROM tag")), before, "{action}");
     }
@@ -145,11 +145,11 @@ async fn every_column_of_a_row_counts_and_every_kind_of_value(on: On) {
     live.set_up(&[&wide]).await;
     let rows = vec![("id", numbers([7, 8])), ("c0", texts([Some("a"), Some("")])), ("c209", texts([Some("z"), None]))];
     loaded(&live, "r1", &[(&wide, rows)]).await;
-    assert_eq!(obstacles(&live, "r1").await, [""; 0]);
+    assert_eq!(conflicts(&live, "r1").await, [""; 0]);
     let changes = ["c0 = 'b'", "c100 = ''", "c209 = NULL", "c1 = 'a', c0 = NULL"];
     for change in changes {
         live.execute(&format!("UPDATE wide SET {change} WHERE id = 7"));
-        assert_eq!(obstacles(&live, "r1").await, ["`wide`: 1 changed since: 7"], "{change}");
+        assert_eq!(conflicts(&live, "r1").await, ["`wide`: 1 changed since: 7"], "{change}");
     }
 }
 
@@ -162,7 +162,7 @@ async fn missing_rows_of_a_run_are_named_by_legacy_keys(on: On) {
     live.execute("DELETE FROM item WHERE id = 3");
     assert_eq!(gone().await.len(), 1);
     assert_eq!(live.writer().await.missing_rows(&destination, &"r2".into()).await.unwrap(), [""; 0]);
-    assert_eq!(obstacles(&live, "r1").await, ["`item`: 1 gone from production: 3"]);
+    assert_eq!(conflicts(&live, "r1").await, ["`item`: 1 gone from production: 3"]);
 }
 
 async fn holdings_of_a_run_are_listed_per_table(on: On) {

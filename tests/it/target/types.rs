@@ -117,7 +117,7 @@ async fn names_may_be_anything(on: On) {
         let mut order = live.ready(table).await;
         order.self_referencing = true;
         let name = |name: &str| name.to_owned();
-        order.promises = vec![CommitCheck {
+        order.commit_checks = vec![CommitCheck {
             check: "promised".into(),
             what: CommitCheckKind::Unique {
                 columns: vec![name("a \"b\""), name("Ä'ö")],

@@ -1,4 +1,4 @@
-//! The catalog of a real server, and conditions as the server and the engine judge them.
+//! The catalog of a real server, and conditions as the server and the engine evaluate them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -141,7 +141,7 @@ async fn catalog_has_everything_that_a_schema_declares() {
         ])
     );
     assert_eq!(person.triggers, ["A statement", "B row"]);
-    assert!(person.unread.is_empty());
+    assert!(person.unsupported_constraints.is_empty());
     assert_eq!(
         judged(person),
         [
@@ -165,7 +165,7 @@ async fn catalog_has_everything_that_a_schema_declares() {
 
     assert_eq!(table(&found, "region").0.primary_key, ["district", "id"]);
     assert_eq!(
-        table(&found, "region").0.unread,
+        table(&found, "region").0.unsupported_constraints,
         ["rule `copied` on INSERT: CREATE RULE copied AS ON INSERT TO app.region DO SELECT 1 AS \"?column?\";"]
     );
     let (country, pg) = table(&found, r#"Other "one".country"#);
@@ -173,8 +173,8 @@ async fn catalog_has_everything_that_a_schema_declares() {
     assert_eq!(country.primary_key, ["code"]);
     assert_eq!(references(country), [("world".to_owned(), r#"Other "one".world"#, "id".to_owned())]);
     assert_eq!(
-        table(&found, "parent").0.unread,
-        ["table `child` inherits from it: checks leave its rows out, as constraints do"]
+        table(&found, "parent").0.unsupported_constraints,
+        ["table `child` inherits from it: checks exclude its rows, as constraints do"]
     );
     assert!(table(&found, "empty").0.columns.is_empty());
 
@@ -187,7 +187,7 @@ async fn catalog_has_everything_that_a_schema_declares() {
     );
 }
 
-/// The constraints of a table that only the server can judge, with the columns that they read.
+/// The constraints of a table that only the server can evaluate, with the columns that they read.
 fn judged(table: &CatalogTable) -> Vec<String> {
     table.database_checks.iter().map(|check| format!("{}: {}", check.name, check.columns.join(", "))).collect()
 }
@@ -280,10 +280,7 @@ async fn a_column_has_its_type_below_its_domains_and_what_they_state() {
         ("digits(w)", "CAST(\"w\" AS BIGINT) % 1000 = 0".into()),
     ];
     assert_eq!(checks(types), expected.iter().map(|(name, sql)| (*name, sql.as_str())).collect());
-    assert_eq!(
-        types.checks[0].reason.as_deref(),
-        Some("it is none of the values of the type `mood`: so so, it's ok, bad")
-    );
+    assert_eq!(types.checks[0].reason.as_deref(), Some("it is not a value of the type `mood`: so so, it's ok, bad"));
     let values: Vec<_> = types.database_checks.iter().map(|check| check.name.as_str()).collect();
     assert_eq!(
         values,
@@ -325,7 +322,7 @@ async fn invalid_constraints_partitions_and_row_security_are_reported() {
     assert_eq!(event.triggers, ["noted", "noted_here"]);
     assert_eq!(references(event), [("person".to_owned(), "Person", "Person Id".to_owned())]);
     assert_eq!(checks(event), BTreeMap::from([("event_kind_check", "\"kind\" <> ''")]));
-    assert!(event.unread.is_empty());
+    assert!(event.unsupported_constraints.is_empty());
     assert_eq!(judged(event), ["check(only_here): made, kind", "unique(one_kind_here): made, kind", "partition: made"]);
     assert_eq!(
         references(table(&found, "about_old").0),
@@ -337,9 +334,9 @@ async fn invalid_constraints_partitions_and_row_security_are_reported() {
     let (old, pg) = table(&found, "app.event_old");
     assert_eq!((old.primary_key.join(","), pg.name.as_str()), ("id,made".to_owned(), "event_old"));
     assert_eq!(references(old), [("person".to_owned(), "Person", "Person Id".to_owned())]);
-    assert!(table(&found, "sorted").0.unread.is_empty());
+    assert!(table(&found, "sorted").0.unsupported_constraints.is_empty());
     let (far, pg) = table(&found, "far");
-    assert!(far.unread.is_empty() && pg.foreign && pg.partitions == ["far_away"]);
+    assert!(far.unsupported_constraints.is_empty() && pg.foreign && pg.partitions == ["far_away"]);
 
     // A superuser sees all rows; other users do not.
     assert!(!table(&found, "hidden").1.row_security);

@@ -25,7 +25,7 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'delta')
         AND pg_catalog.to_regclass('delta.migration') IS NULL THEN
-        RAISE EXCEPTION 'the schema "delta" belongs to something else'
+        RAISE EXCEPTION 'the schema "delta" was not created by pipeline'
             USING ERRCODE = 'DP002', HINT = 'rename that schema, or load into another database';
     END IF;
     -- The tables are locked below, but an active load holds locks on them.

@@ -12,8 +12,8 @@ use crate::target::Destination;
 use crate::target::migration::Migration;
 
 use super::catalog::PgCatalog;
+use super::commit_checks;
 use super::names::{Names, qualified};
-use super::promises;
 use super::staging::MARK;
 
 /// In order; the first has version 1.
@@ -84,7 +84,7 @@ impl Setup<'_> {
         for destination in self.destinations {
             sql += "\n";
             sql += &self.table(destination);
-            sql += &promises::register(self.names, self.known, destination);
+            sql += &commit_checks::register(self.names, self.known, destination);
         }
         sql += "\nRESET ROLE;\n";
         sql += &self.rights();
@@ -345,7 +345,7 @@ mod tests {
             evaluated: Vec::new(),
             is_referred_only: false,
             self_referencing: false,
-            promises: Vec::new(),
+            commit_checks: Vec::new(),
             changed: Vec::new(),
             reads: Vec::new(),
         };

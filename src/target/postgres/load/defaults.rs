@@ -41,7 +41,7 @@ impl PgLoad {
             wanted.join(", ")
         );
         let doing = format!("cannot compute the defaults of `{}`", destination.table.name);
-        let theirs = trigger::theirs(&self.names, true);
+        let theirs = trigger::production_settings(&self.names, true);
         let session = self.side().clone();
         let (begin, end) = match self.is_rehearsal() {
             true => (theirs, trigger::OURS.to_owned()),

@@ -174,7 +174,7 @@ impl PgLoad {
 
     /// Applies the settings that production's own code expects.
     async fn as_production(&self, has_casts: bool) -> Result<()> {
-        let theirs = trigger::theirs(&self.names, has_casts);
+        let theirs = trigger::production_settings(&self.names, has_casts);
         self.main.batch_execute(&theirs).await.map_err(self.fault("cannot insert"))
     }
 

@@ -4,8 +4,8 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::UInt32Type;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::super::commit_checks::Referenced;
 use super::super::lookup::text_of;
-use super::super::promises::Referenced;
 use super::{ABORT, PgLoad};
 use crate::engine::literal;
 use crate::error::{Error, Result};
@@ -32,7 +32,7 @@ impl PgLoad {
         for destination in destinations.iter().filter(|destination| destination.has_free_values()) {
             let (table, key_map) = (&destination.table.name, self.staged(destination).id().key_map());
             let held = self.main.execute("SELECT delta.hold_table($1)", &[&key_map]).await;
-            held.map_err(self.fault(&format!("cannot keep other sessions from writing to `{table}`")))?;
+            held.map_err(self.fault(&format!("cannot lock `{table}` against other writers")))?;
         }
         Ok(())
     }
@@ -44,7 +44,7 @@ impl PgLoad {
         delta: &dyn RowSource,
     ) -> Result<(), InsertError> {
         for (at, destination) in destinations.iter().enumerate() {
-            for CommitCheck { check, what } in &destination.promises {
+            for CommitCheck { check, what } in &destination.commit_checks {
                 let CommitCheckKind::Reference { column, to, by, .. } = what else { continue };
                 let Some(referenced) = Referenced::of(what, &self.known, &self.names) else { continue };
                 let missing = self.lock_rows(&referenced, &delta.referenced(at, column)?).await?;
@@ -98,7 +98,7 @@ impl PgLoad {
         let mut sql = String::new();
         for destination in &self.all {
             let staged = self.staged(destination);
-            for CommitCheck { check, what } in &destination.promises {
+            for CommitCheck { check, what } in &destination.commit_checks {
                 let CommitCheckKind::Unique { columns, ignore_case } = what else { continue };
                 let Some(same) = staged.same_values(columns, ignore_case) else { continue };
                 // Counts, so that the server plans for all rows and not for the first of many.
@@ -133,7 +133,7 @@ impl PgLoad {
         let named = |destination: &&Destination| of.is_some_and(|(table, _)| table == Some(&destination.table.name));
         let destination = self.all.iter().find(named)?;
         // The rows are queried after the load's own are rolled back. If the other session has rolled back too, there are none.
-        Some(match self.refusals(destination).promises().await {
+        Some(match self.refusals(destination).commit_checks().await {
             Err(stopped) => stopped,
             Ok(()) => {
                 let check = error.as_db_error().and_then(DbError::constraint).unwrap_or_default();

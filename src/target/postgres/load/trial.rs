@@ -1,5 +1,5 @@
 //! The search for the row that production refuses, if no query of the staged rows can find it: by its own code, by a constraint that only it
-//! can judge, or by a value. For a trigger that runs before a row is copied, the server reports the row.
+//! can evaluate, or by a value. For a trigger that runs before a row is copied, the server reports the row.
 //! Otherwise the staged rows are tried again in halves, and each try is rolled back.
 
 use std::ops::Range;
@@ -84,11 +84,11 @@ impl PgLoad {
     ) -> Option<InsertError> {
         let table = &destination.table;
         let constraint = error.constraint().unwrap_or_else(|| error.code().code());
-        let is_judged = table.database_checks.iter().any(|check| check.name == format!("unique({constraint})"));
+        let is_evaluated = table.database_checks.iter().any(|check| check.name == format!("unique({constraint})"));
         let in_pairs = match error.code() {
             &SqlState::CHECK_VIOLATION => false,
             &SqlState::EXCLUSION_VIOLATION => true,
-            &SqlState::UNIQUE_VIOLATION if is_judged => true,
+            &SqlState::UNIQUE_VIOLATION if is_evaluated => true,
             code if code.code().starts_with("22") => false,
             _ => return None,
         };
@@ -106,7 +106,7 @@ impl PgLoad {
     async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource, in_pairs: bool) -> Option<u32> {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
-            self.main.batch_execute(&trigger::theirs(&self.names, true)).await.ok()?;
+            self.main.batch_execute(&trigger::production_settings(&self.names, true)).await.ok()?;
             self.main.batch_execute(&self.staged(before).insert(&[])).await.ok()?;
         }
         let staged = self.staged(&self.all[at]);
@@ -139,7 +139,7 @@ impl PgLoad {
     async fn fails_again(&self, destination: &Destination, rows: Range<u32>, error: &DbError) -> bool {
         let tried = format!(
             "SAVEPOINT tried; {}; {} WHERE s._row >= {} AND s._row < {}; SET CONSTRAINTS ALL IMMEDIATE",
-            trigger::theirs(&self.names, true),
+            trigger::production_settings(&self.names, true),
             self.staged(destination).insert(&[]),
             rows.start,
             rows.end

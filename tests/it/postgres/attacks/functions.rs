@@ -101,9 +101,9 @@ pub const FUNCTIONS: &[Function] = &[
         BOTH,
     ),
     function(
-        "obstacles",
+        "conflicts",
         &[Rollback],
-        &["SELECT FROM delta.obstacles(kit.loaded(), '{}')"],
+        &["SELECT FROM delta.conflicts(kit.loaded(), '{}')"],
         (Some("delta.segment"), None),
         BOTH,
     ),
@@ -233,7 +233,7 @@ fn on_table(attack: Attack, table: &str, planted: &[&str]) -> Attack {
 fn is_impossible(function: &Function, vehicle: &str) -> bool {
     match vehicle {
         "a CHECK" => ["hold_mode", "hold_policy", "set_policy", "record_run"].contains(&function.name),
-        "a policy" => ["roll_back", "obstacles", "try_roll_back"].contains(&function.name),
+        "a policy" => ["roll_back", "conflicts", "try_roll_back"].contains(&function.name),
         // It updates, deletes, or says nothing of new values.
         "a default" | "a domain" | "a generated column" => ["end_mode", "forget"].contains(&function.name),
         "a CHECK of the row" => function.name == "forget",
@@ -361,7 +361,7 @@ fn a_reading_function_writes_nothing() {
     let database = world.database.copied();
     let boss = Holder::new(&world.url_in(&database, "boss"));
     let before = (tables(&database, "delta"), tables(&database, "public"), tables(&database, "staging"));
-    for name in ["holdings", "obstacles", "unindexed", "try_roll_back"] {
+    for name in ["holdings", "conflicts", "unindexed", "try_roll_back"] {
         let function = FUNCTIONS.iter().find(|function| function.name == name).unwrap();
         for sql in function.call {
             // A trial ends with an error of its own, which takes it back.

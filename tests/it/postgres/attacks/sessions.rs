@@ -195,7 +195,7 @@ fn a_table_in_place_of_production_is_not_read() {
         );
     }
     for strike in [
-        "SELECT FROM delta.obstacles(kit.loaded(), '{}')",
+        "SELECT FROM delta.conflicts(kit.loaded(), '{}')",
         "SELECT FROM delta.roll_back(kit.loaded(), kit.next(kit.loaded()), '{}', 'c', '{}')",
     ] {
         attacks.push(
@@ -243,7 +243,7 @@ fn a_table_in_place_of_production_is_not_read() {
 #[test]
 fn table_of_another_owner_is_not_read_over_a_foreign_key() {
     let mut attacks: Vec<_> = [
-        "SELECT FROM delta.obstacles(kit.loaded(), '{}')",
+        "SELECT FROM delta.conflicts(kit.loaded(), '{}')",
         "SELECT FROM delta.try_roll_back(kit.loaded(), '{}')",
         "SELECT FROM delta.roll_back(kit.loaded(), kit.next(kit.loaded()), '{}', 'c', '{}')",
     ]

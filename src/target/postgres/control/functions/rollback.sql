@@ -245,7 +245,7 @@ BEGIN
             IF rest > 0 OR gone[at] > mappings OR current_setting('track_counts') = 'on' AND (
                 moved.inserted <> was_inserted[at] OR moved.deleted - was_deleted[at] <> mappings + with_it[at]) THEN
                 RAISE EXCEPTION 'rolling back % rows of "%" would affect other rows, or leave rows behind (%)', mappings, of_table.name, rest
-                    USING ERRCODE = 'DP003', HINT = 'a trigger of production does that, or another session was faster: nothing was changed';
+                    USING ERRCODE = 'DP003', HINT = 'nothing was changed; check for a trigger of production, or run again';
             END IF;
         END IF;
         RETURN NEXT;
@@ -259,7 +259,7 @@ RETURNS TABLE (table_name text, deleted bigint, mappings bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off AS $function$
 DECLARE
     of_table record;
-    obstacle record;
+    conflict record;
     last_entry record;
     made regclass[];
 BEGIN
@@ -280,10 +280,10 @@ BEGIN
     FOR of_table IN SELECT * FROM delta.tables_of(of_run, '{}') AS t WHERE t.fault IS NULL AND EXISTS (SELECT FROM delta.references_to(t.live)) LOOP
         PERFORM delta.places_of(of_run, of_table.rows_of, of_table.mappings, of_table.same, of_table.written, true);
     END LOOP;
-    SELECT * INTO obstacle FROM delta.obstacles(of_run, accepted) LIMIT 1;
-    IF obstacle.what IS NOT NULL THEN
-        RAISE EXCEPTION 'run % cannot be rolled back: "%": % %: %', of_run, obstacle.table_name, obstacle.total, obstacle.what, obstacle.told
-            USING ERRCODE = 'DP007', HINT = '`pipeline rollback FILE RUN --dry-run` names all obstacles; nothing was changed';
+    SELECT * INTO conflict FROM delta.conflicts(of_run, accepted) LIMIT 1;
+    IF conflict.what IS NOT NULL THEN
+        RAISE EXCEPTION 'run % cannot be rolled back: "%": % %: %', of_run, conflict.table_name, conflict.total, conflict.what, conflict.samples
+            USING ERRCODE = 'DP007', HINT = '`pipeline rollback FILE RUN --dry-run` names all conflicts; nothing was changed';
     END IF;
     RETURN QUERY SELECT * FROM delta.delete_run(of_run, accepted, made);
     DELETE FROM delta.segment AS s WHERE s.run = of_run;

@@ -192,8 +192,8 @@ $function$;
 
 -- Returns the conflicts that prevent a rollback: the first ten of each kind, and their number. A row is in conflict if it is missing, or if
 -- another transaction has written it since. So is a foreign row that refers to the run's rows, whatever the action of its foreign key.
-CREATE OR REPLACE FUNCTION delta.obstacles(of_run text, accepted text[])
-RETURNS TABLE (table_name text, what text, told text, total bigint)
+CREATE OR REPLACE FUNCTION delta.conflicts(of_run text, accepted text[])
+RETURNS TABLE (table_name text, what text, samples text, total bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET row_security = off SET jit = off
     SET enable_seqscan = off SET enable_nestloop = off SET enable_hashjoin = on SET enable_indexscan = on SET enable_bitmapscan = on AS $function$
 DECLARE
@@ -254,10 +254,10 @@ BEGIN
                 'WITH k AS MATERIALIZED (
                      SELECT p.*, %3$s AS "told of it", ROW(%4$s) AS "place of it"
                      FROM %5$s AS h CROSS JOIN LATERAL (SELECT %6$s FROM %7$s AS p WHERE %8$s OFFSET 0) AS p WHERE h.run = $1)
-                 SELECT %1$L::text, %2$L::text, f.told, f.total FROM (
-                     SELECT k."told of it" || '' by '' || concat_ws(''|'', %9$s) AS told, count(*) OVER () AS total, k."place of it" AS place
+                 SELECT %1$L::text, %2$L::text, f.samples, f.total FROM (
+                     SELECT k."told of it" || '' by '' || concat_ws(''|'', %9$s) AS samples, count(*) OVER () AS total, k."place of it" AS place
                      FROM k %10$s %11$s) AS f
-                 ORDER BY f.place, f.told LIMIT 10',
+                 ORDER BY f.place, f.samples LIMIT 10',
                 of_table.name, format('referenced by rows of `%s` that are not the run''s (%s)', reference.name, reference.columns),
                 of_table.key, of_table.place, of_table.mappings, reference.keys, of_table.rows_of, of_table.same, reference.named,
                 format(CASE WHEN reference.is_indexed

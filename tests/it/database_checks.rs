@@ -179,13 +179,13 @@ fn indexed(on: On, tables: &str) -> Judged {
 fn a_partial_index_and_one_over_an_expression_find_duplicates(on: On) {
     let judged = indexed(on, ITEM);
     let rejects = judged.rejects("item");
-    // The engine can judge a condition that means the same in both.
+    // The engine can evaluate a condition that means the same in both.
     let open_code = on.choose("unique(open_code)", "unique(code where coalesce(\"closed\", 0) = 0)");
     assert_eq!(
         rejects,
         [
-            "2 unique(item_nick): item.csv:3 has values that production takes for the same",
-            "3 unique(item_nick): item.csv:2 has values that production takes for the same",
+            "2 unique(item_nick): item.csv:3 has values that production treats as equal",
+            "3 unique(item_nick): item.csv:2 has values that production treats as equal",
             "4 unique(item_nick): exists in production: `item` 1",
             &format!("5 {open_code}: exists in production: `item` 1"),
         ]

@@ -1,4 +1,4 @@
-//! Asks the server which rows of the delta violate constraints that only it can judge.
+//! Asks the server which rows of the delta violate constraints that only it can evaluator.
 //!
 //! The rows are copied into a temporary table, or written as literals for a session that may not create one. Each question is one statement
 //! over all of them. It runs in a read-only subtransaction with the settings that production's own code expects. If a statement fails
@@ -23,7 +23,9 @@ use super::{PgTarget, trigger};
 use crate::engine::{RowSet, ident, literal};
 use crate::error::{Error, Result};
 use crate::target::sql::database_checks::{self as sql, AskedRows};
-use crate::target::{DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column};
+use crate::target::{
+    DatabaseCheck, DatabaseCheckKind, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows, new_key_column,
+};
 
 /// The rows that are tried together if a statement over all of them fails.
 const CHUNK: u32 = 2000;
@@ -34,19 +36,19 @@ const VALUES: &str = "pg_temp.asked_values";
 type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 impl PgTarget {
-    pub(super) async fn judge_rows(
+    pub(super) async fn evaluate_rows(
         &self,
-        question: &DatabaseQuestion<'_>,
-        rows: &dyn QuestionRows,
-    ) -> Result<Vec<DatabaseAnswer>> {
+        question: &DatabaseCheckRequest<'_>,
+        rows: &dyn DatabaseCheckRows,
+    ) -> Result<Vec<DatabaseCheckResult>> {
         let known = self.known().await?;
         let missing = || Error::internal(format!("a question about `{}`, which is not there", question.table));
         let pg = known.tables.get(question.table).ok_or_else(missing)?;
         let session = self.session.lock().await;
-        let mut judge = Judge::new(self, &session, &known, pg, question);
-        let begun = judge.begin(rows).await;
+        let mut evaluator = CheckEvaluator::new(self, &session, &known, pg, question);
+        let begun = evaluator.begin(rows).await;
         let answers = match begun {
-            Ok(()) => judge.answers().await,
+            Ok(()) => evaluator.answers().await,
             Err(error) => Err(error),
         };
         let end = if self.unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "ROLLBACK" };
@@ -58,11 +60,11 @@ impl PgTarget {
 }
 
 /// The server, and the rows that it judges.
-struct Judge<'a> {
+struct CheckEvaluator<'a> {
     target: &'a PgTarget,
     session: &'a Session,
     pg: &'a PgTable,
-    question: &'a DatabaseQuestion<'a>,
+    question: &'a DatabaseCheckRequest<'a>,
     /// The columns of the rows, as they are copied.
     columns: Vec<CopyColumn>,
     /// The columns of the rows, as SQL declares them.
@@ -78,15 +80,15 @@ struct Judge<'a> {
     is_indexed: bool,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> CheckEvaluator<'a> {
     fn new(
         target: &'a PgTarget,
         session: &'a Session,
         known: &PgCatalog,
         pg: &'a PgTable,
-        question: &'a DatabaseQuestion<'a>,
+        question: &'a DatabaseCheckRequest<'a>,
     ) -> Self {
-        let mut judge = Self {
+        let mut evaluator = Self {
             target,
             session,
             pg,
@@ -105,23 +107,23 @@ impl<'a> Judge<'a> {
             let declared = &column.declared;
             if question.filled.contains(&column.name) {
                 let (cast, staged) = known.staged_as(question.table, &column.name);
-                judge.columns.push(CopyColumn::new(&column.name, column.pg_type.arrow(), column.pg_type.clone()));
-                judge.declared.push(format!("{name} {staged}"));
-                judge.typed.push(format!("a.{name}{cast} AS {name}"));
+                evaluator.columns.push(CopyColumn::new(&column.name, column.pg_type.arrow(), column.pg_type.clone()));
+                evaluator.declared.push(format!("{name} {staged}"));
+                evaluator.typed.push(format!("a.{name}{cast} AS {name}"));
             } else if let Some(generated) = &column.generated {
-                judge.generated.push(format!("({generated})::{declared} AS {name}"));
+                evaluator.generated.push(format!("({generated})::{declared} AS {name}"));
             } else {
                 let default = column.default.as_deref().unwrap_or("NULL");
-                judge.typed.push(format!("({default})::{declared}{} AS {name}", column.collation));
+                evaluator.typed.push(format!("({default})::{declared}{} AS {name}", column.collation));
             }
             if question.references.contains(&column.name) {
                 let new = new_key_column(&column.name);
-                judge.columns.push(CopyColumn::new(&new, DataType::UInt32, PgType::Int4));
-                judge.declared.push(format!("{} integer", ident(&new)));
-                judge.typed.push(format!("a.{0} AS {0}", ident(&new)));
+                evaluator.columns.push(CopyColumn::new(&new, DataType::UInt32, PgType::Int4));
+                evaluator.declared.push(format!("{} integer", ident(&new)));
+                evaluator.typed.push(format!("a.{0} AS {0}", ident(&new)));
             }
         }
-        judge
+        evaluator
     }
 
     fn fault(&self) -> impl Fn(tokio_postgres::Error) -> Error + use<> {
@@ -129,7 +131,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Begins a transaction, and copies the rows.
-    async fn begin(&mut self, rows: &dyn QuestionRows) -> Result<()> {
+    async fn begin(&mut self, rows: &dyn DatabaseCheckRows) -> Result<()> {
         let unfinished = self.target.unfinished;
         let first = if unfinished { "DROP TABLE IF EXISTS pg_temp.asked" } else { "BEGIN" };
         let made = format!("{first}; CREATE TEMPORARY TABLE asked ({}) ON COMMIT DROP", self.declared.join(", "));
@@ -154,8 +156,8 @@ impl<'a> Judge<'a> {
         self.session.batch_execute("ANALYZE pg_temp.asked").await.map_err(self.fault())
     }
 
-    async fn answers(&mut self) -> Result<Vec<DatabaseAnswer>> {
-        let mut answers = vec![DatabaseAnswer::default(); self.question.checks.len()];
+    async fn answers(&mut self) -> Result<Vec<DatabaseCheckResult>> {
+        let mut answers = vec![DatabaseCheckResult::default(); self.question.checks.len()];
         if self.end == 0 {
             return Ok(answers);
         }
@@ -179,7 +181,7 @@ impl<'a> Judge<'a> {
     /// Answers the checks of single rows by one statement.
     async fn conditions(
         &mut self,
-        answers: &mut [DatabaseAnswer],
+        answers: &mut [DatabaseCheckResult],
         wanted: impl Fn(&DatabaseCheck) -> bool,
     ) -> Result<()> {
         let checks = self.question.checks.iter().enumerate().filter(|(_, check)| wanted(check));
@@ -214,7 +216,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Answers a check that compares rows.
-    async fn compared(&mut self, check: &DatabaseCheck, answer: &mut DatabaseAnswer) -> Result<()> {
+    async fn compared(&mut self, check: &DatabaseCheck, answer: &mut DatabaseCheckResult) -> Result<()> {
         match self.among_themselves(check, answer).await {
             Ok(()) => {}
             Err(error) if is_about_rows(&error) => {
@@ -231,7 +233,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Compares the rows with each other.
-    async fn among_themselves(&self, check: &DatabaseCheck, answer: &mut DatabaseAnswer) -> PgResult<()> {
+    async fn among_themselves(&self, check: &DatabaseCheck, answer: &mut DatabaseCheckResult) -> PgResult<()> {
         let relation = self.relation(&self.source(), false);
         let asked = AskedRows { relation: &relation, references: self.question.references };
         let pairs = |rows: Vec<Row>| rows.iter().map(|row| (number(row, 0), number(row, 1))).collect();
@@ -267,7 +269,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Compares the rows with those of production.
-    async fn with_production(&self, check: &DatabaseCheck, answer: &mut DatabaseAnswer) -> Result<()> {
+    async fn with_production(&self, check: &DatabaseCheck, answer: &mut DatabaseCheckResult) -> Result<()> {
         let relation = self.relation(&self.source(), false);
         let asked = AskedRows { relation: &relation, references: self.question.references };
         let all = wires(self.pg);
@@ -421,7 +423,7 @@ impl<'a> Judge<'a> {
     /// Begins a read-only subtransaction with the settings of production, and runs a statement in it.
     async fn enter(&self, statement: &str) -> PgResult<()> {
         let mut all = "SAVEPOINT judging; SET LOCAL transaction_read_only = on; ".to_owned();
-        let _infallible = write!(all, "{}; {statement}", trigger::theirs(&self.target.names, true));
+        let _infallible = write!(all, "{}; {statement}", trigger::production_settings(&self.target.names, true));
         let entered = self.session.batch_execute(&all).await;
         if entered.is_err() {
             self.leave().await?;

@@ -1,4 +1,4 @@
-//! Asks SQLite which rows of the delta violate constraints that only it can judge. The rows are in a temporary table, whose columns have
+//! Asks SQLite which rows of the delta violate constraints that only it can evaluator. The rows are in a temporary table, whose columns have
 //! production's types, collations, defaults, and expressions.
 
 use arrow::array::RecordBatch;
@@ -8,54 +8,55 @@ use rusqlite::Connection;
 use std::sync::Arc;
 
 use super::batches::{Inserting, select};
-use super::catalog::{JudgedColumn, judged_columns};
+use super::catalog::{EvaluatedColumn, evaluated_columns};
 use super::storage_values::StorageBatch;
 use super::{Names, columns_of_p};
 use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::target::sql::database_checks::{self as sql, AskedRows};
 use crate::target::{
-    CatalogTable, DatabaseAnswer, DatabaseCheck, DatabaseCheckKind, DatabaseQuestion, QuestionRows, new_key_column,
+    CatalogTable, DatabaseCheck, DatabaseCheckKind, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows,
+    new_key_column,
 };
 
 const ASKED: &str = "temp.asked";
 
-pub(super) fn judge(
+pub(super) fn evaluate_checks(
     connection: &Connection,
     names: &Names,
     table: &CatalogTable,
-    question: &DatabaseQuestion<'_>,
-    rows: &dyn QuestionRows,
-) -> Result<Vec<DatabaseAnswer>> {
-    let judge = Judge { connection, names, table, question };
-    judge.make(rows)?;
-    let answers = question.checks.iter().map(|check| judge.answer(check)).collect();
-    connection.execute_batch("DROP TABLE temp.asked").map_err(judge.fault())?;
+    question: &DatabaseCheckRequest<'_>,
+    rows: &dyn DatabaseCheckRows,
+) -> Result<Vec<DatabaseCheckResult>> {
+    let evaluator = CheckEvaluator { connection, names, table, question };
+    evaluator.make(rows)?;
+    let answers = question.checks.iter().map(|check| evaluator.answer(check)).collect();
+    connection.execute_batch("DROP TABLE temp.asked").map_err(evaluator.fault())?;
     answers
 }
 
-struct Judge<'a> {
+struct CheckEvaluator<'a> {
     connection: &'a Connection,
     names: &'a Names,
     table: &'a CatalogTable,
-    question: &'a DatabaseQuestion<'a>,
+    question: &'a DatabaseCheckRequest<'a>,
 }
 
-impl Judge<'_> {
+impl CheckEvaluator<'_> {
     fn fault(&self) -> impl Fn(rusqlite::Error) -> Error + use<> {
         let (names, doing) = (self.names.clone(), format!("cannot check the rows of `{}` in", self.table.name));
         move |error| names.error(&doing, &error)
     }
 
     /// Copies the rows into the temporary table.
-    fn make(&self, rows: &dyn QuestionRows) -> Result<()> {
-        let all = judged_columns(self.connection, &self.table.name).map_err(self.fault())?;
+    fn make(&self, rows: &dyn DatabaseCheckRows) -> Result<()> {
+        let all = evaluated_columns(self.connection, &self.table.name).map_err(self.fault())?;
         let is_read = |name: &String| self.question.checks.iter().any(|check| check.columns.contains(name));
         let mut declared = vec!["_row INTEGER PRIMARY KEY".to_owned()];
         let mut filled = vec!["_row".to_owned()];
         for column in all.iter().filter(|column| is_read(&column.name)) {
             let name = ident(&column.name);
-            let JudgedColumn { declared: type_name, collation, default, generated, .. } = column;
+            let EvaluatedColumn { declared: type_name, collation, default, generated, .. } = column;
             let is_filled = self.question.filled.contains(&column.name);
             let made_of = match (generated, default) {
                 (Some(generated), _) => format!(" AS ({generated})"),
@@ -87,9 +88,9 @@ impl Judge<'_> {
         copied
     }
 
-    fn answer(&self, check: &DatabaseCheck) -> Result<DatabaseAnswer> {
+    fn answer(&self, check: &DatabaseCheck) -> Result<DatabaseCheckResult> {
         let asked = AskedRows { relation: ASKED, references: self.question.references };
-        let mut answer = DatabaseAnswer::default();
+        let mut answer = DatabaseCheckResult::default();
         if let Some(violated) = sql::violated(check) {
             answer.rows = match self.pairs(&format!("SELECT s._row, 0 FROM {ASKED} AS s WHERE {violated}")) {
                 Ok(rows) => rows.into_iter().map(|(row, _)| (row, None)).collect(),

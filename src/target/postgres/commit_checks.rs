@@ -32,8 +32,10 @@ impl<'a> Referenced<'a> {
 /// Returns SQL that registers the references of a table.
 pub(super) fn register(names: &Names, known: &PgCatalog, destination: &Destination) -> String {
     let mut sql = String::new();
-    for promise in &destination.promises {
-        let Some(Referenced { schema, table, columns }) = Referenced::of(&promise.what, known, names) else { continue };
+    for commit_check in &destination.commit_checks {
+        let Some(Referenced { schema, table, columns }) = Referenced::of(&commit_check.what, known, names) else {
+            continue;
+        };
         let columns: Vec<_> = columns.into_iter().map(literal).collect();
         writeln!(
             sql,
@@ -60,7 +62,8 @@ pub(super) async fn unregistered(
     destination: &Destination,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let mut lacking = Vec::new();
-    let references = destination.promises.iter().filter_map(|promise| Referenced::of(&promise.what, known, names));
+    let references =
+        destination.commit_checks.iter().filter_map(|commit_check| Referenced::of(&commit_check.what, known, names));
     for Referenced { schema, table, columns } in references {
         let sql = "SELECT EXISTS (SELECT FROM delta.reference
                                   WHERE schema_name = $1::text AND relation_name = $2::text AND columns = $3::text[]::name[])";
@@ -93,5 +96,5 @@ pub(super) fn notes(spec: &LoadSpec, destination: &Destination) -> Vec<String> {
             )
         }
     };
-    destination.promises.iter().map(|promise| note(&promise.check, &promise.what)).collect()
+    destination.commit_checks.iter().map(|commit_check| note(&commit_check.check, &commit_check.what)).collect()
 }

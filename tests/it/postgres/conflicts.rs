@@ -30,7 +30,7 @@ fn unusable_target_is_named_with_a_remedy() {
         &production,
         &format!("postgres://u:{PASSWORD}@127.0.0.1:{away}/p"),
         69,
-        &["nothing answers at", "is the server running"],
+        &["nothing answers at", "check that the server is running"],
     );
     let nobody = production.login("nobody", "");
     let wrong = nobody.replace(PASSWORD, "wrong");
@@ -58,7 +58,7 @@ fn unusable_target_is_named_with_a_remedy() {
     production.set_up();
 
     database.execute("DROP SCHEMA staging");
-    fails(&production, &member, 78, &["the schema `staging` for staging is missing", "setup"]);
+    fails(&production, &member, 78, &["the staging schema `staging` is missing", "setup"]);
     database.execute("CREATE SCHEMA staging");
     fails(
         &production,
@@ -85,7 +85,12 @@ fn transaction_pooler_is_refused_and_session_pooler_passes() {
     for mode in ["transaction", "statement"] {
         let pooler = Pooler::before(Server::shared(), mode);
         let url = format!("postgres://postgres@127.0.0.1:{}/{name}", pooler.port);
-        fails(&production, &url, 77, &["a pooler stands before the server", "a load needs a direct connection"]);
+        fails(
+            &production,
+            &url,
+            77,
+            &["a connection pooler is in front of the server", "a load needs a direct connection"],
+        );
     }
     let pooler = Pooler::before(Server::shared(), "session");
     let url = format!("postgres://postgres@127.0.0.1:{}/{name}", pooler.port);
