@@ -16,6 +16,9 @@ use crate::target::{Access, Journals, RunHeader};
 /// The number of runs that an error names.
 const LAST: usize = 5;
 
+/// The state of a run that a process works on.
+const RUNNING: &str = "running";
+
 /// The state of a run whose journal cannot be trusted.
 const DAMAGED: &str = "damaged";
 
@@ -81,6 +84,10 @@ async fn read(opened: &OpenPipeline) -> Result<Vec<RunSummary>> {
                 Err(error) => damaged(&header.id, None, Some(&header), &error),
             });
         }
+    }
+    let holder = target.holder().await?;
+    for run in runs.iter_mut().filter(|run| run.state.starts_with("interrupted") && holder.as_ref() == Some(&run.run)) {
+        run.state = RUNNING;
     }
     runs.sort_by(|one, other| (&one.began, &one.run).cmp(&(&other.began, &other.run)));
     Ok(runs)
@@ -151,7 +158,10 @@ async fn one(opened: &OpenPipeline, id: &RunId) -> Result<Option<RunDetails>> {
     };
     let header =
         record.map(|record| RunHeader { id: record.id, pipeline: record.pipeline, started_at: record.started_at });
-    let summary = from_journal(&found, header.as_ref());
+    let mut summary = from_journal(&found, header.as_ref());
+    if summary.state.starts_with("interrupted") && target.holder().await?.as_ref() == Some(id) {
+        summary.state = RUNNING;
+    }
     let journal = found.journal.ok();
     let state = journal.as_ref().and_then(Journal::state).cloned();
     let journal = journal.map_or(Vec::new(), |journal| journal.entries().to_vec());

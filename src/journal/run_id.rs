@@ -17,6 +17,17 @@ impl RunId {
         let salt = blake3::hash(format!("{}-{}", moment.as_nanosecond(), std::process::id()).as_bytes());
         Self(format!("{}-{}", moment.strftime("%Y%m%dT%H%M%S"), &salt.to_hex()[..4]))
     }
+
+    /// Returns the text by which a session that holds the writer lock names its run: `run ID, since 2026-11-30T02:46:53Z`.
+    pub fn lock_name(&self) -> String {
+        format!("run {self}, since {:.0}", jiff::Timestamp::now())
+    }
+
+    /// Returns the run that a session names that holds the writer lock.
+    pub fn of_lock_name(name: &str) -> Option<Self> {
+        let (id, _) = name.strip_prefix("run ")?.split_once(',')?;
+        Some(id.into())
+    }
 }
 
 impl From<String> for RunId {

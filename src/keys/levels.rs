@@ -10,10 +10,10 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::error::Result;
 
-/// The level of rows on a cycle.
-const LAST: u32 = u32::MAX;
-const UNKNOWN: u32 = u32::MAX - 1;
-const WAITING: u32 = u32::MAX - 2;
+/// The level of rows on a cycle. Staging stores levels as signed numbers of 32 bits.
+const LAST: u32 = i32::MAX as u32;
+const UNKNOWN: u32 = LAST - 1;
+const WAITING: u32 = LAST - 2;
 
 /// Returns by row the number of rows that must precede it in a chain. `parents` returns the rows that a row refers to.
 pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {

@@ -96,17 +96,17 @@ impl Builder<'_> {
         problems: &mut Problems,
         at: &Path,
         columns: &[String],
-        as_text: fn(&[String]) -> String,
+        as_text: impl FnOnce(&[String]) -> String,
     ) -> String {
         for name in columns {
             if self.source.field_with_name(name).is_err() {
                 self.uncertain = true;
                 let valid: Vec<_> = self.source.fields().iter().map(|field| field.name()).collect();
-                problems.add_with_hint(
-                    at.clone(),
-                    format!("the source has no column `{name}`"),
-                    format!("its columns are {}", list(&valid)),
-                );
+                let hint = match self.spec.source.ignore.contains(name) {
+                    true => format!("`ignore` leaves it out; remove `{name}` there"),
+                    false => format!("its columns are {}", list(&valid)),
+                };
+                problems.add_with_hint(at.clone(), format!("the source has no column `{name}`"), hint);
             }
             self.used.insert(name.clone());
         }

@@ -91,7 +91,7 @@ fn compile_table(
     };
     let (expressions, filter) = expressions(&mut builder, problems);
     let legacy_key = builder.one_text(problems, &builder.at(path!["legacy_key"]), &table.legacy_key, text_of);
-    let references = builder.references(problems);
+    let references = builder.references(problems, &expressions);
     let key = builder.key(problems, &expressions);
     let columns = builder.columns(problems, &expressions, &key);
     builder.unused(problems);

@@ -3,18 +3,18 @@
 use arrow::datatypes::DataType;
 
 use super::columns::{Builder, joined, part, text_of};
-use super::{Reference, ReferenceCondition};
+use super::{Reference, ReferenceCondition, source_columns};
 use crate::diagnostic::{Path, Problems};
 use crate::engine::{ident, list};
 use crate::path;
 use crate::spec::RelationshipSpec;
-use crate::target::CatalogTable;
+use crate::target::{CatalogColumn, CatalogTable};
 
-/// Returns SQL for source columns as one text that is NULL only if all of them are. A part that is NULL becomes a text that no part of a
-/// legacy key is.
-fn reference_text(columns: &[String]) -> String {
+/// Returns SQL for source columns as one text that is NULL only if all those of `own` are. A part that is NULL becomes a text that no part
+/// of a legacy key is.
+fn reference_text(columns: &[String], own: &[String]) -> String {
     let [_, _, ..] = columns else { return text_of(columns) };
-    let none: Vec<_> = columns.iter().map(|name| format!("{} IS NULL", ident(name))).collect();
+    let none: Vec<_> = own.iter().map(|name| format!("{} IS NULL", ident(name))).collect();
     let parts: Vec<_> = columns.iter().map(|name| format!("coalesce({}, '{HALF}')", part(name))).collect();
     format!("CASE WHEN {} THEN NULL ELSE {} END", none.join(" AND "), joined(&parts))
 }
@@ -23,7 +23,7 @@ fn reference_text(columns: &[String]) -> String {
 const HALF: &str = "\\N";
 
 impl Builder<'_> {
-    pub(super) fn references(&mut self, problems: &mut Problems) -> Vec<Reference> {
+    pub(super) fn references(&mut self, problems: &mut Problems, written: &[(String, String, Path)]) -> Vec<Reference> {
         let mut references = Vec::new();
         for (index, spec) in self.spec.relationships.iter().enumerate() {
             let at = self.at(path!["relationships", index]);
@@ -45,8 +45,8 @@ impl Builder<'_> {
             Self::check_by(problems, &at, spec, to);
             let Some(give) = self.given(problems, &at, spec, to) else { continue };
             let from = if spec.from.is_empty() { spec.column.0.clone() } else { spec.from.clone() };
-            let parts = from.len();
-            let from = self.one_text(problems, &inside("from"), &from, reference_text);
+            let (parts, own) = (from.len(), self.own_columns(index, &from, written));
+            let from = self.one_text(problems, &inside("from"), &from, |columns| reference_text(columns, &own));
             let first = references.len();
             for (column, give) in spec.column.iter().zip(give) {
                 references.push(Reference {
@@ -63,6 +63,21 @@ impl Builder<'_> {
             }
         }
         references
+    }
+
+    /// Returns the source columns that only this reference uses, or all of its columns if others use each of them. The others, such as a
+    /// tenant, have a value also in rows that refer to nothing.
+    fn own_columns(&self, index: usize, from: &[String], written: &[(String, String, Path)]) -> Vec<String> {
+        let of_others = self.spec.relationships.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut shared: Vec<String> = of_others.flat_map(|(_, other)| other.from.iter().cloned()).collect();
+        shared.extend(self.spec.legacy_key.iter().cloned());
+        shared.extend(written.iter().flat_map(|(_, sql, _)| source_columns(sql, self.source)));
+        if self.spec.select.is_none() {
+            let is_filled = |column: &&CatalogColumn| !self.referring().any(|name| *name == column.name);
+            shared.extend(self.table.columns.iter().filter(is_filled).map(|column| column.name.clone()));
+        }
+        let own: Vec<_> = from.iter().filter(|name| !shared.contains(name)).cloned().collect();
+        if own.is_empty() { from.to_vec() } else { own }
     }
 
     /// Adds problems for the columns of `by`.

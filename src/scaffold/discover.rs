@@ -133,8 +133,15 @@ impl Search<'_> {
     fn groups(&mut self, inside: &Path, names: &[String]) {
         let mut by_words: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
         for name in names {
-            if let Some(extension) = extension(name) {
-                by_words.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
+            match extension(name) {
+                Some(extension) => {
+                    by_words.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
+                }
+                None => self.notes.push(format!(
+                    "skipped `{}`: its name has no extension of a supported format ({})",
+                    relative(self.folder, &inside.join(name)),
+                    EXTENSIONS.join(", ")
+                )),
             }
         }
         let exact = |name: &str| Some(stem(name).to_lowercase()).filter(|stem| self.tables.contains(stem));

@@ -145,15 +145,25 @@ impl<'a> Draft<'a> {
             }
         }
         self.composite_references();
+        self.triggers();
+    }
+
+    /// Names the triggers that may decide values of columns.
+    fn triggers(&mut self) {
+        for trigger in &self.table.deciding_triggers {
+            self.remarks.push(format!(
+                "CHOOSE: the trigger `{trigger}` can fill or change columns; name those in `triggers: {{ column: fills }}`, or `changes`"
+            ));
+        }
     }
 
     fn composite_references(&mut self) {
         for key in self.table.foreign_keys.iter().filter(|key| key.columns.len() > 1) {
             let columns = key.columns.join(", ");
             self.remarks.push(format!(
-                "({columns}) refers to `{}` by several columns; the source must contain the values of production, because \
-                 relationships resolve one column",
-                key.to
+                "CHOOSE: ({columns}) refers to `{to}` by several columns; unless the source has production's values, add to `relationships`: \
+                 `{{ column: [{columns}], from: [its legacy key], to: {to} }}`",
+                to = key.to
             ));
         }
     }
@@ -166,6 +176,7 @@ impl<'a> Draft<'a> {
         used.extend(relationships.iter().flat_map(|reference| reference.from.iter().cloned()));
         self.relationships = relationships;
         self.composite_references();
+        self.triggers();
         self.composite_legacy_key(sample);
         used.extend(self.legacy_key.iter().cloned());
         for (column, source, to) in own {

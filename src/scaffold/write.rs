@@ -163,10 +163,13 @@ fn key_line(out: &mut String, draft: &Draft<'_>) {
             note(out, &format!("GUESS: keys of production have {} characters", text.format(1).chars().count()));
             format!("{{ column: {}{prefix}, width: {} }}", value(column), text.width)
         }
-        Key::Inherited(columns) => format!("{{ inherited: {} }}    # takes the new key of the parent", names(columns)),
+        Key::Inherited(columns) => {
+            note(out, "GUESS: takes the new key of the parent; `column: …` if the table has a number of its own");
+            format!("{{ inherited: {} }}", names(columns))
+        }
         Key::Source => {
             let key = draft.table.primary_key.join(", ");
-            let remark = format!("The source contains the key ({key}); `key: {{ column: … }}` would assign a new one");
+            let remark = format!("The rows bring the key ({key}); `key: {{ column: … }}` would assign a new one");
             return note(out, &remark);
         }
         Key::None => {

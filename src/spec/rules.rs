@@ -153,7 +153,8 @@ fn check_table(at: &Path, table: &TableSpec, problems: &mut Problems) {
         }
         for column in relationship.column.iter().filter(|column| !column.is_empty() && !seen.insert(*column)) {
             let message = format!("duplicate reference for column `{}`", short(column));
-            problems.add(self::under(&at, &["column"]), message);
+            let hint = "name a column that several foreign keys share in the first of them only";
+            problems.add_with_hint(self::under(&at, &["column"]), message, hint);
         }
     }
     for (index, check) in table.checks.iter().enumerate() {

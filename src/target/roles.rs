@@ -162,6 +162,9 @@ pub trait WriterLock: Send + Sync {
 
     /// Gives the lock back.
     async fn unlock(&self) -> Result<()>;
+
+    /// Returns the run that holds the lock; None if no session holds it, or if the holder cannot be read.
+    async fn holder(&self) -> Result<Option<RunId>>;
 }
 
 /// Begins loads, and examines their rows afterwards.

@@ -16,6 +16,7 @@ each_target!(
     names_that_differ_in_case_belong_together,
     a_file_of_another_name_is_named_for_its_table,
     a_draft_says_which_checks_reject_most_rows,
+    a_draft_names_triggers_and_files_that_it_skips,
 );
 
 /// A production with a delta for it.
@@ -360,6 +361,36 @@ fn a_file_of_another_name_is_named_for_its_table(on: On) {
     init("customer").fails(64, &["TABLE=FILE"]);
     init("customer=in/none.csv").fails(66, &["in/none.csv"]);
     assert!(init("customer=in/crm-7.csv").passes().stdout.contains("path: in/crm-7.csv"));
+}
+
+fn a_draft_names_triggers_and_files_that_it_skips(on: On) {
+    let trigger = on.choose(
+        "CREATE TRIGGER stamping AFTER INSERT ON item BEGIN UPDATE item SET stamp = 'x' WHERE item_id = NEW.item_id; END;",
+        "CREATE FUNCTION stamping() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.stamp := 1; RETURN NEW; END';
+         CREATE TRIGGER stamping BEFORE INSERT ON item FOR EACH ROW EXECUTE FUNCTION stamping();",
+    );
+    let sql = format!(
+        "CREATE TABLE item (item_id {{serial}}, name VARCHAR(50), stamp VARCHAR(9));
+         CREATE TABLE part (tenant_id INTEGER, item_no INTEGER, n VARCHAR(9), PRIMARY KEY (tenant_id, item_no));
+         CREATE TABLE use (use_id {{serial}}, tenant_id INTEGER, item_no INTEGER, FOREIGN KEY (tenant_id, item_no) REFERENCES part (tenant_id, item_no)); {trigger}"
+    );
+    let shape = Shape::new(
+        on,
+        &sql,
+        &[("item.csv", "ref,name\nA,a\n"), ("use.csv", "use_ref,part\nU,P\n"), ("item.xyz", ""), ("notes.txt.bak", "")],
+    );
+    let url = shape.url();
+    let ran = shape.pipeline(&["init", "--from", &url, "-o", "p.yaml", "--delta", "in"]);
+    contains(&ran.passes().stderr, &["skipped `in/item.xyz`", "skipped `in/notes.txt.bak`"]);
+    let draft = shape.place.text("p.yaml");
+    contains(
+        &draft,
+        &[
+            "CHOOSE: the trigger `stamping` can fill or change columns",
+            "CHOOSE: (tenant_id, item_no) refers to `part` by several columns",
+            "{ column: [tenant_id, item_no], from: [its legacy key], to: part }",
+        ],
+    );
 }
 
 fn a_draft_says_which_checks_reject_most_rows(on: On) {

@@ -514,6 +514,13 @@ impl WriterLock for PgTarget {
         }
         Ok(())
     }
+
+    async fn holder(&self) -> Result<Option<RunId>> {
+        let session = self.session.lock().await;
+        writer_lock::holder(&session)
+            .await
+            .map_err(|error| self.connector.explain("cannot look for a running load", &error))
+    }
 }
 
 #[async_trait]

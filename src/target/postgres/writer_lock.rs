@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use tokio::task::JoinHandle;
+use tokio_postgres::Error as PgError;
 
 use super::BEGIN;
 use super::connect::{Connector, Session, two_sessions};
 use super::names::Names;
 use crate::engine::literal;
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 
 const LOCK: &str = "7305516410";
 
@@ -29,29 +31,37 @@ pub(super) fn open(connector: &Arc<Connector>) -> Opening {
 pub(super) async fn take(
     connector: &Connector,
     names: &Names,
-    run: &str,
+    run: &RunId,
     opening: Opening,
 ) -> Result<(Arc<Session>, Session)> {
     let (session, other) = opening.await.map_err(Error::internal)??;
     let fault = |error| connector.explain(BEGIN, &error);
     // The only text that other sessions see of this one; the server keeps 63 bytes of it.
-    let name = format!("run {run}, since {:.0}", jiff::Timestamp::now());
-    session.batch_execute(&format!("SET application_name = {}", literal(&name))).await.map_err(fault)?;
+    session.batch_execute(&format!("SET application_name = {}", literal(&run.lock_name()))).await.map_err(fault)?;
     let sql = format!("SELECT pg_try_advisory_lock({LOCK})");
     if session.query_one(&sql, &[]).await.map_err(fault)?.get(0) {
         return Ok((Arc::new(session), other));
     }
-    let sql = format!(
-        "SELECT a.pid, a.application_name, a.usename FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
-         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-           AND (l.classid::bigint << 32) | l.objid::bigint = {LOCK}"
-    );
-    let holder = session.query_opt(&sql, &[]).await.map_err(fault)?;
+    let holder = session.query_opt(&holder_sql(), &[]).await.map_err(fault)?;
     let holder = holder.map_or("another run".to_owned(), |row| {
         let (pid, name, login): (i32, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
         format!("{name}, by the login `{}` (server process {pid})", login.unwrap_or_default())
     });
     Err(Error::unreachable(format!("{holder} is loading into `{}` now", names.shown)).hint("run again when it is done"))
+}
+
+fn holder_sql() -> String {
+    format!(
+        "SELECT a.pid, a.application_name, a.usename FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND (l.classid::bigint << 32) | l.objid::bigint = {LOCK}"
+    )
+}
+
+/// Returns the run that holds the lock; None without a holder.
+pub(super) async fn holder(session: &Session) -> Result<Option<RunId>, PgError> {
+    let row = session.query_opt(&holder_sql(), &[]).await?;
+    Ok(row.and_then(|row| RunId::of_lock_name(row.get(1))))
 }
 
 /// Releases the lock, so that the next run need not wait until the server notices the lost session.

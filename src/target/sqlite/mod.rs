@@ -504,6 +504,10 @@ impl WriterLock for SqliteTarget {
         self.lock.lock().await.take();
         Ok(())
     }
+
+    async fn holder(&self) -> Result<Option<RunId>> {
+        Ok(self.file.as_ref().and_then(|file| FileLock::holder(file)))
+    }
 }
 
 #[async_trait]

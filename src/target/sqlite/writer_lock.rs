@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::Names;
 use crate::error::{Error, Result};
+use crate::journal::RunId;
+
+/// Returns the file whose lock is the database's writer lock.
+fn path(database: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.delta-lock", database.display()))
+}
 
 /// The writer lock, while it is held. Its file remains, empty: removing it would let two processes lock two files of one name.
 #[derive(Debug)]
@@ -19,8 +25,8 @@ impl FileLock {
     ///
     /// # Errors
     /// If another process has it.
-    pub(super) fn take(database: &Path, run: &str, names: &Names) -> Result<Self> {
-        let path = PathBuf::from(format!("{}.delta-lock", database.display()));
+    pub(super) fn take(database: &Path, run: &RunId, names: &Names) -> Result<Self> {
+        let path = path(database);
         let fault = |error: std::io::Error| {
             Error::unreachable(format!("cannot lock `{}` for writing: {error}", names.shown))
                 .hint(format!("make the folder of the database and `{}` writable for this user", path.display()))
@@ -41,9 +47,18 @@ impl FileLock {
             }
         }
         let mut lock = Self { file };
-        let holder = format!("run {run}, since {:.0}, by {}", jiff::Timestamp::now(), crate::journal::writer());
+        let holder = format!("{}, by {}", run.lock_name(), crate::journal::writer());
         lock.say(&holder).map_err(fault)?;
         Ok(lock)
+    }
+
+    /// Returns the run that holds the lock of a database; None if no process holds it, or if its name cannot be read.
+    pub(super) fn holder(database: &Path) -> Option<RunId> {
+        let mut file = File::open(path(database)).ok()?;
+        let Err(TryLockError::WouldBlock) = file.try_lock_shared() else { return None };
+        let mut holder = String::new();
+        file.read_to_string(&mut holder).ok()?;
+        RunId::of_lock_name(&holder)
     }
 
     fn say(&mut self, text: &str) -> std::io::Result<()> {
@@ -69,10 +84,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("p.db");
         let names = Names { shown: "sqlite:p.db".into(), staging: "staging".into(), namespace: String::new() };
-        let first = FileLock::take(&database, "r1", &names).unwrap();
-        let error = FileLock::take(&database, "r2", &names).unwrap_err().to_string();
+        let first = FileLock::take(&database, &"r1".into(), &names).unwrap();
+        assert_eq!(FileLock::holder(&database), Some("r1".into()));
+        let error = FileLock::take(&database, &"r2".into(), &names).unwrap_err().to_string();
         assert!(error.contains("run r1, since 20") && error.contains("(process "), "{error}");
         drop(first);
-        FileLock::take(&database, "r2", &names).unwrap();
+        assert_eq!(FileLock::holder(&database), None);
+        FileLock::take(&database, &"r2".into(), &names).unwrap();
     }
 }

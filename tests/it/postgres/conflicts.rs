@@ -201,6 +201,8 @@ fn second_run_names_the_one_that_loads_now() {
         until(&production.database, WAITING);
         let second = production.pipeline(&["run", "p.yaml"]);
         second.fails(69, &["run 2", ", since 2", "is loading into", "hint: run again when it is done"]);
+        let runs = production.pipeline(&["runs", "p.yaml"]);
+        assert!(runs.passes().stdout.trim_end().ends_with(" running"), "{}", runs.stdout);
         holder.execute("SELECT pg_advisory_unlock(4711)");
         first.join().unwrap().passes();
     });

@@ -343,6 +343,10 @@ impl WriterLock for MemoryTarget {
         self.database.control().writer = None;
         Ok(())
     }
+
+    async fn holder(&self) -> Result<Option<RunId>> {
+        Ok(self.database.control().writer.as_ref().map(|(_, run)| run.clone()))
+    }
 }
 
 #[async_trait]
