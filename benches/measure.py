@@ -9,7 +9,7 @@ import argparse, contextlib, dataclasses, datetime, json, os, pathlib, random, s
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Options that say where things are on this machine, so not part of a result's command.
-PLACES = ("--pipeline", "--results", "--folder")
+PLACES = ("--pipeline", "--beside", "--results", "--folder")
 
 
 @dataclasses.dataclass
@@ -66,16 +66,17 @@ def by_hand(*command, **kwargs):
     return dataclasses.replace(ran, seconds=told["seconds"], counts=told.get("counts"))
 
 
-def pipeline(options, command, file, accept=(0,), **kwargs):
+def pipeline(options, command, file, *arguments, accept=(0,), program=None, **kwargs):
     """The program itself, as a user runs it. Its seconds are those of the whole process."""
     more = ["--memory-limit", options.memory_limit] if options.memory_limit else []
     more += ["--threads", options.threads] if options.threads else []
-    code, said, ran = watched([options.pipeline, command, file, "-q", "--output", "json", *more], **kwargs)
+    code, said, ran = watched([program or options.pipeline, command, file, *arguments, "-q", "--output", "json", *more], **kwargs)
     if code not in accept:
         sys.exit(f"pipeline {command}: exit code {code}\n{said}")
     report = json.loads(said)
-    counts = {f"{table['name']}.{check['name']}": check["violations"] for table in report["tables"] for check in table["checks"]}
-    return dataclasses.replace(ran, steps={step["step"]: round(step["seconds"], 3) for step in report["steps"]}, counts=counts)
+    counts = {f"{table['name']}.{check['name']}": check["violations"] for table in report["tables"] for check in table.get("checks", [])}
+    steps = {step["step"]: round(step["seconds"], 3) for step in report.get("steps", [])}
+    return dataclasses.replace(ran, steps=steps, counts=counts)
 
 
 def number(text):
@@ -106,6 +107,7 @@ def arguments(text, rounds=3):
     parser.add_argument("--results", help="a file that each result is added to as a line of JSON")
     parser.add_argument("--in-order", action="store_true", help="loads: sales come in the order of their customers")
     target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
+    parser.add_argument("--beside", help="loads: another build of the program, such as the version before, which takes part as `run beside`")
     parser.add_argument("--pipeline", default=str(pathlib.Path(target, "release", "pipeline")))
     return parser
 
@@ -136,12 +138,12 @@ def scratch(need=0):
 
 
 def turns(contenders, rounds, fresh, check=lambda name: None):
-    """Every contender once a round, each after `fresh()`, in another order each round, since one may leave the machine better or worse for the next
+    """Every contender once a round, each after `fresh(name)`, in another order each round, since one may leave the machine better or worse for the next
     (always the same orders); gives what each took."""
     took = {name: [] for name in contenders}
     for turn in range(rounds):
         for name in random.Random(turn).sample(list(contenders), len(contenders)):
-            fresh()
+            fresh(name)
             took[name].append(contenders[name]())
             check(name)
             print(f"  {turn + 1}/{rounds} {name}: {took[name][-1].seconds:.2f} s", file=sys.stderr)

@@ -20,6 +20,8 @@ from server import started
 
 BASE = "COPY of ready rows"
 
+ROLLBACK = "pipeline rollback of a run, triggers"
+
 PRODUCTION = """
 CREATE TABLE region (region_id integer PRIMARY KEY, name text NOT NULL);
 CREATE TABLE product (product_id integer PRIMARY KEY, name text NOT NULL);
@@ -142,6 +144,17 @@ def rows(options, table, first, last, keyed, parent):
                               parent_name="customer_id" if keyed else "customer_ref")
 
 
+def set_up(server, program, database, folder):
+    """Makes a database ready for loads by this build of the program, which need no conversion mode."""
+    environment = {**os.environ, "DATABASE_URL": server.url(database), "PIPELINE_OWNER": "postgres"}
+    for command in [["setup"], ["policy", "set", "--conversion-mode", "off"]]:
+        done = subprocess.run([program, *command, f"{folder}/set_based-always.yaml"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        # An earlier version has no policy.
+        if done.returncode and command[0] == "setup":
+            sys.exit(f"{program} setup: {done.stderr}")
+    server.sql(database, "VACUUM ANALYZE")
+
+
 def make(server, options, new, old, folder):
     server.sql("postgres", "CREATE DATABASE production")
     server.sql("production", PRODUCTION)
@@ -159,9 +172,10 @@ def make(server, options, new, old, folder):
         for staging in ["always", "when_needed"]:
             text = PIPELINE.format(foreign_keys=name, connections=options.connections, staging=staging)
             pathlib.Path(folder, f"{name}-{staging}.yaml").write_text(text)
-    setup = [options.pipeline, "setup", f"{folder}/set_based-always.yaml"]
-    subprocess.run(setup, check=True, env={**os.environ, "DATABASE_URL": server.url("production")}, stdout=subprocess.DEVNULL)
-    server.sql("production", "VACUUM ANALYZE")
+    if options.beside:
+        server.copy("production", "beside")
+        set_up(server, options.beside, "beside", folder)
+    set_up(server, options.pipeline, "production", folder)
 
 
 def copy(server, folder, replica):
@@ -214,8 +228,17 @@ def has_duckdb():
         print(f"LEFT OUT: DuckDB, {error}", file=sys.stderr)
 
 
-def run(server, options, folder, name):
-    return lambda: measure.pipeline(options, "run", f"{folder}/{name}.yaml", env={**os.environ, "DATABASE_URL": server.url("fresh")})
+def run(server, options, folder, name, program=None):
+    return lambda: measure.pipeline(options, "run", f"{folder}/{name}.yaml", program=program, env={**os.environ, "DATABASE_URL": server.url("fresh")})
+
+
+def roll_back(server, options, folder, name):
+    """Loads, and then rolls that run back, which alone counts."""
+    def go():
+        run(server, options, folder, name)()
+        loaded = server.sql("fresh", "SELECT id FROM delta.run").strip()
+        return measure.pipeline(options, "rollback", f"{folder}/{name}.yaml", loaded, env={**os.environ, "DATABASE_URL": server.url("fresh")})
+    return go
 
 
 def bench(options, new, old, name="postgres"):
@@ -229,18 +252,22 @@ def bench(options, new, old, name="postgres"):
                       "DuckDB": duckdb and duck(server, folder, False), "DuckDB, triggers off": duckdb and duck(server, folder, True),
                       "pipeline run, triggers": run(server, options, folder, "triggers-when_needed"),
                       "pipeline run, set_based": run(server, options, folder, "set_based-when_needed"),
-                      "pipeline run, set_based, staging always": run(server, options, folder, "set_based-always")}
+                      "pipeline run, set_based, staging always": run(server, options, folder, "set_based-always"),
+                      ROLLBACK: roll_back(server, options, folder, "triggers-when_needed")}
+        if options.beside:
+            contenders |= {f"pipeline run beside, {how}": run(server, options, folder, f"{how}-when_needed", options.beside) for how in ["triggers", "set_based"]}
         contenders = measure.chosen({name: go for name, go in contenders.items() if go}, options.only)
         about = {"machine": measure.machine(), "versions": measure.versions(options, postgres=server.version, duckdb=duckdb)}
         make(server, options, new, old, folder)
 
         def check(name):
             counted = server.sql("fresh", "SELECT count(*) FROM customer UNION ALL SELECT count(*) FROM sale").split()
-            assert [int(count) for count in counted] == [old[table] + new[table] for table in new], (name, counted)
+            loaded = 0 if name == ROLLBACK else 1
+            assert [int(count) for count in counted] == [old[table] + loaded * new[table] for table in new], (name, counted)
 
-        def fresh():
+        def fresh(name):
             server.restart()
-            server.copy("production", "fresh")
+            server.copy("beside" if "run beside" in name else "production", "fresh")
         took = measure.turns(contenders, options.rounds, fresh, check)
         cell = {"target": "PostgreSQL", "delta": sum(new.values()), "production": sum(old.values())}
         return measure.results(options, name, cell, took, BASE, about)

@@ -184,16 +184,18 @@ def bench(options, new, old, name="sqlite"):
     # Production and its copy; the delta in files, ready, in production, in staging and the key map, and what is sorted on disk.
     with measure.scratch(220 * sum(old.values()) + 1000 * sum(new.values())) as folder:
         hand = lambda what: lambda: measure.by_hand(__file__, "--by-hand", folder, what)
-        run = lambda what: lambda: measure.pipeline(options, "run", folder / f"{what}.yaml")
+        run = lambda what, program=None: lambda: measure.pipeline(options, "run", folder / f"{what}.yaml", program=program)
         contenders = {BASE: hand("on"), f"{BASE}, foreign keys off": hand("off"), "SQL script": hand("script"),
                       "pipeline run, triggers": run("triggers"), "pipeline run, set_based": run("set_based")}
+        if options.beside:
+            contenders |= {f"pipeline run beside, {how}": run(how, options.beside) for how in ["triggers", "set_based"]}
         contenders = measure.chosen(contenders, options.only)
         shell = shutil.which("sqlite3") and subprocess.check_output(["sqlite3", "--version"], text=True).split()[0]
         about = {"machine": measure.machine(), "versions": measure.versions(options, sqlite=sqlite3.sqlite_version, shell=shell)}
         make(options, new, old, folder)
         made = {path.name for path in folder.iterdir()}
 
-        def fresh():
+        def fresh(_):
             for path in folder.iterdir():
                 if path.name not in made:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()

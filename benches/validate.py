@@ -111,7 +111,7 @@ def bench(options, folder, form):
     contenders = {"DuckDB, tables": hand("TABLE"), "DuckDB, files": hand("VIEW"),
                   "pipeline validate": lambda: measure.pipeline(options, "validate", folder / f"{form}.yaml", accept=(0, 1))}
     about = {"machine": measure.machine(), "versions": measure.versions(options, duckdb=importlib.metadata.version("duckdb"))}
-    took = measure.turns(measure.chosen(contenders, options.only), options.rounds, lambda: shutil.rmtree(folder / "runs", ignore_errors=True))
+    took = measure.turns(measure.chosen(contenders, options.only), options.rounds, lambda _: shutil.rmtree(folder / "runs", ignore_errors=True))
     ours = took.get("pipeline validate", [measure.Ran(0, counts={})])[-1].counts
     for name, runs in took.items():
         differ = {check: (count, ours.get(check)) for ran in runs for check, count in ran.counts.items() if ours and ours.get(check) != count}

@@ -249,7 +249,7 @@ fn staged_circle(on: On) {
     let made = Made::with(on, &sql, "load: { staging: always }\n", tables, &files);
     made.pipeline(&["run", "p.yaml", "--mock"]).passes();
     made.pipeline(&["run", "p.yaml"]).passes();
-    let found = "SELECT node.n, next.n FROM node LEFT JOIN node AS next ON next.id = node.next_id ORDER BY 1";
+    let found = "SELECT node.n, next.n AS m FROM node LEFT JOIN node AS next ON next.id = node.next_id ORDER BY 1";
     assert_eq!(
         made.rows(found).iter().map(|row| row.replace("NULL", "")).collect::<Vec<_>>(),
         ["a|b", "b|a", "c|a", "d|", "e|e"]

@@ -37,6 +37,7 @@ mod invariants;
 mod key_kinds;
 mod keymap;
 mod live;
+mod messages;
 mod mock;
 mod peer;
 mod policy;

@@ -39,7 +39,10 @@ const LINES: usize = 70;
 const NAME: usize = 60;
 
 /// Where words and lengths hold.
-const ROOMS: &[&str] = &["src"];
+pub const ROOMS: &[&str] = &["src"];
+
+/// Pages whose words are checked, beside those of `docs`. Code in backquotes is not read.
+const PAGES: &[&str] = &["README.md", "CHANGELOG.md"];
 
 /// The part of a line that is read: a doc comment, a comment, or a text.
 struct Piece {
@@ -50,7 +53,7 @@ struct Piece {
     is_first: bool,
 }
 
-fn sources(rooms: &[&str]) -> Vec<(String, String)> {
+pub fn sources(rooms: &[&str]) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for room in rooms {
         let path = Path::new(REPOSITORY).join(room);
@@ -69,7 +72,29 @@ fn sources(rooms: &[&str]) -> Vec<(String, String)> {
     found
 }
 
+fn pages() -> Vec<(String, String)> {
+    let docs = std::fs::read_dir(Path::new(REPOSITORY).join("docs")).unwrap();
+    let mut names: Vec<_> = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
+    names.retain(|name| name.ends_with(".md"));
+    names.extend(PAGES.iter().map(ToString::to_string));
+    let read = |name: String| {
+        let text = std::fs::read_to_string(Path::new(REPOSITORY).join(&name)).unwrap();
+        (name, text)
+    };
+    names.into_iter().map(read).collect()
+}
+
 fn pieces(name: &str, text: &str) -> Vec<Piece> {
+    if name.ends_with(".md") {
+        let prose = |line: &str| line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
+        let piece = |(at, line): (usize, &str)| Piece {
+            place: format!("{name}:{}", at + 1),
+            text: prose(line),
+            is_doc: false,
+            is_first: false,
+        };
+        return text.lines().enumerate().map(piece).collect();
+    }
     let mut pieces = Vec::new();
     let mut was_doc = false;
     for (at, line) in text.lines().enumerate() {
@@ -142,7 +167,7 @@ fn long(name: &str, text: &str) -> String {
 
 #[test]
 fn words_are_those_of_the_field() {
-    let broken: String = sources(ROOMS).iter().map(|(name, text)| broken(name, text)).collect();
+    let broken: String = sources(ROOMS).into_iter().chain(pages()).map(|(name, text)| broken(&name, &text)).collect();
     assert!(broken.is_empty(), "\n{broken}");
 }
 
@@ -183,6 +208,7 @@ fn planted_breaches_are_found() {
     {
         assert!(found.contains(breach), "{breach} is not in\n{found}");
     }
+    assert_eq!(broken("p.md", "`anew`\nloads it anew\n").lines().count(), 1);
     let body: String = (0..=LINES).fold(String::new(), |body, n| body + &format!("    call({n});\n"));
     assert!(long("f.rs", &format!("pub(super) async fn f() {{\n{body}}}\n")).contains("f.rs:1: 72 lines"));
     assert!(long("f.rs", &format!("fn f() {{\n    match x {{\n{body}    }}\n}}\n")).is_empty());
