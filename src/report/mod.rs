@@ -182,6 +182,9 @@ pub struct TableReport {
     pub unfilled: Vec<String>,
     /// The table's triggers, which fire for every row.
     pub triggers: Vec<String>,
+    /// The columns whose values a trigger of production decides, as they are in production.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trigger_columns: Vec<TriggerColumn>,
     /// The reasons why this table blocks the load, one sentence each.
     #[serde(default)]
     pub reasons: Vec<String>,
@@ -191,6 +194,28 @@ pub struct TableReport {
     /// The names of the table's reject files in the folder `rejects` of the report.
     #[serde(default)]
     pub rejects: Vec<String>,
+}
+
+/// A column whose values a trigger of production decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TriggerColumn {
+    /// The column's name.
+    pub column: String,
+    /// Number of rows of the run with a value other than NULL.
+    pub values: u64,
+    /// The smallest and the largest value of these rows; null without values, and for types without an order.
+    pub range: Option<(String, String)>,
+}
+
+impl std::fmt::Display for TriggerColumn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { column, values, range } = self;
+        match range {
+            Some((first, last)) if first == last => write!(f, "{column} ({values} × {first})"),
+            Some((first, last)) => write!(f, "{column} ({values} values from {first} to {last})"),
+            None => write!(f, "{column} ({values} values)"),
+        }
+    }
 }
 
 /// One file of a report.
@@ -287,6 +312,8 @@ impl Report {
             note("production uses the default or NULL", &table.unfilled, ", ");
             note("enforced by production only", &table.enforced_by_database, "; ");
             note("triggers that fire for every row", &table.triggers, ", ");
+            let decided: Vec<_> = table.trigger_columns.iter().map(ToString::to_string).collect();
+            note("columns as the triggers left them", &decided, ", ");
         }
         notes
     }

@@ -1,7 +1,7 @@
 //! Control totals of the delta, to be compared with those of production: the number of rows, and per column the number of values and
 //! their sum, or their smallest and largest.
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_null_array};
 use arrow::compute::{max, max_string, min, min_string};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Decimal256Type, Float64Type, Int64Type, Time64MicrosecondType, TimeUnit,
@@ -12,6 +12,7 @@ use datafusion::common::ScalarValue;
 use crate::engine::display_value;
 use crate::error::{Error, Result};
 use crate::plan::Table;
+use crate::report::TriggerColumn;
 use crate::target::{Aggregate, InsertPhase};
 
 /// Totals of one table.
@@ -59,6 +60,41 @@ fn bounds(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
         }
         _ => (ScalarValue::Null, ScalarValue::Null),
     })
+}
+
+/// Returns what production has in the columns whose values its triggers decide.
+pub(super) async fn final_values(table: &Table, load: &mut dyn InsertPhase) -> Result<Vec<TriggerColumn>> {
+    let has_order = |name: &String| {
+        table.catalog.column(name).is_some_and(|column| {
+            let (smallest, _) =
+                bounds(&new_null_array(&column.data_type, 0)).unwrap_or((ScalarValue::Null, ScalarValue::Null));
+            column.form.is_kept_as_written() && smallest.data_type() != DataType::Null
+        })
+    };
+    let mut asked = Vec::new();
+    for name in &table.triggered {
+        asked.push((name.clone(), Aggregate::NonNull));
+        if has_order(name) {
+            asked.extend([Aggregate::Min, Aggregate::Max].map(|aggregate| (name.clone(), aggregate)));
+        }
+    }
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = load.aggregates(&table.destination(), &asked).await?;
+    let mut columns: Vec<TriggerColumn> = Vec::new();
+    for ((name, aggregate), values) in asked.into_iter().zip(&found.columns()[1..]) {
+        let text = (!values.is_null(0)).then(|| display_value(values.as_ref(), 0));
+        match (aggregate, columns.last_mut(), text) {
+            (Aggregate::Min, Some(column), Some(text)) => column.range = Some((text.clone(), text)),
+            (Aggregate::Max, Some(TriggerColumn { range: Some((_, last)), .. }), Some(text)) => *last = text,
+            (Aggregate::NonNull, _, Some(text)) => {
+                columns.push(TriggerColumn { column: name, values: text.parse().unwrap_or_default(), range: None });
+            }
+            _ => {}
+        }
+    }
+    Ok(columns)
 }
 
 impl ControlTotals {

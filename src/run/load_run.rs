@@ -5,7 +5,7 @@ use futures::stream;
 use futures::{FutureExt, StreamExt};
 
 use super::accounting::{expect, loaded_files, record};
-use super::control_totals::ControlTotals;
+use super::control_totals::{ControlTotals, final_values};
 use super::{RunContext, backup, report_store, resume, verify};
 use crate::check::CheckedTable;
 use crate::error::{Error, Result};
@@ -243,6 +243,7 @@ impl<'a> LoadRun<'a> {
     ) -> Result<Box<dyn CommitPhase>> {
         let step = self.steps.step(Step::Reconcile);
         for (index, table) in self.tables.iter().enumerate() {
+            self.report.tables[index].trigger_columns = final_values(table.plan, load.as_mut()).await?;
             if !table.is_direct {
                 table.expected.compare(table.plan, load.as_mut()).await?;
             }

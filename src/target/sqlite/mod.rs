@@ -180,7 +180,9 @@ fn let_readers_in(connection: &Connection, memory: usize) -> rusqlite::Result<()
     }
     // A negative size is in KiB.
     let size = i32::try_from(memory >> 10).unwrap_or(i32::MAX).max(1);
-    connection.pragma_update(Some("main"), "cache_spill", -size)
+    connection.pragma_update(Some("main"), "cache_spill", -size)?;
+    // Otherwise the cache is full of changed pages, and each page of a referenced row is read again for each row that refers to it.
+    connection.pragma_update(Some("main"), "cache_size", -size)
 }
 
 /// Confines a script to its database in memory if the command is read-only: other files are neither read nor created.
