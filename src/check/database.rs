@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
 use futures::{StreamExt, stream};
@@ -51,6 +51,7 @@ impl Checker<'_> {
             without: self.tables[at].findings.excluded(),
             columns: &columns,
             references: &references,
+            beyond_ascii: asked.iter().all(|check| check.beyond_ascii),
         };
         let answers = self.target.evaluate_checks(&question, &rows).await?;
         let (conflicts, others): (Vec<_>, Vec<_>) = checks
@@ -75,6 +76,9 @@ impl Checker<'_> {
     ) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
+        if let Some(reason) = answer.unanswered {
+            self.tables[at].unanswered.push(format!("{}: {} ({reason})", check.name, check.declared));
+        }
         let unknown = self.unknown(at, check, references);
         for (row, text) in answer.rows.into_iter().filter(|(row, _)| !unknown.contains(*row)) {
             match text {
@@ -157,6 +161,8 @@ struct EvaluatedRows<'a> {
     without: RowSet,
     columns: &'a [String],
     references: &'a [String],
+    /// Whether rows with ASCII text alone are left out.
+    beyond_ascii: bool,
 }
 
 impl DatabaseCheckRows for EvaluatedRows<'_> {
@@ -166,7 +172,8 @@ impl DatabaseCheckRows for EvaluatedRows<'_> {
         let batches = rows.batches(places).map(|batch| {
             let (first, batch) = batch?;
             let count = batch.num_rows();
-            Ok(filter_record_batch(&self.batch(first, &batch)?, &self.without.others(first, count))?)
+            let rows = filter_record_batch(&self.batch(first, &batch)?, &self.without.others(first, count))?;
+            Ok(if self.beyond_ascii { filter_record_batch(&rows, &beyond_ascii(&rows))? } else { rows })
         });
         Ok(stream::iter(batches).boxed())
     }
@@ -200,6 +207,13 @@ impl EvaluatedRows<'_> {
         }
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
     }
+}
+
+/// Returns which rows have non-ASCII text in any column.
+fn beyond_ascii(rows: &RecordBatch) -> BooleanArray {
+    let texts: Vec<_> = rows.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
+    let is_beyond = |row: usize| texts.iter().any(|text| text.is_valid(row) && !text.value(row).is_ascii());
+    (0..rows.num_rows()).map(|row| Some(is_beyond(row))).collect()
 }
 
 /// Returns the numbers of the new rows that rows refer to.

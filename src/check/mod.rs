@@ -56,6 +56,8 @@ pub struct CheckedTable {
     pub findings: Findings,
     /// The resolved references, by index of the reference.
     pub resolved: Vec<Resolved>,
+    /// The constraints that production can evaluate only when it inserts a row, and why.
+    pub unanswered: Vec<String>,
     /// By reference, the number of rows that refer to a row outside the delta; counted only without a target.
     pub unverified_references: Vec<u64>,
     /// Rows with the legacy key of an earlier row.
@@ -164,6 +166,7 @@ pub async fn check_tables(
                 files: read.files,
                 findings: read.findings,
                 resolved: Vec::new(),
+                unanswered: Vec::new(),
                 unverified_references: Vec::new(),
                 repeated: RowSet::default(),
                 same_record: RowSet::default(),

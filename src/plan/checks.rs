@@ -182,11 +182,14 @@ impl Derived<'_> {
                 let reason = constraint.reason.clone().unwrap_or_else(|| format!("violates {declared}"));
                 let (name, origin) = (format!("check({})", constraint.name), CheckOrigin::Catalog(declared));
                 self.checks.push(check(name, CheckKind::Row { violated }, expression.columns(), origin, reason));
+                if let Some(own) = constraint.own.as_ref().filter(|own| own.beyond_ascii) {
+                    self.database(&DatabaseCheck { name: format!("{} beyond ASCII", own.name), ..(**own).clone() });
+                }
             }
             // A constraint that the target adds automatically concerns only values of the delta.
             _ if constraint.reason.is_some() => {}
             _ => match &constraint.own {
-                Some(own) => self.database(own),
+                Some(own) => self.database(&DatabaseCheck { beyond_ascii: false, ..(**own).clone() }),
                 None => self.unsupported.push(format!("CHECK ({})", constraint.sql)),
             },
         }

@@ -388,7 +388,7 @@ impl TableReport {
             verdicts: result.verdicts(),
             references: references.collect::<Result<_>>()?,
             checks: checks.collect(),
-            enforced_by_database: table.enforced_by_database.clone(),
+            enforced_by_database: table.enforced_by_database.iter().chain(&result.unanswered).cloned().collect(),
             unfilled: table.unfilled.clone(),
             triggers: table.catalog.triggers.clone(),
             places: evidence.rejected,

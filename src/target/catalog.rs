@@ -164,6 +164,8 @@ pub struct ForeignKey {
     pub to: String,
     /// The referenced columns.
     pub to_columns: Vec<String>,
+    /// The operators that compare the referenced columns with the columns, in SQL; empty if each is `=`.
+    pub operators: Vec<String>,
     /// Whether the constraint can be checked at the end of the transaction.
     pub deferrable: bool,
     /// Whether production rejects a row in which only some of the columns are NULL (`MATCH FULL`).
@@ -173,21 +175,22 @@ pub struct ForeignKey {
 impl ForeignKey {
     /// Returns the check by which production judges references to its own rows.
     pub fn database_check(&self) -> DatabaseCheck {
-        let value = |column: &String| ComparedValue {
+        let value = |(at, column): (usize, &String)| ComparedValue {
             sql: ident(column),
             column: Some(column.clone()),
-            operator: "=".to_owned(),
+            operator: self.operators.get(at).map_or("=", String::as_str).to_owned(),
         };
         DatabaseCheck {
             name: format!("relationship({})", self.columns.join(", ")),
             columns: self.columns.clone(),
             kind: DatabaseCheckKind::Reference {
-                values: self.columns.iter().map(value).collect(),
+                values: self.columns.iter().enumerate().map(value).collect(),
                 to: self.to.clone(),
                 to_columns: self.to_columns.clone(),
             },
             declared: format!("FOREIGN KEY ({}) REFERENCES {}", self.columns.join(", "), self.to),
             part: None,
+            beyond_ascii: false,
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct DatabaseCheck {
     pub declared: String,
     /// The condition of the rows of the partition that it belongs to; None for all rows.
     pub part: Option<String>,
+    /// Whether the engine evaluates it for all rows except those with non-ASCII text in one of the columns.
+    pub beyond_ascii: bool,
 }
 
 /// The requirement of a [`DatabaseCheck`]. All SQL is production's own, with unqualified columns.
@@ -117,6 +119,8 @@ pub struct DatabaseCheckResult {
     pub conflicts: Vec<(u32, u32)>,
     /// The rows whose values production has: `_id` is the row, then [`DatabaseCheckRequest::give`].
     pub existing: Vec<RecordBatch>,
+    /// Why production can evaluate the check only when it inserts a row; None if it has answered.
+    pub unanswered: Option<String>,
 }
 
 /// Returns the name of the column that stands for keys of new rows.

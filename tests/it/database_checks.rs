@@ -466,3 +466,90 @@ fn a_foreign_key_of_a_reference_and_a_value_is_judged() {
     let rejects = judged.rejects("item");
     assert_eq!(places(&rejects), ["3 relationship(shop_id, no)", "6 whole(floor, room)"]);
 }
+
+#[test]
+fn text_beyond_ascii_is_checked_before_the_run() {
+    let sql = "CREATE DOMAIN low AS text CHECK (VALUE = lower(VALUE));
+        CREATE TABLE item (item_id serial PRIMARY KEY, ref text, code text CONSTRAINT code CHECK (code = upper(code)),
+            digits text CONSTRAINT digits CHECK (digits ~ '^\\d{3}$'), low low, city text CONSTRAINT city CHECK (lower(coalesce(city, 'Ä')) <> 'ä'))";
+    let judged = Judged::new(On::Postgres, sql, ITEM);
+    let lines = [
+        "A,OK,123,ok,x",
+        "B,Groß,,,x",
+        "C,MÜLLER,123,größe,x",
+        "D,,１２３,,x",
+        "E,,１２x,,x",
+        "F,,,Übung,x",
+        "G,low,,,x",
+        "H,,,,",
+        "I,,,,Ä",
+    ];
+    judged.place.write("item.csv", format!("ref,code,digits,low,city\n{}\n", lines.join("\n")));
+    let rejects = judged.rejects("item");
+    let full_width = judged.rows("SELECT '１２３' ~ '^\\d{3}$'") == ["f"];
+    let mut expected = vec!["3 check(code) beyond ASCII"];
+    expected.extend(full_width.then_some("5 check(digits) beyond ASCII"));
+    expected.extend([
+        "6 check(digits) beyond ASCII",
+        "7 value(low)",
+        "8 check(code)",
+        "9 check(city)",
+        "10 check(city)",
+    ]);
+    assert_eq!(places(&rejects), expected);
+}
+
+#[test]
+fn a_value_that_breaks_the_syntax_of_its_type_is_rejected() {
+    let sql = "CREATE EXTENSION ltree; CREATE TABLE item (item_id serial PRIMARY KEY, ref text, query tsquery, path jsonpath, tree ltree,
+        words tsvector, CONSTRAINT castable CHECK (ref::tsquery IS NOT NULL))";
+    let judged = Judged::new(On::Postgres, sql, ITEM);
+    let word = "w".repeat(9000);
+    let lines = ["A,a & b,$.a,a.b,w", "B,a & & b,,,", "C,,$.a[,,", "D,,,a..b,", &format!("E,,,,{word}"), "F & &,,,,"];
+    judged.place.write("item.csv", format!("ref,query,path,tree,words\n{}\n", lines.join("\n")));
+    let expected = ["3 value(query)", "4 value(path)", "5 value(tree)", "6 value(words)", "7 check(castable)"];
+    assert_eq!(places(&judged.rejects("item")), expected);
+}
+
+#[test]
+fn a_text_that_is_too_long_for_an_index_is_named() {
+    for index in ["UNIQUE (long)", "EXCLUDE (long WITH =)", "CHECK (true)"] {
+        let sql = format!(
+            "CREATE TABLE item (item_id serial PRIMARY KEY, ref text, long text, {index}); CREATE INDEX ON item (long)"
+        );
+        let judged = Judged::new(On::Postgres, &sql, ITEM);
+        // The server compresses a text that repeats itself.
+        let mut state = 1_u64;
+        let mut letter = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'a' + (state >> 40) as u8 % 26)
+        };
+        let long: String = (0..9000).map(|_| letter()).collect();
+        judged.place.write("item.csv", format!("ref,long\nA,a\nB,{long}\nC,c\n"));
+        judged.place.pipeline(&["run", "p.yaml"]).fails(1, &["`item`", "index row", "\n  item.csv:3\n"]);
+        assert_eq!(judged.rows("SELECT count(*) FROM item"), ["0"]);
+    }
+}
+
+#[test]
+fn a_check_that_only_the_insertion_can_evaluate_is_left_to_it() {
+    let sql = "CREATE TABLE log (n integer);
+        CREATE FUNCTION logged(integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log VALUES ($1); RETURN $1 > 0; END $$;
+        CREATE TABLE item (item_id serial PRIMARY KEY, ref text, n integer, CONSTRAINT place CHECK (tableoid <> 0 AND n < 10),
+            CONSTRAINT even CHECK (mod(n, 2) = 0), CONSTRAINT logged CHECK (logged(n)));
+        CREATE FUNCTION whole(item) RETURNS boolean LANGUAGE sql AS 'SELECT $1.n < 10'; ALTER TABLE item ADD CONSTRAINT whole CHECK (whole(item.*))";
+    let judged = Judged::new(On::Postgres, sql, ITEM);
+    judged.place.write("item.csv", "ref,n\nA,2\nB,3\n");
+    for command in [&["validate", "p.yaml"][..], &["run", "p.yaml", "--mock"], &["run", "p.yaml"]] {
+        let report = judged.place.report(command, 0);
+        let table = &report["tables"][0];
+        assert_eq!(table["rejected"], 1, "{table}");
+        let enforced: Vec<_> =
+            table["enforced_by_database"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let of = |name: &str| enforced.iter().any(|text| text.starts_with(name));
+        assert!(of("check(place)") && of("check(logged)") && of("check(whole)"), "{enforced:?}");
+    }
+    assert_eq!(judged.rows("SELECT ref FROM item"), ["A"]);
+    judged.place.write("item.csv", "ref,n\nC,4\nD,12\n");
+    judged.place.pipeline(&["run", "p.yaml"]).fails(1, &["`item`", "place", "\n  item.csv:3\n"]);
+}

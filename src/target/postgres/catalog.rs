@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
-use super::check::{translate, translate_exactly};
-use super::database_checks::{self, TypeName};
+use super::check::{Translation, translate, translate_exactly};
+use super::database_checks::{self, Evaluated, TypeName};
 use super::domains::{Base, Types};
 use super::names::{Names, qualified};
 use super::types::PgType;
@@ -327,12 +327,10 @@ impl Reader {
                 builder.plain.push(column.clone());
             }
             builder.table.columns.push(column);
-            let is_evaluated = checks_of_type(builder, &name, &base);
+            let evaluated = checks_of_type(builder, &name, &base);
             let type_name = TypeName { declared: &declared, unlimited: row.text("unlimited") };
-            builder
-                .table
-                .database_checks
-                .extend(database_checks::of_value(&name, &type_name, &base, is_evaluated).filter(|_| !generated));
+            let checks = &mut builder.table.database_checks;
+            checks.extend(database_checks::of_value(&name, &type_name, &base, evaluated).filter(|_| !generated));
             if numbered.is_some() {
                 builder.table.numbered.push(name.clone());
             }
@@ -394,13 +392,15 @@ impl Reader {
                         columns,
                         to,
                         to_columns,
+                        operators: serde_json::from_str(row.text("operators")).unwrap_or_default(),
                         deferrable: row.is("deferrable"),
                         match_full: row.is("is_full"),
                     });
                 }
                 ("c", _) => match translate(row.text("expr"), &builder.plain, None) {
-                    Some(sql) => {
-                        let own = Some(Box::new(builder.completed(database_checks::of_check(row))));
+                    Some(Translation { sql, of_ascii }) => {
+                        let own = builder.completed(database_checks::of_check(row));
+                        let own = Some(Box::new(DatabaseCheck { beyond_ascii: of_ascii, ..own }));
                         builder.table.checks.push(CheckConstraint { name: name.to_owned(), sql, reason: None, own });
                     }
                     None => builder.ask(database_checks::of_check(row)),
@@ -495,9 +495,9 @@ impl Reader {
     }
 }
 
-/// Adds the checks that a column's type implies. Returns whether one of its domains has a CHECK that only the server can evaluator.
-fn checks_of_type(builder: &mut TableBuilder, name: &str, base: &Base<'_>) -> bool {
-    let mut is_evaluated = false;
+/// Adds the checks that a column's type implies. Returns the values for which only the server can evaluate a CHECK of one of its domains.
+fn checks_of_type(builder: &mut TableBuilder, name: &str, base: &Base<'_>) -> Evaluated {
+    let mut evaluated = Evaluated::None;
     if let (PgType::Enum, Some(of)) = (&base.pg_type, base.of) {
         let labels: Vec<_> = of.labels.iter().map(|label| literal(label)).collect();
         // An enum without labels accepts only NULL.
@@ -529,17 +529,18 @@ fn checks_of_type(builder: &mut TableBuilder, name: &str, base: &Base<'_>) -> bo
                     .push(format!("constraint `{}` of the domain `{}` is not validated", check.name, domain.name));
             }
             match translate(&check.expr, &builder.plain, Some(name)) {
-                Some(sql) => {
+                Some(Translation { sql, of_ascii }) => {
                     let (name, domain) = (format!("{}({name})", check.name), &domain.name);
                     let reason = Some(format!("it violates the domain `{domain}`: {}", check.expr));
                     builder.table.checks.push(CheckConstraint { name, sql, reason, own: None });
+                    evaluated = evaluated.max(if of_ascii { Evaluated::BeyondAscii } else { Evaluated::None });
                 }
                 // The cast to the domain finds it.
-                None => is_evaluated = true,
+                None => evaluated = Evaluated::All,
             }
         }
     }
-    is_evaluated
+    evaluated
 }
 
 /// Returns whether a default is the next number of a sequence and nothing else.

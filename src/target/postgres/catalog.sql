@@ -125,7 +125,10 @@ SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x'
                                              'operator', (SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname)
                                                           FROM pg_operator o JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = k.conexclop[x.at]))
                            ORDER BY x.at)
-           FROM generate_series(1, i.indnkeyatts) x (at)) END AS compared
+           FROM generate_series(1, i.indnkeyatts) x (at)) END AS compared,
+       (SELECT json_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER BY x.at)
+        FROM unnest(k.conpfeqop) WITH ORDINALITY x (operator, at) JOIN pg_operator o ON o.oid = x.operator
+             JOIN pg_namespace n ON n.oid = o.oprnamespace) AS operators
 FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
      CROSS JOIN LATERAL (SELECT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
                                 coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)) t (period, enforced)

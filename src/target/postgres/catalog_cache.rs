@@ -17,7 +17,7 @@ impl PgCatalog {
                     "money[]" => "::numeric[]",
                     _ => "",
                 };
-                (format!("{through}::{}", column.declared), "text".into())
+                (format!("{through}::{}", with_schema(&column.declared)), "text".into())
             }
             Some(column) => (String::new(), format!("{}{}", column.declared, column.collation)),
             None => (String::new(), "text".into()),
@@ -113,5 +113,54 @@ impl PgTable {
 
     pub(super) fn column(&self, name: &str) -> Option<&PgColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+}
+
+/// The types of `pg_catalog` that SQL has keywords for, by their first word.
+const KEYWORDS: [&str; 12] = [
+    "bigint",
+    "bit",
+    "boolean",
+    "character",
+    "double",
+    "integer",
+    "interval",
+    "numeric",
+    "real",
+    "smallint",
+    "time",
+    "timestamp",
+];
+
+/// Returns a type's name for any search path. The server printed it with `pg_catalog` as the only one.
+fn with_schema(declared: &str) -> String {
+    let end = match declared.strip_prefix('"') {
+        Some(quoted) => quoted.replace("\"\"", "__").find('"').map_or(declared.len(), |end| end + 2),
+        None => declared.find([' ', '(', '[', '.']).unwrap_or(declared.len()),
+    };
+    let (name, rest) = declared.split_at(end);
+    if rest.starts_with('.') || KEYWORDS.contains(&name) {
+        declared.to_owned()
+    } else {
+        format!("pg_catalog.{declared}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_schema;
+
+    #[test]
+    fn a_type_of_the_system_gets_its_schema() {
+        for (printed, expected) in [
+            ("date[]", "pg_catalog.date[]"),
+            ("\"char\"", "pg_catalog.\"char\""),
+            ("numeric(5,2)[]", "numeric(5,2)[]"),
+            ("timestamp(0) with time zone", "timestamp(0) with time zone"),
+            ("public.mood", "public.mood"),
+            ("\"od.d\"\"s\".\"t\"(3)", "\"od.d\"\"s\".\"t\"(3)"),
+        ] {
+            assert_eq!(with_schema(printed), expected);
+        }
     }
 }

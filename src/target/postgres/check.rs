@@ -21,16 +21,25 @@ use crate::target::CatalogColumn;
 use crate::target::logical_type::LogicalType;
 use part::{Kind, Level, Part, arithmetic, cast, compared, constant, decimal};
 
-/// Translates a condition that every row must satisfy; None if the two could evaluate a row differently.
+/// A condition in the engine's SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Translation {
+    pub(super) sql: String,
+    /// Whether rows with non-ASCII text pass, because only production can evaluate them.
+    pub(super) of_ascii: bool,
+}
+
+/// Translates a condition that every row must satisfy; None if the two could evaluate a row with ASCII text differently.
 ///
-/// `columns` must not have columns with a special comparison. `value` is the column that a domain's VALUE stands for. Rows that only
-/// production can evaluate pass.
-pub(super) fn translate(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<String> {
+/// `columns` must not have columns with a special comparison. `value` is the column that a domain's VALUE stands for.
+pub(super) fn translate(expr: &str, columns: &[CatalogColumn], value: Option<&str>) -> Option<Translation> {
     let (condition, unsure) = read(expr, columns, value)?;
     if unsure.is_empty() {
-        return Some(condition.sql);
+        return Some(Translation { sql: condition.sql, of_ascii: false });
     }
-    Some(format!("{} OR {}", condition.at(Level::Or), unsure.join(" OR ")))
+    // A literal can make the text of any row non-ASCII.
+    expr.is_ascii()
+        .then(|| Translation { sql: format!("{} OR {}", condition.at(Level::Or), unsure.join(" OR ")), of_ascii: true })
 }
 
 /// Translates a condition that selects rows; None also if only production can evaluate some of them.

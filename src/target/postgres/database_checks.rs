@@ -15,7 +15,7 @@ pub(super) struct TypeName<'a> {
 }
 
 fn check(name: String, kind: DatabaseCheckKind, declared: &str) -> DatabaseCheck {
-    DatabaseCheck { name, columns: Vec::new(), kind, declared: declared.to_owned(), part: None }
+    DatabaseCheck { name, columns: Vec::new(), kind, declared: declared.to_owned(), part: None, beyond_ascii: false }
 }
 
 fn of_part(mut check: DatabaseCheck, row: &Row) -> DatabaseCheck {
@@ -80,15 +80,28 @@ pub(super) fn of_generated<'a>(
     generated.collect::<Vec<_>>().into_iter()
 }
 
+/// The values of a column for which only the server can evaluate a CHECK of a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Evaluated {
+    None,
+    BeyondAscii,
+    All,
+}
+
 /// Returns the check of a column's values, if only the server knows which ones the type accepts, or if it would change some silently.
-/// `is_evaluated` is whether a domain has a CHECK that only the server can evaluator.
-pub(super) fn of_value(column: &str, of: &TypeName<'_>, base: &Base<'_>, is_evaluated: bool) -> Option<DatabaseCheck> {
+pub(super) fn of_value(
+    column: &str,
+    of: &TypeName<'_>,
+    base: &Base<'_>,
+    evaluated: Evaluated,
+) -> Option<DatabaseCheck> {
     let name = ident(column);
     let as_text = base.pg_type.travels_as_text();
     let is_other = base.pg_type == PgType::Other;
     // The engine checks numbers itself.
     let is_limited = as_text && base.is_limited && !matches!(base.pg_type, PgType::Numeric { .. });
-    if !(is_other || base.loose || is_evaluated || is_limited) {
+    let of_any = is_other || base.loose || is_limited || evaluated == Evaluated::All;
+    if !of_any && evaluated == Evaluated::None {
         return None;
     }
     let cast = format!("{name}{}::{}", base.through(), of.declared);
@@ -105,7 +118,8 @@ pub(super) fn of_value(column: &str, of: &TypeName<'_>, base: &Base<'_>, is_eval
         _ => limit,
     };
     let kind = DatabaseCheckKind::Value { column: column.to_owned(), cast, changed };
-    Some(DatabaseCheck { columns: vec![column.to_owned()], ..check(format!("value({column})"), kind, of.declared) })
+    let (name, columns) = (format!("value({column})"), vec![column.to_owned()]);
+    Some(DatabaseCheck { columns, beyond_ascii: !of_any, ..check(name, kind, of.declared) })
 }
 
 /// SQL that is true for a value that the modifier of its type changes.

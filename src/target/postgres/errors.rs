@@ -199,7 +199,7 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
         code if code.code().starts_with("23") => {
             Error::data(format!("production rejected a row: {said}{}", rest(error))).hint("nothing was loaded")
         }
-        code if code.code().starts_with("22") => {
+        code if ["22", "54"].iter().any(|class| code.code().starts_with(class)) => {
             Error::data(format!("production rejected a value: {said}{}{}", rest(error), context(error)))
                 .hint("nothing was loaded; `pipeline explain` lists the columns whose values only production checks")
         }
@@ -221,6 +221,12 @@ fn of_server(error: &DbError, endpoint: &Endpoint<'_>) -> Error {
     }
 }
 
+/// Returns whether the error of an insertion is about a value: its type does not accept it, or it is too large for an index or for the
+/// server. A value that does not follow the syntax of its type (`tsquery`, `jsonpath`) has the code of a statement with a syntax error.
+pub(super) fn is_about_a_value(code: &SqlState) -> bool {
+    *code == SqlState::SYNTAX_ERROR || ["22", "54"].iter().any(|class| code.code().starts_with(class))
+}
+
 /// Returns the statement that gives a missing right, by the server's message.
 fn right(said: &str, user: &str) -> String {
     let to = ident(user);
@@ -232,6 +238,7 @@ fn right(said: &str, user: &str) -> String {
         ("for sequence ", "USAGE, SELECT ON SEQUENCE"),
         ("for function ", "EXECUTE ON FUNCTION"),
         ("for database ", "CONNECT, CREATE, TEMPORARY ON DATABASE"),
+        ("create temporary tables in database ", "TEMPORARY ON DATABASE"),
         ("for type ", "USAGE ON TYPE"),
         ("for schema ", "USAGE ON SCHEMA"),
         ("for table ", "SELECT, INSERT ON"),
@@ -283,6 +290,10 @@ mod tests {
             (
                 "permission denied to set parameter \"session_replication_role\"",
                 "GRANT SET ON PARAMETER session_replication_role TO \"night\" (PostgreSQL 15 or newer);",
+            ),
+            (
+                "permission denied to create temporary tables in database \"live\"",
+                "GRANT TEMPORARY ON DATABASE \"live\" TO \"night\";",
             ),
             ("must be owner of table item", "log in as the owner"),
         ] {

@@ -3,6 +3,10 @@
 //! The rows are copied into a temporary table, or written as literals for a session that may not create one. Each question is one statement
 //! over all of them. It runs in a read-only subtransaction with the settings that production's own code expects. If a statement fails
 //! because of a row, the rows are tried in chunks, and the rows of a failing chunk one by one.
+//!
+//! Production's SQL is parsed with this program's search path, because other roles may create operators and functions in the schemas of
+//! production's. A temporary view keeps the parsed statement, which then runs with production's search path. A session that may not create a
+//! view runs it with this program's.
 
 use std::fmt::Write as _;
 
@@ -32,6 +36,9 @@ const CHUNK: u32 = 2000;
 
 /// The values of an exclusion constraint, with an index that finds conflicts.
 const VALUES: &str = "pg_temp.asked_values";
+
+/// The parsed statement of a question.
+const PARSED: &str = "SELECT * FROM pg_temp.asked_question";
 
 type PgResult<T> = Result<T, tokio_postgres::Error>;
 
@@ -195,7 +202,7 @@ impl<'a> CheckEvaluator<'a> {
             self.relation(&self.source(), *raw),
             tests.join(" OR ")
         );
-        match self.query(&query).await {
+        match self.query(&query, 1 + checks.len()).await {
             Ok(rows) => {
                 for row in &rows {
                     for (place, (at, ..)) in checks.iter().enumerate() {
@@ -205,9 +212,9 @@ impl<'a> CheckEvaluator<'a> {
                     }
                 }
             }
-            Err(error) if is_about_rows(&error) => {
+            Err(error) if is_about_rows(&error) || is_about_the_check(&error) => {
                 for (at, raw, violated) in &checks {
-                    answers[*at].rows = self.in_chunks(*raw, violated).await?;
+                    self.in_chunks(*raw, violated, &mut answers[*at]).await?;
                 }
             }
             Err(error) => return Err(self.fault()(error)),
@@ -222,14 +229,20 @@ impl<'a> CheckEvaluator<'a> {
             Err(error) if is_about_rows(&error) => {
                 // A value of some row cannot be computed. The others can be compared without that row.
                 if let Some(computed) = sql::computed(check) {
-                    answer.rows = self.in_chunks(false, &computed).await?;
+                    self.in_chunks(false, &computed, answer).await?;
                     self.remove(answer.rows.iter().map(|(row, _)| *row).collect()).await?;
                 }
-                self.among_themselves(check, answer).await.map_err(self.fault())?;
+                if answer.unanswered.is_none() {
+                    self.among_themselves(check, answer).await.map_err(self.fault())?;
+                }
             }
+            Err(error) if is_about_the_check(&error) => answer.unanswered = Some(said(&error)),
             Err(error) => return Err(self.fault()(error)),
         }
-        self.with_production(check, answer).await
+        match answer.unanswered {
+            None => self.with_production(check, answer).await,
+            Some(_) => Ok(()),
+        }
     }
 
     /// Compares the rows with each other.
@@ -238,7 +251,7 @@ impl<'a> CheckEvaluator<'a> {
         let asked = AskedRows { relation: &relation, references: self.question.references };
         let pairs = |rows: Vec<Row>| rows.iter().map(|row| (number(row, 0), number(row, 1))).collect();
         if let Some(groups) = sql::groups(&asked, check) {
-            answer.groups = pairs(self.query(&groups).await?);
+            answer.groups = pairs(self.query(&groups, 2).await?);
         }
         if let DatabaseCheckKind::Exclusion { method, values, .. } = &check.kind {
             let compared = sql::compared_rows(&asked, check);
@@ -252,7 +265,7 @@ impl<'a> CheckEvaluator<'a> {
             let is_made = self.literals.is_none() && self.session.batch_execute(&made).await.is_ok();
             let compared = if is_made { VALUES } else { &compared };
             if let Some(conflicts) = sql::conflicts(check, compared).filter(|_| is_made || self.literals.is_some()) {
-                answer.conflicts = pairs(self.query(&conflicts).await?);
+                answer.conflicts = pairs(self.query(&conflicts, 2).await?);
             }
             if self.literals.is_none() {
                 self.session.batch_execute("ROLLBACK TO indexing").await?;
@@ -261,7 +274,7 @@ impl<'a> CheckEvaluator<'a> {
                 // Without an index, for example because a value cannot be computed.
                 let compared = sql::compared_rows(&asked, check);
                 if let Some(conflicts) = sql::conflicts(check, &compared) {
-                    answer.conflicts = pairs(self.query(&conflicts).await?);
+                    answer.conflicts = pairs(self.query(&conflicts, 2).await?);
                 }
             }
         }
@@ -280,8 +293,8 @@ impl<'a> CheckEvaluator<'a> {
         let give: String = given[1..].iter().map(|column| format!(", {}", column.read("p"))).collect();
         let live = qualified(&self.pg.schema, &self.pg.name);
         if let Some(existing) = sql::existing(&asked, check, &self.pg.own_rows(), &give) {
-            self.enter(&by_index(&live, self.end as usize)).await.map_err(self.fault())?;
-            let found = self.target.answer(self.session, &existing, &given).await;
+            self.enter(&existing, given.len(), &by_index(&live, self.end as usize)).await.map_err(self.fault())?;
+            let found = self.target.answer(self.session, self.parsed(&existing), &given).await;
             self.leave().await.map_err(self.fault())?;
             answer.existing = found?;
         }
@@ -289,15 +302,18 @@ impl<'a> CheckEvaluator<'a> {
             let known = self.target.known().await?;
             let to = known.tables.get(to).map_or_else(|| qualified(&self.pg.schema, to), PgTable::own_rows);
             if let Some(orphans) = sql::orphans(&asked, check, &to) {
-                let rows = self.query(&orphans).await.map_err(self.fault())?;
-                answer.rows.extend(rows.iter().map(|row| (number(row, 0), None)));
+                match self.query(&orphans, 2).await {
+                    Ok(rows) => answer.rows.extend(rows.iter().map(|row| (number(row, 0), None))),
+                    Err(error) if is_about_the_check(&error) => answer.unanswered = Some(said(&error)),
+                    Err(error) => return Err(self.fault()(error)),
+                }
             }
         }
         Ok(())
     }
 
-    /// Returns the rows that violate a condition, if some of them make the statement fail.
-    async fn in_chunks(&mut self, raw: bool, violated: &str) -> Result<Vec<(u32, Option<String>)>> {
+    /// Answers a check whose statement fails: the rows that violate a condition or make it fail, or why no row can be checked.
+    async fn in_chunks(&mut self, raw: bool, violated: &str, answer: &mut DatabaseCheckResult) -> Result<()> {
         if !self.is_indexed && self.literals.is_none() && self.end > CHUNK {
             self.session.batch_execute("CREATE INDEX ON pg_temp.asked (_row)").await.map_err(self.fault())?;
             self.is_indexed = true;
@@ -305,46 +321,73 @@ impl<'a> CheckEvaluator<'a> {
         let mut found = Vec::new();
         for source in self.chunks() {
             let query = format!("SELECT s._row FROM {} AS s WHERE {violated}", self.relation(&source, raw));
-            match self.query(&query).await {
-                Ok(rows) => found.extend(rows.iter().map(|row| (number(row, 0), None))),
-                Err(error) if is_about_rows(&error) => found.extend(self.one_by_one(&source, raw, violated).await?),
+            let tried = match self.query(&query, 1).await {
+                Ok(rows) => Ok(rows.iter().map(|row| (number(row, 0), None)).collect()),
+                Err(error) if is_about_rows(&error) => self.one_by_one(&source, raw, violated).await,
+                Err(error) => Err(error),
+            };
+            match tried {
+                Ok(rows) => found.extend(rows),
+                Err(error) if is_about_the_check(&error) => {
+                    answer.unanswered = Some(said(&error));
+                    return Ok(());
+                }
                 Err(error) => return Err(self.fault()(error)),
             }
         }
-        Ok(found)
+        answer.rows = found;
+        Ok(())
     }
 
     /// Tries each row of a chunk, and returns those that violate a condition or make it fail.
-    async fn one_by_one(&self, source: &str, raw: bool, violated: &str) -> Result<Vec<(u32, Option<String>)>> {
-        let columns = self.columns.iter().map(|column| format!("_delta_row.{0} AS {0}", ident(&column.name)));
-        let row = format!("(SELECT {})", columns.collect::<Vec<_>>().join(", "));
+    async fn one_by_one(&self, source: &str, raw: bool, violated: &str) -> PgResult<Vec<(u32, Option<String>)>> {
+        let row = match &self.literals {
+            Some(_) => {
+                let columns = self.columns.iter().map(|column| format!("_delta_row.{0} AS {0}", ident(&column.name)));
+                format!("(SELECT {})", columns.collect::<Vec<_>>().join(", "))
+            }
+            // OFFSET keeps the server from computing the condition for other rows.
+            None => {
+                format!("(SELECT * FROM {ASKED} AS a WHERE a._row = current_setting('delta.row')::integer OFFSET 0)")
+            }
+        };
+        let query = format!("SELECT 1 FROM {} AS s WHERE {violated}", self.relation(&row, raw));
+        // The block is parsed with production's search path, so it qualifies all names.
         let body = format!(
             "#variable_conflict use_column
-             DECLARE _delta_row record; _delta_found text[] := '{{}}';
+             DECLARE _delta_row record; _delta_found pg_catalog.text[] := '{{}}';
              BEGIN
                  FOR _delta_row IN SELECT * FROM {source} AS a LOOP
                      BEGIN
-                         PERFORM 1 FROM {} AS s WHERE {violated};
-                         IF FOUND THEN _delta_found := pg_catalog.array_append(_delta_found, _delta_row._row || ' '); END IF;
+                         PERFORM pg_catalog.set_config('delta.row', _delta_row._row::pg_catalog.text, true);
+                         PERFORM 1 FROM ({}) AS q;
+                         IF FOUND THEN
+                             _delta_found := pg_catalog.array_append(_delta_found, pg_catalog.format('%s ', _delta_row._row));
+                         END IF;
                      EXCEPTION WHEN OTHERS THEN
-                         IF SQLSTATE NOT SIMILAR TO '{ABOUT_ROWS}' THEN RAISE; END IF;
-                         _delta_found := pg_catalog.array_append(_delta_found, _delta_row._row || ' ' || SQLERRM);
+                         IF SQLSTATE OPERATOR(pg_catalog.!~) '{}' THEN RAISE; END IF;
+                         _delta_found := pg_catalog.array_append(_delta_found, pg_catalog.format('%s %s', _delta_row._row, SQLERRM));
                      END;
                  END LOOP;
-                 PERFORM pg_catalog.set_config('delta.found', pg_catalog.to_jsonb(_delta_found)::text, true);
+                 PERFORM pg_catalog.set_config('delta.found', pg_catalog.to_jsonb(_delta_found)::pg_catalog.text, true);
              END",
-            self.relation(&row, raw)
+            self.parsed(&query),
+            about_rows()
         );
-        self.enter(&format!("DO LANGUAGE plpgsql {}", literal(&body))).await.map_err(self.fault())?;
-        let found = self.session.query_one("SELECT current_setting('delta.found')", &[]).await;
-        self.leave().await.map_err(self.fault())?;
-        let found: String = found.map_err(self.fault())?.get(0);
-        let found: Vec<String> = serde_json::from_str(&found).map_err(Error::internal)?;
-        let row = |text: &String| {
-            let (row, reason) = text.split_once(' ')?;
+        self.enter(&query, 1, "").await?;
+        let tried = async {
+            self.session.batch_execute(&format!("DO LANGUAGE plpgsql {}", literal(&body))).await?;
+            let found = "SELECT f.value FROM pg_catalog.jsonb_array_elements_text(
+                             pg_catalog.current_setting('delta.found')::pg_catalog.jsonb) AS f (value)";
+            self.session.query(found, &[]).await
+        };
+        let tried = tried.await;
+        self.leave().await?;
+        let row = |row: &Row| {
+            let (row, reason) = row.get::<_, &str>(0).split_once(' ')?;
             Some((row.parse().ok()?, Some(reason.to_owned()).filter(|reason| !reason.is_empty())))
         };
-        Ok(found.iter().filter_map(row).collect())
+        Ok(tried?.iter().filter_map(row).collect())
     }
 
     /// Takes rows out of further questions.
@@ -394,7 +437,9 @@ impl<'a> CheckEvaluator<'a> {
             None => {
                 let part = |first: u32| {
                     let last = first + (CHUNK - 1);
-                    format!("(SELECT * FROM {ASKED} WHERE _row BETWEEN {first} AND {last})")
+                    format!(
+                        "(SELECT * FROM {ASKED} AS c WHERE c._row OPERATOR(pg_catalog.>=) {first} AND c._row OPERATOR(pg_catalog.<=) {last})"
+                    )
                 };
                 (0..self.end).step_by(CHUNK as usize).map(part).collect()
             }
@@ -413,17 +458,29 @@ impl<'a> CheckEvaluator<'a> {
         relation
     }
 
-    async fn query(&self, query: &str) -> PgResult<Vec<Row>> {
-        self.enter("").await?;
-        let rows = self.session.query(query, &[]).await;
+    /// Runs a query that returns a number of columns.
+    async fn query(&self, query: &str, columns: usize) -> PgResult<Vec<Row>> {
+        self.enter(query, columns, "").await?;
+        let rows = self.session.query(self.parsed(query), &[]).await;
         self.leave().await?;
         rows
     }
 
-    /// Begins a read-only subtransaction with the settings of production, and runs a statement in it.
-    async fn enter(&self, statement: &str) -> PgResult<()> {
-        let mut all = "SAVEPOINT judging; SET LOCAL transaction_read_only = on; ".to_owned();
-        let _infallible = write!(all, "{}; {statement}", trigger::production_settings(&self.target.names, true));
+    /// Returns SQL that runs a query after [`Self::enter`].
+    fn parsed<'q>(&self, query: &'q str) -> &'q str {
+        if self.literals.is_none() { PARSED } else { query }
+    }
+
+    /// Begins a read-only subtransaction for a query that returns a number of columns. `first` is SQL that runs in it before.
+    async fn enter(&self, query: &str, columns: usize, first: &str) -> PgResult<()> {
+        let mut all = format!("SAVEPOINT evaluating; {first}; ");
+        if self.literals.is_none() {
+            let names: Vec<_> = (0..columns).map(|at| format!("_{at}")).collect();
+            let theirs = trigger::production_settings(&self.target.names, true);
+            let _infallible =
+                write!(all, "CREATE TEMPORARY VIEW asked_question ({}) AS {query}; {theirs}; ", names.join(", "));
+        }
+        all += "SET LOCAL transaction_read_only = on";
         let entered = self.session.batch_execute(&all).await;
         if entered.is_err() {
             self.leave().await?;
@@ -432,7 +489,7 @@ impl<'a> CheckEvaluator<'a> {
     }
 
     async fn leave(&self) -> PgResult<()> {
-        self.session.batch_execute("ROLLBACK TO judging; RELEASE judging").await
+        self.session.batch_execute("ROLLBACK TO evaluating; RELEASE evaluating").await
     }
 }
 
@@ -449,10 +506,29 @@ fn end_of(batch: &RecordBatch) -> u32 {
     batch.column(0).as_primitive::<UInt32Type>().values().iter().max().map_or(0, |last| last + 1)
 }
 
-/// SQL: the error codes that are about a row and not about the statement, the session, or the server.
-const ABOUT_ROWS: &str = "(0A|2F|21|22|23|38|39|P0|XX)%";
+/// The error codes, or their first characters, that are about a row and not about the statement, the session, or the server. A value that
+/// does not follow the syntax of its type (`tsquery`, `jsonpath`) has the code of an SQL statement with a syntax error.
+const ABOUT_ROWS: [&str; 11] = ["0A", "2F", "21", "22", "23", "38", "39", "54", "P0", "XX", "42601"];
+
+/// Returns [`ABOUT_ROWS`] as a regular expression.
+fn about_rows() -> String {
+    format!("^({})", ABOUT_ROWS.join("|"))
+}
 
 fn is_about_rows(error: &tokio_postgres::Error) -> bool {
-    let classes = ["0A", "2F", "21", "22", "23", "38", "39", "P0", "XX"];
-    error.code().is_some_and(|code: &SqlState| classes.contains(&&code.code()[..2]))
+    error.code().is_some_and(|code| ABOUT_ROWS.iter().any(|class| code.code().starts_with(class)))
+}
+
+/// Returns whether production can evaluate a check only when it inserts a row: the check reads what only the row in its table has, such as
+/// `tableoid`, or its function writes, or finds no name with this program's search path.
+fn is_about_the_check(error: &tokio_postgres::Error) -> bool {
+    let is_name = |code: &SqlState| ["42", "3F"].iter().any(|class| code.code().starts_with(class));
+    error.code().is_some_and(|code| {
+        *code == SqlState::READ_ONLY_SQL_TRANSACTION || is_name(code) && *code != SqlState::INSUFFICIENT_PRIVILEGE
+    })
+}
+
+/// Returns the server's message.
+fn said(error: &tokio_postgres::Error) -> String {
+    error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
 }

@@ -144,18 +144,22 @@ impl Staged<'_> {
         format!("s.{}{}", ident(name), self.known.staged_as(self.table(), name).0)
     }
 
-    /// Returns SQL that inserts the rows, with additional columns and their values.
-    pub(super) fn insert(&self, more: &[(String, String)]) -> String {
-        let columns = self.destination.columns.iter().chain(more.iter().map(|(name, _)| name));
+    /// Returns SQL that inserts the rows. It is parsed with production's search path.
+    pub(super) fn insert(&self) -> String {
+        self.insert_from(&self.rows(), &[])
+    }
+
+    /// Returns SQL that inserts rows of a relation, which has `_more0`, `_more1` … for additional columns.
+    pub(super) fn insert_from(&self, rows: &str, more: &[String]) -> String {
+        let columns = self.destination.columns.iter().chain(more);
         let columns: Vec<_> = columns.map(|name| ident(name)).collect();
         let values = self.destination.columns.iter().map(|name| self.value(name));
-        let values: Vec<_> = values.chain(more.iter().map(|(_, value)| value.clone())).collect();
+        let values: Vec<_> = values.chain((0..more.len()).map(|at| format!("s._more{at}"))).collect();
         format!(
-            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {} AS s",
+            "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {rows} AS s",
             self.live(),
             columns.join(", "),
-            values.join(", "),
-            self.rows()
+            values.join(", ")
         )
     }
 

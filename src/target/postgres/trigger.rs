@@ -17,6 +17,9 @@ pub(super) const OURS: &str = "SET LOCAL search_path = pg_catalog, pg_temp; SET 
 
 /// Returns SQL for the settings of the database and this login, until the transaction ends or [`OURS`] are set.
 ///
+/// Other roles may create operators, functions, and types in the schemas of this search path. So SQL that is parsed after it must qualify
+/// all of them.
+///
 /// The schema `"$user"` is the login's, whatever role it took. Production's schema comes last, for a login without a search path. Casts
 /// depend on the other settings, so those are not changed with `as_cast`.
 pub(super) fn production_settings(names: &Names, as_cast: bool) -> String {
@@ -31,7 +34,7 @@ pub(super) fn production_settings(names: &Names, as_cast: bool) -> String {
     let others = ["row_security", "DateStyle", "IntervalStyle", "TimeZone", "extra_float_digits", "bytea_output"];
     let others = if as_cast { &others[..1] } else { &others[..] };
     let others: String = others.iter().map(|name| format!("SET LOCAL {name} TO DEFAULT; ")).collect();
-    others + &path
+    format!("SET LOCAL search_path = pg_catalog, pg_temp; {others}{path}")
 }
 
 /// Error codes that do not come from a function of production: the server or another session ended the statement.

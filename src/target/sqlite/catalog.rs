@@ -273,7 +273,8 @@ fn database_index(
     let kind = DatabaseCheckKind::Unique { values: values.collect(), condition, nulls_equal: false };
     let declared = declared.unwrap_or_else(|| format!("UNIQUE of `{name}`"));
     let declared = declared.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ok(Some(DatabaseCheck { name: format!("unique({name})"), columns: Vec::new(), kind, declared, part: None }))
+    let name = format!("unique({name})");
+    Ok(Some(DatabaseCheck { name, columns: Vec::new(), kind, declared, part: None, beyond_ascii: false }))
 }
 
 fn checks(sql: &str, table: &mut CatalogTable, stored: &[StoredCheck]) {
@@ -299,7 +300,8 @@ fn checks(sql: &str, table: &mut CatalogTable, stored: &[StoredCheck]) {
 /// Returns a CHECK for SQLite to evaluator.
 fn database_check(name: &str, own: String) -> DatabaseCheck {
     let (name, declared) = (format!("check({name})"), format!("CHECK ({own})"));
-    DatabaseCheck { name, columns: Vec::new(), kind: DatabaseCheckKind::Condition(own), declared, part: None }
+    let kind = DatabaseCheckKind::Condition(own);
+    DatabaseCheck { name, columns: Vec::new(), kind, declared, part: None, beyond_ascii: false }
 }
 
 /// Returns the CHECKs of a table, with their names; None if its text is not understood.

@@ -166,5 +166,6 @@ pub(super) fn of_generated(table: &CatalogTable) -> impl Iterator<Item = Databas
         kind: DatabaseCheckKind::Condition(format!("{} IS NOT NULL", ident(&column.name))),
         declared: "NOT NULL".to_owned(),
         part: None,
+        beyond_ascii: false,
     })
 }

@@ -47,7 +47,7 @@ fn columns() -> Vec<CatalogColumn> {
 }
 
 fn translated(printed: &str) -> Option<String> {
-    translate(printed, &columns(), printed.contains("VALUE").then_some("em"))
+    translate(printed, &columns(), printed.contains("VALUE").then_some("em")).map(|translation| translation.sql)
 }
 
 // Each text is a CHECK as a server prints it.
@@ -289,7 +289,7 @@ fn selecting_condition_is_translated_if_all_rows_are_judged() {
 
 #[test]
 fn a_domains_value_is_the_column() {
-    let of = |value| translate("(VALUE > 0)", &columns(), value);
+    let of = |value| translate("(VALUE > 0)", &columns(), value).map(|translation| translation.sql);
     assert_eq!(of(Some("Odd Name")).as_deref(), Some(r#""Odd Name" > 0"#));
     assert_eq!(of(None), None);
     assert_eq!(translate("(n > 0)", &columns(), Some("n")), None);

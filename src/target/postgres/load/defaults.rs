@@ -1,7 +1,11 @@
 //! Production's defaults of key columns, computed before the rows are staged.
+//!
+//! As production's other SQL, they are parsed with this program's search path and run with production's
+//! ([`evaluate`](super::super::evaluate)).
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use tokio_postgres::Client;
 
 use super::super::catalog::PgColumn;
 use super::super::copy::{CopyColumn, receive};
@@ -14,6 +18,12 @@ use crate::target::Destination;
 /// Returns the default of a column, or the numbers of its identity.
 fn default_of(column: &PgColumn) -> Option<&String> {
     column.default.as_ref().or_else(|| column.numbered.as_ref().map(|numbered| &numbered.sql))
+}
+
+/// Returns whether a session may create temporary views, which keep SQL as it was parsed.
+async fn keeps_views(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let sql = "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'TEMPORARY')";
+    Ok(client.query_one(sql, &[]).await?.get(0))
 }
 
 impl PgLoad {
@@ -33,7 +43,8 @@ impl PgLoad {
             wanted.push(format!("({value})::{} AS {}", column.declared, ident(name)));
             columns.push(CopyColumn::new(name, column.pg_type.arrow(), column.pg_type.clone()));
         }
-        let read: Vec<_> = columns.iter().map(|column| column.read("p")).collect();
+        let read: Vec<_> =
+            columns.iter().map(|column| format!("{} AS {}", column.read("p"), ident(&column.name))).collect();
         // OFFSET keeps the server from computing a default more than once per row.
         let query = format!(
             "SELECT {} FROM (SELECT {} FROM generate_series(1, {count}) AS g (n) OFFSET 0) AS p",
@@ -41,18 +52,20 @@ impl PgLoad {
             wanted.join(", ")
         );
         let doing = format!("cannot compute the defaults of `{}`", destination.table.name);
-        let theirs = trigger::production_settings(&self.names, true);
         let session = self.side().clone();
-        let (begin, end) = match self.is_rehearsal() {
-            true => (theirs, trigger::OURS.to_owned()),
-            false => (format!("BEGIN; {theirs}"), "COMMIT".to_owned()),
-        };
-        session.batch_execute(&begin).await.map_err(self.fault(&doing))?;
-        let evaluated = receive(&self.connector, &session, &query, &columns).await;
+        let keeps = keeps_views(&session).await.map_err(self.fault(&doing))?;
+        let theirs = trigger::production_settings(&self.names, true);
+        let prepared =
+            if keeps { format!("CREATE TEMPORARY VIEW defaults AS {query}; {theirs}") } else { String::new() };
+        let parsed = if keeps { "SELECT * FROM pg_temp.defaults" } else { &query };
+        let (begin, end) = if self.is_rehearsal() { ("", "") } else { ("BEGIN", "COMMIT") };
+        session.batch_execute(&format!("{begin}; {prepared}")).await.map_err(self.fault(&doing))?;
+        let evaluated = receive(&self.connector, &session, parsed, &columns).await;
         if evaluated.is_err() && !self.is_rehearsal() {
             session.batch_execute("ROLLBACK").await.map_err(self.fault(&doing))?;
         }
         let evaluated = evaluated.map_err(|error| error.doing(doing.clone()))?;
+        let end = format!("{}; DROP VIEW IF EXISTS pg_temp.defaults; {end}", trigger::OURS);
         session.batch_execute(&end).await.map_err(self.fault(&doing))?;
         let fields: Vec<_> = destination.evaluated.iter().filter_map(|name| destination.table.column(name)).collect();
         let schema = arrow::datatypes::Schema::new(fields.iter().map(|column| column.field()).collect::<Vec<_>>());

@@ -10,8 +10,10 @@ use tokio::sync::Notify;
 use super::super::begin_session;
 use super::super::connect::Session;
 use super::super::copy::{CopyColumn, CopyTarget, Insert, Refused};
+use super::super::staging::Staged;
 use super::super::violations::is_about_rows;
 use super::super::{direct_path, trigger};
+use super::numbers::NumberedColumn;
 use super::{ABORT, PgLoad};
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
@@ -165,11 +167,26 @@ impl PgLoad {
         let staged = self.staged(destination);
         let has_casts = destination.columns.iter().any(|name| !self.known.staged_as(staged.table(), name).0.is_empty());
         let numbers = if self.is_rehearsal() { self.numbers(destination).await? } else { Vec::new() };
+        let insert = if numbers.is_empty() { staged.insert() } else { self.numbered_insert(&staged, &numbers).await? };
         self.as_production(has_casts).await?;
-        let inserted = self.main.execute(&staged.insert(&numbers), &[]).await;
+        let inserted = self.main.execute(&insert, &[]).await;
         let inserted = inserted.map_err(|error| InsertAbort::Rows(destination, error))?;
         self.as_ourselves().await?;
         Ok(inserted)
+    }
+
+    /// Returns SQL that inserts the rows with the numbers of a mock run. If they are part of production's defaults, a view keeps these as they
+    /// are parsed with this program's search path.
+    async fn numbered_insert(&self, staged: &Staged<'_>, numbers: &[NumberedColumn]) -> Result<String> {
+        let values = numbers.iter().enumerate().map(|(at, number)| format!(", {} AS _more{at}", number.sql));
+        let rows = format!("SELECT s.*{} FROM {} AS s", values.collect::<String>(), staged.rows());
+        let names: Vec<_> = numbers.iter().map(|number| number.column.clone()).collect();
+        if numbers.iter().all(|number| number.is_qualified) {
+            return Ok(staged.insert_from(&format!("({rows})"), &names));
+        }
+        let view = format!("DROP VIEW IF EXISTS pg_temp.numbered; CREATE TEMPORARY VIEW numbered AS {rows}");
+        self.main.batch_execute(&view).await.map_err(self.fault("cannot number the rows of a mock run"))?;
+        Ok(staged.insert_from("pg_temp.numbered", &names))
     }
 
     /// Applies the settings that production's own code expects.

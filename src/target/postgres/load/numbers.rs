@@ -20,6 +20,15 @@ const CLEAR: i128 = 1 << 20;
 /// The distance from a sequence's beginning that is assumed unused if this user cannot read its position.
 const FAR: i128 = 1_000_000_000;
 
+/// A column that a mock run fills with the number of a sequence.
+pub(super) struct NumberedColumn {
+    pub(super) column: String,
+    /// SQL for its value in a staged row `s`.
+    pub(super) sql: String,
+    /// Whether the SQL means the same with every search path.
+    pub(super) is_qualified: bool,
+}
+
 /// A call of `nextval` in a default: its position, and its argument as an SQL literal.
 #[derive(Debug, PartialEq, Eq)]
 pub(in super::super) struct Call {
@@ -68,21 +77,20 @@ impl PgLoad {
         left_out.filter_map(|column| Some((column, column.numbered.as_ref()?)))
     }
 
-    /// Returns SQL values for each staged row `s`, by column that a sequence fills. A default that production cannot evaluate for this user
-    /// stays unchanged.
-    pub(super) async fn numbers(&self, destination: &Destination) -> Result<Vec<(String, String)>> {
+    /// Returns the columns that sequences fill. A default that production cannot evaluate for this user stays unchanged.
+    pub(super) async fn numbers(&self, destination: &Destination) -> Result<Vec<NumberedColumn>> {
         let mut values = Vec::new();
         for (column, default) in self.numbered(destination) {
-            let mut value = default.sql.clone();
+            let (mut sql, mut is_qualified) = (default.sql.clone(), false);
             for call in calls(&default.sql).into_iter().rev() {
                 let Some(sequence) = self.sequence(&call.names, &column.pg_type).await? else { continue };
                 if sequence.granted || default.is_identity {
-                    let is_all = call.place == (0..default.sql.len());
-                    let number = self.number(destination, column, &sequence, is_all).await?;
-                    value.replace_range(call.place, &number);
+                    is_qualified = call.place == (0..default.sql.len());
+                    let number = self.number(destination, column, &sequence, is_qualified).await?;
+                    sql.replace_range(call.place, &number);
                 }
             }
-            values.push((column.name.clone(), value));
+            values.push(NumberedColumn { column: column.name.clone(), sql, is_qualified });
         }
         Ok(values)
     }
@@ -128,7 +136,10 @@ impl PgLoad {
                 first = next;
             }
         }
-        Ok(format!("({first}::bigint + {}::bigint * s._row)", sequence.increment))
+        Ok(format!(
+            "({first}::bigint OPERATOR(pg_catalog.+) ({}::bigint OPERATOR(pg_catalog.*) s._row))",
+            sequence.increment
+        ))
     }
 
     /// Returns SQL for the number that a sequence would give in row `g.n`; None if this user cannot read it.

@@ -9,6 +9,7 @@ use arrow::datatypes::UInt32Type;
 use futures::StreamExt;
 use tokio_postgres::error::{DbError, SqlState};
 
+use super::super::errors::is_about_a_value;
 use super::super::trigger::{self, Trigger};
 use super::{ABORT, PgLoad};
 use crate::error::{Error, Result};
@@ -89,7 +90,7 @@ impl PgLoad {
             &SqlState::CHECK_VIOLATION => false,
             &SqlState::EXCLUSION_VIOLATION => true,
             &SqlState::UNIQUE_VIOLATION if is_evaluated => true,
-            code if code.code().starts_with("22") => false,
+            code if is_about_a_value(code) => false,
             _ => return None,
         };
         let at = self.all.iter().position(|destination| destination.table.name == table.name)?;
@@ -107,8 +108,9 @@ impl PgLoad {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
             self.main.batch_execute(&trigger::production_settings(&self.names, true)).await.ok()?;
-            self.main.batch_execute(&self.staged(before).insert(&[])).await.ok()?;
+            self.main.batch_execute(&self.staged(before).insert()).await.ok()?;
         }
+        self.main.batch_execute(trigger::OURS).await.ok()?;
         let staged = self.staged(&self.all[at]);
         let ends = format!("SELECT min(_row), max(_row) FROM {}", staged.rows());
         let ends = self.main.query_one(&ends, &[]).await.ok()?;
@@ -138,9 +140,10 @@ impl PgLoad {
 
     async fn fails_again(&self, destination: &Destination, rows: Range<u32>, error: &DbError) -> bool {
         let tried = format!(
-            "SAVEPOINT tried; {}; {} WHERE s._row >= {} AND s._row < {}; SET CONSTRAINTS ALL IMMEDIATE",
+            "SAVEPOINT tried; {}; {} WHERE s._row OPERATOR(pg_catalog.>=) {} AND s._row OPERATOR(pg_catalog.<) {};
+             SET CONSTRAINTS ALL IMMEDIATE",
             trigger::production_settings(&self.names, true),
-            self.staged(destination).insert(&[]),
+            self.staged(destination).insert(),
             rows.start,
             rows.end
         );
