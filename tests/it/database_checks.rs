@@ -534,7 +534,7 @@ fn a_text_that_is_too_long_for_an_index_is_named() {
 #[test]
 fn a_check_that_only_the_insertion_can_evaluate_is_left_to_it() {
     let sql = "CREATE TABLE log (n integer);
-        CREATE FUNCTION logged(integer) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN INSERT INTO log VALUES ($1); RETURN $1 > 0; END $$;
+        CREATE FUNCTION logged(integer) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO log VALUES ($1); RETURN $1 > 0; END $$;
         CREATE TABLE item (item_id serial PRIMARY KEY, ref text, n integer, CONSTRAINT place CHECK (tableoid <> 0 AND n < 10),
             CONSTRAINT even CHECK (mod(n, 2) = 0), CONSTRAINT logged CHECK (logged(n)));
         CREATE FUNCTION whole(item) RETURNS boolean LANGUAGE sql AS 'SELECT $1.n < 10'; ALTER TABLE item ADD CONSTRAINT whole CHECK (whole(item.*))";
