@@ -535,8 +535,9 @@ fn a_text_that_is_too_long_for_an_index_is_named() {
 fn a_check_that_only_the_insertion_can_evaluate_is_left_to_it() {
     let sql = "CREATE TABLE log (n integer);
         CREATE FUNCTION logged(integer) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO log VALUES ($1); RETURN $1 > 0; END $$;
+        CREATE EXTENSION citext;
         CREATE TABLE item (item_id serial PRIMARY KEY, ref text, n integer, CONSTRAINT place CHECK (tableoid <> 0 AND n < 10),
-            CONSTRAINT even CHECK (mod(n, 2) = 0), CONSTRAINT logged CHECK (logged(n)));
+            CONSTRAINT even CHECK (mod(n, 2) = 0), CONSTRAINT logged CHECK (logged(n)), mail citext CONSTRAINT mail CHECK (NULLIF(mail, 'NONE') <> ''));
         CREATE FUNCTION whole(item) RETURNS boolean LANGUAGE sql AS 'SELECT $1.n < 10'; ALTER TABLE item ADD CONSTRAINT whole CHECK (whole(item.*))";
     let judged = Judged::new(On::Postgres, sql, ITEM);
     judged.place.write("item.csv", "ref,n\nA,2\nB,3\n");
@@ -547,9 +548,39 @@ fn a_check_that_only_the_insertion_can_evaluate_is_left_to_it() {
         let enforced: Vec<_> =
             table["enforced_by_database"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
         let of = |name: &str| enforced.iter().any(|text| text.starts_with(name));
-        assert!(of("check(place)") && of("check(logged)") && of("check(whole)"), "{enforced:?}");
+        let others = of("check(place)") && of("check(whole)") && of("CHECK constraint `mail`");
+        assert!(others && of("check(logged)") && enforced.len() == 4, "{enforced:?}");
     }
     assert_eq!(judged.rows("SELECT ref FROM item"), ["A"]);
     judged.place.write("item.csv", "ref,n\nC,4\nD,12\n");
     judged.place.pipeline(&["run", "p.yaml"]).fails(1, &["`item`", "place", "\n  item.csv:3\n"]);
+}
+
+#[test]
+fn functions_of_production_find_its_search_path() {
+    let sql = "CREATE TABLE code (code text); INSERT INTO code VALUES ('X'); CREATE SEQUENCE s;
+        CREATE FUNCTION known(text) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM code WHERE code = $1)';
+        CREATE FUNCTION next() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT min(code) FROM code) || nextval('s'); END $$;
+        CREATE TABLE item (id text PRIMARY KEY DEFAULT next(), ref text, code text CONSTRAINT known CHECK (known(code)))";
+    let judged = Judged::new(On::Postgres, sql, "  item:\n    source: { path: item.csv }\n    legacy_key: [ref]\n");
+    judged.execute("GRANT SELECT ON code TO delta_loader; GRANT USAGE ON SEQUENCE s TO delta_loader");
+    judged.place.write("item.csv", "ref,code\nA,X\nB,Y\n");
+    assert_eq!(places(&judged.rejects("item")), ["3 check(known)"]);
+    assert_eq!(judged.rows("SELECT id ~ '^X[0-9]+$', ref FROM item"), ["t|A"]);
+    // A login that may create no view evaluates with the program's own search path, which has no table of production.
+    let name = &judged.database.as_ref().unwrap().name;
+    judged.execute(&format!(
+        "CREATE ROLE reader_{name} LOGIN; REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC; GRANT SELECT ON item, code TO reader_{name}"
+    ));
+    judged.write(
+        &judged.url(&format!("reader_{name}")),
+        "  item:\n    source: { path: item.csv }\n    legacy_key: [ref]\n",
+    );
+    let report = judged.place.report(&["validate", "p.yaml"], 0);
+    let enforced = report["tables"][0]["enforced_by_database"][0].as_str().unwrap();
+    assert!(
+        enforced.starts_with("check(known): ") && enforced.ends_with("(relation \"code\" does not exist)"),
+        "{enforced}"
+    );
+    judged.execute(&format!("DROP OWNED BY reader_{name}; DROP ROLE reader_{name}"));
 }

@@ -227,15 +227,18 @@ impl TableBuilder {
         self.table.unsupported_constraints.push(text);
     }
 
-    /// Adds a constraint that production judges.
+    /// Adds a constraint that production evaluates, before the insertion if possible.
     fn ask(&mut self, check: DatabaseCheck) {
+        if database_checks::reads_its_table(&check) {
+            return self.unread(format!("{}: {}", check.name, check.declared));
+        }
         let check = self.completed(check);
         self.table.database_checks.push(check);
     }
 
     /// Completes a constraint by the columns that it reads.
     fn completed(&self, mut check: DatabaseCheck) -> DatabaseCheck {
-        check.columns = database_checks::columns_of(&check, &self.pg.columns);
+        check.columns = database_checks::columns_of(&check, &self.pg.name, &self.pg.columns);
         for column in database_checks::compared(&mut check) {
             let name = column.column.take().and_then(|number| self.name(number.parse().ok()?));
             column.column = name;
@@ -371,6 +374,10 @@ impl Reader {
             }
             if kind == "x" && row.get("compared").is_some() {
                 builder.ask(database_checks::of_exclusion(row));
+                continue;
+            }
+            if kind == "c" && row.is("ambiguous") {
+                builder.unread(format!("{what} `{name}`{of}: {definition}"));
                 continue;
             }
             if kind == "c" && !of.is_empty() {

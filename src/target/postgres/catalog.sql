@@ -128,7 +128,11 @@ SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x'
            FROM generate_series(1, i.indnkeyatts) x (at)) END AS compared,
        (SELECT json_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER BY x.at)
         FROM unnest(k.conpfeqop) WITH ORDINALITY x (operator, at) JOIN pg_operator o ON o.oid = x.operator
-             JOIN pg_namespace n ON n.oid = o.oprnamespace) AS operators
+             JOIN pg_namespace n ON n.oid = o.oprnamespace) AS operators,
+       -- Only in these expressions does the server print an operator of another schema without that schema.
+       k.contype = 'c' AND pg_get_expr(k.conbin, k.conrelid) ~ 'IS DISTINCT FROM|NULLIF[(]|CASE [^W]|ROW[(]'
+           AND EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_constraint'::regclass AND d.objid = k.oid
+                           AND d.refclassid = 'pg_operator'::regclass) AS ambiguous
 FROM every e JOIN pg_constraint k ON k.conrelid = e.oid
      CROSS JOIN LATERAL (SELECT coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
                                 coalesce((to_jsonb(k) ->> 'conenforced')::boolean, true)) t (period, enforced)

@@ -152,8 +152,8 @@ pub(super) fn compared(check: &mut DatabaseCheck) -> impl Iterator<Item = &mut C
     values.iter_mut()
 }
 
-/// Returns the columns that a check reads, also through generated columns.
-pub(super) fn columns_of(check: &DatabaseCheck, columns: &[PgColumn]) -> Vec<String> {
+/// Returns all SQL of a check.
+fn sql_of(check: &DatabaseCheck) -> String {
     let mut all = String::new();
     let mut add = |sql: &str| all.extend([sql, " "]);
     match &check.kind {
@@ -166,8 +166,22 @@ pub(super) fn columns_of(check: &DatabaseCheck, columns: &[PgColumn]) -> Vec<Str
         DatabaseCheckKind::Reference { values, .. } => values.iter().for_each(|value| add(&value.sql)),
     }
     check.part.iter().for_each(|part| add(part));
+    all
+}
+
+/// Returns whether a check reads what only a row in its table has.
+pub(super) fn reads_its_table(check: &DatabaseCheck) -> bool {
+    !columns_in(&sql_of(check), std::iter::once("tableoid"), false).is_empty()
+}
+
+/// Returns the columns that a check of a table reads, also through generated columns. A whole row, `item.*`, is all of them.
+pub(super) fn columns_of(check: &DatabaseCheck, table: &str, columns: &[PgColumn]) -> Vec<String> {
+    let sql = sql_of(check);
+    if [table, &ident(table)].iter().any(|table| sql.contains(&format!("{table}.*"))) {
+        return columns.iter().map(|column| column.name.clone()).collect();
+    }
     let named = |sql: &str| columns_in(sql, columns.iter().map(|column| column.name.as_str()), false);
-    let mut read = named(&all);
+    let mut read = named(&sql);
     let through: Vec<_> = columns
         .iter()
         .filter(|column| read.contains(&column.name))
