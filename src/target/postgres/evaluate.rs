@@ -214,9 +214,21 @@ impl<'a> CheckEvaluator<'a> {
             }
             Err(error) if is_about_rows(&error) || is_about_the_check(&error) => {
                 for (at, raw, violated) in &checks {
-                    self.in_chunks(*raw, violated, &mut answers[*at]).await?;
+                    self.alone(*raw, violated, &mut answers[*at]).await?;
                 }
             }
+            Err(error) => return Err(self.fault()(error)),
+        }
+        Ok(())
+    }
+
+    /// Answers a check of single rows if the statement of all of them fails.
+    async fn alone(&mut self, raw: bool, violated: &str, answer: &mut DatabaseCheckResult) -> Result<()> {
+        let query = format!("SELECT s._row FROM {} AS s WHERE {violated}", self.relation(&self.source(), raw));
+        match self.query(&query, 1).await {
+            Ok(rows) => answer.rows = rows.iter().map(|row| (number(row, 0), None)).collect(),
+            Err(error) if is_about_rows(&error) => self.in_chunks(raw, violated, answer).await?,
+            Err(error) if is_about_the_check(&error) => answer.unanswered = Some(said(&error)),
             Err(error) => return Err(self.fault()(error)),
         }
         Ok(())
