@@ -27,6 +27,27 @@ pub(super) fn plain(data_type: &DataType) -> DataType {
     }
 }
 
+/// A batch of a reader, with the values that its types do not hold.
+pub(super) struct Decoded {
+    pub(super) batch: RecordBatch,
+    /// The values by row and column of the batch.
+    pub(super) unstorable: BTreeMap<(usize, usize), Unstorable>,
+}
+
+/// A value of a file that no type here holds.
+pub(super) struct Unstorable {
+    /// A phrase about the column.
+    pub(super) reason: &'static str,
+    /// The exact value, if the batch does not have it.
+    pub(super) text: Option<String>,
+}
+
+impl From<RecordBatch> for Decoded {
+    fn from(batch: RecordBatch) -> Self {
+        Self { batch, unstorable: BTreeMap::new() }
+    }
+}
+
 /// Returns the loaded columns of a file, by their position in the file.
 pub(super) fn projection(file: &SourceFile) -> Vec<usize> {
     file.columns.iter().enumerate().filter_map(|(index, place)| place.map(|_| index)).collect()
@@ -53,7 +74,7 @@ pub(super) fn batches(
     schema: SchemaRef,
     rows: usize,
     expected: Option<u64>,
-    reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+    reader: impl Iterator<Item = Result<impl Into<Decoded> + 'static, ArrowError>> + Send + 'static,
 ) -> Piece {
     from(0, index, file, schema, rows, expected, reader)
 }
@@ -66,9 +87,10 @@ pub(super) fn from(
     schema: SchemaRef,
     rows: usize,
     expected: Option<u64>,
-    reader: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
+    reader: impl Iterator<Item = Result<impl Into<Decoded> + 'static, ArrowError>> + Send + 'static,
 ) -> Piece {
-    Box::new(Rows { index, file, schema, limit: rows, expected, reader, before, read: 0, pending: None })
+    let unstorable = BTreeMap::new();
+    Box::new(Rows { index, file, schema, limit: rows, expected, reader, before, read: 0, pending: None, unstorable })
 }
 
 struct Rows<R> {
@@ -84,9 +106,11 @@ struct Rows<R> {
     read: u64,
     /// The rest of the reader's batch, and how many of its rows fit into one batch.
     pending: Option<(RecordBatch, usize)>,
+    /// The values of the reader's batch that its types do not hold, by number of the row and column of the source.
+    unstorable: BTreeMap<(u64, usize), Unstorable>,
 }
 
-impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for Rows<R> {
+impl<D: Into<Decoded>, R: Iterator<Item = Result<D, ArrowError>>> Iterator for Rows<R> {
     type Item = Result<Batch>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -94,7 +118,7 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Iterator for Rows<R> {
     }
 }
 
-impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
+impl<D: Into<Decoded>, R: Iterator<Item = Result<D, ArrowError>>> Rows<R> {
     fn advance(&mut self) -> Result<Option<Batch>> {
         loop {
             if let Some((batch, step)) = self.pending.take() {
@@ -115,6 +139,10 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
                     _ => Ok(None),
                 };
             };
+            let Decoded { batch, unstorable } = batch.into();
+            let (first, places) = (self.before + self.read + 1, self.file.columns.iter().flatten().collect::<Vec<_>>());
+            self.unstorable =
+                unstorable.into_iter().map(|((row, at), value)| ((first + row as u64, *places[at]), value)).collect();
             let batch = self.aligned(&batch)?;
             let mut bytes = 0;
             for column in batch.columns() {
@@ -155,9 +183,13 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
     fn hand_over(&mut self, batch: &RecordBatch) -> Result<Batch> {
         let first = self.before + self.read + 1;
         self.read += batch.num_rows() as u64;
-        let lines = first..=self.before + self.read;
+        let last = self.before + self.read;
+        let lines = first..=last;
         let mut faults = with_nul(batch);
         with_surplus_digits(batch, &mut faults);
+        for (line, column) in self.unstorable.range((first, 0)..=(last, usize::MAX)).map(|(place, _)| *place) {
+            faults.entry((line - first) as usize).or_insert(column);
+        }
         if faults.is_empty() {
             return Ok(Batch {
                 file: self.index,
@@ -173,12 +205,14 @@ impl<R: Iterator<Item = Result<RecordBatch, ArrowError>>> Rows<R> {
         let malformed = faults
             .into_iter()
             .map(|(row, column)| {
-                let name = self.schema.field(column).name();
-                let what = match batch.column(column).data_type() {
-                    DataType::Utf8 => "contains a NUL character",
-                    _ => "has more digits than its type",
+                let (name, line) = (self.schema.field(column).name(), first + row as u64);
+                let what = match (self.unstorable.get(&(line, column)), batch.column(column).data_type()) {
+                    (Some(value), _) => value.reason,
+                    (None, DataType::Utf8) => "contains a NUL character",
+                    (None, _) => "has more digits than its type",
                 };
-                malformed(batch, row, first + row as u64, format!("column \"{name}\" {what}"))
+                let exact = |column: usize| self.unstorable.get(&(line, column)).and_then(|value| value.text.clone());
+                malformed(batch, row, line, format!("column \"{name}\" {what}"), exact)
             })
             .collect::<Result<_>>()?;
         Ok(Batch { file: self.index, lines, rows, malformed, skipped: 0 })
@@ -230,12 +264,19 @@ fn with_nul(batch: &RecordBatch) -> BTreeMap<usize, usize> {
     rows
 }
 
-fn malformed(batch: &RecordBatch, row: usize, line: u64, reason: String) -> Result<Malformed> {
+/// Returns a row as texts. `exact` has the values that the batch does not have.
+fn malformed(
+    batch: &RecordBatch,
+    row: usize,
+    line: u64,
+    reason: String,
+    exact: impl Fn(usize) -> Option<String>,
+) -> Result<Malformed> {
     let options = FormatOptions::default();
     let mut fields = Vec::with_capacity(batch.num_columns());
-    for column in batch.columns() {
+    for (at, column) in batch.columns().iter().enumerate() {
         let value = ArrayFormatter::try_new(column, &options)?;
-        fields.push(column.is_valid(row).then(|| value.value(row).to_string()));
+        fields.push(exact(at).or_else(|| column.is_valid(row).then(|| value.value(row).to_string())));
     }
     let raw = fields.iter().map(|field| field.as_deref().unwrap_or_default()).collect::<Vec<_>>().join(",");
     Ok(Malformed { line, raw, fields, reason, lost: false })

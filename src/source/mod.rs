@@ -20,8 +20,10 @@ mod decoder;
 mod encodings;
 mod files;
 mod hash;
+mod int96;
 mod ipc;
 mod json;
+mod magic;
 mod nested;
 mod parquet;
 mod settings;
@@ -125,6 +127,7 @@ impl Source {
             if file.bytes == 0 {
                 return Err(file.empty(file.format == Format::Csv && dialect.header()));
             }
+            magic::refuse_other_kinds(file)?;
             found.push(match file.format {
                 Format::Csv => ColumnMatch::Named(csv::header(file, &dialect)?),
                 Format::Json => {

@@ -4,21 +4,28 @@ use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::metadata::ParquetMetaData;
 
+use super::columnar::Decoded;
+use super::int96::{Exact, Schemas};
 use super::text_batch::BATCH_BYTES;
 use super::{FilePieces, Piece, SourceFile, columnar};
 use crate::error::{Error, Result};
 
 type Builder = ParquetRecordBatchReaderBuilder<std::fs::File>;
 
+type Batches = Box<dyn Iterator<Item = Result<Decoded, ArrowError>> + Send>;
+
 /// Returns the columns of the file's footer.
 pub(super) fn schema(file: &SourceFile) -> Result<SchemaRef> {
-    Ok(open(file)?.schema().clone())
+    let builder = open(file)?;
+    let schemas = Schemas::of(builder.schema(), builder.parquet_schema());
+    Ok(schemas.map_or_else(|| builder.schema().clone(), |schemas| schemas.source))
 }
 
 /// The maximum size in bytes of a row group that is decoded in one piece.
@@ -40,26 +47,64 @@ pub(super) fn read(index: usize, file: SourceFile, schema: SchemaRef, rows: usiz
         let found = sum.map_or_else(|| "more".to_owned(), |sum| sum.to_string());
         return Err(columnar::damaged(&file, format!("it declares {declared} rows, but its row groups have {found}")));
     }
+    let layout = Layout::try_new(&file, &builder)?;
     if metadata.row_groups().iter().any(|group| group.total_byte_size() > PIECE_BYTES) {
         let step = rows.min(rows_per_batch(&metadata));
-        let reader = reader(builder, &file, None, step)?;
+        let reader = layout.reader(&file, None, step)?;
         let batches = columnar::batches(index, file, schema, rows, expected, reader);
         return Ok(Box::new(batches.map(|batch| Ok(Box::new(std::iter::once(Ok(batch?))) as Piece))));
     }
-    let arrow = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new())
-        .map_err(|error| columnar::damaged(&file, error))?;
     let mut before = 0;
     Ok(Box::new(groups.into_iter().enumerate().map(move |(number, count)| {
-        let builder = Builder::new_with_metadata(file.open()?, arrow.clone());
-        let reader = reader(builder, &file, Some(number), rows)?;
+        let reader = layout.reader(&file, Some(number), rows)?;
         let piece = columnar::from(before, index, file.clone(), Arc::clone(&schema), rows, Some(count), reader);
         before += count;
         Ok(piece)
     })))
 }
 
-fn reader(builder: Builder, file: &SourceFile, group: Option<usize>, step: usize) -> Result<ParquetRecordBatchReader> {
-    let mask = ProjectionMask::roots(builder.parquet_schema(), columnar::projection(file));
+/// The metadata by which a file is decoded.
+struct Layout {
+    all: ArrowReaderMetadata,
+    /// For a file with INT96, its schemas and the metadata of their second reading.
+    int96: Option<(Schemas, ArrowReaderMetadata)>,
+}
+
+impl Layout {
+    fn try_new(file: &SourceFile, builder: &Builder) -> Result<Self> {
+        let metadata = |options: ArrowReaderOptions| {
+            ArrowReaderMetadata::try_new(builder.metadata().clone(), options)
+                .map_err(|error| columnar::damaged(file, error))
+        };
+        let Some(schemas) = Schemas::of(builder.schema(), builder.parquet_schema()) else {
+            return Ok(Self { all: metadata(ArrowReaderOptions::new())?, int96: None });
+        };
+        let of = |schema: &SchemaRef| metadata(ArrowReaderOptions::new().with_schema(Arc::clone(schema)));
+        Ok(Self { all: of(&schemas.fine)?, int96: Some((schemas.clone(), of(&schemas.coarse)?)) })
+    }
+
+    fn reader(&self, file: &SourceFile, group: Option<usize>, step: usize) -> Result<Batches> {
+        let loaded = columnar::projection(file);
+        let parquet = self.all.parquet_schema();
+        let all = reader(file, &self.all, ProjectionMask::roots(parquet, loaded.iter().copied()), group, step)?;
+        match &self.int96 {
+            Some((schemas, coarse)) if !schemas.positions(&loaded).is_empty() => {
+                let coarse = reader(file, coarse, schemas.mask(parquet, &loaded), group, step)?;
+                Ok(Box::new(Exact { fine: all, coarse, positions: schemas.positions(&loaded) }))
+            }
+            _ => Ok(Box::new(all.map(|batch| batch.map(Decoded::from)))),
+        }
+    }
+}
+
+fn reader(
+    file: &SourceFile,
+    metadata: &ArrowReaderMetadata,
+    mask: ProjectionMask,
+    group: Option<usize>,
+    step: usize,
+) -> Result<ParquetRecordBatchReader> {
+    let builder = Builder::new_with_metadata(file.open()?, metadata.clone());
     columnar::guarded(file, || {
         let mut builder = builder.with_projection(mask).with_batch_size(step);
         if let Some(group) = group {
