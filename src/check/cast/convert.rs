@@ -8,8 +8,8 @@ use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray, StringArray, new_nu
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float64Type, Time64MicrosecondType, TimeUnit,
-    TimestampMicrosecondType,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Time64MicrosecondType,
+    TimeUnit, TimestampMicrosecondType,
 };
 
 use super::float::keeps;
@@ -49,6 +49,21 @@ fn text_or_null(values: &ArrayRef) -> ArrayRef {
     Arc::new((0..values.len()).map(text).collect::<StringArray>())
 }
 
+/// Returns numbers as text: floats with the fewest digits that identify them.
+fn written(values: &ArrayRef) -> ArrayRef {
+    match values.data_type() {
+        DataType::Float64 => {
+            let floats = values.as_primitive::<Float64Type>().iter();
+            Arc::new(floats.map(|value| value.map(|value| format!("{value:e}"))).collect::<StringArray>())
+        }
+        DataType::Float32 => {
+            let floats = values.as_primitive::<Float32Type>().iter();
+            Arc::new(floats.map(|value| value.map(|value| format!("{value:e}"))).collect::<StringArray>())
+        }
+        _ => text(values),
+    }
+}
+
 /// Casts values to a type. `significant_digits` is the target's limit on the digits of a decimal, if it has one.
 pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_digits: Option<u8>) -> Result<Converted> {
     if *values.data_type() == DataType::Null {
@@ -57,10 +72,16 @@ pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_di
     }
     let safe = CastOptions { safe: true, ..CastOptions::default() };
     let mut lost = vec![CastLoss::Nothing; values.len()];
+    let is_decimal = matches!(to, DataType::Decimal128(..) | DataType::Decimal256(..));
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::Utf8View | DataType::LargeUtf8);
+    // The binary value of a float has digits that were not written; its shortest text has not.
+    let exactly = is_decimal && (from_text || values.data_type().is_floating());
     let converted = match to {
-        DataType::Decimal128(precision, scale) if from_text => {
-            decimal::cast(text(values).as_string(), *precision, *scale, &mut lost)?
+        DataType::Decimal128(precision, scale) if exactly => {
+            decimal::cast(written(values).as_string(), *precision, *scale, &mut lost)?
+        }
+        DataType::Decimal256(precision, scale) if exactly => {
+            decimal::cast_wide(written(values).as_string(), *precision, *scale, &mut lost)?
         }
         DataType::Utf8 => text_or_null(values),
         _ => cast_with_options(values, to, &safe)?,
@@ -74,12 +95,11 @@ pub(in crate::check) fn convert(values: &ArrayRef, to: &DataType, significant_di
     }
     if from_text && values.data_type() != to {
         in_text(&text(values), &converted, to, &mut lost);
-    } else if values.data_type() != to && *to != DataType::Utf8 {
+    } else if values.data_type() != to && *to != DataType::Utf8 && !exactly {
         let back = cast_with_options(&converted, values.data_type(), &safe)?;
         let differs = distinct(&back, values)?;
-        let decimal = matches!(to, DataType::Decimal128(..) | DataType::Decimal256(..));
         for row in (0..values.len()).filter(|row| differs.value(*row) && values.is_valid(*row)) {
-            lost[row] = if decimal { CastLoss::Digits } else { CastLoss::Value };
+            lost[row] = if is_decimal { CastLoss::Digits } else { CastLoss::Value };
         }
     }
     out_of_range(&converted, significant_digits, &mut lost);
@@ -105,11 +125,6 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         (0..strings.len()).filter(|row| strings.is_valid(*row) && suspicious(strings.value(*row))).collect()
     };
     match to {
-        DataType::Decimal256(_, scale) => {
-            for row in suspects(&|text| decimals(text) > i64::from(*scale)) {
-                lost[row] = CastLoss::Digits;
-            }
-        }
         DataType::Timestamp(_, Some(_)) => {
             for row in suspects(&|text| !has_offset(text) || text.contains(":60")) {
                 lost[row] = CastLoss::Value;
@@ -132,7 +147,7 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
             }
         }
         DataType::Time64(_) => {
-            for row in suspects(&|text| text.len() != 8) {
+            for row in suspects(&|text| text.len() != 8 || text.ends_with(":60")) {
                 let text = strings.value(row);
                 let whole = if text.len() == 5 { format!("{text}:00") } else { text.to_owned() };
                 if !same_time(&whole, &display_value(converted.as_ref(), row)) {
@@ -142,27 +157,16 @@ fn in_text(texts: &ArrayRef, converted: &ArrayRef, to: &DataType, lost: &mut [Ca
         }
         DataType::Float64 => {
             let floats = converted.as_primitive::<Float64Type>();
-            for row in suspects(&|text| text.len() > 15) {
-                if floats.is_valid(row)
-                    && floats.value(row).is_finite()
-                    && !keeps(strings.value(row), floats.value(row), false)
-                {
+            for row in (0..strings.len()).filter(|row| strings.is_valid(*row) && floats.is_valid(*row)) {
+                let (text, value) = (strings.value(row), floats.value(row));
+                let is_suspect = text.len() > 15 || !value.is_normal();
+                if is_suspect && value.is_finite() && !keeps(text, value, false) {
                     lost[row] = CastLoss::Value;
                 }
             }
         }
         _ => {}
     }
-}
-
-/// Returns the number of digits that a number needs after its decimal point.
-fn decimals(text: &str) -> i64 {
-    let (digits, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
-    let fraction = digits.split_once('.').map_or("", |(_, fraction)| fraction).trim_end_matches('0');
-    let whole = digits.trim_start_matches(['+', '-']).split('.').next().unwrap_or_default();
-    // A negative exponent can use up zeros at the end of a whole number.
-    let zeros = if fraction.is_empty() { whole.len() - whole.trim_end_matches('0').len() } else { 0 };
-    fraction.len() as i64 - zeros as i64 - exponent.parse::<i64>().unwrap_or(0)
 }
 
 /// Returns whether a text is a time with an offset from UTC, and with at most microseconds.
@@ -239,7 +243,7 @@ fn mark<T: ArrowPrimitiveType>(
 mod tests {
     use super::*;
     use arrow::array::{
-        Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
+        Date32Array, Decimal128Array, Float32Array, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray,
     };
 
     fn texts(values: &[Option<&str>]) -> ArrayRef {
@@ -265,8 +269,8 @@ mod tests {
             Some("1e-5"),
         ];
         let found = convert(&texts(&values), &DataType::Decimal128(5, 2), None).unwrap();
-        assert_eq!(found.too_precise, [1, 3]);
-        assert_eq!(found.no_value, [4, 7]);
+        assert_eq!(found.too_precise, [1, 3, 7]);
+        assert_eq!(found.no_value, [4]);
         let kept: Vec<_> = found.values.as_primitive::<Decimal128Type>().iter().collect();
         assert_eq!(kept, [Some(1230), None, Some(1234), None, None, None, Some(-10), None]);
     }
@@ -318,8 +322,9 @@ mod tests {
             "2016-12-31 23:59:60",
         ];
         assert_eq!(refused(&DataType::Timestamp(TimeUnit::Microsecond, None), &times), [4, 5, 6, 7]);
-        let clocks = ["10:20:30", "10:20", "10:20:30.5", "120000", "10:20:30.123456789", "23:59:60"];
-        assert_eq!(refused(&DataType::Time64(TimeUnit::Microsecond), &clocks), [3, 4, 5]);
+        let clocks =
+            ["10:20:30", "10:20", "10:20:30.5", "120000", "10:20:30.123456789", "23:59:60", "10:00:60", "10:00:60.5"];
+        assert_eq!(refused(&DataType::Time64(TimeUnit::Microsecond), &clocks), [3, 4, 5, 6, 7]);
     }
 
     #[test]
@@ -375,6 +380,35 @@ mod tests {
         let found = convert(&values, &DataType::Float64, None).unwrap();
         assert_eq!(found.no_value, [0, 1, 3]);
         assert!(found.values.as_primitive::<Float64Type>().value(2).is_sign_positive());
+    }
+
+    #[test]
+    fn a_text_that_underflows_has_no_value_as_a_float() {
+        let texts = ["1e-400", "-1e-324", "1.23456789e-320", "5e-324", "1.2347e-320", "0e-999", "0.000", "2.5e-308"];
+        assert_eq!(refused(&DataType::Float64, &texts), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_float_becomes_the_decimal_that_it_is_written_as() {
+        let doubles: ArrayRef = Arc::new(Float64Array::from(vec![0.1, 1.1, 1e19, -2.5e-3, 1.005, f64::NAN, 1e300]));
+        let found = convert(&doubles, &DataType::Decimal128(38, 18), None).unwrap();
+        let shown: Vec<_> = (0..5).map(|row| display_value(found.values.as_ref(), row)).collect();
+        let zeros = |text: &str, count: usize| format!("{text}{}", "0".repeat(count));
+        let expected = [
+            zeros("0.1", 17),
+            zeros("1.1", 17),
+            zeros("10000000000000000000.", 18),
+            zeros("-0.0025", 14),
+            zeros("1.005", 15),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!((found.no_value, found.too_precise), (vec![5], vec![6]));
+        let found = convert(&doubles, &DataType::Decimal128(14, 2), None).unwrap();
+        assert_eq!(found.too_precise, [2, 3, 4, 6]);
+        let singles: ArrayRef = Arc::new(Float32Array::from(vec![Some(0.1), None, Some(16_777_216.0)]));
+        let found = convert(&singles, &DataType::Decimal256(76, 38), None).unwrap();
+        assert_eq!(display_value(found.values.as_ref(), 0), zeros("0.1", 37));
+        assert_eq!((found.values.null_count(), found.no_value.len()), (1, 0));
     }
 
     #[test]

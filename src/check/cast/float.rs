@@ -6,7 +6,12 @@
 /// Returns whether a number keeps the value of a text. `single` is for 32 bits.
 pub(super) fn keeps(text: &str, value: f64, single: bool) -> bool {
     let Some(written) = digits(text) else { return false };
-    if written.0.len() <= if single { 6 } else { 15 } {
+    if written.0.is_empty() {
+        return value == 0.0;
+    }
+    // Numbers that are nearly zero have fewer digits, or none.
+    let is_normal = if single { (value as f32).is_normal() } else { value.is_normal() };
+    if is_normal && written.0.len() <= if single { 6 } else { 15 } {
         return true;
     }
     let (fewest, all) = match single {
@@ -63,17 +68,25 @@ mod tests {
             "18446744073709551616",
             "0.0",
             "1.7976931348623157e308",
+            "5e-324",
+            "0e-400",
         ] {
             assert!(kept(text, false), "{text}");
         }
-        for text in ["9007199254740993", "0.12345678901234567890123", "12345678901234567.89", "3.14159265358979323846"]
-        {
+        for text in [
+            "1e-400",
+            "1.23456789e-320",
+            "9007199254740993",
+            "0.12345678901234567890123",
+            "12345678901234567.89",
+            "3.14159265358979323846",
+        ] {
             assert!(!kept(text, false), "{text}");
         }
         for text in ["0.1", "16777216", "123456.79", "0.100000001", "16777217e-30"] {
             assert_eq!(kept(text, true), text != "16777217e-30", "{text}");
         }
-        for text in ["16777217", "0.1234567891", "123456789"] {
+        for text in ["16777217", "0.1234567891", "123456789", "1e-46", "1.2345e-43"] {
             assert!(!kept(text, true), "{text}");
         }
         assert!(fits_single(0.1) && fits_single(f64::from(0.1_f32)) && fits_single(16_777_216.0));
