@@ -10,12 +10,12 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use jiff::tz::TimeZone;
 
-use super::cast::{NumberStyle, kept, localized, reason, text};
+use super::cast::{NumberStyle, kept, localized, localized_bounds, loss_reason, text};
 use crate::engine::{Engine, Expression, zone_of};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Table};
 use crate::source::setting;
-use crate::target::CatalogColumn;
+use crate::target::{CatalogColumn, LogicalType};
 
 /// The compiled expressions of one table.
 pub(super) struct Transform {
@@ -148,7 +148,7 @@ impl Transform {
             let converted = kept(&values, &column.kept)?;
             for row in converted.no_value {
                 failed.insert((&column.name, row));
-                violations.push((column.cast, row, reason(&values, row, &column.kept.data_type)));
+                violations.push((column.cast, row, loss_reason(&values, row, &column.kept)));
             }
             for row in converted.too_precise {
                 failed.insert((&column.name, row));
@@ -205,6 +205,11 @@ impl Computed {
         match (&self.zone, self.numbers) {
             (Some(zone), _) if matches!(self.kept.data_type, DataType::Timestamp(..)) => {
                 localized(&values, &self.kept.data_type, zone)
+            }
+            (Some(zone), _)
+                if matches!(self.kept.form, LogicalType::Range(_) | LogicalType::Multirange(_)) && is_text =>
+            {
+                localized_bounds(&values, &self.kept.form, zone)
             }
             (None, _)
                 if is_local(values.data_type()) && matches!(self.kept.data_type, DataType::Timestamp(_, Some(_))) =>

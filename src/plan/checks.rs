@@ -103,6 +103,11 @@ fn wanted(data_type: &DataType, form: &LogicalType) -> String {
         (LogicalType::Uuid, _) => "a UUID".into(),
         (LogicalType::Json | LogicalType::Jsonb, _) => "JSON".into(),
         (LogicalType::Interval, _) => "an interval (`1 year 2 days 03:00:00` or `P1Y2DT3H`)".into(),
+        (LogicalType::ZonedTime, _) => "a time with an offset (hh:mm:ss+hh:mm)".into(),
+        (LogicalType::Range(_), _) => "a range (`[a,b)`) whose bounds its type keeps".into(),
+        (LogicalType::Multirange(_), _) => "a multirange (`{[a,b)}`) whose bounds its type keeps".into(),
+        (LogicalType::Composite(_), _) => "a composite value (`(1,,\"a\")`) whose columns its type keeps".into(),
+        (LogicalType::Unforeseen, _) => "no value: the type changes values silently".into(),
         (LogicalType::Array(_), _) => "an array (`{1,2,NULL}`) of its type".into(),
         (LogicalType::Plain, data_type) => match data_type {
             DataType::Date32 => "a date (YYYY-MM-DD)".into(),

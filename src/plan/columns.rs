@@ -12,15 +12,16 @@ use crate::engine::{Engine, ident, list};
 use crate::path;
 use crate::source::setting;
 use crate::spec::{TableSpec, TriggerEffect};
-use crate::target::{Catalog, CatalogColumn, CatalogTable};
+use crate::target::{Catalog, CatalogColumn, CatalogTable, LogicalType};
 
 /// Returns whether a cast keeps the meaning of values. A number has no unit, so it cannot become a time; a time with a
 /// zone cannot become one without.
-fn castable(from: &DataType, to: &DataType) -> bool {
-    use DataType::{LargeUtf8, Null, Time32, Time64, Timestamp, Utf8, Utf8View};
+fn castable(from: &DataType, to: &DataType, form: &LogicalType) -> bool {
+    use DataType::{FixedSizeBinary, LargeUtf8, Null, Time32, Time64, Timestamp, Utf8, Utf8View};
     let text = |data_type: &DataType| matches!(data_type, Utf8 | LargeUtf8 | Utf8View);
     match (from, to) {
         _ if from == to || *from == Null => true,
+        (FixedSizeBinary(16), _) if *form == LogicalType::Uuid => true,
         _ if text(from) || text(to) => can_cast_types(from, to),
         // Without a zone, and without one that the user sets, the rows are rejected.
         (Timestamp(..), Timestamp(_, Some(_))) => true,
@@ -258,13 +259,16 @@ impl Builder<'_> {
                 let (from, to) = (expression.data_type(), &column.data_type);
                 let times = matches!((from, to), (DataType::Timestamp(..), DataType::Timestamp(..)));
                 let in_zone = times && setting(self.source, "timezone", &column.name).is_some();
-                if !castable(from, to) && !in_zone {
+                if !castable(from, to, &column.form) && !in_zone {
                     problems.add_with_hint(
                         at,
                         format!("`{}` is {}; {from} cannot be cast to it", column.name, column.declared),
                         match times {
                             true => "set `timezone` of the source, or append `AT TIME ZONE '…'` to the expression",
-                            false => "convert the value in the expression; give the unit of a number",
+                            false if from.is_numeric() || to.is_numeric() => {
+                                "convert the value in the expression; give the unit of a number"
+                            }
+                            false => "convert the value in the expression, or export it as text",
                         },
                     );
                 }
@@ -319,7 +323,7 @@ mod tests {
             (&zoned, &DataType::Date32),
             (&DataType::Date32, &zoned),
         ] {
-            assert!(!castable(from, to), "{from} to {to}");
+            assert!(!castable(from, to, &LogicalType::Plain), "{from} to {to}");
         }
         let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, None);
         for (from, to) in [
@@ -331,7 +335,7 @@ mod tests {
             (&DataType::Timestamp(TimeUnit::Nanosecond, Some("Europe/Berlin".into())), &zoned),
             (&DataType::Int32, &DataType::Int64),
         ] {
-            assert!(castable(from, to), "{from} to {to}");
+            assert!(castable(from, to, &LogicalType::Plain), "{from} to {to}");
         }
     }
 }

@@ -37,7 +37,7 @@ pub use database_check::{
 };
 use difference::different;
 pub use key_block::{AssignedKey, KeyBlock, KeyRequest, SequenceUse, TextKey};
-pub use logical_type::{LogicalType, bytes, elements};
+pub use logical_type::{Component, LogicalType, Range, bytes, elements, fields, multirange, range};
 pub use lookup::{Filter, Lookup, Relation, Test};
 pub use mode::{Ended, Mode, Period, Switch, shown};
 pub use none::NoTarget;

@@ -1,13 +1,16 @@
 //! Casts of values to a column of production: to the Arrow type, then to the logical type.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, StringArray};
 use arrow::compute::nullif;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 
+use super::components::keeps_components;
 use super::convert::{Converted, convert};
 use super::float::{fits_single, keeps};
+use crate::engine::display_value;
 use crate::error::Result;
 use crate::target::{CatalogColumn, LogicalType, bytes};
 
@@ -16,6 +19,9 @@ pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Resul
     let from_text = matches!(values.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if column.form == LogicalType::Bytes && from_text {
         return Ok(from_hexadecimal(&super::convert::text(values)));
+    }
+    if column.form == LogicalType::Uuid && *values.data_type() == DataType::FixedSizeBinary(16) {
+        return Ok(from_sixteen_bytes(values));
     }
     let written = values;
     let mut converted = convert(values, &column.data_type, column.significant_digits)?;
@@ -66,20 +72,10 @@ pub(in crate::check) fn kept(values: &ArrayRef, column: &CatalogColumn) -> Resul
     Ok(converted)
 }
 
-/// Returns the canonical text of a logical type. The elements of an array are also cast to their type.
-fn canonical<'a>(form: &LogicalType, text: &'a str) -> Result<std::borrow::Cow<'a, str>, ()> {
+/// Returns the canonical text of a logical type. The components of a value are also cast to their types.
+fn canonical<'a>(form: &LogicalType, text: &'a str) -> Result<Cow<'a, str>, ()> {
     let canonical = form.canonical(text).ok_or(())?;
-    if let LogicalType::Array(element) = form {
-        let (data_type, _) = element.as_ref();
-        let elements: ArrayRef = Arc::new(StringArray::from_iter(crate::target::elements(&canonical).ok_or(())?));
-        if *data_type != DataType::Utf8 && *data_type != DataType::Binary {
-            let converted = convert(&elements, data_type, None).map_err(|_| ())?;
-            if !(converted.no_value.is_empty() && converted.too_precise.is_empty()) {
-                return Err(());
-            }
-        }
-    }
-    Ok(canonical)
+    if keeps_components(form, &canonical) { Ok(canonical) } else { Err(()) }
 }
 
 fn has_nul(texts: &StringArray) -> bool {
@@ -103,6 +99,17 @@ fn from_hexadecimal(values: &ArrayRef) -> Converted {
     Converted { values: Arc::new(BinaryArray::from_iter(found)), no_value, too_precise: Vec::new() }
 }
 
+/// Returns UUIDs as text.
+fn from_sixteen_bytes(values: &ArrayRef) -> Converted {
+    let bytes = values.as_fixed_size_binary();
+    let text = |row: usize| {
+        let digits = bytes.is_valid(row).then(|| display_value(values.as_ref(), row))?;
+        LogicalType::Uuid.canonical(&digits).map(Cow::into_owned)
+    };
+    let values = (0..bytes.len()).map(text).collect::<StringArray>();
+    Converted { values: Arc::new(values), no_value: Vec::new(), too_precise: Vec::new() }
+}
+
 fn present(values: &ArrayRef) -> impl Iterator<Item = usize> + '_ {
     (0..values.len()).filter(|row| values.is_valid(*row))
 }
@@ -118,7 +125,6 @@ fn without(values: &ArrayRef, rows: &[usize]) -> Result<ArrayRef> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::display_value;
     use arrow::datatypes::TimeUnit;
 
     fn column(data_type: DataType, form: LogicalType) -> CatalogColumn {
@@ -160,6 +166,17 @@ mod tests {
         assert_eq!(texts(text.clone(), dates, &["{2024-01-31,NULL}", "{2024-01-32}", "2024"])[1..], ["-", "-"]);
         let small = LogicalType::Array(Box::new((DataType::Int64, LogicalType::Integer(16))));
         assert_eq!(texts(text, small, &["{1,{2}}", "{1,32768}", "{1,2}"]), ["-", "-", "{1,2}"]);
+    }
+
+    #[test]
+    fn sixteen_bytes_are_a_uuid() {
+        let bytes: Vec<u8> = (0..16).map(|byte| byte * 17).collect();
+        let values =
+            arrow::array::FixedSizeBinaryArray::try_from_sparse_iter_with_size([Some(bytes), None].into_iter(), 16);
+        let values: ArrayRef = Arc::new(values.unwrap());
+        let found = kept(&values, &column(DataType::Utf8, LogicalType::Uuid)).unwrap();
+        let found: Vec<_> = found.values.as_string::<i32>().iter().collect();
+        assert_eq!(found, [Some("00112233-4455-6677-8899-aabbccddeeff"), None]);
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn with_zone(values: TimestampMicrosecondArray, to: &DataType) -> ArrayRef {
 }
 
 /// Returns whether a text ends with an offset from UTC.
-fn has_offset(text: &str) -> bool {
+pub(super) fn has_offset(text: &str) -> bool {
     let clock = text.split_once(['T', 't', ' ']).map_or("", |(_, clock)| clock);
     clock.contains(['Z', 'z', '+', '-'])
 }

@@ -4,6 +4,7 @@
 //! value that conforms to its [`LogicalType`]. A value in a rare notation may fail to conform although production would accept it.
 
 mod array;
+mod composite;
 mod interval;
 mod json;
 mod number;
@@ -13,6 +14,7 @@ use std::borrow::Cow;
 use arrow::datatypes::DataType;
 
 pub use array::elements;
+pub use composite::{Component, Range, fields, multirange, range};
 
 /// The constraints of a column on its values beyond their Arrow type. A value that does not conform is rejected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,6 +49,16 @@ pub enum LogicalType {
     Jsonb,
     /// A time span, `P1Y2DT3H` or `1 year 2 days 03:00:00`, kept as written.
     Interval,
+    /// A time of a day with an offset from UTC, kept as written.
+    ZonedTime,
+    /// A range literal, `[2024-01-01,)`, kept as written, with the type of its bounds.
+    Range(Box<Component>),
+    /// A multirange literal, `{[2024-01-01,)}`, kept as written, with the type of its bounds.
+    Multirange(Box<Component>),
+    /// A composite literal, `(1,,"a, b")`, kept as written, with the types of its columns.
+    Composite(Vec<Component>),
+    /// A value that production changes in ways that this program does not foresee. None is accepted.
+    Unforeseen,
     /// An array literal, `{1,NULL,"a, b"}`, kept as written, or a JSON array, with the types of its elements.
     Array(Box<(DataType, LogicalType)>),
 }
@@ -55,7 +67,7 @@ impl LogicalType {
     /// Returns the value in the notation that production accepts, or None if production rejects it.
     ///
     /// Numbers are checked and left as written. Array elements are checked by their logical type alone; a cast of [`elements`] checks their
-    /// Arrow type.
+    /// Arrow type. The components of ranges and composite values are checked by casts of [`range`], [`multirange`], and [`fields`].
     pub fn canonical<'a>(&self, text: &'a str) -> Option<Cow<'a, str>> {
         let as_written = |taken: bool| taken.then_some(Cow::Borrowed(text));
         match self {
@@ -71,6 +83,13 @@ impl LogicalType {
             Self::Json => as_written(json::is_json(text)),
             Self::Jsonb => as_written(json::is_jsonb(text)),
             Self::Interval => as_written(interval::is_interval(text)),
+            Self::ZonedTime => as_written(composite::is_zoned_time(text)),
+            Self::Range(_) => as_written(!text.contains('\0') && range(text).is_some()),
+            Self::Multirange(_) => as_written(!text.contains('\0') && multirange(text).is_some()),
+            Self::Composite(columns) => {
+                as_written(!text.contains('\0') && fields(text).is_some_and(|fields| fields.len() == columns.len()))
+            }
+            Self::Unforeseen => None,
             Self::Array(element) if text.starts_with('[') => {
                 let literal = array::of_json(text, matches!(element.1, Self::Json | Self::Jsonb))?;
                 self.canonical(&literal)?;
@@ -85,7 +104,19 @@ impl LogicalType {
 
     /// Returns whether production returns a written value unchanged.
     pub fn is_kept_as_written(&self) -> bool {
-        !matches!(self, Self::Number { .. } | Self::Opaque | Self::Jsonb | Self::Interval | Self::Array(_))
+        !matches!(
+            self,
+            Self::Number { .. }
+                | Self::Opaque
+                | Self::Jsonb
+                | Self::Interval
+                | Self::ZonedTime
+                | Self::Range(_)
+                | Self::Multirange(_)
+                | Self::Composite(_)
+                | Self::Unforeseen
+                | Self::Array(_)
+        )
     }
 
     /// Returns whether production accepts this integer.

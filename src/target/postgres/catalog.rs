@@ -117,7 +117,13 @@ const USED: &str = "used (oid) AS (
         SELECT a.atttypid FROM wanted w JOIN pg_attribute a ON a.attrelid = w.oid WHERE a.attnum > 0 AND NOT a.attisdropped
         UNION
         SELECT x.oid FROM used u JOIN pg_type t ON t.oid = u.oid
-        CROSS JOIN LATERAL (VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END)) x (oid)
+        CROSS JOIN LATERAL (
+            VALUES (t.typbasetype), (CASE WHEN t.typcategory = 'A' THEN t.typelem END)
+            UNION ALL
+            SELECT r.rngsubtype FROM pg_range r WHERE t.oid IN (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)
+            UNION ALL
+            SELECT a.atttypid FROM pg_attribute a WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        ) x (oid)
         WHERE x.oid <> 0
     )";
 
@@ -319,7 +325,7 @@ impl Reader {
                 generated,
                 max_length: base.max_length,
                 significant_digits: None,
-                form: base.pg_type.form(),
+                form: types.form(&base),
             };
             if !generated && sequence.is_some() && (identity || is_next_number(row.text("default_expr"))) {
                 builder.table.serials.push(name.clone());

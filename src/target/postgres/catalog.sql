@@ -85,6 +85,9 @@ ORDER BY f."table", f.number, f.rank, f.sequence;
 WITH RECURSIVE {wanted}, {used}
 SELECT t.oid, n.nspname = 'pg_catalog' AS builtin, t.typname AS name, t.typtype AS kind, t.typbasetype AS base,
        t.typtypmod AS modifier, CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END AS element,
+       (SELECT r.rngsubtype FROM pg_range r WHERE t.oid IN (r.rngtypid, (to_jsonb(r) ->> 'rngmultitypid')::oid)) AS bound,
+       (SELECT string_agg(format('%s %s', a.atttypid, a.atttypmod), ',' ORDER BY a.attnum) FROM pg_attribute a
+        WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
        t.typnotnull AS not_null, t.typtype = 'd' AND t.typdefault IS NOT NULL AS has_default,
        format_type(t.typbasetype, t.typtypmod) AS base_declared, format_type(t.typbasetype, -1) AS base_unlimited
 FROM used u JOIN pg_type t ON t.oid = u.oid JOIN pg_namespace n ON n.oid = t.typnamespace;

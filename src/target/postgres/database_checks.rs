@@ -106,20 +106,40 @@ pub(super) fn of_value(
     }
     let cast = format!("{name}{}::{}", base.through(), of.declared);
     let differs = |as_type: &str| format!("({cast})::{as_type} IS DISTINCT FROM {name}::{as_type}");
-    // The server keeps six digits of a second, and rounds.
-    let digits = || format!("{name} ~ '\\.[0-9]{{6}}0*[1-9]'");
     let limit = limit(&name, of, base);
     let changed = match base.builtin().map(|name| name.trim_start_matches('_')) {
         Some("money") => Some(differs(&format!("numeric{}", base.brackets()))),
-        Some("char" | "name") => Some(differs(&format!("text{}", base.brackets()))),
-        Some("timetz" | "interval" | "tsrange" | "tstzrange" | "tsmultirange" | "tstzmultirange") => {
-            Some(limit.map_or_else(digits, |limit| format!("{} OR {limit}", digits())))
+        // A negative number, or a large one, becomes another one.
+        Some("char" | "name" | "oid" | "xid" | "cid" | "xid8" | "tid") => {
+            Some(differs(&format!("text{}", base.brackets())))
         }
+        None if base.of.is_some_and(|of| of.name.trim_start_matches('_') == "hstore") => Some(pairs(&name, of, base)),
         _ => limit,
     };
     let kind = DatabaseCheckKind::Value { column: column.to_owned(), cast, changed };
     let (name, columns) = (format!("value({column})"), vec![column.to_owned()]);
     Some(DatabaseCheck { columns, beyond_ascii: !of_any, ..check(name, kind, of.declared) })
+}
+
+/// SQL that is true for a value of `hstore` with a key twice, of which the type keeps one.
+fn pairs(name: &str, of: &TypeName<'_>, base: &Base<'_>) -> String {
+    // Without characters after a backslash, and without quoted texts.
+    let count = |text: &str| {
+        let bare = format!("pg_catalog.regexp_replace({text}, E'\\\\\\\\.', '', 'g')");
+        let bare = format!(r#"pg_catalog.regexp_replace({bare}, '"[^"]*"', '', 'g')"#);
+        format!("pg_catalog.array_length(pg_catalog.string_to_array({bare}, '=>'), 1)")
+    };
+    let declared = base.declared.unwrap_or(of.declared);
+    let differs = |value: &str, declared: &str| {
+        format!("{} IS DISTINCT FROM {}", count(value), count(&format!("({value}::{declared})::text")))
+    };
+    match declared.strip_suffix("[]") {
+        None => differs(name, declared),
+        Some(element) => {
+            let differs = differs("_e.value", element);
+            format!("EXISTS (SELECT FROM pg_catalog.unnest({name}::text[]) AS _e (value) WHERE {differs})")
+        }
+    }
 }
 
 /// SQL that is true for a value that the modifier of its type changes.

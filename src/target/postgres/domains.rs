@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
+use arrow::datatypes::DataType;
+
 use super::catalog::Row;
 use super::types::PgType;
+use crate::target::{Component, LogicalType};
 
 pub(super) struct Types {
     types: HashMap<u32, Type>,
@@ -16,6 +19,10 @@ pub(super) struct Type {
     base: u32,
     modifier: i32,
     element: u32,
+    /// The type of a range's bounds.
+    bound: u32,
+    /// The types of a composite type's columns, with their modifiers.
+    columns: Vec<(u32, i32)>,
     pub(super) not_null: bool,
     pub(super) has_default: bool,
     base_declared: String,
@@ -47,6 +54,7 @@ pub(super) struct Base<'a> {
     pub(super) loose: bool,
     /// Whether the type limits its values by a modifier that the server applies silently in a cast.
     pub(super) is_limited: bool,
+    modifier: i32,
 }
 
 impl Base<'_> {
@@ -85,6 +93,8 @@ impl Types {
             base: row.number("base"),
             modifier: row.number("modifier"),
             element: row.number("element"),
+            bound: row.number("bound"),
+            columns: row.text("columns").split(',').filter_map(typed).collect(),
             not_null: row.is("not_null"),
             has_default: row.is("has_default"),
             base_declared: row.text("base_declared").to_owned(),
@@ -131,6 +141,7 @@ impl Types {
             of,
             loose: false,
             is_limited: modifier >= 0,
+            modifier,
         };
         let Some(of) = of else { return base };
         if of.element != 0 {
@@ -168,6 +179,69 @@ impl Types {
         base.max_length = u64::try_from(modifier - 4).ok().filter(|_| limited);
         base
     }
+}
+
+impl Types {
+    /// Returns the constraints on the values of a type. A server accepts more texts of ranges, composite values, and times with a zone
+    /// than it keeps.
+    pub(super) fn form(&self, base: &Base<'_>) -> LogicalType {
+        let Some(of) = base.of else { return base.pg_type.form() };
+        match &base.pg_type {
+            PgType::Array(element) => {
+                LogicalType::Array(Box::new((element.arrow(), self.form(&self.base(of.element, -1)))))
+            }
+            PgType::Other if of.builtin && of.name == "timetz" => LogicalType::ZonedTime,
+            PgType::Other if of.bound != 0 => {
+                let bound = self.component(of.bound, -1);
+                match of.kind.as_str() {
+                    _ if bound.is_open() => LogicalType::Opaque,
+                    "m" => LogicalType::Multirange(Box::new(bound)),
+                    _ => LogicalType::Range(Box::new(bound)),
+                }
+            }
+            PgType::Other if of.kind == "c" => {
+                let columns: Vec<_> =
+                    of.columns.iter().map(|(oid, modifier)| self.component(*oid, *modifier)).collect();
+                match columns.iter().all(Component::is_open) {
+                    true => LogicalType::Opaque,
+                    false => LogicalType::Composite(columns),
+                }
+            }
+            pg_type => pg_type.form(),
+        }
+    }
+
+    /// Returns the type of a bound or of a composite type's column. It is open if the server keeps each value or rejects it.
+    fn component(&self, oid: u32, modifier: i32) -> Component {
+        let base = self.base(oid, modifier);
+        let digits = u32::try_from(base.modifier).ok().filter(|_| base.builtin() == Some("timetz"));
+        let (data_type, form) = match &base.pg_type {
+            // The server rounds their fractions, or removes whole units.
+            PgType::Interval if base.is_limited => (DataType::Utf8, LogicalType::Unforeseen),
+            PgType::Array(element) if base.is_limited && !matches!(**element, PgType::Numeric { .. }) => {
+                (DataType::Utf8, LogicalType::Unforeseen)
+            }
+            PgType::Float4
+            | PgType::Float8
+            | PgType::Numeric { precision: Some(_), .. }
+            | PgType::Date
+            | PgType::Time
+            | PgType::Timestamp
+            | PgType::Timestamptz
+            | PgType::Padded
+            | PgType::Interval
+            | PgType::Array(_)
+            | PgType::Other => (base.pg_type.arrow(), self.form(&base)),
+            _ => (DataType::Utf8, LogicalType::Opaque),
+        };
+        Component { data_type, form, max_length: base.max_length, digits: digits.or(base.digits) }
+    }
+}
+
+/// Decodes the type and the modifier of a composite type's column.
+fn typed(column: &str) -> Option<(u32, i32)> {
+    let (oid, modifier) = column.split_once(' ')?;
+    Some((oid.parse().ok()?, modifier.parse().ok()?))
 }
 
 /// Decodes a number's type modifier: sixteen bits of precision, eleven of scale.
