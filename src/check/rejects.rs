@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array, new_null_array};
-use arrow::compute::{cast, filter_record_batch, take_record_batch};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{cast, filter_record_batch, nullif, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -24,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
-use crate::spec::Severity;
+use crate::spec::{Format, Severity};
 use crate::target::{DatabaseCheck, DatabaseCheckKind};
 
 /// The columns about a reject, in order.
@@ -96,14 +97,19 @@ fn write_table(
     let mut parquet = ArrowWriter::try_new(parquet, schema.clone(), Some(properties))
         .map_err(|error| cannot_write(&parquet_path, &error))?;
     let of_source = table.source.fields().len();
+    // An empty text, which the writer does not quote.
+    let nothing = source.files().first().and_then(|file| (file.format == Format::Csv).then_some(""));
     each(compiled, examined, at, |rows, rejects| {
         let batch = with_reasons(rows, rejects, &schema)?;
         parquet.write(&batch).map_err(|error| cannot_write(&parquet_path, &error))?;
         for row in 0..batch.num_rows() {
-            let fields = batch.columns().iter().enumerate().map(|(number, column)| match column.is_null(row) {
-                true if number < of_source => None,
-                true => Some(Cow::from("")),
-                false => Some(guarded(Cow::from(display_value(column.as_ref(), row)))),
+            let fields = batch.columns().iter().enumerate().map(|(number, column)| {
+                let text = column.is_valid(row).then(|| display_value(column.as_ref(), row));
+                match text {
+                    None if number < of_source => None,
+                    Some(text) if number < of_source || !text.is_empty() => Some(guarded(Cow::from(text))),
+                    _ => nothing.map(Cow::from),
+                }
             });
             csv.write(fields).map_err(|error| cannot_write(&csv_path, &error))?;
         }
@@ -371,7 +377,11 @@ fn unreadable_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
         let text = batch.column(4 + at);
         columns.push(match field.data_type() {
             DataType::Utf8 => text.clone(),
-            data_type => cast(text, data_type).unwrap_or_else(|_| new_null_array(data_type, batch.num_rows())),
+            data_type => match cast(text, data_type) {
+                // A text with more digits than the type has no value there; the raw record has it.
+                Ok(values) => nullif(&values, &distinct(&as_text(&values), text)?)?,
+                Err(_) => new_null_array(data_type, batch.num_rows()),
+            },
         });
     }
     fields.push(Field::new("_reject_raw", DataType::Utf8, true));

@@ -102,6 +102,25 @@ fn invalid_utf_8_and_nul_are_rejected_by_line() {
 }
 
 #[test]
+fn rejects_of_json_keep_empty_texts_and_null() {
+    let place = shop();
+    let source = |source: &str| place.write("p.yaml", PIPELINE.replace("{ path: customer.csv }", source));
+    source("{ path: customer.json }");
+    let rows = |paid: &str| {
+        format!(
+            "[{{\"ref\":\"A\",\"name\":\"\",\"city\":null,\"paid\":{paid}}},{{\"ref\":\"B\",\"name\":\"Bo\",\"city\":\"\",\"paid\":1}}]"
+        )
+    };
+    place.write("customer.json", rows("\"much\""));
+    let report = place.report(&["validate", "p.yaml"], 0);
+    let rejects = std::fs::read_to_string(place.rejects(&report).join("customer.csv")).unwrap();
+    assert!(rejects.contains("\nA,\"\",,much,customer.json,"), "{rejects}");
+    place.write("customer.csv", rejects.replace(",much,", ",3,"));
+    source("{ path: customer.csv, csv: { quoted_null: false } }");
+    assert_eq!(loaded(&place), ["3|''|NULL|3"]);
+}
+
+#[test]
 fn an_empty_file_is_refused_as_input() {
     refused(&shop_with(""), 66, &["`customer.csv`", "empty"]);
 }

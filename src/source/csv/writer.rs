@@ -11,7 +11,8 @@ use crate::output_files::OutputMode;
 use crate::spec::{CsvSpec, Format};
 
 /// Writes records in the dialect of a [`Source`]: its delimiter, quote, encoding, and NULL. For a source that is not CSV,
-/// it follows [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), with an empty field for NULL.
+/// it follows [RFC 4180](https://www.rfc-editor.org/rfc/rfc4180), with an empty field for NULL, and `""` for an empty text.
+/// `quoted_null: false` reads both.
 pub struct CsvWriter {
     file: BufWriter<File>,
     delimiter: String,
@@ -45,7 +46,8 @@ impl Source {
     /// Returns an error if the file cannot be created.
     pub fn csv_writer(&self, path: &Path, mode: OutputMode) -> Result<CsvWriter> {
         let plain = CsvSpec::default();
-        let csv = self.own_dialect().map_or(&plain, Dialect::csv);
+        let own = self.own_dialect();
+        let csv = own.map_or(&plain, Dialect::csv);
         let by_name = if self.csv_ending() == "tsv" { "\t" } else { "," };
         Ok(CsvWriter {
             file: BufWriter::new(mode.create(path)?),
@@ -53,7 +55,7 @@ impl Source {
             quote: csv.quote.unwrap_or('"'),
             escape: csv.escape.filter(|escape| Some(*escape) != csv.quote),
             comment: csv.comment,
-            nulls: if csv.quoted_null { Vec::new() } else { csv.null_values.clone() },
+            nulls: if csv.quoted_null && own.is_some() { Vec::new() } else { csv.null_values.clone() },
             null: csv.null_values.first().cloned().unwrap_or_default(),
             encoder: encodings::Encoder::new(csv.encoding),
             record: String::new(),
