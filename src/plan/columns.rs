@@ -337,5 +337,8 @@ mod tests {
         ] {
             assert!(castable(from, to, &LogicalType::Plain), "{from} to {to}");
         }
+        let bytes = DataType::FixedSizeBinary(16);
+        assert!(castable(&bytes, &DataType::Utf8, &LogicalType::Uuid));
+        assert!(!castable(&bytes, &DataType::Utf8, &LogicalType::Text));
     }
 }

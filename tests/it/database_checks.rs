@@ -533,7 +533,7 @@ fn bounds_of_ranges_are_in_the_time_zone_of_the_source() {
     assert_eq!(judged.rejects("item"), [format!("3 cast(z): {skipped}")]);
     let bounds =
         "SELECT ref, lower(z) AT TIME ZONE 'UTC', upper(z) AT TIME ZONE 'UTC', isempty(z) FROM item ORDER BY 1";
-    assert_eq!(judged.rows(bounds), ["A|2020-07-01 08:00:00|2020-07-02 10:00:00|f", "C|||t"]);
+    assert_eq!(judged.rows(bounds), ["A|2020-07-01 08:00:00|2020-07-02 10:00:00|f", "C|NULL|NULL|t"]);
 }
 
 #[test]
