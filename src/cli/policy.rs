@@ -26,8 +26,13 @@ pub(super) async fn policy(global: &Global, command: PolicyCommand) -> Result<u8
             }
             policy.approvals = approvals.unwrap_or(policy.approvals);
             policy.max_key_block = max_key_block.unwrap_or(policy.max_key_block);
-            if let Some(window) = window {
-                policy.window = parse_window(&window)?;
+            match (window, &policy.unreadable_window) {
+                (Some(window), _) => policy.window = parse_window(&window)?,
+                (None, None) => {}
+                (None, Some(stored)) => {
+                    let message = format!("the window of the target's policy cannot be read: `{stored}`");
+                    return Err(Error::usage(message).hint("name the window as well: `--window none`, or another one"));
+                }
             }
             target.set_policy(&policy).await?;
             policy = target.policy().await?;
@@ -72,9 +77,10 @@ fn parse_window(text: &str) -> Result<Option<WindowSpec>> {
 }
 
 fn text(policy: &Policy, target: &str) -> Result<String> {
-    let window = match &policy.window {
-        Some(window) => Window::try_new(window)?.to_string(),
-        None => "at any time".to_owned(),
+    let window = match (&policy.window, &policy.unreadable_window) {
+        (Some(window), _) => Window::try_new(window)?.to_string(),
+        (None, Some(stored)) => format!("cannot be read: `{stored}`"),
+        (None, None) => "at any time".to_owned(),
     };
     let mode = if policy.conversion_mode { "required" } else { "not required" };
     Ok(format!(

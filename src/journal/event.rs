@@ -205,6 +205,29 @@ pub fn pipeline(records: &[Record]) -> Option<String> {
     })
 }
 
+/// Returns the entry that abandons a run after its last entry, which need not be readable.
+///
+/// # Errors
+/// Returns an error if the entry cannot be written as JSON.
+pub fn abandoned(last: &Record) -> Result<Record> {
+    let entry = Entry {
+        version: VERSION,
+        run: last.run.clone(),
+        number: last.number + 1,
+        at: jiff::Timestamp::now().to_string(),
+        by: writer(),
+        event: Event::Abandoned,
+    };
+    let text = entry.text()?;
+    Ok(Record {
+        run: entry.run,
+        number: entry.number,
+        kind: entry.event.kind().to_owned(),
+        chain: link(&last.chain, &text),
+        entry: text,
+    })
+}
+
 /// Returns the time of an entry without fractions of a second: `2026-11-24 18:14:02`.
 pub fn moment(at: &str) -> String {
     at.split('.').next().unwrap_or_default().trim_end_matches('Z').replace('T', " ")

@@ -9,7 +9,9 @@ mod mirror;
 mod run_id;
 mod state;
 
-pub use event::{Entry, Event, Input, Keys, Record, Started, TableManifest, VERSION, moment, pipeline, writer};
+pub use event::{
+    Entry, Event, Input, Keys, Record, Started, TableManifest, VERSION, abandoned, moment, pipeline, writer,
+};
 pub use mirror::Mirror;
 pub use run_id::RunId;
 pub use state::{Phase, State, next};

@@ -264,11 +264,16 @@ impl Report {
     /// Reads the report that a run stored in its target.
     ///
     /// # Errors
-    /// If a newer version of this program wrote the report.
+    /// If a newer version of this program wrote the report, or the report was changed.
     pub fn read(record: &RunRecord) -> Result<Self> {
         serde_json::from_str(&record.report).map_err(|error| {
-            Error::internal(format!("cannot read the report of run {}: {error}", record.id))
-                .hint("a newer version of this program wrote it; use that version")
+            let fields: serde_json::Value = serde_json::from_str(&record.report).unwrap_or_default();
+            let is_newer = fields["version"].as_u64().is_some_and(|version| version > VERSION.into());
+            Error::internal(format!("cannot read the report of run {}: {error}", record.id)).hint(if is_newer {
+                "a newer version of this program wrote it; use that version"
+            } else {
+                "this program did not write it; the run's folder has a copy of a report that it wrote"
+            })
         })
     }
 

@@ -3,7 +3,7 @@
 use super::{OpenPipeline, journals};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
-use crate::journal::{Event, Journal, Mirror, Phase, RunId, State};
+use crate::journal::{self, Event, Journal, Mirror, Phase, Record, RunId, State};
 use crate::report::{Command, Report, Rollback};
 use crate::target::RollbackPlan;
 
@@ -15,14 +15,55 @@ use crate::target::RollbackPlan;
 pub async fn rollback(opened: &OpenPipeline, run: &str, dry: bool, accepted: &[String]) -> Result<Rollback> {
     let run = &RunId::from(run);
     if dry {
-        return RollbackCandidate::find(opened, run).await?.planned(accepted).await;
+        return match UnreadableRun::find(opened, run).await? {
+            Some(unreadable) => Ok(unreadable.report(true)),
+            None => RollbackCandidate::find(opened, run).await?.planned(accepted).await,
+        };
     }
     opened.safeguards.admit_rollback(opened.target.as_ref()).await?;
     opened.target.lock(run).await?;
-    let rolled_back = async { RollbackCandidate::find(opened, run).await?.done(accepted).await };
+    let rolled_back = async {
+        match UnreadableRun::find(opened, run).await? {
+            Some(unreadable) => unreadable.abandoned().await,
+            None => RollbackCandidate::find(opened, run).await?.done(accepted).await,
+        }
+    };
     let rolled_back = rolled_back.await;
     let released = opened.target.unlock().await;
     rolled_back.and_then(|report| released.map(|()| report))
+}
+
+/// A run that is not in production and whose journal cannot be read. It can be abandoned, whatever its entries are.
+struct UnreadableRun<'a> {
+    opened: &'a OpenPipeline,
+    last: Record,
+    pipeline: String,
+    reason: Error,
+}
+
+impl<'a> UnreadableRun<'a> {
+    async fn find(opened: &'a OpenPipeline, run: &RunId) -> Result<Option<Self>> {
+        let target = opened.target.as_ref();
+        let records = target.journal(run).await?;
+        let is_over = |record: &Record| ["committed", "abandoned", "rolled_back"].contains(&record.kind.as_str());
+        let (Some(last), Err(reason)) = (records.last(), Journal::read(run, &records)) else { return Ok(None) };
+        if records.iter().any(is_over) || target.run(run).await?.is_some() {
+            return Ok(None);
+        }
+        let pipeline = journal::pipeline(&records).unwrap_or_default();
+        Ok(Some(Self { opened, last: last.clone(), pipeline, reason }))
+    }
+
+    async fn abandoned(self) -> Result<Rollback> {
+        self.opened.target.append_event(&journal::abandoned(&self.last)?).await?;
+        Ok(self.report(false))
+    }
+
+    fn report(&self, dry: bool) -> Rollback {
+        let mut report = Rollback::abandoned(&self.last.run, &self.pipeline, &self.opened.shown, dry);
+        report.notes.push(self.reason.to_string());
+        report
+    }
 }
 
 /// A run to roll back, with its journal.
@@ -30,32 +71,33 @@ struct RollbackCandidate<'a> {
     opened: &'a OpenPipeline,
     journal: Journal,
     state: State,
-    /// Its report, once it is in production.
+    /// Its report, if it is in production and its report can be read.
     report: Option<Report>,
 }
 
 impl<'a> RollbackCandidate<'a> {
     async fn find(opened: &'a OpenPipeline, run: &RunId) -> Result<Self> {
         let hint = "`pipeline runs FILE` lists the runs and how they ended; nothing was changed";
-        let report = opened.target.run(run).await?.as_ref().map(Report::read).transpose()?;
+        let record = opened.target.run(run).await?;
+        let report = record.as_ref().and_then(|record| Report::read(record).ok());
         let journal = journals::of_run(opened.target.as_ref(), run).await?;
         let state = journal.as_ref().and_then(Journal::state).cloned();
         let (Some(journal), Some(state)) = (journal, state) else {
             return Err(match &report {
-                None => Error::usage(format!("{} has no run `{run}`", opened.shown)).hint(hint),
+                None if record.is_none() => Error::usage(format!("{} has no run `{run}`", opened.shown)).hint(hint),
                 Some(report) if report.command == Command::Import => {
                     Error::refused(format!("run {run} imported mappings only and cannot be rolled back"))
                         .hint("nothing was changed; a rollback deletes rows of a load")
                 }
-                Some(_) => Error::refused(format!("run {run} has no journal, so its rows are unknown")).hint(hint),
+                _ => Error::refused(format!("run {run} has no journal, so its rows are unknown")).hint(hint),
             });
         };
         if matches!(state.phase, Phase::Abandoned | Phase::RolledBack) {
             return Err(Error::refused(format!("run {run} is {} already", state.label())).hint(hint));
         }
-        if report.is_some() == state.is_unfinished() {
+        if record.is_some() == state.is_unfinished() {
             let (is, what) =
-                if report.is_some() { ("is", "has no commit entry") } else { ("is not", "has a commit entry") };
+                if record.is_some() { ("is", "has no commit entry") } else { ("is not", "has a commit entry") };
             let message = format!("run {run} {is} committed in {}, but its journal {what}", opened.shown);
             return Err(Error::internal(message)
                 .hint("another session changed the control tables, or another process resumed the run; see `pipeline runs FILE RUN`"));

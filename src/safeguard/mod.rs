@@ -21,6 +21,8 @@ pub struct Safeguards {
     pub window: Option<Window>,
     /// The window of the target's policy; `None` for any time.
     policy_window: Option<Window>,
+    /// The window of the target's policy, if it cannot be read.
+    unreadable_window: Option<String>,
     /// Whether conversion mode must be on, because the policy or the file requires it.
     pub requires_mode: bool,
     /// Whether the file requires conversion mode.
@@ -48,6 +50,7 @@ impl Safeguards {
         let mut safeguards = Self {
             window,
             policy_window: None,
+            unreadable_window: None,
             requires_mode: false,
             file_requires_mode,
             approvals: 0,
@@ -65,6 +68,7 @@ impl Safeguards {
         self.requires_mode = policy.conversion_mode || self.file_requires_mode && !policy.is_new && !self.is_new;
         self.is_new |= policy.is_new;
         self.policy_window = policy.window.as_ref().map(Window::try_new).transpose()?;
+        self.unreadable_window.clone_from(&policy.unreadable_window);
         self.approvals = policy.approvals;
         self.max_key_block = policy.max_key_block;
         Ok(())
@@ -99,6 +103,10 @@ impl Safeguards {
                 true => format!("`safeguards.window` is {window}"),
                 false => format!("the target's policy has the window {window}"),
             });
+        }
+        if let Some(window) = &self.unreadable_window {
+            reasons.push(unreadable(window));
+            hints.push(SET_WINDOW.to_owned());
         }
         if self.approvals > 0 {
             reasons.push(format!("the target requires {} approvals of the plan", self.approvals));
@@ -165,6 +173,9 @@ impl Safeguards {
         // The policy may have changed since the run began; from here it cannot change until the commit.
         let mut now_required = self.clone();
         now_required.take(&load.lock_policy().await?)?;
+        if let Some(window) = &now_required.unreadable_window {
+            return Err(Error::refused(unreadable(window)).hint(format!("nothing was inserted; {SET_WINDOW}")));
+        }
         if now_required.approvals > self.approvals {
             return Err(Error::refused(format!(
                 "the target now requires {} approvals of the plan",
@@ -232,6 +243,13 @@ impl Safeguards {
     fn switch_on(&self) -> String {
         format!("switch it on with `pipeline mode on {} --for 2h --reason …`", self.file.display())
     }
+}
+
+/// The hint to replace a window that cannot be read.
+const SET_WINDOW: &str = "have the operator set it again: `pipeline policy set FILE --window WINDOW`";
+
+fn unreadable(window: &str) -> String {
+    format!("the window of the target's policy cannot be read: `{window}`")
 }
 
 fn coming(window: &Window, opens: Timestamp, now: Timestamp) -> String {

@@ -1,6 +1,7 @@
 //! The policy of a target: its requirements for every run. The target stores it, and only the operator sets it. A pipeline file can only
 //! add requirements.
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::WindowSpec;
@@ -23,12 +24,22 @@ pub struct Policy {
     /// When runs may begin and insert; None for any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window: Option<WindowSpec>,
+    /// The stored window, if it cannot be read. No run is admitted then.
+    #[serde(skip)]
+    pub unreadable_window: Option<String>,
 }
 
 impl Policy {
     /// Returns the policy of a target that has set none; `conversion_mode` depends on the kind of target.
     pub fn unstated(conversion_mode: bool) -> Self {
-        Self { conversion_mode, approvals: 0, max_key_block: MAX_KEY_BLOCK, is_new: false, window: None }
+        Self {
+            conversion_mode,
+            approvals: 0,
+            max_key_block: MAX_KEY_BLOCK,
+            is_new: false,
+            window: None,
+            unreadable_window: None,
+        }
     }
 
     /// Returns the policy of a target that was just created.
@@ -45,8 +56,12 @@ impl Policy {
         Some(window.to_string())
     }
 
-    /// Parses the stored window.
-    pub(crate) fn window_of(json: Option<&str>) -> Result<Option<WindowSpec>, serde_json::Error> {
-        json.map(serde_json::from_str).transpose()
+    /// Takes the window as a target stores it.
+    #[must_use]
+    pub(crate) fn with_stored_window(self, json: Option<&str>) -> Self {
+        let is_known = |window: &WindowSpec| TimeZone::get(&window.timezone).is_ok();
+        let window = json.and_then(|json| serde_json::from_str(json).ok()).filter(is_known);
+        let unreadable_window = json.filter(|_| window.is_none()).map(str::to_owned);
+        Self { window, unreadable_window, ..self }
     }
 }

@@ -42,6 +42,7 @@ const SETTINGS: &str = "
     SET extra_float_digits = 1;
     SET bytea_output = 'hex';
     SET search_path = pg_catalog, pg_temp;
+    SET quote_all_identifiers = off;
     SET client_min_messages = 'warning';
     SET default_transaction_isolation = 'read committed';
     SET row_security = off;

@@ -4,7 +4,6 @@
 //! The ledger decides: mappings may exist before their run commits, and the key map is a view of those with a recorded segment. The run's
 //! own transaction records it. So mappings can be written on a separate connection while the rows go in on another.
 
-use arrow::datatypes::DataType;
 use futures::{StreamExt, stream};
 use tokio_postgres::{Client, Error as PgError};
 
@@ -12,11 +11,10 @@ use super::catalog::PgCatalog;
 use super::copy::CopyColumn;
 use super::lookup::wires;
 use super::names::{Names, TableId};
-use super::staging::Staged;
 use super::{PgTarget, readable};
-use crate::engine::{ident, literal};
+use crate::engine::literal;
 use crate::error::Result;
-use crate::target::{Batches, Destination, Segment};
+use crate::target::{Batches, Segment};
 
 /// Returns all segments of this namespace for the tables of this schema and for other known tables.
 pub(super) async fn segments(client: &Client, known: &PgCatalog, names: &Names) -> Result<Vec<Segment>, PgError> {
@@ -47,39 +45,13 @@ pub(super) async fn adopt(client: &Client, id: &str) -> Result<(), PgError> {
     client.execute("INSERT INTO delta.target (id) VALUES ($1) ON CONFLICT DO NOTHING", &[&id]).await.map(|_| ())
 }
 
-/// Records a segment, with the first and the last number of its keys if they are known. An empty segment is not recorded, and an existing
-/// one stays unchanged.
-pub(super) async fn record(
-    client: &Client,
-    table: &TableId,
-    run: &str,
-    rows: u64,
-    (first, last): (Option<i64>, Option<i64>),
-) -> Result<(), PgError> {
+/// Records a segment. An empty one is not recorded.
+pub(super) async fn record(client: &Client, table: &TableId, run: &str, rows: u64) -> Result<(), PgError> {
     if rows > 0 {
-        let sql = "INSERT INTO delta.segment (table_name, run, rows, first_key, last_key) VALUES ($1, $2, $3, $4, $5)
-                   ON CONFLICT DO NOTHING";
-        client.execute(sql, &[&table.key_map(), &run, &(rows as i64), &first, &last]).await?;
+        let sql = "SELECT delta.record_segment($1, $2, $3)";
+        client.execute(sql, &[&run, &table.key_map(), &(rows as i64)]).await?;
     }
     Ok(())
-}
-
-/// Records a segment that may already exist in part, with counted mappings.
-pub(super) async fn record_counted(client: &Client, staged: &Staged<'_>, run: &str) -> Result<(), PgError> {
-    let (table, destination) = (staged.id(), staged.destination);
-    let ends = match integer_key(destination) {
-        Some(key) => format!("min({0})::bigint, max({0})::bigint", ident(key)),
-        None => "NULL::bigint, NULL::bigint".to_owned(),
-    };
-    let sql = format!("SELECT count(*), {ends} FROM {} WHERE run = $1", table.mappings());
-    let found = client.query_one(&sql, &[&run]).await?;
-    record(client, &table, run, found.get::<_, i64>(0).unsigned_abs(), (found.get(1), found.get(2))).await
-}
-
-/// Returns the column that is a table's whole key, if it is an integer.
-pub(super) fn integer_key(destination: &Destination) -> Option<&String> {
-    let [key] = destination.key.as_slice() else { return None };
-    destination.table.column(key).is_some_and(|column| column.data_type == DataType::Int64).then_some(key)
 }
 
 impl PgTarget {

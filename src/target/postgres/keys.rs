@@ -13,6 +13,7 @@ use super::connect::Connector;
 use super::names::{Names, TableId, qualified};
 use crate::engine::{ident, literal};
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 use crate::spec::{SequenceNumbers, StartRowNumber};
 use crate::target::{KeyBlock, KeyRequest};
 
@@ -71,9 +72,10 @@ impl Keys<'_> {
             match self.request.start {
                 StartRowNumber::Auto => {
                     // Other sessions take numbers and insert rows meanwhile, so the sequence is read again after the keys.
-                    let extreme = self.extreme(sequence).await?;
+                    let (extreme, block) = (self.extreme(sequence).await?, self.last_block(sequence).await?);
                     let now = self.next_of(sequence).await?.unwrap_or(next);
                     sequence.refuse_lagging(now, extreme, self.request)?;
+                    sequence.refuse_reserved(now, block, self.request)?;
                 }
                 StartRowNumber::At(_) => self.refuse_taken(&taken.block).await?,
             }
@@ -155,8 +157,12 @@ impl Keys<'_> {
 
     pub(super) async fn record(&self, block: &KeyBlock, run: &str) -> Result<()> {
         let count = block.last - block.first + 1;
-        let sql = "SELECT delta.record_block($1, $2, $3, $4)";
-        let recorded = self.client.execute(sql, &[&run, &self.id().key_map(), &block.first, &count]).await;
+        let (prefix, digits) = self.request.text.as_ref().map_or((String::new(), None), |text| {
+            (text.prefix.clone(), i32::try_from(text.width.saturating_sub(text.prefix.chars().count())).ok())
+        });
+        let sql = "SELECT delta.record_block($1, $2, $3, $4, $5, $6)";
+        let recorded =
+            self.client.execute(sql, &[&run, &self.id().key_map(), &block.first, &count, &prefix, &digits]).await;
         recorded.map(|_| ()).map_err(|error| self.fault(&error))
     }
 
@@ -196,20 +202,23 @@ impl Keys<'_> {
         let sql = "SELECT EXISTS (SELECT FROM pg_attribute AS a JOIN pg_index AS i ON i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
                    WHERE a.attrelid = $1::text::regclass AND a.attname = $2::text AND (i.indkey::int2[])[0] = a.attnum)";
         let indexed = self.client.query_one(sql, &[&live, &self.request.column]).await;
-        let mut found: Vec<Option<i64>> = Vec::new();
-        if indexed.map_err(|error| self.fault(&error))?.get(0) {
-            let sql = format!("SELECT {of}({})::bigint FROM {live}", ident(&self.request.column));
-            found.push(self.client.query_one(&sql, &[]).await.map_err(|error| self.fault(&error))?.get(0));
+        if !indexed.map_err(|error| self.fault(&error))?.get::<_, bool>(0) {
+            return Ok(None);
         }
-        if self.control {
-            let end = if upwards { "last" } else { "first" };
-            let sql = format!("SELECT {of}({end}) FROM delta.block WHERE table_name = $1");
-            let row =
-                self.client.query_one(&sql, &[&self.id().relation()]).await.map_err(|error| self.fault(&error))?;
-            found.push(row.get(0));
+        let sql = format!("SELECT {of}({})::bigint FROM {live}", ident(&self.request.column));
+        let found: Option<i64> = self.client.query_one(&sql, &[]).await.map_err(|error| self.fault(&error))?.get(0);
+        Ok(found.map(i128::from))
+    }
+
+    /// Returns the last block in the direction of a sequence, and the run that reserved it.
+    async fn last_block(&self, sequence: &Sequence) -> Result<Option<(RunId, i64, i64)>> {
+        if !self.control {
+            return Ok(None);
         }
-        let found = found.into_iter().flatten().map(i128::from);
-        Ok(if upwards { found.max() } else { found.min() })
+        let order = if sequence.increment > 0 { "last DESC" } else { "first" };
+        let sql = format!("SELECT run, first, last FROM delta.block WHERE table_name = $1 ORDER BY {order} LIMIT 1");
+        let found = self.client.query_opt(&sql, &[&self.id().relation()]).await.map_err(|error| self.fault(&error))?;
+        Ok(found.map(|row| (row.get(0), row.get(1), row.get(2))))
     }
 
     /// Returns SQL for the table's keys in production, to be extended with a condition.

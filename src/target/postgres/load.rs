@@ -30,7 +30,7 @@ use super::violations::Refusals;
 use super::{
     BEGIN, LockSession, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
 };
-use crate::engine::{ident, literal};
+use crate::engine::ident;
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
 use crate::journal::{Record, RunId};
@@ -178,26 +178,11 @@ impl PgLoad {
         forgotten.map(|_| ()).map_err(self.fault("cannot append to the key map"))
     }
 
-    /// Appends staged mappings to the key map as those of a run.
-    async fn append(
-        &self,
-        session: &Session,
-        destination: &Destination,
-        run: &RunId,
-        rows: Range<u32>,
-    ) -> Result<u64, tokio_postgres::Error> {
-        let staged = self.staged(destination);
-        let key: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
-        let key = key.join(", ");
-        let sql = format!(
-            "INSERT INTO {} (legacy_key, {key}, run) SELECT legacy_key, {key}, {} FROM {} WHERE _row >= {} AND _row < {}",
-            staged.id().mappings(),
-            literal(run),
-            staged.keys(),
-            rows.start,
-            rows.end
-        );
-        session.execute(&sql, &[]).await
+    /// Appends all staged mappings of a table to its key map.
+    async fn append_staged(&self, session: &Session, destination: &Destination) -> Result<u64, tokio_postgres::Error> {
+        let key_map = self.staged(destination).id().key_map();
+        let appended = session.query_one("SELECT delta.append_staged($1, $2)", &[&self.run, &key_map]).await?;
+        Ok(appended.get::<_, i64>(0).unsigned_abs())
     }
 
     /// Returns why mappings could not be appended, after the transaction has ended.
@@ -295,7 +280,7 @@ impl StagingPhase for PgLoad {
 
     async fn lock_policy(&mut self) -> Result<Policy> {
         self.open().await?;
-        policy::hold(&self.main).await.map_err(self.fault("cannot keep the policy as it is"))?
+        policy::hold(&self.main).await.map_err(self.fault("cannot keep the policy as it is"))
     }
 
     async fn begin_insert(
@@ -345,8 +330,7 @@ impl InsertPhase for PgLoad {
         self.beside = beside;
         for (destination, mappings) in destinations.iter().zip(&mappings) {
             let table = self.staged(destination).id();
-            let ends = self.blocks.get(&destination.table.name).map(|block| (block.first, block.last)).unzip();
-            let recorded = key_map::record(&self.main, &table, &self.run, *mappings, ends).await;
+            let recorded = key_map::record(&self.main, &table, &self.run, *mappings).await;
             recorded.map_err(self.fault("cannot record the key map"))?;
         }
         let inserted = destinations.iter().zip(rows).zip(mappings);
@@ -365,16 +349,16 @@ impl InsertPhase for PgLoad {
     ) -> Result<u64, InsertError> {
         self.open().await?;
         self.forget(&self.main, destination).await?;
-        let appended = match self.append(&self.main, destination, run, rows).await {
-            Ok(appended) => appended,
+        let key_map = self.staged(destination).id().key_map();
+        let (first, end) = (i64::from(rows.start), i64::from(rows.end));
+        let sql = "SELECT delta.import_mappings($1, $2, $3, $4)";
+        match self.main.query_one(sql, &[run, &key_map, &first, &end]).await {
+            Ok(appended) => Ok(appended.get::<_, i64>(0).unsigned_abs()),
             Err(error) => {
                 self.main.batch_execute(ABORT).await.ok();
-                return Err(self.not_appended(destination, &error).await);
+                Err(self.not_appended(destination, &error).await)
             }
-        };
-        let recorded = key_map::record_counted(&self.main, &self.staged(destination), run).await;
-        recorded.map_err(self.fault("cannot record the key map"))?;
-        Ok(appended)
+        }
     }
 
     async fn adopt(&mut self, id: &str) -> Result<()> {

@@ -421,7 +421,7 @@ impl Governance for PgTarget {
             return Ok(Policy::of_new());
         }
         let read = policy::read(&*self.session.lock().await).await;
-        read.map_err(self.fault("cannot read the policy"))?
+        read.map_err(self.fault("cannot read the policy"))
     }
 
     async fn set_policy(&self, policy: &Policy) -> Result<()> {

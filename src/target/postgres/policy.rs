@@ -3,25 +3,23 @@
 
 use tokio_postgres::{Client, Row, SimpleQueryMessage, SimpleQueryRow};
 
-use crate::error::{Error, Result};
-use crate::spec::WindowSpec;
 use crate::target::Policy;
 
-type PgResult<T> = std::result::Result<T, tokio_postgres::Error>;
+type PgResult<T> = Result<T, tokio_postgres::Error>;
 
 const COLUMNS: &str = "p.conversion_mode, p.approvals, p.max_key_block, p.opening_window";
 
 /// Reads it. A database that is not set up requires conversion mode, which is also the default of setup. Uses no prepared statements,
 /// because it runs before a transaction pooler is refused.
-pub(super) async fn read(client: &Client) -> PgResult<Result<Policy>> {
+pub(super) async fn read(client: &Client) -> PgResult<Policy> {
     let sql = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'delta' AND has_schema_privilege(oid, 'USAGE'))
                    AND EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
                        WHERE n.nspname = 'delta' AND c.relname = 'policy' AND has_table_privilege(c.oid, 'SELECT'))";
     if answer(client, sql).await?.first().and_then(|row| row.get(0)) != Some("t") {
-        return Ok(Ok(Policy::unstated(true)));
+        return Ok(Policy::unstated(true));
     }
     let sql = format!("SELECT {COLUMNS} FROM (SELECT * FROM delta.policy ORDER BY number DESC LIMIT 1) AS p");
-    Ok(answer(client, &sql).await?.first().map_or_else(|| Ok(Policy::unstated(true)), of_text))
+    Ok(answer(client, &sql).await?.first().map_or_else(|| Policy::unstated(true), of_text))
 }
 
 async fn answer(client: &Client, sql: &str) -> PgResult<Vec<SimpleQueryRow>> {
@@ -34,42 +32,33 @@ async fn answer(client: &Client, sql: &str) -> PgResult<Vec<SimpleQueryRow>> {
         .collect())
 }
 
-fn of_text(row: &SimpleQueryRow) -> Result<Policy> {
+fn of_text(row: &SimpleQueryRow) -> Policy {
     let number = |at: usize| row.get(at).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    Ok(Policy {
-        conversion_mode: row.get(0) == Some("t"),
+    let policy = Policy {
         approvals: u32::try_from(number(1)).unwrap_or(u32::MAX),
         max_key_block: number(2),
-        is_new: false,
-        window: window(row.get(3))?,
-    })
-}
-
-fn window(json: Option<&str>) -> Result<Option<WindowSpec>> {
-    Policy::window_of(json).map_err(|error| {
-        Error::refused(format!("cannot read the window of the target's policy: {error}"))
-            .hint("have the operator set it again: `pipeline policy set FILE`")
-    })
+        ..Policy::unstated(row.get(0) == Some("t"))
+    };
+    policy.with_stored_window(row.get(3))
 }
 
 /// Reads it, and locks it until the transaction ends.
-pub(super) async fn hold(client: &Client) -> PgResult<Result<Policy>> {
+pub(super) async fn hold(client: &Client) -> PgResult<Policy> {
     last(client, "delta.hold_policy()").await
 }
 
-async fn last(client: &Client, rows: &str) -> PgResult<Result<Policy>> {
+async fn last(client: &Client, rows: &str) -> PgResult<Policy> {
     let row = client.query_opt(&format!("SELECT {COLUMNS} FROM {rows} AS p"), &[]).await?;
-    Ok(row.as_ref().map_or_else(|| Ok(Policy::unstated(true)), policy))
+    Ok(row.as_ref().map_or_else(|| Policy::unstated(true), policy))
 }
 
-fn policy(row: &Row) -> Result<Policy> {
-    Ok(Policy {
-        conversion_mode: row.get(0),
+fn policy(row: &Row) -> Policy {
+    let policy = Policy {
         approvals: row.get::<_, i32>(1).unsigned_abs(),
         max_key_block: row.get::<_, i64>(2).unsigned_abs(),
-        is_new: false,
-        window: window(row.get(3))?,
-    })
+        ..Policy::unstated(row.get(0))
+    };
+    policy.with_stored_window(row.get(3))
 }
 
 pub(super) async fn set(client: &Client, policy: &Policy) -> PgResult<()> {

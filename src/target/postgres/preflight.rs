@@ -179,7 +179,7 @@ impl PgTarget {
         let sequence = known.sequence(&self.names, destination);
         let sql = "SELECT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = $1 AND staging_schema = $2 AND key_columns = $3::text[]::name[]
                               AND sequence_schema IS NOT DISTINCT FROM $4 AND sequence_name IS NOT DISTINCT FROM $5),
-                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'INSERT') AND to_regclass($7) IS NOT NULL";
+                          to_regclass($6) IS NOT NULL AND has_table_privilege(to_regclass($6), 'SELECT') AND to_regclass($7) IS NOT NULL";
         let sql = match destination.is_referred_only {
             // Whatever loads it decides the rest.
             true => sql.replace("AND staging_schema = $2", "AND coalesce($2, '') IS NOT NULL").replace(

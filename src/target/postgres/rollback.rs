@@ -206,6 +206,14 @@ fn explain(connector: &Connector, error: &PgError) -> Error {
             Error::refused(format!("production prevents the deletion of the rows: {}{detail}", refused.message()))
                 .hint("nothing was changed; check for a trigger of production that suppresses the deletion")
         }
+        Some(held) if held.code() == &SqlState::LOCK_NOT_AVAILABLE => Error::unreachable(format!(
+            "cannot roll back the run: another session holds a lock that is needed: {}",
+            held.message()
+        ))
+        .hint(
+            "nothing was changed; roll back again when that session has ended its transaction, or wait longer with `load.lock_timeout`: \
+             `SELECT pid, pg_blocking_pids(pid), query FROM pg_stat_activity` shows who waits for whom meanwhile",
+        ),
         Some(_) if mode::is_forbidden(error) => Error::refused(connector.explain("cannot roll back the run", error))
             .hint(format!(
                 "run it as the owner of the schema `delta` or a member of {ROLLBACK}; the loader login may not"

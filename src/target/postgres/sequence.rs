@@ -2,6 +2,7 @@
 
 use super::catalog::Sequence;
 use crate::error::{Error, Result};
+use crate::journal::RunId;
 use crate::spec::{SequenceNumbers, StartRowNumber};
 use crate::target::{KeyBlock, KeyRequest};
 
@@ -86,6 +87,31 @@ impl Sequence {
             request,
             &format!("the sequence {} would give {next} next, and key {taken} is taken", self.name),
             &format!("set it behind the last key: SELECT setval('{}', {taken}); nothing was written", self.name),
+        ))
+    }
+
+    /// Refuses to foresee a block of a sequence that would give the keys again that a run has reserved.
+    pub(super) fn refuse_reserved(
+        &self,
+        next: i128,
+        block: Option<(RunId, i64, i64)>,
+        request: &KeyRequest,
+    ) -> Result<()> {
+        let is_ahead = |first: i64, last: i64| match self.increment > 0 {
+            true => i128::from(last) >= next,
+            false => i128::from(first) <= next,
+        };
+        let Some((run, first, last)) = block.filter(|(_, first, last)| is_ahead(*first, *last)) else { return Ok(()) };
+        Err(refuse(
+            request,
+            &format!(
+                "the sequence {} would give {next} next, and run {run} has reserved the keys {first} to {last}",
+                self.name
+            ),
+            &format!(
+                "the sequence was set back, or the run reserved keys before the table had it: `pipeline runs FILE {run}` shows the run; \
+                 nothing was written"
+            ),
         ))
     }
 }

@@ -17,16 +17,14 @@ pub(super) fn read(connection: &Connection) -> rusqlite::Result<Policy> {
 }
 
 fn policy(row: &Row<'_>) -> rusqlite::Result<Policy> {
-    let window = Policy::window_of(row.get::<_, Option<String>>(3)?.as_deref())
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, rusqlite::types::Type::Text, error.into()))?;
     let number = |at| row.get::<_, i64>(at).map(|number| number.max(0).unsigned_abs());
-    Ok(Policy {
-        conversion_mode: row.get(0)?,
+    let stored: Option<String> = row.get(3)?;
+    let policy = Policy {
         approvals: u32::try_from(number(1)?).unwrap_or(u32::MAX),
         max_key_block: number(2)?,
-        is_new: false,
-        window,
-    })
+        ..Policy::unstated(row.get(0)?)
+    };
+    Ok(policy.with_stored_window(stored.as_deref()))
 }
 
 pub(super) fn is_stated(connection: &Connection) -> rusqlite::Result<bool> {

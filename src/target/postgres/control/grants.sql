@@ -3,17 +3,17 @@
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA delta FROM PUBLIC, delta_loader, delta_rollback;
 REVOKE ALL ON ALL TABLES IN SCHEMA delta FROM PUBLIC;
 REVOKE ALL ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.trusted_owner, delta.file, delta.block, delta.segment,
-    delta.target, delta.mode, delta.policy FROM delta_loader, delta_rollback;
+    delta.appended, delta.target, delta.mode, delta.policy FROM delta_loader, delta_rollback;
 REVOKE ALL ON SCHEMA delta, {staging} FROM PUBLIC;
 REVOKE CREATE ON SCHEMA delta, {staging} FROM delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA delta TO delta_loader, delta_rollback;
 GRANT USAGE ON SCHEMA {staging} TO delta_loader;
 GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, delta.reference, delta.trusted_owner, delta.file, delta.block, delta.segment,
-    delta.target, delta.mode, delta.policy TO delta_loader, delta_rollback;
--- Append-only tables, whose rows count only once the run's own row exists.
-GRANT INSERT ON delta.segment, delta.target TO delta_loader;
+    delta.appended, delta.target, delta.mode, delta.policy TO delta_loader, delta_rollback;
+GRANT INSERT ON delta.target TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.record_run, delta.reserve, delta.record_block, delta.make_staging, delta.analyze_staging,
-    delta.hold_table, delta.hold_references, delta.lock_references, delta.analyze, delta.summarize, delta.forget, delta.hold_mode, delta.hold_policy, delta.end_mode
+    delta.hold_table, delta.hold_references, delta.lock_references, delta.analyze, delta.summarize, delta.forget, delta.append_staged,
+    delta.append_mappings, delta.import_mappings, delta.record_segment, delta.hold_mode, delta.hold_policy, delta.end_mode
     TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.holdings, delta.conflicts, delta.unindexed, delta.roll_back, delta.try_roll_back, delta.switch_mode, delta.hold_mode, delta.end_mode,
     delta.set_policy TO delta_rollback;

@@ -1,5 +1,7 @@
 -- Whatever the session's search path is, only the server's functions, operators, and types are used here.
 SET LOCAL search_path = pg_catalog, pg_temp;
+-- Expressions and names are compared as the server writes them without needless quotes.
+SET LOCAL quote_all_identifiers = off;
 
 -- Concurrent setups wait for each other.
 SELECT pg_catalog.pg_advisory_xact_lock(7305516411);

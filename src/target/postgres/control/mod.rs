@@ -7,6 +7,7 @@ pub(super) mod owner;
 
 use crate::engine::{ident, list, literal};
 use crate::error::{Error, Result};
+use crate::journal;
 use crate::spec::ForeignKeys;
 use crate::target::Destination;
 use crate::target::migration::Migration;
@@ -102,6 +103,7 @@ impl Setup<'_> {
                 ("staging", ident(&self.names.staging)),
                 ("staging_text", literal(&self.names.staging)),
                 ("conversion_mode", self.requires_mode.to_string()),
+                ("journal_version", journal::VERSION.to_string()),
                 ("mark", MARK.to_owned()),
             ],
         )
@@ -146,6 +148,7 @@ impl Setup<'_> {
                 ("staging_schema", literal(&self.names.staging)),
                 ("staging_rows", literal(&id.staging_rows())),
                 ("staging_keys", literal(&id.staging_keys())),
+                ("is_loaded", (!destination.is_referred_only).to_string()),
                 ("typed_key", each(&typed)),
                 ("own_key", each(&|key| format!("m.{}", ident(key)))),
             ],

@@ -27,14 +27,14 @@ BEGIN
 END
 $setup$;
 INSERT INTO delta.loaded_table (table_name, namespace, relation, schema_name, relation_name, relation_owner, key_columns, key_column,
-        sequence_schema, sequence_name, history, mappings, staging_schema, staging_rows, staging_keys)
+        sequence_schema, sequence_name, history, mappings, staging_schema, staging_rows, staging_keys, is_loaded)
     SELECT {table_name}, {namespace}, {relation}, {schema_name}, {relation_name}, pg_catalog.pg_get_userbyid(c.relowner), {key_columns}::name[],
-        {key_column}, {sequence_schema}, {sequence_name}, {key_map_view_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys}
+        {key_column}, {sequence_schema}, {sequence_name}, {key_map_view_name}, {mappings_name}, {staging_schema}, {staging_rows}, {staging_keys}, {is_loaded}
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = {schema_name} AND c.relname = {relation_name}
     ON CONFLICT (table_name) DO UPDATE SET relation_owner = excluded.relation_owner, key_columns = excluded.key_columns, key_column = excluded.key_column,
         sequence_schema = excluded.sequence_schema, sequence_name = excluded.sequence_name, staging_schema = excluded.staging_schema,
-        staging_rows = excluded.staging_rows, staging_keys = excluded.staging_keys;
+        staging_rows = excluded.staging_rows, staging_keys = excluded.staging_keys, is_loaded = excluded.is_loaded;
 -- Its owner, and the owners of tables that its foreign keys refer to, are trusted from here on.
 INSERT INTO delta.trusted_owner (name)
     SELECT pg_catalog.pg_get_userbyid(c.relowner) FROM pg_catalog.pg_class AS own
@@ -52,4 +52,4 @@ CREATE OR REPLACE VIEW {key_map_view} AS SELECT m.legacy_key, {own_key}, m.run F
     WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {table_name} AND s.run = m.run);
 REVOKE ALL ON {mappings}, {key_map_view} FROM PUBLIC, delta_loader, delta_rollback;
 GRANT SELECT ON {key_map_view} TO delta_loader, delta_rollback;
-GRANT SELECT, INSERT ON {mappings} TO delta_loader;
+GRANT SELECT ON {mappings} TO delta_loader;

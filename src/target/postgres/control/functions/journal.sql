@@ -5,7 +5,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
 $function$;
 
 -- Appends the next entry to the journal of a run. The run is the caller's own, or for an entry that ends it, any run for the operator.
--- Refuses an entry of another run, with a wrong number, or of a kind that cannot come next.
+-- Refuses an entry in an unknown format, of another run, with a wrong number, or of a kind that cannot come next. A run does not begin under
+-- the id of one that another login has recorded.
 CREATE OR REPLACE FUNCTION delta.append_event(of_run text, of_number integer, of_kind text, of_entry text, of_chain text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
@@ -20,7 +21,7 @@ BEGIN
     BEGIN
         parsed := of_entry::jsonb;
         event := parsed -> 'event';
-        fits := parsed ->> 'run' = of_run AND (parsed ->> 'number')::integer = of_number
+        fits := (parsed ->> 'version')::integer BETWEEN 1 AND {journal_version} AND parsed ->> 'run' = of_run AND (parsed ->> 'number')::integer = of_number
             AND of_kind = CASE jsonb_typeof(event) WHEN 'string' THEN event #>> '{}' ELSE (SELECT min(k) FROM jsonb_object_keys(event) AS k HAVING count(*) = 1) END;
     EXCEPTION WHEN data_exception THEN
         fits := false;
@@ -43,6 +44,7 @@ BEGIN
     fits := CASE
         WHEN last.kind IS NULL THEN of_kind = 'started' AND coalesce(event #>> '{started,pipeline}', '') <> ''
             AND jsonb_typeof(event #> '{started,tables}') = 'array'
+            AND NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.run = of_run AND s.login <> session_user)
         WHEN last.kind IN ('abandoned', 'rolled_back', 'verified') THEN false
         WHEN last.kind = 'committed' THEN of_kind IN ('verified', 'resumed')
         WHEN of_kind = 'committed' THEN EXISTS (
@@ -59,7 +61,8 @@ END
 $function$;
 
 -- Records a run and its files in the transaction that has its rows, if the policy lets it commit. The policy is read here and locked until
--- the commit. The journal proves that the run is the caller's. A run that loads no files, but restores a key map, has no journal.
+-- the commit. The journal proves that the run is the caller's, and that its files are the ones that it began with. A run that loads no files,
+-- but restores a key map, has no journal.
 CREATE OR REPLACE FUNCTION delta.record_run(of_run text, of_pipeline text, began text, of_report text,
     hashes text[], tables text[], names text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
@@ -84,6 +87,15 @@ BEGIN
     END IF;
     IF first.login IS NOT NULL AND first.login <> session_user AND NOT delta.is_operator() THEN
         RAISE EXCEPTION 'run % belongs to the login "%"', of_run, first.login USING ERRCODE = 'DP005';
+    END IF;
+    -- A file counts as loaded only if the run has rows. Whoever may act on all runs may also record one for another program.
+    IF cardinality(hashes) > 0 AND NOT delta.is_operator() AND (
+        NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.run = of_run)
+        OR EXISTS (SELECT FROM unnest(hashes, tables) AS f (hash, table_name) WHERE NOT EXISTS (
+            SELECT FROM jsonb_array_elements(first.entry::jsonb #> '{event,started,tables}') AS t (stated)
+            CROSS JOIN LATERAL jsonb_array_elements(t.stated -> 'files') AS named (file)
+            WHERE t.stated ->> 'table' = f.table_name AND named.file ->> 'hash' = f.hash))) THEN
+        RAISE EXCEPTION 'run % has no rows, or names files that it did not begin with', of_run USING ERRCODE = 'DP005';
     END IF;
     SELECT * INTO required FROM delta.hold_policy();
     IF required.conversion_mode THEN

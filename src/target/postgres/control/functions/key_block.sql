@@ -31,6 +31,49 @@ BEGIN
 END
 $function$;
 
+-- Returns whether the keys of a table are numbers that come from no sequence.
+CREATE OR REPLACE FUNCTION delta.has_numbers(known delta.loaded_table) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT known.sequence_name IS NULL AND EXISTS (
+        SELECT FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid AND t.typcategory = 'N'
+        WHERE a.attrelid = format('delta.%I', known.mappings)::regclass AND a.attname = known.key_column AND NOT a.attisdropped)
+$function$;
+
+-- Returns the largest key of a table whose keys come from no sequence: in production, in a block, or in a key map. Keys that are texts have
+-- a number of `digits` behind `prefix`.
+CREATE OR REPLACE FUNCTION delta.largest_key(known delta.loaded_table, prefix text, digits integer) RETURNS numeric
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    live regclass := delta.live_table(known);
+    last numeric;
+BEGIN
+    IF delta.has_numbers(known) THEN
+        EXECUTE format('SELECT max(p.%I)::numeric FROM %s AS p', known.key_column, live) INTO last;
+    ELSIF digits BETWEEN 1 AND 100 THEN
+        EXECUTE format(
+            'SELECT substr(p.%1$I, %2$s)::numeric FROM %3$s AS p
+             WHERE p.%1$I BETWEEN %4$L AND %5$L AND left(p.%1$I, %2$s - 1) = %6$L AND substr(p.%1$I, %2$s) ~ ''^[0-9]+$''
+             ORDER BY p.%1$I DESC LIMIT 1',
+            known.key_column, length(prefix) + 1, live, prefix || repeat('0', digits), prefix || repeat('9', digits), prefix) INTO last;
+    END IF;
+    RETURN greatest(last, (SELECT max(b.last) FROM delta.block AS b WHERE b.table_name = known.relation),
+        (SELECT max(s.last_key) FROM delta.segment AS s JOIN delta.loaded_table AS l ON l.table_name = s.table_name WHERE l.relation = known.relation), 0);
+END
+$function$;
+
+-- Refuses a key so far beyond the last one that a block of the largest size would not reach it: it would use up the keys between.
+CREATE OR REPLACE FUNCTION delta.refuse_far_key(known delta.loaded_table, key numeric, prefix text DEFAULT '', digits integer DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    last numeric := delta.largest_key(known, prefix, digits);
+BEGIN
+    IF key > last + (SELECT p.max_key_block FROM delta.policy AS p ORDER BY p.number DESC LIMIT 1) THEN
+        RAISE EXCEPTION 'key % of "%" would skip % keys, and this target does not allow that many', key, known.table_name, key - last - 1
+            USING ERRCODE = 'DP001', HINT = 'set `start_row_number: auto`, or have the operator allow more: `pipeline policy set FILE --max-key-block N`';
+    END IF;
+END
+$function$;
+
 -- Reserves a block of keys from a table's sequence: `count` keys from `start` on, or the next ones. No other session gets a number
 -- meanwhile. `dense`: keys between two numbers of the sequence are used, because other programs use each number for a block of keys.
 DROP FUNCTION IF EXISTS delta.reserve(text, text, bigint, bigint);
@@ -53,8 +96,9 @@ DECLARE
     first_key numeric;
     last_key numeric;
     is_indexed boolean;
+    beyond delta.block;
 BEGIN
-    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    known := delta.loaded(of_table);
     PERFORM delta.allow_block(of_run, known, count);
     live := delta.live_table(known);
     sequence := format('%I.%I', known.sequence_schema, known.sequence_name)::regclass;
@@ -78,11 +122,16 @@ BEGIN
             EXECUTE format('SELECT $1 * %s(%I)::numeric FROM %s', CASE WHEN sign > 0 THEN 'max' ELSE 'min' END, known.key_column, live)
                 INTO extreme USING sign;
         END IF;
-        SELECT greatest(extreme, max(sign * CASE WHEN sign > 0 THEN block.last ELSE block.first END::numeric)) INTO extreme
-            FROM delta.block WHERE block.table_name = known.relation;
         IF extreme >= free THEN
             RAISE EXCEPTION 'the sequence % would give % next, and key % is taken', sequence, sign * free, sign * extreme
                 USING ERRCODE = 'DP001', HINT = format('set it behind the last key: SELECT setval(%L, %s)', sequence, sign * extreme);
+        END IF;
+        SELECT * INTO beyond FROM delta.block AS b
+            WHERE b.table_name = known.relation AND sign * CASE WHEN sign > 0 THEN b.last ELSE b.first END::numeric >= free ORDER BY b.first LIMIT 1;
+        IF beyond.run IS NOT NULL THEN
+            RAISE EXCEPTION 'the sequence % would give % next, and run % has reserved the keys % to %', sequence, sign * free, beyond.run, beyond.first, beyond.last
+                USING ERRCODE = 'DP001', HINT = format(
+                    'the sequence was set back, or the run reserved keys before the table had it: `pipeline runs FILE %s` shows the run', beyond.run);
         END IF;
     END IF;
     IF high > free - step THEN
@@ -109,17 +158,18 @@ BEGIN
 END
 $function$;
 
--- Records a block of keys that comes from no sequence.
-CREATE OR REPLACE FUNCTION delta.record_block(of_run text, of_table text, first_key bigint, count bigint) RETURNS void
+-- Records a block of keys that comes from no sequence. Keys that are texts have a number of `digits` behind `prefix`.
+CREATE OR REPLACE FUNCTION delta.record_block(of_run text, of_table text, first_key bigint, count bigint, prefix text DEFAULT '', digits integer DEFAULT NULL)
+RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    known delta.loaded_table;
+    known delta.loaded_table := delta.loaded(of_table);
 BEGIN
-    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    IF known.sequence_name IS NOT NULL THEN
-        RAISE EXCEPTION 'the keys of "%" come from a sequence', of_table USING ERRCODE = 'DP001';
+    IF known.sequence_name IS NOT NULL OR known.key_column IS NULL THEN
+        RAISE EXCEPTION 'the keys of "%" come from a sequence, or are not assigned', of_table USING ERRCODE = 'DP001';
     END IF;
     PERFORM delta.allow_block(of_run, known, count);
+    PERFORM delta.refuse_far_key(known, first_key, prefix, digits);
     INSERT INTO delta.block (table_name, first, last, run) VALUES (known.relation, first_key, first_key + count - 1, of_run);
 END
 $function$;

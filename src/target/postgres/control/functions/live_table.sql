@@ -35,18 +35,35 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $function$
     SELECT delta.owned_table(known.schema_name, known.relation_name, known.relation_owner)
 $function$;
 
--- Refuses while another login loads, because its staging and its uncommitted mappings must stay.
+-- Returns the registration of a table that a pipeline loads. Refuses one that pipelines only refer to.
+CREATE OR REPLACE FUNCTION delta.loaded(of_table text) RETURNS delta.loaded_table
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+DECLARE
+    known delta.loaded_table;
+BEGIN
+    SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    IF NOT known.is_loaded THEN
+        RAISE EXCEPTION 'no pipeline loads "%"', of_table USING ERRCODE = 'DP001', HINT = 'run `pipeline setup FILE` with a file that loads it';
+    END IF;
+    RETURN known;
+END
+$function$;
+
+-- Refuses while another login loads, because its staging and its uncommitted mappings must stay. The caller of this function first locks
+-- these, so that no load begins to use them afterwards.
 CREATE OR REPLACE FUNCTION delta.refuse_other_load() RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    other text;
+    other record;
 BEGIN
-    SELECT a.usename INTO other FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+    -- A transaction keeps its first view of the sessions.
+    PERFORM pg_stat_clear_snapshot();
+    SELECT l.pid, a.usename INTO other FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
         WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = 7305516410
-            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) AND a.usename <> session_user
+            AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()) AND a.usename IS DISTINCT FROM session_user
         LIMIT 1;
-    IF other IS NOT NULL THEN
-        RAISE EXCEPTION 'the login "%" is loading', other USING ERRCODE = 'DP001', HINT = 'run again when it is done';
+    IF other.pid IS NOT NULL THEN
+        RAISE EXCEPTION 'the login "%" is loading', other.usename USING ERRCODE = 'DP001', HINT = 'run again when it is done';
     END IF;
 END
 $function$;

@@ -8,6 +8,15 @@ $function$;
 CREATE OR REPLACE FUNCTION delta.set_policy(needs_mode boolean, needed_approvals integer, largest_block bigint, opening text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 BEGIN
+    BEGIN
+        IF opening IS NOT NULL AND (
+            opening::jsonb ->> 'from' !~ '^[0-9]{2}:[0-9]{2}$' OR opening::jsonb ->> 'to' !~ '^[0-9]{2}:[0-9]{2}$' OR delta.is_open(opening::jsonb) IS NULL) THEN
+            RAISE invalid_parameter_value;
+        END IF;
+    EXCEPTION WHEN data_exception THEN
+        RAISE EXCEPTION 'the window is malformed: %', opening USING ERRCODE = 'DP004',
+            HINT = 'name one as `{"days": ["sat"], "from": "22:00", "to": "06:00", "timezone": "Europe/Berlin"}`; nothing was changed';
+    END;
     -- A run that is about to commit has locked the last row, and that policy applies to it.
     PERFORM FROM delta.hold_policy();
     INSERT INTO delta.policy (conversion_mode, approvals, max_key_block, opening_window)

@@ -15,7 +15,7 @@ DECLARE
     asked bigint;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    staged := delta.staged(of_table);
+    staged := delta.staged(of_table, known.staging_rows);
     live := delta.live_table(known);
     FOR foreign_key IN
         SELECT f.conname::text AS name, f.confrelid, max(r.relname) AS parent,

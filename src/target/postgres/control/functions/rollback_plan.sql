@@ -63,7 +63,7 @@ BEGIN
 END
 $function$;
 
--- Returns the tables that a run has mappings of, each with its fault if it has one. `same` compares a row `p` of the table with a mapping
+-- Returns the tables that a run has mappings of, each with its fault if it has one. A segment that another login recorded is not the run's. `same` compares a row `p` of the table with a mapping
 -- `h`; `key` and `place` are of `h`. A row belongs to the run if one of `written` wrote it. A transaction that rewrote a table counts if
 -- the operator accepts that table.
 CREATE OR REPLACE FUNCTION delta.tables_of(of_run text, accepted text[])
@@ -78,7 +78,8 @@ BEGIN
     FOR known IN
         SELECT s.table_name, s.rows, loaded.relation, loaded.schema_name, loaded.relation_name, loaded.relation_owner, loaded.key_columns, loaded.mappings
         FROM delta.segment AS s LEFT JOIN delta.loaded_table AS loaded ON loaded.table_name = s.table_name
-        WHERE s.run = of_run ORDER BY s.table_name
+        WHERE s.run = of_run AND s.login = coalesce((SELECT e.login FROM delta.event AS e WHERE e.run = of_run AND e.number = 1), s.login)
+        ORDER BY s.table_name
     LOOP
         IF known.mappings IS NULL OR to_regclass(format('delta.%I', known.mappings)) IS NULL THEN
             RAISE EXCEPTION 'the key map of "%" is missing', known.table_name USING ERRCODE = 'DP003',
@@ -178,8 +179,8 @@ BEGIN
         IF of_table.fault IS NULL THEN
             EXECUTE format(
                 'SELECT (SELECT count(*) FROM %1$s AS h WHERE h.run = $1),
-                        (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) LIMIT 1),
-                        (SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) DESC LIMIT 1)',
+                        coalesce((SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) LIMIT 1), ''''),
+                        coalesce((SELECT %2$s FROM %1$s AS h WHERE h.run = $1 ORDER BY ROW(%3$s) DESC LIMIT 1), '''')',
                 of_table.mappings, of_table.key, of_table.place) INTO mappings, first_key, last_key USING of_run;
         END IF;
         triggers := ARRAY(
@@ -202,6 +203,7 @@ DECLARE
     whole record;
     is_watched boolean;
     missing text;
+    counted bigint;
 BEGIN
     SELECT * INTO whole FROM delta.writer_of(of_run);
     IF NOT whole.is_known THEN
@@ -216,6 +218,12 @@ BEGIN
                     ' (if they are gone for good, `--accept %s` rolls the rest back)', of_table.name), of_table.total;
             END IF;
             CONTINUE;
+        END IF;
+        EXECUTE format('SELECT count(*) FROM %s AS h WHERE h.run = $1', of_table.mappings) INTO counted USING of_run;
+        IF counted <> of_table.total AND NOT of_table.is_accepted THEN
+            RETURN QUERY SELECT of_table.name, CASE WHEN counted < of_table.total THEN 'missing from the key map' ELSE 'more in the key map than the run recorded' END,
+                format('it has %s mappings of the run, and %s were recorded: `pipeline keymap restore` restores missing ones (`--accept %s` rolls back the rest)',
+                    counted, of_table.total, of_table.name), abs(of_table.total - counted);
         END IF;
         RETURN QUERY EXECUTE format(
             'WITH w AS MATERIALIZED (

@@ -28,6 +28,16 @@ DECLARE
     declared text[];
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
+    made := ARRAY[known.staging_rows] || CASE WHEN with_keys THEN ARRAY[known.staging_keys] END;
+    -- A load that began now would wait for these locks. A load that is at work does not wait: it is left alone before they are requested.
+    PERFORM delta.refuse_other_load();
+    PERFORM pg_advisory_xact_lock(hashtextextended(of_table, 7305516415));
+    FOREACH place IN ARRAY made LOOP
+        IF EXISTS (SELECT FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = known.staging_schema
+                AND c.relname = place AND c.relkind = 'r' AND pg_get_userbyid(c.relowner) = current_user) THEN
+            EXECUTE format('LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE', known.staging_schema, place);
+        END IF;
+    END LOOP;
     PERFORM delta.refuse_other_load();
     IF NOT EXISTS (SELECT FROM pg_namespace AS n WHERE n.nspname = known.staging_schema AND pg_get_userbyid(n.nspowner) = current_user) THEN
         RAISE EXCEPTION 'the schema "%" for staging is missing, or belongs to another role than "%"', known.staging_schema, current_user
@@ -39,7 +49,6 @@ BEGIN
     SELECT string_agg(format(', %I %s', k.name, CASE WHEN c.as_text THEN 'text' ELSE delta.declared(live, k.name) END), '' ORDER BY k.place)
         INTO keys FROM unnest(known.key_columns) WITH ORDINALITY AS k (name, place)
         LEFT JOIN unnest(columns, as_text) AS c (name, as_text) ON c.name = k.name;
-    made := ARRAY[known.staging_rows] || CASE WHEN with_keys THEN ARRAY[known.staging_keys] END;
     declared := ARRAY[
         CASE WHEN is_levelled THEN '_level integer NOT NULL, ' ELSE '' END || '_row integer NOT NULL' || coalesce(typed, ''),
         '_row integer NOT NULL, legacy_key text COLLATE "C" NOT NULL' || coalesce(keys, '')];
@@ -65,15 +74,15 @@ DECLARE
     known delta.loaded_table;
 BEGIN
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    PERFORM delta.staged(of_table);
+    PERFORM delta.staged(of_table, known.staging_rows);
     EXECUTE format('ANALYZE %I.%I', known.staging_schema, known.staging_rows);
 END
 $function$;
 
--- Returns the staging table of a loaded table, locked until the caller's transaction ends, if it belongs to the owner. Planning a query
+-- Returns a staging table of a loaded table, locked until the caller's transaction ends, if it belongs to the owner. Planning a query
 -- over a table that another role put in its place would run that role's code with the owner's rights. Such code can be in an index
 -- expression, a CHECK, statistics, a view, a policy, or a type with a cast.
-CREATE OR REPLACE FUNCTION delta.staged(of_table text) RETURNS regclass
+CREATE OR REPLACE FUNCTION delta.staged(of_table text, staging_name name) RETURNS regclass
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
@@ -84,15 +93,15 @@ BEGIN
         RAISE EXCEPTION 'staging is read in READ COMMITTED alone';
     END IF;
     SELECT * INTO STRICT known FROM delta.loaded_table AS loaded WHERE loaded.table_name = of_table;
-    IF to_regclass(format('%I.%I', known.staging_schema, known.staging_rows)) IS NOT NULL THEN
-        EXECUTE format('LOCK TABLE %I.%I IN ACCESS SHARE MODE', known.staging_schema, known.staging_rows);
+    IF to_regclass(format('%I.%I', known.staging_schema, staging_name)) IS NOT NULL THEN
+        EXECUTE format('LOCK TABLE %I.%I IN ACCESS SHARE MODE', known.staging_schema, staging_name);
     END IF;
     SELECT c.oid INTO staged FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-        WHERE n.nspname = known.staging_schema AND c.relname = known.staging_rows AND c.relkind = 'r'
+        WHERE n.nspname = known.staging_schema AND c.relname = staging_name AND c.relkind = 'r'
             AND c.relowner = (SELECT r.oid FROM pg_roles AS r WHERE r.rolname = current_user)
             AND n.nspowner = c.relowner;
     IF staged IS NULL THEN
-        RAISE EXCEPTION '"%"."%" is not a staging table of a load', known.staging_schema, known.staging_rows;
+        RAISE EXCEPTION '"%"."%" is not a staging table of a load', known.staging_schema, staging_name;
     END IF;
     RETURN staged;
 END

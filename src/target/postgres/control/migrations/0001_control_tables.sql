@@ -10,12 +10,13 @@ CREATE TABLE delta.event (
     login name NOT NULL DEFAULT session_user, PRIMARY KEY (run, number));
 
 -- The tables that are loaded, each with its owner and its key map. The functions of this schema act on these tables and on no other. Two legacy systems
--- whose keys look alike have a namespace each, and so a key map each of the same table: `acme:public.account` beside `public.account`.
+-- whose keys look alike have a namespace each, and so a key map each of the same table: `acme:public.account` beside `public.account`. A table that is
+-- only referred to has a key map as well, but no pipeline inserts into it (`is_loaded`).
 CREATE TABLE delta.loaded_table (
     table_name text COLLATE "C" PRIMARY KEY, namespace text NOT NULL, relation text COLLATE "C" NOT NULL,
     schema_name name NOT NULL, relation_name name NOT NULL, relation_owner name NOT NULL, key_columns name[] NOT NULL, key_column name,
     sequence_schema name, sequence_name name, history name NOT NULL UNIQUE, mappings name NOT NULL UNIQUE,
-    staging_schema name NOT NULL, staging_rows name NOT NULL, staging_keys name NOT NULL);
+    staging_schema name NOT NULL, staging_rows name NOT NULL, staging_keys name NOT NULL, is_loaded boolean NOT NULL);
 
 -- What rows of loaded tables refer to though no foreign key covers it: the referenced table, its key, and the column that the key is
 -- looked up by. delta.lock_references locks nothing else.
@@ -37,10 +38,16 @@ CREATE TABLE delta.block (
     table_name text COLLATE "C" NOT NULL, first bigint NOT NULL, last bigint NOT NULL, run text COLLATE "C" NOT NULL,
     reserved_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (table_name, first));
 
--- The mappings that each run appended to a key map, with the numbers of its first and last key if the key is an integer.
+-- The mappings that each run appended to a key map, with the numbers of its first and last key if the key is an integer. `login` is the
+-- login that the run belongs to.
 CREATE TABLE delta.segment (
     table_name text COLLATE "C" NOT NULL, run text COLLATE "C" NOT NULL, rows bigint NOT NULL, first_key bigint, last_key bigint,
-    PRIMARY KEY (table_name, run));
+    login name NOT NULL DEFAULT session_user, PRIMARY KEY (table_name, run));
+
+-- The loads that appended mappings to a key map, whether or not they committed. Mappings of a run without a segment do not count, and the
+-- next load deletes them.
+CREATE TABLE delta.appended (
+    table_name text COLLATE "C" NOT NULL, run text COLLATE "C" NOT NULL, PRIMARY KEY (table_name, run));
 
 -- The ids of this database, by which a key-map store recognizes it.
 CREATE TABLE delta.target (id text PRIMARY KEY, since timestamptz NOT NULL DEFAULT now());
