@@ -436,6 +436,8 @@ fn a_mapping_of_a_table_that_is_only_referred_to_is_imported() {
     let files = [("t.csv", "n,r\n1,R7\n"), ("map.csv", "legacy_key,id\nR7,7\n")];
     let made = Made::new(On::Postgres, sql, tables, &files);
     made.pipeline(&["keymap", "import", "p.yaml", "map.csv", "--table", "region"]).passes();
+    let registered = "SELECT table_name, is_loaded::text FROM delta.loaded_table ORDER BY 1";
+    assert_eq!(made.rows(registered), ["public.region|false", "public.t|true"]);
     made.pipeline(&["run", "p.yaml"]).passes();
     assert_eq!(made.rows("SELECT n, region_id FROM t"), ["1|7"]);
 }

@@ -86,6 +86,43 @@ fn the_server_holds_a_run_to_the_policy_at_its_end() {
 }
 
 #[test]
+fn a_malformed_window_is_refused_and_can_be_replaced() {
+    let production = Production::ready();
+    let operator = Holder::new(&production.login("operator", "IN ROLE delta_rollback"));
+    for window in [
+        "garbage",
+        "1",
+        "{}",
+        r#"{"from": "22:00", "to": "06:00", "timezone": "Mars/Olympus"}"#,
+        r#"{"from": "10 pm", "to": "06:00", "timezone": "UTC"}"#,
+        r#"{"from": "22:00", "timezone": "UTC"}"#,
+    ] {
+        let set = format!("SELECT delta.set_policy(false, 0, 100, '{window}')");
+        let refused = operator.run(&set).unwrap_err();
+        assert!(refused.0 == "DP004" && refused.1.contains("the window is malformed"), "{refused:?}");
+    }
+    operator
+        .execute(r#"SELECT delta.set_policy(false, 0, 100, '{"from": "00:00", "to": "00:00", "timezone": "UTC"}')"#);
+    // One that is stored nevertheless admits no run, and stops nothing else.
+    production.database.execute(NO_MODE);
+    production.loads();
+    let run = production.database.text("SELECT id FROM delta.run ORDER BY id DESC LIMIT 1");
+    production.database.execute(
+        "INSERT INTO delta.policy (conversion_mode, approvals, max_key_block, opening_window) VALUES (false, 0, 100, 'garbage')",
+    );
+    let unreadable = "the window of the target's policy cannot be read: `garbage`";
+    production.delta("NEXT", 10);
+    production.pipeline(&["run", "p.yaml"]).fails(77, &[unreadable, "--window"]);
+    production.pipeline(&["setup", "p.yaml"]).passes();
+    production.pipeline(&["rollback", "p.yaml", &run]).passes();
+    let shown = production.pipeline(&["policy", "show", "p.yaml"]).passes().stdout.clone();
+    assert!(shown.contains("window           cannot be read: `garbage`"), "{shown}");
+    production.pipeline(&["policy", "set", "p.yaml", "--approvals", "0"]).fails(64, &[unreadable, "--window none"]);
+    production.pipeline(&["policy", "set", "p.yaml", "--window", "none"]).passes();
+    production.pipeline(&["run", "p.yaml"]).passes();
+}
+
+#[test]
 fn only_the_operator_states_the_policy() {
     let production = Production::ready();
     let loader = production.login("loader", "IN ROLE delta_loader");

@@ -321,12 +321,16 @@ fn loader_cannot_roll_back_and_the_operator_needs_no_more() {
 #[test]
 fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
     let (production, run) = ran("");
-    let holder = Holder::new(&production.login("loader", "IN ROLE delta_loader"));
-    holder.execute(&format!("SET ROLE delta_loader; INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"));
+    production.database.execute(&format!("INSERT INTO delta.mapping_account VALUES ('forged', 1, '{run}')"));
     let kept = production.kept();
-    production
-        .pipeline(&["rollback", "p.yaml", &run])
-        .fails(77, &["`account`: 1 changed since: 1", "hint: nothing was changed"]);
+    production.pipeline(&["rollback", "p.yaml", &run]).fails(
+        77,
+        &[
+            "`account`: 1 changed since: 1",
+            "`account`: 1 more in the key map than the run recorded: it has 11 mappings of the run",
+            "hint: nothing was changed",
+        ],
+    );
     assert_same(&production.kept(), &kept);
     // A run that was forged whole: even so, its rows are not of the transaction that says so.
     production.database.execute(
@@ -338,6 +342,68 @@ fn a_mapping_that_was_forged_takes_no_row_of_others_with_it() {
         Holder::new(&production.database.url()).run("SELECT delta.roll_back('f', 2, '{}', '', '{}')").unwrap_err();
     assert_eq!(refused.0, "DP007", "{refused:?}");
     assert_eq!(production.count("account"), 15);
+}
+
+#[test]
+fn mappings_that_are_missing_are_named_and_may_be_accepted() {
+    let (production, run) = ran("");
+    let first = format!("(SELECT min(item_id) FROM delta.mapping_item WHERE run = '{run}')");
+    production.database.execute(&format!(
+        "DELETE FROM item WHERE item_id = {first}; DELETE FROM delta.mapping_item WHERE item_id = {first}"
+    ));
+    let kept = production.kept();
+    let named = "`item`: 1 missing from the key map: it has 19 mappings of the run, and 20 were recorded";
+    for arguments in [&["rollback", "p.yaml", &run][..], &["rollback", "p.yaml", &run, "--dry-run"]] {
+        production.pipeline(arguments).fails(77, &[named, "`pipeline keymap restore`", "--accept public.item"]);
+    }
+    assert_same(&production.kept(), &kept);
+    production.pipeline(&["rollback", "p.yaml", &run, "--accept", "public.item"]).passes();
+    assert_eq!((production.count("account"), production.count("item")), (5, 5));
+
+    // None is left at all.
+    let (production, run) = ran("");
+    production.database.execute(&format!("DELETE FROM delta.mapping_item WHERE run = '{run}'"));
+    production.pipeline(&["rollback", "p.yaml", &run]).fails(77, &["`item`: 20 missing from the key map"]);
+}
+
+#[test]
+fn a_segment_of_another_login_is_no_part_of_a_run() {
+    let (production, run) = ran("");
+    production.database.execute(&format!(
+        "INSERT INTO delta.loaded_table SELECT (jsonb_populate_record(l, '{{\"table_name\": \"x:public.item\", \"history\": \"h\"}}')).*
+             FROM delta.loaded_table AS l WHERE l.table_name = 'public.item';
+         INSERT INTO delta.segment (table_name, run, rows, login) VALUES ('x:public.item', '{run}', 7, 'other')"
+    ));
+    production.pipeline(&["rollback", "p.yaml", &run]).passes();
+    assert_eq!((production.count("account"), production.count("item")), (5, 5));
+}
+
+#[test]
+fn a_run_whose_report_is_unreadable_is_rolled_back() {
+    let production = Production::ready();
+    production.database.execute(
+        "CREATE FUNCTION garble() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.report := 'zz'; RETURN NEW; END $$;
+         CREATE TRIGGER garble BEFORE INSERT ON delta.run FOR EACH ROW EXECUTE FUNCTION garble()",
+    );
+    production.loads();
+    let run = production.database.text("SELECT id FROM delta.run");
+    production.pipeline(&["rollback", "p.yaml", &run, "--dry-run"]).passes();
+    production.pipeline(&["rollback", "p.yaml", &run]).passes();
+    assert_eq!((production.count("account"), production.count("item")), (5, 5));
+}
+
+#[test]
+fn a_rollback_that_waits_too_long_changes_nothing() {
+    let (production, run) = ran("");
+    production.write("load: { lock_timeout: 300ms }\n");
+    let holder = Holder::new(&production.database.url());
+    holder.execute("BEGIN; LOCK TABLE item IN SHARE MODE");
+    production.pipeline(&["rollback", "p.yaml", &run]).fails(
+        69,
+        &["cannot roll back the run: another session holds a lock", "hint: nothing was changed", "load.lock_timeout"],
+    );
+    holder.execute("ROLLBACK");
+    production.pipeline(&["rollback", "p.yaml", &run]).passes();
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! The direct path: the tables whose rows are copied into production without staging, and the comparison of these rows with the delta.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{SortColumn, lexsort_to_indices, partition, take_arrays, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::DataType;
 use tokio_postgres::Client;
 
 use super::catalog::PgCatalog;
@@ -113,6 +112,8 @@ pub(super) async fn compare(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
 

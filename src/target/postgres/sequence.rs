@@ -201,5 +201,13 @@ mod tests {
         assert!(up.refuse_lagging(5, Some(5), &request).is_err());
         assert!(down.refuse_lagging(-5, Some(-4), &request).is_ok());
         assert!(down.refuse_lagging(-5, Some(-6), &request).is_err());
+        let block = |first, last| Some((RunId::from("r"), first, last));
+        assert!(up.refuse_reserved(5, block(1, 4), &request).is_ok());
+        assert!(up.refuse_reserved(5, None, &request).is_ok());
+        let refused = up.refuse_reserved(5, block(4, 5), &request).unwrap_err();
+        assert!(refused.to_string().contains("run r has reserved the keys 4 to 5"), "{refused}");
+        assert!(!refused.next_step().unwrap().contains("setval"), "{refused:?}");
+        assert!(down.refuse_reserved(-5, block(-4, -1), &request).is_ok());
+        assert!(down.refuse_reserved(-5, block(-5, -4), &request).is_err());
     }
 }

@@ -117,4 +117,8 @@ fn refused(on: On) {
     for arguments in [&["resume", FILE][..], &["resume", FILE, &run], &["run", FILE]] {
         is_refused(&trial.scene, arguments, 78, &["newer format", "hint: "]);
     }
+    // It is not in production, so it can be abandoned whatever its journal says.
+    let told = trial.scene.pipeline(&["rollback", FILE, &run]).passes().stdout.clone();
+    assert!(told.contains("abandoned") && told.contains("newer format"), "{told}");
+    trial.scene.pipeline(&["run", FILE]).passes();
 }

@@ -4,6 +4,7 @@
 mod arguments;
 mod design;
 mod functions;
+mod key_maps;
 mod operators;
 mod owners;
 mod sessions;

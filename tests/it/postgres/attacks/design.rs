@@ -54,16 +54,38 @@ fn a_loader_changes_and_deletes_nothing_of_production() {
 }
 
 #[test]
-fn a_loader_appends_mappings_and_segments_to_key_maps() {
+fn a_loader_appends_mappings_to_runs_of_its_own() {
+    let (database, night) = copy();
+    night.execute(
+        "SELECT delta.append_mappings('mine', 'public.note', '{mine}', '{11}'); SELECT delta.record_segment('mine', 'public.note', 1)",
+    );
+    assert_eq!(night.text("SELECT note_id FROM delta.key_map_note WHERE legacy_key = 'mine'"), "11");
+    for sql in [
+        "INSERT INTO delta.mapping_note (legacy_key, note_id, run) VALUES ('other', 1, 'mine')",
+        "INSERT INTO delta.segment (table_name, run, rows) VALUES ('public.item', 'mine', 1)",
+        "DELETE FROM delta.mapping_note WHERE run = 'mine'",
+    ] {
+        assert_eq!(night.run(sql).unwrap_err().0, "42501", "{sql}");
+    }
+    // A legacy key has one mapping: one that counts is not replaced.
+    let again = "SELECT delta.append_mappings('again', 'public.note', '{N-1}', '{1}')";
+    assert_eq!(night.run(again).unwrap_err().0, "23505");
+    // Mappings without a segment keep no other login from its own: its load removes them first.
+    night.execute("SELECT delta.append_mappings('again', 'public.note', '{next}', '{12}')");
+    let day = Holder::new(&World::shared().url_in(&database, "day"));
+    let append = "SELECT delta.append_mappings('theirs', 'public.note', '{next}', '{13}')";
+    assert_eq!(day.run(append).unwrap_err().0, "23505");
+    day.execute(&format!("SELECT delta.forget('public.note'); {append}"));
+}
+
+#[test]
+fn a_loader_marks_files_as_loaded_with_a_run_of_its_own() {
     let (_database, night) = copy();
     night.execute(
-        "INSERT INTO delta.mapping_note (legacy_key, note_id, run) VALUES ('mine', 4711, 'mine');
-         INSERT INTO delta.segment (table_name, run, rows) VALUES ('public.note', 'mine', 1)",
+        "SELECT kit.start('20990101T000000-0001', 1); SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1);
+         SELECT delta.record_run('20990101T000000-0001', 'small', 'now', 'x', '{h}', '{public.item}', '{f}')",
     );
-    assert_eq!(night.text("SELECT note_id FROM delta.key_map_note WHERE legacy_key = 'mine'"), "4711");
-    assert_eq!(night.run("DELETE FROM delta.mapping_note WHERE run = 'mine'").unwrap_err().0, "42501");
-    // A legacy key has one mapping: one that counts is not replaced.
-    assert_eq!(night.run("INSERT INTO delta.mapping_note VALUES ('N-1', 1, 'mine')").unwrap_err().0, "23505");
+    assert_eq!(night.text("SELECT name FROM delta.file WHERE hash = 'h'"), "f");
 }
 
 #[test]
@@ -107,6 +129,7 @@ fn a_loader_keeps_others_waiting_until_its_transaction_ends() {
     night.execute("SELECT kit.start('20990101T000000-0009', 10)");
     for (call, waits) in [
         ("SELECT delta.hold_table('public.note')", "INSERT INTO public.note VALUES (1000)"),
+        ("SELECT delta.forget('public.note')", "SELECT delta.append_mappings('r', 'public.note', '{x}', '{1}')"),
         (
             "SELECT delta.reserve('20990101T000000-0009', 'public.account', NULL, 1)",
             "INSERT INTO public.account (account_no) VALUES ('theirs')",

@@ -27,6 +27,8 @@ const BOTH: (bool, bool) = (true, true);
 const REGISTER: Option<&str> = Some("delta.loaded_table");
 const START: &str = "SELECT kit.start('20990101T000000-0001', 5)";
 
+const STAGE: &str = "INSERT INTO staging.ck_item VALUES (1, 'X-1', 1000)";
+
 const fn function(
     name: &'static str,
     by: &'static [By],
@@ -42,6 +44,27 @@ pub const FUNCTIONS: &[Function] = &[
     function("analyze", &[Loader], &["SELECT delta.analyze('public.item')"], (REGISTER, None), BOTH),
     function("analyze_staging", &[Loader], &["SELECT delta.analyze_staging('public.item')"], (REGISTER, None), BOTH),
     function("append_event", &[Loader, Rollback], &[START], (Some("delta.event"), Some("delta.event")), BOTH),
+    function(
+        "append_mappings",
+        &[Loader],
+        &["SELECT delta.append_mappings('20990101T000000-0001', 'public.item', '{X-1}', '{1000}')"],
+        (REGISTER, Some("delta.mapping_item")),
+        BOTH,
+    ),
+    function(
+        "append_staged",
+        &[Loader],
+        &[STAGE, "SELECT delta.append_staged('20990101T000000-0001', 'public.item')"],
+        (REGISTER, Some("delta.mapping_item")),
+        BOTH,
+    ),
+    function(
+        "conflicts",
+        &[Rollback],
+        &["SELECT FROM delta.conflicts(kit.loaded(), '{}')"],
+        (Some("delta.segment"), None),
+        BOTH,
+    ),
     function(
         "end_mode",
         &[Loader, Rollback],
@@ -85,6 +108,13 @@ pub const FUNCTIONS: &[Function] = &[
         (Some("delta.segment"), None),
         BOTH,
     ),
+    function(
+        "import_mappings",
+        &[Loader],
+        &[STAGE, "SELECT delta.import_mappings('20990101T000000-0001', 'public.item', 0, 9)"],
+        (REGISTER, Some("delta.mapping_item")),
+        BOTH,
+    ),
     function("is_operator", &[], &["SELECT delta.is_operator()"], (None, None), (true, true)),
     function(
         "lock_references",
@@ -101,13 +131,6 @@ pub const FUNCTIONS: &[Function] = &[
         BOTH,
     ),
     function(
-        "conflicts",
-        &[Rollback],
-        &["SELECT FROM delta.conflicts(kit.loaded(), '{}')"],
-        (Some("delta.segment"), None),
-        BOTH,
-    ),
-    function(
         "record_block",
         &[Loader],
         &[START, "SELECT delta.record_block('20990101T000000-0001', 'public.note', 100, 5)"],
@@ -119,9 +142,17 @@ pub const FUNCTIONS: &[Function] = &[
         &[Loader],
         &[
             START,
+            "SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1)",
             "SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
         ],
         (REGISTER, Some("delta.run")),
+        BOTH,
+    ),
+    function(
+        "record_segment",
+        &[Loader],
+        &["SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1)"],
+        (REGISTER, Some("delta.segment")),
         BOTH,
     ),
     function(

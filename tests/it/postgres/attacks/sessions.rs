@@ -3,6 +3,7 @@
 
 use super::world::{Attack, By, CLIMBED, World, texts};
 use crate::production::Holder;
+use crate::server::Database;
 
 /// What is put on a table, and folded or run when a query over it is planned in another role's name.
 const VEHICLES: &[(&str, &[&str])] = &[
@@ -45,9 +46,11 @@ fn nothing_is_put_on_a_control_table() {
         ("delta.block", "SELECT delta.reserve('20990101T000000-0001', 'public.item', NULL, 5)"),
         ("delta.mapping_item", "SELECT delta.forget('public.item')"),
         ("delta.segment", "SELECT delta.forget('public.item')"),
+        ("delta.appended", "SELECT delta.forget('public.item')"),
         (
             "delta.run",
-            "SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
+            "SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1); \
+             SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
         ),
     ] {
         for (name, planted) in VEHICLES {
@@ -330,6 +333,7 @@ fn an_old_snapshot_shows_no_old_policy() {
         }
         let night = Holder::new(&world.url_in(database, "night"));
         night.execute(START);
+        night.execute("SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1)");
         night.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM delta.policy");
         superuser.execute("UPDATE delta.mode SET ended_at = now(); INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (true, 0, 5)");
         night.run("SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}'); COMMIT").is_ok()
@@ -373,6 +377,83 @@ fn what_a_running_load_has_is_left_to_it() {
             superuser.text(won) == "t"
         });
     }
+}
+
+/// Has a login call a function that pauses, and another one load meanwhile. Returns whether the load passed.
+fn meanwhile(world: &World, database: &Database, superuser: &Holder, call: &str, load: &str) -> bool {
+    superuser.execute("SELECT pg_advisory_lock(4711)");
+    let night = Holder::new(&world.url_in(database, "night"));
+    let day = Holder::new(&world.url_in(database, "day"));
+    std::thread::scope(|scope| {
+        let called = scope.spawn(|| night.run(call));
+        crate::production::until(database, "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND objid = 4711");
+        day.execute("SET lock_timeout = '500ms'; SELECT pg_advisory_lock(7305516410)");
+        let loaded = day.run(load).is_ok();
+        superuser.execute("SELECT pg_advisory_unlock(4711)");
+        called.join().unwrap().unwrap();
+        loaded
+    })
+}
+
+#[test]
+fn a_load_that_begins_meanwhile_waits_for_what_is_removed() {
+    let world = World::shared();
+    world.assert_both_ways("a run commits while its mappings are forgotten", |database, superuser, is_open| {
+        superuser.execute("SELECT kit.edit('forget', 'EXECUTE', 'PERFORM pg_advisory_xact_lock(4711); EXECUTE')");
+        if is_open {
+            superuser.execute("SELECT kit.edit('hold_key_map', 'FOR NO KEY UPDATE', '')");
+        }
+        let load = "BEGIN; SELECT delta.append_mappings('20990101T000000-aaaa', 'public.item', '{D-2}', '{98}');
+             SELECT delta.record_segment('20990101T000000-aaaa', 'public.item', 2); COMMIT";
+        let has_committed = meanwhile(world, database, superuser, "SELECT delta.forget('public.item')", load);
+        has_committed
+            && database.text("SELECT count(*) < 2 FROM delta.key_map_item WHERE run = '20990101T000000-aaaa'") == "t"
+    });
+    world.assert_both_ways("staging is made again while a load fills it", |database, superuser, is_open| {
+        superuser.execute("SELECT kit.edit('make_staging', 'live := ', 'IF of_run = ''mine'' THEN PERFORM pg_advisory_xact_lock(4711); END IF; live := ')");
+        if is_open {
+            superuser.execute("SELECT kit.edit('make_staging', 'PERFORM pg_advisory_xact_lock(hashtextextended(of_table, 7305516415));', '')");
+            superuser.execute("SELECT kit.edit('make_staging', 'EXECUTE format(''LOCK TABLE %I.%I IN ACCESS EXCLUSIVE MODE'', known.staging_schema, place);', '')");
+        }
+        let make = |run: &str| format!("SELECT delta.make_staging('{run}', 'public.item', '{{account_id}}', '{{false}}', false, true)");
+        let load = make("theirs") + "; INSERT INTO staging.item (_row) VALUES (1)";
+        meanwhile(world, database, superuser, &make("mine"), &load)
+            && database.text("SELECT count(*) = 0 FROM staging.item") == "t"
+    });
+}
+
+#[test]
+fn a_load_is_seen_that_began_after_the_transaction() {
+    let world = World::shared();
+    world.assert_both_ways("sessions as the transaction saw them first", |database, superuser, is_open| {
+        if is_open {
+            superuser.execute("SELECT kit.edit('refuse_other_load', 'PERFORM pg_stat_clear_snapshot();', '')");
+            superuser.execute("SELECT kit.edit('refuse_other_load', 'LEFT JOIN', 'JOIN')");
+        }
+        let night = Holder::new(&world.url_in(database, "night"));
+        night.execute("BEGIN; SELECT FROM pg_stat_activity");
+        let day = Holder::new(&world.url_in(database, "day"));
+        day.execute("SELECT pg_advisory_lock(7305516410)");
+        night.run("SELECT delta.forget('public.item'); COMMIT").is_ok()
+    });
+    world.assert_both_ways("mappings in a snapshot from before a run", |database, superuser, is_open| {
+        if is_open {
+            superuser.execute("SELECT kit.edit('hold_key_map', 'current_setting(''transaction_isolation'') <> ''read committed''', 'false')");
+        }
+        let night = Holder::new(&world.url_in(database, "night"));
+        night.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM delta.event");
+        Holder::new(&world.url_in(database, "day")).execute("SELECT kit.start('20990101T000000-bbbb', 5)");
+        night.run("SELECT delta.append_mappings('20990101T000000-bbbb', 'public.item', '{evil}', '{1}'); COMMIT").is_ok()
+    });
+    world.assert_both_ways("a segment in a snapshot from before a run", |database, superuser, is_open| {
+        if is_open {
+            superuser.execute("SELECT kit.edit('record_segment', 'current_setting(''transaction_isolation'') <> ''read committed''', 'false')");
+        }
+        let night = Holder::new(&world.url_in(database, "night"));
+        night.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM delta.event");
+        Holder::new(&world.url_in(database, "day")).execute("SELECT kit.start('20990101T000000-bbbb', 5)");
+        night.run("SELECT delta.record_segment('20990101T000000-bbbb', 'public.item', 1); COMMIT").is_ok()
+    });
 }
 
 #[test]

@@ -159,7 +159,8 @@ const KIT: &str = "
     CREATE FUNCTION kit.start(of_run text, keys bigint) RETURNS void LANGUAGE sql AS $$
         SELECT kit.append(of_run, 1, 'started', pg_catalog.jsonb_build_object('started', pg_catalog.jsonb_build_object(
             'pipeline', 'small', 'plan', 'h', 'moment', 'm', 'tables', (
-                SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('table', t.name, 'rows', keys, 'verdicts', 'v', 'files', '[]'::pg_catalog.jsonb))
+                SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('table', t.name, 'rows', keys, 'verdicts', 'v',
+                    'files', pg_catalog.jsonb_build_array(pg_catalog.jsonb_build_object('name', 'f', 'hash', 'h'))))
                 FROM pg_catalog.unnest(ARRAY['public.account', 'public.item', 'public.note']) AS t (name))))) $$;
     -- The run that is in production, and the next number of its journal.
     CREATE FUNCTION kit.loaded() RETURNS text LANGUAGE sql AS $$ SELECT r.id FROM delta.run AS r ORDER BY r.id LIMIT 1 $$;
@@ -287,7 +288,7 @@ impl World {
         );
         Holder::new(&world.url("day")).execute(
             "SELECT kit.start('20990101T000000-aaaa', 10);
-             INSERT INTO delta.mapping_item (legacy_key, item_id, run) VALUES ('D-1', 99, '20990101T000000-aaaa')",
+             SELECT delta.append_mappings('20990101T000000-aaaa', 'public.item', '{D-1}', '{99}')",
         );
         Holder::new(&world.url("night")).execute(
             "SELECT delta.make_staging('r', 'public.item', '{item_id,account_id,region_id,quantity}', '{false,false,false,false}', false, true);
