@@ -111,6 +111,7 @@ impl Rollback {
         for done in tables {
             match self.tables.iter_mut().find(|table| table.name == done.table && done.mappings > 0) {
                 Some(table) => (table.rows, table.mappings, table.left) = (done.deleted, done.mappings, Some(0)),
+                None if done.deleted == 0 => {}
                 None => self.notes.push(format!(
                     "{} rows of `{}` were also deleted; triggers had written them with the run's rows",
                     number(done.deleted),

@@ -13,6 +13,8 @@ each_target! {
     what_cannot_be_resumed_is_refused_and_nothing_changes => refused;
 }
 
+each_target!(a_run_outside_production_is_abandoned_whatever_its_journal);
+
 /// Where a second kill hits whoever resumes, another one in each round.
 fn second(round: usize) -> &'static str {
     ["copying=return", "staged=return", "inserting=return", "recorded=return", "committed=return", "read back=return"]
@@ -117,8 +119,17 @@ fn refused(on: On) {
     for arguments in [&["resume", FILE][..], &["resume", FILE, &run], &["run", FILE]] {
         is_refused(&trial.scene, arguments, 78, &["newer format", "hint: "]);
     }
-    // It is not in production, so it can be abandoned whatever its journal says.
-    let told = trial.scene.pipeline(&["rollback", FILE, &run]).passes().stdout.clone();
-    assert!(told.contains("abandoned") && told.contains("newer format"), "{told}");
+}
+
+fn a_run_outside_production_is_abandoned_whatever_its_journal(on: On) {
+    let done = Done::default();
+    let trial = Trial::new(Scene::new(on), &done);
+    trial.kill("staged=return");
+    let run = trial.run();
+    trial.written_by_a_newer_version(&run);
+    for arguments in [&["rollback", FILE, &run, "--dry-run"][..], &["rollback", FILE, &run]] {
+        let told = trial.scene.pipeline(arguments).passes().stdout.clone();
+        assert!(told.contains("abandon") && told.contains("newer format"), "{told}");
+    }
     trial.scene.pipeline(&["run", FILE]).passes();
 }

@@ -27,7 +27,8 @@ BEGIN
         fits := false;
     END;
     IF fits IS DISTINCT FROM true THEN
-        RAISE EXCEPTION 'entry % of run % is malformed', of_number, of_run USING ERRCODE = 'DP005';
+        RAISE EXCEPTION 'entry % of run % is malformed, or in an unknown format', of_number, of_run USING ERRCODE = 'DP005',
+            HINT = 'a newer version of the program also needs its own setup: `pipeline setup FILE`';
     END IF;
     -- Serializes sessions that append to one run.
     PERFORM pg_advisory_xact_lock(hashtextextended(of_run, 7305516413));
