@@ -552,20 +552,20 @@ fn a_role_becomes_no_other_role() {
     ];
     // A function of the owner's is replaced, or runs with another path, only by its owner.
     for change in [
-        "CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS \
+        "CREATE OR REPLACE FUNCTION delta.summarize(of_table text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS \
          $$ BEGIN PERFORM night.act(); END $$",
-        "ALTER FUNCTION delta.analyze(text) SET search_path = night, pg_catalog",
+        "ALTER FUNCTION delta.summarize(text) SET search_path = night, pg_catalog",
     ] {
         attacks.push(
-            Attack::new(format!("{change:.60}"), &["SELECT delta.analyze('public.item')"])
+            Attack::new(format!("{change:.60}"), &["SELECT delta.summarize('public.item')"])
                 .planted(&[change])
                 .opened(&[
                     "GRANT CREATE ON SCHEMA delta TO <night>",
-                    "ALTER FUNCTION delta.analyze(text) OWNER TO <night>",
+                    "ALTER FUNCTION delta.summarize(text) OWNER TO <night>",
                 ])
                 .sealed(&[
-                    "ALTER FUNCTION delta.analyze(text) OWNER TO <owner>",
-                    "GRANT EXECUTE ON FUNCTION delta.analyze TO delta_loader",
+                    "ALTER FUNCTION delta.summarize(text) OWNER TO <owner>",
+                    "GRANT EXECUTE ON FUNCTION delta.summarize TO delta_loader",
                 ]),
         );
     }

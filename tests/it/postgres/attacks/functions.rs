@@ -27,8 +27,6 @@ const BOTH: (bool, bool) = (true, true);
 const REGISTER: Option<&str> = Some("delta.loaded_table");
 const START: &str = "SELECT kit.start('20990101T000000-0001', 5)";
 
-const STAGE: &str = "INSERT INTO staging.ck_item VALUES (1, 'X-1', 1000)";
-
 const fn function(
     name: &'static str,
     by: &'static [By],
@@ -54,7 +52,7 @@ pub const FUNCTIONS: &[Function] = &[
     function(
         "append_staged",
         &[Loader],
-        &[STAGE, "SELECT delta.append_staged('20990101T000000-0001', 'public.item')"],
+        &["SELECT delta.append_staged('20990101T000000-0001', 'public.item')"],
         (REGISTER, Some("delta.mapping_item")),
         BOTH,
     ),
@@ -111,7 +109,7 @@ pub const FUNCTIONS: &[Function] = &[
     function(
         "import_mappings",
         &[Loader],
-        &[STAGE, "SELECT delta.import_mappings('20990101T000000-0001', 'public.item', 0, 9)"],
+        &["SELECT delta.import_mappings('20990101T000000-0001', 'public.item', 0, 9)"],
         (REGISTER, Some("delta.mapping_item")),
         BOTH,
     ),
@@ -153,7 +151,7 @@ pub const FUNCTIONS: &[Function] = &[
         &[Loader],
         &["SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1)"],
         (REGISTER, Some("delta.segment")),
-        BOTH,
+        (true, false),
     ),
     function(
         "reserve",

@@ -340,7 +340,9 @@ fn an_old_snapshot_shows_no_old_policy() {
     });
     world.assert_both_ways("keys in a snapshot from before the policy", |database, superuser, is_open| {
         if is_open {
-            superuser.execute("SELECT kit.edit('allow_block', 'current_setting(''transaction_isolation'') <> ''read committed''', 'false')");
+            for function in ["allow_block", "owned_table"] {
+                superuser.execute(&format!("SELECT kit.edit('{function}', 'current_setting(''transaction_isolation'') <> ''read committed''', 'false')"));
+            }
         }
         let night = Holder::new(&world.url_in(database, "night"));
         night.execute(START);
@@ -525,7 +527,7 @@ fn a_superuser_that_loads_runs_no_code_of_a_loader() {
                 superuser.execute("GRANT CREATE ON SCHEMA public TO PUBLIC");
             }
             if is_open {
-                superuser.execute(&world.named("GRANT TRIGGER ON delta.mapping_account TO <night>"));
+                superuser.execute(&world.named("GRANT TRIGGER ON public.account TO <night>"));
             }
             let night = Holder::new(&world.url_in(database, "night"));
             for sql in left_behind().iter().chain(&texts(IN_PUBLIC)) {

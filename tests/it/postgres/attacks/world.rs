@@ -292,7 +292,7 @@ impl World {
         );
         Holder::new(&world.url("night")).execute(
             "SELECT delta.make_staging('r', 'public.item', '{item_id,account_id,region_id,quantity}', '{false,false,false,false}', false, true);
-             INSERT INTO staging.item VALUES (1, 1, 1, 1, 1)",
+             INSERT INTO staging.item VALUES (1, 1, 1, 1, 1); INSERT INTO staging.ck_item VALUES (1, 'X-1', 1000)",
         );
         Holder::new(&world.url("boss")).execute("SELECT delta.switch_mode(36000, 'a test', false)");
         world

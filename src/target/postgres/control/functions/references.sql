@@ -41,7 +41,7 @@ BEGIN
             RAISE EXCEPTION 'the table % that "%" refers to has another owner than when it was set up', foreign_key.confrelid::regclass, known.relation
                 USING ERRCODE = 'DP001', HINT = 'if that owner is right: `pipeline setup FILE`';
         END IF;
-        SELECT delta.staged(loaded.table_name) INTO parent FROM delta.loaded_table AS loaded
+        SELECT delta.staged(loaded.table_name, loaded.staging_rows) INTO parent FROM delta.loaded_table AS loaded
             WHERE loaded.table_name = ANY (of_load)
                 AND format('%I.%I', loaded.schema_name, loaded.relation_name)::regclass = foreign_key.confrelid;
         keys := format(
