@@ -161,7 +161,7 @@ struct EvaluatedRows<'a> {
     without: RowSet,
     columns: &'a [String],
     references: &'a [String],
-    /// Whether rows with ASCII text alone are left out.
+    /// Whether rows with ASCII text alone are excluded.
     beyond_ascii: bool,
 }
 

@@ -357,7 +357,7 @@ fn columns_that_triggers_decide_are_not_compared(on: On) {
     judged.write(&url, &format!("{ITEM}    triggers: {{ item_id: changes, mail: fills, nothing: fills, stamped: changes }}\n    columns: {{ mail: ref }}\n"));
     judged.place.pipeline(&["check", "p.yaml"]).fails(
         78,
-        &["`item_id` is a key column", "write `changes`", "`nothing`", "the delta gives `stamped` no value"],
+        &["`item_id` is a key column", "write `changes`", "`nothing`", "the delta has no value for `stamped`"],
     );
 }
 
