@@ -7,7 +7,7 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use delta_pipeline::internals::error::{Error, Result};
-use delta_pipeline::internals::journal::{Event, Journal, Started, TableManifest};
+use delta_pipeline::internals::journal::{Event, Input, Journal, Started, TableManifest};
 use delta_pipeline::internals::target::{
     Batches, ConstraintViolation, Destination, InsertError, InsertPhase, Inserted, JournalWriter, LoadMode, RowSource,
     RunRecord, StagingPhase, Target,
@@ -196,16 +196,19 @@ pub async fn load(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result<
     target.unlock().await
 }
 
-/// Notes what a run is: one that may reserve keys for a thousand rows of a table.
+/// Notes what a run is: one that may reserve keys for a thousand rows of a table, and load the files of the tables that most tests have.
 pub async fn announce<L: JournalWriter + ?Sized>(load: &mut L, run: &str, tables: &[&str]) {
-    let ids = tables.iter().flat_map(|table| [(*table).to_owned(), format!("public.{table}")]);
+    let file = |hash: &str| Input { name: hash.into(), hash: hash.into(), reload_of: None };
+    let keyed = tables.iter().map(|table| (*table, 1 << 40));
+    let ids = keyed.chain([("item", 0), ("part", 0)]);
     let tables = ids
-        .map(|table| TableManifest {
+        .flat_map(|(table, rows)| [(table.to_owned(), rows), (format!("public.{table}"), rows)])
+        .map(|(table, rows)| TableManifest {
             table,
-            rows: 1 << 40,
+            rows,
             verdicts: String::new(),
             references: std::collections::BTreeMap::new(),
-            files: Vec::new(),
+            files: ["h1", "h2", "h3"].map(file).to_vec(),
         })
         .collect();
     let started = Started { pipeline: "p".into(), plan: "h".into(), moment: "m".into(), tables };

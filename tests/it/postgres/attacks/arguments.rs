@@ -7,8 +7,7 @@ const RUN: &str = "20990101T000000-0001";
 const OTHER: &str = "20990101T000000-aaaa";
 
 /// Files of a run are not compared with those that it began with.
-const ANY_FILES: &str =
-    "SELECT kit.edit('record_run', 'cardinality(hashes) > 0 AND NOT delta.is_operator() AND (', 'false AND (')";
+const ANY_FILES: &str = "SELECT kit.edit('record_run', 'IF EXISTS (SELECT FROM unnest(hashes, tables)', 'IF false AND EXISTS (SELECT FROM unnest(hashes, tables)')";
 
 /// An attack that a line of a function stops.
 pub fn stopped_by(name: &str, strike: &[&str], function: &str, old: &str, new: &str) -> Attack {
@@ -86,7 +85,6 @@ fn a_journal_takes_the_next_entry_of_its_own_run_alone() {
             "a run in production is abandoned, so that its files load again",
             &[
                 "SELECT kit.start('RUN', 1)",
-                "SELECT delta.record_segment('RUN', 'public.item', 1)",
                 "SELECT delta.record_run('RUN', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
                 "SELECT kit.append('RUN', 2, 'abandoned')",
             ],
@@ -176,7 +174,6 @@ fn a_run_is_recorded_by_its_login_and_as_it_began() {
             "first.login IS NOT NULL AND first.login <> session_user",
             "false",
         )
-        .given(&[&format!("INSERT INTO delta.segment (table_name, run, rows) VALUES ('public.item', '{OTHER}', 1)")])
         .won(&recorded(OTHER)),
         stopped_by(
             "files count as loaded by a run that has no journal and cannot be rolled back",
@@ -191,33 +188,20 @@ fn a_run_is_recorded_by_its_login_and_as_it_began() {
         ])
         .won(&recorded(RUN)),
         stopped_by(
-            "files count as loaded by a run without rows",
-            &[
-                "SELECT kit.start('RUN', 1)",
-                "SELECT delta.record_run('RUN', 'small', 'now', 'x', '{h}', '{public.item}', '{f}')",
-            ],
-            "record_run",
-            "NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.run = of_run)",
-            "false",
-        )
-        .won(&recorded(RUN)),
-        stopped_by(
             "files that another login loads next count as loaded",
             &[
                 "SELECT kit.start('RUN', 1)",
-                "SELECT delta.record_segment('RUN', 'public.item', 1)",
                 "SELECT delta.record_run('RUN', 'small', 'now', 'x', '{next}', '{public.item}', '{f}')",
             ],
             "record_run",
-            "OR EXISTS (SELECT FROM unnest(hashes, tables)",
-            "OR false AND EXISTS (SELECT FROM unnest(hashes, tables)",
+            "IF EXISTS (SELECT FROM unnest(hashes, tables)",
+            "IF false AND EXISTS (SELECT FROM unnest(hashes, tables)",
         )
         .won(&recorded(RUN)),
         stopped_by(
             "a run passes for one of another pipeline",
             &[
                 "SELECT kit.start('RUN', 1)",
-                "SELECT delta.record_segment('RUN', 'public.item', 1)",
                 "SELECT delta.record_run('RUN', 'large', 'now', '{}', '{h}', '{public.item}', '{f}')",
             ],
             "record_run",
@@ -229,7 +213,6 @@ fn a_run_is_recorded_by_its_login_and_as_it_began() {
             "files of a table that no pipeline loads",
             &[
                 "SELECT kit.start('RUN', 1)",
-                "SELECT delta.record_segment('RUN', 'public.item', 1)",
                 "SELECT delta.record_run('RUN', 'small', 'now', '{}', '{h}', '{public.audit}', '{f}')",
             ],
             "record_run",
@@ -249,7 +232,6 @@ fn a_run_is_recorded_by_its_login_and_as_it_began() {
 fn a_run_is_recorded_as_the_target_requires() {
     const STRIKE: &[&str] = &[
         "SELECT kit.start('RUN', 1)",
-        "SELECT delta.record_segment('RUN', 'public.item', 1)",
         "SET LOCAL timezone_abbreviations = 'Australia'",
         "SELECT delta.record_run('RUN', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
     ];

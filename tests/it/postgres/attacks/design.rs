@@ -82,7 +82,7 @@ fn a_loader_appends_mappings_to_runs_of_its_own() {
 fn a_loader_marks_files_as_loaded_with_a_run_of_its_own() {
     let (_database, night) = copy();
     night.execute(
-        "SELECT kit.start('20990101T000000-0001', 1); SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1);
+        "SELECT kit.start('20990101T000000-0001', 1);
          SELECT delta.record_run('20990101T000000-0001', 'small', 'now', 'x', '{h}', '{public.item}', '{f}')",
     );
     assert_eq!(night.text("SELECT name FROM delta.file WHERE hash = 'h'"), "f");

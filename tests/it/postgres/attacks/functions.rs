@@ -140,7 +140,6 @@ pub const FUNCTIONS: &[Function] = &[
         &[Loader],
         &[
             START,
-            "SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1)",
             "SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
         ],
         (REGISTER, Some("delta.run")),

@@ -49,8 +49,7 @@ fn nothing_is_put_on_a_control_table() {
         ("delta.appended", "SELECT delta.forget('public.item')"),
         (
             "delta.run",
-            "SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1); \
-             SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
+            "SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}')",
         ),
     ] {
         for (name, planted) in VEHICLES {
@@ -333,7 +332,6 @@ fn an_old_snapshot_shows_no_old_policy() {
         }
         let night = Holder::new(&world.url_in(database, "night"));
         night.execute(START);
-        night.execute("SELECT delta.record_segment('20990101T000000-0001', 'public.item', 1)");
         night.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM delta.policy");
         superuser.execute("UPDATE delta.mode SET ended_at = now(); INSERT INTO delta.policy (conversion_mode, approvals, max_key_block) VALUES (true, 0, 5)");
         night.run("SELECT delta.record_run('20990101T000000-0001', 'small', 'now', '{}', '{h}', '{public.item}', '{f}'); COMMIT").is_ok()

@@ -89,14 +89,11 @@ BEGIN
     IF first.login IS NOT NULL AND first.login <> session_user AND NOT delta.is_operator() THEN
         RAISE EXCEPTION 'run % belongs to the login "%"', of_run, first.login USING ERRCODE = 'DP005';
     END IF;
-    -- A file counts as loaded only if the run has rows. Whoever may act on all runs may also record one for another program.
-    IF cardinality(hashes) > 0 AND NOT delta.is_operator() AND (
-        NOT EXISTS (SELECT FROM delta.segment AS s WHERE s.run = of_run)
-        OR EXISTS (SELECT FROM unnest(hashes, tables) AS f (hash, table_name) WHERE NOT EXISTS (
-            SELECT FROM jsonb_array_elements(first.entry::jsonb #> '{event,started,tables}') AS t (stated)
-            CROSS JOIN LATERAL jsonb_array_elements(t.stated -> 'files') AS named (file)
-            WHERE t.stated ->> 'table' = f.table_name AND named.file ->> 'hash' = f.hash))) THEN
-        RAISE EXCEPTION 'run % has no rows, or names files that it did not begin with', of_run USING ERRCODE = 'DP005';
+    IF EXISTS (SELECT FROM unnest(hashes, tables) AS f (hash, table_name) WHERE NOT EXISTS (
+        SELECT FROM jsonb_array_elements(first.entry::jsonb #> '{event,started,tables}') AS t (stated)
+        CROSS JOIN LATERAL jsonb_array_elements(t.stated -> 'files') AS named (file)
+        WHERE t.stated ->> 'table' = f.table_name AND named.file ->> 'hash' = f.hash)) THEN
+        RAISE EXCEPTION 'run % names files that it did not begin with', of_run USING ERRCODE = 'DP005';
     END IF;
     SELECT * INTO required FROM delta.hold_policy();
     IF required.conversion_mode THEN
