@@ -11,7 +11,10 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, UInt64Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
+    new_null_array,
+};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{cast, filter_record_batch, nullif, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
@@ -26,7 +29,7 @@ use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
 use crate::spec::{Format, Severity};
-use crate::target::{DatabaseCheck, DatabaseCheckKind};
+use crate::target::{DatabaseCheck, DatabaseCheckKind, bytes};
 
 /// The columns about a reject, in order.
 const ABOUT: [&str; 6] =
@@ -375,18 +378,27 @@ fn unreadable_rows(table: &Table, batch: &RecordBatch) -> Result<RecordBatch> {
     let mut columns: Vec<ArrayRef> = Vec::new();
     for (at, field) in fields.iter().enumerate() {
         let text = batch.column(4 + at);
-        columns.push(match field.data_type() {
-            DataType::Utf8 => text.clone(),
-            data_type => match cast(text, data_type) {
-                // A text with more digits than the type has no value there; the raw record has it.
-                Ok(values) => nullif(&values, &distinct(&as_text(&values), text)?)?,
-                Err(_) => new_null_array(data_type, batch.num_rows()),
-            },
-        });
+        columns.push(typed(text, field.data_type())?);
     }
     fields.push(Field::new("_reject_raw", DataType::Utf8, true));
     columns.push(batch.column(3).clone());
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Returns texts as values of a type; NULL if the type does not hold a text. The raw record has it.
+fn typed(texts: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
+    let digits = texts.as_string::<i32>().iter().map(|text| bytes(&format!("\\x{}", text?)).map(Cow::into_owned));
+    Ok(match data_type {
+        DataType::Utf8 => texts.clone(),
+        DataType::Binary => Arc::new(digits.collect::<BinaryArray>()),
+        DataType::FixedSizeBinary(size) => {
+            Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(digits, *size)?)
+        }
+        data_type => match cast(texts, data_type) {
+            Ok(values) => nullif(&values, &distinct(&as_text(&values), texts)?)?,
+            Err(_) => new_null_array(data_type, texts.len()),
+        },
+    })
 }
 
 fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
@@ -487,6 +499,20 @@ mod tests {
         ] {
             assert_eq!(file_name(table), name);
         }
+    }
+
+    #[test]
+    fn a_text_that_a_type_does_not_hold_is_null() {
+        let shown = |texts: &[&str], data_type: &DataType| {
+            let texts: ArrayRef = Arc::new(StringArray::from(texts.to_vec()));
+            let values = typed(&texts, data_type).unwrap();
+            (0..texts.len()).map(|row| display_value(values.as_ref(), row)).collect::<Vec<_>>()
+        };
+        let times = ["2020-01-01T00:00:00.000001", "2020-01-01T00:00:00.000001500", "soon"];
+        let microseconds = DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None);
+        assert_eq!(shown(&times, &microseconds), [times[0], "NULL", "NULL"]);
+        assert_eq!(shown(&["00ff"], &DataType::Binary), ["00ff"]);
+        assert_eq!(shown(&["00ff"], &DataType::FixedSizeBinary(2)), ["00ff"]);
     }
 
     fn piece(places: &[(usize, u64)]) -> Result<Piece> {
