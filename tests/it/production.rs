@@ -151,6 +151,7 @@ pub fn kept(database: &Database) -> Tables {
     kept.retain(|name, _| !name.starts_with("delta.mapping_"));
     kept.remove("delta.block");
     kept.remove("delta.event");
+    kept.remove("delta.appended");
     kept
 }
 

@@ -357,9 +357,9 @@ impl Scene {
 }
 
 fn written(database: &Database, schema: &str) -> Tables {
-    // Of mappings those that count.
+    // Of mappings those that count, and not which runs have appended some.
     let sql = format!(
-        "SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' AND tablename NOT LIKE 'mapping!_%' ESCAPE '!'
+        "SELECT tablename FROM pg_tables WHERE schemaname = '{schema}' AND tablename NOT LIKE 'mapping!_%' ESCAPE '!' AND tablename <> 'appended'
          UNION ALL SELECT viewname FROM pg_views WHERE schemaname = '{schema}'"
     );
     let names: Vec<_> = database.rows(&sql).into_iter().flatten().collect();
