@@ -346,12 +346,13 @@ fn columns_that_triggers_decide_are_not_compared(on: On) {
     judged.write(&url, &format!("{ITEM}    triggers: {{ stamped: fills, mail: changes }}\n"));
     let staged = judged.rejects("item");
     assert!(staged.is_empty(), "{staged:?}");
-    let report = judged.place.pipeline(&["report", "p.yaml", "--output", "json"]).passes().stdout.clone();
+    let run = judged.rows(on.choose("SELECT id FROM delta_run", "SELECT id FROM delta.run")).remove(0);
+    let report = judged.place.pipeline(&["report", "p.yaml", &run, "--output", "json"]).passes().stdout.clone();
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
     let column = |at: usize| report["tables"][0]["trigger_columns"][at].clone();
     assert_eq!(column(0), serde_json::json!({ "column": "stamped", "values": 2, "range": ["now", "now"] }));
     assert_eq!(column(1), serde_json::json!({ "column": "mail", "values": 2, "range": ["a@x", "b@x"] }));
-    judged.place.pipeline(&["report", "p.yaml", "--report", "html=report.html"]).passes();
+    judged.place.pipeline(&["report", "p.yaml", &run, "--report", "html=report.html"]).passes();
     let page = judged.place.text("report.html");
     assert!(page.contains("stamped (2 × now), mail (2 values from a@x to b@x)"), "{page}");
     assert_eq!(judged.rows("SELECT ref, mail, stamped FROM item ORDER BY 1"), ["A|a@x|now", "B|b@x|now"]);

@@ -193,7 +193,7 @@ fn a_draft_of_a_difficult_postgresql_schema_lists_its_problems() {
         "mood: upper(mood)",
         "total: \"replace(replace(total, '.', ''), ',', '.')\"",
         "day: \"to_date(day, '%d/%m/%Y')\"",
-        "The source contains the key (id)",
+        "The rows bring the key (id)",
     ] {
         assert!(typed.contains(line), "no {line} in\n{typed}");
     }

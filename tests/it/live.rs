@@ -339,7 +339,7 @@ fn cut_after_commit_is_not_reported_as_nothing_loaded() {
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     let ran = run_planted(&runtime, &session, &production.database, cut, Step::Verify);
-    ran.fails(i32::from(Kind::Unreachable.exit_code()), &["the run is committed", "hint: its rows are there"]);
+    ran.fails(i32::from(Kind::Unreachable.exit_code()), &["the run is committed", "hint: its rows are in production"]);
     assert!(!ran.stderr.contains("nothing was loaded"), "{}", ran.stderr);
     assert_eq!(production.count("account"), 5 + 2 + 20);
     production.pipeline(&["run", "p.yaml"]).fails(77, &["loaded already"]);
