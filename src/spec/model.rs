@@ -371,8 +371,8 @@ pub struct RelationshipSpec {
     /// The target column that receives the key of the referenced row. A list for a key of several columns, in the order of the
     /// referenced table's primary key or as the foreign key pairs them.
     pub column: Names,
-    /// The source columns with the legacy key of the referenced row. Default: the source columns named like `column`. If
-    /// only some of them are NULL, the row is rejected.
+    /// The source columns with the legacy key of the referenced row. Default: the source columns named like `column`. The
+    /// reference is NULL if all columns that only this reference uses are NULL. If only some of them are, the row is rejected.
     #[serde(default)]
     pub from: Vec<String>,
     /// The referenced table.
