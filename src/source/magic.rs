@@ -42,12 +42,13 @@ const BZIP2_BLOCK: &[u8] = b"\x31\x41\x59\x26\x53\x59";
 /// Refuses a file whose first bytes are those of another kind of file.
 pub(super) fn refuse_other_kinds(file: &SourceFile) -> Result<()> {
     let Some(kind) = kind_of(file)? else { return Ok(()) };
-    let is_expected = match (&kind.hint, file.compression, file.format) {
-        (Hint::Named("gz"), Compression::Gzip, _) | (Hint::Named("zst"), Compression::Zstd, _) => true,
-        (Hint::Format("parquet"), Compression::None, Format::Parquet) => true,
-        (Hint::Format("arrow"), Compression::None, Format::Arrow) => true,
-        _ => false,
-    };
+    let is_expected = matches!(
+        (&kind.hint, file.compression, file.format),
+        (Hint::Named("gz"), Compression::Gzip, _)
+            | (Hint::Named("zst"), Compression::Zstd, _)
+            | (Hint::Format("parquet"), Compression::None, Format::Parquet)
+            | (Hint::Format("arrow"), Compression::None, Format::Arrow)
+    );
     if is_expected {
         return Ok(());
     }

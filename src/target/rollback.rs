@@ -78,7 +78,7 @@ impl RollbackConflict {
         match conflicts.iter_mut().find(|conflict| conflict.table == table && conflict.what == what) {
             Some(conflict) => conflict.samples.push(samples),
             None => {
-                conflicts.push(Self { table: table.to_owned(), what: what.to_owned(), count, samples: vec![samples] })
+                conflicts.push(Self { table: table.to_owned(), what: what.to_owned(), count, samples: vec![samples] });
             }
         }
     }

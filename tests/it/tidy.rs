@@ -75,7 +75,7 @@ pub fn sources(rooms: &[&str]) -> Vec<(String, String)> {
 fn pages() -> Vec<(String, String)> {
     let docs = std::fs::read_dir(Path::new(REPOSITORY).join("docs")).unwrap();
     let mut names: Vec<_> = docs.map(|entry| format!("docs/{}", entry.unwrap().file_name().display())).collect();
-    names.retain(|name| name.ends_with(".md"));
+    names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"));
     names.extend(PAGES.iter().map(ToString::to_string));
     let read = |name: String| {
         let text = std::fs::read_to_string(Path::new(REPOSITORY).join(&name)).unwrap();
@@ -85,7 +85,7 @@ fn pages() -> Vec<(String, String)> {
 }
 
 fn pieces(name: &str, text: &str) -> Vec<Piece> {
-    if name.ends_with(".md") {
+    if Path::new(name).extension().is_some_and(|extension| extension == "md") {
         let prose = |line: &str| line.split('`').step_by(2).collect::<Vec<_>>().join(" ");
         let piece = |(at, line): (usize, &str)| Piece {
             place: format!("{name}:{}", at + 1),

@@ -53,7 +53,7 @@ fn each<T: Default + Clone>(
         valid.append(matches!(number, Some(Ok(_))));
         match number {
             Some(Ok(number)) => *value = number,
-            Some(Err(loss)) => lost[row] = loss,
+            Some(Err(why)) => lost[row] = why,
             None => {}
         }
     }

@@ -120,6 +120,7 @@ impl Reader<'_> {
     }
 
     /// Reads a value up to a character that ends it. A value without any character is NULL or infinite.
+    #[allow(clippy::option_option, reason = "the outer one is whether the text can be read")]
     fn value(&mut self, ends: &[char]) -> Option<Option<String>> {
         if self.rest.starts_with(ends) {
             return Some(None);
@@ -186,6 +187,7 @@ pub(super) fn is_zoned_time(text: &str) -> bool {
 mod tests {
     use super::*;
 
+    #[allow(clippy::unnecessary_wraps, reason = "as the parser returns them")]
     fn texts(values: &[Option<&str>]) -> Option<Vec<Option<String>>> {
         Some(values.iter().map(|value| value.map(str::to_owned)).collect())
     }

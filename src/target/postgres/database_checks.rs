@@ -125,9 +125,9 @@ pub(super) fn of_value(
 fn pairs(name: &str, of: &TypeName<'_>, base: &Base<'_>) -> String {
     // Without characters after a backslash, and without quoted texts.
     let count = |text: &str| {
-        let bare = format!("pg_catalog.regexp_replace({text}, E'\\\\\\\\.', '', 'g')");
-        let bare = format!(r#"pg_catalog.regexp_replace({bare}, '"[^"]*"', '', 'g')"#);
-        format!("pg_catalog.array_length(pg_catalog.string_to_array({bare}, '=>'), 1)")
+        let unescaped = format!("pg_catalog.regexp_replace({text}, E'\\\\\\\\.', '', 'g')");
+        let unquoted = format!(r#"pg_catalog.regexp_replace({unescaped}, '"[^"]*"', '', 'g')"#);
+        format!("pg_catalog.array_length(pg_catalog.string_to_array({unquoted}, '=>'), 1)")
     };
     let declared = base.declared.unwrap_or(of.declared);
     let differs = |value: &str, declared: &str| {

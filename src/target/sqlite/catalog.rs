@@ -181,7 +181,7 @@ fn uniques(connection: &Connection, table: &mut CatalogTable) -> rusqlite::Resul
             match database_index(connection, &table.name, &name, &columns)? {
                 Some(check) => table.database_checks.push(check),
                 None => {
-                    table.unsupported_constraints.push(format!("unique index `{name}`, whose text could not be read"))
+                    table.unsupported_constraints.push(format!("unique index `{name}`, whose text could not be read"));
                 }
             }
             if origin != "pk" {
