@@ -120,7 +120,7 @@ impl Reader<'_> {
     }
 
     /// Reads a value up to a character that ends it. A value without any character is NULL or infinite.
-    #[allow(clippy::option_option, reason = "the outer one is whether the text can be read")]
+    #[allow(clippy::option_option, reason = "None: unreadable")]
     fn value(&mut self, ends: &[char]) -> Option<Option<String>> {
         if self.rest.starts_with(ends) {
             return Some(None);

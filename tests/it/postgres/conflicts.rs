@@ -190,7 +190,7 @@ fn foreign_lock_on_production_ends_only_this_run() {
 #[test]
 fn second_run_names_the_one_that_loads_now() {
     let production = Production::ready();
-    production.write("load: { lock_timeout: 60s }\n");
+    production.write("load: { lock_timeout: 600s }\n");
     production.database.execute(&format!(
         "{WAIT} CREATE TRIGGER wait AFTER INSERT ON item FOR EACH STATEMENT EXECUTE FUNCTION wait()"
     ));
