@@ -66,4 +66,5 @@ mod support;
 mod target;
 mod tidy;
 mod usecases;
+mod values;
 mod verdict;
