@@ -260,10 +260,10 @@ BEGIN
             PERFORM set_config('enable_seqscan', CASE WHEN reference.is_indexed THEN 'off' ELSE 'on' END, true);
             RETURN QUERY EXECUTE format(
                 'WITH k AS MATERIALIZED (
-                     SELECT p.*, %3$s AS "told of it", ROW(%4$s) AS "place of it"
+                     SELECT p.*, %3$s AS "sample of it", ROW(%4$s) AS "place of it"
                      FROM %5$s AS h CROSS JOIN LATERAL (SELECT %6$s FROM %7$s AS p WHERE %8$s OFFSET 0) AS p WHERE h.run = $1)
                  SELECT %1$L::text, %2$L::text, f.samples, f.total FROM (
-                     SELECT k."told of it" || '' by '' || concat_ws(''|'', %9$s) AS samples, count(*) OVER () AS total, k."place of it" AS place
+                     SELECT k."sample of it" || '' by '' || concat_ws(''|'', %9$s) AS samples, count(*) OVER () AS total, k."place of it" AS place
                      FROM k %10$s %11$s) AS f
                  ORDER BY f.place, f.samples LIMIT 10',
                 of_table.name, format('referenced by rows of `%s` that are not the run''s (%s)', reference.name, reference.columns),
