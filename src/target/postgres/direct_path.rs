@@ -1,19 +1,19 @@
 //! The direct path: the tables whose rows are copied into production without staging, and the comparison of these rows with the delta.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{SortColumn, lexsort_to_indices, partition, take_arrays, take_record_batch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, Schema};
 use tokio_postgres::Client;
 
 use super::catalog::PgCatalog;
 use super::connect::Connector;
-use super::lookup::text_of;
 use super::reading;
 use super::staging::Staged;
 use crate::engine::{ident, literal};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::{AssignedKey, Batches, Destination, ForeignKey, KeyBlock};
 
@@ -79,11 +79,13 @@ pub(super) fn by_reference(batch: &RecordBatch, references: &[ForeignKey]) -> Re
     }
 }
 
-/// Returns the legacy keys and the keys of mappings as texts.
-pub(super) fn mappings(batch: &RecordBatch) -> Result<(Vec<String>, Vec<String>)> {
-    let [_, legacy_keys, keys] = batch.columns() else { return Err(Error::internal("mappings without one key")) };
-    let texts = |values: &ArrayRef| (0..values.len()).map(|row| text_of(values.as_ref(), row)).collect();
-    Ok((texts(legacy_keys), texts(keys)))
+/// Returns a batch of a key map without row numbers, and with the run as its last column.
+pub(super) fn of_run(batch: &RecordBatch, run: &str) -> Result<RecordBatch> {
+    let run: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(run, batch.num_rows())));
+    let schema = batch.schema();
+    let fields = schema.fields().iter().skip(1).cloned().chain([Arc::new(Field::new("run", DataType::Utf8, false))]);
+    let columns = batch.columns().iter().skip(1).cloned().chain([run]);
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns.collect())?)
 }
 
 /// Compares the rows of production whose keys are in a block with the expected ones, in order of their keys. Returns the first difference

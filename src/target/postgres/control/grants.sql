@@ -13,7 +13,7 @@ GRANT SELECT ON delta.migration, delta.run, delta.event, delta.loaded_table, del
 GRANT INSERT ON delta.target TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.record_run, delta.reserve, delta.record_block, delta.make_staging, delta.analyze_staging,
     delta.hold_table, delta.hold_references, delta.lock_references, delta.analyze, delta.summarize, delta.forget, delta.append_staged,
-    delta.append_mappings, delta.import_mappings, delta.record_segment, delta.hold_mode, delta.hold_policy, delta.end_mode
+    delta.begin_mappings, delta.import_mappings, delta.record_segment, delta.hold_mode, delta.hold_policy, delta.end_mode
     TO delta_loader;
 GRANT EXECUTE ON FUNCTION delta.append_event, delta.holdings, delta.conflicts, delta.unindexed, delta.roll_back, delta.try_roll_back, delta.switch_mode, delta.hold_mode, delta.end_mode,
     delta.set_policy TO delta_rollback;

@@ -144,6 +144,8 @@ impl Setup<'_> {
                 ("key_map_view", id.key_map_view()),
                 ("mappings_name", literal(&id.mappings_name())),
                 ("mappings", id.mappings()),
+                ("mappings_text", literal(&id.mappings())),
+                ("owner_text", literal(self.owner)),
                 ("by_run_name", ident(&id.by_run_name())),
                 ("staging_schema", literal(&self.names.staging)),
                 ("staging_rows", literal(&id.staging_rows())),

@@ -50,6 +50,16 @@ CREATE TABLE IF NOT EXISTS {mappings} (
 CREATE INDEX IF NOT EXISTS {by_run_name} ON {mappings} USING brin (run);
 CREATE OR REPLACE VIEW {key_map_view} AS SELECT m.legacy_key, {own_key}, m.run FROM {mappings} AS m
     WHERE EXISTS (SELECT FROM delta.segment AS s WHERE s.table_name = {table_name} AND s.run = m.run);
+-- A session that fires no triggers fires this one. The functions of the owner check what they append themselves.
+DO $setup$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = {mappings_text}::regclass AND t.tgname = 'check_mappings') THEN
+        CREATE TRIGGER check_mappings AFTER INSERT ON {mappings} REFERENCING NEW TABLE AS appended_mappings
+            FOR EACH STATEMENT WHEN (current_user <> {owner_text}) EXECUTE FUNCTION delta.check_mappings({table_name});
+        ALTER TABLE {mappings} ENABLE ALWAYS TRIGGER check_mappings;
+    END IF;
+END
+$setup$;
 REVOKE ALL ON {mappings}, {key_map_view} FROM PUBLIC, delta_loader, delta_rollback;
 GRANT SELECT ON {key_map_view} TO delta_loader, delta_rollback;
-GRANT SELECT ON {mappings} TO delta_loader;
+GRANT SELECT, INSERT ON {mappings} TO delta_loader;

@@ -38,6 +38,10 @@ BEGIN
     SELECT o.* INTO found FROM (
         SELECT 'trigger' AS kind, t.tgname::text AS name, c.relname AS place FROM pg_catalog.pg_trigger AS t
             JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid WHERE c.relnamespace = control AND NOT t.tgisinternal
+                AND NOT (pg_catalog.starts_with(c.relname, 'mapping_') AND pg_catalog.pg_get_triggerdef(t.oid) = pg_catalog.format('CREATE TRIGGER check_mappings AFTER INSERT ON delta.%I'
+                    ' REFERENCING NEW TABLE AS appended_mappings FOR EACH STATEMENT WHEN ((CURRENT_USER <> %L::name))'
+                    ' EXECUTE FUNCTION delta.check_mappings(%L)', c.relname, {owner_text}, pg_catalog.convert_from(
+                        pg_catalog.substr(t.tgargs, 1, greatest(pg_catalog.length(t.tgargs) - 1, 0)), pg_catalog.getdatabaseencoding())))
         UNION ALL SELECT 'rule', w.rulename, c.relname FROM pg_catalog.pg_rewrite AS w JOIN pg_catalog.pg_class AS c ON c.oid = w.ev_class
             WHERE c.relnamespace = control AND NOT (c.relkind = 'v' AND w.rulename = '_RETURN')
         UNION ALL SELECT 'policy', p.polname, c.relname FROM pg_catalog.pg_policy AS p JOIN pg_catalog.pg_class AS c ON c.oid = p.polrelid

@@ -4,7 +4,7 @@ use std::task::Poll;
 
 use futures::future::{Either, try_select};
 use futures::stream::poll_fn;
-use futures::{StreamExt, TryStreamExt, pin_mut};
+use futures::{StreamExt, pin_mut};
 use tokio::sync::Notify;
 
 use super::super::begin_session;
@@ -19,9 +19,6 @@ use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
 use crate::target::{Batches, ConstraintViolation, Destination, InsertError, RowSource};
-
-/// How many batches of mappings are sent before the server has appended the first of them.
-const BATCHES_SENT: usize = 2;
 
 /// The reason that an insertion aborts. The caller stops all other connections before it queries which rows caused the error.
 pub(super) enum InsertAbort<'a> {
@@ -368,25 +365,21 @@ impl PgLoad {
         Ok(appended)
     }
 
-    /// Appends mappings that are not staged. The server appends one batch while the next one is encoded.
+    /// Appends mappings that are not staged.
     async fn append_direct(
         &self,
         session: &Session,
         destination: &Destination,
         mappings: Batches<'_>,
     ) -> Result<u64, Refused> {
-        let key_map = self.staged(destination).id().key_map();
-        let call = session.prepare("SELECT delta.append_mappings($1, $2, $3, $4)").await.map_err(Refused::Server)?;
-        let calls = mappings.map(|batch| {
-            let texts = batch.and_then(|batch| direct_path::mappings(&batch));
-            let (call, key_map) = (&call, &key_map);
-            async move {
-                let (legacy_keys, keys) = texts.map_err(Refused::Failed)?;
-                let appended = session.query_one(call, &[&self.run, key_map, &legacy_keys, &keys]).await;
-                Ok(appended.map_err(Refused::Server)?.get::<_, i64>(0).unsigned_abs())
-            }
-        });
-        calls.buffered(BATCHES_SENT).try_fold(0, |sum, rows| async move { Ok(sum + rows) }).await
+        let table = self.staged(destination).id();
+        let begun = session.execute("SELECT delta.begin_mappings($1, $2)", &[&self.run, &table.key_map()]).await;
+        begun.map_err(Refused::Server)?;
+        let columns: Vec<_> =
+            self.staged(destination).key_wires().into_iter().skip(1).chain([CopyColumn::text("run")]).collect();
+        let rows = mappings.map(|batch| direct_path::of_run(&batch?, &self.run));
+        let into = CopyTarget { connector: &self.connector, table: &table.mappings(), columns: &columns };
+        into.stream(session, rows.boxed(), Insert::Pages).await
     }
 
     /// Returns why rows could not be inserted, with the table if it is known.

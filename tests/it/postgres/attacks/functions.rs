@@ -43,17 +43,24 @@ pub const FUNCTIONS: &[Function] = &[
     function("analyze_staging", &[Loader], &["SELECT delta.analyze_staging('public.item')"], (REGISTER, None), BOTH),
     function("append_event", &[Loader, Rollback], &[START], (Some("delta.event"), Some("delta.event")), BOTH),
     function(
-        "append_mappings",
-        &[Loader],
-        &["SELECT delta.append_mappings('20990101T000000-0001', 'public.item', '{X-1}', '{1000}')"],
-        (REGISTER, Some("delta.mapping_item")),
-        BOTH,
-    ),
-    function(
         "append_staged",
         &[Loader],
         &["SELECT delta.append_staged('20990101T000000-0001', 'public.item')"],
         (REGISTER, Some("delta.mapping_item")),
+        BOTH,
+    ),
+    function(
+        "begin_mappings",
+        &[Loader],
+        &["SELECT delta.begin_mappings('20990101T000000-0001', 'public.item')"],
+        (REGISTER, Some("delta.appended")),
+        (true, false),
+    ),
+    function(
+        "check_mappings",
+        &[],
+        &["INSERT INTO delta.mapping_item VALUES ('X-1', 1000, '20990101T000000-0001')"],
+        (REGISTER, Some("delta.appended")),
         BOTH,
     ),
     function(
@@ -265,6 +272,8 @@ fn is_impossible(function: &Function, vehicle: &str) -> bool {
         // It updates, deletes, or says nothing of new values.
         "a default" | "a domain" | "a generated column" => ["end_mode", "forget"].contains(&function.name),
         "a CHECK of the row" => function.name == "forget",
+        // Its `ON CONFLICT` is refused on a table with rules.
+        "rules" => ["begin_mappings", "check_mappings"].contains(&function.name),
         _ => false,
     }
 }
@@ -350,7 +359,7 @@ fn each_function_is_for_the_role_that_needs_it() {
         session.execute("ROLLBACK");
         ran.is_err_and(|(code, said)| code == "42501" && (said.contains("for function") || said.contains("for schema")))
     };
-    for function in FUNCTIONS {
+    for function in FUNCTIONS.iter().filter(|function| function.name != "check_mappings") {
         for (who, by) in [("night", Some(Loader)), ("boss", Some(Rollback)), ("guest", None)] {
             let may = by.is_some_and(|by| function.by.contains(&by));
             assert_eq!(denied(who, function, false), !may, "`{}` by {who}", function.name);

@@ -21,11 +21,29 @@ fn a_login_appends_mappings_to_its_own_runs_alone() {
     let attacks = [
         stopped_by(
             "a mapping of another login's run",
-            &["SELECT delta.append_mappings('OTHER', 'public.item', '{evil}', '{1}')"],
+            &["INSERT INTO delta.mapping_item VALUES ('evil', 1, 'OTHER')"],
             "login_of",
             of_another,
             "owner IS NULL AND EXISTS",
         )
+        .won(APPENDED),
+        stopped_by(
+            "the same beside one of its own",
+            &["INSERT INTO delta.mapping_item VALUES ('mine', 1, 'RUN'), ('evil', 2, 'OTHER')"],
+            "check_mappings",
+            "first_run <> last_run",
+            "false",
+        )
+        .won(APPENDED),
+        Attack::new(
+            "the same in a session that fires no triggers",
+            &[
+                "SET LOCAL session_replication_role = replica",
+                "INSERT INTO delta.mapping_item VALUES ('evil', 1, '20990101T000000-aaaa')",
+            ],
+        )
+        .given(&["GRANT SET ON PARAMETER session_replication_role TO <night>"])
+        .opened(&["ALTER TABLE delta.mapping_item ENABLE TRIGGER check_mappings"])
         .won(APPENDED),
         stopped_by(
             "a staged mapping of another login's run",
@@ -62,7 +80,7 @@ fn a_login_appends_mappings_to_its_own_runs_alone() {
         .won("SELECT count(*) > 0 FROM delta.segment WHERE run = 'imported'"),
         stopped_by(
             "a mapping of a run that has all of its mappings",
-            &["SELECT delta.append_mappings(kit.loaded(), 'public.item', '{evil}', '{1}')"],
+            &["INSERT INTO delta.mapping_item VALUES ('evil', 1, kit.loaded())"],
             "begin_mappings",
             "IF EXISTS (SELECT FROM delta.segment",
             "IF false AND EXISTS (SELECT FROM delta.segment",
@@ -94,8 +112,8 @@ fn a_mapping_uses_up_no_more_keys_than_a_block() {
     let attacks = [
         far(
             "a mapping to the last key of all",
-            "SELECT delta.append_mappings('RUN', 'public.note', '{evil}', '{2147483647}')",
-            "append_mappings",
+            "INSERT INTO delta.mapping_note VALUES ('evil', 2147483647, 'RUN')",
+            "check_mappings",
             "IF delta.has_numbers(known) THEN",
         ),
         far(

@@ -217,7 +217,7 @@ fn setup_takes_back_what_default_privileges_gave() {
             SELECT c.oid::regclass || ' ' || r || ' ' || w AS what FROM pg_class AS c, unnest(ARRAY['<guest>', '<night>']) AS r,
                 unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER', 'REFERENCES']) AS w
             WHERE c.relnamespace = 'delta'::regnamespace AND c.relkind IN ('r', 'v') AND has_table_privilege(r, c.oid, w)
-                AND NOT (r = '<night>' AND (w = 'SELECT' OR w = 'INSERT' AND c.relname = 'target'))
+                AND NOT (r = '<night>' AND (w = 'SELECT' OR w = 'INSERT' AND (c.relname = 'target' OR starts_with(c.relname, 'mapping_'))))
             UNION ALL SELECT p.oid::regprocedure || ' ' || r FROM pg_proc AS p, unnest(ARRAY['<guest>', '<night>']) AS r
             WHERE p.pronamespace = 'delta'::regnamespace AND has_function_privilege(r, p.oid, 'EXECUTE')
                 AND NOT (r = '<night>' AND p.prosecdef AND p.proname NOT IN ('set_policy', 'switch_mode', 'roll_back', 'is_operator'))) AS g";

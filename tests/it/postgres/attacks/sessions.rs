@@ -403,7 +403,7 @@ fn a_load_that_begins_meanwhile_waits_for_what_is_removed() {
         if is_open {
             superuser.execute("SELECT kit.edit('hold_key_map', 'FOR NO KEY UPDATE', '')");
         }
-        let load = "BEGIN; SELECT delta.append_mappings('20990101T000000-aaaa', 'public.item', '{D-2}', '{98}');
+        let load = "BEGIN; INSERT INTO delta.mapping_item VALUES ('D-2', 98, '20990101T000000-aaaa');
              SELECT delta.record_segment('20990101T000000-aaaa', 'public.item', 2); COMMIT";
         let has_committed = meanwhile(world, database, superuser, "SELECT delta.forget('public.item')", load);
         has_committed
@@ -443,7 +443,7 @@ fn a_load_is_seen_that_began_after_the_transaction() {
         let night = Holder::new(&world.url_in(database, "night"));
         night.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM delta.event");
         Holder::new(&world.url_in(database, "day")).execute("SELECT kit.start('20990101T000000-bbbb', 5)");
-        night.run("SELECT delta.append_mappings('20990101T000000-bbbb', 'public.item', '{evil}', '{1}'); COMMIT").is_ok()
+        night.run("INSERT INTO delta.mapping_item VALUES ('evil', 1, '20990101T000000-bbbb'); COMMIT").is_ok()
     });
     world.assert_both_ways("a segment in a snapshot from before a run", |database, superuser, is_open| {
         if is_open {

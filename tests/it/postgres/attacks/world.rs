@@ -288,7 +288,7 @@ impl World {
         );
         Holder::new(&world.url("day")).execute(
             "SELECT kit.start('20990101T000000-aaaa', 10);
-             SELECT delta.append_mappings('20990101T000000-aaaa', 'public.item', '{D-1}', '{99}')",
+             INSERT INTO delta.mapping_item VALUES ('D-1', 99, '20990101T000000-aaaa')",
         );
         Holder::new(&world.url("night")).execute(
             "SELECT delta.make_staging('r', 'public.item', '{item_id,account_id,region_id,quantity}', '{false,false,false,false}', false, true);

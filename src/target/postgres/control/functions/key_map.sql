@@ -1,5 +1,5 @@
--- The key maps. A login appends mappings to runs of its own alone, and only through these functions. The registration of a table is locked
--- while mappings are appended to its key map or deleted from it.
+-- The key maps. A login appends mappings to runs of its own alone: these functions see to that, and the trigger on each table of mappings.
+-- The registration of a table is locked while mappings are appended to its key map or deleted from it.
 
 -- Updates the index on runs with the mappings that the caller's transaction appended.
 CREATE OR REPLACE FUNCTION delta.summarize(of_table text) RETURNS void
@@ -68,9 +68,9 @@ BEGIN
 END
 $function$;
 
--- Begins to append the mappings of a load, which count once the load records their segment.
+-- Begins to append the mappings of a load, which count once the load records their segment. Returns the registration of their table.
 CREATE OR REPLACE FUNCTION delta.begin_mappings(of_run text, of_table text) RETURNS delta.loaded_table
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table := delta.hold_key_map(of_table);
 BEGIN
@@ -111,26 +111,29 @@ BEGIN
 END
 $function$;
 
--- Appends mappings of a load that are not staged. The table has a key of one column. Returns their number.
-CREATE OR REPLACE FUNCTION delta.append_mappings(of_run text, of_table text, legacy_keys text[], keys text[]) RETURNS bigint
+-- Checks the mappings that a login appends to a table with one statement. They are those of one load of its own, which has not recorded
+-- its segment.
+CREATE OR REPLACE FUNCTION delta.check_mappings() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
-    known delta.loaded_table := delta.begin_mappings(of_run, of_table);
-    typed text;
-    rows bigint;
+    known delta.loaded_table;
+    first_run text;
+    last_run text;
+    last_key numeric;
 BEGIN
-    IF cardinality(known.key_columns) <> 1 THEN
-        RAISE EXCEPTION 'the key of "%" has several columns', of_table USING ERRCODE = 'DP005';
+    SELECT min(a.run), max(a.run) INTO first_run, last_run FROM appended_mappings AS a;
+    IF first_run IS NULL THEN
+        RETURN NULL;
     END IF;
+    IF first_run <> last_run THEN
+        RAISE EXCEPTION 'mappings of the runs % and % are appended at once', first_run, last_run USING ERRCODE = 'DP005';
+    END IF;
+    known := delta.begin_mappings(first_run, TG_ARGV[0]);
     IF delta.has_numbers(known) THEN
-        PERFORM delta.refuse_far_key(known, max(k.key::numeric)) FROM unnest(keys) AS k (key);
+        EXECUTE format('SELECT max(a.%I) FROM appended_mappings AS a', known.key_column) INTO last_key;
+        PERFORM delta.refuse_far_key(known, last_key);
     END IF;
-    SELECT format_type(a.atttypid, a.atttypmod) INTO STRICT typed FROM pg_attribute AS a
-        WHERE a.attrelid = format('delta.%I', known.mappings)::regclass AND a.attname = known.key_columns[1];
-    EXECUTE format('INSERT INTO delta.%I (legacy_key, %I, run) SELECT u.legacy_key, u.key::%s, $1 FROM unnest($2, $3) AS u (legacy_key, key)',
-        known.mappings, known.key_columns[1], typed) USING of_run, legacy_keys, keys;
-    GET DIAGNOSTICS rows = ROW_COUNT;
-    RETURN rows;
+    RETURN NULL;
 END
 $function$;
 
