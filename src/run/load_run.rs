@@ -251,7 +251,8 @@ impl<'a> LoadRun<'a> {
             // no later moment for it, and a row that was never staged has nothing else to be compared with.
             let has_triggers = !table.plan.catalog.triggers.is_empty();
             if !table.is_verified && (table.is_direct || self.is_rehearsal() || has_triggers) {
-                verify::before_commit(load.as_mut(), &self.destinations[index], keys, index).await?;
+                let rows = AcceptedRows { keys, destinations: &self.destinations, steps: self.steps };
+                verify::before_commit(load.as_mut(), &self.destinations[index], index, &rows).await?;
                 self.steps.rows(&table.plan.name, self.report.tables[index].inserted);
             }
         }

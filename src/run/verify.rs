@@ -7,7 +7,7 @@ use super::RunContext;
 use crate::error::{Error, Result};
 use crate::journal::RunId;
 use crate::keys::Keys;
-use crate::target::{Destination, InsertPhase, Loader};
+use crate::target::{Destination, InsertPhase, Loader, RowSource};
 
 /// Compares the rows of a table before the commit.
 ///
@@ -16,11 +16,11 @@ use crate::target::{Destination, InsertPhase, Loader};
 pub(super) async fn before_commit(
     load: &mut dyn InsertPhase,
     destination: &Destination,
-    keys: &Keys<'_>,
     at: usize,
+    rows: &dyn RowSource,
 ) -> Result<()> {
     let _compare = tracing::info_span!("compare", of = destination.table.name);
-    match load.compare(destination, stream::iter(keys.rows(at)?).boxed()).await? {
+    match load.compare(destination, at, rows).await? {
         None => Ok(()),
         Some(how) => Err(differs(&destination.table.name, &how)),
     }

@@ -258,9 +258,10 @@ pub enum Staging {
     /// All rows: the final transaction copies nothing over the network.
     Always,
     /// Only tables that need it. Other tables are copied directly into production in the final transaction, and read back
-    /// before the commit; this is faster if the network is fast. A table needs staging if rows bring their own key, or if a
-    /// check is not enforced by a constraint of production. On PostgreSQL, so do columns that the server casts or
-    /// rewrites (intervals, arrays, jsonb). On SQLite, so do text keys, triggers, and row-by-row references within a table.
+    /// before the commit; this is faster if the network is fast. A table needs staging if its key is not known before or
+    /// not unique in production, or if a check is not enforced by a constraint of production. On PostgreSQL, so do columns
+    /// that the server casts or rewrites (intervals, arrays, jsonb). On SQLite, so do triggers, and row-by-row references
+    /// within a table.
     #[default]
     WhenNeeded,
 }

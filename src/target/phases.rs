@@ -107,8 +107,8 @@ pub trait InsertPhase: Send {
         aggregates: &[(String, Aggregate)],
     ) -> Result<RecordBatch>;
 
-    /// Compares the inserted rows with the expected ones, and returns the first difference in words.
-    async fn compare(&mut self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>>;
+    /// Compares the inserted rows of a table with the expected ones of `rows`, and returns the first difference in words.
+    async fn compare(&mut self, destination: &Destination, at: usize, rows: &dyn RowSource) -> Result<Option<String>>;
 
     /// Ends the insertion.
     fn finish(self: Box<Self>) -> Box<dyn CommitPhase>;

@@ -14,48 +14,44 @@ use super::reading;
 use super::staging::Staged;
 use crate::engine::{ident, literal};
 use crate::error::Result;
-use crate::spec::{ForeignKeys, LoadSpec, Staging};
-use crate::target::{AssignedKey, Batches, Destination, ForeignKey, KeyBlock};
+use crate::spec::{LoadSpec, Staging};
+use crate::target::{Batches, Destination, ForeignKey, KeyBlock, UniqueConstraint};
 
-/// Returns which tables need no staging. Their keys are a block of consecutive numbers, by which their rows are found again. Production accepts their values as
-/// copied, returns them unchanged, and has no rules for an INSERT. No later check needs staged rows.
-///
-/// If references are checked as a set, rows of one load must also refer to each other by blocks. Then either all tables are eligible or
-/// none.
+/// Returns which tables need no staging. Each has a key that production keeps unique, and that is known before the rows are copied, so that
+/// they are found again. Production accepts their values as copied, returns them unchanged, and has no rules for an INSERT. No later check
+/// needs staged rows.
 pub(super) fn eligible(
     known: &PgCatalog,
     spec: &LoadSpec,
     destinations: &[Destination],
     blocks: &BTreeMap<String, KeyBlock>,
 ) -> Vec<bool> {
-    if spec.staging == Staging::Always {
-        return vec![false; destinations.len()];
-    }
     let may = |destination: &Destination| {
-        let table = &destination.table;
+        let Destination { table, key, .. } = destination;
         let has_rules = known.tables.get(&table.name).is_some_and(|table| !table.rules.is_empty());
-        let is_key = |assigned: &AssignedKey| destination.key == [assigned.column.as_str()];
-        destination.assigned.as_ref().is_some_and(is_key)
+        let is_block = is_block(destination) && blocks.get(&table.name).is_some_and(|block| block.step == 1);
+        let is_given =
+            is_unique(destination) && !key.is_empty() && key.iter().all(|name| destination.columns.contains(name));
+        (is_block || is_given)
             && !has_rules
-            && blocks.get(&table.name).is_some_and(|block| block.step == 1)
             && !destination.has_free_values()
             && destination.changed.is_empty()
             && destination.columns.iter().all(|name| known.is_kept_as_copied(table, name))
     };
-    let direct: Vec<bool> = destinations.iter().map(may).collect();
-    if spec.foreign_keys == ForeignKeys::Triggers {
-        return direct;
-    }
-    let by_key = |destination: &Destination| {
-        destination.table.foreign_keys.iter().all(|reference| {
-            let parent = destinations.iter().find(|parent| parent.table.name == reference.to);
-            parent.is_none_or(|parent| {
-                let key = parent.key.first().and_then(|key| parent.table.column(key));
-                parent.key == reference.to_columns && key.is_some_and(|key| key.data_type == DataType::Int64)
-            })
-        })
+    destinations.iter().map(|destination| spec.staging == Staging::WhenNeeded && may(destination)).collect()
+}
+
+/// Returns whether production keeps the key of each row unique.
+fn is_unique(Destination { table, key, .. }: &Destination) -> bool {
+    let is_whole = |unique: &UniqueConstraint| {
+        unique.condition.is_none() && unique.own.is_none() && unique.ignore_case.is_empty() && unique.columns == *key
     };
-    vec![direct.into_iter().all(|may| may) && destinations.iter().all(by_key); destinations.len()]
+    table.primary_key == *key || table.uniques.iter().any(is_whole)
+}
+
+/// Returns whether the keys of a table's rows are a block of consecutive numbers, by which they are found again in their order.
+pub(super) fn is_block(destination: &Destination) -> bool {
+    destination.assigned.as_ref().is_some_and(|assigned| destination.key == [assigned.column.as_str()])
 }
 
 /// Sorts the rows of a batch by the reference that leads to the most rows. A server that checks each row then finds the page that it has

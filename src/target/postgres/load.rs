@@ -22,6 +22,7 @@ use futures::future::try_join_all;
 
 use super::catalog::PgCatalog;
 use super::connect::{Connector, Session};
+use super::copied::Copied;
 use super::copy::{CopyColumn, CopyTarget, receive};
 use super::keys::{Foreseen, Keys};
 use super::names::{Names, qualified};
@@ -68,6 +69,8 @@ pub(super) struct PgLoad {
     /// The numbers that a mock run would have taken from sequences.
     foreseen: Foreseen,
     direct: Vec<String>,
+    /// The tables on the direct path whose rows are not found again by a block of keys.
+    copied: BTreeMap<String, Copied>,
 }
 
 impl PgLoad {
@@ -101,6 +104,7 @@ impl PgLoad {
             blocks: BTreeMap::new(),
             foreseen: Foreseen::new(),
             direct: Vec::new(),
+            copied: BTreeMap::new(),
         })
     }
 
@@ -241,8 +245,7 @@ impl StagingPhase for PgLoad {
         // The direct path would take numbers from production's sequences, which a mock run must not do.
         let takes: Vec<_> =
             destinations.iter().map(|table| self.is_rehearsal() && self.would_take_numbers(table)).collect();
-        let set_based = self.spec.foreign_keys == ForeignKeys::SetBased && takes.contains(&true);
-        direct.iter_mut().zip(takes).for_each(|(direct, takes)| *direct &= !takes && !set_based);
+        direct.iter_mut().zip(takes).for_each(|(direct, takes)| *direct &= !takes);
         let names = destinations.iter().zip(&direct).filter(|(_, direct)| **direct);
         self.direct = names.map(|(destination, _)| destination.table.name.clone()).collect();
         direct
@@ -291,10 +294,13 @@ impl StagingPhase for PgLoad {
         self.all = destinations.to_vec();
         self.lock_tables(destinations).await?;
         self.defer(destinations).await?;
+        self.note_pages(destinations).await?;
         if self.spec.foreign_keys == ForeignKeys::SetBased {
-            // Rows that take the direct path are checked after they are copied.
-            for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
-                self.hold_references(destination).await?;
+            // Rows that may refer to those of a table on the direct path are checked after these are copied.
+            if self.direct.is_empty() {
+                for destination in destinations {
+                    self.hold_references(destination).await?;
+                }
             }
             let fault = self.fault("cannot disable the foreign-key triggers");
             self.main.batch_execute("SET LOCAL session_replication_role = replica").await.map_err(&fault)?;
@@ -433,14 +439,12 @@ impl InsertPhase for PgLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>> {
-        let staged = self.staged(destination);
-        match self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination)) {
-            Some(keys) => {
-                self.meanwhile(direct_path::compare(&self.connector, &self.main, &staged, keys, expected)).await
-            }
-            None => self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, expected)).await,
+    async fn compare(&mut self, destination: &Destination, at: usize, delta: &dyn RowSource) -> Result<Option<String>> {
+        if self.takes_direct_path(destination) {
+            return self.meanwhile(self.compare_direct(destination, at, delta)).await;
         }
+        let (staged, expected) = (self.staged(destination), delta.expected_rows(at)?);
+        self.meanwhile(super::staging::compare(&self.connector, &self.main, &staged, expected)).await
     }
 
     fn finish(self: Box<Self>) -> Box<dyn CommitPhase> {
@@ -564,6 +568,24 @@ impl PgLoad {
             keys.record(&block, &self.run).await?;
         }
         Ok(block)
+    }
+
+    /// Notes where the rows of tables on the direct path begin, if their keys do not tell.
+    async fn note_pages(&mut self, destinations: &[Destination]) -> Result<()> {
+        for destination in destinations {
+            if self.takes_direct_path(destination) && !self.has_block(destination) {
+                let copied = Copied::before(&self.main, &self.staged(destination).live()).await;
+                let copied = copied.map_err(self.fault("cannot insert"))?;
+                self.copied.insert(destination.table.name.clone(), copied);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the rows of a table are those of a block of keys, and no others.
+    fn has_block(&self, destination: &Destination) -> bool {
+        direct_path::is_block(destination)
+            && self.blocks.get(&destination.table.name).is_some_and(|block| block.step == 1)
     }
 
     /// Defers the constraints of tables that refer to tables after them. [`InsertPhase::validate_deferred`] checks them.

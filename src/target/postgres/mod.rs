@@ -14,6 +14,7 @@ mod codec_tests;
 mod commit_checks;
 mod connect;
 mod control;
+mod copied;
 mod copy;
 mod database_checks;
 mod decode;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::Schema;
+use arrow::datatypes::SchemaRef;
 use futures::StreamExt;
 use tokio_postgres::Client;
 
@@ -41,6 +41,19 @@ pub(super) async fn compare(
     Ok(more.then(|| "there are more rows".to_owned()))
 }
 
+/// Returns the schema of expected rows without their numbers.
+pub(super) fn unnumbered(expected: &RecordBatch) -> Result<SchemaRef> {
+    let columns: Vec<usize> = (1..expected.num_columns()).collect();
+    Ok(Arc::new(expected.schema().project(&columns)?))
+}
+
+/// Returns rows with the numbers of as many expected ones.
+pub(super) fn numbered(expected: &RecordBatch, rows: &RecordBatch) -> Result<RecordBatch> {
+    let numbers = expected.column(0).slice(0, rows.num_rows().min(expected.num_rows()));
+    let columns = [numbers].into_iter().chain(rows.columns().iter().cloned()).collect();
+    Ok(RecordBatch::try_new(expected.schema(), columns)?)
+}
+
 /// Rows of production, read in batches of any requested size.
 struct Reading<'a> {
     rows: Batches<'a>,
@@ -68,10 +81,7 @@ impl Reading<'_> {
         if self.numbered {
             return Ok(concat_batches(&schema, &parts)?);
         }
-        let columns = schema.fields().iter().skip(1).cloned().collect::<Vec<_>>();
-        let rows = concat_batches(&Arc::new(Schema::new(columns)), &parts)?;
-        let numbers = expected.column(0).slice(0, count);
-        Ok(RecordBatch::try_new(schema, [numbers].into_iter().chain(rows.columns().iter().cloned()).collect())?)
+        numbered(expected, &concat_batches(&unnumbered(expected)?, &parts)?)
     }
 
     async fn pull(&mut self) -> Result<Option<RecordBatch>> {

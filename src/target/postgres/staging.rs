@@ -60,6 +60,12 @@ impl Staged<'_> {
         CopyColumn::new(name, pg.arrow(), pg)
     }
 
+    /// Returns the declared type of a column.
+    pub(super) fn declared(&self, name: &str) -> &str {
+        let column = self.known.tables.get(self.table()).and_then(|table| table.column(name));
+        column.map_or("text", |column| column.declared.as_str())
+    }
+
     pub(super) fn wires(&self) -> Vec<CopyColumn> {
         let mut wires = vec![CopyColumn::number("_row")];
         if self.destination.self_referencing {

@@ -22,12 +22,12 @@ use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::difference::difference;
 use crate::target::references::{Distinct, References};
-use crate::target::{Batches, Destination, InsertError, RowSource};
+use crate::target::{Batches, CatalogTable, Destination, InsertError, RowSource, UniqueConstraint};
 
 const AHEAD: usize = 2;
 
-/// Returns which tables need no staging. Their keys are a block of integers, by which their rows are found again, and no later check needs
-/// staged rows. If any table has triggers, inserted rows may change until the commit, so none is eligible.
+/// Returns which tables need no staging. Each has a key that production keeps unique, and that is known before the rows are inserted, so
+/// that they are found again. No later check needs staged rows. If any table has triggers, inserted rows may change until the commit, so none is eligible.
 pub(super) fn eligible(
     spec: &LoadSpec,
     destinations: &[Destination],
@@ -35,14 +35,62 @@ pub(super) fn eligible(
 ) -> Vec<bool> {
     let none_fires = destinations.iter().all(|destination| destination.table.triggers.is_empty());
     let may = |destination: &Destination| {
-        let Destination { table, key, assigned, self_referencing, .. } = destination;
+        let Destination { table, key, self_referencing, .. } = destination;
         let in_order = !self_referencing || spec.foreign_keys == ForeignKeys::SetBased;
-        let is_indexed = table.primary_key == *key || table.uniques.iter().any(|unique| unique.columns == *key);
-        let is_key = assigned.as_ref().is_some_and(|assigned| *key == [assigned.column.as_str()]);
-        is_key && keys.contains_key(&table.name) && !destination.has_free_values() && in_order && is_indexed
+        let is_whole = |unique: &UniqueConstraint| unique.condition.is_none() && unique.columns == *key;
+        let is_indexed = table.primary_key == *key || table.uniques.iter().any(is_whole);
+        let is_block = is_block(destination) && keys.contains_key(&table.name);
+        let is_given = !key.is_empty() && key.iter().all(|name| destination.columns.contains(name));
+        (is_block || is_given) && !destination.has_free_values() && in_order && is_indexed
     };
     let wanted = spec.staging == Staging::WhenNeeded && none_fires;
     destinations.iter().map(|destination| wanted && may(destination)).collect()
+}
+
+/// Returns whether the key of each row is the number that it was assigned.
+pub(super) fn is_block(destination: &Destination) -> bool {
+    destination.assigned.as_ref().is_some_and(|assigned| destination.key == [assigned.column.as_str()])
+}
+
+/// How the inserted rows of a table are found again.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    /// Their keys are a block, from the first to the last.
+    Block(String, String),
+    /// They follow a rowid, in the order of the delta: the name by which SQL reads rowids, and that rowid.
+    Behind(&'static str, i64),
+    /// By their keys, one by one.
+    ByKey,
+}
+
+impl Place {
+    /// Looks at a table before rows without a block of keys are inserted.
+    pub(super) fn before(connection: &Connection, table: &CatalogTable) -> rusqlite::Result<Self> {
+        let sql = "SELECT wr FROM pragma_table_list WHERE schema = 'main' AND name = ?1";
+        let is_keyed: bool = connection.query_row(sql, [&table.name], |row| row.get(0))?;
+        // The rowid is the key then, and the delta has its rows in another order.
+        let integer = |key: &String| table.column(key).is_some_and(|key| key.declared.eq_ignore_ascii_case("integer"));
+        let is_alias = matches!(table.primary_key.as_slice(), [key] if integer(key));
+        let is_free = |name: &&str| !table.columns.iter().any(|column| column.name.eq_ignore_ascii_case(name));
+        let Some(rowid) = ["rowid", "_rowid_", "oid"].into_iter().find(is_free) else { return Ok(Self::ByKey) };
+        if is_keyed || is_alias {
+            return Ok(Self::ByKey);
+        }
+        let sql = format!("SELECT coalesce(max(p.{rowid}), 0) FROM main.{} AS p", ident(&table.name));
+        let last: i64 = connection.query_row(&sql, [], |row| row.get(0))?;
+        // After the largest rowid, SQLite takes free ones at random.
+        Ok(if last < i64::MAX / 2 { Self::Behind(rowid, last) } else { Self::ByKey })
+    }
+
+    /// Returns SQL that selects the rows `p`, in the order of the delta or one by one.
+    fn condition(&self, key: &[String]) -> String {
+        let first = key.first().map(|key| ident(key)).unwrap_or_default();
+        match self {
+            Self::Block(from, to) => format!("p.{first} BETWEEN {from} AND {to} ORDER BY p.{first}"),
+            Self::Behind(rowid, last) => format!("p.{rowid} > {last} ORDER BY p.{rowid}"),
+            Self::ByKey => key.iter().map(|key| format!("p.{} = ?", ident(key))).collect::<Vec<_>>().join(" AND "),
+        }
+    }
 }
 
 /// Processes items while another thread produces the next ones.
@@ -61,7 +109,7 @@ pub(super) struct DirectPath<'a> {
     pub(super) connection: &'a Connection,
     pub(super) names: &'a Names,
     pub(super) destination: &'a Destination,
-    pub(super) keys: &'a (String, String),
+    pub(super) place: &'a Place,
 }
 
 impl DirectPath<'_> {
@@ -108,17 +156,25 @@ impl DirectPath<'_> {
         let table = &destination.table.name;
         let _map = tracing::info_span!("append key map", of = table).entered();
         let content = RowFingerprint::of(self.connection, table, &destination.columns).map_err(fault)?;
-        let key = destination.key.first().map(|key| ident(key)).unwrap_or_default();
         let sql = format!(
-            "SELECT 1{}{} FROM main.{} AS p WHERE p.{key} BETWEEN {} AND {} ORDER BY p.{key}",
+            "SELECT 1{}{} FROM main.{} AS p WHERE {}",
             columns_of_p(&destination.columns),
             columns_of_p(content.others()),
             ident(table),
-            self.keys.0,
-            self.keys.1
+            self.place.condition(&destination.key)
         );
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
-        let mut there = ProductionReader { rows: statement.raw_query(), names: self.names, content };
+        let rows = match self.place {
+            Place::ByKey => {
+                let place = |name: &String| destination.columns.iter().position(|column| column == name);
+                InsertedRows::ByKey(
+                    self.connection.prepare(&sql).map_err(fault)?,
+                    destination.key.iter().filter_map(place).collect(),
+                )
+            }
+            _ => InsertedRows::InOrder(statement.raw_query()),
+        };
+        let mut there = ProductionReader { rows, names: self.names, content };
         let mut content = there.content.clone();
         let keys: Vec<_> = destination.key.iter().map(|name| ident(name)).collect();
         let into = format!(
@@ -139,7 +195,9 @@ impl DirectPath<'_> {
             count += expected.mappings.rows() as u64;
             Ok::<_, InsertError>(())
         })?;
-        if there.rows.next().map_err(fault)?.is_some() {
+        if let InsertedRows::InOrder(rows) = &mut there.rows
+            && rows.next().map_err(fault)?.is_some()
+        {
             return Err(delta.mismatch_error(at, "there are more rows").into());
         }
         Ok(count)
@@ -190,9 +248,17 @@ impl ExpectedBatch {
     }
 }
 
+/// The inserted rows, as a query returns them.
+enum InsertedRows<'a> {
+    /// All of them, in the order of the delta.
+    InOrder(rusqlite::Rows<'a>),
+    /// One by one, and the places of its key among the columns of a row.
+    ByKey(Statement<'a>, Vec<usize>),
+}
+
 /// A reader of the inserted rows of production.
 struct ProductionReader<'a> {
-    rows: rusqlite::Rows<'a>,
+    rows: InsertedRows<'a>,
     names: &'a Names,
     content: RowFingerprint,
 }
@@ -203,23 +269,27 @@ impl ProductionReader<'_> {
     fn next(&mut self, expected: &ExpectedBatch) -> Result<Result<Int64Array, String>> {
         let _read = tracing::info_span!("read back batch", rows = expected.stored.rows()).entered();
         let fault = |error: rusqlite::Error| self.names.error("cannot read", &error);
-        let columns = expected.stored.columns();
         let mut contents = Vec::with_capacity(expected.stored.rows());
         let mut others = Mismatches::default();
+        let Self { rows, content, .. } = self;
         for row in 0..expected.stored.rows() {
-            let Some(there) = self.rows.next().map_err(fault)? else { return Ok(Err("rows are missing".to_owned())) };
-            let mut as_written = true;
-            for column in 0..columns {
-                as_written = as_written && expected.stored.is(column, row, there.get_ref(column + 1).map_err(fault)?);
-            }
-            let content = expected.contents.as_ref().filter(|_| as_written).map(|contents| contents[row]);
-            contents.push(match content {
-                Some(content) => content,
-                None => self.content.hash(|place| there.get_ref(place)).map_err(fault)?,
-            });
-            if !as_written {
-                others.push(expected, row, |column| there.get_ref(column + 1).map_err(fault))?;
-            }
+            let hash = match rows {
+                InsertedRows::InOrder(rows) => {
+                    let there = rows.next().map_err(fault)?;
+                    there.map(|there| others.compare(expected, row, there, content, &fault)).transpose()?
+                }
+                InsertedRows::ByKey(statement, key) => {
+                    for (at, column) in key.iter().enumerate() {
+                        let value = ToSqlOutput::Borrowed(expected.stored.value(*column, row));
+                        statement.raw_bind_parameter(at + 1, value).map_err(fault)?;
+                    }
+                    let mut rows = statement.raw_query();
+                    let there = rows.next().map_err(fault)?;
+                    there.map(|there| others.compare(expected, row, there, content, &fault)).transpose()?
+                }
+            };
+            let Some(hash) = hash else { return Ok(Err("rows are missing".to_owned())) };
+            contents.push(hash);
         }
         Ok(others.difference(expected)?.map_or_else(|| Ok(Int64Array::from(contents)), Err))
     }
@@ -233,6 +303,29 @@ struct Mismatches {
 }
 
 impl Mismatches {
+    /// Compares a row with the expected one, and returns its hash.
+    fn compare(
+        &mut self,
+        expected: &ExpectedBatch,
+        row: usize,
+        there: &rusqlite::Row<'_>,
+        content: &mut RowFingerprint,
+        fault: &dyn Fn(rusqlite::Error) -> Error,
+    ) -> Result<i64> {
+        let mut as_written = true;
+        for column in 0..expected.stored.columns() {
+            as_written = as_written && expected.stored.is(column, row, there.get_ref(column + 1).map_err(fault)?);
+        }
+        let hash = match expected.contents.as_ref().filter(|_| as_written) {
+            Some(contents) => contents[row],
+            None => content.hash(|place| there.get_ref(place)).map_err(fault)?,
+        };
+        if !as_written {
+            self.push(expected, row, |column| there.get_ref(column + 1).map_err(fault))?;
+        }
+        Ok(hash)
+    }
+
     fn push<'a>(
         &mut self,
         expected: &ExpectedBatch,

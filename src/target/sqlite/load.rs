@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::batches::{Inserting, select};
-use super::direct_path::{DirectPath, ahead};
+use super::direct_path::{DirectPath, Place, ahead};
 use super::storage_values::StorageBatch;
 use super::values::Affinity;
 use super::violations::Refusals;
@@ -37,6 +37,8 @@ pub(super) struct SqliteLoad {
     /// By table, the first and the last key of its block, if they are integers.
     keys: BTreeMap<String, (String, String)>,
     direct: Vec<String>,
+    /// By table on the direct path, how its rows are found again.
+    places: BTreeMap<String, Place>,
 }
 
 impl SqliteLoad {
@@ -44,8 +46,8 @@ impl SqliteLoad {
         let fault = |error: rusqlite::Error| names.error("cannot begin to write to", &error);
         // The pragma has no effect inside a transaction.
         connection.pragma_update(None, "foreign_keys", spec.foreign_keys == ForeignKeys::Triggers).map_err(fault)?;
-        let (keys, direct) = (BTreeMap::new(), Vec::new());
-        Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, direct })
+        let (keys, direct, places) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        Ok(Self { connection, names, run: run.to_owned(), spec, open: false, keys, direct, places })
     }
 
     fn open(&mut self) -> Result<()> {
@@ -141,8 +143,8 @@ impl SqliteLoad {
     }
 
     fn direct_path_of<'a>(&'a self, destination: &'a Destination) -> Option<DirectPath<'a>> {
-        let keys = self.keys.get(&destination.table.name).filter(|_| self.takes_direct_path(destination))?;
-        Some(DirectPath { connection: &self.connection, names: &self.names, destination, keys })
+        let place = self.places.get(&destination.table.name).filter(|_| self.takes_direct_path(destination))?;
+        Some(DirectPath { connection: &self.connection, names: &self.names, destination, place })
     }
 
     fn insert_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<Vec<Inserted>, InsertError> {
@@ -330,13 +332,25 @@ impl InsertPhase for SqliteLoad {
         destinations: &[Destination],
         delta: &dyn RowSource,
     ) -> Result<Vec<Inserted>, InsertError> {
-        let direct: Vec<_> = destinations.iter().filter(|destination| self.takes_direct_path(destination)).collect();
+        let direct: Vec<_> =
+            destinations.iter().filter(|destination| self.direct.contains(&destination.table.name)).collect();
         object_registry::refuse_taken(&self.connection, &self.names, destinations)?;
         for (at, destination) in destinations.iter().enumerate() {
             self.refusals(destination).references(at, delta)?;
         }
         let made = direct.iter().try_for_each(|destination| self.make_history(destination));
         made.map_err(self.fault("cannot make the key map in"))?;
+        let place = |destination: &&Destination| {
+            let name = &destination.table.name;
+            let block = self.keys.get(name).filter(|_| direct_path::is_block(destination));
+            let place = match block {
+                Some((first, last)) => Place::Block(first.clone(), last.clone()),
+                None => Place::before(&self.connection, &destination.table)?,
+            };
+            Ok((name.clone(), place))
+        };
+        let places: rusqlite::Result<_> = direct.iter().map(place).collect();
+        self.places = places.map_err(self.fault("cannot read"))?;
         match self.insert_all(destinations, delta) {
             Err(InsertError::Violation(refusal)) if refusal.rows.is_empty() && !self.direct.is_empty() => {
                 Err(self.ask(destinations, delta).await.err().unwrap_or(refusal.into()))
@@ -397,7 +411,8 @@ impl InsertPhase for SqliteLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, mut expected: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&mut self, destination: &Destination, at: usize, delta: &dyn RowSource) -> Result<Option<String>> {
+        let mut expected = delta.expected_rows(at)?;
         while let Some(batch) = expected.next().await {
             if let Some(how) = compare(&self.connection, destination, &batch?, &self.names)? {
                 return Ok(Some(how));

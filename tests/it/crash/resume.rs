@@ -74,7 +74,7 @@ fn two_at_once(on: On) {
     let run = trial.run();
     thread::scope(|scope| {
         let first =
-            scope.spawn(|| trial.scene.pipeline_with(&["resume", FILE], &[("FAILPOINTS", "staged=sleep(5000)")]));
+            scope.spawn(|| trial.scene.pipeline_with(&["resume", FILE], &[("FAILPOINTS", "staged=sleep(15000)")]));
         trial.until_told("resumed");
         for arguments in [&["resume", FILE][..], &["resume", FILE, &run], &["run", FILE]] {
             is_refused(&trial.scene, arguments, 69, &[&run, "since", "hint: "]);

@@ -73,7 +73,10 @@ fn kill_inside(trial: &Trial) {
     match &trial.scene.database {
         Some(database) => until(database, &sessions(is_in_it, "count(*) > 0")),
         // What comes before that row takes a fraction of this, and the row itself many times as much.
-        None => thread::sleep(Duration::from_secs(4)),
+        None => {
+            trial.until_told("started");
+            thread::sleep(Duration::from_secs(4));
+        }
     }
     assert_eq!(run.try_wait().unwrap(), None, "it was over before");
     run.kill().unwrap();

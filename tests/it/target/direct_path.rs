@@ -33,13 +33,13 @@ impl RowSource for Counting<'_> {
     }
 }
 
-/// Begins a load of these parts whose keys, those of `straight`, are reserved from 10 on; stages the others.
+/// Begins a load of these parts, whose assigned keys are reserved from 10 on; stages those that are not `straight`.
 async fn begin(live: &Live, parts: &[Part<'_>], straight: &[bool]) -> Box<dyn StagingPhase> {
     let all: Vec<Destination> = parts.iter().map(|(destination, _)| (*destination).clone()).collect();
     let mut load = live.writer().await.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     let names: Vec<_> = all.iter().map(|destination| destination.table.name.as_str()).collect();
     announce(load.as_mut(), "r", &names).await;
-    for ((destination, columns), _) in parts.iter().zip(straight).filter(|(_, straight)| **straight) {
+    for (destination, columns) in parts.iter().filter(|(destination, _)| destination.assigned.is_some()) {
         let count = columns[0].1.len() as u64;
         let (table, column) = (destination.table.name.clone(), "id".to_owned());
         let (start, text) = (StartRowNumber::At(10), None);
@@ -119,22 +119,30 @@ async fn a_reference_that_is_checked_at_the_end() {
 }
 
 #[tokio::test]
-async fn staged_rows_that_refer_to_direct_rows_and_to_nothing() {
-    let live = Live::new(
-        On::Postgres,
-        "CREATE TABLE owner (id INTEGER PRIMARY KEY);
-         CREATE TABLE item (id INTEGER PRIMARY KEY, owner_id INTEGER REFERENCES owner (id));
-         INSERT INTO owner VALUES (1)",
-    );
-    let owner = assigned(&live, "owner", &["id"]).await;
-    let item = live.destination("item", &["id", "owner_id"]).await;
-    live.set_up(&[&owner, &item]).await;
-    let parts = [
-        (&owner, vec![("id", numbers([10, 11]))]),
-        (&item, vec![("id", numbers([10, 11, 12])), ("owner_id", numbers([Some(10), Some(1), Some(11)]))]),
-    ];
-    let (refusal, _) = refusal(&live, &parts, &[true, false], "DELETE FROM owner").await;
-    assert_eq!((refusal.table.as_str(), refusal.rows.as_slice()), ("item", &[1][..]), "{refusal:?}");
+async fn rows_that_refer_to_direct_rows_and_to_nothing() {
+    // A table with rules needs staging.
+    let rule = "CREATE RULE more AS ON INSERT TO item DO ALSO NOTHING";
+    for foreign_keys in [ForeignKeys::Triggers, ForeignKeys::SetBased] {
+        for (also, is_direct) in [("", true), (rule, false)] {
+            let mut live = Live::new(
+                On::Postgres,
+                "CREATE TABLE owner (id INTEGER PRIMARY KEY);
+                 CREATE TABLE item (id INTEGER PRIMARY KEY, owner_id INTEGER REFERENCES owner (id));
+                 INSERT INTO owner VALUES (1)",
+            );
+            live.load.foreign_keys = foreign_keys;
+            live.execute(also);
+            let owner = assigned(&live, "owner", &["id"]).await;
+            let item = live.destination("item", &["id", "owner_id"]).await;
+            live.set_up(&[&owner, &item]).await;
+            let parts = [
+                (&owner, vec![("id", numbers([10, 11]))]),
+                (&item, vec![("id", numbers([10, 11, 12])), ("owner_id", numbers([Some(10), Some(1), Some(11)]))]),
+            ];
+            let (refusal, _) = refusal(&live, &parts, &[true, is_direct], "DELETE FROM owner").await;
+            assert_eq!((refusal.table.as_str(), refusal.rows.as_slice()), ("item", &[1][..]), "{refusal:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -155,5 +163,48 @@ async fn delta_is_read_again_only_if_that_helps() {
         assert_eq!((taken.constraint.as_str(), taken.rows.as_slice(), asked), ("item_name_key", &[1][..], 2));
         let (failed, asked) = refusal(&live, &rows(0), &[true], "SELECT 1").await;
         assert_eq!((failed.constraint.as_str(), failed.rows.len(), asked), ("positive", 1, 2));
+    }
+}
+
+/// Rows of a natural key go where there is room: to the end, or into gaps that deleted rows have left.
+#[tokio::test]
+async fn rows_without_a_block_of_keys_are_found_again() {
+    for foreign_keys in [ForeignKeys::Triggers, ForeignKeys::SetBased] {
+        for gaps in ["", "DELETE FROM item WHERE id % 3 = 0", "DELETE FROM item"] {
+            let mut live = Live::new(
+                On::Postgres,
+                "CREATE TABLE item (id INTEGER, code VARCHAR(40), name TEXT, PRIMARY KEY (code, id));
+                 INSERT INTO item SELECT n, 'old ' || n, 'x' FROM generate_series(1, 20000) AS n",
+            );
+            live.load.foreign_keys = foreign_keys;
+            live.execute(gaps);
+            live.execute("VACUUM item");
+            let item = live.destination("item", &["id", "code", "name"]).await;
+            live.set_up(&[&item]).await;
+            let ids: Vec<i64> = (0..15_000).map(|row| 1_000_000 - row * 7 % 15_000).collect();
+            let names: Vec<_> = ids.iter().map(|id| format!("name {id}")).collect();
+            let codes: Vec<_> = ids.iter().map(|id| format!("code {}", id % 10)).collect();
+            let part = |names: &[String]| {
+                let texts = |values: &[String]| texts(values.iter().map(String::as_str).collect::<Vec<_>>());
+                [(&item, vec![("id", numbers(ids.clone())), ("code", texts(&codes)), ("name", texts(names))])]
+            };
+            let all = std::slice::from_ref(&item);
+            let mut other = names.clone();
+            other[12_345] = "another".to_owned();
+            for (expected, how) in [(&other, Some("column `name` is name ")), (&names, None)] {
+                let parts = part(&names);
+                let load = begin(&live, &parts, &[true]).await;
+                let mut load = load.begin_insert(all).await.unwrap();
+                let inserted = load.insert(all, &Rows(&parts)).await.unwrap();
+                assert_eq!((inserted[0].rows, inserted[0].verified), (15_000, true));
+                let found = load.compare(&item, 0, &Rows(&part(expected))).await.unwrap();
+                match how {
+                    Some(how) => assert!(found.as_ref().is_some_and(|found| found.starts_with(how)), "{found:?}"),
+                    None => assert_eq!(found, None, "{gaps}"),
+                }
+                drop(load);
+                live.quiet().await;
+            }
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! The insertion: rows go into production from staging or on the direct path, and their mappings on a second connection.
 
+use std::collections::BTreeMap;
 use std::task::Poll;
 
+use arrow::array::RecordBatch;
 use futures::future::{Either, try_select};
 use futures::stream::poll_fn;
 use futures::{StreamExt, pin_mut};
@@ -9,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::super::begin_session;
 use super::super::connect::Session;
+use super::super::copied::Comparison;
 use super::super::copy::{CopyColumn, CopyTarget, Insert, Refused};
 use super::super::staging::Staged;
 use super::super::violations::is_about_rows;
@@ -73,7 +76,7 @@ impl PgLoad {
             let compare = async { if compared { self.compare_all(destinations, delta).await } else { Ok(()) } };
             let stage = async { Ok(self.stage_references(&referred).await?) };
             futures::try_join!(compare, stage)?;
-            self.hold_all(&referred, delta).await?;
+            self.hold_all(destinations, &referred, delta).await?;
             Ok::<_, InsertAbort<'_>>(rows)
         };
         if self.is_rehearsal() {
@@ -146,21 +149,54 @@ impl PgLoad {
         Ok((inserted, referred))
     }
 
+    /// Returns the first and the last key of each table whose rows are those of a block.
+    fn own_blocks(&self) -> BTreeMap<String, (String, String)> {
+        let of_block = self.all.iter().filter(|destination| self.has_block(destination));
+        let named = of_block.filter_map(|destination| self.keys.get_key_value(&destination.table.name));
+        named.map(|(name, keys)| (name.clone(), keys.clone())).collect()
+    }
+
     /// Compares the rows that took the direct path with the delta.
     async fn compare_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         for (at, destination) in
             destinations.iter().enumerate().filter(|(_, destination)| self.takes_direct_path(destination))
         {
-            let Some(keys) = self.keys.get(&destination.table.name) else { continue };
             let _compare = tracing::info_span!("compare", of = destination.table.name);
-            let staged = self.staged(destination);
-            let compared =
-                direct_path::compare(&self.connector, &self.main, &staged, keys, delta.expected_rows(at)?).await?;
-            if let Some(how) = compared {
+            if let Some(how) = self.compare_direct(destination, at, delta).await? {
                 return Err(delta.mismatch_error(at, &how).into());
             }
         }
         Ok(())
+    }
+
+    /// Compares the rows of a table on the direct path with the delta. Returns the first difference in words.
+    pub(super) async fn compare_direct(
+        &self,
+        destination: &Destination,
+        at: usize,
+        delta: &dyn RowSource,
+    ) -> Result<Option<String>> {
+        let staged = self.staged(destination);
+        let name = &destination.table.name;
+        if let Some(copied) = self.copied.get(name) {
+            let comparison = Comparison {
+                connector: &self.connector,
+                client: &self.main,
+                staged,
+                copied,
+                arranged: &|batch| self.arranged(destination, batch),
+            };
+            return comparison.run(&|| delta.expected_rows(at)).await;
+        }
+        let keys = self.keys.get(name).ok_or_else(|| Error::internal("a table without keys"))?;
+        direct_path::compare(&self.connector, &self.main, &staged, keys, delta.expected_rows(at)?).await
+    }
+
+    /// Returns a batch of rows in the order in which it is copied. If the table has triggers, they receive the rows in the order of the
+    /// delta.
+    fn arranged(&self, destination: &Destination, rows: RecordBatch) -> Result<RecordBatch> {
+        let is_sorted = self.spec.foreign_keys == ForeignKeys::Triggers && destination.table.triggers.is_empty();
+        if is_sorted { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
     }
 
     async fn insert_staged<'a>(&self, destination: &'a Destination) -> Result<u64, InsertAbort<'a>> {
@@ -210,16 +246,14 @@ impl PgLoad {
         let staged = self.staged(destination);
         let columns: Vec<_> = destination.columns.iter().map(|name| staged.wire(name)).collect();
         let set_based = self.spec.foreign_keys == ForeignKeys::SetBased;
-        let mut references = set_based.then(|| References::try_new(destination, &self.all, &self.keys)).transpose()?;
+        let mut references =
+            set_based.then(|| References::try_new(destination, &self.all, &self.own_blocks())).transpose()?;
         let rows = delta.staged_rows(at)?.map(|batch| {
             let batch = batch?;
             if let Some(references) = &mut references {
                 references.add(&batch)?;
             }
-            let rows = destination.columns_alone(&batch)?;
-            // If the table has triggers, they receive the rows in the order of the delta.
-            let is_sorted = !set_based && destination.table.triggers.is_empty();
-            if is_sorted { direct_path::by_reference(&rows, &destination.table.foreign_keys) } else { Ok(rows) }
+            self.arranged(destination, destination.columns_alone(&batch)?)
         });
         let rows = rows.chain(poll_fn(|_| {
             all_sent.inspect(|all_sent| all_sent.notify_one());
@@ -255,12 +289,22 @@ impl PgLoad {
         Ok(())
     }
 
-    /// Locks all referenced rows.
-    async fn hold_all(&self, referred: &[Referred<'_>], delta: &dyn RowSource) -> Result<(), InsertError> {
+    /// Locks all referenced rows, if triggers do not.
+    async fn hold_all(
+        &self,
+        destinations: &[Destination],
+        referred: &[Referred<'_>],
+        delta: &dyn RowSource,
+    ) -> Result<(), InsertError> {
         for Referred { destination, .. } in referred {
             match self.hold_references(destination).await {
                 Err(InsertError::Violation(some)) => return Err(self.all_orphans(destination, delta, some).await),
                 held => held?,
+            }
+        }
+        if self.spec.foreign_keys == ForeignKeys::SetBased && !self.direct.is_empty() {
+            for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
+                self.hold_references(destination).await?;
             }
         }
         Ok(())

@@ -214,13 +214,13 @@ impl InsertPhase for MemoryLoad {
         Ok(RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?)
     }
 
-    async fn compare(&mut self, destination: &Destination, expected: Batches<'_>) -> Result<Option<String>> {
+    async fn compare(&mut self, destination: &Destination, at: usize, rows: &dyn RowSource) -> Result<Option<String>> {
         let own = self.inserted.iter().filter(|(table, _)| *table == destination.table.name).flat_map(|(_, rows)| rows);
         let own = own.map(|rows| cast_to(rows, &destination.table.schema())).collect::<Result<Vec<_>>>()?;
         difference(
             destination,
             &concat_batches(&destination.table.schema(), &own)?,
-            &expected.try_collect::<Vec<_>>().await?,
+            &rows.expected_rows(at)?.try_collect::<Vec<_>>().await?,
         )
     }
 
