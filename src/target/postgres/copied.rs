@@ -1,7 +1,7 @@
 //! The rows that a load has copied into a table, found again although their keys are no block.
 //!
 //! COPY writes rows one after the other, and mostly to new pages at the end of the table. There they are read in the order of the delta,
-//! without an index. Rows that fill gaps in earlier pages, or that a trigger has written anew, are looked up by their keys.
+//! without an index. Rows that fill gaps in earlier pages, or that a trigger has rewritten, are looked up by their keys.
 
 use std::collections::VecDeque;
 
@@ -25,7 +25,7 @@ use crate::target::{Batches, Destination};
 /// Rows that are looked up with one query.
 const KEYS: usize = 4096;
 
-/// What tells the rows of a load from all others of their table.
+/// The marks that distinguish the rows of a load from all others of their table.
 #[derive(Debug, Clone)]
 pub(super) struct Copied {
     /// The transaction that writes them, as rows name it.
@@ -123,7 +123,7 @@ impl Comparison<'_> {
                 return Ok(Some(how));
             }
         }
-        // Rows that a trigger has written anew come last. It may insert rows of its own too.
+        // Rows that a trigger has rewritten come last. It may insert rows of its own too.
         let left = there.rest().await?;
         let is_more = left > elsewhere.count() && self.destination().table.triggers.is_empty();
         Ok(is_more.then(|| "there are more rows".to_owned()))

@@ -304,7 +304,10 @@ impl PgLoad {
         }
         if self.spec.foreign_keys == ForeignKeys::SetBased && !self.direct.is_empty() {
             for destination in destinations.iter().filter(|destination| !self.takes_direct_path(destination)) {
-                self.hold_references(destination).await?;
+                if let Err(missing) = self.hold_references(destination).await {
+                    self.main.batch_execute(ABORT).await.ok();
+                    return Err(missing);
+                }
             }
         }
         Ok(())
