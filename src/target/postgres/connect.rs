@@ -262,10 +262,14 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
             connector.explain("cannot determine whether the connection is direct", &error)
         }
     };
-    // With a pool of one process, one session waits for the other's.
-    let patience = Duration::from_secs(10);
+    // With a pool of one process, one session waits for the other's. A server under load may be as slow.
+    let patience = Duration::from_secs(30);
+    let silent = || {
+        Error::unreachable(format!("no answer to a second connection in {patience:?} while the first one was open"))
+            .hint("a connection pooler with a single connection does that: write the server's own host and port into the target's URL; if it is the server itself, try again when it is less busy")
+    };
     let (session, other) = futures::join!(open(), timeout(patience, open()));
-    let (session, other) = (session?, other.map_err(|_| refused())??);
+    let (session, other) = (session?, other.map_err(|_| silent())??);
     let shared = async {
         let mine = process(&session, "").await.map_err(fault)?;
         for _ in 0..POOLING_ROUNDS {
@@ -282,7 +286,8 @@ pub(super) async fn two_sessions<F: Future<Output = Result<Session>>>(
     match timeout(patience, shared).await {
         Ok(Ok(false)) => Ok((session, other)),
         Ok(Err(error)) => Err(error),
-        Ok(Ok(true)) | Err(_) => Err(refused()),
+        Ok(Ok(true)) => Err(refused()),
+        Err(_) => Err(silent()),
     }
 }
 
