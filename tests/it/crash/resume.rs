@@ -23,9 +23,10 @@ fn second(round: usize) -> &'static str {
 
 fn resumed(on: On) {
     let done = Done::default();
+    let base = Scene::new(on);
     for round in 0..rounds() {
         for point @ Point { what, noted, .. } in points(on) {
-            let trial = Trial::new(Scene::new(on), &done);
+            let trial = Trial::new(base.copied(), &done);
             trial.kill_at(point);
             if *noted {
                 let is_over = round > 0 && !trial.is_killed(&["resume", FILE], second(round));

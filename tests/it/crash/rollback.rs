@@ -16,9 +16,10 @@ each_target! {
 
 fn rolled_back(on: On) {
     let done = Done::default();
+    let base = Scene::new(on);
     for _ in 0..rounds() {
         for point @ Point { what, noted, .. } in points(on) {
-            let trial = Trial::new(Scene::new(on), &done);
+            let trial = Trial::new(base.copied(), &done);
             trial.kill_at(point);
             if *noted {
                 trial.roll_back(what);
@@ -32,8 +33,9 @@ fn rolled_back(on: On) {
 /// Kills the rollback of a run that is loaded: it is all there, or all gone.
 fn rolled_back_twice(on: On) {
     let done = Done::default();
+    let base = Scene::new(on);
     for _ in 0..rounds() {
-        let trial = Trial::new(Scene::new(on), &done);
+        let trial = Trial::new(base.copied(), &done);
         trial.scene.pipeline(&["run", FILE]).passes();
         let run = trial.run();
         assert!(trial.is_killed(&["rollback", FILE, &run], "rolling back=return"), "it never comes there");
@@ -41,7 +43,7 @@ fn rolled_back_twice(on: On) {
         trial.roll_back("a rollback that was killed before its COMMIT");
         trial.run_anew("a rollback that was killed before its COMMIT");
 
-        let trial = Trial::new(Scene::new(on), &done);
+        let trial = Trial::new(base.copied(), &done);
         trial.scene.pipeline(&["run", FILE]).passes();
         let run = trial.run();
         assert!(trial.is_killed(&["rollback", FILE, &run], "rolled back=return"), "it never comes there");
