@@ -34,28 +34,9 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Opens a file and reads the first window.
+    /// Opens a file and reads the first window of its text.
     pub(super) fn open(file: &SourceFile, encoding: Encoding) -> Result<Self> {
-        let raw = BufReader::with_capacity(64 * 1024, file.open()?);
-        let reader: Box<dyn Read + Send> = match file.compression {
-            Compression::None => Box::new(raw),
-            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
-            Compression::Zstd => {
-                Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(|error| damaged(file, &error))?)
-            }
-        };
-        let mut input = Self {
-            file: file.clone(),
-            reader,
-            buffer: vec![0; WINDOW],
-            start: 0,
-            end: 0,
-            at_end: false,
-            longest: LONGEST_RECORD,
-            held_back: 0,
-            visible: 0,
-        };
-        input.fill()?;
+        let mut input = Self::raw(file)?;
         let mark = [(&b"\xEF\xBB\xBF"[..], encoding_rs::UTF_8), (b"\xFF\xFE", encoding_rs::UTF_16LE)];
         let mark = mark.into_iter().chain([(&b"\xFE\xFF"[..], encoding_rs::UTF_16BE)]);
         let marked = mark.into_iter().find(|(mark, _)| input.bytes().starts_with(mark));
@@ -78,6 +59,31 @@ impl Input {
         if marked != encoding_rs::UTF_8 {
             input.transcode(Encoding::Standard(marked))?;
         }
+        Ok(input)
+    }
+
+    /// Opens a file and reads the first window of its bytes, decompressed.
+    pub(super) fn raw(file: &SourceFile) -> Result<Self> {
+        let raw = BufReader::with_capacity(64 * 1024, file.open()?);
+        let reader: Box<dyn Read + Send> = match file.compression {
+            Compression::None => Box::new(raw),
+            Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(raw)),
+            Compression::Zstd => {
+                Box::new(zstd::stream::read::Decoder::with_buffer(raw).map_err(|error| damaged(file, &error))?)
+            }
+        };
+        let mut input = Self {
+            file: file.clone(),
+            reader,
+            buffer: vec![0; WINDOW],
+            start: 0,
+            end: 0,
+            at_end: false,
+            longest: LONGEST_RECORD,
+            held_back: 0,
+            visible: 0,
+        };
+        input.fill()?;
         Ok(input)
     }
 
@@ -142,7 +148,7 @@ impl Input {
                 "`{}`: the record on line {line} is longer than {megabytes} MiB",
                 self.file.name
             ))
-            .hint("check the file for an unclosed quote"));
+            .hint("check the file for an unclosed quote, or a missing line end"));
         }
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, open);

@@ -116,7 +116,7 @@ fn open_all(spec: &SourceSpec, folder: &Path, mut paths: Vec<PathBuf>) -> Result
             "`{}` selects files of different formats: `{}` and `{}`",
             spec.path, files[0].name, other.name
         ))
-        .hint("choose one with `format: csv`, `json`, `parquet` or `arrow`"));
+        .hint("choose one with `format: csv`, `json`, `parquet`, `arrow`, or `fixed`"));
     }
     Ok(files)
 }
@@ -170,12 +170,13 @@ fn of_format(format: Format) -> &'static str {
         Format::Json => "JSON file",
         Format::Parquet => "Parquet file",
         Format::Arrow => "Arrow file",
+        Format::Fixed => "fixed-width file",
     }
 }
 
 fn unknown(name: &str) -> Error {
     Error::input(format!("cannot infer the format of `{name}` from its name"))
-        .hint("set `format: csv`, `json`, `parquet` or `arrow` next to `path:`")
+        .hint("set `format: csv`, `json`, `parquet`, `arrow`, or `fixed` next to `path:`")
 }
 
 /// Returns the error for a missing path; its hint lists what exists.

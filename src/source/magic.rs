@@ -59,14 +59,15 @@ pub(super) fn refuse_other_kinds(file: &SourceFile) -> Result<()> {
         (Format::Json, _) => "not JSON",
         (Format::Parquet, _) => "not Parquet",
         (Format::Arrow, _) => "not Arrow",
+        (Format::Fixed, _) => "not a fixed-width file",
     };
-    let is_text = matches!(file.format, Format::Csv | Format::Json);
+    let is_text = matches!(file.format, Format::Csv | Format::Json | Format::Fixed);
     Err(Error::input(format!("`{}` is {}, {expected}", file.name, kind.name)).hint(match kind.hint {
         Hint::Named(extension) if is_text => {
             let base = file.name.strip_suffix(".gz").or_else(|| file.name.strip_suffix(".zst"));
             format!("rename it to `{}.{extension}`, and it is unpacked as it is read", base.unwrap_or(&file.name))
         }
-        Hint::Named(_) => "unpack it; only CSV and JSON files are read while they are compressed".to_owned(),
+        Hint::Named(_) => "unpack it; only CSV, JSON, and fixed-width files are read while they are compressed".to_owned(),
         Hint::Format(format) => format!("set `format: {format}` next to `path:`, and correct the file's extension"),
         Hint::Unpack(program) => format!("unpack it with `{program}`, and give the path of the file inside"),
     }))

@@ -19,6 +19,7 @@ mod csv;
 mod decoder;
 mod encodings;
 mod files;
+mod fixed;
 mod hash;
 mod int96;
 mod ipc;
@@ -54,6 +55,7 @@ pub struct Source {
     files: Arc<[SourceFile]>,
     dialect: Arc<Dialect>,
     json: Arc<json::Layout>,
+    fixed: Arc<fixed::Layout>,
     /// The number of records to read; None for all.
     limit: Option<usize>,
 }
@@ -81,23 +83,24 @@ pub struct SourceFile {
 pub struct Batch {
     /// The file, as an index into [`Source::files`].
     pub file: usize,
-    /// For each row, the line where its record starts, or the number of the row in Parquet and Arrow files; from 1.
+    /// For each row, the line where its record starts, or the number of the row or record in files without lines; from 1.
     pub lines: Vec<u64>,
     /// The rows, in the source's schema.
     pub rows: RecordBatch,
     /// Rows of this range of the file that could not be parsed, in the order of lines. They are not in `rows`.
     pub malformed: Vec<Malformed>,
-    /// The number of rows that are skipped as declared: blank lines in a file of one column.
+    /// The number of rows that are skipped as declared: blank lines in a file of one column, and records of other types in
+    /// a fixed-width file.
     pub skipped: u64,
 }
 
 /// A row that could not be parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
-    /// The line where the record starts, or the number of the row in Parquet and Arrow files; from 1.
+    /// The line where the record starts, or the number of the row or record in files without lines; from 1.
     pub line: u64,
     /// The record as written, without its line ending; invalid UTF-8 is replaced by `�`. For Parquet and Arrow files, the
-    /// values separated by commas.
+    /// values separated by commas. For fixed-width files with EBCDIC, packed, or binary fields, its bytes such as `\xF0F1`.
     pub raw: String,
     /// The values in the order of the source's columns, as far as they were split; surplus values of a line come last.
     /// Empty if a line is not JSON.
@@ -122,6 +125,7 @@ impl Source {
         let dialect = Dialect::try_new(spec)?;
         let mut files = files::find(spec, folder)?;
         let json = json::Layout::new(spec);
+        let fixed = fixed::Layout::new(&spec.fixed);
         let mut found = Vec::with_capacity(files.len());
         for file in &mut files {
             if file.bytes == 0 {
@@ -137,14 +141,16 @@ impl Source {
                 }
                 Format::Parquet => ColumnMatch::Typed(parquet::schema(file)?),
                 Format::Arrow => ColumnMatch::Typed(ipc::schema(file)?),
+                Format::Fixed => ColumnMatch::Typed(fixed.schema(file)?),
             });
         }
         let schema = columns::align(&mut files, &found, &spec.ignore)?;
         let schema = settings::with_settings(&schema, spec);
-        Ok(Self { schema, files: files.into(), dialect: Arc::new(dialect), json: Arc::new(json), limit: None })
+        let (dialect, json, fixed) = (Arc::new(dialect), Arc::new(json), Arc::new(fixed));
+        Ok(Self { schema, files: files.into(), dialect, json, fixed, limit: None })
     }
 
-    /// Returns the schema: text for CSV and JSON, else the files' types without dictionaries and views. All columns are
+    /// Returns the schema: text for CSV and JSON, else the types of the files or of the declared fields without dictionaries and views. All columns are
     /// nullable.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -202,6 +208,7 @@ impl Source {
             Format::Json => Box::new(json::Rows::try_new(index, &file, schema, &self.json, rows)?.map(one)),
             Format::Parquet => parquet::read(index, file, schema, rows)?,
             Format::Arrow => Box::new(ipc::read(index, file, schema, rows)?.map(one)),
+            Format::Fixed => Box::new(fixed::Blocks::try_new(index, file, schema, Arc::clone(&self.fixed), rows)?),
         })
     }
 }

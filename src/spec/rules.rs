@@ -1,5 +1,7 @@
 //! Rules of the pipeline file that need neither data nor target.
 
+mod fixed;
+
 use std::collections::HashSet;
 
 use super::model::{CheckSpec, KeySpec, PipelineSpec, SequenceNumbers, TableSpec, UuidVersion, WindowSpec};
@@ -178,6 +180,7 @@ fn check_source(at: &Path, source: &SourceSpec, problems: &mut Problems) {
     let csv = under(at, &["csv"]);
     check_csv(&csv, &source.csv, problems);
     check_number_characters(&csv, &source.csv, problems);
+    fixed::check(at, source, problems);
 }
 
 fn check_csv(at: &Path, csv: &CsvSpec, problems: &mut Problems) {

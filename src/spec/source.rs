@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::encoding::Encoding;
+use super::fixed::FixedSpec;
 use super::value::OrderedMap;
 
 /// The delta files of one table.
@@ -35,6 +36,9 @@ pub struct SourceSpec {
     /// The layout of JSON files.
     #[serde(default)]
     pub json: JsonSpec,
+    /// The layout of fixed-width files.
+    #[serde(default)]
+    pub fixed: FixedSpec,
 }
 
 fn default_record_lines() -> u32 {
@@ -53,6 +57,7 @@ impl SourceSpec {
             century: None,
             csv: CsvSpec::default(),
             json: JsonSpec::default(),
+            fixed: FixedSpec::default(),
         }
     }
 }
@@ -70,6 +75,9 @@ pub enum Format {
     Parquet,
     /// Arrow IPC, file or stream: `.arrow` or `.feather`.
     Arrow,
+    /// Fixed-width records, of mainframes as well, with the layout in `fixed`. No extension implies it. Files with
+    /// `.gz` or `.zst` are unpacked as they are read.
+    Fixed,
 }
 
 /// A text for all columns, or a mapping of columns to texts.
