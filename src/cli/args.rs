@@ -201,6 +201,9 @@ pub(super) struct Init {
     /// File or glob for a table whose file has another name (repeatable)
     #[arg(long = "table", value_name = "TABLE=FILE", value_parser = table_file)]
     pub(super) files: Vec<(String, PathBuf)>,
+    /// COBOL copybook with the fields of fixed-width files, which have none of the known extensions
+    #[arg(long, value_name = "FILE")]
+    pub(super) copybook: Option<PathBuf>,
     /// File to write [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,

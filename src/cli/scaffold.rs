@@ -26,6 +26,7 @@ pub(super) async fn init(args: Init, target: Option<&String>) -> Result<u8> {
                 tables: args.tables,
                 files: args.files.into_iter().collect(),
                 delta: args.delta,
+                copybook: args.copybook,
                 file: args.out.clone().unwrap_or_else(|| PathBuf::from("delta.yaml")),
             };
             scaffold::init(&request).await?
@@ -35,6 +36,9 @@ pub(super) async fn init(args: Init, target: Option<&String>) -> Result<u8> {
                 "`--schema`, `--tables`, `--table`, and `--delta` require a target, but no target is named",
             )
             .hint("add `--from URL`: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`"));
+        }
+        None if args.copybook.is_some() => {
+            scaffold::from_copybook(&args.copybook.unwrap_or_default(), args.out.as_deref())?
         }
         None => {
             ScaffoldedFile { text: TEMPLATE.to_owned(), problems: Vec::new(), rejects: Vec::new(), notes: Vec::new() }

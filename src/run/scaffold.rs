@@ -38,6 +38,8 @@ pub struct Init {
     pub files: BTreeMap<String, PathBuf>,
     /// The folder of the delta's files.
     pub delta: Option<PathBuf>,
+    /// The copybook of fixed-width files.
+    pub copybook: Option<PathBuf>,
     /// The file that will be written; its folder is where paths start.
     pub file: PathBuf,
 }
@@ -63,6 +65,15 @@ pub async fn init(wanted: &Init) -> Result<ScaffoldedFile> {
     let mut secrets = Redactor::default();
     secrets.add_url(&wanted.from);
     make(wanted).await.map_err(|error| error.masked(&secrets))
+}
+
+/// Makes a pipeline file with the fields of a copybook, without a target.
+///
+/// # Errors
+/// If the copybook cannot be read, or describes fields that a fixed-width file cannot have.
+pub fn from_copybook(copybook: &Path, file: Option<&Path>) -> Result<ScaffoldedFile> {
+    let text = scaffold::draft_of_copybook(copybook, &file.map_or_else(|| "delta".to_owned(), name))?;
+    Ok(ScaffoldedFile { text, problems: Vec::new(), rejects: Vec::new(), notes: Vec::new() })
 }
 
 async fn make(init: &Init) -> Result<ScaffoldedFile> {
@@ -104,6 +115,7 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         tables: init.tables.clone(),
         text_keys: text_keys(target.as_ref(), &catalog, &init.tables).await?,
         delta: init.delta.as_deref(),
+        copybook: init.copybook.as_deref(),
         folder,
     };
     let drafted = scaffold::draft(&wanted).await?;

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use super::copybook::Record;
+use super::fixed::{self, Fixed};
 use super::name_match::{self, TableName};
 use super::profile::Sample;
 use crate::error::{Error, Result};
@@ -14,6 +16,8 @@ pub(super) struct Files {
     /// The path or glob for the pipeline file.
     pub(super) path: String,
     pub(super) csv: CsvSpec,
+    /// The layout of fixed-width files, with the record of the copybook.
+    pub(super) fixed: Option<Fixed>,
     pub(super) sample: Sample,
     /// The table that the user names for the files.
     table: Option<String>,
@@ -52,11 +56,19 @@ impl Files {
 ///
 /// # Errors
 /// If they cannot be found or read.
-pub(super) fn chosen(table: &str, file: &Path, delta: Option<&Path>, folder: &Path) -> Result<Files> {
+pub(super) fn chosen(
+    table: &str,
+    file: &Path,
+    delta: Option<&Path>,
+    folder: &Path,
+    records: &[Record],
+) -> Result<Files> {
     let inside = delta.map(|delta| delta.join(file)).filter(|inside| !file.exists() && inside.exists());
     let path = relative(folder, inside.as_deref().unwrap_or(file));
-    let (csv, sample) = read(&path, folder)?;
-    Ok(Files { path, csv, sample, table: Some(table.to_owned()), names: Vec::new(), words: Vec::new() })
+    let is_fixed = extension(&path).is_none() && !records.is_empty();
+    let Read { csv, fixed, sample } =
+        if is_fixed { fixed::read(&path, folder, records, &name_match::words(table))? } else { read(&path, folder)? };
+    Ok(Files { path, csv, fixed, sample, table: Some(table.to_owned()), names: Vec::new(), words: Vec::new() })
 }
 
 /// The readable file extensions, without those of compressions.
@@ -71,11 +83,12 @@ pub(super) fn find(
     delta: &Path,
     folder: &Path,
     tables: &BTreeSet<String>,
+    records: &[Record],
     notes: &mut Vec<String>,
 ) -> Result<Vec<Files>> {
     let mut found = Vec::new();
     let (files, folders) = list(delta)?;
-    let mut search = Search { folder, tables, found: &mut found, notes };
+    let mut search = Search { folder, tables, records, found: &mut found, notes };
     search.groups(delta, &files);
     for inner in folders {
         let (files, _) = list(&inner)?;
@@ -89,6 +102,8 @@ struct Search<'s> {
     folder: &'s Path,
     /// The names of production's tables, in lower case.
     tables: &'s BTreeSet<String>,
+    /// The records of the copybook.
+    records: &'s [Record],
     found: &'s mut Vec<Files>,
     notes: &'s mut Vec<String>,
 }
@@ -133,7 +148,8 @@ impl Search<'_> {
     fn groups(&mut self, inside: &Path, names: &[String]) {
         let mut by_words: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
         for name in names {
-            match extension(name) {
+            // With a copybook, files of other extensions are fixed-width files.
+            match extension(name).or_else(|| (!self.records.is_empty()).then(String::new)) {
                 Some(extension) => {
                     by_words.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
                 }
@@ -145,19 +161,20 @@ impl Search<'_> {
             }
         }
         let exact = |name: &str| Some(stem(name).to_lowercase()).filter(|stem| self.tables.contains(stem));
-        let mut groups: Vec<(Vec<String>, Vec<String>)> = Vec::new();
-        for ((words, _), members) in by_words {
+        let mut groups: Vec<(Vec<String>, String, Vec<String>)> = Vec::new();
+        for ((words, extension), members) in by_words {
             let mut by_name: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
             for name in &members {
                 by_name.entry(exact(name)).or_default().push(name.clone());
             }
             match by_name.keys().flatten().count() {
-                0 | 1 => groups.push((words, members)),
-                _ => groups.extend(by_name.into_values().map(|members| (words.clone(), members))),
+                0 | 1 => groups.push((words, extension, members)),
+                _ => groups
+                    .extend(by_name.into_values().map(|members| (words.clone(), extension.clone(), members))),
             }
         }
         let is_only_group = groups.len() == 1;
-        for (words, members) in groups {
+        for (words, extension, members) in groups {
             let path = relative(self.folder, &inside.join(pattern(&members, names)));
             let (mut all, mut names) =
                 (vec![words], members.iter().map(|name| stem(name).to_owned()).collect::<Vec<_>>());
@@ -165,8 +182,15 @@ impl Search<'_> {
                 all.push(name_match::words(name));
                 names.push(name.to_owned());
             }
-            match read(&path, self.folder) {
-                Ok((csv, sample)) => self.found.push(Files { path, csv, sample, table: None, names, words: all }),
+            let is_fixed = extension.is_empty();
+            let found = match is_fixed {
+                true => fixed::read(&path, self.folder, self.records, &all[0]),
+                false => read(&path, self.folder),
+            };
+            match found {
+                Ok(Read { csv, fixed, sample }) => {
+                    self.found.push(Files { path, csv, fixed, sample, table: None, names, words: all });
+                }
                 Err(error) => self.notes.push(format!("cannot read `{path}`: {error}")),
             }
         }
@@ -190,8 +214,15 @@ fn pattern(members: &[String], all: &[String]) -> String {
     format!("{}*{}", glob::Pattern::escape(prefix), suffix.map_or(String::new(), |suffix| format!(".{suffix}")))
 }
 
+/// The first rows of files, with the settings of their source.
+pub(super) struct Read {
+    pub(super) csv: CsvSpec,
+    pub(super) fixed: Option<Fixed>,
+    pub(super) sample: Sample,
+}
+
 /// Reads the first rows of files in the dialect with the most columns and the fewest malformed records.
-fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
+fn read(path: &str, folder: &Path) -> Result<Read> {
     let open = |csv: &CsvSpec| Source::try_new(&SourceSpec { csv: csv.clone(), ..SourceSpec::at(path) }, folder);
     let plain = CsvSpec::default();
     let mut best = (plain.clone(), open(&plain));
@@ -212,11 +243,11 @@ fn read(path: &str, folder: &Path) -> Result<(CsvSpec, Sample)> {
         if malformed(&other) < malformed(&sample)
             && let Some(other) = other
         {
-            return Ok((latin, other));
+            return Ok(Read { csv: latin, fixed: None, sample: other });
         }
     }
     csv.encoding = Encoding::UTF_8;
-    sample.map(|sample| (csv, sample)).ok_or_else(|| Error::input("no readable records"))
+    sample.map(|sample| Read { csv, fixed: None, sample }).ok_or_else(|| Error::input("no readable records"))
 }
 
 /// Returns a path relative to a folder.

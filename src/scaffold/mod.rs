@@ -3,8 +3,10 @@
 //! Facts become plain values, guesses are marked with `GUESS`, and open decisions become comments with the choices (`CHOOSE`). No data is
 //! copied into the file, except for abbreviations of values that production accepts.
 
+mod copybook;
 mod discover;
 mod expression;
+mod fixed;
 mod name_match;
 mod probe;
 mod profile;
@@ -24,6 +26,7 @@ use crate::plan::order;
 use crate::target::{Catalog, CatalogTable, Production, TextKey};
 
 pub use discover::relative;
+pub use fixed::draft_of_copybook;
 pub use profile::SAMPLED;
 
 /// The input of a draft.
@@ -46,6 +49,8 @@ pub struct ScaffoldOptions<'a> {
     pub files: BTreeMap<String, PathBuf>,
     /// The folder with the delta files.
     pub delta: Option<&'a Path>,
+    /// The copybook that describes fixed-width files.
+    pub copybook: Option<&'a Path>,
     /// The folder of the pipeline file.
     pub folder: &'a Path,
 }
@@ -98,11 +103,15 @@ pub async fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
 
 /// Returns the delta's files: those that the user names for tables, and those of the folder.
 fn files(options: &ScaffoldOptions<'_>, notes: &mut Vec<String>) -> Result<Vec<Files>> {
-    let chosen = options.files.iter().map(|(table, file)| discover::chosen(table, file, options.delta, options.folder));
+    let records = options.copybook.map(copybook::read).transpose()?.unwrap_or_default();
+    let chosen = options
+        .files
+        .iter()
+        .map(|(table, file)| discover::chosen(table, file, options.delta, options.folder, &records));
     let mut files: Vec<Files> = chosen.collect::<Result<_>>()?;
     if let Some(delta) = options.delta {
         let names = options.catalog.tables.iter().map(|table| table.name.to_lowercase()).collect();
-        let found = discover::find(delta, options.folder, &names, notes)?;
+        let found = discover::find(delta, options.folder, &names, &records, notes)?;
         let is_chosen = |found: &Files| files.iter().any(|chosen| chosen.path == found.path);
         let rest: Vec<Files> = found.into_iter().filter(|found| !is_chosen(found)).collect();
         files.extend(rest);

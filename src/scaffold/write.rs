@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::discover::Files;
 use super::expression::sql_name;
 use super::references::Relationship;
 use super::table::{Draft, Key};
@@ -109,6 +110,19 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
     };
     let _infallible = writeln!(out, "    source:\n      path: {}", value(&path));
     let Some(files) = draft.files else { return };
+    match &files.fixed {
+        Some(fixed) => fixed.write(out),
+        None => dialect(out, draft, files),
+    }
+    if !draft.ignore.is_empty() {
+        let _infallible =
+            writeln!(out, "      # GUESS: no column of production has a similar name; check that these are not needed");
+        let _infallible = writeln!(out, "      ignore: {}", names(&draft.ignore));
+    }
+}
+
+/// Writes the dialect of CSV files.
+fn dialect(out: &mut String, draft: &Draft<'_>, files: &Files) {
     let CsvSpec { delimiter, encoding, .. } = &files.csv;
     let mut csv = Vec::new();
     csv.extend(delimiter.as_ref().map(|delimiter| format!("delimiter: {}", quoted(delimiter))));
@@ -119,11 +133,6 @@ fn source(out: &mut String, draft: &Draft<'_>, files: &Matched<'_>, has_delta: b
     }
     if !csv.is_empty() {
         let _infallible = writeln!(out, "      csv: {{ {} }}    # GUESS: by the sampled rows", csv.join(", "));
-    }
-    if !draft.ignore.is_empty() {
-        let _infallible =
-            writeln!(out, "      # GUESS: no column of production has a similar name; check that these are not needed");
-        let _infallible = writeln!(out, "      ignore: {}", names(&draft.ignore));
     }
 }
 
@@ -262,7 +271,7 @@ pub(super) fn value(text: &str) -> String {
 }
 
 /// Formats a text as a key in YAML, quoted unless it is unambiguous.
-fn key(text: &str) -> String {
+pub(super) fn key(text: &str) -> String {
     let is_plain =
         |char: char| char.is_alphanumeric() || matches!(char, '_' | '.' | '/' | '-' | '(' | ')' | '*' | '+' | '=');
     let mut chars = text.chars();
@@ -292,7 +301,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Replaces control characters, so that a text stays on the line of its comment.
-fn comment(text: &str) -> String {
+pub(super) fn comment(text: &str) -> String {
     text.replace(|char: char| char.is_control(), "\u{fffd}")
 }
 

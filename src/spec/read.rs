@@ -345,7 +345,8 @@ mod tests {
             is(
                 "tables.a.source.colour",
                 "unknown field `colour`",
-                "expected one of `path`, `format`, `ignore`, `max_record_lines`, `timezone`, `century`, `csv`, `json`"
+                "expected one of `path`, `format`, `ignore`, `max_record_lines`, `timezone`, `century`, `csv`, `json`, \
+                 `fixed`"
             )
         );
     }
