@@ -52,7 +52,7 @@ pub struct Evidence {
 pub struct Example {
     /// The file, as reports name it.
     pub file: String,
-    /// The line, or the number of the row in a Parquet or Arrow file; from 1.
+    /// The line, or the number of the row or record in a file without lines; from 1.
     pub line: u64,
     /// The value of the check's columns, shortened if it is long; `None` if the check concerns the whole record.
     pub value: Option<String>,

@@ -40,7 +40,7 @@ const ABOUT: [&str; 6] =
 pub struct Reject {
     /// The file.
     pub file: String,
-    /// The line, or the number of the row in a Parquet or Arrow file; from 1.
+    /// The line, or the number of the row or record in a file without lines; from 1.
     pub line: u64,
     /// The names of the failed checks.
     pub checks: Vec<String>,

@@ -138,6 +138,12 @@ fn extension(name: &str) -> Option<String> {
     EXTENSIONS.contains(&extension).then(|| extension.to_owned())
 }
 
+/// Returns whether a file's name is that of a COBOL source.
+fn is_copybook(name: &str) -> bool {
+    let name = name.to_lowercase();
+    [".cpy", ".cbl", ".cob", ".copy"].iter().any(|end| name.ends_with(end))
+}
+
 /// Returns the name of a file without its extensions.
 fn stem(name: &str) -> &str {
     name.split('.').next().unwrap_or_default()
@@ -149,7 +155,8 @@ impl Search<'_> {
         let mut by_words: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
         for name in names {
             // With a copybook, files of other extensions are fixed-width files.
-            match extension(name).or_else(|| (!self.records.is_empty()).then(String::new)) {
+            let is_fixed = !self.records.is_empty() && !is_copybook(name);
+            match extension(name).or_else(|| is_fixed.then(String::new)) {
                 Some(extension) => {
                     by_words.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
                 }
@@ -169,8 +176,7 @@ impl Search<'_> {
             }
             match by_name.keys().flatten().count() {
                 0 | 1 => groups.push((words, extension, members)),
-                _ => groups
-                    .extend(by_name.into_values().map(|members| (words.clone(), extension.clone(), members))),
+                _ => groups.extend(by_name.into_values().map(|members| (words.clone(), extension.clone(), members))),
             }
         }
         let is_only_group = groups.len() == 1;

@@ -88,7 +88,8 @@ fn layouts(record: &Record) -> Vec<(RecordFormat, Option<u32>, ShortRecords)> {
 fn encodings(path: &Path) -> Vec<Encoding> {
     let mut bytes = Vec::new();
     let path = glob::glob(&path.to_string_lossy()).ok().and_then(|mut found| found.next()?.ok());
-    let read = path.and_then(|path| std::fs::File::open(path).ok()).map(|file| file.take(FIRST).read_to_end(&mut bytes));
+    let read =
+        path.and_then(|path| std::fs::File::open(path).ok()).map(|file| file.take(FIRST).read_to_end(&mut bytes));
     if !matches!(read, Some(Ok(_))) {
         return vec![Encoding::UTF_8];
     }

@@ -67,7 +67,9 @@ pub(super) fn refuse_other_kinds(file: &SourceFile) -> Result<()> {
             let base = file.name.strip_suffix(".gz").or_else(|| file.name.strip_suffix(".zst"));
             format!("rename it to `{}.{extension}`, and it is unpacked as it is read", base.unwrap_or(&file.name))
         }
-        Hint::Named(_) => "unpack it; only CSV, JSON, and fixed-width files are read while they are compressed".to_owned(),
+        Hint::Named(_) => {
+            "unpack it; only CSV, JSON, and fixed-width files are read while they are compressed".to_owned()
+        }
         Hint::Format(format) => format!("set `format: {format}` next to `path:`, and correct the file's extension"),
         Hint::Unpack(program) => format!("unpack it with `{program}`, and give the path of the file inside"),
     }))

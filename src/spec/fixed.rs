@@ -49,7 +49,8 @@ impl Default for FixedSpec {
 impl FixedSpec {
     /// Returns the length of a record in bytes.
     pub fn record_length(&self) -> u64 {
-        let ends = self.fields.iter().map(|(_, field)| (u64::from(field.at) + u64::from(field.width)).saturating_sub(1));
+        let ends =
+            self.fields.iter().map(|(_, field)| (u64::from(field.at) + u64::from(field.width)).saturating_sub(1));
         self.length.map_or_else(|| ends.max().unwrap_or(0), u64::from)
     }
 }

@@ -16,9 +16,7 @@ mod value;
 
 pub use document::{Document, load, parse};
 pub use encoding::{CodePage, Encoding};
-pub use fixed::{
-    ByteOrder, FieldSpec, FieldType, Filler, FixedSpec, RecordFormat, ShortRecords, SignPlace, Trim,
-};
+pub use fixed::{ByteOrder, FieldSpec, FieldType, Filler, FixedSpec, RecordFormat, ShortRecords, SignPlace, Trim};
 pub use model::*;
 pub use schema::json_schema;
 pub use source::{BlankLines, CsvSpec, Format, JsonSpec, PerColumn, RaggedRows, SourceSpec};

@@ -31,6 +31,7 @@ mod everything;
 mod examples;
 mod explain;
 mod files;
+mod fixed;
 mod floors;
 mod init;
 mod invariants;

@@ -42,11 +42,49 @@ pub(super) struct Sign {
 
 /// The words that begin a clause.
 const CLAUSES: [&str; 43] = [
-    "REDEFINES", "PIC", "PICTURE", "USAGE", "SIGN", "LEADING", "TRAILING", "OCCURS", "VALUE", "VALUES", "BLANK",
-    "JUSTIFIED", "JUST", "SYNC", "SYNCHRONIZED", "GLOBAL", "EXTERNAL", "DISPLAY", "COMP", "COMP-1", "COMP-2", "COMP-3",
-    "COMP-4", "COMP-5", "COMP-6", "COMP-X", "COMPUTATIONAL", "COMPUTATIONAL-1", "COMPUTATIONAL-2", "COMPUTATIONAL-3",
-    "COMPUTATIONAL-4", "COMPUTATIONAL-5", "BINARY", "PACKED-DECIMAL", "INDEX", "POINTER", "NATIONAL", "DISPLAY-1",
-    "FUNCTION-POINTER", "PROCEDURE-POINTER", "OBJECT", "RENAMES", "DEPENDING",
+    "REDEFINES",
+    "PIC",
+    "PICTURE",
+    "USAGE",
+    "SIGN",
+    "LEADING",
+    "TRAILING",
+    "OCCURS",
+    "VALUE",
+    "VALUES",
+    "BLANK",
+    "JUSTIFIED",
+    "JUST",
+    "SYNC",
+    "SYNCHRONIZED",
+    "GLOBAL",
+    "EXTERNAL",
+    "DISPLAY",
+    "COMP",
+    "COMP-1",
+    "COMP-2",
+    "COMP-3",
+    "COMP-4",
+    "COMP-5",
+    "COMP-6",
+    "COMP-X",
+    "COMPUTATIONAL",
+    "COMPUTATIONAL-1",
+    "COMPUTATIONAL-2",
+    "COMPUTATIONAL-3",
+    "COMPUTATIONAL-4",
+    "COMPUTATIONAL-5",
+    "BINARY",
+    "PACKED-DECIMAL",
+    "INDEX",
+    "POINTER",
+    "NATIONAL",
+    "DISPLAY-1",
+    "FUNCTION-POINTER",
+    "PROCEDURE-POINTER",
+    "OBJECT",
+    "RENAMES",
+    "DEPENDING",
 ];
 
 const UNSUPPORTED: &str = "expand or remove the statement; a copybook has data descriptions alone";
@@ -184,7 +222,9 @@ impl<'a> Parser<'a> {
         let leading = match token.text.as_str() {
             "LEADING" => true,
             "TRAILING" => false,
-            other => return token.at.refuse(format!("expected LEADING or TRAILING, found `{other}`"), "correct the clause"),
+            other => {
+                return token.at.refuse(format!("expected LEADING or TRAILING, found `{other}`"), "correct the clause");
+            }
         };
         let separate = self.skip(&["SEPARATE"]);
         self.skip(&["CHARACTER"]);
@@ -235,16 +275,20 @@ const VARYING: &str = "OCCURS with a variable count is not supported: the fields
 const VARYING_HINT: &str = "export the table as records of their own, or with its largest count";
 
 fn usage(token: &Token) -> Result<Usage, Refusal> {
-    let name = token.text.strip_prefix("COMPUTATIONAL").map_or_else(|| token.text.clone(), |rest| format!("COMP{rest}"));
+    let name =
+        token.text.strip_prefix("COMPUTATIONAL").map_or_else(|| token.text.clone(), |rest| format!("COMP{rest}"));
     let (why, hint) = match name.as_str() {
         "DISPLAY" => return Ok(Usage::Display),
         "COMP-3" | "PACKED-DECIMAL" => return Ok(Usage::Packed),
         "COMP" | "COMP-4" | "BINARY" => return Ok(Usage::Binary),
         "COMP-5" => return Ok(Usage::Native),
-        "COMP-1" | "COMP-2" => {
-            ("floating-point numbers of mainframes have no exact decimal value", "move the field to a decimal picture in the export")
+        "COMP-1" | "COMP-2" => (
+            "floating-point numbers of mainframes have no exact decimal value",
+            "move the field to a decimal picture in the export",
+        ),
+        "COMP-6" | "COMP-X" => {
+            ("its size depends on the compiler", "move the field to COMP-3 or DISPLAY in the export")
         }
-        "COMP-6" | "COMP-X" => ("its size depends on the compiler", "move the field to COMP-3 or DISPLAY in the export"),
         "NATIONAL" | "DISPLAY-1" => {
             ("its characters are not single bytes of the code page", "move the field to DISPLAY in the export")
         }

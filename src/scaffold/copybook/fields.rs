@@ -13,14 +13,17 @@ const MOST: usize = 10_000;
 /// Returns the records that entries describe.
 pub(super) fn records(entries: &[Entry]) -> Result<Vec<Record>, Refusal> {
     let Some(first) = entries.first() else {
-        return Place { line: 1, column: 1 }.refuse("the copybook describes no field", "name a copybook with data descriptions");
+        return Place { line: 1, column: 1 }
+            .refuse("the copybook describes no field", "name a copybook with data descriptions");
     };
     let starts_record = |entry: &Entry| matches!(entry.level, 1 | 77);
     if !entries.iter().any(starts_record) {
         return Ok(vec![Builder::default().record("record".to_owned(), entries)?]);
     }
     if !starts_record(first) {
-        return first.at.refuse(format!("level {:02} before the first level 01", first.level), "begin the record with level 01");
+        return first
+            .at
+            .refuse(format!("level {:02} before the first level 01", first.level), "begin the record with level 01");
     }
     let mut records = Vec::new();
     let mut rest = entries;
@@ -150,7 +153,9 @@ impl Builder {
                 }
             };
             if self.drafted.len() > MOST {
-                return entry.at.refuse(format!("the record has more than {MOST} fields"), "describe a part of the record");
+                return entry
+                    .at
+                    .refuse(format!("the record has more than {MOST} fields"), "describe a part of the record");
             }
         }
         Ok(end - at)
@@ -180,7 +185,9 @@ impl Builder {
     }
 
     fn spec(&mut self, entry: &Entry, at: u32, context: &Context) -> Result<FieldSpec, Refusal> {
-        let Some((picture, place)) = entry.picture else { return entry.at.refuse("the field has no picture", "add `PIC`") };
+        let Some((picture, place)) = entry.picture else {
+            return entry.at.refuse("the field has no picture", "add `PIC`");
+        };
         let usage = entry.usage.map(|(usage, _)| usage).or(context.usage).unwrap_or(Usage::Display);
         let mut field = FieldSpec {
             at: at + 1,

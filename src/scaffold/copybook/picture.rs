@@ -19,10 +19,13 @@ const PLACE_HINT: &str = "check the picture against the COBOL language reference
 /// Reads a picture in capitals.
 pub(super) fn picture(text: &str, at: Place) -> Result<Picture, Refusal> {
     let symbols = symbols(text, at)?;
-    let count = |wanted: &str| symbols.iter().filter(|(symbol, _)| wanted.contains(*symbol)).map(|(_, n)| n).sum::<u32>();
+    let count =
+        |wanted: &str| symbols.iter().filter(|(symbol, _)| wanted.contains(*symbol)).map(|(_, n)| n).sum::<u32>();
     if let Some((symbol, _)) = symbols.iter().find(|(symbol, _)| matches!(symbol, 'N' | 'G' | 'U' | 'E' | '1')) {
         return at.refuse(
-            format!("`{symbol}` in `PIC {text}` is not supported: its characters are not single bytes of the code page"),
+            format!(
+                "`{symbol}` in `PIC {text}` is not supported: its characters are not single bytes of the code page"
+            ),
             "convert the field to characters of the code page in the export",
         );
     }
@@ -59,7 +62,8 @@ fn number(text: &str, symbols: &[(char, u32)], at: Place) -> Result<Picture, Ref
     let mut shape: Vec<char> = rest.chars().collect();
     shape.dedup();
     let shape: String = shape.into_iter().collect();
-    let before: u32 = symbols.iter().take_while(|(symbol, _)| *symbol != 'V').filter(|(s, _)| *s == '9').map(|(_, n)| n).sum();
+    let before: u32 =
+        symbols.iter().take_while(|(symbol, _)| *symbol != 'V').filter(|(s, _)| *s == '9').map(|(_, n)| n).sum();
     let zeros = amount('P');
     let scale = match shape.as_str() {
         "9" | "9V" => 0,

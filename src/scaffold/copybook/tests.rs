@@ -66,7 +66,10 @@ fn every_picture_and_usage_has_its_type_and_width() {
         assert_eq!(fields(&format!("01 R. 05 A {clauses}.")), [expected], "{clauses}");
     }
     let edited = fields("01 R. 05 A PIC Z,ZZ9.99CR. 05 B PIC X.");
-    assert_eq!(edited[..2], ["a 1+10 text trim Both".to_owned(), "# A is edited for print, and read as text".to_owned()]);
+    assert_eq!(
+        edited[..2],
+        ["a 1+10 text trim Both".to_owned(), "# A is edited for print, and read as text".to_owned()]
+    );
     assert_eq!(edited[2], "b 11+1 text");
 }
 
@@ -92,8 +95,13 @@ fn fixed_form_ignores_its_margins_and_joins_lines() {
 fn tables_are_fields_with_numbers() {
     let text = "01 R.\n 05 T OCCURS 2 TIMES INDEXED BY I.\n  10 A PIC X.\n  10 B PIC 99 OCCURS 2.\n 05 C PIC X.";
     let expected = [
-        "a_1 1+1 text", "b_1_1 2+2 zoned unsigned", "b_1_2 4+2 zoned unsigned", "a_2 6+1 text",
-        "b_2_1 7+2 zoned unsigned", "b_2_2 9+2 zoned unsigned", "c 11+1 text",
+        "a_1 1+1 text",
+        "b_1_1 2+2 zoned unsigned",
+        "b_1_2 4+2 zoned unsigned",
+        "a_2 6+1 text",
+        "b_2_1 7+2 zoned unsigned",
+        "b_2_2 9+2 zoned unsigned",
+        "c 11+1 text",
     ];
     assert_eq!(fields(text), expected);
 }
@@ -102,8 +110,11 @@ fn tables_are_fields_with_numbers() {
 fn redefinitions_are_shown_and_not_chosen() {
     let text = "01 R.\n 05 A PIC X(6).\n 05 B REDEFINES A.\n  10 Y PIC 9(4).\n  10 M PIC 99.\n 05 C PIC X.";
     let expected = [
-        "a 1+6 text", "# B redefines A; to read it, use these fields in place of those:",
-        "y 1+4 zoned unsigned not chosen", "m 5+2 zoned unsigned not chosen", "c 7+1 text",
+        "a 1+6 text",
+        "# B redefines A; to read it, use these fields in place of those:",
+        "y 1+4 zoned unsigned not chosen",
+        "m 5+2 zoned unsigned not chosen",
+        "c 7+1 text",
     ];
     assert_eq!(fields(text), expected);
     assert_eq!(parse(text).unwrap()[0].length, 7);
@@ -117,10 +128,9 @@ fn groups_pass_their_usage_and_sign_on() {
 }
 
 #[test]
-fn equal_names_are_told_apart_by_their_groups() {
+fn equal_names_get_the_names_of_their_groups() {
     let text = "01 R.\n 05 FROM-DATE.\n  10 YEAR PIC 99.\n 05 TO-DATE.\n  10 YEAR PIC 99.\n 05 X PIC X.\n 05 X PIC X.";
-    let names: Vec<String> =
-        fields(text).iter().map(|field| field.split(' ').next().unwrap().to_owned()).collect();
+    let names: Vec<String> = fields(text).iter().map(|field| field.split(' ').next().unwrap().to_owned()).collect();
     assert_eq!(names, ["from_date_year", "to_date_year", "x", "x_2"]);
 }
 
@@ -128,7 +138,10 @@ fn equal_names_are_told_apart_by_their_groups() {
 fn conditions_and_record_types_are_kept() {
     let text = "01 A. 05 K PIC X. 88 IS-A VALUE 'A'. 88 OTHER VALUES ARE 'B' THRU 'D'. 05 N PIC 9.\n01 B. 05 K PIC X.";
     let records = parse(text).unwrap();
-    assert_eq!(records.iter().map(|record| (record.name.as_str(), record.length)).collect::<Vec<_>>(), [("a", 2), ("b", 1)]);
+    assert_eq!(
+        records.iter().map(|record| (record.name.as_str(), record.length)).collect::<Vec<_>>(),
+        [("a", 2), ("b", 1)]
+    );
     let lines: Vec<String> = records[0].lines.iter().map(shown).collect();
     assert_eq!(lines, ["k 1+1 text", "# 88 IS-A: 'A'", "# 88 OTHER: 'B' THRU 'D'", "n 2+1 zoned unsigned"]);
     assert_eq!(parse("05 A PIC X. 05 B PIC X.").unwrap()[0].length, 2);

@@ -160,7 +160,10 @@ fn only_records_that_meet_the_conditions_are_rows() {
     let bytes = b"C01\nD02\nT9\nC 3\nX04\n";
     let found = read(bytes, fixed(json!({ "kind": ["C", "D"] })));
     assert_eq!((found.rows, found.skipped), (rows(&[(1, "C|1"), (2, "D|2")]), 2));
-    assert_eq!(found.malformed, rows(&[(4, "column \"id\" is not a zoned number: invalid digit in byte 2 (bytes 2–3: 20 33)")]));
+    assert_eq!(
+        found.malformed,
+        rows(&[(4, "column \"id\" is not a zoned number: invalid digit in byte 2 (bytes 2–3: 20 33)")])
+    );
     let found = read(bytes, fixed(json!({ "id": ["1", 4] })));
     assert_eq!((found.rows, found.skipped), (rows(&[(1, "C|1"), (5, "X|4")]), 1));
     assert_eq!(found.malformed.len(), 2);

@@ -70,8 +70,7 @@ impl Decoder {
                 let start = text.len();
                 let room = decoder.max_utf8_buffer_length_without_replacement(bytes.len()).unwrap_or(bytes.len() * 4);
                 text.resize(start + room, 0);
-                let (result, _, written) =
-                    decoder.decode_to_utf8_without_replacement(bytes, &mut text[start..], true);
+                let (result, _, written) = decoder.decode_to_utf8_without_replacement(bytes, &mut text[start..], true);
                 text.truncate(start + written);
                 if result == DecoderResult::InputEmpty { Ok(()) } else { Err(Undecodable) }
             }
@@ -131,7 +130,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_not_text_are_refused() {
-        for (label, bytes) in [("utf-8", &b"a\xE9"[..]), ("latin-1", b"a\x81"), ("shift_jis", b"\x93"), ("windows-1253", b"\xAA")] {
+        for (label, bytes) in
+            [("utf-8", &b"a\xE9"[..]), ("latin-1", b"a\x81"), ("shift_jis", b"\x93"), ("windows-1253", b"\xAA")]
+        {
             assert_eq!(decode(label, bytes), None, "{label}");
         }
     }

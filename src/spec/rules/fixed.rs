@@ -4,6 +4,7 @@ use super::super::encoding::Encoding;
 use super::super::fixed::{ByteOrder, FieldSpec, FieldType, FixedSpec, RecordFormat, SignPlace, Trim};
 use super::super::read::{nearest, short};
 use super::super::source::{Format, SourceSpec};
+use super::super::value::Scalar;
 use super::under;
 use crate::diagnostic::{Path, Problems};
 
@@ -37,7 +38,7 @@ pub(super) fn check(source: &Path, spec: &SourceSpec, problems: &mut Problems) {
         check_field(&under(&at, &["fields", name]), fixed, field, problems);
     }
     for (name, values) in fixed.when.iter() {
-        check_condition(&under(&at, &["when", name]), fixed, name, values.is_empty(), problems);
+        check_condition(&under(&at, &["when", name]), fixed, name, values, problems);
     }
 }
 
@@ -122,16 +123,24 @@ fn check_number(at: &Path, fixed: &FixedSpec, field: &FieldSpec, problems: &mut 
     }
 }
 
-fn check_condition(at: &Path, fixed: &FixedSpec, name: &str, is_empty: bool, problems: &mut Problems) {
-    if fixed.fields.get(name).is_none() {
+fn check_condition(at: &Path, fixed: &FixedSpec, name: &str, values: &[Scalar], problems: &mut Problems) {
+    let Some(field) = fixed.fields.get(name) else {
         let names: Vec<&str> = fixed.fields.iter().map(|(name, _)| name.as_str()).collect();
         let message = format_args!("unknown field `{}`", short(name)).to_string();
         match nearest(name, &names) {
             Some(near) => problems.add_with_hint(at.clone(), message, format!("did you mean `{near}`?")),
             None => problems.add(at.clone(), message),
         }
+        return;
+    };
+    let is_number = |value: &&Scalar| {
+        let text = value.0.strip_prefix('-').unwrap_or(&value.0);
+        text.bytes().any(|byte| byte.is_ascii_digit()) && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    };
+    if let Some(value) = values.iter().find(|value| field.data_type != FieldType::Text && !is_number(value)) {
+        problems.add(at.clone(), format_args!("`{}` is not a number, as the field is", short(&value.0)));
     }
-    if is_empty {
+    if values.is_empty() {
         problems.add(at.clone(), "a condition has at least one value");
     }
 }

@@ -220,3 +220,39 @@ fn a_column_is_one_reference_only() {
     let found = table(json!({ "relationships": [{ "column": "", "to": "" }] }));
     assert_eq!(found.len(), 2, "{found:?}");
 }
+
+fn fixed(fixed: Value) -> Vec<(String, String)> {
+    let found = table(json!({ "source": { "path": "a.dat", "format": "fixed", "fixed": fixed } }));
+    found.into_iter().map(|(at, message)| (at.strip_prefix("source.fixed.").unwrap().to_owned(), message)).collect()
+}
+
+#[test]
+fn layouts_that_no_record_can_have_are_reported() {
+    let field = |field: Value| fixed(json!({ "records": "rdw", "fields": { "n": field } }));
+    assert_eq!(fixed(json!({})), one("fields", "fixed-width files require `fields`"));
+    assert_eq!(field(json!({ "at": 1, "width": 3 })), []);
+    assert_eq!(field(json!({ "at": 0, "width": 3 })), one("fields.n.at", "positions are counted from 1"));
+    assert_eq!(field(json!({ "at": 1, "width": 0 })), one("fields.n.width", "a field has at least one byte"));
+    let binary = json!({ "at": 1, "width": 9, "type": "binary" });
+    assert_eq!(field(binary), one("fields.n.width", "a binary number has 1–8 bytes"));
+    let long = json!({ "at": 1, "width": 30, "type": "packed" });
+    assert_eq!(field(long), one("fields.n.width", "a number has at most 38 digits, not 59"));
+    let sign = json!({ "at": 1, "width": 1, "type": "zoned", "sign": "leading_separate" });
+    assert_eq!(field(sign), one("fields.n.width", "the number has no digit"));
+    let scaled = json!({ "at": 1, "width": 1, "scale": 2 });
+    assert_eq!(field(scaled), one("fields.n.scale", "`scale` has no effect on text"));
+    let packed = json!({ "fields": { "n": { "at": 1, "width": 2, "type": "packed" } } });
+    assert_eq!(fixed(packed), one("fields.n.type", "packed and binary numbers can contain the bytes of line ends"));
+    let no_length = json!({ "records": "length", "fields": { "n": { "at": 1, "width": 2 } } });
+    assert_eq!(fixed(no_length), one("records", "records of equal length require `length`"));
+    let short = json!({ "length": 5, "fields": { "n": { "at": 4, "width": 3 } } });
+    assert_eq!(fixed(short), one("fields.n.width", "the field ends at byte 6, but `length` is 5"));
+    let wide = json!({ "encoding": "utf-16le", "fields": { "n": { "at": 4, "width": 3 } } });
+    assert_eq!(fixed(wide), one("encoding", "`utf-16le` cannot be the encoding of fixed-width files"));
+    let when = json!({ "when": { "m": ["A"] }, "fields": { "n": { "at": 1, "width": 1 } } });
+    assert_eq!(fixed(when), one("when.m", "unknown field `m`"));
+    let when = json!({ "when": { "n": ["A"] }, "fields": { "n": { "at": 1, "width": 1, "type": "zoned" } } });
+    assert_eq!(fixed(when), one("when.n", "`A` is not a number, as the field is"));
+    let csv = table(json!({ "source": { "path": "a.csv", "fixed": { "fields": { "n": { "at": 1, "width": 1 } } } } }));
+    assert_eq!(csv, one("source.fixed", "`fixed` has no effect without `format: fixed`"));
+}
