@@ -234,9 +234,8 @@ impl<'a> Parser<'a> {
 
     fn occurs(&mut self, entry: &mut Entry) -> Result<(), Refusal> {
         let token = self.word("the number of occurrences")?;
-        let count = match token.text.parse::<u32>() {
-            Ok(count @ 1..) => count,
-            _ => return token.at.refuse(format!("invalid number of occurrences `{}`", token.text), "write a number"),
+        let Ok(count @ 1..) = token.text.parse::<u32>() else {
+            return token.at.refuse(format!("invalid number of occurrences `{}`", token.text), "write a number");
         };
         let varying = self.peek().filter(|next| next.text == "TO").map(|next| next.at);
         if varying.is_some() {

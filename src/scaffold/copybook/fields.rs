@@ -1,6 +1,7 @@
 //! The fields of the records that entries describe, with their positions.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use super::entries::{Entry, Sign, Usage};
 use super::picture::Picture;
@@ -285,7 +286,7 @@ fn named(mut drafted: Vec<Drafted>) -> Vec<Line> {
             let count = seen.entry(name.clone()).or_default();
             *count += 1;
             if *count > 1 {
-                *name += &format!("_{count}");
+                let _infallible = write!(name, "_{count}");
             }
         }
     }

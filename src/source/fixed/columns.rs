@@ -99,13 +99,13 @@ impl Layout {
         match &field.kind {
             Kind::Text(_) => self.texts(field, records),
             Kind::Number(number) if number.is_small_integer() => {
-                let (values, nulls, faults) = self.numbers::<i64, i64>(field, number, records);
+                let (values, nulls, faults) = self.numbers::<i64, i64>(field, *number, records);
                 Ok(Column { values: Arc::new(Int64Array::new(values, nulls)), faults })
             }
             Kind::Number(number) => {
                 let (values, nulls, faults) = match number.is_short() {
-                    true => self.numbers::<i64, i128>(field, number, records),
-                    false => self.numbers::<i128, i128>(field, number, records),
+                    true => self.numbers::<i64, i128>(field, *number, records),
+                    false => self.numbers::<i128, i128>(field, *number, records),
                 };
                 let values = Decimal128Array::new(values, nulls).with_data_type(field.data_type());
                 Ok(Column { values: Arc::new(values), faults })
@@ -118,7 +118,7 @@ impl Layout {
     fn numbers<T: Integer, V: From<T> + Default + arrow::datatypes::ArrowNativeType>(
         &self,
         field: &Field,
-        number: &Number,
+        number: Number,
         records: &[&[u8]],
     ) -> (ScalarBuffer<V>, Option<arrow::buffer::NullBuffer>, Vec<(usize, FieldFault)>) {
         let mut values: Vec<V> = Vec::with_capacity(records.len());
@@ -162,11 +162,11 @@ impl Layout {
                 Value::Fault(fault) => Err(fault),
                 Value::Bytes(bytes) => self.text(bytes, &mut text),
             };
-            if value != Ok(true) {
+            if value == Ok(true) {
+                nulls.append_non_null();
+            } else {
                 text.truncate(start);
                 nulls.append_null();
-            } else {
-                nulls.append_non_null();
             }
             faults.extend(value.err().map(|fault| (row, fault)));
             let end = i32::try_from(text.len());

@@ -69,18 +69,18 @@ impl Number {
     }
 
     /// Returns whether all values are integers of 64 bits.
-    pub(super) fn is_small_integer(&self) -> bool {
+    pub(super) fn is_small_integer(self) -> bool {
         let is_long = matches!(self.notation, Notation::Binary(_)) && self.signed && self.zeros == 0;
         self.scale == 0 && (self.digits <= DIGITS_64 || is_long)
     }
 
     /// Returns whether the digits fit into 64 bits while they are read.
-    pub(super) fn is_short(&self) -> bool {
+    pub(super) fn is_short(self) -> bool {
         self.digits <= DIGITS_64 || self.is_small_integer()
     }
 
     /// Returns the value of a field, in units of its last decimal.
-    pub(super) fn value<T: Integer>(&self, bytes: &[u8]) -> Result<T, NumberFault> {
+    pub(super) fn value<T: Integer>(self, bytes: &[u8]) -> Result<T, NumberFault> {
         let (negative, value) = match self.notation {
             Notation::Zoned { sign, ebcdic } => zoned(bytes, sign, ebcdic)?,
             Notation::Packed => packed(bytes)?,
@@ -94,7 +94,7 @@ impl Number {
     }
 
     /// Returns the word for the type in messages.
-    pub(super) fn label(&self) -> &'static str {
+    pub(super) fn label(self) -> &'static str {
         match self.notation {
             Notation::Zoned { .. } => "zoned",
             Notation::Packed => "packed",
@@ -103,12 +103,12 @@ impl Number {
     }
 
     /// Returns whether blanks in place of the number stand for no value.
-    pub(super) fn is_zoned(&self) -> bool {
+    pub(super) fn is_zoned(self) -> bool {
         matches!(self.notation, Notation::Zoned { .. })
     }
 
     /// Returns whether any bytes are a number.
-    pub(super) fn is_binary(&self) -> bool {
+    pub(super) fn is_binary(self) -> bool {
         matches!(self.notation, Notation::Binary(_))
     }
 }

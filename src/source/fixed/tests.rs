@@ -120,7 +120,7 @@ fn a_truncated_file_ends_with_its_last_record_rejected() {
             // The end of a record is only the end of a file if no block goes on.
             let whole = records == "rdw" && end % 10 == 0 || records == "bdw" && end == 14;
             assert_eq!(found.malformed.len(), usize::from(!whole), "{records} {end} {found:?}");
-            assert_eq!(found.malformed.iter().all(|(_, reason)| reason.contains("the file ends after")), true);
+            assert!(found.malformed.iter().all(|(_, reason)| reason.contains("the file ends after")));
             assert!(found.rows.len() < 3);
         }
     }
