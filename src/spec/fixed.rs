@@ -66,7 +66,7 @@ pub enum RecordFormat {
     Length,
     /// A record descriptor word precedes each record: four bytes with its length (RECFM V).
     Rdw,
-    /// The same in blocks, each with a block descriptor word (RECFM VB).
+    /// A block descriptor word precedes each block of records with record descriptor words (RECFM VB).
     Bdw,
 }
 
