@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use delta_pipeline::internals::check::kernels::cast;
-use delta_pipeline::internals::engine::{Engine, Hashes, Limits, RowSet, RowStore};
+use delta_pipeline::internals::engine::{Engine, Hashes, Limits, RowNumber, RowSet, RowStore};
 use delta_pipeline::internals::keys::{offset, written};
 use delta_pipeline::internals::source::Source;
 use delta_pipeline::internals::spec::SourceSpec;
@@ -130,14 +130,11 @@ fn hashes(criterion: &mut Criterion) {
 }
 
 fn keys(criterion: &mut Criterion) {
-    let mut kept_out = RowSet::default();
-    (0..ROWS as u32).filter(|row| number((*row).into()).is_multiple_of(1000)).for_each(|row| {
-        kept_out.insert(row);
-    });
-    let kept_out = kept_out.ranked();
-    let batches: Vec<_> = (0..ROWS as u32)
+    let kept_out = (0..ROWS).filter(|row| number(*row).is_multiple_of(1000)).map(RowNumber::new);
+    let kept_out = kept_out.collect::<RowSet>().ranked();
+    let batches: Vec<_> = (0..ROWS as i64)
         .step_by(BATCH)
-        .map(|first| UInt32Array::from_iter_values(first..(first + BATCH as u32).min(ROWS as u32)))
+        .map(|first| Int64Array::from_iter_values(first..(first + BATCH as i64).min(ROWS as i64)))
         .collect();
     let text = TextKey { prefix: "M".into(), width: 10 };
     let mut group = criterion.benchmark_group("keys");
@@ -146,7 +143,9 @@ fn keys(criterion: &mut Criterion) {
         group.bench_function(name, |bench| {
             bench.iter(|| {
                 for rows in &batches {
-                    black_box(written(&offset(&kept_out, rows, 1_000_000, 1), text, &data_type).unwrap());
+                    black_box(
+                        written(&offset(&kept_out, RowNumber::new(0), rows, 1_000_000, 1), text, &data_type).unwrap(),
+                    );
                 }
             });
         });

@@ -1,4 +1,4 @@
-//! Points at which the crash tests kill the program.
+//! Points at which the crash tests kill the program, and the row number at which tests begin to count.
 
 /// Kills the program if `FAILPOINTS=name=return` is set. Without the feature `failpoints` it does nothing.
 #[cfg(feature = "failpoints")]
@@ -16,3 +16,17 @@ pub fn stop_at(name: &str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn stop_at(_: &str) {}
+
+/// Returns the number of each table's first row: 0, or `PIPELINE_FIRST_ROW`, so that few rows have the numbers that follow four
+/// billion others. Without the feature `failpoints` it is always 0.
+#[cfg(feature = "failpoints")]
+pub fn first_row() -> u64 {
+    std::env::var("PIPELINE_FIRST_ROW").ok().and_then(|first| first.parse().ok()).unwrap_or(0)
+}
+
+/// Returns 0.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub fn first_row() -> u64 {
+    0
+}

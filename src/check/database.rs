@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::datatypes::{DataType, Field, Schema};
 use futures::{StreamExt, stream};
 
-use super::{CheckedTable, Checker, Resolved, ViolationDetail};
-use crate::engine::{RowSet, display_value};
+use super::{CheckedTable, Checker, ViolationDetail};
+use crate::engine::{RowNumber, RowSet, display_value, row_column, row_field, row_numbers};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, ColumnSource, Table};
 use crate::target::{
@@ -111,17 +111,16 @@ impl Checker<'_> {
     ) -> Result<()> {
         let table = &self.plan.tables[at];
         let keys = table.catalog.primary_key.len();
-        let ids = known.column(0).as_primitive::<UInt32Type>();
         let is_same = matches!(check.kind, DatabaseCheckKind::Unique { .. });
         let what = if is_same { "exists in production" } else { "conflicts with production" };
         let mut skipped = Vec::new();
-        for row in 0..known.num_rows() {
+        for (row, id) in row_numbers(known.column(0)).enumerate() {
             let key: Vec<_> = (1..=keys).map(|column| display_value(known.column(column), row)).collect();
             let text = format!("{what}: `{}` {}", table.name, key.join(", "));
             if is_same {
-                skipped.push(self.exists(at, number, ids.value(row), &text));
+                skipped.push(self.exists(at, number, id, &text));
             } else {
-                self.tables[at].findings.add_text(table, number, ids.value(row), &text);
+                self.tables[at].findings.add_text(table, number, id, &text);
             }
         }
         if is_same {
@@ -145,7 +144,7 @@ impl Checker<'_> {
         let read = check.columns.iter().filter(|column| references.contains(column) && !is_compared(column));
         let read: Vec<_> = read.filter_map(|column| self.tables[at].resolved.get(table.reference(column)?)).collect();
         let mut unknown = RowSet::default();
-        for row in 0..self.tables[at].rows.count() {
+        for row in self.tables[at].rows.numbers() {
             if read.iter().any(|resolved| resolved.parent(row).is_some()) {
                 unknown.insert(row);
             }
@@ -180,10 +179,10 @@ impl DatabaseCheckRows for EvaluatedRows<'_> {
 }
 
 impl EvaluatedRows<'_> {
-    fn batch(&self, first: u32, batch: &RecordBatch) -> Result<RecordBatch> {
+    fn batch(&self, first: RowNumber, batch: &RecordBatch) -> Result<RecordBatch> {
         let count = batch.num_rows();
-        let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
-        let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
+        let numbers = row_column(first, count);
+        let mut fields = vec![row_field("_row")];
         let mut arrays = vec![numbers];
         let fills: BTreeMap<_, _> = self.table.columns.iter().map(|column| (&column.name, &column.fill)).collect();
         for name in self.columns {
@@ -201,8 +200,8 @@ impl EvaluatedRows<'_> {
             fields.push(Field::new(name, array.data_type().clone(), true));
             arrays.push(array);
             if let Some(resolved) = resolved.filter(|_| self.references.contains(name)) {
-                fields.push(Field::new(new_key_column(name), DataType::UInt32, true));
-                arrays.push(new_keys(resolved, first, count));
+                fields.push(Field::new(new_key_column(name), DataType::Int64, true));
+                arrays.push(Arc::new(resolved.parents(first, count)));
             }
         }
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
@@ -214,9 +213,4 @@ fn beyond_ascii(rows: &RecordBatch) -> BooleanArray {
     let texts: Vec<_> = rows.columns().iter().filter_map(|column| column.as_string_opt::<i32>()).collect();
     let is_beyond = |row: usize| texts.iter().any(|text| text.is_valid(row) && !text.value(row).is_ascii());
     (0..rows.num_rows()).map(|row| Some(is_beyond(row))).collect()
-}
-
-/// Returns the numbers of the new rows that rows refer to.
-fn new_keys(resolved: &Resolved, first: u32, count: usize) -> ArrayRef {
-    Arc::new((first..first + count as u32).map(|row| resolved.parent(row)).collect::<UInt32Array>())
 }

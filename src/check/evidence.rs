@@ -220,7 +220,7 @@ fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<V
     let is_needed = |name: &str| needed.contains(name);
     let columns = found.rows.columns(is_needed);
     for (batch, (first, count)) in found.rows.stretches().enumerate() {
-        let end = first + count as u32;
+        let end = first + count;
         let is_due = |(number, cursor): &(usize, Cursor)| {
             found.findings.of(*number).get(cursor.next).is_some_and(|violation| violation.row < end)
         };
@@ -232,7 +232,7 @@ fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<V
             let (check, violations) = (&table.checks[*number], found.findings.of(*number));
             let evidence = &mut evidence[*number];
             while let Some(violation) = violations.get(cursor.next).filter(|violation| violation.row < end) {
-                let row = (violation.row - first) as usize;
+                let row = violation.row.index(first);
                 let is_example = cursor.next < EXAMPLES;
                 let is_counted = cursor.next.is_multiple_of(cursor.every);
                 cursor.next += if is_example { 1 } else { cursor.every - cursor.next % cursor.every };

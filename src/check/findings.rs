@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use crate::engine::RowSet;
+use crate::engine::{RowNumber, RowNumbers, RowSet};
 use crate::plan::Table;
 use crate::spec::Severity;
 
 /// The findings of one table.
 #[derive(Debug, Default)]
 pub struct Findings {
-    violations: Vec<Vec<Violation>>,
+    violations: Vec<Violations>,
     texts: Texts,
     /// Rejected rows.
     pub rejected: RowSet,
@@ -21,7 +21,7 @@ pub struct Findings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Violation {
     /// The row's number in the table.
-    pub row: u32,
+    pub row: RowNumber,
     /// The detail that completes the check's reason.
     pub detail: ViolationDetail,
 }
@@ -36,10 +36,74 @@ pub enum ViolationDetail {
         /// The other row's table, as an index into the plan.
         table: u32,
         /// The other row's number.
-        row: u32,
+        row: RowNumber,
     },
     /// A separate text, as an index into the findings' texts.
     Text(u32),
+}
+
+/// The violations of one check, by column: a violation takes 12 bytes if the row numbers of both tables are narrow, as those of
+/// [`RowNumbers`] are.
+#[derive(Debug, Clone, Default)]
+pub struct Violations {
+    rows: RowNumbers,
+    /// The other row's table, [`TEXT`], or [`NO_DETAIL`].
+    kinds: Vec<u32>,
+    /// The other row's number, or the index of the text.
+    details: RowNumbers,
+}
+
+const NO_DETAIL: u32 = u32::MAX;
+const TEXT: u32 = u32::MAX - 1;
+
+impl Violations {
+    fn push(&mut self, Violation { row, detail }: Violation) {
+        let (kind, detail) = match detail {
+            ViolationDetail::None => (NO_DETAIL, RowNumber::new(0)),
+            ViolationDetail::Text(at) => (TEXT, RowNumber::new(at.into())),
+            ViolationDetail::Row { table, row } => (table, row),
+        };
+        self.rows.push(row);
+        self.kinds.push(kind);
+        self.details.push(detail);
+    }
+
+    /// Returns the number of violations.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Returns the violation at an index.
+    pub fn get(&self, index: usize) -> Option<Violation> {
+        let detail = match *self.kinds.get(index)? {
+            NO_DETAIL => ViolationDetail::None,
+            TEXT => ViolationDetail::Text(self.details.at(index).get() as u32),
+            table => ViolationDetail::Row { table, row: self.details.at(index) },
+        };
+        Some(Violation { row: self.rows.at(index), detail })
+    }
+
+    /// Returns the violations in order.
+    pub fn iter(&self) -> impl Iterator<Item = Violation> + '_ {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Sorts the violations by row, and keeps the first of each row.
+    fn sort(&mut self) {
+        if self.rows.iter().is_sorted_by(|one, other| one < other) {
+            return;
+        }
+        let mut violations: Vec<_> = self.iter().collect();
+        violations.sort_by_key(|violation| violation.row);
+        violations.dedup_by_key(|violation| violation.row);
+        *self = Self::default();
+        violations.into_iter().for_each(|violation| self.push(violation));
+    }
 }
 
 /// Distinct texts. Their number is limited; violations beyond it show the check's own reason.
@@ -54,11 +118,11 @@ const MOST_TEXTS: usize = 100_000;
 impl Findings {
     /// Returns empty findings for a table's checks.
     pub fn new(table: &Table) -> Self {
-        Self { violations: vec![Vec::new(); table.checks.len()], ..Self::default() }
+        Self { violations: vec![Violations::default(); table.checks.len()], ..Self::default() }
     }
 
     /// Records that a row fails a check. If the check's severity is `error`, the row is rejected.
-    pub fn add(&mut self, table: &Table, check: usize, row: u32, detail: ViolationDetail) {
+    pub fn add(&mut self, table: &Table, check: usize, row: RowNumber, detail: ViolationDetail) {
         self.violations[check].push(Violation { row, detail });
         if table.checks[check].severity == Severity::Error {
             self.rejected.insert(row);
@@ -66,27 +130,24 @@ impl Findings {
     }
 
     /// Records that a row fails a check, with a separate text.
-    pub fn add_text(&mut self, table: &Table, check: usize, row: u32, text: &str) {
+    pub fn add_text(&mut self, table: &Table, check: usize, row: RowNumber, text: &str) {
         let detail = self.texts.intern(text);
         self.add(table, check, row, detail);
     }
 
     /// Records an unreadable record, by its number among the unreadable records.
-    pub fn add_malformed(&mut self, check: usize, number: u32) {
+    pub fn add_malformed(&mut self, check: usize, number: RowNumber) {
         self.violations[check].push(Violation { row: number, detail: ViolationDetail::None });
     }
 
     /// Returns the violations of a check, in the order they were found.
-    pub fn of(&self, check: usize) -> &[Violation] {
+    pub fn of(&self, check: usize) -> &Violations {
         &self.violations[check]
     }
 
     /// Sorts the violations of every check by row.
     pub fn sort(&mut self) {
-        for violations in &mut self.violations {
-            violations.sort_by_key(|violation| violation.row);
-            violations.dedup_by_key(|violation| violation.row);
-        }
+        self.violations.iter_mut().for_each(Violations::sort);
     }
 
     /// Returns the text of a detail, if it has one.

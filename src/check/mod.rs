@@ -20,18 +20,17 @@ mod transform;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::concat;
-use arrow::datatypes::UInt32Type;
 use tracing::Span;
 
 pub use evidence::{Count, Evidence, Example, LineHistogram, TableEvidence, evidence};
-pub use findings::{Findings, Violation, ViolationDetail};
+pub use findings::{Findings, Violation, ViolationDetail, Violations};
 pub use references::Resolved;
 pub use row_locations::RowLocations;
 pub use thresholds::{ThresholdResult, evaluate};
 
-use crate::engine::{Engine, RowSet, RowStore, RowsTable, Space};
+use crate::engine::{Engine, RowNumbers, RowSet, RowStore, RowsTable, Space, row_numbers};
 use crate::error::Result;
 use crate::plan::{CheckKind, Compiled, Plan, components};
 use crate::progress::{Step, Steps};
@@ -73,14 +72,14 @@ pub struct CheckedTable {
 /// Rows that production already has by a unique constraint, with production's values.
 #[derive(Debug, Default)]
 struct ExistingRows {
-    rows: Vec<u32>,
+    rows: RowNumbers,
     known: Vec<RecordBatch>,
 }
 
 impl ExistingRows {
     /// Adds answers of the target: row numbers, then values of production.
     fn add(&mut self, answer: &RecordBatch) {
-        self.rows.extend_from_slice(answer.column(0).as_primitive::<UInt32Type>().values());
+        self.rows.extend(row_numbers(answer.column(0)));
         self.known.push(answer.clone());
     }
 
@@ -95,12 +94,12 @@ impl ExistingRows {
 impl CheckedTable {
     /// Returns the number of records in the files.
     pub fn read(&self) -> u64 {
-        u64::from(self.rows.count()) + u64::from(self.malformed.count()) + self.filtered
+        (self.rows.count() + self.malformed.count()) as u64 + self.filtered
     }
 
     /// Returns the number of rejected records.
     pub fn rejected(&self) -> u64 {
-        self.findings.rejected.count() as u64 + u64::from(self.malformed.count())
+        (self.findings.rejected.count() + self.malformed.count()) as u64
     }
 
     /// Returns the number of skipped records, including those that the WHERE of `select` excludes.
@@ -110,14 +109,15 @@ impl CheckedTable {
 
     /// Returns the hash of the verdicts: which rows are rejected, and which are skipped.
     pub fn verdicts(&self) -> String {
+        let is_narrow = RowNumbers::is_narrow(self.rows.range().end);
         let mut hasher = blake3::Hasher::new();
-        for number in [u64::from(self.malformed.count()), self.filtered] {
+        for number in [self.malformed.count() as u64, self.filtered] {
             hasher.update(&number.to_le_bytes());
         }
         for mask in [&self.findings.rejected, &self.findings.skipped] {
             hasher.update(&(mask.count() as u64).to_le_bytes());
             for row in mask.iter() {
-                hasher.update(&row.to_le_bytes());
+                hasher.update(&row.get().to_le_bytes()[..if is_narrow { 4 } else { 8 }]);
             }
         }
         hasher.finalize().to_hex().to_string()
@@ -183,7 +183,7 @@ pub async fn check_tables(
     for cycle in components(plan.tables.len(), needs) {
         checker.cycle(&cycle).await?;
         for at in cycle {
-            steps.rows(&plan.tables[at].name, u64::from(checker.tables[at].rows.count()));
+            steps.rows(&plan.tables[at].name, checker.tables[at].rows.count() as u64);
         }
     }
     for examined in &mut checker.tables {

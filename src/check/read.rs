@@ -9,8 +9,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::transform::{Transform, Transformed};
 use super::{Findings, RowLocations, ViolationDetail};
-use crate::engine::{Engine, RowStore};
+use crate::engine::{Engine, RowNumber, RowStore};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::plan::{CheckKind, Table};
 use crate::progress::Steps;
 use crate::source::{Batch, Malformed, Source};
@@ -45,9 +46,10 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
     let limits = engine.limits();
     let transform = Arc::new(Transform::try_new(engine, table)?);
     let parse = table.check(|kind| *kind == CheckKind::Parse).ok_or_else(|| Error::internal("no `parse` check"))?;
-    let mut rows = engine.rows(table.kept_schema());
+    let first = RowNumber::new(failpoint::first_row());
+    let mut rows = engine.rows(table.kept_schema()).starting_at(first);
     let mut malformed = engine.rows(malformed_schema(table));
-    let (mut locations, mut findings) = (RowLocations::default(), Findings::new(table));
+    let (mut locations, mut findings) = (RowLocations::starting_at(first), Findings::new(table));
     let (mut files, mut filtered, mut lost) = (BTreeSet::new(), 0, Vec::new());
 
     let transformed = stream::iter(source.pieces(limits.batch_rows)).map(|piece| {
@@ -77,18 +79,17 @@ pub(super) async fn read(engine: &Engine, table: &Table, source: &Source, steps:
         filtered += batch.skipped;
         files.extend((batch.skipped > 0).then_some(batch.file));
         add_lost(&mut lost, &batch);
-        let first = rows.count();
+        let first = rows.next();
         for (check, row, text) in violations {
-            let row = first + row as u32;
+            let row = first + row;
             match text {
                 Some(text) => findings.add_text(table, check, row, &text),
                 None => findings.add(table, check, row, ViolationDetail::None),
             }
         }
         if !batch.malformed.is_empty() {
-            let first = malformed.count();
-            for at in 0..batch.malformed.len() as u32 {
-                findings.add_malformed(parse, first + at);
+            for number in malformed.next().through(batch.malformed.len()) {
+                findings.add_malformed(parse, number);
             }
             files.insert(batch.file);
             malformed.write(&malformed_batch(table, &batch)?)?;

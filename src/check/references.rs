@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array, new_empty_array};
 use arrow::compute::kernels::zip::zip;
 use arrow::compute::{concat, take};
 use arrow::datatypes::DataType;
@@ -21,18 +21,19 @@ mod resolved;
 
 use super::set_checks::number;
 use super::{Checker, ViolationDetail};
-use crate::engine::RowSet;
+use crate::engine::{RowNumber, RowNumbers, RowSet, row_array};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Reference};
 use join::BuildSide;
-use resolved::{NULL_REFERENCE, UNRESOLVED};
+use resolved::{NULL_REFERENCE, Targets, UNRESOLVED};
 
 /// The rows that a table's rows refer to by one reference.
 #[derive(Debug)]
 pub struct Resolved {
-    /// By row: below `parents` a row of the delta, above it an index into `found`, or a marker for no row.
-    targets: Vec<u32>,
-    parents: u32,
+    /// By row: below `parents` a row of the delta, from there an index into `found`, or a marker for no row.
+    targets: Targets,
+    /// The end of the rows of the delta that can be referred to.
+    parents: RowNumber,
     found: ArrayRef,
     /// The values by which each value of `found` was looked up, and those that its condition tested, if the reference has `by`.
     named: Vec<ArrayRef>,
@@ -43,18 +44,28 @@ const HASHED_AT_ONCE: usize = 1 << 16;
 
 impl Resolved {
     /// Returns the row of the delta that a row refers to.
-    pub fn parent(&self, row: u32) -> Option<u32> {
-        Some(self.targets[row as usize]).filter(|target| *target < self.parents)
+    pub fn parent(&self, row: RowNumber) -> Option<RowNumber> {
+        Some(self.targets.of(row)).filter(|target| *target < self.parents)
+    }
+
+    /// Returns the rows of the delta that `count` rows from `first` refer to, and NULL for rows that refer to none.
+    pub fn parents(&self, first: RowNumber, count: usize) -> Int64Array {
+        first.through(count).map(|row| self.parent(row).map(|parent| parent.get().cast_signed())).collect()
+    }
+
+    /// Returns the index in `found` of a target.
+    fn index(&self, target: RowNumber) -> Option<usize> {
+        (self.parents..UNRESOLVED).contains(&target).then(|| target.index(self.parents))
     }
 
     /// Returns the keys of `count` rows from `first`. `own` returns the keys of rows of the delta.
     pub fn keys(
         &self,
-        first: u32,
+        first: RowNumber,
         count: usize,
-        own: impl FnOnce(&UInt32Array) -> Result<ArrayRef>,
+        own: impl FnOnce(&Int64Array) -> Result<ArrayRef>,
     ) -> Result<ArrayRef> {
-        let parents: UInt32Array = (first..first + count as u32).map(|row| self.parent(row)).collect();
+        let parents = self.parents(first, count);
         if parents.null_count() == count {
             return self.in_production(first, count);
         }
@@ -67,10 +78,9 @@ impl Resolved {
     }
 
     /// Returns the keys of `count` rows from `first` that refer to production, and NULL for the others.
-    pub fn in_production(&self, first: u32, count: usize) -> Result<ArrayRef> {
-        let range = first as usize..first as usize + count;
-        let found = |target: u32| (self.parents..UNRESOLVED).contains(&target).then(|| target - self.parents);
-        let indices: UInt32Array = self.targets[range].iter().map(|target| found(*target)).collect();
+    pub fn in_production(&self, first: RowNumber, count: usize) -> Result<ArrayRef> {
+        let found = |row: RowNumber| self.index(self.targets.of(row)).map(|index| index as u64);
+        let indices: UInt64Array = first.through(count).map(found).collect();
         Ok(take(&self.found, &indices, None)?)
     }
 
@@ -88,14 +98,14 @@ impl Resolved {
         let mut seen = vec![false; self.found.len()];
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         for (row, value) in self.values(without) {
-            if !std::mem::replace(&mut seen[value as usize], true) && self.found.is_valid(value as usize) {
+            if !std::mem::replace(&mut seen[value], true) && self.found.is_valid(value) {
                 rows.push(row);
-                values.push(value);
+                values.push(value as u64);
             }
         }
-        let values = UInt32Array::from(values);
+        let values = UInt64Array::from(values);
         let mut columns: Vec<(String, ArrayRef)> = vec![
-            ("_row".to_owned(), Arc::new(UInt32Array::from(rows))),
+            ("_row".to_owned(), Arc::new(row_array(rows.into_iter()))),
             ("key".to_owned(), take(&self.found, &values, None)?),
         ];
         for (at, named) in self.named.iter().enumerate() {
@@ -105,9 +115,9 @@ impl Resolved {
     }
 
     /// Returns the rows, except for those in `without`, that refer to the same values of production as `rows`.
-    pub fn same_as(&self, rows: &[u32], without: &RowSet) -> Vec<u32> {
-        let wanted: HashSet<u32> = rows.iter().map(|row| self.targets[*row as usize]).collect();
-        let is_wanted = |(row, value): (u32, u32)| wanted.contains(&(self.parents + value)).then_some(row);
+    pub fn same_as(&self, rows: &[RowNumber], without: &RowSet) -> Vec<RowNumber> {
+        let wanted: HashSet<RowNumber> = rows.iter().map(|row| self.targets.of(*row)).collect();
+        let is_wanted = |(row, value): (RowNumber, usize)| wanted.contains(&(self.parents + value)).then_some(row);
         self.values(without).filter_map(is_wanted).collect()
     }
 
@@ -120,16 +130,18 @@ impl Resolved {
         let values = converter.convert_columns(std::slice::from_ref(&self.found))?;
         let mut hasher = blake3::Hasher::new();
         let mut bytes = Vec::with_capacity(2 * HASHED_AT_ONCE);
-        for (row, target) in self.targets.iter().enumerate().filter(|(row, _)| !without.contains(*row as u32)) {
-            bytes.extend_from_slice(&(row as u32).to_le_bytes());
-            match *target {
+        let width = |end: RowNumber| if RowNumbers::is_narrow(end) { 4 } else { 8 };
+        let (row_width, parent_width) = (width(self.targets.end()), width(self.parents));
+        for (row, target) in self.targets.iter().filter(|(row, _)| !without.contains(*row)) {
+            bytes.extend_from_slice(&row.get().to_le_bytes()[..row_width]);
+            match target {
                 NULL_REFERENCE | UNRESOLVED => bytes.push(0),
                 parent if parent < self.parents => {
                     bytes.push(1);
-                    bytes.extend_from_slice(&parent.to_le_bytes());
+                    bytes.extend_from_slice(&parent.get().to_le_bytes()[..parent_width]);
                 }
                 found => {
-                    let value = values.row((found - self.parents) as usize);
+                    let value = values.row(found.index(self.parents));
                     bytes.push(2);
                     bytes.extend_from_slice(&(value.as_ref().len() as u64).to_le_bytes());
                     bytes.extend_from_slice(value.as_ref());
@@ -144,10 +156,9 @@ impl Resolved {
     }
 
     /// Returns the rows that refer to values of production, each with the index of its value.
-    fn values<'a>(&'a self, without: &'a RowSet) -> impl Iterator<Item = (u32, u32)> + 'a {
-        let targets = (0_u32..).zip(&self.targets);
-        let found = targets.filter(|(_, target)| (self.parents..UNRESOLVED).contains(*target));
-        found.filter(|(row, _)| !without.contains(*row)).map(|(row, target)| (row, target - self.parents))
+    fn values<'a>(&'a self, without: &'a RowSet) -> impl Iterator<Item = (RowNumber, usize)> + 'a {
+        let found = self.targets.iter().filter_map(|(row, target)| Some((row, self.index(target)?)));
+        found.filter(|(row, _)| !without.contains(*row))
     }
 }
 
@@ -163,15 +174,14 @@ impl Checker<'_> {
             table.check(|kind| *kind == CheckKind::Relationship { reference: reference_index }).unwrap_or(usize::MAX),
         );
         let mut targets = self.unresolved_targets(at, &column)?;
-        let (mut parents, mut found) = (0, self.no_values(reference));
+        let (mut parents, mut found) = (RowNumber::default(), self.no_values(reference));
         if let Some(parent) = reference.parent {
-            parents = self.tables[parent].rows.count();
+            parents = self.tables[parent].rows.range().end;
             found = self.in_delta(at, reference_index, parent, &mut targets).await?;
         }
         if self.catalog.guessed {
             // Without a target, these rows could still be in the key map or in production.
-            let missing = targets.iter_mut().filter(|target| **target == UNRESOLVED);
-            self.tables[at].unverified_references.push(missing.map(|target| *target = NULL_REFERENCE).count() as u64);
+            self.tables[at].unverified_references.push(targets.give_up());
             self.tables[at].resolved.push(Resolved { targets, parents, found, named: Vec::new() });
             return Ok(());
         }
@@ -179,12 +189,12 @@ impl Checker<'_> {
         let check = (reference.first == reference_index)
             .then(|| number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index }))
             .transpose()?;
-        let offset = parents + found.len() as u32;
+        let offset = parents + found.len();
         let unresolved = self.find(at, reference_index, offset, &mut targets).await?;
         let found = concat(&[&found, &unresolved.values])?;
-        for (row, target) in targets.iter().enumerate() {
-            let (row, Some(check)) = (row as u32, check) else { break };
-            if *target != UNRESOLVED || self.tables[at].findings.skipped.contains(row) {
+        for (row, target) in targets.iter() {
+            let Some(check) = check else { break };
+            if target != UNRESOLVED || self.tables[at].findings.skipped.contains(row) {
                 continue;
             }
             match unresolved.why.get(&row) {
@@ -210,7 +220,7 @@ impl Checker<'_> {
         at: usize,
         reference_index: usize,
         parent: usize,
-        targets: &mut [u32],
+        targets: &mut Targets,
     ) -> Result<ArrayRef> {
         let reference = &self.plan.tables[at].references[reference_index];
         let examined = &self.tables[parent];
@@ -221,37 +231,60 @@ impl Checker<'_> {
         if skipped.is_empty() {
             return Ok(self.no_values(reference));
         }
-        let numbers: HashMap<u32, u32> = existing.rows.iter().copied().zip(examined.rows.count()..).collect();
-        for target in targets.iter_mut().filter(|target| **target < UNRESOLVED && skipped.contains(**target)) {
-            *target = numbers.get(target).copied().unwrap_or(UNRESOLVED);
+        let values = examined.rows.range().end.through(existing.rows.len());
+        let numbers: HashMap<RowNumber, RowNumber> = existing.rows.iter().zip(values).collect();
+        for row in self.tables[at].rows.numbers() {
+            let target = targets.of(row);
+            if target < UNRESOLVED && skipped.contains(target) {
+                targets.set(row, numbers.get(&target).copied().unwrap_or(UNRESOLVED));
+            }
         }
         if existing.rows.is_empty() { Ok(self.no_values(reference)) } else { existing.values(&reference.give) }
     }
 
-    fn unresolved_targets(&self, at: usize, column: &str) -> Result<Vec<u32>> {
+    fn unresolved_targets(&self, at: usize, column: &str) -> Result<Targets> {
         let rows = &self.tables[at].rows;
-        let mut targets = Vec::with_capacity(rows.count() as usize);
+        let mut targets = RowNumbers::with_capacity(rows.count());
         for batch in rows.batches(rows.columns(|name| name == column)) {
             let (_, batch) = batch?;
             let texts = batch.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
             targets.extend((0..texts.len()).map(|row| if texts.is_null(row) { NULL_REFERENCE } else { UNRESOLVED }));
         }
-        Ok(targets)
+        Ok(Targets::new(rows.range().start, targets))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use arrow::array::{AsArray, StringArray};
-    use arrow::datatypes::UInt32Type;
 
     use super::*;
+    use crate::engine::row_numbers;
 
-    /// References of four rows: to a row of the delta, to a value of production, to nothing, and to another value.
-    fn resolved(values: [&str; 2], targets: [u32; 4]) -> Resolved {
+    /// The first rows of the tables that are tested: as of small tables, and beyond 32 bits.
+    const FIRST: [RowNumber; 3] = [RowNumber::new(0), RowNumber::new((1 << 32) - 3), RowNumber::new((1 << 32) - 15)];
+
+    /// What a row of the test refers to.
+    #[derive(Debug, Clone, Copy)]
+    enum To {
+        Delta(usize),
+        Production(usize),
+        Null,
+    }
+
+    use To::{Delta, Null, Production};
+
+    /// References of four rows of a table to a table of ten rows, both with this first row.
+    fn resolved(first: RowNumber, values: [&str; 2], targets: [To; 4]) -> Resolved {
+        let parents = first + 10;
+        let targets = targets.map(|target| match target {
+            Delta(row) => first + row,
+            Production(value) => parents + value,
+            Null => NULL_REFERENCE,
+        });
         Resolved {
-            targets: targets.to_vec(),
-            parents: 10,
+            targets: Targets::new(first, targets.into_iter().collect()),
+            parents,
             found: Arc::new(StringArray::from(values.to_vec())),
             named: Vec::new(),
         }
@@ -260,36 +293,51 @@ mod tests {
     #[test]
     fn hash_is_of_what_rows_refer_to() {
         let none = RowSet::default();
-        let one = resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 11]).hash(&none).unwrap();
-        assert_eq!(
-            resolved(["yy", "x"], [3, 11, NULL_REFERENCE, 10]).hash(&none).unwrap(),
-            one,
-            "answers come in any order"
-        );
-        for other in [
-            resolved(["x", "yy"], [4, 10, NULL_REFERENCE, 11]),
-            resolved(["x", "yy"], [3, 11, NULL_REFERENCE, 10]),
-            resolved(["x", "yy"], [3, 10, 11, 11]),
-            resolved(["xy", "y"], [3, 10, NULL_REFERENCE, 11]),
-        ] {
-            assert_ne!(other.hash(&none).unwrap(), one, "{other:?}");
+        for first in FIRST {
+            let hash = |values, targets| resolved(first, values, targets).hash(&none).unwrap();
+            let one = hash(["x", "yy"], [Delta(3), Production(0), Null, Production(1)]);
+            let other = hash(["yy", "x"], [Delta(3), Production(1), Null, Production(0)]);
+            assert_eq!(other, one, "answers come in any order");
+            for (values, targets) in [
+                (["x", "yy"], [Delta(4), Production(0), Null, Production(1)]),
+                (["x", "yy"], [Delta(3), Production(1), Null, Production(0)]),
+                (["x", "yy"], [Delta(3), Production(0), Production(1), Production(1)]),
+                (["xy", "y"], [Delta(3), Production(0), Null, Production(1)]),
+            ] {
+                assert_ne!(hash(values, targets), one, "{targets:?}");
+            }
+            // A row that does not stay refers to nothing that is loaded.
+            let without = RowSet::from_iter([first + 3]);
+            let last = |value| {
+                resolved(first, ["x", "yy"], [Delta(3), Production(0), Null, Production(value)]).hash(&without).unwrap()
+            };
+            assert_eq!(last(0), last(1));
         }
-        // A row that does not stay refers to nothing that is loaded.
-        let mut without = RowSet::default();
-        without.insert(3);
-        let (x, yy) =
-            (resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 11]), resolved(["x", "yy"], [3, 10, NULL_REFERENCE, 10]));
-        assert_eq!(x.hash(&without).unwrap(), yy.hash(&without).unwrap());
     }
 
     #[test]
     fn each_value_of_production_is_given_once_with_its_first_row() {
-        let mut without = RowSet::default();
-        without.insert(1);
-        let resolved = resolved(["x", "yy"], [10, 11, 11, 11]);
-        let rows = resolved.referenced(&without).unwrap();
-        assert_eq!(rows.column(0).as_primitive::<UInt32Type>().values()[..], [0, 2]);
-        assert_eq!(rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x"), Some("yy")]);
-        assert_eq!(resolved.same_as(&[2], &without), [2, 3]);
+        for first in FIRST {
+            let without = RowSet::from_iter([first + 1]);
+            let resolved = resolved(first, ["x", "yy"], [Production(0), Production(1), Production(1), Production(1)]);
+            let rows = resolved.referenced(&without).unwrap();
+            assert!(row_numbers(rows.column(0)).eq([first, first + 2]));
+            assert_eq!(rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("x"), Some("yy")]);
+            assert_eq!(resolved.same_as(&[first + 2], &without), [first + 2, first + 3]);
+        }
+    }
+
+    #[test]
+    fn rows_get_the_keys_of_the_delta_and_of_production() {
+        for first in FIRST {
+            let resolved = resolved(first, ["x", "yy"], [Delta(9), Production(1), Null, Delta(0)]);
+            let own = |parents: &Int64Array| -> Result<ArrayRef> {
+                let key = |row: i64| format!("new {}", RowNumber::new(row.cast_unsigned()) - first);
+                Ok(Arc::new(parents.iter().map(|row| row.map(key)).collect::<StringArray>()))
+            };
+            let keys = resolved.keys(first, 4, own).unwrap();
+            let keys: Vec<_> = keys.as_string::<i32>().iter().collect();
+            assert_eq!(keys, [Some("new 9"), Some("yy"), None, Some("new 0")]);
+        }
     }
 }

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt64Array, new_null_array,
 };
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{cast, filter_record_batch, nullif, take_record_batch};
@@ -23,7 +22,7 @@ use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
 use super::{CheckedTable, ViolationDetail};
-use crate::engine::display_value;
+use crate::engine::{RowNumber, display_value};
 use crate::error::{Error, Result};
 use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
@@ -330,7 +329,7 @@ fn failing<'a>(
         if rejected.count_in(first, count) == 0 {
             return None;
         }
-        let rejected: Vec<u32> = (first..first + count as u32).filter(|row| rejected.contains(*row)).collect();
+        let rejected: Vec<RowNumber> = first.through(count).filter(|row| rejected.contains(*row)).collect();
         let batch = found.rows.batch(number, &columns);
         Some(batch.and_then(|batch| failing_of(&explain, &about, &mut cursors, first, &batch, &rejected)))
     })
@@ -341,20 +340,19 @@ fn failing_of(
     explain: &Explain<'_>,
     columns: &[Option<Vec<String>>],
     cursors: &mut [usize],
-    first: u32,
+    first: RowNumber,
     batch: &RecordBatch,
-    rejected: &[u32],
+    rejected: &[RowNumber],
 ) -> Result<Piece> {
     let (table, found) = (&explain.compiled.plan.tables[explain.at], &explain.examined[explain.at]);
-    let indices = UInt32Array::from_iter_values(rejected.iter().map(|row| row - first));
+    let indices = UInt64Array::from_iter_values(rejected.iter().map(|row| *row - first));
     let kept = take_record_batch(batch, &indices)?;
     let places: Vec<_> = rejected.iter().map(|row| found.locations.locate(*row)).collect();
     let mut rejects: Vec<Reject> = places.iter().map(|(_, line)| Reject::at(*line)).collect();
     for (number, check) in table.checks.iter().enumerate().filter(|(_, check)| rejects_rows(check)) {
         let violations = found.findings.of(number);
         let cursor = &mut cursors[number];
-        while let Some(violation) =
-            violations.get(*cursor).filter(|violation| violation.row < first + batch.num_rows() as u32)
+        while let Some(violation) = violations.get(*cursor).filter(|violation| violation.row < first + batch.num_rows())
         {
             *cursor += 1;
             let Ok(place) = rejected.binary_search(&violation.row) else { continue };
@@ -477,7 +475,7 @@ impl Explain<'_> {
 }
 
 /// Returns the rows of a batch that are not in `excluded`.
-pub(crate) fn accepted(batch: &RecordBatch, excluded: &crate::engine::RowSet, first: u32) -> Result<RecordBatch> {
+pub(crate) fn accepted(batch: &RecordBatch, excluded: &crate::engine::RowSet, first: RowNumber) -> Result<RecordBatch> {
     Ok(filter_record_batch(batch, &excluded.others(first, batch.num_rows()))?)
 }
 

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::buffer::NullBuffer;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
+use arrow::datatypes::{Field, Int64Type, Schema};
 
 use super::cast::kept;
 use super::{Checker, Resolved, ViolationDetail};
-use crate::engine::{Hashes, RowSet, RowsTable, Space, display_value, ident};
+use crate::engine::{
+    Hashes, RowNumber, RowSet, RowsTable, Space, display_value, ident, row_column, row_field, row_numbers,
+};
 use crate::error::{Error, Kind, Result};
 use crate::plan::{CheckKind, ColumnSource, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, ExistingRowPolicy};
@@ -65,8 +67,8 @@ impl Checker<'_> {
             let sql = format!("SELECT _row FROM {table} WHERE ({}) IS NOT TRUE", condition.sql);
             self.engine
                 .for_each(&sql, |batch| {
-                    for row in batch.column(0).as_primitive::<UInt32Type>().values() {
-                        outside.insert(*row);
+                    for row in row_numbers(batch.column(0)) {
+                        outside.insert(row);
                     }
                     Ok(())
                 })
@@ -82,7 +84,7 @@ impl Checker<'_> {
         columns: &[String],
         ignore_case: &[String],
         without: &RowSet,
-    ) -> Result<Vec<(u32, u32)>> {
+    ) -> Result<Vec<(RowNumber, RowNumber)>> {
         let rows = &self.tables[at].rows;
         let wanted = |name: &str| columns.iter().any(|column| column == name);
         let places = rows.columns(wanted);
@@ -92,7 +94,7 @@ impl Checker<'_> {
             return Ok(Vec::new());
         }
         // Few rows usually have the same hash; SQL decides whether they have the same values.
-        let others = Arc::new(perhaps.inverted(rows.count()));
+        let others = Arc::new(perhaps.inverted(rows.range()));
         self.engine.register(Space::Internal, "unique", RowsTable::new(rows.clone(), others, wanted))?;
         let table = "internal.unique";
         let compared = |of: &str| {
@@ -117,8 +119,7 @@ impl Checker<'_> {
         let mut found = Vec::new();
         self.engine
             .for_each(&sql, |batch| {
-                let column = |at: usize| batch.column(at).as_primitive::<UInt32Type>();
-                found.extend((0..batch.num_rows()).map(|row| (column(0).value(row), column(1).value(row))));
+                found.extend(row_numbers(batch.column(0)).zip(row_numbers(batch.column(1))));
                 Ok(())
             })
             .await?;
@@ -128,9 +129,9 @@ impl Checker<'_> {
 
     /// Records the duplicates of each group, each with another row of its group. Returns all rows except the one of each
     /// group that stays or could stay: the first without other violations.
-    pub(super) fn duplicates(&mut self, at: usize, check: usize, found: &[(u32, u32)]) -> RowSet {
+    pub(super) fn duplicates(&mut self, at: usize, check: usize, found: &[(RowNumber, RowNumber)]) -> RowSet {
         let table = &self.plan.tables[at];
-        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut groups: BTreeMap<RowNumber, Vec<RowNumber>> = BTreeMap::new();
         for (row, first) in found {
             groups.entry(*first).or_default().push(*row);
         }
@@ -170,16 +171,15 @@ impl Checker<'_> {
             question(first, vec![("_key", batch.column(0).clone())])
         });
         for answer in self.ask(questions, &lookup).await? {
-            let ids = answer.column(0).as_primitive::<UInt32Type>();
             let last = answer.num_columns() - 1;
-            for row in 0..answer.num_rows() {
+            for (row, number) in row_numbers(answer.column(0)).enumerate() {
                 let key: Vec<_> = (1..last).map(|column| display_value(answer.column(column), row)).collect();
                 let text = format!(
                     "converted by run {}, with key {}",
                     display_value(answer.column(last), row),
                     key.join(", ")
                 );
-                self.exists(at, check, ids.value(row), &text);
+                self.exists(at, check, number, &text);
             }
         }
         Ok(())
@@ -206,19 +206,17 @@ impl Checker<'_> {
             if outside.is_empty() {
                 return Ok(question);
             }
-            let ids = question.column(0).as_primitive::<UInt32Type>();
-            let about: Vec<_> = ids.values().iter().map(|id| !outside.contains(*id)).collect();
+            let about: Vec<_> = row_numbers(question.column(0)).map(|row| !outside.contains(row)).collect();
             Ok(filter_record_batch(&question, &about.into())?)
         });
         let answers = self.ask(questions, &lookup).await?;
         let keys = table.catalog.primary_key.len();
         for answer in answers {
-            let ids = answer.column(0).as_primitive::<UInt32Type>();
             let mut skipped = Vec::new();
-            for row in 0..answer.num_rows() {
+            for (row, number) in row_numbers(answer.column(0)).enumerate() {
                 let key: Vec<_> = (1..=keys).map(|column| display_value(answer.column(column), row)).collect();
                 let text = format!("exists in production: `{}` {}", table.name, key.join(", "));
-                skipped.push(self.exists(at, check, ids.value(row), &text));
+                skipped.push(self.exists(at, check, number, &text));
             }
             self.tables[at].existing.add(&filter_record_batch(&answer, &skipped.into())?);
         }
@@ -239,7 +237,7 @@ impl Checker<'_> {
 
     /// Applies the policy for an existing row: skips it unless it has other violations, or rejects it. Returns whether the
     /// row is newly skipped.
-    pub(super) fn exists(&mut self, at: usize, check: usize, row: u32, text: &str) -> bool {
+    pub(super) fn exists(&mut self, at: usize, check: usize, row: RowNumber, text: &str) -> bool {
         let table = &self.plan.tables[at];
         let findings = &mut self.tables[at].findings;
         match table.existing {
@@ -257,15 +255,17 @@ impl Checker<'_> {
         let table = &plan.tables[at];
         let _check = self.about(at, check);
         let mut rows = RowSet::default();
-        let count = i64::from(self.tables[at].rows.count());
+        let (range, count) = (self.tables[at].rows.range(), self.tables[at].rows.count());
         let sql = rows_of(sql);
         let asked = self.engine.ask(&sql, |batch| {
-            for row in batch.column(0).as_primitive::<Int64Type>().values() {
-                if !(0..count).contains(row) {
+            for (row, number) in
+                batch.column(0).as_primitive::<Int64Type>().values().iter().zip(row_numbers(batch.column(0)))
+            {
+                if !range.contains(&number) {
                     return Err(Error::data(format!("it returned row {row}, but `{}` has {count} rows", table.name))
                         .hint(format!("select `_row` from `{}`, not from another table", table.name)));
                 }
-                rows.insert(*row as u32);
+                rows.insert(number);
             }
             Ok(())
         });
@@ -313,7 +313,7 @@ pub(super) fn number(table: &Table, wanted: &dyn Fn(&CheckKind) -> bool) -> Resu
 fn production_values(
     table: &Table,
     resolved: &[Resolved],
-    first: u32,
+    first: RowNumber,
     batch: &RecordBatch,
     columns: &[String],
 ) -> Result<RecordBatch> {
@@ -332,10 +332,10 @@ fn production_values(
 }
 
 /// Returns values after the numbers of their rows, as `_id`, without rows that have a NULL.
-fn question(first: u32, values: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
+fn question(first: RowNumber, values: Vec<(&str, ArrayRef)>) -> Result<RecordBatch> {
     let count = values.first().map_or(0, |(_, array)| array.len());
-    let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
-    let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
+    let numbers = row_column(first, count);
+    let mut fields = vec![row_field("_id")];
     fields.extend(values.iter().map(|(name, array)| Field::new(*name, array.data_type().clone(), true)));
     let nulls =
         values.iter().fold(None, |nulls, (_, array)| NullBuffer::union(nulls.as_ref(), array.logical_nulls().as_ref()));

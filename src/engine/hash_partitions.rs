@@ -1,6 +1,7 @@
 //! Candidates for rows with equal values: rows whose values have the same hash.
 //!
-//! A row takes eight bytes here: half of its hash, and its number. The rest of the hash selects one of 256 buckets, so that
+//! A row takes eight bytes here: half of its hash, and its number. Rows of tables with more than 4,294,967,294 rows take 16: the whole
+//! hash, and the number. The rest of the hash selects one of 256 buckets, so that
 //! a bucket fits into a processor's cache when it is sorted, and threads share the work by buckets. If all buckets
 //! together would take too much memory, the rows are read once for each part of them:
 //!
@@ -21,13 +22,10 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::DataType;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 
-use super::{Limits, RowSet, RowStore};
+use super::{Limits, RowNumber, RowNumbers, RowSet, RowStore};
 use crate::error::{Error, Result};
 
 const BUCKETS: usize = 256;
-
-/// The partner of a row with several candidates.
-pub const AMBIGUOUS: u32 = u32::MAX;
 
 /// Rows to compare by some of their columns. Rows with a NULL in these columns are ignored.
 #[derive(Debug, Clone)]
@@ -41,8 +39,79 @@ pub struct Hashes<'a> {
     bits: u64,
 }
 
+/// A hash and a row number, or the numbers of two rows, as one sortable number.
+trait Entry: Copy + Ord + Send + Sync {
+    /// The largest value. No row has it.
+    const NONE: Self;
+
+    /// Combines a hash with a row.
+    fn new(hash: u64, row: RowNumber) -> Self;
+
+    /// Combines a row's only candidate, or None if there are several, with the row.
+    fn pair(candidate: Option<RowNumber>, row: RowNumber) -> Self;
+
+    /// Returns the hash, as far as it is stored.
+    fn hash(self) -> u64;
+
+    /// Returns the row.
+    fn row(self) -> RowNumber;
+
+    /// Returns the row's only candidate.
+    fn candidate(self) -> Option<RowNumber>;
+}
+
+/// For rows whose numbers fit into 32 bits.
+impl Entry for u64 {
+    const NONE: Self = Self::MAX;
+
+    fn new(hash: u64, row: RowNumber) -> Self {
+        hash << 32 | row.get()
+    }
+
+    fn pair(candidate: Option<RowNumber>, row: RowNumber) -> Self {
+        Self::new(candidate.map_or(u32::MAX.into(), RowNumber::get), row)
+    }
+
+    fn hash(self) -> u64 {
+        self >> 32
+    }
+
+    fn row(self) -> RowNumber {
+        RowNumber::new(self & u64::from(u32::MAX))
+    }
+
+    fn candidate(self) -> Option<RowNumber> {
+        Some(self.hash()).filter(|row| *row != u64::from(u32::MAX)).map(RowNumber::new)
+    }
+}
+
+/// For all other rows.
+impl Entry for u128 {
+    const NONE: Self = Self::MAX;
+
+    fn new(hash: u64, row: RowNumber) -> Self {
+        Self::from(hash) << 64 | Self::from(row.get())
+    }
+
+    fn pair(candidate: Option<RowNumber>, row: RowNumber) -> Self {
+        Self::new(candidate.unwrap_or(RowNumber::MAX).get(), row)
+    }
+
+    fn hash(self) -> u64 {
+        (self >> 64) as u64
+    }
+
+    fn row(self) -> RowNumber {
+        RowNumber::new(self as u64)
+    }
+
+    fn candidate(self) -> Option<RowNumber> {
+        Some(RowNumber::new(self.hash())).filter(|row| *row != RowNumber::MAX)
+    }
+}
+
 /// By bucket, the entries that each thread found.
-type Buckets = Vec<Mutex<Vec<Vec<u64>>>>;
+type Buckets<E> = Vec<Mutex<Vec<Vec<E>>>>;
 
 impl<'a> Hashes<'a> {
     /// Returns the hashes of the rows that are not in `without`, by these columns.
@@ -72,66 +141,82 @@ impl<'a> Hashes<'a> {
     /// # Errors
     /// Returns an error if the work folder cannot be read.
     pub fn repeated(&self) -> Result<RowSet> {
+        if self.is_narrow() { self.repeated_as::<u64>() } else { self.repeated_as::<u128>() }
+    }
+
+    fn repeated_as<E: Entry>(&self) -> Result<RowSet> {
         let mut repeated = RowSet::default();
-        for part in parts(self.rows.count() as usize, self.limits) {
-            let buckets = self.collect(part)?;
+        for part in parts::<E>(self.rows.count(), self.limits) {
+            let buckets = self.collect::<E>(part)?;
             let found =
-                parallel_fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut Vec<u32>, at| {
+                parallel_fold("compare hashes", self.limits.threads, buckets.len(), |found: &mut RowNumbers, at| {
                     let entries = sorted(&buckets[at]);
                     for group in
-                        entries.chunk_by(|one, other| hash(*one) == hash(*other)).filter(|group| group.len() > 1)
+                        entries.chunk_by(|one, other| one.hash() == other.hash()).filter(|group| group.len() > 1)
                     {
-                        found.extend(group.iter().map(|entry| row(*entry)));
+                        found.extend(group.iter().map(|entry| entry.row()));
                     }
                     Ok(())
                 })?;
-            for row in found.into_iter().flatten() {
+            for row in found.iter().flat_map(RowNumbers::iter) {
                 repeated.insert(row);
             }
         }
         Ok(repeated)
     }
 
-    /// Passes each row with a candidate in `others` to `each`, with the candidate, or [`AMBIGUOUS`] if there are several.
+    /// Passes each row with a candidate in `others` to `each`, with the candidate, or None if there are several.
     ///
     /// # Errors
     /// Returns an error if the work folder cannot be read.
-    pub fn partners(&self, others: &Self, mut each: impl FnMut(u32, u32)) -> Result<()> {
-        for part in parts(self.rows.count() as usize + others.rows.count() as usize, self.limits) {
-            let (theirs, ours) = (others.collect(part.clone())?, self.collect(part)?);
+    pub fn partners(&self, others: &Self, each: impl FnMut(RowNumber, Option<RowNumber>)) -> Result<()> {
+        match self.is_narrow() && others.is_narrow() {
+            true => self.partners_as::<u64>(others, each),
+            false => self.partners_as::<u128>(others, each),
+        }
+    }
+
+    fn partners_as<E: Entry>(&self, others: &Self, mut each: impl FnMut(RowNumber, Option<RowNumber>)) -> Result<()> {
+        for part in parts::<E>(self.rows.count() + others.rows.count(), self.limits) {
+            let (theirs, ours) = (others.collect::<E>(part.clone())?, self.collect::<E>(part)?);
             let found =
-                parallel_fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<u64>>, at| {
+                parallel_fold("compare hashes", self.limits.threads, ours.len(), |found: &mut Vec<Vec<E>>, at| {
                     let (theirs, mut ours) = (sorted(&theirs[at]), sorted(&ours[at]));
                     let mut next = 0;
                     for entry in &mut ours {
-                        while theirs.get(next).is_some_and(|other| hash(*other) < hash(*entry)) {
+                        while theirs.get(next).is_some_and(|other| other.hash() < entry.hash()) {
                             next += 1;
                         }
-                        let same = |at: usize| theirs.get(at).filter(|other| hash(**other) == hash(*entry));
+                        let same = |at: usize| theirs.get(at).filter(|other| other.hash() == entry.hash());
                         *entry = match (same(next), same(next + 1)) {
-                            (None, _) => u64::MAX,
-                            (Some(other), None) => u64::from(row(*other)) << 32 | u64::from(row(*entry)),
-                            (Some(_), Some(_)) => u64::from(AMBIGUOUS) << 32 | u64::from(row(*entry)),
+                            (None, _) => E::NONE,
+                            (Some(other), None) => E::pair(Some(other.row()), entry.row()),
+                            (Some(_), Some(_)) => E::pair(None, entry.row()),
                         };
                     }
-                    ours.retain(|entry| *entry != u64::MAX);
+                    ours.retain(|entry| *entry != E::NONE);
                     found.push(ours);
                     Ok(())
                 })?;
             for entry in found.into_iter().flatten().flatten() {
-                each(row(entry), (entry >> 32) as u32);
+                each(entry.row(), entry.candidate());
             }
         }
         Ok(())
     }
 
+    /// Returns whether the numbers of all rows fit into 32 bits.
+    fn is_narrow(&self) -> bool {
+        RowNumbers::is_narrow(self.rows.range().end)
+    }
+
     /// Returns the entries of some buckets.
-    fn collect(&self, part: Range<usize>) -> Result<Buckets> {
+    fn collect<E: Entry>(&self, part: Range<usize>) -> Result<Buckets<E>> {
         let columns: Vec<usize> = self.columns.iter().map(|(column, _)| *column).collect();
-        let stretches: Vec<(u32, usize)> = self.rows.stretches().collect();
+        let stretches: Vec<(RowNumber, usize)> = self.rows.stretches().collect();
         let state = RandomState::default();
         let threads =
-            parallel_fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<u64>>, at| {
+            parallel_fold("hash rows", self.limits.threads, stretches.len(), |found: &mut Vec<Vec<E>>, at| {
                 found.resize(part.len(), Vec::new());
                 let (first, count) = stretches[at];
                 if self.without.count_in(first, count) == count {
@@ -153,12 +238,12 @@ impl<'a> Hashes<'a> {
                     let hash = spread(hash) & self.bits;
                     let bucket = (hash >> 56) as usize;
                     if !absent && part.contains(&bucket) {
-                        found[bucket - part.start].push(hash << 32 | (u64::from(first) + at as u64));
+                        found[bucket - part.start].push(E::new(hash, first + at));
                     }
                 }
                 Ok(())
             })?;
-        let mut buckets: Vec<Vec<Vec<u64>>> = (0..part.len()).map(|_| Vec::with_capacity(threads.len())).collect();
+        let mut buckets: Vec<Vec<Vec<E>>> = (0..part.len()).map(|_| Vec::with_capacity(threads.len())).collect();
         for (bucket, entries) in threads.into_iter().flat_map(|thread| thread.into_iter().enumerate()) {
             buckets[bucket].push(entries);
         }
@@ -167,27 +252,19 @@ impl<'a> Hashes<'a> {
 }
 
 /// Returns groups of buckets such that the entries of a group take at most an eighth of the memory.
-fn parts(rows: usize, limits: Limits) -> impl Iterator<Item = Range<usize>> {
+fn parts<E: Entry>(rows: usize, limits: Limits) -> impl Iterator<Item = Range<usize>> + use<E> {
     // A growing vector can reserve half as much again, and the result takes as much once more.
-    let parts = (rows * 8 * 2).div_ceil((limits.memory / 8).max(1)).clamp(1, BUCKETS);
+    let parts = (rows * size_of::<E>() * 2).div_ceil((limits.memory / 8).max(1)).clamp(1, BUCKETS);
     (0..parts).map(move |part| BUCKETS * part / parts..BUCKETS * (part + 1) / parts)
 }
 
 /// Takes a bucket's entries, in order.
-fn sorted(bucket: &Mutex<Vec<Vec<u64>>>) -> Vec<u64> {
+fn sorted<E: Entry>(bucket: &Mutex<Vec<Vec<E>>>) -> Vec<E> {
     let mut lists = std::mem::take(&mut *bucket.lock().unwrap_or_else(PoisonError::into_inner)).into_iter();
     let mut entries = lists.next().unwrap_or_default();
     lists.for_each(|list| entries.extend(list));
     entries.sort_unstable();
     entries
-}
-
-fn hash(entry: u64) -> u32 {
-    (entry >> 32) as u32
-}
-
-fn row(entry: u64) -> u32 {
-    entry as u32
 }
 
 /// Makes each bit of a hash depend on all of its bits; the engine's hashes favor speed.
@@ -244,10 +321,10 @@ mod tests {
     use super::*;
     use crate::engine::Engine;
 
-    fn rows(engine: &Engine, values: &[Option<String>], step: usize) -> Arc<RowStore> {
+    fn rows(engine: &Engine, first: u64, values: &[Option<String>], step: usize) -> Arc<RowStore> {
         let fields = vec![Field::new("t", DataType::Utf8, true), Field::new("n", DataType::Int64, true)];
         let schema = Arc::new(Schema::new(fields));
-        let mut writer = engine.rows(schema.clone());
+        let mut writer = engine.rows(schema.clone()).starting_at(RowNumber::new(first));
         for part in values.chunks(step.max(1)) {
             let texts: ArrayRef = Arc::new(StringArray::from_iter(part));
             let lengths = part.iter().map(|text| text.as_ref().map(|text| text.len() as i64));
@@ -268,37 +345,40 @@ mod tests {
             bits in prop::sample::select(vec![u64::MAX, 0xFF00_0000_0000_0001, 0]),
             memory in prop::sample::select(vec![64_usize, 4096, 1 << 30]),
             threads in 1_usize..4,
+            first in prop::sample::select(vec![0, (1_u64 << 32) - 3, (1 << 32) + 5]),
+            other_first in prop::sample::select(vec![0, (1_u64 << 32) - 3]),
         ) {
             let engine = Engine::try_new(Limits { memory, threads, batch_rows: 8 }).unwrap();
             let limits = engine.limits();
-            let (ours, theirs) = (rows(&engine, &values, step), rows(&engine, &others, step));
-            let mut without = RowSet::default();
-            (0..values.len()).filter(|row| out[*row]).for_each(|row| { without.insert(row as u32); });
+            let (ours, theirs) = (rows(&engine, first, &values, step), rows(&engine, other_first, &others, step));
+            let [number, other_number] = [first, other_first].map(|first| move |row| RowNumber::new(first) + row);
+            let without: RowSet = (0..values.len()).filter(|row| out[*row]).map(number).collect();
             let hashes = Hashes::new(&ours, &[0, 1], &without, limits).ignoring_case(&["t".to_owned()]).weakened(bits);
             let repeated = hashes.repeated().unwrap();
-            let mut groups: HashMap<String, Vec<u32>> = HashMap::new();
+            let mut groups: HashMap<String, Vec<RowNumber>> = HashMap::new();
             for (row, value) in values.iter().enumerate().filter(|(row, _)| !out[*row]) {
                 if let Some(value) = value {
-                    groups.entry(value.to_ascii_lowercase()).or_default().push(row as u32);
+                    groups.entry(value.to_ascii_lowercase()).or_default().push(number(row));
                 }
             }
-            let expected: Vec<u32> = groups.values().filter(|rows| rows.len() > 1).flatten().copied().collect();
+            let expected: Vec<RowNumber> = groups.values().filter(|rows| rows.len() > 1).flatten().copied().collect();
             prop_assert!(expected.iter().all(|row| repeated.contains(*row)));
-            prop_assert!(repeated.iter().all(|row| !out[row as usize] && values[row as usize].is_some()));
+            let index = |row: RowNumber| row.index(RowNumber::new(first));
+            prop_assert!(repeated.iter().all(|row| !out[index(row)] && values[index(row)].is_some()));
             if bits == u64::MAX {
                 prop_assert_eq!(repeated.count(), expected.len());
             }
 
             let none = RowSet::default();
             let (ours, theirs) = (Hashes::new(&ours, &[0], &none, limits).weakened(bits), Hashes::new(&theirs, &[0], &none, limits).weakened(bits));
-            let mut found: HashMap<u32, u32> = HashMap::new();
+            let mut found = HashMap::new();
             ours.partners(&theirs, |row, partner| assert_eq!(found.insert(row, partner), None)).unwrap();
-            for (row, value) in values.iter().enumerate().filter_map(|(row, value)| Some((row as u32, value.as_ref()?))) {
+            for (row, value) in values.iter().enumerate().filter_map(|(row, value)| Some((number(row), value.as_ref()?))) {
                 let partners: Vec<_> = (0..others.len()).filter(|other| others[*other].as_ref() == Some(value)).collect();
                 match (partners.as_slice(), found.get(&row)) {
                     ([], _) => {}
-                    ([one], Some(partner)) => prop_assert!(*partner == *one as u32 || *partner == AMBIGUOUS),
-                    (_, partner) => prop_assert_eq!(partner, Some(&AMBIGUOUS)),
+                    ([one], Some(partner)) => prop_assert!(partner.is_none_or(|partner| partner == other_number(*one))),
+                    (_, partner) => prop_assert_eq!(partner, Some(&None)),
                 }
             }
         }

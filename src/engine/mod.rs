@@ -9,6 +9,7 @@ mod depth;
 mod expression;
 mod hash_partitions;
 mod query_metrics;
+mod row_number;
 mod row_set;
 mod rows;
 mod spill;
@@ -41,8 +42,9 @@ use tempfile::TempDir;
 
 pub use answer::Answer;
 pub use expression::{Expression, words};
-pub use hash_partitions::{AMBIGUOUS, Hashes, parallel_fold};
+pub use hash_partitions::{Hashes, parallel_fold};
 pub use query_metrics::{Operator, QueryMetrics};
+pub use row_number::{RowNumber, RowNumbers, row_array, row_column, row_field, row_numbers};
 pub use row_set::{RankedRowSet, RowSet};
 pub use rows::{RowStore, RowsWriter};
 pub use sql_diagnostic::SqlDiagnostic;

@@ -12,6 +12,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Schema, SchemaRef};
 
+use super::RowNumber;
 use super::spill::{Spill, SpillSlot};
 use crate::error::{Error, Result};
 
@@ -28,7 +30,9 @@ pub struct RowStore {
     schema: SchemaRef,
     batches: Vec<StoredBatch>,
     spill: Option<Spill>,
-    count: u32,
+    /// The number of the first row; 0 unless a test counts from elsewhere.
+    first: RowNumber,
+    count: usize,
     budget: Arc<MemoryBudget>,
     in_memory: usize,
 }
@@ -62,8 +66,8 @@ impl MemoryBudget {
 /// One batch of rows.
 #[derive(Debug)]
 struct StoredBatch {
-    first: u32,
-    count: u32,
+    first: RowNumber,
+    count: usize,
     columns: Vec<Column>,
 }
 
@@ -82,8 +86,18 @@ impl RowStore {
     }
 
     /// Returns the number of rows.
-    pub fn count(&self) -> u32 {
+    pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Returns the numbers of the rows: the first one, and the one after the last.
+    pub fn range(&self) -> Range<RowNumber> {
+        self.first..self.first + self.count
+    }
+
+    /// Returns the numbers of the rows, in order.
+    pub fn numbers(&self) -> impl ExactSizeIterator<Item = RowNumber> + Clone + use<> {
+        self.first.through(self.count)
     }
 
     /// Returns the indexes of the columns whose names `choose` accepts.
@@ -93,8 +107,8 @@ impl RowStore {
     }
 
     /// Returns by batch the number of its first row and its number of rows.
-    pub fn stretches(&self) -> impl ExactSizeIterator<Item = (u32, usize)> + '_ {
-        self.batches.iter().map(|batch| (batch.first, batch.count as usize))
+    pub fn stretches(&self) -> impl ExactSizeIterator<Item = (RowNumber, usize)> + '_ {
+        self.batches.iter().map(|batch| (batch.first, batch.count))
     }
 
     /// Returns some columns of a batch.
@@ -105,7 +119,7 @@ impl RowStore {
         let kept = self.batches.get(at).ok_or_else(|| Error::internal(format!("no batch {at}")))?;
         let fields: Vec<_> = columns.iter().map(|column| self.schema.field(*column).clone()).collect();
         let arrays = columns.iter().map(|column| self.array(kept, *column)).collect::<Result<_>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(kept.count as usize));
+        let options = RecordBatchOptions::new().with_row_count(Some(kept.count));
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
     }
 
@@ -122,7 +136,7 @@ impl RowStore {
     pub fn batches(
         self: &Arc<Self>,
         columns: Vec<usize>,
-    ) -> impl Iterator<Item = Result<(u32, RecordBatch)>> + Send + use<> {
+    ) -> impl Iterator<Item = Result<(RowNumber, RecordBatch)>> + Send + use<> {
         let rows = self.clone();
         (0..self.batches.len()).map(move |at| Ok((rows.batches[at].first, rows.batch(at, &columns)?)))
     }
@@ -142,29 +156,38 @@ pub struct RowsWriter {
 
 impl RowsWriter {
     pub(super) fn new(schema: SchemaRef, budget: &Arc<MemoryBudget>, folder: &Path) -> Self {
-        let rows =
-            RowStore { schema, batches: Vec::new(), spill: None, count: 0, budget: budget.clone(), in_memory: 0 };
+        let rows = RowStore {
+            schema,
+            batches: Vec::new(),
+            spill: None,
+            first: RowNumber::default(),
+            count: 0,
+            budget: budget.clone(),
+            in_memory: 0,
+        };
         Self { rows, folder: folder.to_owned() }
     }
 
-    /// Returns the number of rows so far, which is the number of the next row.
-    pub fn count(&self) -> u32 {
-        self.rows.count
+    /// Counts the rows from this number instead of 0.
+    #[must_use]
+    pub fn starting_at(mut self, first: RowNumber) -> Self {
+        self.rows.first = first;
+        self
+    }
+
+    /// Returns the number of the next row.
+    pub fn next(&self) -> RowNumber {
+        self.rows.first + self.rows.count
     }
 
     /// Adds the next rows.
     ///
     /// # Errors
-    /// Returns an error if the work folder is full or not writable, or if a table has more than 2³¹ − 1 rows.
+    /// Returns an error if the work folder is full or not writable.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let count = batch.num_rows();
         if count == 0 {
             return Ok(());
-        }
-        if self.rows.count as usize + count > i32::MAX as usize {
-            return Err(
-                Error::input("the delta of a table exceeds 2,147,483,647 rows").hint("split its files into two runs")
-            );
         }
         let data: Vec<_> = batch.columns().iter().map(Array::to_data).collect();
         // Equal columns have the same buffers, so only columns with the same first buffer are compared.
@@ -196,8 +219,8 @@ impl RowsWriter {
                 }
             });
         }
-        self.rows.batches.push(StoredBatch { first: self.rows.count, count: count as u32, columns });
-        self.rows.count += count as u32;
+        self.rows.batches.push(StoredBatch { first: self.next(), count, columns });
+        self.rows.count += count;
         Ok(())
     }
 
@@ -231,7 +254,7 @@ mod tests {
             let mut expected = 0;
             for batch in rows.batches(vec![0]) {
                 let (first, batch) = batch.unwrap();
-                assert_eq!(i64::from(first), expected);
+                assert_eq!(first.get(), expected as u64);
                 let column = batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().clone();
                 assert!(column.values().iter().copied().eq(expected..expected + 100));
                 expected += 100;
@@ -264,7 +287,7 @@ mod tests {
             assert_eq!(rows.batch(0, &[0, 1, 2]).unwrap(), whole);
             assert_eq!(rows.batch(1, &[2, 1]).unwrap(), whole.slice(1, 2).project(&[2, 1]).unwrap());
             assert_eq!(rows.batch(1, &[]).unwrap().num_rows(), 2);
-            assert_eq!(rows.stretches().collect::<Vec<_>>(), [(0, 3), (3, 2)]);
+            assert_eq!(rows.stretches().collect::<Vec<_>>(), [(RowNumber::new(0), 3), (RowNumber::new(3), 2)]);
         }
     }
 }

@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn anything_but_a_query_over_known_tables_is_refused() {
         let engine = engine();
-        let schema = Arc::new(Schema::new(vec![Field::new("_row", DataType::UInt32, false)]));
+        let schema = Arc::new(Schema::new(vec![Field::new("_row", DataType::Int64, false)]));
         engine.register_batches(Space::Delta, "account", schema, Vec::new()).unwrap();
         for sql in [
             "DELETE FROM account",

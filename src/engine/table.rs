@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::DataFusionError;
@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 
-use super::{RowSet, RowStore};
+use super::{RowNumber, RowSet, RowStore, row_column, row_field};
 use crate::error::Result;
 
 /// Some columns of [`RowStore`], after each row's number as `_row`, without the rows of a set. It reads only the columns
@@ -31,7 +31,7 @@ impl RowsTable {
     /// Returns a table of the columns whose names `choose` accepts.
     pub fn new(rows: Arc<RowStore>, without: Arc<RowSet>, choose: impl Fn(&str) -> bool) -> Arc<Self> {
         let columns = rows.columns(choose);
-        let mut fields = vec![Arc::new(Field::new("_row", DataType::UInt32, false))];
+        let mut fields = vec![Arc::new(row_field("_row"))];
         fields.extend(columns.iter().map(|at| rows.schema().fields()[*at].clone()));
         Arc::new(Self { rows, without, columns, schema: Arc::new(Schema::new(fields)) })
     }
@@ -84,11 +84,11 @@ struct Part {
 }
 
 impl Part {
-    fn batch(&self, at: usize, first: u32, count: usize) -> Result<RecordBatch> {
+    fn batch(&self, at: usize, first: RowNumber, count: usize) -> Result<RecordBatch> {
         let wanted: Vec<usize> = self.columns.iter().copied().flatten().collect();
         let mut read = self.rows.batch(at, &wanted)?.columns().to_vec().into_iter();
-        let number = || -> ArrayRef { Arc::new(UInt32Array::from_iter_values(first..first + count as u32)) };
-        let columns = self.columns.iter().filter_map(|column| column.map_or_else(|| Some(number()), |_| read.next()));
+        let number = || Some(row_column(first, count));
+        let columns = self.columns.iter().filter_map(|column| column.map_or_else(number, |_| read.next()));
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns.collect(), &options)?;
         Ok(match self.without.count_in(first, count) {
@@ -105,7 +105,7 @@ impl PartitionStream for Part {
 
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let this = self.clone();
-        let stretches: Vec<(u32, usize)> =
+        let stretches: Vec<(RowNumber, usize)> =
             self.rows.stretches().skip(self.batches.start).take(self.batches.len()).collect();
         let batches = self.batches.clone().zip(stretches).filter_map(move |(at, (first, count))| {
             let left = this.without.count_in(first, count) < count;

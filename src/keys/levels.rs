@@ -5,37 +5,38 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::Schema;
 
+use crate::engine::{RowNumber, row_field, row_numbers};
 use crate::error::Result;
 
-/// The level of rows on a cycle. Staging stores levels as signed numbers of 32 bits.
-const LAST: u32 = i32::MAX as u32;
+/// The level of rows on a cycle.
+const LAST: u32 = u32::MAX;
 const UNKNOWN: u32 = LAST - 1;
 const WAITING: u32 = LAST - 2;
 
-/// Returns by row the number of rows that must precede it in a chain. `parents` returns the rows that a row refers to.
-pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
-    let mut levels = vec![UNKNOWN; count as usize];
+/// Returns by index of a row the number of rows that must precede it in a chain. `parents` returns the rows that a row refers to.
+pub(super) fn levels(count: usize, parents: impl Fn(usize) -> Vec<usize>) -> Vec<u32> {
+    let mut levels = vec![UNKNOWN; count];
     let mut stack = Vec::new();
     for start in 0..count {
         stack.push(start);
         while let Some(row) = stack.pop() {
-            let state = levels[row as usize];
+            let state = levels[row];
             if state != UNKNOWN && state != WAITING {
                 continue;
             }
             let parents = parents(row);
             if state == UNKNOWN {
-                levels[row as usize] = WAITING;
+                levels[row] = WAITING;
                 stack.push(row);
-                stack.extend(parents.into_iter().filter(|parent| levels[*parent as usize] == UNKNOWN));
+                stack.extend(parents.into_iter().filter(|parent| levels[*parent] == UNKNOWN));
                 continue;
             }
             // All parents that can be resolved are resolved, so a parent without a level is on a cycle.
-            let above = parents.into_iter().map(|parent| levels[parent as usize]);
-            levels[row as usize] = above.fold(0, |level, parent| match parent {
+            let above = parents.into_iter().map(|parent| levels[parent]);
+            levels[row] = above.fold(0, |level, parent| match parent {
                 LAST | WAITING | UNKNOWN => LAST,
                 parent => level.max(parent.saturating_add(1)),
             });
@@ -44,12 +45,12 @@ pub(super) fn levels(count: u32, parents: impl Fn(u32) -> Vec<u32>) -> Vec<u32> 
     levels
 }
 
-/// Inserts the levels of a batch's rows after its `_row`.
-pub(super) fn with_level(batch: &RecordBatch, levels: &[u32]) -> Result<RecordBatch> {
-    let numbers = super::row_numbers(batch).iter().map(|row| levels[*row as usize]);
-    let level: ArrayRef = Arc::new(UInt32Array::from_iter_values(numbers));
+/// Inserts the levels of a batch's rows after its `_row`. `first` is the table's first row.
+pub(super) fn with_level(batch: &RecordBatch, first: RowNumber, levels: &[u32]) -> Result<RecordBatch> {
+    let numbers = row_numbers(batch.column(0)).map(|row| levels[row.index(first)]);
+    let level: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers.map(i64::from)));
     let (mut fields, mut columns) = (batch.schema().fields().to_vec(), batch.columns().to_vec());
-    fields.insert(1, Arc::new(Field::new("_level", DataType::UInt32, false)));
+    fields.insert(1, Arc::new(row_field("_level")));
     columns.insert(1, level);
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
@@ -58,8 +59,8 @@ pub(super) fn with_level(batch: &RecordBatch, levels: &[u32]) -> Result<RecordBa
 mod tests {
     use super::*;
 
-    fn of(parents: &[Option<u32>]) -> Vec<u32> {
-        levels(parents.len() as u32, |row| parents[row as usize].into_iter().collect())
+    fn of(parents: &[Option<usize>]) -> Vec<u32> {
+        levels(parents.len(), |row| parents[row].into_iter().collect())
     }
 
     #[test]

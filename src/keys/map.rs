@@ -9,7 +9,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::check::RowLocations;
-use crate::engine::{Engine, RowStore, display_value};
+use crate::engine::{Engine, RowNumber, RowStore, display_value};
 use crate::error::{Error, Result};
 use crate::source::{Batch, Source};
 use crate::spec::{KeySpec, SourceSpec, StartRowNumber, TableSpec};
@@ -69,12 +69,12 @@ pub struct Mapping {
 
 impl Mapping {
     /// Returns the line of a mapping.
-    pub fn line(&self, row: u32) -> u64 {
+    pub fn line(&self, row: RowNumber) -> u64 {
         self.lines.locate(row).1
     }
 
     /// Returns an error about a mapping.
-    pub fn bad(&self, row: u32, reason: &str) -> Error {
+    pub fn bad(&self, row: RowNumber, reason: &str) -> Error {
         bad_row(&self.path, self.line(row), reason)
     }
 }

@@ -18,14 +18,14 @@ mod offset;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::{cast, concat, filter, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 
 pub use offset::{offset, written};
 
 use crate::check::{CheckedTable, Resolved, rejects::accepted};
-use crate::engine::RankedRowSet;
+use crate::engine::{RankedRowSet, RowNumber, row_array, row_field};
 use crate::error::{Error, Result};
 use crate::plan::{Column, ColumnSource, Key, Plan, Table};
 use crate::target::{KeyBlock, KeyRequest, key_map_schema};
@@ -90,33 +90,37 @@ impl<'a> Keys<'a> {
             let to_itself: Vec<usize> =
                 (0..table.references.len()).filter(|which| table.refers_to_itself(at, *which)).collect();
             keys.levels.push((!to_itself.is_empty()).then(|| {
-                levels::levels(found.rows.count(), |row| {
-                    to_itself
-                        .iter()
-                        .filter_map(|which| found.resolved[*which].parent(row))
-                        .filter(|parent| *parent != row)
-                        .collect()
+                let first = found.rows.range().start;
+                levels::levels(found.rows.count(), |index| {
+                    let row = first + index;
+                    let parents = to_itself.iter().filter_map(|which| found.resolved[*which].parent(row));
+                    parents.filter(|parent| *parent != row).map(|parent| parent.index(first)).collect()
                 })
             }));
         }
         Ok(keys)
     }
 
+    /// Returns the keys of rows of a table, in a block that begins at `first`.
+    fn offset(&self, at: usize, rows: &Int64Array, first: i64, step: i64) -> Int64Array {
+        offset(&self.excluded[at], self.examined[at].rows.range().start, rows, first, step)
+    }
+
     /// Returns production's defaults of a column for rows of a table; NULL for rejected and skipped rows.
-    fn evaluated(&self, at: usize, column: &str, rows: &UInt32Array) -> Result<ArrayRef> {
+    fn evaluated(&self, at: usize, column: &str, rows: &Int64Array) -> Result<ArrayRef> {
         let values = self.defaults[at].as_ref().and_then(|defaults| defaults.column_by_name(column));
         let values = values.ok_or_else(|| Error::internal(format!("the default of `{column}` was not computed")))?;
-        Ok(take(values, &offset(&self.excluded[at], rows, 0, 1), None)?)
+        Ok(take(values, &self.offset(at, rows, 0, 1), None)?)
     }
 
     /// Returns the assigned keys of rows of a table, as production stores them; NULL for rejected and skipped rows.
-    fn assigned(&self, at: usize, rows: &UInt32Array) -> Result<ArrayRef> {
+    fn assigned(&self, at: usize, rows: &Int64Array) -> Result<ArrayRef> {
         let table = &self.plan.tables[at];
         let (Key::Assigned { column, text, .. }, Some(block)) = (&table.key, &self.blocks[at]) else {
             return Err(Error::internal(format!("`{}` has no assigned keys", table.name)));
         };
         let data_type = table.catalog.column(column).map_or(DataType::Int64, |column| column.data_type.clone());
-        written(&offset(&self.excluded[at], rows, block.first, block.step), text.as_ref(), &data_type)
+        written(&self.offset(at, rows, block.first, block.step), text.as_ref(), &data_type)
     }
 
     /// Returns the values of a referenced column for all rows of a table, by their numbers; None if they are assigned, and so computed on
@@ -152,7 +156,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the assigned values of a referenced column for rows of a table.
-    fn on_demand(&self, at: usize, name: &str, rows: &UInt32Array) -> Result<ArrayRef> {
+    fn on_demand(&self, at: usize, name: &str, rows: &Int64Array) -> Result<ArrayRef> {
         match &self.plan.tables[at].key {
             Key::Assigned { column, .. } if column == name => self.assigned(at, rows),
             _ => self.evaluated(at, name, rows),
@@ -173,7 +177,7 @@ impl<'a> Keys<'a> {
     /// Returns a batch of [`Keys::rows`] as it is staged: with `_level` after `_row` if rows of the table refer to each other.
     pub fn staged(&self, at: usize, batch: RecordBatch) -> Result<RecordBatch> {
         match &self.levels[at] {
-            Some(levels) => levels::with_level(&batch, levels),
+            Some(levels) => levels::with_level(&batch, self.examined[at].rows.range().start, levels),
             None => Ok(batch),
         }
     }
@@ -209,7 +213,7 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// Returns an error if no reference fills the column.
-    pub fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
+    pub fn referring(&self, at: usize, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         Ok(self.resolved(at, column)?.same_as(rows, self.excluded[at].mask()))
     }
 
@@ -221,10 +225,10 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the accepted rows of a batch: `_row` and the requested columns.
-    fn finished(&self, at: usize, first: u32, batch: &RecordBatch, wanted: &[&Column]) -> Result<RecordBatch> {
+    fn finished(&self, at: usize, first: RowNumber, batch: &RecordBatch, wanted: &[&Column]) -> Result<RecordBatch> {
         let count = batch.num_rows();
         let _keys = tracing::info_span!("put keys in", of = self.plan.tables[at].name, rows = count).entered();
-        let numbers = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
+        let numbers = Arc::new(row_array(first.through(count)));
         let mut columns: Vec<ArrayRef> = vec![numbers.clone()];
         for column in wanted {
             let values = match &column.fill {
@@ -241,14 +245,17 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the keys that rows of a table refer to by one of its references.
-    fn referred(&self, at: usize, which: usize, first: u32, count: usize) -> Result<ArrayRef> {
+    fn referred(&self, at: usize, which: usize, first: RowNumber, count: usize) -> Result<ArrayRef> {
         let resolved = &self.examined[at].resolved[which];
         let reference = &self.plan.tables[at].references[which];
         resolved.keys(first, count, |parents| {
             let keys = match (&self.given[at][which], reference.parent) {
-                (Some(given), _) => take(given, parents, None)?,
+                (Some(given), Some(parent)) => {
+                    let start = self.examined[parent].rows.range().start.get().cast_signed();
+                    take(given, &parents.unary::<_, Int64Type>(|row| row - start), None)?
+                }
                 (None, Some(parent)) => self.on_demand(parent, &reference.give, parents)?,
-                (None, None) => return Err(Error::internal("a row of the delta without a table")),
+                (_, None) => return Err(Error::internal("a row of the delta without a table")),
             };
             Ok(cast(&keys, resolved.found().data_type())?)
         })
@@ -262,12 +269,5 @@ pub fn schema(table: &Table) -> SchemaRef {
 
 fn schema_of(columns: &[&Column]) -> SchemaRef {
     let columns = columns.iter().map(|column| Field::new(&column.name, column.data_type.clone(), true));
-    Arc::new(Schema::new(
-        std::iter::once(Field::new("_row", DataType::UInt32, false)).chain(columns).collect::<Vec<_>>(),
-    ))
-}
-
-/// Returns the row numbers of a batch of [`Keys::rows`].
-pub fn row_numbers(batch: &RecordBatch) -> &[u32] {
-    batch.column(0).as_primitive::<arrow::datatypes::UInt32Type>().values()
+    Arc::new(Schema::new(std::iter::once(row_field("_row")).chain(columns).collect::<Vec<_>>()))
 }

@@ -3,22 +3,24 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, StringBuilder, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
-use crate::engine::RankedRowSet;
+use crate::engine::{RankedRowSet, RowNumber};
 use crate::error::Result;
 use crate::target::TextKey;
 
-/// Returns `first`, `first + step`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows.
-pub fn offset(excluded: &RankedRowSet, rows: &UInt32Array, first: i64, step: i64) -> Int64Array {
-    let number = |rank: u32| first.wrapping_add(i64::from(rank).wrapping_mul(step));
+/// Returns `first`, `first + step`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows. `start` is the
+/// table's first row.
+pub fn offset(excluded: &RankedRowSet, start: RowNumber, rows: &Int64Array, first: i64, step: i64) -> Int64Array {
+    let number = |rank: u64| first.wrapping_add(rank.cast_signed().wrapping_mul(step));
+    let row = |number: i64| RowNumber::new(number.cast_unsigned());
     if excluded.mask().is_empty() {
-        return rows.unary(number);
+        return rows.unary(|at| number(row(at) - start));
     }
-    let key = |row: u32| number(row - excluded.before(row));
-    rows.unary_opt(|row| (!excluded.mask().contains(row)).then(|| key(row)))
+    let key = |row: RowNumber| number(row - start - excluded.before(row));
+    rows.unary_opt(|at| (!excluded.mask().contains(row(at))).then(|| key(row(at))))
 }
 
 /// Returns keys as production stores them: numbers of the column's type, or text of a fixed width.
@@ -50,20 +52,19 @@ mod tests {
     use arrow::array::{Array, AsArray};
     use proptest::prelude::*;
 
-    use crate::engine::RowSet;
+    use crate::engine::{RowSet, row_array};
 
-    fn numbers(count: u32) -> UInt32Array {
-        UInt32Array::from_iter_values(0..count)
+    const START: RowNumber = RowNumber::new((1 << 32) - 3);
+
+    fn numbers(start: RowNumber, count: usize) -> Int64Array {
+        row_array(start.through(count))
     }
 
     proptest! {
         #[test]
-        fn keys_are_dense_over_the_accepted_rows(rejected in prop::collection::vec(any::<bool>(), 0..300), first in 0_i64..1_000_000) {
-            let mut excluded = RowSet::default();
-            for (row, _) in rejected.iter().enumerate().filter(|(_, rejected)| **rejected) {
-                excluded.insert(row as u32);
-            }
-            let keys = offset(&excluded.ranked(), &numbers(rejected.len() as u32), first, 1);
+        fn keys_are_dense_over_the_accepted_rows(rejected in prop::collection::vec(any::<bool>(), 0..300), first in 0_i64..1_000_000, start in prop::sample::select(vec![RowNumber::new(0), START])) {
+            let excluded: RowSet = start.through(rejected.len()).zip(&rejected).filter(|(_, rejected)| **rejected).map(|(row, _)| row).collect();
+            let keys = offset(&excluded.ranked(), start, &numbers(start, rejected.len()), first, 1);
             let given: Vec<i64> = keys.iter().flatten().collect();
             let accepted = rejected.iter().filter(|rejected| !**rejected).count() as i64;
             prop_assert!(given.iter().copied().eq(first..first + accepted));
@@ -74,19 +75,18 @@ mod tests {
     #[test]
     fn a_block_may_end_at_the_largest_number() {
         let mut excluded = RowSet::default();
-        assert_eq!(
-            offset(&excluded.clone().ranked(), &numbers(2), i64::MAX - 1, 1).values()[..],
-            [i64::MAX - 1, i64::MAX]
-        );
-        excluded.insert(2);
-        assert_eq!(offset(&excluded.ranked(), &numbers(3), i64::MAX - 1, 1).iter().flatten().last(), Some(i64::MAX));
+        let keys = offset(&excluded.clone().ranked(), START, &numbers(START, 2), i64::MAX - 1, 1);
+        assert_eq!(keys.values()[..], [i64::MAX - 1, i64::MAX]);
+        excluded.insert(START + 2);
+        let keys = offset(&excluded.ranked(), START, &numbers(START, 3), i64::MAX - 1, 1);
+        assert_eq!(keys.iter().flatten().last(), Some(i64::MAX));
     }
 
     #[test]
     fn keys_keep_their_distance_whatever_is_rejected() {
         let mut excluded = RowSet::default();
-        excluded.insert(1);
-        let keys = offset(&excluded.ranked(), &numbers(4), 101, 50);
+        excluded.insert(START + 1);
+        let keys = offset(&excluded.ranked(), START, &numbers(START, 4), 101, 50);
         assert_eq!(keys.iter().flatten().collect::<Vec<_>>(), [101, 151, 201]);
     }
 

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::columns::{Builder, text_of};
 use super::{Check, CheckKind, CheckOrigin, Plan, Table, checks, inferred_catalog, order, rows_of, select};
 use crate::diagnostic::{Path, Problems, Redactor};
-use crate::engine::{Engine, Space, list};
+use crate::engine::{Engine, Space, list, row_field};
 use crate::error::Kind;
 use crate::path;
 use crate::source::Source;
@@ -377,10 +377,7 @@ async fn queries(plan: &Plan, catalog: &Catalog, engine: &Engine, problems: &mut
     let register =
         |space: Space, name: &str, schema: SchemaRef| engine.register_batches(space, name, schema, Vec::new());
     for table in &plan.tables {
-        let mut fields = vec![
-            Arc::new(Field::new("_row", DataType::UInt32, false)),
-            Arc::new(Field::new("_key", DataType::Utf8, true)),
-        ];
+        let mut fields = vec![Arc::new(row_field("_row")), Arc::new(Field::new("_key", DataType::Utf8, true))];
         fields.extend(table.checked_schema().fields().iter().cloned());
         register(Space::Delta, &table.name, Arc::new(Schema::new(fields))).ok();
     }

@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
+use arrow::datatypes::{Schema, SchemaRef};
 use futures::{StreamExt, stream};
 
-use crate::engine::{Engine, Hashes, RowSet, RowStore, RowsTable, Space, display_value, ident};
+use crate::engine::{
+    Engine, Hashes, RowNumber, RowSet, RowStore, RowsTable, Space, display_value, ident, row_column, row_field,
+    row_numbers,
+};
 use crate::error::{Error, Result};
 use crate::journal::RunId;
 use crate::target::{Batches, Destination, Lookup, Production, Relation, key_map_schema};
@@ -30,9 +33,9 @@ pub(super) struct Twice {
     /// The values.
     values: Vec<String>,
     /// The earlier row.
-    pub(super) first: u32,
+    pub(super) first: RowNumber,
     /// The later row.
-    pub(super) second: u32,
+    pub(super) second: RowNumber,
 }
 
 impl Twice {
@@ -67,7 +70,7 @@ async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> 
         return Ok(None);
     }
     // Few mappings share a hash. SQL decides whether they are equal.
-    let others = Arc::new(perhaps.inverted(rows.count()));
+    let others = Arc::new(perhaps.inverted(rows.range()));
     engine.register(Space::Internal, "mapping", RowsTable::new(rows.clone(), others, wanted))?;
     let list = columns.iter().map(|column| ident(column)).collect::<Vec<_>>().join(", ");
     let sql = format!(
@@ -79,13 +82,13 @@ async fn twice_in(engine: &Engine, rows: &Arc<RowStore>, columns: &[String]) -> 
     let mut found = None;
     engine
         .for_each(&sql, |batch| {
-            if batch.num_rows() > 0 && found.is_none() {
-                let row = |at: usize| batch.column(at).as_primitive::<UInt32Type>().value(0);
+            let mut rows = row_numbers(batch.column(0)).zip(row_numbers(batch.column(1)));
+            if let Some((second, first)) = rows.next().filter(|_| found.is_none()) {
                 found = Some(Twice {
                     columns: columns.to_vec(),
                     values: batch.columns()[2..].iter().map(|values| display_value(values.as_ref(), 0)).collect(),
-                    first: row(1),
-                    second: row(0),
+                    first,
+                    second,
                 });
             }
             Ok(())
@@ -107,7 +110,7 @@ pub(super) async fn known(
 ) -> Result<RowSet> {
     let mut known = RowSet::default();
     let all = rows.columns(|_| true);
-    let (mut waiting, mut first, mut count) = (Vec::new(), 0, 0);
+    let (mut waiting, mut first, mut count) = (Vec::new(), RowNumber::default(), 0);
     for batch in rows.batches(all) {
         let (at, batch) = batch?;
         if waiting.is_empty() {
@@ -137,16 +140,16 @@ pub(super) async fn known_among(
     target: &dyn Production,
     destination: &Destination,
     mapping: &str,
-    first: u32,
+    first: RowNumber,
     rows: &RecordBatch,
     known: &mut RowSet,
 ) -> Result<()> {
     let table = &destination.table.name;
-    let key_of = |row: u32| -> Vec<String> {
-        rows.columns()[1..].iter().map(|column| display_value(column.as_ref(), (row - first) as usize)).collect()
+    let key_of = |row: RowNumber| -> Vec<String> {
+        rows.columns()[1..].iter().map(|column| display_value(column.as_ref(), row.index(first))).collect()
     };
-    let contradiction = |row: u32, what: String| {
-        let legacy = display_value(rows.column(0).as_ref(), (row - first) as usize);
+    let contradiction = |row: RowNumber, what: String| {
+        let legacy = display_value(rows.column(0).as_ref(), row.index(first));
         Error::data(format!("row {} of `{mapping}` (legacy key `{legacy}`) contradicts {what}", row + 1))
             .hint("nothing was imported, because the key map is append-only; find out which mapping is right")
     };
@@ -154,20 +157,20 @@ pub(super) async fn known_among(
     let by_key = question(rows, first, &key)?;
     let lookup = Lookup::new(Relation::KeyMap(table.clone()), vec!["legacy_key".into()], destination.key.clone());
     for answer in target.lookup(&lookup, &[question(rows, first, &[0])?]).await? {
-        for (at, row) in ids(&answer).iter().enumerate() {
+        for (at, row) in row_numbers(answer.column(0)).enumerate() {
             let there: Vec<_> = answer.columns()[1..].iter().map(|column| display_value(column.as_ref(), at)).collect();
-            if there != key_of(*row) {
-                return Err(contradiction(*row, format!("the key map: its key is {} there", there.join(", "))));
+            if there != key_of(row) {
+                return Err(contradiction(row, format!("the key map: its key is {} there", there.join(", "))));
             }
-            known.insert(*row);
+            known.insert(row);
         }
     }
     let lookup = Lookup::new(Relation::KeyMap(table.clone()), destination.key.clone(), vec!["legacy_key".into()]);
     for answer in target.lookup(&lookup, std::slice::from_ref(&by_key)).await? {
-        for (at, row) in ids(&answer).iter().enumerate() {
-            if !known.contains(*row) {
-                let (legacy, key) = (display_value(answer.column(1).as_ref(), at), key_of(*row).join(", "));
-                return Err(contradiction(*row, format!("the key map: key {key} belongs to legacy key `{legacy}`")));
+        for (at, row) in row_numbers(answer.column(0)).enumerate() {
+            if !known.contains(row) {
+                let (legacy, key) = (display_value(answer.column(1).as_ref(), at), key_of(row).join(", "));
+                return Err(contradiction(row, format!("the key map: key {key} belongs to legacy key `{legacy}`")));
             }
         }
     }
@@ -184,7 +187,7 @@ pub(super) fn staged<'a>(rows: &'a Arc<RowStore>, destination: &Destination, wit
     let batches = rows.batches(rows.columns(|_| true)).map(move |batch| {
         let (first, batch) = batch?;
         let count = batch.num_rows();
-        let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(first..first + count as u32));
+        let numbers = row_column(first, count);
         let columns = std::iter::once(numbers).chain(batch.columns().iter().cloned()).collect();
         let batch = RecordBatch::try_new(schema.clone(), columns)?;
         let wanted: BooleanArray = without.others(first, count);
@@ -194,10 +197,9 @@ pub(super) fn staged<'a>(rows: &'a Arc<RowStore>, destination: &Destination, wit
 }
 
 /// Columns of a batch as a question: `_id` is the row's number, that of the first one is `first`.
-pub(super) fn question(rows: &RecordBatch, first: u32, columns: &[usize]) -> Result<RecordBatch> {
-    let last = first + rows.num_rows() as u32;
-    let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
-    let mut values: Vec<ArrayRef> = vec![Arc::new(UInt32Array::from_iter_values(first..last))];
+pub(super) fn question(rows: &RecordBatch, first: RowNumber, columns: &[usize]) -> Result<RecordBatch> {
+    let mut fields = vec![row_field("_id")];
+    let mut values = vec![row_column(first, rows.num_rows())];
     for column in columns {
         fields.push(rows.schema().field(*column).clone());
         values.push(rows.column(*column).clone());
@@ -205,24 +207,20 @@ pub(super) fn question(rows: &RecordBatch, first: u32, columns: &[usize]) -> Res
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), values)?)
 }
 
-fn ids(answer: &RecordBatch) -> &[u32] {
-    answer.column(0).as_primitive::<UInt32Type>().values()
-}
-
 /// The rows of a question by key that production does not have.
 pub(super) async fn not_in_production(
     target: &dyn Production,
     destination: &Destination,
     by_key: &RecordBatch,
-) -> Result<Vec<u32>> {
+) -> Result<Vec<RowNumber>> {
     let lookup = Lookup::new(Relation::Production(destination.table.name.clone()), destination.key.clone(), Vec::new());
     let mut there = RowSet::default();
     for answer in target.lookup(&lookup, std::slice::from_ref(by_key)).await? {
-        for row in ids(&answer) {
-            there.insert(*row);
+        for row in row_numbers(answer.column(0)) {
+            there.insert(row);
         }
     }
-    Ok(ids(by_key).iter().copied().filter(|row| !there.contains(*row)).collect())
+    Ok(row_numbers(by_key.column(0)).filter(|row| !there.contains(*row)).collect())
 }
 
 /// How many mappings each run has.

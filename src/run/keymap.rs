@@ -8,7 +8,7 @@ use futures::StreamExt;
 use super::accounting::record;
 use super::{OpenPipeline, incoming};
 use crate::backup::{Digest, Store};
-use crate::engine::{Engine, display_value, list};
+use crate::engine::{Engine, RowNumber, display_value, list};
 use crate::error::{Error, Kind, Result};
 use crate::journal::RunId;
 use crate::keys::map;
@@ -35,7 +35,7 @@ pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, tabl
     let name = mapping.display().to_string();
     let known = incoming::known(opened.target.as_ref(), &destination, &name, &read.rows).await?;
     let rows = read.rows;
-    let (read, count) = (u64::from(rows.count()), u64::from(rows.count()) - known.count() as u64);
+    let (read, count) = (rows.count() as u64, (rows.count() - known.count()) as u64);
     let verdict = if count == 0 { Verdict::Empty } else { Verdict::Loaded };
     let file = FileReport { name, ..FileReport::default() };
     let tables = vec![mapped(table, vec![file], read, count)];
@@ -48,7 +48,7 @@ pub async fn import(opened: &OpenPipeline, engine: &Engine, mapping: &Path, tabl
         let next = "import the mapping again";
         opened.safeguards.admit_insertion(opened.target.as_ref(), load.as_mut(), next).await?;
         let mut load = load.begin_insert(std::slice::from_ref(&destination)).await?;
-        let appended = load.append_key_map(&destination, &run, 0..u32::MAX).await?;
+        let appended = load.append_key_map(&destination, &run, RowNumber::ALL).await?;
         super::accounting::expect(table, "appended to the key map", appended, count)?;
         let mut load = load.finish();
         load.record_run(&record(&report)?, &[]).await?;
@@ -179,9 +179,9 @@ pub async fn verify(opened: &OpenPipeline) -> Result<KeyMapAudit> {
             let batch = batch?;
             verified.mappings += batch.num_rows() as u64;
             let key: Vec<usize> = (1..=destination.key.len()).collect();
-            let by_key = incoming::question(&batch, 0, &key)?;
+            let by_key = incoming::question(&batch, RowNumber::default(), &key)?;
             for row in incoming::not_in_production(opened.target.as_ref(), &destination, &by_key).await? {
-                verified.missing.push(display_value(batch.column(0).as_ref(), row as usize));
+                verified.missing.push(display_value(batch.column(0).as_ref(), row.get() as usize));
             }
             incoming::count_runs(batch.column(batch.num_columns() - 1), &mut by_run);
         }

@@ -8,6 +8,7 @@ use super::accounting::{expect, loaded_files, record};
 use super::control_totals::{ControlTotals, final_values};
 use super::{RunContext, backup, report_store, resume, verify};
 use crate::check::CheckedTable;
+use crate::engine::RowNumber;
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
 use crate::journal::{self, Event, Journal, Phase};
@@ -383,7 +384,7 @@ impl RowSource for AcceptedRows<'_> {
         self.keys.referenced(at, column)
     }
 
-    fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
+    fn referring(&self, at: usize, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         self.keys.referring(at, column, rows)
     }
 

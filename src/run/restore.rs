@@ -14,7 +14,7 @@ use super::backup::{of_another, place};
 use super::keymap::{mapped, report};
 use super::{OpenPipeline, incoming, journals};
 use crate::backup::{Manifest, Store};
-use crate::engine::{Engine, RowSet, RowStore, RowsWriter, list};
+use crate::engine::{Engine, RowNumber, RowSet, RowStore, RowsWriter, list};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
 use crate::journal::{Phase, RunId};
@@ -61,14 +61,14 @@ pub struct RestoredSegment {
 struct MissingMappings {
     destination: Destination,
     rows: Arc<RowStore>,
-    segments: Vec<(Manifest, Range<u32>)>,
+    segments: Vec<(Manifest, Range<RowNumber>)>,
 }
 
 /// Missing mappings while they are collected.
 struct Collecting {
     destination: Destination,
     writer: RowsWriter,
-    segments: Vec<(Manifest, Range<u32>)>,
+    segments: Vec<(Manifest, Range<RowNumber>)>,
 }
 
 /// Puts back the mappings that the history lacks: all of them in one transaction, or none.
@@ -137,7 +137,7 @@ async fn missing(
                 segments: Vec::new(),
             }),
         };
-        let (begin, mut first) = (collecting.writer.count(), 0);
+        let (begin, mut first) = (collecting.writer.next(), RowNumber::default());
         for batch in mappings.batches()? {
             let batch = batch?;
             let rows = RecordBatch::try_new(incoming::schema(&destination), batch.columns().to_vec())?;
@@ -145,10 +145,10 @@ async fn missing(
             incoming::known_among(target, &destination, &name, first, &rows, &mut known).await?;
             let count = rows.num_rows();
             collecting.writer.write(&filter_record_batch(&rows, &known.others(first, count))?)?;
-            first += count as u32;
+            first = first + count;
         }
-        let restored = begin..collecting.writer.count();
-        seen.push(RestoredSegment { segment: manifest.segment.clone(), restored: restored.len() as u64 });
+        let restored = begin..collecting.writer.next();
+        seen.push(RestoredSegment { segment: manifest.segment.clone(), restored: restored.end - restored.start });
         if !restored.is_empty() {
             collecting.segments.push((manifest, restored));
         }
@@ -179,7 +179,7 @@ async fn restore_missing(
         };
         let read = missing.segments.iter().map(|(manifest, _)| manifest.segment.rows).sum();
         let files = missing.segments.iter().map(|(manifest, _)| file(manifest)).collect();
-        mapped(table, files, read, u64::from(missing.rows.count()))
+        mapped(table, files, read, missing.rows.count() as u64)
     });
     let report = report(opened, Command::Restore, started, Verdict::Loaded, tables.collect());
     let destinations: Vec<_> = missing.iter().map(|missing| missing.destination.clone()).collect();
@@ -194,7 +194,7 @@ async fn restore_missing(
     for MissingMappings { destination, segments, .. } in missing {
         for (manifest, rows) in segments {
             let restored = load.append_key_map(destination, &manifest.segment.run, rows.clone()).await?;
-            expect(&destination.table.name, "restored to the key map", restored, rows.len() as u64)?;
+            expect(&destination.table.name, "restored to the key map", restored, rows.end - rows.start)?;
             stop_at("mid-restore");
         }
     }
@@ -338,7 +338,7 @@ fn destination(opened: &OpenPipeline, manifest: &Manifest, schema: &Schema) -> R
 /// Refuses mappings of different runs that map one legacy key, or one key, twice.
 async fn refuse_contradictions(engine: &Engine, missing: &MissingMappings) -> Result<()> {
     let Some(twice) = incoming::twice(engine, &missing.rows).await? else { return Ok(()) };
-    let run = |row: u32| {
+    let run = |row: RowNumber| {
         let segment = missing.segments.iter().find(|(_, rows)| rows.contains(&row));
         segment.map_or("", |(manifest, _)| &*manifest.segment.run)
     };

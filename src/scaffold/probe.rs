@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::datatypes::{Field, Schema};
 use futures::TryStreamExt;
 
-use crate::engine::display_value;
+use crate::engine::{RowNumber, display_value, row_column, row_field, row_numbers};
 use crate::target::{CatalogTable, Lookup, Production, Relation};
 
 /// The number of distinct values that one question contains at most.
@@ -60,18 +60,14 @@ impl<'a> Probe<'a> {
     }
 
     async fn share(&self, lookup: &Lookup, keys: ArrayRef, asked: usize) -> usize {
-        let ids = UInt32Array::from_iter_values(0..u32::try_from(keys.len()).unwrap_or(0));
+        let ids = row_column(RowNumber::default(), keys.len());
         let present: Vec<bool> = (0..keys.len()).map(|row| keys.is_valid(row)).collect();
-        let fields = vec![
-            Field::new("_id", DataType::UInt32, false),
-            Field::new(&lookup.match_on[0], keys.data_type().clone(), true),
-        ];
+        let fields = vec![row_field("_id"), Field::new(&lookup.match_on[0], keys.data_type().clone(), true)];
         let schema = Arc::new(Schema::new(fields));
-        let Ok(batch) = RecordBatch::try_new(schema, vec![Arc::new(ids), keys]) else { return 0 };
+        let Ok(batch) = RecordBatch::try_new(schema, vec![ids, keys]) else { return 0 };
         let Ok(batch) = arrow::compute::filter_record_batch(&batch, &present.into()) else { return 0 };
         let Ok(answers) = self.target.lookup(lookup, &[batch]).await else { return 0 };
-        let found: BTreeSet<u32> =
-            answers.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values().to_vec()).collect();
+        let found: BTreeSet<_> = answers.iter().flat_map(|batch| row_numbers(batch.column(0))).collect();
         percent(found.len(), asked.min(VALUES))
     }
 }

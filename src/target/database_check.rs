@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 
 use super::Batches;
+use crate::engine::RowNumber;
 use crate::error::Result;
 
 /// A constraint of production that the engine cannot evaluator.
@@ -112,11 +113,11 @@ pub trait DatabaseCheckRows: Sync {
 #[derive(Debug, Clone, Default)]
 pub struct DatabaseCheckResult {
     /// The rows that violate it, with production's reason if it gave one.
-    pub rows: Vec<(u32, Option<String>)>,
+    pub rows: Vec<(RowNumber, Option<String>)>,
     /// The rows that share values: a row, and the first row of its group.
-    pub groups: Vec<(u32, u32)>,
+    pub groups: Vec<(RowNumber, RowNumber)>,
     /// The pairs of rows that conflict without being equal: the earlier row, and the later one.
-    pub conflicts: Vec<(u32, u32)>,
+    pub conflicts: Vec<(RowNumber, RowNumber)>,
     /// The rows whose values production has: `_id` is the row, then [`DatabaseCheckRequest::give`].
     pub existing: Vec<RecordBatch>,
     /// Why production can evaluate the check only when it inserts a row; None if it has answered.

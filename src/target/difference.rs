@@ -3,7 +3,7 @@
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::compute::kernels::cmp::distinct;
-use arrow::datatypes::UInt32Type;
+use arrow::datatypes::Int64Type;
 
 use crate::engine::display_value;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::error::Result;
 /// `_row`.
 pub(super) fn difference(found: &[RecordBatch], expected: &RecordBatch) -> Result<Option<String>> {
     let found = concat_batches(&expected.schema(), found)?;
-    let numbers = |rows: &RecordBatch| rows.column(0).as_primitive::<UInt32Type>().values().clone();
+    let numbers = |rows: &RecordBatch| rows.column(0).as_primitive::<Int64Type>().values().clone();
     if numbers(&found) != numbers(expected) {
         let what = if found.num_rows() > expected.num_rows() { "there are more rows" } else { "rows are missing" };
         return Ok(Some(what.to_owned()));

@@ -50,6 +50,7 @@ pub use roles::{
 pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
 pub use violations::{ConstraintViolation, InsertError};
 
+use crate::engine::{RowNumber, row_field};
 use crate::error::{Error, Result};
 use crate::journal::RunId;
 use crate::spec::{CreateFrom, LoadSpec, SafeguardsSpec, TargetSpec};
@@ -319,7 +320,7 @@ pub trait RowSource: Send + Sync {
     ///
     /// # Errors
     /// If the column is not a reference.
-    fn referring(&self, _at: usize, column: &str, _rows: &[u32]) -> Result<Vec<u32>> {
+    fn referring(&self, _at: usize, column: &str, _rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
@@ -403,7 +404,7 @@ pub fn text() -> DataType {
 /// Returns the schema of a staged key map: `_row`, `legacy_key`, and the key's columns.
 pub fn key_map_schema(destination: &Destination) -> SchemaRef {
     use arrow::datatypes::{Field, Schema};
-    let mut fields = vec![Field::new("_row", DataType::UInt32, false), Field::new("legacy_key", text(), false)];
+    let mut fields = vec![row_field("_row"), Field::new("legacy_key", text(), false)];
     fields.extend(destination.key.iter().filter_map(|name| destination.table.column(name)).map(CatalogColumn::field));
     Arc::new(Schema::new(fields))
 }

@@ -17,6 +17,7 @@ use super::{
     Aggregate, Batches, Destination, InsertError, Inserted, KeyBlock, KeyRequest, LoadedFile, Mode, Policy, RowSource,
     RunRecord,
 };
+use crate::engine::RowNumber;
 use crate::error::Result;
 use crate::journal::{Record, RunId};
 
@@ -86,7 +87,7 @@ pub trait InsertPhase: Send {
         &mut self,
         destination: &Destination,
         run: &RunId,
-        rows: Range<u32>,
+        rows: Range<RowNumber>,
     ) -> Result<u64, InsertError>;
 
     /// Gives the target another id too, so that the store of that id becomes its own.

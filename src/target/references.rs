@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use datafusion::common::HashMap;
 
 use super::{CatalogColumn, Destination};
+use crate::engine::row_field;
 use crate::error::Result;
 
 /// The values of a table's foreign keys that refer to rows of production, collected while its rows pass by.
@@ -40,8 +41,8 @@ struct Reference {
 
 /// The values, each with the first row that has it.
 enum Found {
-    Integers(HashMap<i64, u32>),
-    Rows(RowConverter, HashMap<OwnedRow, u32>),
+    Integers(HashMap<i64, i64>),
+    Rows(RowConverter, HashMap<OwnedRow, i64>),
 }
 
 impl References {
@@ -81,7 +82,7 @@ impl References {
 
     /// Adds a batch as it is staged.
     pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
-        let numbers = batch.column(0).as_primitive::<UInt32Type>();
+        let numbers = batch.column(0).as_primitive::<Int64Type>();
         self.foreign_keys.iter_mut().try_for_each(|reference| reference.add(batch, numbers))
     }
 
@@ -96,7 +97,7 @@ impl References {
 }
 
 impl Reference {
-    fn add(&mut self, batch: &RecordBatch, numbers: &UInt32Array) -> Result<()> {
+    fn add(&mut self, batch: &RecordBatch, numbers: &Int64Array) -> Result<()> {
         let columns: Vec<ArrayRef> = self.at.iter().map(|at| batch.column(*at).clone()).collect();
         match &mut self.found {
             Found::Integers(found) => {
@@ -122,7 +123,7 @@ impl Reference {
     }
 
     fn distinct(self, self_referencing: bool) -> Result<RecordBatch> {
-        let (numbers, columns): (Vec<u32>, Vec<ArrayRef>) = match self.found {
+        let (numbers, columns): (Vec<i64>, Vec<ArrayRef>) = match self.found {
             Found::Integers(found) => {
                 let (values, numbers): (Vec<i64>, _) = found.into_iter().unzip();
                 (numbers, vec![Arc::new(Int64Array::from(values))])
@@ -132,14 +133,14 @@ impl Reference {
                 (numbers, converter.convert_rows(rows.iter().map(OwnedRow::row))?)
             }
         };
-        let mut fields = vec![Field::new("_row", DataType::UInt32, false)];
+        let mut fields = vec![row_field("_row")];
         let levels: Option<ArrayRef> =
-            self_referencing.then(|| Arc::new(UInt32Array::from(vec![0; numbers.len()])) as ArrayRef);
+            self_referencing.then(|| Arc::new(Int64Array::from(vec![0; numbers.len()])) as ArrayRef);
         if self_referencing {
-            fields.push(Field::new("_level", DataType::UInt32, false));
+            fields.push(row_field("_level"));
         }
         fields.extend(self.fields);
-        let numbers: ArrayRef = Arc::new(UInt32Array::from(numbers));
+        let numbers: ArrayRef = Arc::new(Int64Array::from(numbers));
         let columns = [numbers].into_iter().chain(levels).chain(columns).collect();
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }

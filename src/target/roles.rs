@@ -53,7 +53,7 @@ pub trait Production: Send + Sync {
     /// production that do not hold. Returns notes and warnings. Writes nothing.
     async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight>;
 
-    /// Looks up values of the delta. A batch of `keys` has `_id` (UInt32) and one column per name in `lookup.match_on`. The answer has
+    /// Looks up values of the delta. A batch of `keys` has `_id` (Int64) and one column per name in `lookup.match_on`. The answer has
     /// `_id` and `lookup.give`, one row per match. If production has an index, the cost follows the keys and not the table.
     async fn lookup(&self, lookup: &Lookup, keys: &[RecordBatch]) -> Result<Vec<RecordBatch>>;
 

@@ -1,5 +1,6 @@
 //! Constraint violations that production reports.
 
+use crate::engine::RowNumber;
 use crate::error::Error;
 
 /// Rows that violate a constraint of production.
@@ -12,7 +13,7 @@ pub struct ConstraintViolation {
     /// The cause, in the target's words.
     pub reason: String,
     /// The violating rows of the delta, by number, in order; empty if the target cannot identify them.
-    pub rows: Vec<u32>,
+    pub rows: Vec<RowNumber>,
 }
 
 /// The reason that an insertion stops.

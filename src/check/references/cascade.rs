@@ -3,6 +3,7 @@
 use super::Resolved;
 use crate::check::set_checks::number;
 use crate::check::{Checker, ViolationDetail};
+use crate::engine::{RowNumber, RowNumbers};
 use crate::error::Result;
 use crate::plan::CheckKind;
 
@@ -19,7 +20,7 @@ impl Checker<'_> {
                 inside.push((reference_index, check));
                 continue;
             }
-            for row in 0..self.tables[at].rows.count() {
+            for row in self.tables[at].rows.numbers() {
                 let target = self.tables[at].resolved[reference_index].parent(row);
                 if target.is_some_and(|target| self.tables[parent].findings.skipped.contains(target)) {
                     // A row of a table in a cycle can be skipped after references to it were resolved.
@@ -43,27 +44,27 @@ impl Checker<'_> {
         for ((reference_index, _), children) in inside.iter().zip(&children) {
             // A row can be skipped after references to it were resolved; those references no longer have a row.
             let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: *reference_index })?;
-            let skipped: Vec<u32> = self.tables[at].findings.skipped.iter().collect();
+            let skipped: Vec<RowNumber> = self.tables[at].findings.skipped.iter().collect();
             for child in skipped.iter().flat_map(|row| children.of(*row)) {
-                if !self.tables[at].findings.skipped.contains(*child) {
-                    self.tables[at].findings.add_text(table, check, *child, "the referenced row is skipped");
+                if !self.tables[at].findings.skipped.contains(child) {
+                    self.tables[at].findings.add_text(table, check, child, "the referenced row is skipped");
                 }
             }
         }
-        let mut waiting: Vec<u32> = self.tables[at].findings.rejected.iter().collect();
+        let mut waiting: Vec<RowNumber> = self.tables[at].findings.rejected.iter().collect();
         while let Some(row) = waiting.pop() {
             for ((reference_index, check), children) in inside.iter().zip(&children) {
                 for child in children.of(row) {
-                    let known = self.tables[at].findings.rejected.contains(*child);
+                    let known = self.tables[at].findings.rejected.contains(child);
                     self.reject_with_parent(
                         at,
                         *reference_index,
                         *check,
-                        *child,
+                        child,
                         ViolationDetail::Row { table: at as u32, row },
                     );
-                    if !known && self.tables[at].findings.rejected.contains(*child) {
-                        waiting.push(*child);
+                    if !known && self.tables[at].findings.rejected.contains(child) {
+                        waiting.push(child);
                     }
                 }
             }
@@ -72,7 +73,7 @@ impl Checker<'_> {
     }
 
     /// Rejects a row that refers to a skipped one, at most once per reference.
-    fn reject_with_skipped(&mut self, at: usize, reference_index: usize, row: u32) -> Result<()> {
+    fn reject_with_skipped(&mut self, at: usize, reference_index: usize, row: RowNumber) -> Result<()> {
         let table = &self.plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index })?;
         if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
@@ -87,7 +88,7 @@ impl Checker<'_> {
         at: usize,
         reference_index: usize,
         check: usize,
-        row: u32,
+        row: RowNumber,
         detail: ViolationDetail,
     ) {
         if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
@@ -98,33 +99,39 @@ impl Checker<'_> {
 
 /// By row, the rows of the same table that refer to it.
 struct Children {
-    starts: Vec<u32>,
-    rows: Vec<u32>,
+    first: RowNumber,
+    /// By row, the index of its first child in `rows`; and the number of all children.
+    starts: RowNumbers,
+    rows: RowNumbers,
 }
 
 impl Children {
     fn new(resolved: &Resolved) -> Self {
-        let parent = |row: u32| resolved.parent(row).filter(|parent| *parent != row);
-        let count = resolved.targets.len() as u32;
-        let mut starts = vec![0; count as usize + 1];
-        for target in (0..count).filter_map(parent) {
-            starts[target as usize + 1] += 1;
+        let (first, count) = (resolved.targets.first(), resolved.targets.len());
+        let parent = |row: RowNumber| resolved.parent(row).filter(|parent| *parent != row);
+        let mut starts = RowNumbers::zeros(count + 1);
+        for target in first.through(count).filter_map(parent) {
+            let after = target.index(first) + 1;
+            starts.set(after, starts.at(after) + 1);
         }
-        for at in 1..starts.len() {
-            starts[at] += starts[at - 1];
+        for at in 1..=count {
+            starts.set(at, starts.at(at) + starts.at(at - 1).get() as usize);
         }
         let mut next = starts.clone();
-        let mut rows = vec![0; starts.last().copied().unwrap_or(0) as usize];
-        for row in 0..count {
+        let mut rows = RowNumbers::zeros(starts.at(count).get() as usize);
+        for row in first.through(count) {
             if let Some(target) = parent(row) {
-                rows[next[target as usize] as usize] = row;
-                next[target as usize] += 1;
+                let place = next.at(target.index(first));
+                rows.set(place.get() as usize, row);
+                next.set(target.index(first), place + 1);
             }
         }
-        Self { starts, rows }
+        Self { first, starts, rows }
     }
 
-    fn of(&self, row: u32) -> &[u32] {
-        &self.rows[self.starts[row as usize] as usize..self.starts[row as usize + 1] as usize]
+    fn of(&self, row: RowNumber) -> impl Iterator<Item = RowNumber> + '_ {
+        let start = |index: usize| self.starts.at(index).get() as usize;
+        let index = row.index(self.first);
+        (start(index)..start(index + 1)).map(|place| self.rows.at(place))
     }
 }

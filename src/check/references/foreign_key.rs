@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::datatypes::Schema;
 
 use crate::check::{Checker, ViolationDetail};
-use crate::engine::{RowSet, RowsTable, Space, ident};
+use crate::engine::{RowNumber, RowSet, RowsTable, Space, ident, row_column, row_field, row_numbers};
 use crate::error::Result;
 use crate::plan::Table;
 use crate::target::{Lookup, Relation};
@@ -49,8 +49,8 @@ impl Checker<'_> {
         let mut rows = RowSet::default();
         self.engine
             .for_each(&missing, |batch| {
-                for row in batch.column(0).as_primitive::<UInt32Type>().values() {
-                    rows.insert(*row);
+                for row in row_numbers(batch.column(0)) {
+                    rows.insert(row);
                 }
                 Ok(())
             })
@@ -69,11 +69,11 @@ impl Checker<'_> {
         let not_null: Vec<_> = names.iter().map(|name| format!("{name} IS NOT NULL")).collect();
         let (list, child, not_null) = (names.join(", "), ident(table), not_null.join(" AND "));
         let distinct = self.engine.collect(&format!("SELECT DISTINCT {list} FROM {child} WHERE {not_null}")).await?;
-        let (mut questions, mut next) = (Vec::new(), 0_u32);
+        let (mut questions, mut next) = (Vec::new(), RowNumber::default());
         for batch in distinct {
-            let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(next..next + batch.num_rows() as u32));
-            next += batch.num_rows() as u32;
-            let mut fields = vec![Arc::new(Field::new("_id", DataType::UInt32, false))];
+            let ids = row_column(next, batch.num_rows());
+            next = next + batch.num_rows();
+            let mut fields = vec![Arc::new(row_field("_id"))];
             fields.extend(batch.schema().fields().iter().cloned());
             let columns = std::iter::once(ids).chain(batch.columns().iter().cloned()).collect();
             questions.push(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?);
@@ -82,16 +82,16 @@ impl Checker<'_> {
         let lookup = Lookup::new(Relation::Production(to.to_owned()), to_columns.to_vec(), Vec::new());
         let mut known = RowSet::default();
         for answer in self.lookup(&lookup, &questions).await? {
-            for id in answer.column(0).as_primitive::<UInt32Type>().values() {
-                known.insert(*id);
+            for id in row_numbers(answer.column(0)) {
+                known.insert(id);
             }
         }
-        if known.count() == next as usize {
+        if known.count() as u64 == next.get() {
             return Ok(false);
         }
         let unknown = |question: &RecordBatch| {
-            let ids = question.column(0).as_primitive::<UInt32Type>().values().iter();
-            filter_record_batch(question, &ids.map(|id| Some(!known.contains(*id))).collect())
+            let ids = row_numbers(question.column(0));
+            filter_record_batch(question, &ids.map(|id| Some(!known.contains(id))).collect())
         };
         let unknown = questions.iter().map(unknown).collect::<Result<_, _>>()?;
         self.engine.register_batches(Space::Internal, "unknown", schema, unknown)?;

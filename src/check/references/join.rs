@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 
-use super::resolved::{UNRESOLVED, scatter};
-use crate::engine::{AMBIGUOUS, Engine, Hashes, RowSet, RowStore, RowsTable, Space, ident, parallel_fold};
+use super::resolved::{Targets, UNRESOLVED, scatter};
+use crate::engine::{Engine, Hashes, RowNumber, RowSet, RowStore, RowsTable, Space, ident, parallel_fold};
 use crate::error::{Error, Result};
 
 /// The build side: rows by the texts of a column, which are distinct except for rows in `without`.
@@ -24,7 +24,7 @@ impl BuildSide<'_> {
         engine: &Engine,
         from: &Arc<RowStore>,
         column: &str,
-        targets: &mut [u32],
+        targets: &mut Targets,
     ) -> Result<()> {
         let all = RowSet::default();
         let limits = engine.limits();
@@ -40,24 +40,24 @@ impl BuildSide<'_> {
         named: &Hashes<'_>,
         naming: &Hashes<'_>,
         (from, column): (&Arc<RowStore>, usize),
-        targets: &mut [u32],
+        targets: &mut Targets,
     ) -> Result<()> {
         let mut unsure = RowSet::default();
         naming.partners(named, |row, partner| match partner {
-            AMBIGUOUS => {
+            None => {
                 unsure.insert(row);
             }
-            partner => targets[row as usize] = partner,
+            Some(partner) => targets.set(row, partner),
         })?;
         for row in self.mistaken(engine, from, column, targets)? {
-            targets[row as usize] = UNRESOLVED;
+            targets.set(row, UNRESOLVED);
             unsure.insert(row);
         }
         if unsure.is_empty() {
             return Ok(());
         }
         let name = from.schema().field(column).name().clone();
-        let others = Arc::new(unsure.inverted(from.count()));
+        let others = Arc::new(unsure.inverted(from.range()));
         engine.register(Space::Internal, "naming", RowsTable::new(from.clone(), others, |other| other == name))?;
         let without = Arc::new(self.without.clone());
         engine.register(
@@ -70,16 +70,22 @@ impl BuildSide<'_> {
             ident(self.column),
             ident(&name)
         );
-        engine.for_each(&sql, |batch| scatter(batch, targets, 0)).await
+        engine.for_each(&sql, |batch| scatter(batch, targets, RowNumber::default())).await
     }
 
     /// Returns the rows whose text differs from that of the row found for them. One pass compares as many texts as fit
     /// into an eighth of the memory.
-    fn mistaken(&self, engine: &Engine, from: &Arc<RowStore>, column: usize, targets: &[u32]) -> Result<Vec<u32>> {
+    fn mistaken(
+        &self,
+        engine: &Engine,
+        from: &Arc<RowStore>,
+        column: usize,
+        targets: &Targets,
+    ) -> Result<Vec<RowNumber>> {
         let limits = engine.limits();
         let own = place(self.rows, self.column)?;
-        let firsts: Vec<u32> = self.rows.stretches().map(|(first, _)| first).collect();
-        let naming: Vec<(u32, usize)> = from.stretches().collect();
+        let firsts: Vec<RowNumber> = self.rows.stretches().map(|(first, _)| first).collect();
+        let naming: Vec<(RowNumber, usize)> = from.stretches().collect();
         let mut mistaken = Vec::new();
         let mut next = 0;
         while next < firsts.len() {
@@ -92,23 +98,26 @@ impl BuildSide<'_> {
             }
             let known: Vec<_> = texts.iter().map(AsArray::as_string::<i32>).collect();
             let (firsts, end) = (&firsts[begin..next], firsts.get(next).copied().unwrap_or(UNRESOLVED));
-            let found = parallel_fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<u32>, at| {
-                let (first, count) = naming[at];
-                let targets = &targets[first as usize..first as usize + count];
-                if !targets.iter().any(|target| (firsts[0]..end).contains(target)) {
-                    return Ok(());
-                }
-                let batch = from.batch(at, &[column])?;
-                let texts = batch.column(0).as_string::<i32>();
-                for (row, target) in targets.iter().enumerate().filter(|(_, target)| (firsts[0]..end).contains(*target))
-                {
-                    let batch = firsts.partition_point(|first| first <= target) - 1;
-                    if texts.value(row) != known[batch].value((target - firsts[batch]) as usize) {
-                        found.push(first + row as u32);
+            let found =
+                parallel_fold("compare texts", limits.threads, naming.len(), |found: &mut Vec<RowNumber>, at| {
+                    let (first, count) = naming[at];
+                    let compared = || {
+                        let targets = first.through(count).map(|row| targets.of(row)).enumerate();
+                        targets.filter(|(_, target)| (firsts[0]..end).contains(target))
+                    };
+                    if compared().next().is_none() {
+                        return Ok(());
                     }
-                }
-                Ok(())
-            })?;
+                    let batch = from.batch(at, &[column])?;
+                    let texts = batch.column(0).as_string::<i32>();
+                    for (row, target) in compared() {
+                        let batch = firsts.partition_point(|first| *first <= target) - 1;
+                        if texts.value(row) != known[batch].value(target.index(firsts[batch])) {
+                            found.push(first + row);
+                        }
+                    }
+                    Ok(())
+                })?;
             mistaken.extend(found.into_iter().flatten());
         }
         Ok(mistaken)
@@ -130,9 +139,9 @@ mod tests {
     use super::*;
     use crate::engine::Limits;
 
-    fn rows(engine: &Engine, texts: &[Option<String>]) -> Arc<RowStore> {
+    fn rows(engine: &Engine, first: RowNumber, texts: &[Option<String>]) -> Arc<RowStore> {
         let schema = Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8, true)]));
-        let mut writer = engine.rows(schema.clone());
+        let mut writer = engine.rows(schema.clone()).starting_at(first);
         for part in texts.chunks(7) {
             let texts: ArrayRef = Arc::new(StringArray::from_iter(part));
             writer.write(&RecordBatch::try_new(schema.clone(), vec![texts]).unwrap()).unwrap();
@@ -144,29 +153,33 @@ mod tests {
     async fn each_row_finds_its_row_whatever_hashes_and_memory() {
         let ours: Vec<_> = (0..300).map(|row| (row % 50 != 3).then(|| format!("k{}", row % 250))).collect();
         let theirs: Vec<_> = (0..500).map(|row| (row % 9 != 0).then(|| format!("k{}", row * 7 % 400))).collect();
-        let mut repeated = RowSet::default();
-        (250..300).for_each(|row| assert!(repeated.insert(row)));
-        let expected: HashMap<&String, u32> =
-            (0..250).filter_map(|row| Some((ours[row].as_ref()?, row as u32))).collect();
-        let expected: Vec<u32> = theirs
-            .iter()
-            .map(|text| text.as_ref().map_or(NULL_REFERENCE, |text| expected.get(text).copied().unwrap_or(UNRESOLVED)))
-            .collect();
-        for memory in [800, 1 << 30] {
-            for bits in [u64::MAX, 0xC000_0000_0000_0003, 0] {
-                let engine = Engine::try_new(Limits { memory: 1 << 30, threads: 2, batch_rows: 8 }).unwrap();
-                let limits = Limits { memory, ..engine.limits() };
-                let (named, naming) = (rows(&engine, &ours), rows(&engine, &theirs));
-                let mut targets: Vec<u32> =
-                    theirs.iter().map(|text| if text.is_some() { UNRESOLVED } else { NULL_REFERENCE }).collect();
-                let all = RowSet::default();
-                let this = BuildSide { rows: &named, column: "t", without: &repeated };
-                let (left, right) = (
-                    Hashes::new(&named, &[0], &repeated, limits).weakened(bits),
-                    Hashes::new(&naming, &[0], &all, limits).weakened(bits),
-                );
-                this.look(&engine, &left, &right, (&naming, 0), &mut targets).await.unwrap();
-                assert_eq!(targets, expected, "{memory} {bits:x}");
+        for (first, other_first) in [(0, 0), (0, (1 << 32) - 3), ((1 << 32) - 3, 7), ((1 << 32) - 100, 1 << 33)] {
+            let (first, other_first) = (RowNumber::new(first), RowNumber::new(other_first));
+            let repeated: RowSet = (250..300).map(|row| first + row).collect();
+            let expected: HashMap<&String, RowNumber> =
+                (0..250).filter_map(|row| Some((ours[row].as_ref()?, first + row))).collect();
+            let named = |text: &Option<String>| match text {
+                Some(text) => expected.get(text).copied().unwrap_or(UNRESOLVED),
+                None => NULL_REFERENCE,
+            };
+            let expected: Vec<RowNumber> = theirs.iter().map(named).collect();
+            for memory in [800, 1 << 30] {
+                for bits in [u64::MAX, 0xC000_0000_0000_0003, 0] {
+                    let engine = Engine::try_new(Limits { memory: 1 << 30, threads: 2, batch_rows: 8 }).unwrap();
+                    let limits = Limits { memory, ..engine.limits() };
+                    let (named, naming) = (rows(&engine, first, &ours), rows(&engine, other_first, &theirs));
+                    let targets = theirs.iter().map(|text| if text.is_some() { UNRESOLVED } else { NULL_REFERENCE });
+                    let mut targets = Targets::new(other_first, targets.collect());
+                    let all = RowSet::default();
+                    let this = BuildSide { rows: &named, column: "t", without: &repeated };
+                    let (left, right) = (
+                        Hashes::new(&named, &[0], &repeated, limits).weakened(bits),
+                        Hashes::new(&naming, &[0], &all, limits).weakened(bits),
+                    );
+                    this.look(&engine, &left, &right, (&naming, 0), &mut targets).await.unwrap();
+                    let targets: Vec<_> = targets.iter().map(|(_, target)| target).collect();
+                    assert_eq!(targets, expected, "{first} {other_first} {memory} {bits:x}");
+                }
             }
         }
     }

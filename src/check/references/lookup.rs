@@ -3,14 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::{concat, filter, filter_record_batch};
-use arrow::datatypes::UInt32Type;
 
 use super::Checker;
-use super::resolved::{UNRESOLVED, scatter};
+use super::resolved::{Targets, UNRESOLVED, scatter};
 use crate::check::set_checks::typed;
-use crate::engine::{RowSet, RowsTable, Space, ident, list};
+use crate::engine::{RowNumber, RowSet, RowsTable, Space, ident, list, row_array, row_column, row_numbers};
 use crate::error::{Error, Result};
 use crate::plan::Reference;
 use crate::target::{CatalogTable, Lookup, Relation};
@@ -21,18 +20,15 @@ impl Checker<'_> {
         &self,
         at: usize,
         reference_index: usize,
-        offset: u32,
-        targets: &mut [u32],
+        offset: RowNumber,
+        targets: &mut Targets,
     ) -> Result<Unresolved> {
         let reference = &self.plan.tables[at].references[reference_index];
         let mut unresolved = Unresolved { values: self.no_values(reference), named: Vec::new(), why: HashMap::new() };
-        if !targets.contains(&UNRESOLVED) {
-            return Ok(unresolved);
-        }
         let column = reference.text_column();
-        let mut resolved = RowSet::default();
-        for (row, _) in targets.iter().enumerate().filter(|(_, target)| **target != UNRESOLVED) {
-            resolved.insert(row as u32);
+        let resolved: RowSet = targets.iter().filter(|(_, target)| *target != UNRESOLVED).map(|(row, _)| row).collect();
+        if resolved.count() == targets.len() {
+            return Ok(unresolved);
         }
         let rows = self.tables[at].rows.clone();
         self.engine.register(
@@ -55,10 +51,10 @@ impl Checker<'_> {
         let (answers, why) = self.ask_for(reference, &texts).await?;
         // Map the answers, and the reasons for missing ones, back to the rows.
         let texts = texts.as_string::<i32>();
-        let to_rows = async |numbers: Vec<u32>, ids: &[u32], each: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
+        let to_rows = async |numbers: Vec<u64>, ids: &[u64], each: &mut dyn FnMut(&RecordBatch) -> Result<()>| {
             let texts: ArrayRef =
                 Arc::new(StringArray::from_iter_values(ids.iter().map(|id| texts.value(*id as usize))));
-            let numbers: ArrayRef = Arc::new(UInt32Array::from(numbers));
+            let numbers: ArrayRef = Arc::new(row_array(numbers.into_iter().map(RowNumber::new)));
             let answered = RecordBatch::try_from_iter([("_id", numbers), ("text", texts)])?;
             self.engine.register_batches(Space::Internal, "answered", answered.schema(), vec![answered])?;
             let sql = format!(
@@ -67,17 +63,15 @@ impl Checker<'_> {
             self.engine.for_each(&sql, each).await
         };
         if !answers.ids.is_empty() {
-            let numbers = (0..answers.ids.len() as u32).collect();
+            let numbers = (0..answers.ids.len() as u64).collect();
             to_rows(numbers, &answers.ids, &mut |batch| scatter(batch, targets, offset)).await?;
             (unresolved.values, unresolved.named) = (answers.values, answers.named);
         }
         if !why.is_empty() {
-            let ids: Vec<u32> = why.keys().copied().collect();
+            let ids: Vec<u64> = why.keys().copied().collect();
             to_rows(ids.clone(), &ids, &mut |batch| {
-                let (rows, ids) =
-                    (batch.column(0).as_primitive::<UInt32Type>(), batch.column(1).as_primitive::<UInt32Type>());
-                let whys =
-                    rows.values().iter().zip(ids.values()).filter_map(|(row, id)| Some((*row, why.get(id)?.clone())));
+                let (rows, ids) = (row_numbers(batch.column(0)), row_numbers(batch.column(1)));
+                let whys = rows.zip(ids).filter_map(|(row, id)| Some((row, why.get(&id.get())?.clone())));
                 unresolved.why.extend(whys);
                 Ok(())
             })
@@ -88,7 +82,7 @@ impl Checker<'_> {
 
     /// Queries the target for the keys of texts: through the key map and then production, from which the row may have been
     /// deleted, or in production by the column `by`.
-    async fn ask_for(&self, reference: &Reference, texts: &ArrayRef) -> Result<(Answers, HashMap<u32, String>)> {
+    async fn ask_for(&self, reference: &Reference, texts: &ArrayRef) -> Result<(Answers, HashMap<u64, String>)> {
         let production = Relation::Production(reference.to.clone());
         let give = vec![reference.give.clone()];
         let to = self.catalog.table(&reference.to);
@@ -107,15 +101,10 @@ impl Checker<'_> {
                 let live = if mapped.is_empty() { Vec::new() } else { self.lookup(&live, &mapped).await? };
                 let answers = Answers::new(&live, self.no_values(reference))?;
                 for batch in &mapped {
-                    let deleted = batch
-                        .column(0)
-                        .as_primitive::<UInt32Type>()
-                        .values()
-                        .iter()
-                        .filter(|id| !answers.known.contains(**id));
+                    let deleted = row_numbers(batch.column(0)).filter(|id| !answers.known.contains(*id));
                     let reason =
                         format!("in the key map, but its row of `{}` was deleted from production", reference.to);
-                    why.extend(deleted.map(|id| (*id, reason.clone())));
+                    why.extend(deleted.map(|id| (id.get(), reason.clone())));
                 }
                 answers
             }
@@ -125,7 +114,7 @@ impl Checker<'_> {
             reference.to,
             if reference.by.is_empty() { "`legacy key`".to_owned() } else { list(&reference.by) }
         );
-        why.extend(answers.ambiguous.iter().map(|id| (id, several.clone())));
+        why.extend(answers.ambiguous.iter().map(|id| (id.get(), several.clone())));
         Ok((answers, why))
     }
 
@@ -179,12 +168,12 @@ pub(super) struct Unresolved {
     /// The values by which they were looked up, and those that its condition tested, if the reference has `by`.
     pub(super) named: Vec<ArrayRef>,
     /// By row, the reason for having no value, if there is more than the check's own.
-    pub(super) why: HashMap<u32, String>,
+    pub(super) why: HashMap<RowNumber, String>,
 }
 
 /// The target's answers to a question: for each text with exactly one value, its number and the value.
 struct Answers {
-    ids: Vec<u32>,
+    ids: Vec<u64>,
     values: ArrayRef,
     /// Further columns of the answers.
     named: Vec<ArrayRef>,
@@ -195,14 +184,14 @@ struct Answers {
 impl Answers {
     fn new(batches: &[RecordBatch], none: ArrayRef) -> Result<Self> {
         let (mut known, mut ambiguous) = (RowSet::default(), RowSet::default());
-        let all = || batches.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt32Type>().values());
+        let all = || batches.iter().flat_map(|batch| row_numbers(batch.column(0)));
         for id in all() {
-            if !known.insert(*id) {
-                ambiguous.insert(*id);
+            if !known.insert(id) {
+                ambiguous.insert(id);
             }
         }
-        let ids = all().copied().filter(|id| !ambiguous.contains(*id)).collect();
-        let single: BooleanArray = all().map(|id| Some(!ambiguous.contains(*id))).collect();
+        let ids = all().filter(|id| !ambiguous.contains(*id)).map(RowNumber::get).collect();
+        let single: BooleanArray = all().map(|id| Some(!ambiguous.contains(id))).collect();
         let column = |at: usize| -> Result<ArrayRef> {
             let parts: Vec<_> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
             Ok(filter(&concat(&parts)?, &single)?)
@@ -215,18 +204,18 @@ impl Answers {
 }
 
 /// Returns a question for texts, without those whose reference is NULL in part, and the reason for each of these.
-fn whole(reference: &Reference, texts: &ArrayRef) -> Result<(RecordBatch, HashMap<u32, String>)> {
-    let ids: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..texts.len() as u32));
+fn whole(reference: &Reference, texts: &ArrayRef) -> Result<(RecordBatch, HashMap<u64, String>)> {
+    let ids = row_column(RowNumber::default(), texts.len());
     let question = RecordBatch::try_from_iter([("_id", ids), ("text", texts.clone())])?;
     let mut why = HashMap::new();
     if reference.parts > 1 {
-        for (id, text) in (0_u32..).zip(texts.as_string::<i32>()) {
+        for (id, text) in (0_u64..).zip(texts.as_string::<i32>()) {
             if text.is_some_and(|text| parts(text).contains(&None)) {
                 why.insert(id, "only a part of the reference is NULL".to_owned());
             }
         }
     }
-    let is_whole = (0..texts.len() as u32).map(|id| Some(!why.contains_key(&id))).collect();
+    let is_whole = (0..texts.len() as u64).map(|id| Some(!why.contains_key(&id))).collect();
     Ok((filter_record_batch(&question, &is_whole)?, why))
 }
 
@@ -238,10 +227,10 @@ fn parts_of(
     to: Option<&Arc<CatalogTable>>,
 ) -> Result<RecordBatch> {
     let texts = texts.as_string::<i32>();
-    let ids = question.column(0).as_primitive::<UInt32Type>().values();
+    let ids = row_numbers(question.column(0));
     let mut columns: Vec<Vec<Option<String>>> = vec![Vec::with_capacity(ids.len()); reference.by.len()];
     for id in ids {
-        let text = texts.value(*id as usize);
+        let text = texts.value(id.get() as usize);
         let values = if reference.parts > 1 { parts(text) } else { vec![Some(text.to_owned())] };
         for (column, value) in columns.iter_mut().zip(values.into_iter().chain(std::iter::repeat(None))) {
             column.push(value);

@@ -38,7 +38,7 @@ impl CopyColumn {
 
     /// Returns a column of row numbers or levels.
     pub(super) fn number(name: &str) -> Self {
-        Self::new(name, DataType::UInt32, PgType::Int4)
+        Self::new(name, DataType::Int64, PgType::Int8)
     }
 
     pub(super) fn text(name: &str) -> Self {
@@ -251,10 +251,8 @@ pub(super) async fn read<'a>(
     columns: &[CopyColumn],
 ) -> Result<Batches<'a>> {
     let fault = |error| connector.borrow().explain("cannot read", &error);
-    let fields = columns.iter().map(|column| {
-        let nullable = column.data_type != DataType::UInt32;
-        arrow::datatypes::Field::new(&column.name, column.data_type.clone(), nullable)
-    });
+    let fields =
+        columns.iter().map(|column| arrow::datatypes::Field::new(&column.name, column.data_type.clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let decoder = Decoder::try_new(schema, columns.iter().map(|column| column.pg.clone()).collect(), ROWS)?;
     let stream = client.copy_out(format!("COPY ({query}) TO STDOUT (FORMAT binary)").as_str()).await.map_err(fault)?;

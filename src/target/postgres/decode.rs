@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Decimal256Builder, Float64Builder,
-    Int64Builder, RecordBatch, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, UInt32Builder,
+    Int64Builder, RecordBatch, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, DecimalType, Field, SchemaRef, TimeUnit};
 use bytes::{Buf, Bytes, BytesMut};
@@ -212,7 +212,6 @@ impl NoValue {
 #[derive(Debug)]
 enum Column {
     Bool(BooleanBuilder),
-    UInt32(UInt32Builder),
     Int(Int64Builder),
     Float(Float64Builder),
     Decimal128(Decimal128Builder, u8, u16),
@@ -232,7 +231,6 @@ impl Column {
         let data_type = field.data_type();
         Ok(match (pg.on_the_way(), data_type) {
             (PgType::Bool, DataType::Boolean) => Self::Bool(BooleanBuilder::new()),
-            (PgType::Int4, DataType::UInt32) => Self::UInt32(UInt32Builder::new()),
             (PgType::Int2 | PgType::Int4 | PgType::Int8, DataType::Int64) => Self::Int(Int64Builder::new()),
             (PgType::Float4 | PgType::Float8, DataType::Float64) => Self::Float(Float64Builder::new()),
             (PgType::Numeric { .. }, DataType::Decimal128(precision, scale @ 0..)) => {
@@ -265,10 +263,6 @@ impl Column {
     fn push(&mut self, bytes: &[u8]) -> Result<(), NoValue> {
         match self {
             Self::Bool(builder) => builder.append_value(fixed::<1>(bytes)? != [0]),
-            Self::UInt32(builder) => {
-                let value = i32::from_be_bytes(fixed(bytes)?);
-                builder.append_value(u32::try_from(value).map_err(|_| NoValue::OutOfRange)?);
-            }
             Self::Int(builder) => builder.append_value(match bytes.len() {
                 2 => i16::from_be_bytes(fixed(bytes)?).into(),
                 4 => i32::from_be_bytes(fixed(bytes)?).into(),
@@ -326,7 +320,6 @@ impl Column {
     fn push_null(&mut self) {
         match self {
             Self::Bool(builder) => builder.append_null(),
-            Self::UInt32(builder) => builder.append_null(),
             Self::Int(builder) => builder.append_null(),
             Self::Float(builder) => builder.append_null(),
             Self::Decimal128(builder, ..) => builder.append_null(),
@@ -344,7 +337,6 @@ impl Column {
     fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Bool(builder) => Arc::new(builder.finish()),
-            Self::UInt32(builder) => Arc::new(builder.finish()),
             Self::Int(builder) => Arc::new(builder.finish()),
             Self::Float(builder) => Arc::new(builder.finish()),
             Self::Decimal128(builder, ..) => Arc::new(builder.finish()),

@@ -6,7 +6,7 @@
 use arrow::array::{
     Array, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array, Float64Array, Int32Array,
     Int64Array, LargeStringArray, RecordBatch, StringArray, StringViewArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, UInt32Array,
+    TimestampMicrosecondArray,
 };
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, TimeUnit};
@@ -117,11 +117,11 @@ fn mismatch(arrow: &DataType, wire: impl std::fmt::Debug) -> Error {
 impl CopyColumn {
     fn try_new(arrow: &DataType, pg: &PgType) -> Result<Self> {
         use DataType::{
-            Binary, Boolean, Date32, Decimal128, Decimal256, Float64, Int32, Int64, LargeUtf8, Time64, Timestamp,
-            UInt32, Utf8, Utf8View,
+            Binary, Boolean, Date32, Decimal128, Decimal256, Float64, Int32, Int64, LargeUtf8, Time64, Timestamp, Utf8,
+            Utf8View,
         };
         let text = matches!(arrow, Utf8 | LargeUtf8 | Utf8View);
-        let integer = matches!(arrow, UInt32 | Int32 | Int64);
+        let integer = matches!(arrow, Int32 | Int64);
         Ok(match (pg.on_the_way(), arrow) {
             (PgType::Bool, Boolean) => Self::Bool,
             (PgType::Int2, _) if integer => Self::Int2,
@@ -150,7 +150,6 @@ impl CopyColumn {
 /// A column of a batch with its types resolved, so that encoding a value is one match.
 enum Cells<'a> {
     Bool(&'a BooleanArray),
-    UInt32(&'a UInt32Array, CopyColumn),
     Int32(&'a Int32Array, CopyColumn),
     Int64(&'a Int64Array, CopyColumn),
     Float4(&'a Float64Array),
@@ -170,9 +169,6 @@ impl<'a> Cells<'a> {
     fn of(values: &'a dyn Array, wire: CopyColumn) -> Option<Self> {
         Some(match (wire, values.data_type()) {
             (CopyColumn::Bool, _) => Self::Bool(values.as_boolean_opt()?),
-            (CopyColumn::Int2 | CopyColumn::Int4 | CopyColumn::Int8, DataType::UInt32) => {
-                Self::UInt32(values.as_primitive_opt()?, wire)
-            }
             (CopyColumn::Int2 | CopyColumn::Int4 | CopyColumn::Int8, DataType::Int32) => {
                 Self::Int32(values.as_primitive_opt()?, wire)
             }
@@ -206,7 +202,6 @@ impl<'a> Cells<'a> {
     fn put(&self, row: usize, out: &mut BytesMut) -> Option<()> {
         match self {
             Self::Bool(values) => put_fixed(out, [u8::from(values.value(row))]),
-            Self::UInt32(values, wire) => return put_integer(values.value(row).into(), *wire, out),
             Self::Int32(values, wire) => return put_integer(values.value(row).into(), *wire, out),
             Self::Int64(values, wire) => return put_integer(values.value(row), *wire, out),
             Self::Float4(values) => {
@@ -317,7 +312,7 @@ mod tests {
         for (found, expected) in [
             (field(BooleanArray::from(vec![true]), PgType::Bool), &b"\0\0\0\x01\x01"[..]),
             (field(Int64Array::from(vec![-2]), PgType::Int2), b"\0\0\0\x02\xff\xfe"),
-            (field(UInt32Array::from(vec![7]), PgType::Int4), b"\0\0\0\x04\0\0\0\x07"),
+            (field(Int64Array::from(vec![7]), PgType::Int4), b"\0\0\0\x04\0\0\0\x07"),
             (field(Int32Array::from(vec![7]), PgType::Int4), b"\0\0\0\x04\0\0\0\x07"),
             (field(Int64Array::from(vec![7]), PgType::Int8), b"\0\0\0\x08\0\0\0\0\0\0\0\x07"),
             (field(Int64Array::from(vec![None]), PgType::Int8), b"\xff\xff\xff\xff"),
@@ -345,7 +340,10 @@ mod tests {
     fn what_does_not_fit_is_not_written() {
         for (found, message) in [
             (field(Int64Array::from(vec![32_768]), PgType::Int2), "a checked value of `v` does not fit Int2"),
-            (field(UInt32Array::from(vec![u32::MAX]), PgType::Int4), "a checked value of `v` does not fit Int4"),
+            (
+                field(Int64Array::from(vec![i64::from(u32::MAX)]), PgType::Int4),
+                "a checked value of `v` does not fit Int4",
+            ),
             (field(Float64Array::from(vec![1e39]), PgType::Float4), "a checked value of `v` does not fit Float4"),
             (field(StringArray::from(vec!["0011"]), PgType::Uuid), "a checked value of `v` does not fit Uuid"),
             (

@@ -9,10 +9,10 @@
 //! view runs it with this program's.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, UInt32Type};
 use futures::{StreamExt, TryStreamExt};
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
@@ -22,9 +22,8 @@ use super::connect::Session;
 use super::copy::{CopyColumn, CopyTarget};
 use super::lookup::{ASKED, by_index, literal_rows, only_reads, wires};
 use super::names::qualified;
-use super::types::PgType;
 use super::{PgTarget, trigger};
-use crate::engine::{RowSet, ident, literal};
+use crate::engine::{RowNumber, RowSet, ident, literal, row_numbers};
 use crate::error::{Error, Result};
 use crate::target::sql::database_checks::{self as sql, AskedRows};
 use crate::target::{
@@ -32,7 +31,7 @@ use crate::target::{
 };
 
 /// The rows that are tried together if a statement over all of them fails.
-const CHUNK: u32 = 2000;
+const CHUNK: usize = 2000;
 
 /// The values of an exclusion constraint, with an index that finds conflicts.
 const VALUES: &str = "pg_temp.asked_values";
@@ -82,8 +81,8 @@ struct CheckEvaluator<'a> {
     generated: Vec<String>,
     /// The rows, if they are written as literals.
     literals: Option<Vec<RecordBatch>>,
-    /// One more than the largest row number.
-    end: u32,
+    /// The numbers of the rows, from the first one to before the end.
+    rows: Range<RowNumber>,
     is_indexed: bool,
 }
 
@@ -101,11 +100,11 @@ impl<'a> CheckEvaluator<'a> {
             pg,
             question,
             columns: vec![CopyColumn::number("_row")],
-            declared: vec!["_row integer".to_owned()],
+            declared: vec!["_row bigint".to_owned()],
             typed: vec!["a._row AS _row".to_owned()],
             generated: Vec::new(),
             literals: None,
-            end: 0,
+            rows: NO_ROWS,
             is_indexed: false,
         };
         let is_read = |name: &String| question.checks.iter().any(|check| check.columns.contains(name));
@@ -125,8 +124,8 @@ impl<'a> CheckEvaluator<'a> {
             }
             if question.references.contains(&column.name) {
                 let new = new_key_column(&column.name);
-                evaluator.columns.push(CopyColumn::new(&new, DataType::UInt32, PgType::Int4));
-                evaluator.declared.push(format!("{} integer", ident(&new)));
+                evaluator.columns.push(CopyColumn::number(&new));
+                evaluator.declared.push(format!("{} bigint", ident(&new)));
                 evaluator.typed.push(format!("a.{0} AS {0}", ident(&new)));
             }
         }
@@ -151,21 +150,21 @@ impl<'a> CheckEvaluator<'a> {
             Err(error) => return Err(self.fault()(error)),
         }
         if let Some(literals) = &self.literals {
-            self.end = literals.iter().map(end_of).max().unwrap_or(0);
+            self.rows = literals.iter().fold(NO_ROWS, with_rows);
             return Ok(());
         }
-        let mut end = 0;
-        let counted = rows.rows()?.inspect_ok(|batch| end = end.max(end_of(batch)));
+        let mut seen = NO_ROWS;
+        let counted = rows.rows()?.inspect_ok(|batch| seen = with_rows(seen.clone(), batch));
         let into = CopyTarget { connector: &self.target.connector, table: ASKED, columns: &self.columns };
         into.copy_into(self.session, counted.boxed()).await?;
-        self.end = end;
+        self.rows = seen;
         // A sample is enough to plan joins.
         self.session.batch_execute("ANALYZE pg_temp.asked").await.map_err(self.fault())
     }
 
     async fn answers(&mut self) -> Result<Vec<DatabaseCheckResult>> {
         let mut answers = vec![DatabaseCheckResult::default(); self.question.checks.len()];
-        if self.end == 0 {
+        if self.rows.is_empty() {
             return Ok(answers);
         }
         let of_value = |check: &DatabaseCheck| matches!(check.kind, DatabaseCheckKind::Value { .. });
@@ -305,7 +304,9 @@ impl<'a> CheckEvaluator<'a> {
         let give: String = given[1..].iter().map(|column| format!(", {}", column.read("p"))).collect();
         let live = qualified(&self.pg.schema, &self.pg.name);
         if let Some(existing) = sql::existing(&asked, check, &self.pg.own_rows(), &give) {
-            self.enter(&existing, given.len(), &by_index(&live, self.end as usize)).await.map_err(self.fault())?;
+            self.enter(&existing, given.len(), &by_index(&live, (self.rows.end - self.rows.start) as usize))
+                .await
+                .map_err(self.fault())?;
             let found = self.target.answer(self.session, self.parsed(&existing), &given).await;
             self.leave().await.map_err(self.fault())?;
             answer.existing = found?;
@@ -326,7 +327,7 @@ impl<'a> CheckEvaluator<'a> {
 
     /// Answers a check whose statement fails: the rows that violate a condition or make it fail, or why no row can be checked.
     async fn in_chunks(&mut self, raw: bool, violated: &str, answer: &mut DatabaseCheckResult) -> Result<()> {
-        if !self.is_indexed && self.literals.is_none() && self.end > CHUNK {
+        if !self.is_indexed && self.literals.is_none() && self.rows.end - self.rows.start > CHUNK as u64 {
             self.session.batch_execute("CREATE INDEX ON pg_temp.asked (_row)").await.map_err(self.fault())?;
             self.is_indexed = true;
         }
@@ -352,7 +353,7 @@ impl<'a> CheckEvaluator<'a> {
     }
 
     /// Tries each row of a chunk, and returns those that violate a condition or make it fail.
-    async fn one_by_one(&self, source: &str, raw: bool, violated: &str) -> PgResult<Vec<(u32, Option<String>)>> {
+    async fn one_by_one(&self, source: &str, raw: bool, violated: &str) -> PgResult<Vec<(RowNumber, Option<String>)>> {
         let row = match &self.literals {
             Some(_) => {
                 let columns = self.columns.iter().map(|column| format!("_delta_row.{0} AS {0}", ident(&column.name)));
@@ -360,7 +361,7 @@ impl<'a> CheckEvaluator<'a> {
             }
             // OFFSET keeps the server from computing the condition for other rows.
             None => {
-                format!("(SELECT * FROM {ASKED} AS a WHERE a._row = current_setting('delta.row')::integer OFFSET 0)")
+                format!("(SELECT * FROM {ASKED} AS a WHERE a._row = current_setting('delta.row')::bigint OFFSET 0)")
             }
         };
         let query = format!("SELECT 1 FROM {} AS s WHERE {violated}", self.relation(&row, raw));
@@ -397,30 +398,27 @@ impl<'a> CheckEvaluator<'a> {
         self.leave().await?;
         let row = |row: &Row| {
             let (row, reason) = row.get::<_, &str>(0).split_once(' ')?;
-            Some((row.parse().ok()?, Some(reason.to_owned()).filter(|reason| !reason.is_empty())))
+            Some((RowNumber::new(row.parse().ok()?), Some(reason.to_owned()).filter(|reason| !reason.is_empty())))
         };
         Ok(tried?.iter().filter_map(row).collect())
     }
 
     /// Takes rows out of further questions.
-    async fn remove(&mut self, rows: Vec<u32>) -> Result<()> {
+    async fn remove(&mut self, rows: Vec<RowNumber>) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         match &mut self.literals {
             Some(literals) => {
-                let mut removed = RowSet::default();
-                for row in rows {
-                    removed.insert(row);
-                }
+                let removed: RowSet = rows.into_iter().collect();
                 for batch in literals {
-                    let numbers = batch.column(0).as_primitive::<UInt32Type>().values().iter();
-                    *batch = filter_record_batch(batch, &numbers.map(|row| Some(!removed.contains(*row))).collect())?;
+                    let left = row_numbers(batch.column(0)).map(|row| Some(!removed.contains(row))).collect();
+                    *batch = filter_record_batch(batch, &left)?;
                 }
                 Ok(())
             }
             None => {
-                let rows: Vec<i32> = rows.iter().map(|row| row.cast_signed()).collect();
+                let rows: Vec<i64> = rows.iter().map(|row| row.get().cast_signed()).collect();
                 let removed = self.session.execute("DELETE FROM pg_temp.asked WHERE _row = ANY ($1)", &[&rows]).await;
                 removed.map(|_| ()).map_err(self.fault())
             }
@@ -441,19 +439,19 @@ impl<'a> CheckEvaluator<'a> {
             Some(literals) => {
                 let parts = literals.iter().flat_map(|batch| {
                     (0..batch.num_rows())
-                        .step_by(CHUNK as usize)
-                        .map(|first| batch.slice(first, (CHUNK as usize).min(batch.num_rows() - first)))
+                        .step_by(CHUNK)
+                        .map(|first| batch.slice(first, CHUNK.min(batch.num_rows() - first)))
                 });
                 parts.map(|part| literal_rows(&self.columns, &self.declared, &[part])).collect()
             }
             None => {
-                let part = |first: u32| {
-                    let last = first + (CHUNK - 1);
+                let part = |first: u64| {
+                    let last = first + (CHUNK as u64 - 1);
                     format!(
                         "(SELECT * FROM {ASKED} AS c WHERE c._row OPERATOR(pg_catalog.>=) {first} AND c._row OPERATOR(pg_catalog.<=) {last})"
                     )
                 };
-                (0..self.end).step_by(CHUNK as usize).map(part).collect()
+                (self.rows.start.get()..self.rows.end.get()).step_by(CHUNK).map(part).collect()
             }
         }
     }
@@ -510,12 +508,16 @@ fn is_raw(check: &DatabaseCheck) -> bool {
     matches!(check.kind, DatabaseCheckKind::Value { .. })
 }
 
-fn number(row: &Row, at: usize) -> u32 {
-    row.get::<_, i32>(at).unsigned_abs()
+fn number(row: &Row, at: usize) -> RowNumber {
+    RowNumber::new(row.get::<_, i64>(at).unsigned_abs())
 }
 
-fn end_of(batch: &RecordBatch) -> u32 {
-    batch.column(0).as_primitive::<UInt32Type>().values().iter().max().map_or(0, |last| last + 1)
+/// The numbers of no rows.
+const NO_ROWS: Range<RowNumber> = RowNumber::MAX..RowNumber::new(0);
+
+/// Returns the numbers from the first row of both to the last.
+fn with_rows(rows: Range<RowNumber>, batch: &RecordBatch) -> Range<RowNumber> {
+    row_numbers(batch.column(0)).fold(rows, |rows, row| rows.start.min(row)..rows.end.max(row + 1))
 }
 
 /// The error codes, or their first characters, that are about a row and not about the statement, the session, or the server. A value that

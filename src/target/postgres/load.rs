@@ -31,7 +31,7 @@ use super::violations::Refusals;
 use super::{
     BEGIN, LockSession, begin_session, direct_path, in_doubt, key_map, loaded_files, mode, policy, preflight, trigger,
 };
-use crate::engine::ident;
+use crate::engine::{RowNumber, ident};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
 use crate::journal::{Record, RunId};
@@ -351,12 +351,12 @@ impl InsertPhase for PgLoad {
         &mut self,
         destination: &Destination,
         run: &RunId,
-        rows: Range<u32>,
+        rows: Range<RowNumber>,
     ) -> Result<u64, InsertError> {
         self.open().await?;
         self.forget(&self.main, destination).await?;
         let key_map = self.staged(destination).id().key_map();
-        let (first, end) = (i64::from(rows.start), i64::from(rows.end));
+        let (first, end) = (rows.start.get().cast_signed(), rows.end.get().cast_signed());
         let sql = "SELECT delta.import_mappings($1, $2, $3, $4)";
         match self.main.query_one(sql, &[run, &key_map, &first, &end]).await {
             Ok(appended) => Ok(appended.get::<_, i64>(0).unsigned_abs()),

@@ -58,7 +58,7 @@ impl PgTarget {
             found.ok_or_else(|| Error::internal(format!("a look-up in {place} of `{name}`, which is not there")))
         };
         let mut asked = vec![CopyColumn::number("_id")];
-        let mut declared = vec!["_id integer".to_owned()];
+        let mut declared = vec!["_id bigint".to_owned()];
         let mut on = Vec::new();
         let mut between = None;
         for (at, name) in lookup.match_on.iter().enumerate() {
@@ -225,7 +225,7 @@ impl PgTarget {
         let mut sql: Vec<_> = wanted.iter().map(|column| column.read("p")).collect();
         if wanted.is_empty() {
             wanted.push(CopyColumn::number("_"));
-            sql.push("1".into());
+            sql.push("1::bigint".into());
         }
         let conditions: Vec<_> = filters.iter().filter_map(|filter| condition(filter, &all)).collect();
         let only = if conditions.is_empty() { String::new() } else { format!(" WHERE {}", conditions.join(" AND ")) };

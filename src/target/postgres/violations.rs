@@ -6,7 +6,7 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::connect::Connector;
 use super::names::qualified;
 use super::staging::Staged;
-use crate::engine::ident;
+use crate::engine::{RowNumber, ident};
 use crate::error::{Error, Result};
 use crate::target::sql::violations as sql;
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, InsertError};
@@ -79,18 +79,18 @@ impl Refusals<'_> {
     }
 
     /// Returns the staged rows whose values production already has.
-    async fn taken(&self, columns: &[String], ignore_case: &[String]) -> Result<Vec<u32>> {
+    async fn taken(&self, columns: &[String], ignore_case: &[String]) -> Result<Vec<RowNumber>> {
         self.taken_by(columns, ignore_case, "").await
     }
 
     /// Returns the staged rows whose values are in a row `p` of production for which `more` holds.
-    async fn taken_by(&self, columns: &[String], ignore_case: &[String], more: &str) -> Result<Vec<u32>> {
+    async fn taken_by(&self, columns: &[String], ignore_case: &[String], more: &str) -> Result<Vec<RowNumber>> {
         let Some(same) = self.staged.same_values(columns, ignore_case) else { return Ok(Vec::new()) };
         self.rows(&format!("EXISTS (SELECT FROM {} AS p WHERE {same}{more})", self.staged.own_rows())).await
     }
 
     /// Returns the staged rows whose references lead neither to production nor to staged rows.
-    async fn orphans_of_staging(&self) -> Result<Vec<u32>> {
+    async fn orphans_of_staging(&self) -> Result<Vec<RowNumber>> {
         let mut rows = Vec::new();
         for key in sql::filled(self.staged.destination) {
             let mut condition = self.orphan(&key.columns, &key.to, &key.to_columns);
@@ -119,13 +119,13 @@ impl Refusals<'_> {
         sql::no_row_has(table, its, &values)
     }
 
-    async fn rows(&self, condition: &str) -> Result<Vec<u32>> {
+    async fn rows(&self, condition: &str) -> Result<Vec<RowNumber>> {
         self.numbers(&sql::staged(&self.staged.rows(), condition)).await
     }
 
-    async fn numbers(&self, sql: &str) -> Result<Vec<u32>> {
+    async fn numbers(&self, sql: &str) -> Result<Vec<RowNumber>> {
         let doing = format!("cannot check the rows of `{}`", self.staged.table());
         let rows = self.client.query(sql, &[]).await.map_err(|error| self.connector.explain(&doing, &error))?;
-        Ok(rows.iter().map(|row| row.get::<_, i32>(0).unsigned_abs()).collect())
+        Ok(rows.iter().map(|row| RowNumber::new(row.get::<_, i64>(0).unsigned_abs())).collect())
     }
 }

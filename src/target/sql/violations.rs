@@ -1,7 +1,7 @@
 //! Which rows violate which constraint: the violations that targets find themselves, and the queries for the rows of a constraint that
 //! production names. A staged row is `s`, a row of production `r` or `p`.
 
-use crate::engine::{ident, list};
+use crate::engine::{RowNumber, ident, list};
 use crate::target::{ConstraintViolation, Destination, ForeignKey, InsertError};
 
 /// The most rows that a violation lists. More would add nothing.
@@ -9,20 +9,26 @@ const MOST: usize = 1000;
 
 impl ConstraintViolation {
     /// Returns the violation of the key map: other mappings of the same legacy keys exist.
-    pub(in crate::target) fn of_key_map(table: &str, rows: Vec<u32>) -> Self {
+    pub(in crate::target) fn of_key_map(table: &str, rows: Vec<RowNumber>) -> Self {
         let reason = "another run has converted them".to_owned();
         Self { table: table.to_owned(), constraint: "key_map".to_owned(), reason, rows }
     }
 
     /// Returns the violation of a uniqueness that a check found and no index enforces.
-    pub(in crate::target) fn of_uniqueness(table: &str, check: &str, rows: Vec<u32>) -> Self {
+    pub(in crate::target) fn of_uniqueness(table: &str, check: &str, rows: Vec<RowNumber>) -> Self {
         let reason = "another session has inserted these values".to_owned();
         Self { table: table.to_owned(), constraint: check.to_owned(), reason, rows }
     }
 
     /// Returns the violation of a reference that a check found and no foreign key enforces. `by` are the columns of `to` by which the row
     /// was found; none if that was its key.
-    pub(in crate::target) fn of_reference(table: &str, check: &str, to: &str, by: &[String], rows: Vec<u32>) -> Self {
+    pub(in crate::target) fn of_reference(
+        table: &str,
+        check: &str,
+        to: &str,
+        by: &[String],
+        rows: Vec<RowNumber>,
+    ) -> Self {
         let changed = if by.is_empty() { String::new() } else { format!(", or its {} was changed", list(by)) };
         let reason = format!("the row of `{to}` that they refer to was deleted concurrently{changed}");
         Self { table: table.to_owned(), constraint: check.to_owned(), reason, rows }

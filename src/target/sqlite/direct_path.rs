@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::take_record_batch;
 use futures::executor::block_on_stream;
 use futures::{Stream, StreamExt};
@@ -298,7 +298,7 @@ impl ProductionReader<'_> {
 /// Rows that are not stored bit for bit as they were written.
 #[derive(Default)]
 struct Mismatches {
-    numbers: Vec<u32>,
+    numbers: Vec<u64>,
     found: Option<Collector>,
 }
 
@@ -343,14 +343,14 @@ impl Mismatches {
                 .push(column - 1, value(column - 1)?)
                 .map_err(|problem| unlike_its_column(schema.field(column).name(), &problem))?;
         }
-        self.numbers.push(row as u32);
+        self.numbers.push(row as u64);
         Ok(())
     }
 
     /// Describes how they differ from the expected rows.
     fn difference(self, expected: &ExpectedBatch) -> Result<Option<String>> {
         let Some(found) = self.found else { return Ok(None) };
-        let expected = take_record_batch(&expected.rows, &UInt32Array::from(self.numbers))?;
+        let expected = take_record_batch(&expected.rows, &UInt64Array::from(self.numbers))?;
         let found = found.finish()?;
         let columns = std::iter::once(expected.column(0).clone()).chain(found.columns().iter().cloned());
         difference(&[RecordBatch::try_new(expected.schema(), columns.collect())?], &expected)

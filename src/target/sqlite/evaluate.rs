@@ -2,7 +2,7 @@
 //! production's types, collations, defaults, and expressions.
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::Schema;
 use futures::executor::block_on_stream;
 use rusqlite::Connection;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::batches::{Inserting, select};
 use super::catalog::{EvaluatedColumn, evaluated_columns};
 use super::storage_values::StorageBatch;
 use super::{Names, columns_of_p};
-use crate::engine::ident;
+use crate::engine::{RowNumber, ident, row_field};
 use crate::error::{Error, Result};
 use crate::target::sql::database_checks::{self as sql, AskedRows};
 use crate::target::{
@@ -105,7 +105,9 @@ impl CheckEvaluator<'_> {
                     // A value of some row cannot be computed. The others can be compared without that row.
                     answer.rows = self.one_by_one(&sql::computed(check).unwrap_or_default())?;
                     for (row, _) in &answer.rows {
-                        let deleted = self.connection.execute(&format!("DELETE FROM {ASKED} WHERE _row = ?1"), [row]);
+                        let deleted = self
+                            .connection
+                            .execute(&format!("DELETE FROM {ASKED} WHERE _row = ?1"), [row.get().cast_signed()]);
                         deleted.map_err(self.fault())?;
                     }
                     self.pairs(&groups).map_err(self.fault())?
@@ -127,7 +129,7 @@ impl CheckEvaluator<'_> {
         let give = columns_of_p(self.question.give);
         let Some(sql) = sql::existing(asked, check, &live, &give) else { return Ok(Vec::new()) };
         let all = self.table.schema();
-        let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
+        let mut fields = vec![row_field("_id")];
         for name in self.question.give {
             fields.push(all.field_with_name(name)?.clone());
         }
@@ -135,13 +137,13 @@ impl CheckEvaluator<'_> {
     }
 
     /// Tries each row, and returns those that violate a condition or make it fail.
-    fn one_by_one(&self, violated: &str) -> Result<Vec<(u32, Option<String>)>> {
+    fn one_by_one(&self, violated: &str) -> Result<Vec<(RowNumber, Option<String>)>> {
         let rows = self.pairs(&format!("SELECT s._row, 0 FROM {ASKED} AS s")).map_err(self.fault())?;
         let sql = format!("SELECT {violated} FROM {ASKED} AS s WHERE s._row = ?1");
         let mut statement = self.connection.prepare(&sql).map_err(self.fault())?;
         let mut found = Vec::new();
         for (row, _) in rows {
-            match statement.query_row([row], |answer| answer.get::<_, Option<bool>>(0)) {
+            match statement.query_row([row.get().cast_signed()], |answer| answer.get::<_, Option<bool>>(0)) {
                 Ok(Some(true)) => found.push((row, None)),
                 Ok(_) => {}
                 Err(rusqlite::Error::SqliteFailure(_, Some(reason))) => found.push((row, Some(reason))),
@@ -151,9 +153,9 @@ impl CheckEvaluator<'_> {
         Ok(found)
     }
 
-    fn pairs(&self, sql: &str) -> rusqlite::Result<Vec<(u32, u32)>> {
+    fn pairs(&self, sql: &str) -> rusqlite::Result<Vec<(RowNumber, RowNumber)>> {
         let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let rows = statement.query_map([], |row| Ok((super::row_number(row, 0)?, super::row_number(row, 1)?)))?;
         rows.collect()
     }
 }

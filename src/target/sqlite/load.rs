@@ -12,7 +12,7 @@ use super::violations::Refusals;
 use super::{
     Held, Names, compare, control_schema, direct_path, inserted, key_map, keys, mode, object_registry, policy, rollback,
 };
-use crate::engine::ident;
+use crate::engine::{RowNumber, ident};
 use crate::error::{Error, Result};
 use crate::journal::{Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec};
@@ -84,7 +84,7 @@ impl SqliteLoad {
     }
 
     /// Appends staged mappings to the key map as those of a run.
-    fn append(&self, destination: &Destination, run: &RunId, rows: Range<u32>) -> Result<u64, InsertError> {
+    fn append(&self, destination: &Destination, run: &RunId, rows: Range<RowNumber>) -> Result<u64, InsertError> {
         let _append = tracing::info_span!("append key map", of = destination.table.name).entered();
         let key = idents(&destination.key);
         let table = &destination.table.name;
@@ -97,7 +97,8 @@ impl SqliteLoad {
         let refusals = self.refusals(destination);
         let number = key_map::number(&self.connection, &destination.table.key_map, run)
             .map_err(self.fault("cannot read the key map of"))?;
-        let appended = self.connection.execute(&sql, (number, rows.start, rows.end));
+        let appended =
+            self.connection.execute(&sql, (number, rows.start.get().cast_signed(), rows.end.get().cast_signed()));
         Ok(appended.map_err(|error| refusals.of_key_map(&error))? as u64)
     }
 
@@ -182,7 +183,7 @@ impl SqliteLoad {
         for (at, destination) in destinations.iter().enumerate() {
             let direct = self.direct_path_of(destination);
             let mappings = match &direct {
-                None => self.append(destination, &self.run, 0..u32::MAX)?,
+                None => self.append(destination, &self.run, RowNumber::ALL)?,
                 Some(direct) => {
                     let refused = |error: &rusqlite::Error| self.refusals(destination).of_key_map_at_once(error);
                     direct.map(&self.run, at, delta, &refused)?
@@ -363,7 +364,7 @@ impl InsertPhase for SqliteLoad {
         &mut self,
         destination: &Destination,
         run: &RunId,
-        rows: Range<u32>,
+        rows: Range<RowNumber>,
     ) -> Result<u64, InsertError> {
         let appended = self.append(destination, run, rows)?;
         key_map::record_counted(&self.connection, &destination.table, run)

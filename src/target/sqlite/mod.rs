@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, UInt32Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use async_trait::async_trait;
 use futures::StreamExt;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -45,7 +45,7 @@ use super::{
     RolledBackTable, RunHeader, RunRecord, RunRollback, RunStore, RunTable, Segment, StagingPhase, Switch,
     TargetConfig, Test, WriterLock,
 };
-use crate::engine::{ident, literal};
+use crate::engine::{RowNumber, ident, literal, row_field};
 use crate::error::{Error, Result};
 use crate::journal::{Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec};
@@ -296,7 +296,7 @@ impl Production for SqliteTarget {
             }
         };
         let given = given.ok_or_else(|| Error::internal(format!("a look-up in {place}, which is not there")))?;
-        let mut fields = vec![Field::new("_id", DataType::UInt32, false)];
+        let mut fields = vec![row_field("_id")];
         for name in &lookup.give {
             fields.push(given.field_with_name(name)?.clone());
         }
@@ -570,6 +570,11 @@ impl Provision for SqliteTarget {
     }
 }
 
+/// Reads a row number.
+fn row_number(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<RowNumber> {
+    Ok(RowNumber::new(row.get::<_, i64>(column)?.cast_unsigned()))
+}
+
 /// Compares rows that the last load inserted with a batch of expected ones.
 fn compare(
     connection: &Connection,
@@ -578,7 +583,7 @@ fn compare(
     names: &Names,
 ) -> Result<Option<String>> {
     let _compare = tracing::info_span!("compare rows", rows = expected.num_rows()).entered();
-    let numbers = expected.column(0).as_primitive::<UInt32Type>().values();
+    let numbers = expected.column(0).as_primitive::<Int64Type>().values();
     let (Some(first), Some(last)) = (numbers.first(), numbers.last()) else { return Ok(None) };
     let compared: Vec<_> = destination.compared().collect();
     let names_of: Vec<_> = compared.iter().map(|at| destination.columns[*at].clone()).collect();

@@ -82,9 +82,7 @@ impl Values {
     fn of(array: &ArrayRef) -> Result<Self> {
         Ok(match array.data_type() {
             DataType::Int64 => Self::Integers(array.as_primitive::<Int64Type>().clone()),
-            DataType::UInt32 | DataType::Boolean => {
-                Self::Integers(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-            }
+            DataType::Boolean => Self::Integers(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()),
             DataType::Float64 => Self::Reals(array.as_primitive::<Float64Type>().clone()),
             DataType::Utf8 => Self::Texts(array.as_string::<i32>().clone()),
             DataType::Binary => Self::Blobs(array.as_binary::<i32>().clone()),

@@ -4,7 +4,7 @@ use super::*;
 use crate::error::Kind;
 use crate::spec::{LoadSpec, SafeguardsSpec, TargetSpec, Timeout};
 use crate::target::{Aggregate, CatalogTable, RowSource};
-use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use futures::{StreamExt, stream};
 use tempfile::TempDir;
 
@@ -126,7 +126,7 @@ fn record(run: &str) -> RunRecord {
 
 async fn stage(load: &mut dyn StagingPhase, destination: &Destination, rows: &[(i64, &str)]) -> Result<()> {
     load.clear_staging(std::slice::from_ref(destination)).await?;
-    let numbers: ArrayRef = Arc::new(UInt32Array::from_iter_values(0..rows.len() as u32));
+    let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows.len() as i64));
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0)));
     let texts: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.1)));
     let legacy: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|row| format!("L{}", row.0))));
@@ -288,14 +288,14 @@ async fn staging_and_the_key_map_keep_text_that_looks_like_a_number() {
     let mut load = target.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
     let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text])) };
-    let row: ArrayRef = Arc::new(UInt32Array::from(vec![0]));
+    let row: ArrayRef = Arc::new(Int64Array::from(vec![0]));
     let batch =
         RecordBatch::try_from_iter([("_row", row.clone()), ("id", text("007")), ("name", text("1.50"))]).unwrap();
     load.stage(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     let batch = RecordBatch::try_from_iter([("_row", row), ("legacy_key", text("L")), ("id", text("007"))]).unwrap();
     load.stage_keys(&item, stream::iter([Ok(batch)]).boxed()).await.unwrap();
     let mut load = load.begin_insert(&[]).await.unwrap();
-    load.append_key_map(&item, &"r".into(), 0..1).await.unwrap();
+    load.append_key_map(&item, &"r".into(), RowNumber::new(0)..RowNumber::new(1)).await.unwrap();
     load.finish().commit().await.unwrap();
     assert_eq!(place.text("SELECT id || ' ' || name FROM staging_item"), "007 1.50");
     assert_eq!(place.text("SELECT id FROM delta_key_map_item"), "007");
@@ -426,7 +426,7 @@ async fn a_decimal_of_38_digits_is_known_to_keep_15() {
     let target = place.open(Access::Write).unwrap();
     let mut load = target.begin(&"r".into(), LoadMode::Commit).await.unwrap();
     load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
-    let (row, key): (ArrayRef, ArrayRef) = (Arc::new(UInt32Array::from(vec![0])), Arc::new(Int64Array::from(vec![7])));
+    let (row, key): (ArrayRef, ArrayRef) = (Arc::new(Int64Array::from(vec![0])), Arc::new(Int64Array::from(vec![7])));
     let legacy: ArrayRef = Arc::new(StringArray::from(vec!["L"]));
     let decimals: ArrayRef = Arc::new(decimals);
     let batch =

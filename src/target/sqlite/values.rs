@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Date32Builder, Decimal128Builder, Float64Builder, Int64Builder,
-    RecordBatch, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder, UInt32Builder,
+    RecordBatch, StringBuilder, Time64MicrosecondBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::compute::kernels::cast_utils::Parser;
 use arrow::datatypes::{DataType, Date32Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType};
@@ -211,7 +211,6 @@ pub(super) struct Collector {
 
 enum Column {
     Integer(Int64Builder),
-    Row(UInt32Builder),
     Real(Float64Builder),
     Boolean(BooleanBuilder),
     Text(StringBuilder),
@@ -257,7 +256,6 @@ impl Column {
     fn try_new(data_type: &DataType) -> Result<Self> {
         Ok(match data_type {
             DataType::Int64 => Self::Integer(Int64Builder::new()),
-            DataType::UInt32 => Self::Row(UInt32Builder::new()),
             DataType::Float64 => Self::Real(Float64Builder::new()),
             DataType::Boolean => Self::Boolean(BooleanBuilder::new()),
             DataType::Utf8 => Self::Text(StringBuilder::new()),
@@ -286,7 +284,6 @@ impl Column {
             (Self::Integer(builder), ValueRef::Real(number)) if number.fract() == 0.0 && number.abs() < 9e18 => {
                 builder.append_value(number as i64);
             }
-            (Self::Row(builder), ValueRef::Integer(number)) => builder.append_value(u32::try_from(number).ok()?),
             (Self::Real(builder), ValueRef::Real(number)) => builder.append_value(number),
             (Self::Real(builder), ValueRef::Integer(number)) => builder.append_value(number as f64),
             (Self::Boolean(builder), ValueRef::Integer(number @ (0 | 1))) => builder.append_value(number == 1),
@@ -317,7 +314,6 @@ impl Column {
     fn push_null(&mut self) {
         match self {
             Self::Integer(builder) => builder.append_null(),
-            Self::Row(builder) => builder.append_null(),
             Self::Real(builder) => builder.append_null(),
             Self::Boolean(builder) => builder.append_null(),
             Self::Text(builder) => builder.append_null(),
@@ -332,7 +328,6 @@ impl Column {
     fn finish(&mut self) -> Result<ArrayRef> {
         Ok(match self {
             Self::Integer(builder) => Arc::new(builder.finish()),
-            Self::Row(builder) => Arc::new(builder.finish()),
             Self::Real(builder) => Arc::new(builder.finish()),
             Self::Boolean(builder) => Arc::new(builder.finish()),
             Self::Text(builder) => Arc::new(builder.finish()),

@@ -1,13 +1,12 @@
 //! Identification of the rows that violate a constraint: SQLite names the constraint, and the staged rows are queried.
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::UInt32Type;
+use arrow::array::RecordBatch;
 use rusqlite::{Connection, ErrorCode};
 
 use super::Names;
 use super::direct_path::is_there;
 use super::storage_values::StorageBatch;
-use crate::engine::ident;
+use crate::engine::{RowNumber, ident, row_numbers};
 use crate::error::Result;
 use crate::target::sql::violations as sql;
 use crate::target::{CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
@@ -80,10 +79,10 @@ impl Refusals<'_> {
     }
 
     /// Returns the first staged row that fails in the same way, alone or together with earlier rows. The insertion is rolled back.
-    fn tried(&self, expected: &str) -> rusqlite::Result<Vec<u32>> {
+    fn tried(&self, expected: &str) -> rusqlite::Result<Vec<RowNumber>> {
         let staging = format!("main.{}", self.names.staging(&self.destination.table.name));
         let ends = format!("SELECT min(_row), max(_row) FROM {staging}");
-        let (first, last): (Option<u32>, Option<u32>) =
+        let (first, last): (Option<i64>, Option<i64>) =
             self.connection.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let (Some(first), Some(last)) = (first, last) else { return Ok(Vec::new()) };
         let columns: Vec<_> = self.destination.columns.iter().map(|name| ident(name)).collect();
@@ -92,7 +91,7 @@ impl Refusals<'_> {
             "INSERT OR ABORT INTO main.{} ({columns}) SELECT {columns} FROM {staging} WHERE _row BETWEEN ?1 AND ?2 ORDER BY _row",
             ident(&self.destination.table.name)
         );
-        let fails = |last: u32| -> rusqlite::Result<bool> {
+        let fails = |last: i64| -> rusqlite::Result<bool> {
             self.connection.execute_batch("SAVEPOINT tried")?;
             let inserted = self.connection.execute(&sql, [first, last]);
             self.connection.execute_batch("ROLLBACK TO tried; RELEASE tried")?;
@@ -110,7 +109,7 @@ impl Refusals<'_> {
                 low = middle + 1;
             }
         }
-        Ok(vec![low])
+        Ok(vec![RowNumber::new(low.cast_unsigned())])
     }
 
     /// Returns the violation behind an error of appending the key map.
@@ -154,16 +153,16 @@ impl Refusals<'_> {
     }
 
     /// Returns the first row of the delta that refers to each missing row.
-    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: &[String]) -> Result<Vec<u32>> {
+    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: &[String]) -> Result<Vec<RowNumber>> {
         let fault = |error: rusqlite::Error| self.names.error("cannot look for referenced rows in", &error);
         let by: String = by.iter().map(|by| format!(" AND {} IS ?", ident(by))).collect();
         let sql = format!("SELECT 1 FROM main.{} WHERE {} = ?{by}", ident(to), ident(to_column));
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
         let keys = StorageBatch::of(&rows.columns()[1..])?;
         let mut missing = Vec::new();
-        for (at, row) in rows.column(0).as_primitive::<UInt32Type>().values().iter().enumerate() {
+        for (at, row) in row_numbers(rows.column(0)).enumerate() {
             if !is_there(&mut statement, &keys, at).map_err(fault)? {
-                missing.push(*row);
+                missing.push(row);
             }
         }
         Ok(missing)
@@ -180,12 +179,12 @@ impl Refusals<'_> {
         Ok(())
     }
 
-    fn asked(&self, rows: rusqlite::Result<Vec<u32>>) -> Result<Vec<u32>> {
+    fn asked(&self, rows: rusqlite::Result<Vec<RowNumber>>) -> Result<Vec<RowNumber>> {
         let doing = || format!("cannot check the rows of `{}` in", self.destination.table.name);
         rows.map_err(|error| self.names.error(&doing(), &error))
     }
 
-    fn unique(&self, columns: &[String], ignore_case: &[String]) -> rusqlite::Result<Vec<u32>> {
+    fn unique(&self, columns: &[String], ignore_case: &[String]) -> rusqlite::Result<Vec<RowNumber>> {
         let same = columns.iter().map(|name| {
             let collation = if ignore_case.contains(name) { " COLLATE NOCASE" } else { "" };
             format!("p.{0} = s.{0}{collation}", ident(name))
@@ -195,7 +194,7 @@ impl Refusals<'_> {
         self.staged(&format!("EXISTS (SELECT 1 FROM main.{table} AS p WHERE {})", same.join(" AND ")))
     }
 
-    fn foreign_keys_of_staging(&self) -> rusqlite::Result<Vec<u32>> {
+    fn foreign_keys_of_staging(&self) -> rusqlite::Result<Vec<RowNumber>> {
         let mut rows = Vec::new();
         for key in sql::filled(self.destination) {
             let mut orphan = vec![
@@ -214,12 +213,12 @@ impl Refusals<'_> {
     }
 
     /// Returns the numbers of the staged rows that satisfy a condition over `s`.
-    fn staged(&self, condition: &str) -> rusqlite::Result<Vec<u32>> {
+    fn staged(&self, condition: &str) -> rusqlite::Result<Vec<RowNumber>> {
         self.rows(&sql::staged(&format!("main.{}", self.names.staging(&self.destination.table.name)), condition))
     }
 
     /// Returns the numbers of the inserted rows whose references lead nowhere. The compared values are those of production.
-    fn orphans(&self, columns: &[String], to: &str, to_columns: &[String]) -> rusqlite::Result<Vec<u32>> {
+    fn orphans(&self, columns: &[String], to: &str, to_columns: &[String]) -> rusqlite::Result<Vec<RowNumber>> {
         self.rows(&sql::first(&format!(
             "SELECT k._row FROM {} WHERE {} AND {}",
             super::inserted(self.destination, self.names),
@@ -228,9 +227,9 @@ impl Refusals<'_> {
         )))
     }
 
-    fn rows(&self, sql: &str) -> rusqlite::Result<Vec<u32>> {
+    fn rows(&self, sql: &str) -> rusqlite::Result<Vec<RowNumber>> {
         let mut statement = self.connection.prepare(sql)?;
-        let rows = statement.query_map([], |row| row.get(0))?;
+        let rows = statement.query_map([], |row| super::row_number(row, 0))?;
         rows.collect()
     }
 }

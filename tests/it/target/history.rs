@@ -1,5 +1,6 @@
 //! The key map's history in segments: what a load appended, and what is put back.
 
+use delta_pipeline::internals::engine::RowNumber;
 use delta_pipeline::internals::target::{Destination, LoadMode, Segment};
 use futures::{StreamExt, stream};
 
@@ -71,8 +72,14 @@ async fn mappings_are_restored_under_their_run(on: On) {
             load.clear_staging(std::slice::from_ref(&item)).await.unwrap();
             load.stage_keys(&item, stream::iter([Ok(rows)]).boxed()).await.unwrap();
             let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
-            assert_eq!(load.append_key_map(&item, &"r1".into(), 0..2).await.unwrap(), 2);
-            assert_eq!(load.append_key_map(&item, &"r2".into(), 2..4).await.unwrap(), 2);
+            assert_eq!(
+                load.append_key_map(&item, &"r1".into(), RowNumber::new(0)..RowNumber::new(2)).await.unwrap(),
+                2
+            );
+            assert_eq!(
+                load.append_key_map(&item, &"r2".into(), RowNumber::new(2)..RowNumber::new(4)).await.unwrap(),
+                2
+            );
             load
         }
     };

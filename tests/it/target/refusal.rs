@@ -1,6 +1,7 @@
 //! What production refuses though the checks had passed: which rows, and that nothing of the load stays.
 
-use arrow::array::{ArrayRef, UInt32Array};
+use arrow::array::{ArrayRef, Int64Array};
+use delta_pipeline::internals::engine::RowNumber;
 use delta_pipeline::internals::error::{Error, Kind};
 use delta_pipeline::internals::spec::ForeignKeys;
 use delta_pipeline::internals::target::{
@@ -9,7 +10,7 @@ use delta_pipeline::internals::target::{
 use std::sync::Arc;
 
 use super::live::{Live, On};
-use super::rows::{Part, Rows, begin, insert, lines, load, numbers, record, refused, taken, texts};
+use super::rows::{Part, Rows, begin, insert, lines, load, numbered, numbers, record, refused, taken, texts};
 
 each_target!(
     async
@@ -107,7 +108,8 @@ async fn nothing_stays(live: &Live, parts: &[Part<'_>]) {
 
 /// Holds that a table's rows are refused, and by what.
 fn is(refusal: &ConstraintViolation, table: &str, constraint: &str, rows: &[u32]) {
-    assert_eq!((refusal.table.as_str(), refusal.rows.as_slice()), (table, rows), "{refusal:?}");
+    let rows: Vec<_> = rows.iter().map(|row| RowNumber::new(u64::from(*row))).collect();
+    assert_eq!((refusal.table.as_str(), &refusal.rows), (table, &rows), "{refusal:?}");
     assert!(refusal.constraint.contains(constraint), "{refusal:?}");
     let error = Error::from(InsertError::Violation(refusal.clone()));
     assert_eq!(error.kind(), Kind::Data);
@@ -155,7 +157,7 @@ async fn a_value_that_may_not_be_missing(on: On) {
     let item = live.ready("item").await;
     let part = rows(&item, vec![("must", texts([Some("m"), None, Some(""), None, Some("m")]))]);
     let refusal = refusal(&live, "SELECT 1", &[part]).await;
-    assert_eq!(refusal.rows, [1, 3], "{refusal:?}");
+    assert_eq!(refusal.rows, numbered([1, 3]), "{refusal:?}");
     assert!(format!("{refusal}").contains("must"), "{refusal}");
 }
 
@@ -402,7 +404,7 @@ async fn rows_of_one_table_that_refer_to_each_other(on: On) {
         node.self_referencing = true;
         live.set_up(&[&node]).await;
         // 13 is under 11, which is under 12, which is under 1; 10 is under itself.
-        let levels = |levels: [u32; 4]| -> ArrayRef { Arc::new(UInt32Array::from(levels.to_vec())) };
+        let levels = |levels: [i64; 4]| -> ArrayRef { Arc::new(Int64Array::from(levels.to_vec())) };
         let part = |parents: [Option<i64>; 4]| {
             let ids = numbers([13, 11, 12, 10]);
             [(&node, vec![("_level", levels([2, 1, 0, 0])), ("id", ids), ("parent", numbers(parents))])]

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use delta_pipeline::internals::engine::RowNumber;
 use delta_pipeline::internals::error::{Error, Result};
 use delta_pipeline::internals::journal::{Event, Input, Journal, Started, TableManifest};
 use delta_pipeline::internals::target::{
@@ -25,9 +26,14 @@ pub fn texts<'a, T: Into<Option<&'a str>>>(values: impl IntoIterator<Item = T>) 
     Arc::new(values.into_iter().map(Into::into).collect::<StringArray>())
 }
 
+/// The rows with these numbers.
+pub fn numbered<const N: usize>(numbers: [u64; N]) -> Vec<RowNumber> {
+    numbers.map(RowNumber::new).to_vec()
+}
+
 /// The numbers of rows, from one on.
 pub fn counted(from: u32, rows: usize) -> ArrayRef {
-    Arc::new(UInt32Array::from_iter_values((from..).take(rows)))
+    Arc::new(Int64Array::from_iter_values((i64::from(from)..).take(rows)))
 }
 
 /// A batch of columns whose values may be NULL.
@@ -144,10 +150,10 @@ impl RowSource for Rows<'_> {
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
             if !seen.contains(&shown(&values, row)) {
                 seen.push(shown(&values, row));
-                rows.push(row as u32);
+                rows.push(row as i64);
             }
         }
-        let rows: ArrayRef = Arc::new(UInt32Array::from(rows));
+        let rows: ArrayRef = Arc::new(Int64Array::from(rows));
         let mut columns = vec![("key", take(&values, &rows, None)?), ("_row", rows.clone())];
         if let Some((_, named)) = self.0[at].1.iter().find(|(name, _)| *name == "named") {
             columns.insert(0, ("named", take(named, &rows, None)?));
@@ -156,10 +162,11 @@ impl RowSource for Rows<'_> {
         Ok(batch(columns))
     }
 
-    fn referring(&self, at: usize, column: &str, rows: &[u32]) -> Result<Vec<u32>> {
+    fn referring(&self, at: usize, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         let values = self::column(&self.0[at].1, column);
-        let wanted: Vec<_> = rows.iter().map(|row| shown(&values, *row as usize)).collect();
-        Ok((0..values.len() as u32).filter(|row| wanted.contains(&shown(&values, *row as usize))).collect())
+        let wanted: Vec<_> = rows.iter().map(|row| shown(&values, row.get() as usize)).collect();
+        let referring = (0..values.len()).filter(|row| wanted.contains(&shown(&values, *row)));
+        Ok(referring.map(|row| RowNumber::new(row as u64)).collect())
     }
 
     fn mismatch_error(&self, _: usize, how: &str) -> Error {

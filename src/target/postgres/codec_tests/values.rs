@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use arrow::util::display::array_value_to_string;
@@ -102,17 +102,17 @@ async fn every_value_of_every_type_comes_back_as_it_went() {
 async fn a_row_number_and_a_level_go_and_come_as_integers() {
     let server = Server::start();
     let client = server.connect().await;
-    client.batch_execute("CREATE TABLE staged (_row int4, _level int4)").await.unwrap();
+    client.batch_execute("CREATE TABLE staged (_row bigint, _level bigint)").await.unwrap();
     let schema = Arc::new(Schema::new(vec![
-        Field::new("_row", DataType::UInt32, false),
-        Field::new("_level", DataType::UInt32, false),
+        Field::new("_row", DataType::Int64, false),
+        Field::new("_level", DataType::Int64, false),
     ]));
-    let column = || Arc::new(UInt32Array::from(vec![0, 1, 2_147_483_647])) as ArrayRef;
+    let column = || Arc::new(Int64Array::from(vec![0, 1, 4_294_967_296, i64::MAX])) as ArrayRef;
     let batch = RecordBatch::try_new(schema.clone(), vec![column(), column()]).unwrap();
-    let columns = [(DataType::UInt32, PgType::Int4), (DataType::UInt32, PgType::Int4)];
+    let columns = [(DataType::Int64, PgType::Int8), (DataType::Int64, PgType::Int8)];
     copy_in(&client, "staged", encoded(&columns, &batch)).await;
     let pieces = copy_out(&client, "SELECT * FROM staged").await;
-    assert_eq!(decoded(&schema, vec![PgType::Int4, PgType::Int4], 100, pieces), batch);
+    assert_eq!(decoded(&schema, vec![PgType::Int8, PgType::Int8], 100, pieces), batch);
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use super::super::violations::is_about_rows;
 use super::super::{direct_path, trigger};
 use super::numbers::NumberedColumn;
 use super::{ABORT, PgLoad};
+use crate::engine::RowNumber;
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
@@ -324,7 +325,7 @@ impl PgLoad {
         let Some(first) = orphans.first() else { return Ok(()) };
         let constraint: String = first.get(0);
         let same = orphans.iter().filter(|row| row.get::<_, &str>(0) == constraint);
-        let rows = same.map(|row| row.get::<_, i32>(2).unsigned_abs()).collect();
+        let rows = same.map(|row| RowNumber::new(row.get::<_, i64>(2).unsigned_abs())).collect();
         let reason = format!("`{}` has no such row", first.get::<_, &str>(1));
         Err(ConstraintViolation { table: destination.table.name.clone(), constraint, reason, rows }.into())
     }

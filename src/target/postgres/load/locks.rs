@@ -1,13 +1,12 @@
 //! Protection between check and commit: the locks that a load takes on production, and the check in its last statement.
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::UInt32Type;
+use arrow::array::{Array, RecordBatch};
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::super::commit_checks::Referenced;
 use super::super::lookup::text_of;
 use super::{ABORT, PgLoad};
-use crate::engine::literal;
+use crate::engine::{RowNumber, literal, row_numbers};
 use crate::error::{Error, Result};
 use crate::spec::Lock;
 use crate::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
@@ -59,13 +58,13 @@ impl PgLoad {
     }
 
     /// Locks rows by their keys. For each row that is missing, returns the first row of the delta that refers to it.
-    async fn lock_rows(&self, of: &Referenced<'_>, rows: &RecordBatch) -> Result<Vec<u32>> {
+    async fn lock_rows(&self, of: &Referenced<'_>, rows: &RecordBatch) -> Result<Vec<RowNumber>> {
         let _lock = tracing::info_span!("lock references", of = of.table, rows = rows.num_rows());
         let column = |name: &str| rows.column_by_name(name);
         let (Some(numbers), Some(keys)) = (column("_row"), column("key")) else {
             return Err(Error::internal("references without their keys"));
         };
-        let numbers = numbers.as_primitive::<UInt32Type>();
+        let numbers: Vec<_> = row_numbers(numbers).collect();
         let doing = format!("cannot lock the rows of `{}` that the delta refers to", of.table);
         let mut missing = Vec::new();
         for first in (0..rows.num_rows()).step_by(KEYS_PER_CALL) {
@@ -86,7 +85,7 @@ impl PgLoad {
             for row in asked.map_err(self.fault(&doing))? {
                 // The server counts from 1.
                 let place = usize::try_from(row.get::<_, i64>(0)).map_err(Error::internal)?;
-                missing.push(numbers.value(first + place - 1));
+                missing.extend(numbers.get(first + place - 1));
             }
         }
         Ok(missing)

@@ -105,7 +105,7 @@ impl PgLoad {
     ) -> Result<String> {
         let fault = self.fault("cannot look for numbers of a mock run");
         let staged = self.staged(destination);
-        let rows = format!("SELECT coalesce(max(_row)::bigint + 1, 0) FROM {}", staged.rows());
+        let rows = format!("SELECT coalesce(max(_row) + 1, 0) FROM {}", staged.rows());
         let rows = i128::from(self.main.query_one(&rows, &[]).await.map_err(&fault)?.get::<_, i64>(0));
         let Some(mut first) = sequence.clear(rows) else {
             let left = sequence.next.map_or(0, |next| sequence.left(next));

@@ -4,19 +4,18 @@
 
 use std::ops::Range;
 
-use arrow::array::AsArray;
-use arrow::datatypes::UInt32Type;
 use futures::StreamExt;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::super::errors::is_about_a_value;
 use super::super::trigger::{self, Trigger};
 use super::{ABORT, PgLoad};
+use crate::engine::{RowNumber, row_numbers};
 use crate::error::{Error, Result};
 use crate::target::{ConstraintViolation, Destination, InsertError, RowSource};
 
 /// The most rows of a table that are tried again, because that takes as long as inserting them.
-const MOST: u32 = 1_000_000;
+const MOST: u64 = 1_000_000;
 
 impl PgLoad {
     /// Returns why a function of production ended the insertion into a table, or into an unknown one. Nothing is written any more.
@@ -104,7 +103,7 @@ impl PgLoad {
     }
 
     /// Returns the first staged row that fails again in the same way; `in_pairs`, if it may do so only together with an earlier row.
-    async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource, in_pairs: bool) -> Option<u32> {
+    async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource, in_pairs: bool) -> Option<RowNumber> {
         self.stage_to_ask(delta).await;
         for before in &self.all[..at] {
             self.main.batch_execute(&trigger::production_settings(&self.names, true)).await.ok()?;
@@ -114,31 +113,34 @@ impl PgLoad {
         let staged = self.staged(&self.all[at]);
         let ends = format!("SELECT min(_row), max(_row) FROM {}", staged.rows());
         let ends = self.main.query_one(&ends, &[]).await.ok()?;
-        let (first, last): (Option<i32>, Option<i32>) = (ends.get(0), ends.get(1));
+        let (first, last): (Option<i64>, Option<i64>) = (ends.get(0), ends.get(1));
         let mut rows = first?.unsigned_abs()..last?.unsigned_abs() + 1;
-        if rows.len() > MOST as usize {
+        if rows.end - rows.start > MOST {
             return None;
         }
         if in_pairs {
             let (first, mut found) = (rows.start, rows.start..rows.end);
-            while found.len() > 1 {
+            while found.end - found.start > 1 {
                 let middle = found.start + (found.end - found.start) / 2;
                 let fails = self.fails_again(&self.all[at], first..middle, error).await;
                 found = if fails { found.start..middle } else { middle..found.end };
             }
-            return self.fails_again(&self.all[at], first..found.end, error).await.then_some(found.start);
+            return self
+                .fails_again(&self.all[at], first..found.end, error)
+                .await
+                .then_some(RowNumber::new(found.start));
         }
-        while rows.len() > 1 {
+        while rows.end - rows.start > 1 {
             let middle = rows.start + (rows.end - rows.start) / 2;
             let fails = self.fails_again(&self.all[at], rows.start..middle, error).await;
             rows = if fails { rows.start..middle } else { middle..rows.end };
         }
         // Rows that fail only together are reported without a row number.
         let first = rows.start;
-        self.fails_again(&self.all[at], rows, error).await.then_some(first)
+        self.fails_again(&self.all[at], rows, error).await.then_some(RowNumber::new(first))
     }
 
-    async fn fails_again(&self, destination: &Destination, rows: Range<u32>, error: &DbError) -> bool {
+    async fn fails_again(&self, destination: &Destination, rows: Range<u64>, error: &DbError) -> bool {
         let tried = format!(
             "SAVEPOINT tried; {}; {} WHERE s._row OPERATOR(pg_catalog.>=) {} AND s._row OPERATOR(pg_catalog.<) {};
              SET CONSTRAINTS ALL IMMEDIATE",
@@ -162,15 +164,14 @@ fn same(one: &DbError, other: &DbError) -> bool {
 }
 
 /// Returns the row number of the n-th copied row.
-async fn copied(row: u64, at: usize, delta: &dyn RowSource) -> Result<Option<u32>> {
+async fn copied(row: u64, at: usize, delta: &dyn RowSource) -> Result<Option<RowNumber>> {
     let mut batches = delta.staged_rows(at)?;
     let mut before = 0;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
         let place = row - 1 - before;
         if place < batch.num_rows() as u64 {
-            let rows = batch.column_by_name("_row").and_then(|rows| rows.as_primitive_opt::<UInt32Type>().cloned());
-            return Ok(rows.map(|rows| rows.value(place as usize)));
+            return Ok(batch.column_by_name("_row").and_then(|rows| row_numbers(rows).nth(place as usize)));
         }
         before += batch.num_rows() as u64;
     }

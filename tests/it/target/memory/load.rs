@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
+use delta_pipeline::internals::engine::RowNumber;
 use delta_pipeline::internals::error::Result;
 use delta_pipeline::internals::journal::{Record, RunId};
 use delta_pipeline::internals::target::{
@@ -159,7 +160,7 @@ impl InsertPhase for MemoryLoad {
                     table,
                     constraint: "PRIMARY KEY".to_owned(),
                     reason,
-                    rows: vec![row as u32],
+                    rows: vec![RowNumber::new(row as u64)],
                 }
                 .into());
             }
@@ -176,9 +177,9 @@ impl InsertPhase for MemoryLoad {
         &mut self,
         destination: &Destination,
         run: &RunId,
-        rows: Range<u32>,
+        rows: Range<RowNumber>,
     ) -> Result<u64, InsertError> {
-        let mappings = self.mappings(destination, rows.start as usize..rows.end as usize)?;
+        let mappings = self.mappings(destination, rows.start.get() as usize..rows.end.get() as usize)?;
         let count = mappings.num_rows() as u64;
         self.left.mappings.push((destination.table.key_map.clone(), run.clone(), mappings));
         Ok(count)

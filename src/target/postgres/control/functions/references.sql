@@ -1,7 +1,9 @@
 -- Locks the rows that staged rows refer to until the caller's transaction ends. Returns the staged rows that refer neither to production
 -- nor to a row staged in the same load.
+-- An earlier setup returned `staged_row` as an integer.
+DROP FUNCTION IF EXISTS delta.hold_references(text, text[]);
 CREATE OR REPLACE FUNCTION delta.hold_references(of_table text, of_load text[])
-RETURNS TABLE (reference text, referenced text, staged_row integer)
+RETURNS TABLE (reference text, referenced text, staged_row bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $function$
 DECLARE
     known delta.loaded_table;

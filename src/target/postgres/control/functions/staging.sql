@@ -50,8 +50,8 @@ BEGIN
         INTO keys FROM unnest(known.key_columns) WITH ORDINALITY AS k (name, place)
         LEFT JOIN unnest(columns, as_text) AS c (name, as_text) ON c.name = k.name;
     declared := ARRAY[
-        CASE WHEN is_levelled THEN '_level integer NOT NULL, ' ELSE '' END || '_row integer NOT NULL' || coalesce(typed, ''),
-        '_row integer NOT NULL, legacy_key text COLLATE "C" NOT NULL' || coalesce(keys, '')];
+        CASE WHEN is_levelled THEN '_level bigint NOT NULL, ' ELSE '' END || '_row bigint NOT NULL' || coalesce(typed, ''),
+        '_row bigint NOT NULL, legacy_key text COLLATE "C" NOT NULL' || coalesce(keys, '')];
     FOR at IN 1 .. cardinality(made) LOOP
         place := format('%I.%I', known.staging_schema, made[at]);
         IF to_regclass(place) IS NOT NULL AND NOT starts_with(coalesce(obj_description(to_regclass(place), 'pg_class'), ''), '{mark}') THEN
