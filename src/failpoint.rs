@@ -17,11 +17,11 @@ pub fn stop_at(name: &str) {
 #[inline]
 pub fn stop_at(_: &str) {}
 
-/// Returns the number of each table's first row: 0, or `PIPELINE_FIRST_ROW`, so that few rows have the numbers that follow four
+/// Returns the number of each table's first row: 0, or `DELTA_FIRST_ROW`, so that few rows have the numbers that follow four
 /// billion others. Without the feature `failpoints` it is always 0.
 #[cfg(feature = "failpoints")]
 pub fn first_row() -> u64 {
-    std::env::var("PIPELINE_FIRST_ROW").ok().and_then(|first| first.parse().ok()).unwrap_or(0)
+    std::env::var("DELTA_FIRST_ROW").ok().and_then(|first| first.parse().ok()).unwrap_or(0)
 }
 
 /// Returns 0.

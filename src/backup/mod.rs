@@ -29,6 +29,7 @@ pub use segment::{Digest, Manifest, Mappings, VERSION};
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint::stop_at;
+use crate::journal::FileHash;
 use crate::output_files::OutputMode;
 use crate::target::{Batches, Segment};
 use segment::{Versioned, unusable};
@@ -213,8 +214,8 @@ impl Store {
             hasher.update(&chunk);
             file.write_all(&chunk).map_err(unusable)?;
         }
-        let hash = hasher.finalize().to_hex();
-        if hash.as_str() != manifest.hash {
+        let hash = FileHash::from(hasher.finalize());
+        if hash != manifest.hash {
             return Err(self.damaged(&name, &format!("its hash is {hash}, but its manifest says {}", manifest.hash)));
         }
         let mappings = Mappings::open(file).map_err(|error| self.damaged(&name, &error.to_string()))?;

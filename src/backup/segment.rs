@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::display_value;
 use crate::error::{Error, Result};
+use crate::journal::FileHash;
 use crate::target::{Batches, Segment};
 
 /// Rows per row group; the writer keeps one row group in memory.
@@ -44,8 +45,8 @@ pub struct Manifest {
     pub columns: Vec<Column>,
     /// The size of the file with the mappings, in bytes.
     pub bytes: u64,
-    /// The BLAKE3 hash of that file, in hexadecimal digits.
-    pub hash: String,
+    /// The hash of that file.
+    pub hash: FileHash,
     /// The smallest and the largest legacy key, in byte order.
     pub legacy_keys: (String, String),
     /// The smallest and the largest new key, with `, ` between their columns.
@@ -291,7 +292,7 @@ impl Writing {
             segment: segment.clone(),
             columns: self.schema.fields().iter().map(|field| column(field)).collect(),
             bytes: hasher.count(),
-            hash: hasher.finalize().to_hex().to_string(),
+            hash: hasher.finalize().into(),
             legacy_keys: self.legacy_keys.unwrap_or_default(),
             keys: self.ends.map(|[least, greatest]| (least.1, greatest.1)).unwrap_or_default(),
             written_at: format!("{:.0}", jiff::Timestamp::now()),

@@ -14,12 +14,12 @@ use crate::error::{Error, Result};
 use crate::plan::{CheckKind, ColumnSource, Table};
 use crate::target::{
     Batches, DatabaseCheck, DatabaseCheckKind, DatabaseCheckRequest, DatabaseCheckResult, DatabaseCheckRows,
-    new_key_column,
+    TableIndex, new_key_column,
 };
 
 impl Checker<'_> {
     /// Runs the checks that production judges: either those of columns with references, or all others.
-    pub(super) async fn evaluated_by_production(&mut self, at: usize, with_references: bool) -> Result<()> {
+    pub(super) async fn evaluated_by_production(&mut self, at: TableIndex, with_references: bool) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let reads_reference =
@@ -68,7 +68,7 @@ impl Checker<'_> {
     /// Records production's answer about one check.
     fn answered(
         &mut self,
-        at: usize,
+        at: TableIndex,
         number: usize,
         check: &DatabaseCheck,
         references: &[String],
@@ -92,7 +92,7 @@ impl Checker<'_> {
         for (earlier, later) in answer.conflicts {
             let findings = &mut self.tables[at].findings;
             if !findings.rejected.contains(earlier) && !unknown.contains(earlier) && !unknown.contains(later) {
-                findings.add(table, number, later, ViolationDetail::Row { table: at as u32, row: earlier });
+                findings.add(table, number, later, ViolationDetail::Row { table: at, row: earlier });
             }
         }
         for known in answer.existing {
@@ -104,7 +104,7 @@ impl Checker<'_> {
     /// Records rows that conflict with rows of production.
     fn exists_in_production(
         &mut self,
-        at: usize,
+        at: TableIndex,
         number: usize,
         check: &DatabaseCheck,
         known: &RecordBatch,
@@ -131,7 +131,7 @@ impl Checker<'_> {
 
     /// Returns the rows about which production's answer says nothing, because the check reads the key of a new row. Equality of such keys
     /// is known.
-    fn unknown(&self, at: usize, check: &DatabaseCheck, references: &[String]) -> RowSet {
+    fn unknown(&self, at: TableIndex, check: &DatabaseCheck, references: &[String]) -> RowSet {
         let table = &self.plan.tables[at];
         let is_compared = |column: &String| match &check.kind {
             DatabaseCheckKind::Unique { values, .. } => {

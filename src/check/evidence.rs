@@ -14,6 +14,7 @@ use super::CheckedTable;
 use super::rejects::Explain;
 use crate::error::Result;
 use crate::plan::{CheckKind, Compiled};
+use crate::target::TableIndex;
 
 /// The maximum number of examples per check.
 const EXAMPLES: usize = 5;
@@ -99,7 +100,7 @@ pub struct TableEvidence {
 ///
 /// # Errors
 /// Returns an error if the work folder cannot be read.
-pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<TableEvidence> {
+pub fn evidence(compiled: &Compiled, examined: &[CheckedTable], at: TableIndex) -> Result<TableEvidence> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let unreadable = unreadable(found)?;
     let mut extents = vec![(0, 0); compiled.sources[at].files().len()];
@@ -178,7 +179,7 @@ fn unreadable(found: &CheckedTable) -> Result<Unreadable> {
 }
 
 impl Unreadable {
-    fn examples(&self, compiled: &Compiled, at: usize) -> Vec<Example> {
+    fn examples(&self, compiled: &Compiled, at: TableIndex) -> Vec<Example> {
         let places = self.places.iter().zip(&self.reasons);
         let example = |((file, line), reason): (&(usize, u64), &String)| Example {
             file: file_name(compiled, at, *file),
@@ -190,7 +191,7 @@ impl Unreadable {
     }
 }
 
-fn file_name(compiled: &Compiled, at: usize, file: usize) -> String {
+fn file_name(compiled: &Compiled, at: TableIndex, file: usize) -> String {
     compiled.sources[at].files().get(file).map_or_else(String::new, |file| file.name.clone())
 }
 
@@ -203,7 +204,7 @@ struct Cursor {
 }
 
 /// Returns the examples and values by check, in one pass over the batches with failing rows.
-fn values(compiled: &Compiled, examined: &[CheckedTable], at: usize) -> Result<Vec<Evidence>> {
+fn values(compiled: &Compiled, examined: &[CheckedTable], at: TableIndex) -> Result<Vec<Evidence>> {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
     let mut evidence = vec![Evidence::default(); table.checks.len()];

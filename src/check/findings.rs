@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::engine::{RowNumber, RowNumbers, RowSet};
 use crate::plan::Table;
 use crate::spec::Severity;
+use crate::target::TableIndex;
 
 /// The findings of one table.
 #[derive(Debug, Default)]
@@ -33,8 +34,8 @@ pub enum ViolationDetail {
     None,
     /// Another row that is involved.
     Row {
-        /// The other row's table, as an index into the plan.
-        table: u32,
+        /// The other row's table.
+        table: TableIndex,
         /// The other row's number.
         row: RowNumber,
     },
@@ -61,7 +62,7 @@ impl Violations {
         let (kind, detail) = match detail {
             ViolationDetail::None => (NO_DETAIL, RowNumber::new(0)),
             ViolationDetail::Text(at) => (TEXT, RowNumber::new(at.into())),
-            ViolationDetail::Row { table, row } => (table, row),
+            ViolationDetail::Row { table, row } => (table.get() as u32, row),
         };
         self.rows.push(row);
         self.kinds.push(kind);
@@ -83,7 +84,7 @@ impl Violations {
         let detail = match *self.kinds.get(index)? {
             NO_DETAIL => ViolationDetail::None,
             TEXT => ViolationDetail::Text(self.details.at(index).get() as u32),
-            table => ViolationDetail::Row { table, row: self.details.at(index) },
+            table => ViolationDetail::Row { table: TableIndex::new(table as usize), row: self.details.at(index) },
         };
         Some(Violation { row: self.rows.at(index), detail })
     }

@@ -34,7 +34,7 @@ use crate::engine::{Engine, RowNumbers, RowSet, RowStore, RowsTable, Space, row_
 use crate::error::Result;
 use crate::plan::{CheckKind, Compiled, Plan, components};
 use crate::progress::{Step, Steps};
-use crate::target::{Catalog, Lookup, Production, ProductionTable, Relation};
+use crate::target::{Catalog, Lookup, Production, ProductionTable, Relation, TableIndex};
 
 /// A table of the delta, with the verdict on each row.
 #[derive(Debug)]
@@ -179,8 +179,9 @@ pub async fn check_tables(
         }
     }
     let _step = steps.step(Step::Check);
-    let needs = |at: usize| plan.tables[at].refers_to().filter_map(|to| plan.position(to)).collect();
+    let needs = |at: usize| plan.tables[at].refers_to().filter_map(|to| Some(plan.position(to)?.get())).collect();
     for cycle in components(plan.tables.len(), needs) {
+        let cycle: Vec<_> = cycle.into_iter().map(TableIndex::new).collect();
         checker.cycle(&cycle).await?;
         for at in cycle {
             steps.rows(&plan.tables[at].name, checker.tables[at].rows.count() as u64);
@@ -195,7 +196,7 @@ pub async fn check_tables(
 impl Checker<'_> {
     /// Runs the checks that need all rows of a table, or of tables that refer to each other. Other referenced tables must have been checked
     /// before.
-    async fn cycle(&mut self, tables: &[usize]) -> Result<()> {
+    async fn cycle(&mut self, tables: &[TableIndex]) -> Result<()> {
         let plan = self.plan;
         for at in tables {
             self.legacy_key(*at).await?;
@@ -241,13 +242,13 @@ impl Checker<'_> {
     }
 
     /// Returns the number of rejected rows of tables.
-    fn rejected(&self, tables: &[usize]) -> usize {
+    fn rejected(&self, tables: &[TableIndex]) -> usize {
         tables.iter().map(|at| self.tables[*at].findings.rejected.count()).sum()
     }
 
     /// Attributes the next queries to a check, as long as the span is held.
     #[must_use]
-    fn about(&self, at: usize, check: usize) -> Span {
+    fn about(&self, at: TableIndex, check: usize) -> Span {
         let table = &self.plan.tables[at];
         let check = table.checks.get(check).map_or("", |check| check.name.as_str());
         self.engine.about(&table.name, check);
@@ -264,7 +265,7 @@ impl Checker<'_> {
     }
 
     /// Runs the unique checks against production, either of columns with references or of those without.
-    async fn uniques_in_production(&mut self, at: usize, with_references: bool) -> Result<()> {
+    async fn uniques_in_production(&mut self, at: TableIndex, with_references: bool) -> Result<()> {
         let table = &self.plan.tables[at];
         for (number, check) in table.checks.iter().enumerate() {
             if let CheckKind::Unique(unique) = &check.kind

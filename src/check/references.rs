@@ -24,6 +24,7 @@ use super::{Checker, ViolationDetail};
 use crate::engine::{RowNumber, RowNumbers, RowSet, row_array};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Reference};
+use crate::target::TableIndex;
 use join::BuildSide;
 use resolved::{NULL_REFERENCE, Targets, UNRESOLVED};
 
@@ -164,7 +165,7 @@ impl Resolved {
 
 impl Checker<'_> {
     /// Resolves one reference of a table whose parent table has been checked.
-    pub(super) async fn resolve(&mut self, at: usize, reference_index: usize) -> Result<()> {
+    pub(super) async fn resolve(&mut self, at: TableIndex, reference_index: usize) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let reference = &table.references[reference_index];
@@ -217,9 +218,9 @@ impl Checker<'_> {
     /// row, whose keys are returned.
     async fn in_delta(
         &self,
-        at: usize,
+        at: TableIndex,
         reference_index: usize,
-        parent: usize,
+        parent: TableIndex,
         targets: &mut Targets,
     ) -> Result<ArrayRef> {
         let reference = &self.plan.tables[at].references[reference_index];
@@ -242,7 +243,7 @@ impl Checker<'_> {
         if existing.rows.is_empty() { Ok(self.no_values(reference)) } else { existing.values(&reference.give) }
     }
 
-    fn unresolved_targets(&self, at: usize, column: &str) -> Result<Targets> {
+    fn unresolved_targets(&self, at: TableIndex, column: &str) -> Result<Targets> {
         let rows = &self.tables[at].rows;
         let mut targets = RowNumbers::with_capacity(rows.count());
         for batch in rows.batches(rows.columns(|name| name == column)) {

@@ -28,7 +28,7 @@ use crate::output_files::OutputMode;
 use crate::plan::{Check, CheckKind, Compiled, Table, source_column};
 use crate::source::guarded;
 use crate::spec::{Format, Severity};
-use crate::target::{DatabaseCheck, DatabaseCheckKind, bytes};
+use crate::target::{DatabaseCheck, DatabaseCheckKind, TableIndex, bytes};
 
 /// The columns about a reject, in order.
 const ABOUT: [&str; 6] =
@@ -68,17 +68,17 @@ pub fn write(
     folder: &Path,
     mode: OutputMode,
 ) -> Result<Vec<Vec<PathBuf>>> {
-    let write = |at: usize| match examined[at].rejected() {
+    let write = |at: TableIndex| match examined[at].rejected() {
         0 => Ok(Vec::new()),
         _ => write_table(compiled, examined, at, folder, mode).map(Vec::from),
     };
-    (0..examined.len()).map(write).collect()
+    TableIndex::all(examined.len()).map(write).collect()
 }
 
 fn write_table(
     compiled: &Compiled,
     examined: &[CheckedTable],
-    at: usize,
+    at: TableIndex,
     folder: &Path,
     mode: OutputMode,
 ) -> Result<[PathBuf; 2]> {
@@ -212,7 +212,7 @@ fn with_reasons(rows: &RecordBatch, rejects: &[Reject], schema: &SchemaRef) -> R
 pub fn each(
     compiled: &Compiled,
     examined: &[CheckedTable],
-    at: usize,
+    at: TableIndex,
     mut handle: impl FnMut(&RecordBatch, &[Reject]) -> Result<()>,
 ) -> Result<()> {
     let source = &compiled.sources[at];
@@ -290,7 +290,7 @@ fn rejects_rows(check: &Check) -> bool {
 fn unreadable<'a>(
     compiled: &'a Compiled,
     examined: &'a [CheckedTable],
-    at: usize,
+    at: TableIndex,
 ) -> impl Iterator<Item = Result<Piece>> + 'a {
     let malformed = &examined[at].malformed;
     malformed.batches(malformed.columns(|_| true)).map(move |batch| {
@@ -315,7 +315,7 @@ fn unreadable<'a>(
 fn failing<'a>(
     compiled: &'a Compiled,
     examined: &'a [CheckedTable],
-    at: usize,
+    at: TableIndex,
 ) -> impl Iterator<Item = Result<Piece>> + 'a {
     let (table, found) = (&compiled.plan.tables[at], &examined[at]);
     let explain = Explain { compiled, examined, at };
@@ -416,7 +416,7 @@ fn source_rows(table: &Table, kept: &RecordBatch) -> Result<RecordBatch> {
 pub(super) struct Explain<'a> {
     pub(super) compiled: &'a Compiled,
     pub(super) examined: &'a [CheckedTable],
-    pub(super) at: usize,
+    pub(super) at: TableIndex,
 }
 
 impl Explain<'_> {
@@ -453,7 +453,6 @@ impl Explain<'_> {
     pub(super) fn reason(&self, check: &Check, detail: ViolationDetail) -> String {
         match detail {
             ViolationDetail::Row { table, row } => {
-                let (table, row) = (table as usize, row);
                 let (number, line) = self.examined[table].locations.locate(row);
                 let file = self.compiled.sources[table].files().get(number).map_or("", |file| file.name.as_str());
                 match &check.kind {

@@ -16,7 +16,7 @@ use crate::engine::{
 use crate::error::{Error, Kind, Result};
 use crate::plan::{CheckKind, ColumnSource, Key, Table, Unique, rows_of};
 use crate::spec::{Duplicates, ExistingRowPolicy};
-use crate::target::{CatalogColumn, Lookup, Relation};
+use crate::target::{CatalogColumn, Lookup, Relation, TableIndex};
 
 /// Letters for comparisons that ignore case: only ASCII, like SQLite's NOCASE.
 const UPPER: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -27,7 +27,7 @@ const ROWS_A_QUESTION: usize = 1 << 19;
 
 impl Checker<'_> {
     /// Finds rows that share a legacy key, and marks all but one of each group as repeated.
-    pub(super) async fn legacy_key(&mut self, at: usize) -> Result<()> {
+    pub(super) async fn legacy_key(&mut self, at: TableIndex) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::LegacyKey)?;
@@ -47,7 +47,7 @@ impl Checker<'_> {
     }
 
     /// Finds rows that share the values of a unique constraint. Rows with a repeated legacy key are ignored.
-    pub(super) async fn unique(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
+    pub(super) async fn unique(&mut self, at: TableIndex, check: usize, unique: &Unique) -> Result<()> {
         let table = &self.plan.tables[at];
         let _check = self.about(at, check);
         let Unique { columns, ignore_case, .. } = unique;
@@ -60,7 +60,7 @@ impl Checker<'_> {
     }
 
     /// Returns the rows to which a unique constraint does not apply.
-    async fn outside(&self, at: usize, unique: &Unique) -> Result<RowSet> {
+    async fn outside(&self, at: TableIndex, unique: &Unique) -> Result<RowSet> {
         let mut outside = RowSet::default();
         if let Some(condition) = &unique.condition {
             let table = ident(&self.plan.tables[at].name);
@@ -80,7 +80,7 @@ impl Checker<'_> {
     /// Returns the rows of groups that share values, in order: a row, and the first row of its group.
     async fn groups(
         &self,
-        at: usize,
+        at: TableIndex,
         columns: &[String],
         ignore_case: &[String],
         without: &RowSet,
@@ -129,7 +129,7 @@ impl Checker<'_> {
 
     /// Records the duplicates of each group, each with another row of its group. Returns all rows except the one of each
     /// group that stays or could stay: the first without other violations.
-    pub(super) fn duplicates(&mut self, at: usize, check: usize, found: &[(RowNumber, RowNumber)]) -> RowSet {
+    pub(super) fn duplicates(&mut self, at: TableIndex, check: usize, found: &[(RowNumber, RowNumber)]) -> RowSet {
         let table = &self.plan.tables[at];
         let mut groups: BTreeMap<RowNumber, Vec<RowNumber>> = BTreeMap::new();
         for (row, first) in found {
@@ -151,14 +151,14 @@ impl Checker<'_> {
                     Duplicates::First => stays,
                     Duplicates::Reject => other.copied().unwrap_or(stays),
                 };
-                findings.add(table, check, *row, ViolationDetail::Row { table: at as u32, row: other });
+                findings.add(table, check, *row, ViolationDetail::Row { table: at, row: other });
             }
         }
         repeated
     }
 
     /// Finds rows whose legacy key is already in the key map.
-    pub(super) async fn key_map(&mut self, at: usize) -> Result<()> {
+    pub(super) async fn key_map(&mut self, at: TableIndex) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let Some(check) = table.check(|kind| *kind == CheckKind::KeyMap) else { return Ok(()) };
@@ -186,7 +186,7 @@ impl Checker<'_> {
     }
 
     /// Finds rows whose values production already has. Rows that refer to a new row cannot be among them.
-    pub(super) async fn unique_in_production(&mut self, at: usize, check: usize, unique: &Unique) -> Result<()> {
+    pub(super) async fn unique_in_production(&mut self, at: TableIndex, check: usize, unique: &Unique) -> Result<()> {
         let _check = self.about(at, check);
         let outside = self.outside(at, unique).await?;
         let plan = self.plan;
@@ -224,7 +224,7 @@ impl Checker<'_> {
     }
 
     /// Returns the columns to query of existing rows: the primary key, and columns that references read.
-    pub(super) fn existing_columns(&self, at: usize) -> Vec<String> {
+    pub(super) fn existing_columns(&self, at: TableIndex) -> Vec<String> {
         let table = &self.plan.tables[at];
         let mut wanted = table.catalog.primary_key.clone();
         for reference in self.plan.tables.iter().flat_map(|table| &table.references) {
@@ -237,7 +237,7 @@ impl Checker<'_> {
 
     /// Applies the policy for an existing row: skips it unless it has other violations, or rejects it. Returns whether the
     /// row is newly skipped.
-    pub(super) fn exists(&mut self, at: usize, check: usize, row: RowNumber, text: &str) -> bool {
+    pub(super) fn exists(&mut self, at: TableIndex, check: usize, row: RowNumber, text: &str) -> bool {
         let table = &self.plan.tables[at];
         let findings = &mut self.tables[at].findings;
         match table.existing {
@@ -250,7 +250,7 @@ impl Checker<'_> {
     }
 
     /// Finds rows that a user's query returns.
-    pub(super) async fn query(&mut self, at: usize, check: usize, sql: &str) -> Result<()> {
+    pub(super) async fn query(&mut self, at: TableIndex, check: usize, sql: &str) -> Result<()> {
         let plan = self.plan;
         let table = &plan.tables[at];
         let _check = self.about(at, check);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::RunId;
+use super::{FileHash, RunId};
 use crate::error::{Error, Result};
 
 /// The version of the entry format.
@@ -110,8 +110,8 @@ pub struct TableManifest {
 pub struct Input {
     /// The file's name in messages.
     pub name: String,
-    /// The BLAKE3 hash of its bytes, in hexadecimal digits.
-    pub hash: String,
+    /// The hash of its bytes.
+    pub hash: FileHash,
     /// An earlier run that loaded the same bytes, if that was allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload_of: Option<String>,

@@ -5,6 +5,7 @@
 //! The journal of an interrupted run therefore shows what remains to be done.
 
 mod event;
+mod file_hash;
 mod mirror;
 mod run_id;
 mod state;
@@ -12,6 +13,7 @@ mod state;
 pub use event::{
     Entry, Event, Input, Keys, Record, Started, TableManifest, VERSION, abandoned, moment, pipeline, writer,
 };
+pub use file_hash::FileHash;
 pub use mirror::Mirror;
 pub use run_id::RunId;
 pub use state::{Phase, State, next};

@@ -28,7 +28,7 @@ use crate::check::{CheckedTable, Resolved, rejects::accepted};
 use crate::engine::{RankedRowSet, RowNumber, row_array, row_field};
 use crate::error::{Error, Result};
 use crate::plan::{Column, ColumnSource, Key, Plan, Table};
-use crate::target::{KeyBlock, KeyRequest, key_map_schema};
+use crate::target::{KeyBlock, KeyRequest, TableIndex, key_map_schema};
 
 /// Returns the keys that a table requests from the target; `None` if its rows bring their keys.
 pub fn request(table: &Table, accepted: u64) -> Option<KeyRequest> {
@@ -77,7 +77,7 @@ impl<'a> Keys<'a> {
         let excluded = examined.iter().map(|table| table.findings.excluded().ranked()).collect();
         let blocks = blocks.to_vec();
         let mut keys = Self { plan, examined, excluded, blocks, defaults, given: Vec::new(), levels: Vec::new() };
-        for (at, table) in plan.tables.iter().enumerate() {
+        for (at, table) in TableIndex::enumerate(&plan.tables) {
             let mut given = Vec::new();
             for reference in &table.references {
                 given.push(match reference.parent.filter(|_| reference.by.is_empty()) {
@@ -102,19 +102,19 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the keys of rows of a table, in a block that begins at `first`.
-    fn offset(&self, at: usize, rows: &Int64Array, first: i64, step: i64) -> Int64Array {
+    fn offset(&self, at: TableIndex, rows: &Int64Array, first: i64, step: i64) -> Int64Array {
         offset(&self.excluded[at], self.examined[at].rows.range().start, rows, first, step)
     }
 
     /// Returns production's defaults of a column for rows of a table; NULL for rejected and skipped rows.
-    fn evaluated(&self, at: usize, column: &str, rows: &Int64Array) -> Result<ArrayRef> {
+    fn evaluated(&self, at: TableIndex, column: &str, rows: &Int64Array) -> Result<ArrayRef> {
         let values = self.defaults[at].as_ref().and_then(|defaults| defaults.column_by_name(column));
         let values = values.ok_or_else(|| Error::internal(format!("the default of `{column}` was not computed")))?;
         Ok(take(values, &self.offset(at, rows, 0, 1), None)?)
     }
 
     /// Returns the assigned keys of rows of a table, as production stores them; NULL for rejected and skipped rows.
-    fn assigned(&self, at: usize, rows: &Int64Array) -> Result<ArrayRef> {
+    fn assigned(&self, at: TableIndex, rows: &Int64Array) -> Result<ArrayRef> {
         let table = &self.plan.tables[at];
         let (Key::Assigned { column, text, .. }, Some(block)) = (&table.key, &self.blocks[at]) else {
             return Err(Error::internal(format!("`{}` has no assigned keys", table.name)));
@@ -125,14 +125,14 @@ impl<'a> Keys<'a> {
 
     /// Returns the values of a referenced column for all rows of a table, by their numbers; None if they are assigned, and so computed on
     /// demand.
-    fn values(&self, at: usize, name: &str) -> Result<Option<ArrayRef>> {
+    fn values(&self, at: TableIndex, name: &str) -> Result<Option<ArrayRef>> {
         let table = &self.plan.tables[at];
         let rows = &self.examined[at].rows;
         let mut parts = Vec::new();
         match table.columns.iter().find(|column| column.name == name).map(|column| &column.fill) {
             Some(ColumnSource::Key | ColumnSource::Default) => return Ok(None),
             Some(ColumnSource::Reference(which)) => {
-                if self.given.len() <= at {
+                if self.given.len() <= at.get() {
                     return Err(Error::pipeline(format!(
                         "the key of `{}` is made of the key of a table that refers to it",
                         table.name
@@ -156,7 +156,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the assigned values of a referenced column for rows of a table.
-    fn on_demand(&self, at: usize, name: &str, rows: &Int64Array) -> Result<ArrayRef> {
+    fn on_demand(&self, at: TableIndex, name: &str, rows: &Int64Array) -> Result<ArrayRef> {
         match &self.plan.tables[at].key {
             Key::Assigned { column, .. } if column == name => self.assigned(at, rows),
             _ => self.evaluated(at, name, rows),
@@ -164,7 +164,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the accepted rows of a table as production receives them: `_row` and the destination's columns, in order.
-    pub fn rows(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
+    pub fn rows(&self, at: TableIndex) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
         let rows = &self.examined[at].rows;
         let wanted: Vec<_> = self.plan.tables[at].columns.iter().collect();
         let computed = |name: &str| self.plan.tables[at].computed().any(|(column, _)| column.name == name);
@@ -175,7 +175,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns a batch of [`Keys::rows`] as it is staged: with `_level` after `_row` if rows of the table refer to each other.
-    pub fn staged(&self, at: usize, batch: RecordBatch) -> Result<RecordBatch> {
+    pub fn staged(&self, at: TableIndex, batch: RecordBatch) -> Result<RecordBatch> {
         match &self.levels[at] {
             Some(levels) => levels::with_level(&batch, self.examined[at].rows.range().start, levels),
             None => Ok(batch),
@@ -183,7 +183,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the key map of a table: `_row`, `legacy_key`, and the key's columns, in order.
-    pub fn map(&self, at: usize) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
+    pub fn map(&self, at: TableIndex) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + '_> {
         let destination = self.plan.tables[at].destination();
         let schema = key_map_schema(&destination);
         let columns = &self.plan.tables[at].columns;
@@ -205,7 +205,7 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// Returns an error if no reference fills the column.
-    pub fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
+    pub fn referenced(&self, at: TableIndex, column: &str) -> Result<RecordBatch> {
         self.resolved(at, column)?.referenced(self.excluded[at].mask())
     }
 
@@ -213,11 +213,11 @@ impl<'a> Keys<'a> {
     ///
     /// # Errors
     /// Returns an error if no reference fills the column.
-    pub fn referring(&self, at: usize, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
+    pub fn referring(&self, at: TableIndex, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         Ok(self.resolved(at, column)?.same_as(rows, self.excluded[at].mask()))
     }
 
-    fn resolved(&self, at: usize, column: &str) -> Result<&Resolved> {
+    fn resolved(&self, at: TableIndex, column: &str) -> Result<&Resolved> {
         let which = self.plan.tables[at].reference(column);
         let resolved = which.and_then(|which| self.examined[at].resolved.get(which));
         resolved
@@ -225,7 +225,13 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the accepted rows of a batch: `_row` and the requested columns.
-    fn finished(&self, at: usize, first: RowNumber, batch: &RecordBatch, wanted: &[&Column]) -> Result<RecordBatch> {
+    fn finished(
+        &self,
+        at: TableIndex,
+        first: RowNumber,
+        batch: &RecordBatch,
+        wanted: &[&Column],
+    ) -> Result<RecordBatch> {
         let count = batch.num_rows();
         let _keys = tracing::info_span!("put keys in", of = self.plan.tables[at].name, rows = count).entered();
         let numbers = Arc::new(row_array(first.through(count)));
@@ -245,7 +251,7 @@ impl<'a> Keys<'a> {
     }
 
     /// Returns the keys that rows of a table refer to by one of its references.
-    fn referred(&self, at: usize, which: usize, first: RowNumber, count: usize) -> Result<ArrayRef> {
+    fn referred(&self, at: TableIndex, which: usize, first: RowNumber, count: usize) -> Result<ArrayRef> {
         let resolved = &self.examined[at].resolved[which];
         let reference = &self.plan.tables[at].references[which];
         resolved.keys(first, count, |parents| {

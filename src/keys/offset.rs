@@ -14,13 +14,16 @@ use crate::target::TextKey;
 /// Returns `first`, `first + step`, … for the rows that are not in `excluded`, and NULL for the others and for NULL rows. `start` is the
 /// table's first row.
 pub fn offset(excluded: &RankedRowSet, start: RowNumber, rows: &Int64Array, first: i64, step: i64) -> Int64Array {
-    let number = |rank: u64| first.wrapping_add(rank.cast_signed().wrapping_mul(step));
-    let row = |number: i64| RowNumber::new(number.cast_unsigned());
+    let start = start.get().cast_signed();
+    let number = |rank: i64| first.wrapping_add(rank.wrapping_mul(step));
     if excluded.mask().is_empty() {
-        return rows.unary(|at| number(row(at) - start));
+        // NULL rows have any number.
+        return rows.unary(|row| number(row.wrapping_sub(start)));
     }
-    let key = |row: RowNumber| number(row - start - excluded.before(row));
-    rows.unary_opt(|at| (!excluded.mask().contains(row(at))).then(|| key(row(at))))
+    rows.unary_opt(|row| {
+        let at = RowNumber::new(row.cast_unsigned());
+        (!excluded.mask().contains(at)).then(|| number(row - start - excluded.before(at).cast_signed()))
+    })
 }
 
 /// Returns keys as production stores them: numbers of the column's type, or text of a fixed width.
@@ -80,6 +83,16 @@ mod tests {
         excluded.insert(START + 2);
         let keys = offset(&excluded.ranked(), START, &numbers(START, 3), i64::MAX - 1, 1);
         assert_eq!(keys.iter().flatten().last(), Some(i64::MAX));
+    }
+
+    #[test]
+    fn a_row_that_is_null_has_no_key() {
+        let rows = Int64Array::from(vec![Some((START + 5).get().cast_signed()), None]);
+        for excluded in [RowSet::default(), RowSet::from_iter([START])] {
+            let before = i64::from(!excluded.is_empty());
+            let keys = offset(&excluded.ranked(), START, &rows, 100, 1);
+            assert_eq!(keys.iter().collect::<Vec<_>>(), [Some(105 - before), None]);
+        }
     }
 
     #[test]

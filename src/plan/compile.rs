@@ -13,7 +13,7 @@ use crate::error::Kind;
 use crate::path;
 use crate::source::Source;
 use crate::spec::{Document, ForeignKeys, PipelineSpec, TableSpec, Threshold};
-use crate::target::{Catalog, CatalogTable, DatabaseCheck, DatabaseCheckKind};
+use crate::target::{Catalog, CatalogTable, DatabaseCheck, DatabaseCheckKind, TableIndex};
 
 /// A plan with its sources.
 #[derive(Debug)]
@@ -292,8 +292,8 @@ fn refuse_cycle(tables: &[(Table, Source)], cycle: &[usize], first: usize, probl
 
 /// Connects references to the tables that are loaded in the same run.
 fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut Problems) {
-    let positions: BTreeMap<String, usize> =
-        plan.tables.iter().enumerate().map(|(at, table)| (table.name.clone(), at)).collect();
+    let positions: BTreeMap<String, TableIndex> =
+        TableIndex::enumerate(&plan.tables).map(|(at, table)| (table.name.clone(), at)).collect();
     let parents: Vec<(String, Vec<String>, usize)> = plan
         .tables
         .iter()
@@ -357,7 +357,7 @@ fn link(plan: &mut Plan, spec: &PipelineSpec, catalog: &Catalog, problems: &mut 
 }
 
 /// Leaves references to tables of the same run to the insertion: production cannot evaluate references to rows that do not exist yet.
-fn leave_new_references(table: &mut Table, positions: &BTreeMap<String, usize>) {
+fn leave_new_references(table: &mut Table, positions: &BTreeMap<String, TableIndex>) {
     let is_new = |check: &Check| match &check.kind {
         CheckKind::Database(DatabaseCheck { kind: DatabaseCheckKind::Reference { to, .. }, .. }) => {
             positions.contains_key(to)

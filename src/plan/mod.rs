@@ -25,7 +25,7 @@ use crate::engine::words;
 use crate::spec::{Duplicates, ExistingRowPolicy, Severity, StartRowNumber, Threshold};
 use crate::target::{
     AssignedKey, CatalogTable, CommitCheck, CommitCheckKind, Condition, DatabaseCheck, Destination, ForeignKey,
-    SequenceUse, TextKey,
+    SequenceUse, TableIndex, TextKey,
 };
 
 /// The plan of a run.
@@ -39,8 +39,8 @@ pub struct Plan {
 
 impl Plan {
     /// Returns the index of a table in [`Plan::tables`].
-    pub fn position(&self, name: &str) -> Option<usize> {
-        self.tables.iter().position(|table| table.name == name)
+    pub fn position(&self, name: &str) -> Option<TableIndex> {
+        self.tables.iter().position(|table| table.name == name).map(TableIndex::new)
     }
 }
 
@@ -150,7 +150,7 @@ pub struct Reference {
     /// The referenced table.
     pub to: String,
     /// Its index in [`Plan::tables`]; `None` if it is not loaded in the same run.
-    pub parent: Option<usize>,
+    pub parent: Option<TableIndex>,
     /// The columns of production that `from` has the values of; empty if it is a legacy key.
     pub by: Vec<String>,
     /// The condition on rows of the referenced table; only with `by`.
@@ -333,7 +333,7 @@ impl Table {
     }
 
     /// Returns whether a reference is to a row of this table, whose index in the plan is `table_index`.
-    pub fn refers_to_itself(&self, table_index: usize, reference: usize) -> bool {
+    pub fn refers_to_itself(&self, table_index: TableIndex, reference: usize) -> bool {
         self.references[reference].parent == Some(table_index) && self.references[reference].by.is_empty()
     }
 

@@ -180,7 +180,7 @@ mod tests {
             line: None,
             evidence: Some(evidence),
         };
-        let file = crate::report::FileReport { name: long("f<"), hash: long("0"), ..Default::default() };
+        let file = crate::report::FileReport { name: long("f<"), hash: long("0").into(), ..Default::default() };
         let table = TableReport {
             name: "t".into(),
             read: 1000,

@@ -29,12 +29,12 @@ pub use timeline::timeline;
 use crate::check::{CheckedTable, Evidence, LineHistogram, evidence};
 use crate::diagnostic::LineNumbers;
 use crate::error::{Error, Result};
-use crate::journal::RunId;
+use crate::journal::{FileHash, RunId};
 use crate::path;
 use crate::plan::{CheckOrigin, Compiled, Key, Table};
 use crate::progress::Timing;
 use crate::spec::Severity;
-use crate::target::{KeyBlock, RunRecord, Segment};
+use crate::target::{KeyBlock, RunRecord, Segment, TableIndex};
 
 /// The version of the JSON report.
 pub const VERSION: u32 = 1;
@@ -226,7 +226,7 @@ pub struct FileReport {
     /// The size in bytes.
     pub bytes: u64,
     /// The BLAKE3 hash of the content.
-    pub hash: String,
+    pub hash: FileHash,
     /// Number of records that the filter of the table does not exclude.
     #[serde(default)]
     pub records: u64,
@@ -278,8 +278,8 @@ impl Report {
     }
 
     /// Records the number of mappings that the run appended to a table's key map.
-    pub fn append_mappings(&mut self, index: usize, appended: u64) {
-        if let Some(table) = self.key_map.as_mut().and_then(|key_map| key_map.tables.get_mut(index)) {
+    pub fn append_mappings(&mut self, index: TableIndex, appended: u64) {
+        if let Some(table) = self.key_map.as_mut().and_then(|key_map| key_map.tables.get_mut(index.get())) {
             table.appended = appended;
             table.now = table.before + appended;
         }
@@ -347,9 +347,9 @@ impl TableReport {
     /// If the work folder cannot be read.
     pub fn new(
         compiled: &Compiled,
-        index: usize,
+        index: TableIndex,
         checked: &[CheckedTable],
-        hashes: &[String],
+        hashes: &[FileHash],
         lines: &LineNumbers,
     ) -> Result<Self> {
         let (table, result) = (&compiled.plan.tables[index], &checked[index]);

@@ -10,7 +10,7 @@ use crate::keys;
 use crate::plan::Table;
 use crate::progress::{Listener, Step, Steps};
 use crate::report::{Command, PROGRAM, Report, TableReport, VERSION, Verdict};
-use crate::target::LoadedFile;
+use crate::target::{LoadedFile, TableIndex};
 
 /// Validates a delta: every check on all data, and the report that a run would make. Writes reject files and the report, and nothing else.
 ///
@@ -85,7 +85,7 @@ async fn examine<T>(context: &RunContext<T>, asked: &RunRequest, steps: &Steps<'
     };
     let step = steps.step(Step::Report);
     let mut tables = Vec::new();
-    for at in 0..context.compiled.plan.tables.len() {
+    for at in TableIndex::all(context.compiled.plan.tables.len()) {
         let mut table_report = TableReport::new(&context.compiled, at, &examined, &hashes[at], &context.lines)?;
         table_report.reasons.clone_from(&reasons[at]);
         tables.push(table_report);

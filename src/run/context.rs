@@ -9,6 +9,7 @@ use crate::check::CheckedTable;
 use crate::diagnostic::{LineNumbers, decoded};
 use crate::engine::{Engine, Limits, list, parallel_fold};
 use crate::error::{Error, Result};
+use crate::journal::FileHash;
 use crate::output_files::OutputMode;
 use crate::plan::{Compiled, Table, compile, infer};
 use crate::safeguard::Safeguards;
@@ -16,7 +17,7 @@ use crate::source::{Source, whole_hash};
 use crate::spec::{self, Document, OrderedMap, PipelineSpec, SafeguardsSpec, TargetSpec};
 use crate::target::{
     self, Access, Catalog, ConstraintViolation, InsertError, LoadedFile, NoTarget, Policy, Preflight, Production,
-    Target, TargetConfig,
+    TableIndex, Target, TargetConfig,
 };
 
 /// Rows that an error names at most.
@@ -286,7 +287,7 @@ impl<T> RunContext<T> {
     }
 
     /// By table, the hash of each of its files.
-    pub(super) fn hashes(&self) -> Result<Vec<Vec<String>>> {
+    pub(super) fn hashes(&self) -> Result<Vec<Vec<FileHash>>> {
         let sources = &self.compiled.sources;
         let mut pieces = Vec::new();
         for (at, source) in sources.iter().enumerate() {
@@ -315,19 +316,19 @@ impl<T> RunContext<T> {
     }
 
     /// All files by table and hash.
-    pub(super) fn asked(&self, hashes: &[Vec<String>]) -> Vec<(String, String)> {
+    pub(super) fn asked(&self, hashes: &[Vec<FileHash>]) -> Vec<(String, FileHash)> {
         let tables = self.compiled.plan.tables.iter().zip(hashes);
         tables.flat_map(|(table, hashes)| hashes.iter().map(|hash| (table.name.clone(), hash.clone()))).collect()
     }
 
     /// Refuses the files that a target knows, whatever their names.
-    pub(super) fn refuse_known(&self, hashes: &[Vec<String>], loaded: &[LoadedFile]) -> Result<()> {
+    pub(super) fn refuse_known(&self, hashes: &[Vec<FileHash>], loaded: &[LoadedFile]) -> Result<()> {
         if loaded.is_empty() {
             return Ok(());
         }
         let mut lines = Vec::new();
         for known in loaded {
-            let at = self.compiled.plan.position(&known.table).unwrap_or_default();
+            let at = self.compiled.plan.position(&known.table).unwrap_or(TableIndex::new(0));
             let file = hashes[at]
                 .iter()
                 .position(|hash| *hash == known.hash)
@@ -366,7 +367,7 @@ impl<T> RunContext<T> {
     }
 
     /// Refuses a file that was changed since it was hashed: what was read is not what would be remembered as loaded.
-    pub(super) fn refuse_changed(&self, hashes: &[Vec<String>]) -> Result<()> {
+    pub(super) fn refuse_changed(&self, hashes: &[Vec<FileHash>]) -> Result<()> {
         for (source, (before, now)) in self.compiled.sources.iter().zip(hashes.iter().zip(self.hashes()?)) {
             if let Some(file) = before.iter().zip(&now).position(|(before, now)| before != now) {
                 let name = source.files().get(file).map_or("", |file| file.name.as_str());
@@ -378,9 +379,9 @@ impl<T> RunContext<T> {
     }
 
     /// Refuses a file that is given twice under two names.
-    pub(super) fn refuse_twice(&self, hashes: &[Vec<String>], examined: &[CheckedTable]) -> Result<()> {
+    pub(super) fn refuse_twice(&self, hashes: &[Vec<FileHash>], examined: &[CheckedTable]) -> Result<()> {
         for (at, hashes) in hashes.iter().enumerate() {
-            let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+            let mut seen: BTreeMap<&FileHash, usize> = BTreeMap::new();
             for (file, hash) in hashes.iter().enumerate().filter(|(file, _)| has_rows(&examined[at], *file)) {
                 if let Some(first) = seen.insert(hash, file) {
                     let name =

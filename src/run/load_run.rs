@@ -11,14 +11,14 @@ use crate::check::CheckedTable;
 use crate::engine::RowNumber;
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
-use crate::journal::{self, Event, Journal, Phase};
+use crate::journal::{self, Event, FileHash, Journal, Phase};
 use crate::keys::{self, Keys};
 use crate::plan::Table;
 use crate::progress::{Step, Steps};
 use crate::report::{Report, Verdict};
 use crate::target::{
     Batches, Catalog, CommitPhase, Destination, InsertError, InsertPhase, JournalWriter, KeyBlock, LoadMode,
-    LoadedFile, RowSource, StagingPhase,
+    LoadedFile, RowSource, StagingPhase, TableIndex,
 };
 
 /// A load on its way.
@@ -108,7 +108,7 @@ impl<'a> LoadRun<'a> {
         stop_at("started");
         // If the lock does not cover them, a run of the same files may have come in between.
         let hash = |table: &crate::report::TableReport| table.files.iter().map(|file| file.hash.clone()).collect();
-        let hashes: Vec<Vec<String>> = self.report.tables.iter().map(hash).collect();
+        let hashes: Vec<Vec<FileHash>> = self.report.tables.iter().map(hash).collect();
         let known = load.loaded_files(&self.context.asked(&hashes)).await?;
         if known != self.known {
             self.context.refuse_known(&hashes, &known)?;
@@ -152,8 +152,8 @@ impl<'a> LoadRun<'a> {
     }
 
     /// The indexes of the tables that are staged.
-    fn staged(&self) -> Vec<usize> {
-        (0..self.tables.len()).filter(|index| !self.tables[*index].is_direct).collect()
+    fn staged(&self) -> Vec<TableIndex> {
+        TableIndex::all(self.tables.len()).filter(|index| !self.tables[*index].is_direct).collect()
     }
 
     async fn has_staged(&self, load: &mut dyn StagingPhase, keys: &Keys<'_>) -> Result<bool> {
@@ -190,7 +190,7 @@ impl<'a> LoadRun<'a> {
         Ok(())
     }
 
-    async fn stage_table(&mut self, load: &mut dyn StagingPhase, keys: &Keys<'_>, index: usize) -> Result<()> {
+    async fn stage_table(&mut self, load: &mut dyn StagingPhase, keys: &Keys<'_>, index: TableIndex) -> Result<()> {
         let (steps, destination, table) = (self.steps, &self.destinations[index], &mut self.tables[index]);
         let name = &destination.table.name;
         let rows = keys.rows(index)?.map(|batch| {
@@ -224,7 +224,7 @@ impl<'a> LoadRun<'a> {
         stop_at("insertion opened");
         let rows = AcceptedRows { keys, destinations: &self.destinations, steps: self.steps };
         let inserted = load.insert(&self.destinations, &rows).await.map_err(|error| self.refused(error))?;
-        for (index, (table, inserted)) in self.tables.iter_mut().zip(inserted).enumerate() {
+        for (index, (table, inserted)) in TableIndex::enumerate(self.tables.iter_mut().zip(inserted)) {
             expect(&table.plan.name, "inserted", inserted.rows, table.accepted)?;
             expect(&table.plan.name, "appended to the key map", inserted.mappings, inserted.rows)?;
             table.is_verified = inserted.verified;
@@ -243,7 +243,7 @@ impl<'a> LoadRun<'a> {
         keys: &Keys<'_>,
     ) -> Result<Box<dyn CommitPhase>> {
         let step = self.steps.step(Step::Reconcile);
-        for (index, table) in self.tables.iter().enumerate() {
+        for (index, table) in TableIndex::enumerate(&self.tables) {
             self.report.tables[index].trigger_columns = final_values(table.plan, load.as_mut()).await?;
             if !table.is_direct {
                 table.expected.compare(table.plan, load.as_mut()).await?;
@@ -362,7 +362,7 @@ struct AcceptedRows<'a> {
 }
 
 impl RowSource for AcceptedRows<'_> {
-    fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         let rows = self.keys.rows(at)?.map(move |batch| {
             let batch = batch?;
             self.steps.bytes(held(&batch));
@@ -372,28 +372,28 @@ impl RowSource for AcceptedRows<'_> {
         Ok(stream::iter(rows).boxed())
     }
 
-    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter(self.keys.rows(at)?).boxed())
     }
 
-    fn key_map(&self, at: usize) -> Result<Batches<'_>> {
+    fn key_map(&self, at: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter(self.keys.map(at)?).boxed())
     }
 
-    fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
+    fn referenced(&self, at: TableIndex, column: &str) -> Result<RecordBatch> {
         self.keys.referenced(at, column)
     }
 
-    fn referring(&self, at: usize, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
+    fn referring(&self, at: TableIndex, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         self.keys.referring(at, column, rows)
     }
 
-    fn on_inserted(&self, at: usize, rows: u64) {
+    fn on_inserted(&self, at: TableIndex, rows: u64) {
         self.steps.rows(&self.destinations[at].table.name, rows);
         stop_at("inserting");
     }
 
-    fn mismatch_error(&self, at: usize, how: &str) -> Error {
+    fn mismatch_error(&self, at: TableIndex, how: &str) -> Error {
         verify::differs(&self.destinations[at].table.name, how)
     }
 }

@@ -7,7 +7,7 @@ use super::RunContext;
 use crate::error::{Error, Result};
 use crate::journal::RunId;
 use crate::keys::Keys;
-use crate::target::{Destination, InsertPhase, Loader, RowSource};
+use crate::target::{Destination, InsertPhase, Loader, RowSource, TableIndex};
 
 /// Compares the rows of a table before the commit.
 ///
@@ -16,7 +16,7 @@ use crate::target::{Destination, InsertPhase, Loader, RowSource};
 pub(super) async fn before_commit(
     load: &mut dyn InsertPhase,
     destination: &Destination,
-    at: usize,
+    at: TableIndex,
     rows: &dyn RowSource,
 ) -> Result<()> {
     let _compare = tracing::info_span!("compare", of = destination.table.name);
@@ -40,7 +40,7 @@ pub(super) async fn after_commit(
     target: &dyn Loader,
     destination: &Destination,
     keys: &Keys<'_>,
-    at: usize,
+    at: TableIndex,
 ) -> Result<()> {
     let _compare = tracing::info_span!("compare", of = destination.table.name);
     let compared = target.compare(destination, stream::iter(keys.rows(at)?).boxed()).await;

@@ -8,6 +8,7 @@ use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, me
 
 use super::{Source, SourceFile};
 use crate::error::{Error, Result};
+use crate::journal::FileHash;
 
 /// The size of a piece in bytes: a power of two, so that each piece is a branch.
 const PIECE: u64 = 1 << 20;
@@ -55,8 +56,8 @@ impl Source {
     }
 }
 
-/// Combines the hashes of all pieces into the BLAKE3 hash of a file's bytes on disk, as 64 hexadecimal digits.
-pub fn whole_hash(pieces: &[PieceHash]) -> String {
+/// Combines the hashes of all pieces into the BLAKE3 hash of a file's bytes on disk.
+pub fn whole_hash(pieces: &[PieceHash]) -> FileHash {
     let whole = match pieces {
         [] => blake3::hash(&[]),
         [PieceHash(whole)] => blake3::Hash::from_bytes(*whole),
@@ -65,7 +66,7 @@ pub fn whole_hash(pieces: &[PieceHash]) -> String {
             merge_subtrees_root(&branch(left), &branch(right), Mode::Hash)
         }
     };
-    whole.to_hex().to_string()
+    whole.into()
 }
 
 fn branch(pieces: &[PieceHash]) -> ChainingValue {
@@ -88,7 +89,7 @@ mod tests {
     use crate::error::Kind;
     use crate::spec::CsvSpec;
 
-    fn hashed(source: &Source) -> String {
+    fn hashed(source: &Source) -> FileHash {
         let pieces = source.pieces_to_hash(0).unwrap();
         let pieces: Vec<_> = (0..pieces).map(|piece| source.hash_piece(0, piece).unwrap()).collect();
         whole_hash(&pieces)
@@ -103,7 +104,7 @@ mod tests {
                 b"a\r\n".iter().copied().chain((3..bytes as u64).map(|at| b'0' + (at * at % 251 % 10) as u8)).collect();
             let folder = folder(&[("a.csv", &text)]);
             let source = source(folder.path(), "a.csv", &[], CsvSpec::default()).unwrap();
-            assert_eq!(hashed(&source), blake3::hash(&text).to_hex().to_string(), "{bytes}");
+            assert_eq!(hashed(&source), blake3::hash(&text).into(), "{bytes}");
         }
     }
 

@@ -21,6 +21,7 @@ pub mod roles;
 mod rollback;
 mod sql;
 pub mod sqlite;
+mod table_index;
 mod violations;
 
 use std::path::Path;
@@ -48,11 +49,12 @@ pub use roles::{
     Capabilities, Governance, KeyMapStore, Loader, Production, Provision, RunRollback, RunStore, Target, WriterLock,
 };
 pub use rollback::{RollbackConflict, RollbackPlan, RolledBackTable, RunTable};
+pub use table_index::TableIndex;
 pub use violations::{ConstraintViolation, InsertError};
 
 use crate::engine::{RowNumber, row_field};
 use crate::error::{Error, Result};
-use crate::journal::RunId;
+use crate::journal::{FileHash, RunId};
 use crate::spec::{CreateFrom, LoadSpec, SafeguardsSpec, TargetSpec};
 
 /// The access that a command needs.
@@ -214,7 +216,7 @@ pub enum Aggregate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadedFile {
     /// Its hash.
-    pub hash: String,
+    pub hash: FileHash,
     /// The table that it was loaded into.
     pub table: String,
     /// Its name at that time.
@@ -293,26 +295,26 @@ pub trait RowSource: Send + Sync {
     ///
     /// # Errors
     /// If they cannot be read.
-    fn staged_rows(&self, at: usize) -> Result<Batches<'_>>;
+    fn staged_rows(&self, at: TableIndex) -> Result<Batches<'_>>;
 
     /// Returns the rows of a table as [`InsertPhase::compare`] expects them.
     ///
     /// # Errors
     /// If they cannot be read.
-    fn expected_rows(&self, at: usize) -> Result<Batches<'_>>;
+    fn expected_rows(&self, at: TableIndex) -> Result<Batches<'_>>;
 
     /// Returns the key map of a table as [`StagingPhase::stage_keys`] expects it.
     ///
     /// # Errors
     /// If it cannot be read.
-    fn key_map(&self, at: usize) -> Result<Batches<'_>>;
+    fn key_map(&self, at: TableIndex) -> Result<Batches<'_>>;
 
     /// Returns the rows of production that a column refers to, each once. A batch has `_row` (the first row that refers to it), `key`, and
     /// `named`: the value that was looked up, unless it was the legacy key.
     ///
     /// # Errors
     /// If the column is not a reference.
-    fn referenced(&self, _at: usize, column: &str) -> Result<RecordBatch> {
+    fn referenced(&self, _at: TableIndex, column: &str) -> Result<RecordBatch> {
         Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
@@ -320,15 +322,15 @@ pub trait RowSource: Send + Sync {
     ///
     /// # Errors
     /// If the column is not a reference.
-    fn referring(&self, _at: usize, column: &str, _rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
+    fn referring(&self, _at: TableIndex, column: &str, _rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         Err(Error::internal(format!("`{column}` is not a reference")))
     }
 
     /// Reports how many rows of a table were inserted.
-    fn on_inserted(&self, _at: usize, _rows: u64) {}
+    fn on_inserted(&self, _at: TableIndex, _rows: u64) {}
 
     /// Returns the error for a table whose rows in production differ from the delta; `how` describes the difference.
-    fn mismatch_error(&self, at: usize, how: &str) -> Error;
+    fn mismatch_error(&self, at: TableIndex, how: &str) -> Error;
 }
 
 /// The result of an insertion into one table.

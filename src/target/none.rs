@@ -9,6 +9,7 @@ use super::{
     KeyBlock, KeyRequest, LoadedFile, Lookup, Preflight, Production,
 };
 use crate::error::{Error, Result};
+use crate::journal::FileHash;
 
 /// No target. Answers questions about production as an empty database would.
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +53,7 @@ impl Production for NoTarget {
         Ok(futures::stream::empty().boxed())
     }
 
-    async fn loaded_files(&self, _: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&self, _: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         Ok(Vec::new())
     }
 

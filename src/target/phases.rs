@@ -19,7 +19,7 @@ use super::{
 };
 use crate::engine::RowNumber;
 use crate::error::Result;
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 
 /// Appends to the journal of the load's run.
 #[async_trait]
@@ -44,7 +44,7 @@ pub trait StagingPhase: JournalWriter {
     async fn defaults(&mut self, destination: &Destination, count: u64) -> Result<RecordBatch>;
 
     /// Returns which of these files, by table and hash, another run has loaded while this one waited for the lock.
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
+    async fn loaded_files(&mut self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>>;
 
     /// Returns which of these tables, whose keys are reserved, take the direct path: their rows are copied into production without
     /// staging, and compared with the delta itself.

@@ -13,7 +13,7 @@ use super::{
     RolledBackTable, RunHeader, RunRecord, RunTable, Segment, Switch,
 };
 use crate::error::Result;
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 
 /// Everything that a load needs.
 pub trait Target:
@@ -76,7 +76,7 @@ pub trait Production: Send + Sync {
     ) -> Result<Batches<'static>>;
 
     /// Returns which of these files, by table and hash, have been loaded.
-    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>>;
+    async fn loaded_files(&self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>>;
 
     /// Returns the blocks of keys that one run would reserve now, if it requested them in this order. Reserves nothing.
     async fn preview_keys(&self, requests: &[KeyRequest]) -> Result<Vec<KeyBlock>>;

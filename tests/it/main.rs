@@ -54,6 +54,7 @@ mod rejects;
 mod reports;
 mod resume;
 mod rollback;
+mod row_numbers;
 mod safeguards;
 mod sample;
 mod scene;

@@ -6,10 +6,11 @@ use crate::check::{Checker, ViolationDetail};
 use crate::engine::{RowNumber, RowNumbers};
 use crate::error::Result;
 use crate::plan::CheckKind;
+use crate::target::TableIndex;
 
 impl Checker<'_> {
     /// Rejects the children of rejected rows, recursively within the table.
-    pub(in crate::check) fn cascade(&mut self, at: usize) -> Result<()> {
+    pub(in crate::check) fn cascade(&mut self, at: TableIndex) -> Result<()> {
         let table = &self.plan.tables[at];
         let mut inside = Vec::new();
         for (reference_index, reference) in table.references.iter().enumerate() {
@@ -32,7 +33,7 @@ impl Checker<'_> {
                         reference_index,
                         check,
                         row,
-                        ViolationDetail::Row { table: parent as u32, row: target },
+                        ViolationDetail::Row { table: parent, row: target },
                     );
                 }
             }
@@ -61,7 +62,7 @@ impl Checker<'_> {
                         *reference_index,
                         *check,
                         child,
-                        ViolationDetail::Row { table: at as u32, row },
+                        ViolationDetail::Row { table: at, row },
                     );
                     if !known && self.tables[at].findings.rejected.contains(child) {
                         waiting.push(child);
@@ -73,7 +74,7 @@ impl Checker<'_> {
     }
 
     /// Rejects a row that refers to a skipped one, at most once per reference.
-    fn reject_with_skipped(&mut self, at: usize, reference_index: usize, row: RowNumber) -> Result<()> {
+    fn reject_with_skipped(&mut self, at: TableIndex, reference_index: usize, row: RowNumber) -> Result<()> {
         let table = &self.plan.tables[at];
         let check = number(table, &|kind| *kind == CheckKind::Relationship { reference: reference_index })?;
         if !self.tables[at].findings.skipped.contains(row) && self.tables[at].cascaded[reference_index].insert(row) {
@@ -85,7 +86,7 @@ impl Checker<'_> {
     /// Rejects a row with the row that it refers to, at most once per reference.
     fn reject_with_parent(
         &mut self,
-        at: usize,
+        at: TableIndex,
         reference_index: usize,
         check: usize,
         row: RowNumber,

@@ -10,13 +10,13 @@ use crate::check::{Checker, ViolationDetail};
 use crate::engine::{RowNumber, RowSet, RowsTable, Space, ident, row_column, row_field, row_numbers};
 use crate::error::Result;
 use crate::plan::Table;
-use crate::target::{Lookup, Relation};
+use crate::target::{Lookup, Relation, TableIndex};
 
 impl Checker<'_> {
     /// Checks a foreign key that no relationship resolves: production or the delta must have the values.
     pub(in crate::check) async fn foreign_key(
         &mut self,
-        at: usize,
+        at: TableIndex,
         check: usize,
         columns: &[String],
         to: &str,

@@ -12,13 +12,13 @@ use crate::check::set_checks::typed;
 use crate::engine::{RowNumber, RowSet, RowsTable, Space, ident, list, row_array, row_column, row_numbers};
 use crate::error::{Error, Result};
 use crate::plan::Reference;
-use crate::target::{CatalogTable, Lookup, Relation};
+use crate::target::{CatalogTable, Lookup, Relation, TableIndex};
 
 impl Checker<'_> {
     /// Resolves the remaining references: sends the distinct texts to the target, which answers by number.
     pub(super) async fn find(
         &self,
-        at: usize,
+        at: TableIndex,
         reference_index: usize,
         offset: RowNumber,
         targets: &mut Targets,

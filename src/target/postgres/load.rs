@@ -34,7 +34,7 @@ use super::{
 use crate::engine::{RowNumber, ident};
 use crate::error::{Error, Result};
 use crate::failpoint::stop_at;
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
     Aggregate, Batches, CommitPhase, Destination, InsertError, InsertPhase, Inserted, JournalWriter, KeyBlock,
@@ -236,7 +236,7 @@ impl StagingPhase for PgLoad {
         self.evaluate(destination, count).await
     }
 
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&mut self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         loaded_files(self.side(), &self.known, &self.names, files).await.map_err(self.fault("cannot read the runs"))
     }
 
@@ -465,7 +465,7 @@ impl CommitPhase for PgLoad {
         if self.is_rehearsal() {
             return Ok(());
         }
-        let hashes: Vec<_> = files.iter().map(|file| file.hash.as_str()).collect();
+        let hashes: Vec<_> = files.iter().map(|file| &*file.hash).collect();
         let relations: Vec<_> = files.iter().map(|file| self.known.id(&self.names, &file.table).relation()).collect();
         let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
         let sql = "SELECT delta.record_run($1, $2, $3, $4, $5, $6, $7)";

@@ -79,7 +79,7 @@ use super::{
 };
 use crate::engine::literal;
 use crate::error::{Error, Result};
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 use crate::spec::{LeastPrivilege, LoadSpec};
 use catalog::PgCatalog;
 use connect::{Connector, Session};
@@ -323,13 +323,13 @@ async fn loaded_files(
     client: &Client,
     known: &PgCatalog,
     names: &Names,
-    files: &[(String, String)],
+    files: &[(String, FileHash)],
 ) -> Result<Vec<LoadedFile>, tokio_postgres::Error> {
     if !readable(client, "delta.file").await? || !readable(client, "delta.event").await? {
         return Ok(Vec::new());
     }
     let (relations, hashes): (Vec<String>, Vec<&str>) =
-        files.iter().map(|(table, hash)| (known.id(names, table).relation(), hash.as_str())).unzip();
+        files.iter().map(|(table, hash)| (known.id(names, table).relation(), &**hash)).unzip();
     let sql = "SELECT DISTINCT ON (a.place) f.hash, a.place, f.name, f.run FROM delta.file AS f
                JOIN unnest($1::text[], $2::text[]) WITH ORDINALITY AS a (table_name, hash, place)
                  ON f.table_name = a.table_name AND f.hash = a.hash
@@ -338,7 +338,12 @@ async fn loaded_files(
     let table = |place: i64| files.get(place as usize - 1).map(|(table, _)| table.clone()).unwrap_or_default();
     Ok(found
         .iter()
-        .map(|row| LoadedFile { hash: row.get(0), table: table(row.get(1)), name: row.get(2), run: row.get(3) })
+        .map(|row| LoadedFile {
+            hash: row.get::<_, String>(0).into(),
+            table: table(row.get(1)),
+            name: row.get(2),
+            run: row.get(3),
+        })
         .collect())
 }
 
@@ -389,7 +394,7 @@ impl Production for PgTarget {
         self.read(table, columns, filters, limit).await
     }
 
-    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         let known = self.known().await?;
         loaded_files(&*self.session.lock().await, &known, &self.names, files)
             .await

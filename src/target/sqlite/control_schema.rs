@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::Names;
 use super::object_registry::{self, own_table_exists};
 use crate::error::{Error, Result};
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 use crate::target::migration::Migration;
 use crate::target::{Journals, LoadedFile, RunHeader, RunRecord};
 
@@ -153,7 +153,7 @@ pub(super) fn committed(connection: &Connection, run: &str) -> rusqlite::Result<
 }
 
 /// Returns which of these files, by table and hash, were loaded by a run that was not rolled back.
-pub(super) fn loaded_files(connection: &Connection, files: &[(String, String)]) -> rusqlite::Result<Vec<LoadedFile>> {
+pub(super) fn loaded_files(connection: &Connection, files: &[(String, FileHash)]) -> rusqlite::Result<Vec<LoadedFile>> {
     if !own_table_exists(connection, "delta_file")? {
         return Ok(Vec::new());
     }
@@ -169,8 +169,13 @@ pub(super) fn loaded_files(connection: &Connection, files: &[(String, String)]) 
     let mut statement = connection.prepare(&sql)?;
     let mut found = Vec::new();
     for file in files {
-        let file = statement.query_row([&file.0, &file.1], |row| {
-            Ok(LoadedFile { hash: row.get(0)?, table: row.get(1)?, name: row.get(2)?, run: row.get(3)? })
+        let file = statement.query_row([&*file.0, &*file.1], |row| {
+            Ok(LoadedFile {
+                hash: row.get::<_, String>(0)?.into(),
+                table: row.get(1)?,
+                name: row.get(2)?,
+                run: row.get(3)?,
+            })
         });
         found.extend(file.optional()?);
     }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LoadSpec, Staging};
 use crate::target::difference::difference;
 use crate::target::references::{Distinct, References};
-use crate::target::{Batches, CatalogTable, Destination, InsertError, RowSource, UniqueConstraint};
+use crate::target::{Batches, CatalogTable, Destination, InsertError, RowSource, TableIndex, UniqueConstraint};
 
 const AHEAD: usize = 2;
 
@@ -147,7 +147,7 @@ impl DirectPath<'_> {
     pub(super) fn map(
         &self,
         run: &str,
-        at: usize,
+        at: TableIndex,
         delta: &dyn RowSource,
         refused: &dyn Fn(&rusqlite::Error) -> InsertError,
     ) -> Result<u64, InsertError> {

@@ -14,13 +14,13 @@ use super::{
 };
 use crate::engine::{RowNumber, ident};
 use crate::error::{Error, Result};
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec};
 use crate::target::references::References;
 use crate::target::{
     Aggregate, Batches, CatalogColumn, CommitPhase, ConstraintViolation, Destination, InsertError, InsertPhase,
     Inserted, JournalWriter, KeyBlock, KeyRequest, LoadedFile, Mode, Policy, RowSource, RunRecord, StagingPhase,
-    aggregates_schema,
+    TableIndex, aggregates_schema,
 };
 use arrow::array::RecordBatch;
 use arrow::datatypes::DataType;
@@ -151,7 +151,7 @@ impl SqliteLoad {
     fn insert_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<Vec<Inserted>, InsertError> {
         let mut rows = Vec::with_capacity(destinations.len());
         let mut referred = Vec::new();
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             rows.push(match self.direct_path_of(destination) {
                 None => self.insert_rows(destination)?,
                 Some(direct) => {
@@ -180,7 +180,7 @@ impl SqliteLoad {
             }
         }
         let mut all = Vec::with_capacity(destinations.len());
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             let direct = self.direct_path_of(destination);
             let mappings = match &direct {
                 None => self.append(destination, &self.run, RowNumber::ALL)?,
@@ -202,7 +202,7 @@ impl SqliteLoad {
         self.connection.execute_batch("ROLLBACK").map_err(self.fault("cannot roll back"))?;
         self.open = false;
         self.clear_staging(destinations).await?;
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             self.stage(destination, delta.staged_rows(at)?).await?;
             self.stage_keys(destination, delta.key_map(at)?).await?;
         }
@@ -266,7 +266,7 @@ impl StagingPhase for SqliteLoad {
         keys::defaults(&self.connection, destination, count, &self.names)
     }
 
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&mut self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         self.open()?;
         control_schema::loaded_files(&self.connection, files).map_err(self.fault("cannot read the runs of"))
     }
@@ -336,7 +336,7 @@ impl InsertPhase for SqliteLoad {
         let direct: Vec<_> =
             destinations.iter().filter(|destination| self.direct.contains(&destination.table.name)).collect();
         object_registry::refuse_taken(&self.connection, &self.names, destinations)?;
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             self.refusals(destination).references(at, delta)?;
         }
         let made = direct.iter().try_for_each(|destination| self.make_history(destination));
@@ -442,7 +442,7 @@ impl CommitPhase for SqliteLoad {
             self.connection
                 .execute(
                     "INSERT INTO delta_file (hash, table_name, name, run) VALUES (?1, ?2, ?3, ?4)",
-                    (&file.hash, &file.table, &file.name, &file.run),
+                    (&*file.hash, &file.table, &file.name, &file.run),
                 )
                 .map_err(&fault)?;
         }

@@ -47,7 +47,7 @@ use super::{
 };
 use crate::engine::{RowNumber, ident, literal, row_field};
 use crate::error::{Error, Result};
-use crate::journal::{Record, RunId};
+use crate::journal::{FileHash, Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec};
 use batches::{Inserting, select};
 use key_map::KeyMapTable;
@@ -384,7 +384,7 @@ impl Production for SqliteTarget {
         Ok(pages.map_err(self.fault("cannot read"))?.stream(self.connection.clone(), self.names.clone()))
     }
 
-    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         control_schema::loaded_files(&*self.connection.lock().await, files)
             .map_err(self.fault("cannot read the runs of"))
     }

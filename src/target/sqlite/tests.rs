@@ -3,7 +3,7 @@
 use super::*;
 use crate::error::Kind;
 use crate::spec::{LoadSpec, SafeguardsSpec, TargetSpec, Timeout};
-use crate::target::{Aggregate, CatalogTable, RowSource};
+use crate::target::{Aggregate, CatalogTable, RowSource, TableIndex};
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use futures::{StreamExt, stream};
 use tempfile::TempDir;
@@ -87,19 +87,19 @@ impl Place {
 struct Staged;
 
 impl RowSource for Staged {
-    fn staged_rows(&self, _: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, _: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }
 
-    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         self.staged_rows(at)
     }
 
-    fn key_map(&self, _: usize) -> Result<Batches<'_>> {
+    fn key_map(&self, _: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::empty().boxed())
     }
 
-    fn mismatch_error(&self, _: usize, how: &str) -> Error {
+    fn mismatch_error(&self, _: TableIndex, how: &str) -> Error {
         Error::internal(how)
     }
 }

@@ -9,7 +9,7 @@ use super::storage_values::StorageBatch;
 use crate::engine::{RowNumber, ident, row_numbers};
 use crate::error::Result;
 use crate::target::sql::violations as sql;
-use crate::target::{CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
+use crate::target::{CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource, TableIndex};
 
 /// The queries for the violating rows of one table, inside a load's transaction.
 pub(super) struct Refusals<'a> {
@@ -140,7 +140,7 @@ impl Refusals<'_> {
     }
 
     /// Checks again that the rows exist that the delta refers to without a foreign key.
-    pub(super) fn references(&self, at: usize, delta: &dyn RowSource) -> Result<(), InsertError> {
+    pub(super) fn references(&self, at: TableIndex, delta: &dyn RowSource) -> Result<(), InsertError> {
         for commit_check in &self.destination.commit_checks {
             let CommitCheckKind::Reference { column, to, to_column, by } = &commit_check.what else { continue };
             let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by)?;

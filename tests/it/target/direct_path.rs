@@ -6,6 +6,7 @@ use delta_pipeline::internals::error::Result;
 use delta_pipeline::internals::spec::{ForeignKeys, StartRowNumber};
 use delta_pipeline::internals::target::{
     AssignedKey, Batches, ConstraintViolation, Destination, KeyRequest, LoadMode, RowSource, SequenceUse, StagingPhase,
+    TableIndex,
 };
 
 use super::live::{Live, On};
@@ -15,20 +16,20 @@ use super::rows::{Part, Rows, announce, numbered, numbers, refused, stage, texts
 struct Counting<'a>(Rows<'a>, AtomicUsize);
 
 impl RowSource for Counting<'_> {
-    fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.staged_rows(at)
     }
 
-    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         self.0.expected_rows(at)
     }
 
-    fn key_map(&self, at: usize) -> Result<Batches<'_>> {
+    fn key_map(&self, at: TableIndex) -> Result<Batches<'_>> {
         self.0.key_map(at)
     }
 
-    fn mismatch_error(&self, at: usize, how: &str) -> delta_pipeline::internals::error::Error {
+    fn mismatch_error(&self, at: TableIndex, how: &str) -> delta_pipeline::internals::error::Error {
         self.0.mismatch_error(at, how)
     }
 }

@@ -3,10 +3,11 @@
 use arrow::array::{Array, ArrayRef, BooleanArray, Date32Array, Decimal128Array, Float64Array, RecordBatch};
 use arrow::array::{Time64MicrosecondArray, TimestampMicrosecondArray};
 use delta_pipeline::internals::error::{Error, Kind, Result};
+use delta_pipeline::internals::journal::FileHash;
 use delta_pipeline::internals::spec::{StartRowNumber, Timeout};
 use delta_pipeline::internals::target::{
     Access, Aggregate, AssignedKey, Batches, Destination, Inserted, KeyRequest, LoadMode, LoadedFile, Lookup, Relation,
-    RowSource, SequenceUse, StagingPhase, Target,
+    RowSource, SequenceUse, StagingPhase, TableIndex, Target,
 };
 use futures::{StreamExt, stream};
 use std::sync::Arc;
@@ -63,8 +64,8 @@ fn file(hash: &str, table: &str, run: &str) -> LoadedFile {
     LoadedFile { hash: hash.into(), table: table.into(), name: format!("{table} of {run}.csv"), run: run.into() }
 }
 
-fn asked(files: &[(&str, &str)]) -> Vec<(String, String)> {
-    files.iter().map(|(table, hash)| ((*table).to_owned(), (*hash).to_owned())).collect()
+fn asked(files: &[(&str, &str)]) -> Vec<(String, FileHash)> {
+    files.iter().map(|(table, hash)| ((*table).to_owned(), (*hash).into())).collect()
 }
 
 async fn both(live: &Live) -> (Destination, Destination) {
@@ -371,20 +372,20 @@ struct Twisted {
 }
 
 impl RowSource for Twisted {
-    fn staged_rows(&self, _: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, _: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(self.sent.clone())]).boxed())
     }
 
-    fn expected_rows(&self, _: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, _: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(self.expected.clone())]).boxed())
     }
 
-    fn key_map(&self, _: usize) -> Result<Batches<'_>> {
+    fn key_map(&self, _: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(self.mapped.clone())]).boxed())
     }
 
-    fn mismatch_error(&self, at: usize, how: &str) -> Error {
-        Error::data(format!("{at}: {how}"))
+    fn mismatch_error(&self, at: TableIndex, how: &str) -> Error {
+        Error::data(format!("{}: {how}", at.get()))
     }
 }
 

@@ -12,7 +12,7 @@ use arrow::datatypes::Field;
 use async_trait::async_trait;
 use datafusion::common::Constraint;
 use delta_pipeline::internals::error::{Error, Kind, Result};
-use delta_pipeline::internals::journal::{Record, RunId};
+use delta_pipeline::internals::journal::{FileHash, Record, RunId};
 use delta_pipeline::internals::target::{
     Access, Batches, Capabilities, Catalog, CatalogColumn, CatalogTable, DatabaseCheckRequest, DatabaseCheckResult,
     DatabaseCheckRows, Destination, Ended, Filter, Governance, Journals, KeyBlock, KeyMapStore, KeyRequest, LoadMode,
@@ -167,9 +167,9 @@ impl Production for MemoryTarget {
         Ok(one(rows.project(&places)?))
     }
 
-    async fn loaded_files(&self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         let control = self.database.control();
-        let known = |(table, hash): &(String, String)| {
+        let known = |(table, hash): &(String, FileHash)| {
             control.files.iter().rev().find(|file| file.table == *table && file.hash == *hash).cloned()
         };
         Ok(files.iter().filter_map(known).collect())

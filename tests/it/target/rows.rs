@@ -11,7 +11,7 @@ use delta_pipeline::internals::error::{Error, Result};
 use delta_pipeline::internals::journal::{Event, Input, Journal, Started, TableManifest};
 use delta_pipeline::internals::target::{
     Batches, ConstraintViolation, Destination, InsertError, InsertPhase, Inserted, JournalWriter, LoadMode, RowSource,
-    RunRecord, StagingPhase, Target,
+    RunRecord, StagingPhase, TableIndex, Target,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -132,19 +132,19 @@ pub async fn begin(target: &dyn Target, run: &str, parts: &[Part<'_>]) -> Result
 pub struct Rows<'a>(pub &'a [Part<'a>]);
 
 impl RowSource for Rows<'_> {
-    fn staged_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn staged_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(staged(&self.0[at]))]).boxed())
     }
 
-    fn expected_rows(&self, at: usize) -> Result<Batches<'_>> {
+    fn expected_rows(&self, at: TableIndex) -> Result<Batches<'_>> {
         self.staged_rows(at)
     }
 
-    fn key_map(&self, at: usize) -> Result<Batches<'_>> {
+    fn key_map(&self, at: TableIndex) -> Result<Batches<'_>> {
         Ok(stream::iter([Ok(mapped(&self.0[at]))]).boxed())
     }
 
-    fn referenced(&self, at: usize, column: &str) -> Result<RecordBatch> {
+    fn referenced(&self, at: TableIndex, column: &str) -> Result<RecordBatch> {
         let values = self::column(&self.0[at].1, column);
         let (mut rows, mut seen) = (Vec::new(), Vec::new());
         for row in (0..values.len()).filter(|row| values.is_valid(*row)) {
@@ -162,14 +162,14 @@ impl RowSource for Rows<'_> {
         Ok(batch(columns))
     }
 
-    fn referring(&self, at: usize, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
+    fn referring(&self, at: TableIndex, column: &str, rows: &[RowNumber]) -> Result<Vec<RowNumber>> {
         let values = self::column(&self.0[at].1, column);
         let wanted: Vec<_> = rows.iter().map(|row| shown(&values, row.get() as usize)).collect();
         let referring = (0..values.len()).filter(|row| wanted.contains(&shown(&values, *row)));
         Ok(referring.map(|row| RowNumber::new(row as u64)).collect())
     }
 
-    fn mismatch_error(&self, _: usize, how: &str) -> Error {
+    fn mismatch_error(&self, _: TableIndex, how: &str) -> Error {
         Error::internal(how)
     }
 }

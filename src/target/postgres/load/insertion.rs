@@ -22,7 +22,7 @@ use crate::engine::RowNumber;
 use crate::error::{Error, Result};
 use crate::spec::ForeignKeys;
 use crate::target::references::{Distinct, References};
-use crate::target::{Batches, ConstraintViolation, Destination, InsertError, RowSource};
+use crate::target::{Batches, ConstraintViolation, Destination, InsertError, RowSource, TableIndex};
 
 /// The reason that an insertion aborts. The caller stops all other connections before it queries which rows caused the error.
 pub(super) enum InsertAbort<'a> {
@@ -133,9 +133,9 @@ impl PgLoad {
         all_sent: &Notify,
     ) -> Result<(Vec<u64>, Vec<Referred<'a>>), InsertAbort<'a>> {
         let (mut inserted, mut referred) = (Vec::with_capacity(destinations.len()), Vec::new());
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             let _insert = tracing::info_span!("insert", of = destination.table.name);
-            let all_sent = (at + 1 == destinations.len()).then_some(all_sent);
+            let all_sent = (at.get() + 1 == destinations.len()).then_some(all_sent);
             let rows = if self.takes_direct_path(destination) {
                 let (rows, references) = self.copy_direct(destination, at, delta, all_sent).await?;
                 referred.extend(references.map(|rows| Referred { destination, rows }));
@@ -160,7 +160,7 @@ impl PgLoad {
     /// Compares the rows that took the direct path with the delta.
     async fn compare_all(&self, destinations: &[Destination], delta: &dyn RowSource) -> Result<(), InsertError> {
         for (at, destination) in
-            destinations.iter().enumerate().filter(|(_, destination)| self.takes_direct_path(destination))
+            TableIndex::enumerate(destinations).filter(|(_, destination)| self.takes_direct_path(destination))
         {
             let _compare = tracing::info_span!("compare", of = destination.table.name);
             if let Some(how) = self.compare_direct(destination, at, delta).await? {
@@ -240,7 +240,7 @@ impl PgLoad {
     async fn copy_direct<'a>(
         &self,
         destination: &'a Destination,
-        at: usize,
+        at: TableIndex,
         delta: &dyn RowSource,
         all_sent: Option<&Notify>,
     ) -> Result<(u64, Option<Vec<Distinct>>), InsertAbort<'a>> {
@@ -370,7 +370,7 @@ impl PgLoad {
         let staged = async {
             let fault = self.fault("cannot stage rows");
             self.main.batch_execute("ROLLBACK; BEGIN").await.map_err(&fault)?;
-            for (at, destination) in self.all.iter().enumerate() {
+            for (at, destination) in TableIndex::enumerate(&self.all) {
                 if !self.is_rehearsal() && !self.takes_direct_path(destination) {
                     continue;
                 }
@@ -397,7 +397,7 @@ impl PgLoad {
         delta: &dyn RowSource,
     ) -> Result<Vec<u64>, InsertAbort<'a>> {
         let mut appended = Vec::with_capacity(destinations.len());
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             let table = &destination.table.name;
             let _append = tracing::info_span!("append key map", of = table);
             self.forget(session, destination).await?;

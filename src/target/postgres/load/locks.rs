@@ -9,7 +9,9 @@ use super::{ABORT, PgLoad};
 use crate::engine::{RowNumber, literal, row_numbers};
 use crate::error::{Error, Result};
 use crate::spec::Lock;
-use crate::target::{CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource};
+use crate::target::{
+    CommitCheck, CommitCheckKind, ConstraintViolation, Destination, InsertError, RowSource, TableIndex,
+};
 
 /// Returns values as texts.
 fn nullable(values: &dyn Array, rows: &std::ops::Range<usize>) -> Vec<Option<String>> {
@@ -42,7 +44,7 @@ impl PgLoad {
         destinations: &[Destination],
         delta: &dyn RowSource,
     ) -> Result<(), InsertError> {
-        for (at, destination) in destinations.iter().enumerate() {
+        for (at, destination) in TableIndex::enumerate(destinations) {
             for CommitCheck { check, what } in &destination.commit_checks {
                 let CommitCheckKind::Reference { column, to, by, .. } = what else { continue };
                 let Some(referenced) = Referenced::of(what, &self.known, &self.names) else { continue };

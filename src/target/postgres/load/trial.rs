@@ -12,7 +12,7 @@ use super::super::trigger::{self, Trigger};
 use super::{ABORT, PgLoad};
 use crate::engine::{RowNumber, row_numbers};
 use crate::error::{Error, Result};
-use crate::target::{ConstraintViolation, Destination, InsertError, RowSource};
+use crate::target::{ConstraintViolation, Destination, InsertError, RowSource, TableIndex};
 
 /// The most rows of a table that are tried again, because that takes as long as inserting them.
 const MOST: u64 = 1_000_000;
@@ -39,6 +39,7 @@ impl PgLoad {
             (None, Some(first)) => self.staged(destination).id().relation() == first.relation(),
             (None, None) => false,
         });
+        let at = at.map(TableIndex::new);
         let stopped = match at {
             Some(at) => self.of_trigger(at, error, &triggers, delta).await,
             None => None,
@@ -53,7 +54,7 @@ impl PgLoad {
     /// Returns a violation with its row, if the error is about a row and not about the function itself.
     async fn of_trigger(
         &self,
-        at: usize,
+        at: TableIndex,
         error: &DbError,
         triggers: &[Trigger],
         delta: &dyn RowSource,
@@ -93,6 +94,7 @@ impl PgLoad {
             _ => return None,
         };
         let at = self.all.iter().position(|destination| destination.table.name == table.name)?;
+        let at = TableIndex::new(at);
         self.main.batch_execute("ROLLBACK").await.ok();
         let row = self.tried(at, error, delta, in_pairs).await;
         self.main.batch_execute(ABORT).await.ok();
@@ -103,9 +105,9 @@ impl PgLoad {
     }
 
     /// Returns the first staged row that fails again in the same way; `in_pairs`, if it may do so only together with an earlier row.
-    async fn tried(&self, at: usize, error: &DbError, delta: &dyn RowSource, in_pairs: bool) -> Option<RowNumber> {
+    async fn tried(&self, at: TableIndex, error: &DbError, delta: &dyn RowSource, in_pairs: bool) -> Option<RowNumber> {
         self.stage_to_ask(delta).await;
-        for before in &self.all[..at] {
+        for before in &self.all[..at.get()] {
             self.main.batch_execute(&trigger::production_settings(&self.names, true)).await.ok()?;
             self.main.batch_execute(&self.staged(before).insert()).await.ok()?;
         }
@@ -164,7 +166,7 @@ fn same(one: &DbError, other: &DbError) -> bool {
 }
 
 /// Returns the row number of the n-th copied row.
-async fn copied(row: u64, at: usize, delta: &dyn RowSource) -> Result<Option<RowNumber>> {
+async fn copied(row: u64, at: TableIndex, delta: &dyn RowSource) -> Result<Option<RowNumber>> {
     let mut batches = delta.staged_rows(at)?;
     let mut before = 0;
     while let Some(batch) = batches.next().await {

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use delta_pipeline::internals::engine::RowNumber;
 use delta_pipeline::internals::error::Result;
-use delta_pipeline::internals::journal::{Record, RunId};
+use delta_pipeline::internals::journal::{FileHash, Record, RunId};
 use delta_pipeline::internals::target::{
     Aggregate, Batches, CommitPhase, ConstraintViolation, Destination, Ended, Governance, InsertError, InsertPhase,
     Inserted, JournalWriter, KeyBlock, KeyRequest, LoadedFile, Mode, Policy, Production, RowSource, RunRecord,
@@ -108,7 +108,7 @@ impl StagingPhase for MemoryLoad {
         Ok(RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)?)
     }
 
-    async fn loaded_files(&mut self, files: &[(String, String)]) -> Result<Vec<LoadedFile>> {
+    async fn loaded_files(&mut self, files: &[(String, FileHash)]) -> Result<Vec<LoadedFile>> {
         MemoryTarget::new(&self.database).loaded_files(files).await
     }
 
