@@ -15,7 +15,7 @@ use async_trait::async_trait;
 
 use super::{
     Aggregate, Batches, Destination, InsertError, Inserted, KeyBlock, KeyRequest, LoadedFile, Mode, Policy, RowSource,
-    RunRecord,
+    RunRecord, TableIndex,
 };
 use crate::engine::RowNumber;
 use crate::error::Result;
@@ -109,7 +109,12 @@ pub trait InsertPhase: Send {
     ) -> Result<RecordBatch>;
 
     /// Compares the inserted rows of a table with the expected ones of `rows`, and returns the first difference in words.
-    async fn compare(&mut self, destination: &Destination, at: usize, rows: &dyn RowSource) -> Result<Option<String>>;
+    async fn compare(
+        &mut self,
+        destination: &Destination,
+        at: TableIndex,
+        rows: &dyn RowSource,
+    ) -> Result<Option<String>>;
 
     /// Ends the insertion.
     fn finish(self: Box<Self>) -> Box<dyn CommitPhase>;

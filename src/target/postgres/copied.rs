@@ -5,9 +5,8 @@
 
 use std::collections::VecDeque;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch, UInt32Array};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-use arrow::datatypes::UInt32Type;
 use arrow::row::{RowConverter, Rows, SortField};
 use futures::StreamExt;
 use tokio_postgres::{Client, Error as PgError};
@@ -17,7 +16,7 @@ use super::copy::{self, CopyColumn};
 use super::lookup::literal_rows;
 use super::reading::{numbered, unnumbered};
 use super::staging::Staged;
-use crate::engine::{RowSet, ident, literal};
+use crate::engine::{RowSet, ident, literal, row_numbers};
 use crate::error::{Error, Result};
 use crate::target::difference::difference;
 use crate::target::{Batches, Destination};
@@ -69,7 +68,8 @@ impl Comparison<'_> {
         let mut batches = expected()?;
         while let Some(batch) = batches.next().await {
             let batch = batch?;
-            let wanted: BooleanArray = numbers(&batch).iter().map(|number| Some(elsewhere.contains(*number))).collect();
+            let wanted: BooleanArray =
+                row_numbers(batch.column(0)).map(|number| Some(elsewhere.contains(number))).collect();
             let batch = filter_record_batch(&batch, &wanted)?;
             for first in (0..batch.num_rows()).step_by(KEYS) {
                 let part = batch.slice(first, KEYS.min(batch.num_rows() - first));
@@ -112,8 +112,10 @@ impl Comparison<'_> {
             let batch = (self.arranged)(batch?)?;
             let found = there.peek(&batch).await?;
             let pairs = keys.pairs(&batch, &found)?;
-            for row in (0..batch.num_rows()).filter(|row| !pairs.contains(row)) {
-                elsewhere.insert(numbers(&batch)[row]);
+            for (row, number) in row_numbers(batch.column(0)).enumerate() {
+                if !pairs.contains(row) {
+                    elsewhere.insert(number);
+                }
             }
             let count = pairs.count();
             there.skip(count);
@@ -132,7 +134,7 @@ impl Comparison<'_> {
     /// Compares rows with those of production that have the same keys.
     async fn compare_by_key(&self, expected: &RecordBatch) -> Result<Option<String>> {
         let key = &self.destination().key;
-        let (mut columns, mut declared) = (vec![CopyColumn::number("n")], vec!["n integer".to_owned()]);
+        let (mut columns, mut declared) = (vec![CopyColumn::number("n")], vec!["n bigint".to_owned()]);
         let mut values = vec![expected.column(0).clone()];
         for (at, name) in key.iter().enumerate() {
             columns.push(CopyColumn { name: format!("k{at}"), ..self.staged.wire(name) });
@@ -158,10 +160,6 @@ impl Comparison<'_> {
 
 fn keyless() -> Error {
     Error::internal("rows without their key")
-}
-
-fn numbers(batch: &RecordBatch) -> &[u32] {
-    batch.column(0).as_primitive::<UInt32Type>().values()
 }
 
 /// Rows of production that are looked at before they are taken.
@@ -259,10 +257,10 @@ impl Pairs {
         }
     }
 
-    fn contains(&self, row: &usize) -> bool {
+    fn contains(&self, row: usize) -> bool {
         match self {
-            Self::First(count) => row < count,
-            Self::Some(rows) => rows.binary_search(&(*row as u32)).is_ok(),
+            Self::First(count) => row < *count,
+            Self::Some(rows) => rows.binary_search(&(row as u32)).is_ok(),
         }
     }
 

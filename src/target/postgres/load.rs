@@ -38,7 +38,7 @@ use crate::journal::{FileHash, Record, RunId};
 use crate::spec::{ForeignKeys, LoadSpec, StartRowNumber};
 use crate::target::{
     Aggregate, Batches, CommitPhase, Destination, InsertError, InsertPhase, Inserted, JournalWriter, KeyBlock,
-    KeyRequest, LoadedFile, Mode, Policy, RowSource, RunRecord, StagingPhase, aggregates_schema,
+    KeyRequest, LoadedFile, Mode, Policy, RowSource, RunRecord, StagingPhase, TableIndex, aggregates_schema,
 };
 use insertion::{InsertAbort, InsertOutcome};
 pub(super) use numbers::calls;
@@ -439,7 +439,12 @@ impl InsertPhase for PgLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, at: usize, delta: &dyn RowSource) -> Result<Option<String>> {
+    async fn compare(
+        &mut self,
+        destination: &Destination,
+        at: TableIndex,
+        delta: &dyn RowSource,
+    ) -> Result<Option<String>> {
         if self.takes_direct_path(destination) {
             return self.meanwhile(self.compare_direct(destination, at, delta)).await;
         }

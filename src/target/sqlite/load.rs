@@ -412,7 +412,12 @@ impl InsertPhase for SqliteLoad {
         found.into_iter().next().ok_or_else(|| Error::internal("no totals"))
     }
 
-    async fn compare(&mut self, destination: &Destination, at: usize, delta: &dyn RowSource) -> Result<Option<String>> {
+    async fn compare(
+        &mut self,
+        destination: &Destination,
+        at: TableIndex,
+        delta: &dyn RowSource,
+    ) -> Result<Option<String>> {
         let mut expected = delta.expected_rows(at)?;
         while let Some(batch) = expected.next().await {
             if let Some(how) = compare(&self.connection, destination, &batch?, &self.names)? {

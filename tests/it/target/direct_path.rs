@@ -198,7 +198,7 @@ async fn rows_without_a_block_of_keys_are_found_again() {
                 let mut load = load.begin_insert(all).await.unwrap();
                 let inserted = load.insert(all, &Rows(&parts)).await.unwrap();
                 assert_eq!((inserted[0].rows, inserted[0].verified), (15_000, true));
-                let found = load.compare(&item, 0, &Rows(&part(expected))).await.unwrap();
+                let found = load.compare(&item, TableIndex::new(0), &Rows(&part(expected))).await.unwrap();
                 match how {
                     Some(how) => assert!(found.as_ref().is_some_and(|found| found.starts_with(how)), "{found:?}"),
                     None => assert_eq!(found, None, "{gaps}"),

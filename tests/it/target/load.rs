@@ -248,7 +248,7 @@ async fn rows_come_in_many_batches_and_in_none(on: On) {
     let load = begin(target.as_ref(), "r2", &parts).await.unwrap();
     let mut load = insert(load, &parts).await.unwrap();
     assert_eq!(lines(&[load.aggregates(&item, &[("id".into(), Aggregate::Max)]).await.unwrap()]), ["0|NULL"]);
-    assert_eq!(load.compare(&item, 0, &Rows(&parts)).await.unwrap(), None);
+    assert_eq!(load.compare(&item, TableIndex::new(0), &Rows(&parts)).await.unwrap(), None);
     load.finish().commit().await.unwrap();
 }
 
@@ -315,7 +315,7 @@ async fn rows_are_compared_with_the_expected_ones(on: On) {
     let load = begin(target.as_ref(), "r1", &parts).await.unwrap();
     let mut load = insert(load, &parts).await.unwrap();
     for (at, destination) in [&item, &part].into_iter().enumerate() {
-        assert_eq!(load.compare(destination, at, &Rows(&parts)).await.unwrap(), None);
+        assert_eq!(load.compare(destination, TableIndex::new(at), &Rows(&parts)).await.unwrap(), None);
     }
     load.finish().commit().await.unwrap();
     let how = async |at: usize| target.compare(parts[at].0, expected(at)).await.unwrap();
@@ -456,7 +456,7 @@ async fn a_trigger_that_changes_rows_is_seen_before_the_commit(on: On) {
     let parts = [item_part(&item)];
     let load = begin(live.writer().await.as_ref(), "r1", &parts).await.unwrap();
     let mut load = insert(load, &parts).await.unwrap();
-    let how = load.compare(&item, 0, &Rows(&parts)).await.unwrap();
+    let how = load.compare(&item, TableIndex::new(0), &Rows(&parts)).await.unwrap();
     assert_eq!(how.as_deref(), Some("column `name` is filled, expected NULL"));
 }
 
@@ -473,7 +473,7 @@ async fn a_trigger_that_swallows_rows_is_seen_before_the_commit(on: On) {
     let mut load = load.begin_insert(std::slice::from_ref(&item)).await.unwrap();
     let found = load.insert(std::slice::from_ref(&item), &Rows(&parts)).await.unwrap();
     assert_eq!(found, [Inserted { rows: 1, mappings: 2, verified: false }]);
-    let how = load.compare(&item, 0, &Rows(&parts)).await.unwrap();
+    let how = load.compare(&item, TableIndex::new(0), &Rows(&parts)).await.unwrap();
     assert_eq!(how.as_deref(), Some("rows are missing"));
     let totals = load.aggregates(&item, &[("id".into(), Aggregate::Sum)]).await.unwrap();
     assert_eq!(lines(&[totals]), ["1|2"]);

@@ -174,7 +174,7 @@ impl PgLoad {
     pub(super) async fn compare_direct(
         &self,
         destination: &Destination,
-        at: usize,
+        at: TableIndex,
         delta: &dyn RowSource,
     ) -> Result<Option<String>> {
         let staged = self.staged(destination);

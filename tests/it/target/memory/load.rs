@@ -14,7 +14,7 @@ use delta_pipeline::internals::journal::{FileHash, Record, RunId};
 use delta_pipeline::internals::target::{
     Aggregate, Batches, CommitPhase, ConstraintViolation, Destination, Ended, Governance, InsertError, InsertPhase,
     Inserted, JournalWriter, KeyBlock, KeyRequest, LoadedFile, Mode, Policy, Production, RowSource, RunRecord,
-    StagingPhase, aggregates_schema,
+    StagingPhase, TableIndex, aggregates_schema,
 };
 use futures::TryStreamExt;
 use jiff::Timestamp;
@@ -215,7 +215,12 @@ impl InsertPhase for MemoryLoad {
         Ok(RecordBatch::try_new(schema.clone(), columns.collect::<Result<_, _>>()?)?)
     }
 
-    async fn compare(&mut self, destination: &Destination, at: usize, rows: &dyn RowSource) -> Result<Option<String>> {
+    async fn compare(
+        &mut self,
+        destination: &Destination,
+        at: TableIndex,
+        rows: &dyn RowSource,
+    ) -> Result<Option<String>> {
         let own = self.inserted.iter().filter(|(table, _)| *table == destination.table.name).flat_map(|(_, rows)| rows);
         let own = own.map(|rows| cast_to(rows, &destination.table.schema())).collect::<Result<Vec<_>>>()?;
         difference(
