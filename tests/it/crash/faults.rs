@@ -61,6 +61,7 @@ fn run_with_terminated_backends_is_resumed() {
     trial.resume("its backends were terminated");
 
     let trial = Trial::new(Scene::new(On::Postgres), &done);
+    trial.scene.write("load: { staging: always }\n");
     let proxy = Proxy::new(Server::shared().port, Cut::Copied(1000));
     let url = proxy.url(trial.scene.database.as_ref().unwrap());
     let ran = trial.scene.place.pipeline_with(&["run", FILE], &[("DATABASE_URL", &url)]);

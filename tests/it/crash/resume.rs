@@ -25,8 +25,11 @@ fn resumed(on: On) {
     let done = Done::default();
     let base = Scene::new(on);
     for round in 0..rounds() {
-        for point @ Point { what, noted, .. } in points(on) {
+        for (at, point @ Point { what, noted, .. }) in points(on).enumerate() {
             let trial = Trial::new(base.copied(), &done);
+            if (at + round) % 2 == 0 {
+                trial.scene.write("load: { staging: always }\n");
+            }
             trial.kill_at(point);
             if *noted {
                 let is_over = round > 0 && !trial.is_killed(&["resume", FILE], second(round));
