@@ -189,10 +189,10 @@ pub(super) struct Init {
     /// Target to read the schema from: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`
     #[arg(long, value_name = "URL", env = "PIPELINE_FROM", hide_env_values = true)]
     pub(super) from: Option<String>,
-    /// Tables to include [default: those that match delta files, or all]
+    /// Tables to include, outside of the production schema as `schema.table` [default: those that match delta files, or all]
     #[arg(long, value_name = "TABLE", value_delimiter = ',')]
     pub(super) tables: Vec<String>,
-    /// Schema of the live tables, if it is not the default schema
+    /// Schema of the tables that are named without a schema, if it is not the default one
     #[arg(long, value_name = "SCHEMA")]
     pub(super) schema: Option<String>,
     /// Folder with the delta's files, which are matched with tables and columns by name

@@ -93,16 +93,15 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
         folder: nowhere,
         script_folder: nowhere,
     };
-    let target = target::open(&address, Access::Read).await?;
+    let target = open(&address).await?;
     let catalog = target.catalog().await?;
     if catalog.tables.is_empty() {
-        let schema = init.production.as_deref().unwrap_or("the default schema");
-        return Err(Error::pipeline(format!("`{shown}` has no table in {schema}"))
+        let schema = init.production.as_ref().map_or(String::new(), |schema| format!(" in the schema `{schema}`"));
+        return Err(Error::pipeline(format!("`{shown}` has no table{schema}"))
             .hint("name another one with `--schema`, and check that this user may use it"));
     }
     if let Some(unknown) = init.tables.iter().chain(init.files.keys()).find(|name| catalog.table(name).is_none()) {
-        return Err(Error::usage(format!("production has no table `{unknown}`"))
-            .hint(format!("its tables are {}", list(&catalog.names()))));
+        return Err(unknown_table(unknown, &catalog));
     }
     let folder = init.file.parent().unwrap_or(nowhere);
     let wanted = ScaffoldOptions {
@@ -136,6 +135,26 @@ async fn make(init: &Init) -> Result<ScaffoldedFile> {
     };
     let text = drafted.text(&shown, &problems, &rejects);
     Ok(ScaffoldedFile { text, problems, rejects, notes: drafted.notes().to_vec() })
+}
+
+/// Opens the target with all schemas that its user may use.
+async fn open(address: &TargetConfig<'_>) -> Result<Arc<dyn Target>> {
+    let target = target::open(address, Access::Read).await?;
+    let schemas = target.schemas().await?;
+    if schemas.is_empty() {
+        return Ok(target);
+    }
+    target::open(&TargetConfig { schemas: &schemas, ..*address }, Access::Read).await
+}
+
+fn unknown_table(name: &str, catalog: &Catalog) -> Error {
+    let ends = format!(".{name}");
+    let elsewhere: Vec<_> = catalog.names().into_iter().filter(|known| known.ends_with(&ends)).collect();
+    let error = Error::usage(format!("production has no table `{name}`"));
+    match elsewhere.as_slice() {
+        [] => error.hint(format!("its tables are {}", list(&catalog.names()))),
+        names => error.hint(format!("another schema has it: write {}", list(names))),
+    }
 }
 
 /// Compiles the tables of a drafted file that have no problem; None if every table has one.

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::copybook::Record;
 use super::fixed::{self, Fixed};
-use super::name_match::{self, TableName};
+use super::name_match::{self, EXACT, PART, TableName};
 use super::profile::Sample;
 use crate::error::{Error, Result};
 use crate::source::Source;
@@ -23,27 +23,22 @@ pub(super) struct Files {
     table: Option<String>,
     /// The name of the files without extensions, and that of the folder if it has no other files.
     names: Vec<String>,
+    /// The name of the folder, which may be that of a schema.
+    inside: Option<String>,
     /// The words of the file names, and those of the folder if it has no other files.
     words: Vec<Vec<String>>,
 }
 
-/// The score of a file whose name matches a table's only by a part of its words.
-pub(super) const PART: u8 = 1;
-
 impl Files {
-    /// Returns how well the names match a table: 4 for the same name, 3 for the name in another case, 2 for the same words, [`PART`] for
-    /// a part of them, 0 for no match. A table that the user names is the only match.
+    /// Returns how well the names match a table: from 0, for no match, and [`PART`], for a part of the words, to [`EXACT`]. A table that
+    /// the user names is the only match.
     pub(super) fn score(&self, table: &TableName<'_>) -> u8 {
         if let Some(chosen) = &self.table {
-            return if chosen == table.name { 4 } else { 0 };
+            return if chosen == table.name { EXACT } else { 0 };
         }
-        let by_name = |name: &String| match () {
-            () if name == table.name => 4,
-            () if name.to_lowercase() == table.lower => 3,
-            () => 0,
-        };
+        let by_name = self.names.iter().map(|name| table.score_name(name, self.inside.as_deref()));
         let by_words = self.words.iter().map(|words| table.score(words));
-        self.names.iter().map(by_name).chain(by_words).max().unwrap_or(0)
+        by_name.chain(by_words).max().unwrap_or(0)
     }
 
     /// Returns whether the name matches a table's only by a part of its words.
@@ -68,7 +63,8 @@ pub(super) fn chosen(
     let is_fixed = extension(&path).is_none() && !records.is_empty();
     let Read { csv, fixed, sample } =
         if is_fixed { fixed::read(&path, folder, records, &name_match::words(table))? } else { read(&path, folder)? };
-    Ok(Files { path, csv, fixed, sample, table: Some(table.to_owned()), names: Vec::new(), words: Vec::new() })
+    let table = Some(table.to_owned());
+    Ok(Files { path, csv, fixed, sample, table, names: Vec::new(), inside: None, words: Vec::new() })
 }
 
 /// The readable file extensions, without those of compressions.
@@ -100,7 +96,7 @@ pub(super) fn find(
 /// A search for groups of files.
 struct Search<'s> {
     folder: &'s Path,
-    /// The names of production's tables, in lower case.
+    /// The names of production's tables, with and without their schemas, in lower case.
     tables: &'s BTreeSet<String>,
     /// The records of the copybook.
     records: &'s [Record],
@@ -144,12 +140,28 @@ fn is_copybook(name: &str) -> bool {
     [".cpy", ".cbl", ".cob", ".copy"].iter().any(|end| name.ends_with(end))
 }
 
-/// Returns the name of a file without its extensions.
-fn stem(name: &str) -> &str {
-    name.split('.').next().unwrap_or_default()
+/// Returns the name of a file without the extensions of its format and compression.
+fn without_format(name: &str) -> &str {
+    let cut = |name: &str, ending: &str| name.len() - ending.len();
+    let lower = name.to_lowercase();
+    let end = [".gz", ".zst"].iter().find(|ending| lower.ends_with(*ending)).map_or(name.len(), |end| cut(name, end));
+    name.get(..end).and_then(|name| name.rsplit_once('.')).map_or(name, |(stem, _)| stem)
 }
 
 impl Search<'_> {
+    /// Returns the name of a file without its extensions: up to the first point, unless it is the name of a table with its schema.
+    fn stem<'n>(&self, name: &'n str) -> &'n str {
+        let full = without_format(name);
+        let is_table = full.contains('.') && self.tables.contains(&full.to_lowercase());
+        if is_table { full } else { name.split('.').next().unwrap_or_default() }
+    }
+
+    /// Returns the words of a file's name that identify its table.
+    fn words(&self, name: &str) -> Vec<String> {
+        let stem = self.stem(name);
+        if stem.contains('.') { name_match::words(stem) } else { name_match::file_words(name) }
+    }
+
     /// Groups the files of a folder by their words.
     fn groups(&mut self, inside: &Path, names: &[String]) {
         let mut by_words: BTreeMap<(Vec<String>, String), Vec<String>> = BTreeMap::new();
@@ -158,7 +170,7 @@ impl Search<'_> {
             let is_fixed = !self.records.is_empty() && !is_copybook(name);
             match extension(name).or_else(|| is_fixed.then(String::new)) {
                 Some(extension) => {
-                    by_words.entry((name_match::file_words(name), extension)).or_default().push(name.clone());
+                    by_words.entry((self.words(name), extension)).or_default().push(name.clone());
                 }
                 None => self.notes.push(format!(
                     "skipped `{}`: its name has no extension of a supported format ({})",
@@ -167,7 +179,7 @@ impl Search<'_> {
                 )),
             }
         }
-        let exact = |name: &str| Some(stem(name).to_lowercase()).filter(|stem| self.tables.contains(stem));
+        let exact = |name: &str| Some(self.stem(name).to_lowercase()).filter(|stem| self.tables.contains(stem));
         let mut groups: Vec<(Vec<String>, String, Vec<String>)> = Vec::new();
         for ((words, extension), members) in by_words {
             let mut by_name: BTreeMap<Option<String>, Vec<String>> = BTreeMap::new();
@@ -180,11 +192,12 @@ impl Search<'_> {
             }
         }
         let is_only_group = groups.len() == 1;
+        let folder = inside.file_name().and_then(|name| name.to_str());
         for (words, extension, members) in groups {
             let path = relative(self.folder, &inside.join(pattern(&members, names)));
             let (mut all, mut names) =
-                (vec![words], members.iter().map(|name| stem(name).to_owned()).collect::<Vec<_>>());
-            if let Some(name) = inside.file_name().and_then(|name| name.to_str()).filter(|_| is_only_group) {
+                (vec![words], members.iter().map(|name| self.stem(name).to_owned()).collect::<Vec<_>>());
+            if let Some(name) = folder.filter(|_| is_only_group) {
                 all.push(name_match::words(name));
                 names.push(name.to_owned());
             }
@@ -195,7 +208,8 @@ impl Search<'_> {
             };
             match found {
                 Ok(Read { csv, fixed, sample }) => {
-                    self.found.push(Files { path, csv, fixed, sample, table: None, names, words: all });
+                    let inside = folder.map(ToOwned::to_owned);
+                    self.found.push(Files { path, csv, fixed, sample, table: None, names, inside, words: all });
                 }
                 Err(error) => self.notes.push(format!("cannot read `{path}`: {error}")),
             }

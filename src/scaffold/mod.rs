@@ -17,10 +17,11 @@ mod write;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use self::discover::{Files, PART};
-use self::name_match::TableName;
+use self::discover::Files;
+use self::name_match::{PART, TableName, relation};
 use self::probe::Probe;
-use self::table::{DeltaFacts, Draft};
+use self::table::{DeltaFacts, Draft, Numbers};
+use crate::engine::list;
 use crate::error::Result;
 use crate::plan::order;
 use crate::target::{Catalog, CatalogTable, Production, TextKey};
@@ -37,7 +38,7 @@ pub struct ScaffoldOptions<'a> {
     pub url: String,
     /// The schema of the live tables, if it is not the default schema.
     pub production: Option<String>,
-    /// The catalog of production.
+    /// The catalog of production, with the tables of all schemas that may be drafted.
     pub catalog: &'a Catalog,
     /// Production, in which values of the delta are looked up.
     pub target: &'a dyn Production,
@@ -82,7 +83,9 @@ pub async fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
             Matched::One(files) => Some(*files),
             Matched::None | Matched::Several(_) => None,
         };
-        let draft = Draft::infer(table, files, &facts, &probe).await;
+        let mut draft = Draft::infer(table, files, &facts, &probe).await;
+        draft.find_sequence(options.catalog.sequences.as_ref());
+        draft.remarks.extend(files.and_then(|files| also(options.catalog, table, files)));
         written.push(write::table(&draft, found, has_delta));
         drafts.insert(table.name.clone(), draft);
     }
@@ -98,7 +101,23 @@ pub async fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
     if options.delta.is_some() && files.is_empty() {
         notes.push("the folder contains no readable files".to_owned());
     }
-    Ok(Drafted { head: write::head(options), body: written.join("\n"), notes, sampled: !files.is_empty() })
+    let unnumbered = tables.iter().filter(|table| drafts[&table.name].numbers == Numbers::Unknown);
+    let unnumbered: Vec<&str> = unnumbered.map(|table| table.name.as_str()).collect();
+    Ok(Drafted { head: write::head(options, &unnumbered), body: written.join("\n"), notes, sampled: !files.is_empty() })
+}
+
+/// Returns a remark if files also have the name of a table in another schema.
+fn also(catalog: &Catalog, table: &CatalogTable, files: &Files) -> Option<String> {
+    let others = catalog.tables.iter().filter(|other| {
+        other.name != table.name && files.score(&TableName::new(&other.name)) > PART && is_namesake(other, table)
+    });
+    let others: Vec<_> = others.map(|other| other.name.as_str()).collect();
+    (!others.is_empty()).then(|| format!("GUESS: the name of the file also matches {}", list(&others)))
+}
+
+/// Returns whether two tables of different schemas have the same name.
+fn is_namesake(one: &CatalogTable, other: &CatalogTable) -> bool {
+    relation(&one.name).eq_ignore_ascii_case(relation(&other.name))
 }
 
 /// Returns the delta's files: those that the user names for tables, and those of the folder.
@@ -110,7 +129,8 @@ fn files(options: &ScaffoldOptions<'_>, notes: &mut Vec<String>) -> Result<Vec<F
         .map(|(table, file)| discover::chosen(table, file, options.delta, options.folder, &records));
     let mut files: Vec<Files> = chosen.collect::<Result<_>>()?;
     if let Some(delta) = options.delta {
-        let names = options.catalog.tables.iter().map(|table| table.name.to_lowercase()).collect();
+        let names = options.catalog.tables.iter().flat_map(|table| [table.name.as_str(), relation(&table.name)]);
+        let names = names.map(str::to_lowercase).collect();
         let found = discover::find(delta, options.folder, &names, &records, notes)?;
         let is_chosen = |found: &Files| files.iter().any(|chosen| chosen.path == found.path);
         let rest: Vec<Files> = found.into_iter().filter(|found| !is_chosen(found)).collect();
@@ -157,7 +177,10 @@ fn tables<'a>(options: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a Catalog
     let all = || options.catalog.tables.iter().map(AsRef::as_ref);
     let has_delta = options.delta.is_some() || !options.files.is_empty();
     let mut tables: Vec<&CatalogTable> = match (options.tables.as_slice(), has_delta) {
-        ([], false) => all().collect(),
+        // Tables of other schemas belong to the draft if `--schema` does not name the one that counts.
+        ([], false) => {
+            all().filter(|table| options.production.is_none() || relation(&table.name) == table.name).collect()
+        }
         ([], true) => {
             let tables: Vec<_> = all().collect();
             let found = matched(&tables, files);

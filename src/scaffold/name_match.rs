@@ -102,7 +102,7 @@ pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
     if source.eq_ignore_ascii_case(column) {
         return Some(Alike::Case);
     }
-    let (table, ours, theirs) = (words(table), words(source), words(column));
+    let (table, ours, theirs) = (words(relation(table)), words(source), words(column));
     let without = |words: &[String]| -> Vec<String> {
         words.strip_prefix(table.as_slice()).filter(|rest| !rest.is_empty()).unwrap_or(words).to_vec()
     };
@@ -116,35 +116,86 @@ pub(super) fn alike(source: &str, column: &str, table: &str) -> Option<Alike> {
     }
 }
 
+/// Splits the name of a table into its schema, if it names one, and its name there.
+fn split(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('.') {
+        Some((schema, relation)) if !schema.is_empty() && !relation.is_empty() => (Some(schema), relation),
+        _ => (None, name),
+    }
+}
+
+/// Returns the name of a table without its schema.
+pub(super) fn relation(name: &str) -> &str {
+    split(name).1
+}
+
+/// A match by a part of the words only.
+pub(super) const PART: u8 = 1;
+
+/// The best match.
+pub(super) const EXACT: u8 = 10;
+
 /// The name of a table, prepared for comparisons.
 pub(super) struct TableName<'a> {
     pub(super) name: &'a str,
-    pub(super) lower: String,
+    schema: Option<&'a str>,
+    relation: &'a str,
+    /// The words of its name within the schema, and with the schema.
     words: Vec<String>,
+    all_words: Vec<String>,
 }
 
 impl<'a> TableName<'a> {
     pub(super) fn new(name: &'a str) -> Self {
-        Self { name, lower: name.to_lowercase(), words: table_words(name) }
+        let (schema, relation) = split(name);
+        Self { name, schema, relation, words: table_words(name), all_words: words(name) }
     }
 
-    /// Returns how well a file's words match: 2 for the same words, 1 for a part of them, 0 for no match.
+    /// Returns how well a name of files in a folder matches, from 0 to [`EXACT`]. A name with the schema matches best. Any other name
+    /// matches a table of the production schema better than one of another schema, and counts more if the case is the same.
+    pub(super) fn score_name(&self, file: &str, folder: Option<&str>) -> u8 {
+        let same = |one: &str, other: &str| match () {
+            () if one == other => Some(true),
+            () if one.to_lowercase() == other.to_lowercase() => Some(false),
+            () => None,
+        };
+        let in_folder = self.schema.zip(folder).and_then(|(schema, folder)| same(schema, folder));
+        let full = same(file, self.name).filter(|_| self.schema.is_some());
+        match (full, same(file, self.relation), in_folder) {
+            (Some(is_exact), _, _) => EXACT - u8::from(!is_exact),
+            (None, Some(is_exact), Some(in_case)) => EXACT - u8::from(!is_exact || !in_case),
+            (None, Some(is_exact), None) => 8 - 2 * u8::from(!is_exact) - u8::from(self.schema.is_some()),
+            (None, None, _) => 0,
+        }
+    }
+
+    /// Returns how well a file's words match: 4 or 3 for the same words, [`PART`] for a part of them, 0 for no match.
     pub(super) fn score(&self, file: &[String]) -> u8 {
-        if *file == self.words || file.concat() == self.words.concat() {
-            2
+        let same = |words: &[String]| *file == *words || file.concat() == words.concat();
+        if same(&self.words) || same(&self.all_words) {
+            4 - u8::from(self.schema.is_some() && !same(&self.all_words))
         } else {
-            u8::from(part_of(&self.words, file) || part_of(file, &self.words))
+            PART * u8::from(part_of(&self.words, file) || part_of(file, &self.words))
         }
     }
 }
 
-/// Returns the words of a table's name, without a prefix such as `tbl`.
+/// Returns the words of a table's name, without its schema and without a prefix such as `tbl`.
 pub(super) fn table_words(name: &str) -> Vec<String> {
-    let all = words(name);
+    let all = words(relation(name));
     match all.split_first() {
         Some((first, rest)) if TABLE_WORDS.contains(&first.as_str()) && !rest.is_empty() => rest.to_vec(),
         _ => all,
     }
+}
+
+/// Returns whether a sequence is named after a table of its schema: `artist_seq`, `seq_artist`, or `artist_artist_id_seq`.
+pub(super) fn is_sequence_of(sequence: &str, table: &str) -> bool {
+    let (ours, theirs) = (split(sequence), split(table));
+    let mut words = words(ours.1);
+    words.retain(|word| !["seq", "sequence", "sq", "id"].contains(&word.as_str()));
+    let of = table_words(table);
+    ours.0 == theirs.0 && (words == of || words == [of.clone(), of].concat())
 }
 
 /// Returns the letters and digits of a name's stem as one word: `shipmethod` for `ShipMethodID`, `shipmethodid`, and `ship_method`.
@@ -214,11 +265,41 @@ mod tests {
             assert_eq!(file_words(name).join(" "), expected, "{name}");
         }
         for (file, table, expected) in
-            [("accounts.csv", "account", 2), ("reads-1.csv", "meter_read", 1), ("persons.csv", "account", 0)]
+            [("accounts.csv", "account", 4), ("reads-1.csv", "meter_read", 1), ("persons.csv", "account", 0)]
         {
             assert_eq!(TableName::new(table).score(&file_words(file)), expected, "{file} {table}");
         }
-        assert_eq!(TableName::new("tblInsuree").score(&file_words("insurees.csv")), 2);
+        assert_eq!(TableName::new("tblInsuree").score(&file_words("insurees.csv")), 4);
+    }
+
+    #[test]
+    fn files_match_tables_of_other_schemas() {
+        let (own, sales, hr) = (TableName::new("person"), TableName::new("sales.person"), TableName::new("hr.person"));
+        let scores = |file: &str, folder: Option<&str>| {
+            [&own, &sales, &hr].map(|table| table.score_name(file, folder).max(table.score(&file_words(file))))
+        };
+        for (file, folder, expected) in [
+            ("person", None, [8, 7, 7]),
+            ("Person", None, [6, 5, 5]),
+            ("persons", None, [4, 3, 3]),
+            ("person", Some("sales"), [8, 10, 7]),
+            ("Person", Some("Sales"), [6, 9, 5]),
+            ("hr.person", None, [0, 0, 10]),
+            ("hr_person", None, [1, 1, 4]),
+            ("order", Some("sales"), [0, 0, 0]),
+        ] {
+            assert_eq!(scores(file, folder), expected, "{file} {folder:?}");
+        }
+        assert_eq!(alike("PersonName", "name", "sales.person"), Some(Alike::Words));
+        for (sequence, table, expected) in [
+            ("artist_seq", "artist", true),
+            ("sales.order_order_id_seq", "sales.order", true),
+            ("seq_artists", "artist", true),
+            ("artist_seq", "sales.artist", false),
+            ("artist_name_seq", "artist", false),
+        ] {
+            assert_eq!(is_sequence_of(sequence, table), expected, "{sequence} {table}");
+        }
     }
 
     #[test]

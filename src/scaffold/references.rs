@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::name_match::{Alike, alike, bare, is_key, part_of, resembles, stem, words};
+use super::name_match::{Alike, alike, bare, is_key, part_of, relation, resembles, stem, words};
 use super::probe::Probe;
 use super::profile::Sample;
 use super::table::{DeltaFacts, Draft, Key};
@@ -178,7 +178,7 @@ impl<'a> References<'_, 'a> {
         let mut relationship = Relationship::open(column, &key.to);
         let names = self.sample.names().into_iter().filter(|name| !used.contains(name) && self.is_free(name, column));
         let resembles = |name: &&str| {
-            resembles(name, column) || resembles(name, &key.to) || self.within_delta(name, &key.to) >= NEARLY_ALL
+            resembles(name, column) || resembles(name, relation(&key.to)) || self.within_delta(name, &key.to) >= NEARLY_ALL
         };
         relationship.candidates = names.filter(resembles).map(ToOwned::to_owned).collect();
         relationship.remark = Some(match relationship.candidates.as_slice() {
@@ -208,7 +208,7 @@ impl<'a> References<'_, 'a> {
         let mut candidates = Vec::new();
         for name in names {
             let mut score = likeness(name, column, to, parent_key.first().filter(|_| !is_self));
-            if score == 0 && is_only && !is_self && stem(name) == words(to) {
+            if score == 0 && is_only && !is_self && stem(name) == words(relation(to)) {
                 score = 50;
             }
             let within = self.within_delta(name, to);
@@ -348,6 +348,7 @@ fn unique_columns(table: &CatalogTable) -> impl Iterator<Item = &String> {
 
 /// Rates by name, from 0 to 100, how likely a source column contains the reference of a column.
 fn likeness(source: &str, column: &str, to: &str, parent_key: Option<&String>) -> usize {
+    let to = relation(to);
     let (ours, theirs, table) = (stem(source), stem(column), words(to));
     if source.eq_ignore_ascii_case(column) {
         return 100;

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 
 use super::discover::Files;
 use super::expression::{accepted, expression, sql_name};
-use super::name_match::{Alike, alike, is_key, part_of, resembles, stem, table_words};
+use super::name_match::{Alike, alike, is_key, is_sequence_of, part_of, resembles, stem, table_words};
 use super::probe::Probe;
 use super::profile::{Notation, Sample};
 use super::references::{References, Relationship};
@@ -21,6 +21,8 @@ pub(super) struct Draft<'a> {
     /// Other columns that identify rows.
     pub(super) legacy_choices: Vec<String>,
     pub(super) key: Key,
+    /// The origin of the key's numbers, if production does not fill the column itself.
+    pub(super) numbers: Numbers,
     pub(super) columns: Vec<ColumnLine>,
     pub(super) relationships: Vec<Relationship>,
     /// References that are filled with production's own keys from columns of the same name.
@@ -46,6 +48,17 @@ pub(super) enum Key {
     Source,
     /// No primary key.
     None,
+}
+
+/// The origin of the numbers of an assigned key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Numbers {
+    /// Production's default, or the largest key if the target has no sequences.
+    Default,
+    /// A sequence that is named after the table.
+    Sequence(String),
+    /// Unknown.
+    Unknown,
 }
 
 /// An entry of `columns`.
@@ -111,6 +124,7 @@ impl<'a> Draft<'a> {
             legacy_key: Vec::new(),
             legacy_choices: Vec::new(),
             key: key(table, facts),
+            numbers: Numbers::Default,
             columns: Vec::new(),
             relationships: Vec::new(),
             own_keys: Vec::new(),
@@ -125,6 +139,20 @@ impl<'a> Draft<'a> {
             None => draft.infer_from_schema(facts),
         }
         draft
+    }
+
+    /// Finds the sequence of a key that production does not fill itself. Without a sequence, the target would not know which numbers other
+    /// programs take next.
+    pub(super) fn find_sequence(&mut self, sequences: Option<&Vec<String>>) {
+        let (Key::Assigned(column, None), Some(sequences)) = (&self.key, sequences) else { return };
+        if self.table.serials.contains(column) || self.table.numbered.contains(column) {
+            return;
+        }
+        let mut named = sequences.iter().filter(|sequence| is_sequence_of(sequence, &self.table.name));
+        self.numbers = match (named.next(), named.next()) {
+            (Some(one), None) => Numbers::Sequence(one.clone()),
+            _ => Numbers::Unknown,
+        };
     }
 
     /// Infers the draft from the schema alone.
@@ -387,6 +415,12 @@ fn is_readable(sample: &Sample, name: &str, column: &CatalogColumn) -> bool {
 /// Infers the origin of a table's keys.
 fn key(table: &CatalogTable, facts: &DeltaFacts<'_, '_>) -> Key {
     let refers = |column: &String| table.foreign_keys.iter().any(|key| key.columns == [column.clone()]);
+    let is_serial = |column: &&String| table.serials.contains(*column) && !refers(column);
+    let serials: Vec<&String> = table.primary_key.iter().filter(is_serial).collect();
+    if let ([column], true) = (serials.as_slice(), table.primary_key.len() > 1) {
+        // The number of the row itself, beside the parent's key, the tenant, or the column of the partitions.
+        return Key::Assigned((*column).clone(), None);
+    }
     let [column] = table.primary_key.as_slice() else {
         return match table.primary_key.iter().any(refers) {
             true => Key::Inherited(table.primary_key.clone()),

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::discover::Files;
 use super::expression::sql_name;
 use super::references::Relationship;
-use super::table::{Draft, Key};
+use super::table::{Draft, Key, Numbers};
 use super::{Drafted, Matched, SAMPLED, ScaffoldOptions};
 use crate::engine::list;
 use crate::spec::{CsvSpec, Encoding};
@@ -43,10 +43,21 @@ pub(super) fn text(drafted: &Drafted, target: &str, problems: &[String], rejects
     format!("{out}\n{}{}", drafted.head, drafted.body)
 }
 
-/// Returns the file up to the tables.
-pub(super) fn head(options: &ScaffoldOptions<'_>) -> String {
+/// Returns the file up to the tables. `unnumbered` are those whose keys come from no known sequence.
+pub(super) fn head(options: &ScaffoldOptions<'_>, unnumbered: &[&str]) -> String {
     let production =
         options.production.as_ref().map_or(String::new(), |schema| format!("  production: {}\n", value(schema)));
+    let lock = match unnumbered {
+        [] => String::new(),
+        tables => format!(
+            "
+# CHOOSE: the keys of {} come from no known sequence. If other programs take the largest key plus one, the next line keeps them from
+# writing during the load. Otherwise name a `sequence: …` that they use, or a `start_row_number: …` that they never reach, in each `key`.
+# load: {{ lock: table }}
+",
+            comment(&list(tables))
+        ),
+    };
     format!(
         "version: 1
 name: {}
@@ -57,7 +68,7 @@ target:
 safeguards:
   max_rejects: 0              # rows of a table that may be rejected: a number, or a share such as 1%
   # backup: ./backups         # backup store of the key map, written before the load
-
+{lock}
 # Constraints that production declares become checks automatically, and are not repeated here.
 # A column without an expression takes the source column of the same name.
 tables:
@@ -163,9 +174,16 @@ fn legacy_key(out: &mut String, draft: &Draft<'_>) {
 
 fn key_line(out: &mut String, draft: &Draft<'_>) {
     let line = match &draft.key {
-        Key::Assigned(column, None) => {
-            format!("{{ column: {} }}    # takes the next free numbers of production", value(column))
-        }
+        Key::Assigned(column, None) => match &draft.numbers {
+            Numbers::Default => {
+                format!("{{ column: {} }}    # takes the next free numbers of production", value(column))
+            }
+            Numbers::Sequence(name) => {
+                note(out, "GUESS: the sequence is named after the table");
+                format!("{{ column: {}, sequence: {} }}", value(column), value(name))
+            }
+            Numbers::Unknown => format!("{{ column: {} }}    # the head of the file names the choices", value(column)),
+        },
         Key::Assigned(column, Some(text)) => {
             let prefix =
                 if text.prefix.is_empty() { String::new() } else { format!(", prefix: {}", value(&text.prefix)) };

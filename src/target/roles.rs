@@ -49,6 +49,11 @@ pub trait Production: Send + Sync {
     /// Returns the schema of the live tables.
     async fn catalog(&self) -> Result<Catalog>;
 
+    /// Returns the other schemas with tables that this user may use, if the target has schemas. Tables there are named `schema.table`.
+    async fn schemas(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Refuses a run into these tables that cannot end well: objects that cannot be created, missing or excess rights, constraints of
     /// production that do not hold. Returns notes and warnings. Writes nothing.
     async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight>;

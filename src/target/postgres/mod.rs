@@ -363,6 +363,11 @@ impl Production for PgTarget {
         Ok(self.known().await?.catalog.clone())
     }
 
+    async fn schemas(&self) -> Result<Vec<String>> {
+        let schemas = names::schemas(&*self.session.lock().await, &self.names).await;
+        schemas.map_err(self.fault("cannot read the catalog"))
+    }
+
     async fn preflight(&self, destinations: &[Destination], access: Access) -> Result<Preflight> {
         if self.made {
             self.setup(destinations, None).await?;

@@ -1,5 +1,7 @@
 //! The names of this program's own objects and of production's.
 
+use tokio_postgres::Client;
+
 use crate::engine::ident;
 
 pub(super) const CONTROL: &str = "delta";
@@ -28,6 +30,19 @@ impl Names {
     pub(super) fn id(&self, schema: &str, name: &str) -> TableId {
         TableId { namespace: self.namespace.clone(), schema: schema.to_owned(), name: name.to_owned() }
     }
+}
+
+/// Returns the schemas with tables that this user may use: without the production schema, the system's, this program's own, and those
+/// that extensions created. A name with a point could not be told from that of a table.
+pub(super) async fn schemas(client: &Client, names: &Names) -> Result<Vec<String>, tokio_postgres::Error> {
+    let sql = "SELECT n.nspname::text FROM pg_namespace AS n
+               WHERE n.nspname NOT IN ($1, $2, $3, 'information_schema') AND left(n.nspname, 3) <> 'pg_' AND strpos(n.nspname, '.') = 0
+                   AND has_schema_privilege(n.oid, 'USAGE')
+                   AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.classid = 'pg_namespace'::regclass AND d.objid = n.oid AND d.deptype = 'e')
+                   AND EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p') AND NOT c.relispartition)
+               ORDER BY 1";
+    let found = client.query(sql, &[&names.production, &names.staging, &CONTROL]).await?;
+    Ok(found.iter().map(|row| row.get(0)).collect())
 }
 
 /// A loaded table: its schema and name, and the namespace of its legacy keys. All three are part of the names of its control objects.
