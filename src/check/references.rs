@@ -85,6 +85,16 @@ impl Resolved {
         Ok(take(&self.found, &indices, None)?)
     }
 
+    /// Returns the keys of production that these rows refer to.
+    ///
+    /// # Errors
+    /// Returns an error if Arrow rejects the values, which it has accepted before.
+    pub fn of_rows(&self, rows: &dyn Array) -> Result<ArrayRef> {
+        let found = |row: RowNumber| self.index(self.targets.of(row)).map(|index| index as u64);
+        let indices: UInt64Array = row_numbers(rows).map(found).collect();
+        Ok(take(&self.found, &indices, None)?)
+    }
+
     /// Returns the values of production that rows refer to.
     pub fn found(&self) -> &ArrayRef {
         &self.found

@@ -206,7 +206,20 @@ impl<'a> Keys<'a> {
     /// # Errors
     /// Returns an error if no reference fills the column.
     pub fn referenced(&self, at: TableIndex, column: &str) -> Result<RecordBatch> {
-        self.resolved(at, column)?.referenced(self.excluded[at].mask())
+        let table = &self.plan.tables[at];
+        let rows = self.resolved(at, column)?.referenced(self.excluded[at].mask())?;
+        let others: Vec<_> = table.reference(column).into_iter().flat_map(|which| table.others_of(which)).collect();
+        if others.is_empty() {
+            return Ok(rows);
+        }
+        let mut columns: Vec<(String, ArrayRef)> =
+            vec![("_row".to_owned(), rows.column(0).clone()), ("key".to_owned(), rows.column(1).clone())];
+        for (place, other) in others.into_iter().enumerate() {
+            columns.push((format!("key{}", place + 1), self.examined[at].resolved[other].of_rows(rows.column(0))?));
+        }
+        let named = rows.columns()[2..].iter().enumerate();
+        columns.extend(named.map(|(at, named)| (format!("named{at}"), named.clone())));
+        Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, values)| (name, values, true)))?)
     }
 
     /// Returns the accepted rows that refer by a column to the same rows as `rows`.

@@ -253,6 +253,9 @@ impl Derived<'_> {
     /// Adds a constraint that production judges before the rows are inserted.
     fn database(&mut self, database: &DatabaseCheck) {
         let known = self.known;
+        if self.is_checked_as_whole(&database.name) {
+            return;
+        }
         // Production assigns these values when it inserts the row.
         let is_decided = |name: &String| known.triggered.contains(name);
         let is_unknown = |name: &String| match known.column(name) {
@@ -326,6 +329,15 @@ impl Derived<'_> {
         };
         let firsts: Option<Vec<_>> = fills.iter().map(first).collect();
         firsts.is_some_and(|firsts| firsts.iter().all(|one| Some(one) == firsts.first()))
+    }
+
+    /// Returns whether a check of production is one of a foreign key that [`Self::half`] has added.
+    fn is_checked_as_whole(&self, name: &str) -> bool {
+        let is_added = |key: &ForeignKey| {
+            let whole = format!("whole({})", key.columns.join(", "));
+            name == format!("match_full({})", key.name) && self.checks.iter().any(|check| check.name == whole)
+        };
+        self.builder.table.foreign_keys.iter().any(is_added)
     }
 
     /// Adds a check for rows in which only some columns of a foreign key are NULL. Production rejects them, or accepts them as rows that

@@ -401,15 +401,21 @@ impl Table {
                         continue;
                     }
                     let (column, to, to_column) = (column.clone(), to.clone(), give.clone());
+                    let with = self.others_of(*reference).map(|other| self.references[other].give.clone()).collect();
                     let more = condition.iter().flat_map(|condition| &condition.columns);
                     let by = by.iter().chain(more.filter(|name| !by.contains(name))).cloned().collect();
-                    CommitCheckKind::Reference { column, to, to_column, by }
+                    CommitCheckKind::Reference { column, to, to_column, with, by }
                 }
                 _ => continue,
             };
             commit_checks.push(CommitCheck { check: check.name.clone(), what });
         }
         commit_checks
+    }
+
+    /// Returns the other references that are filled with the key of the same row.
+    pub fn others_of(&self, reference: usize) -> impl Iterator<Item = usize> {
+        (0..self.references.len()).filter(move |other| *other != reference && self.references[*other].first == reference)
     }
 
     /// Returns whether a constraint of production enforces the uniqueness.

@@ -37,6 +37,9 @@ pub(super) fn expression(
             let function = if *data_type == DataType::Date32 { "to_date" } else { "to_timestamp" };
             return (format!("{function}({plain}, {})", literal(format)), also(&others));
         }
+        Notation::Day(format, others) => {
+            return (format!("CAST(to_date({plain}, {}) AS TIMESTAMP)", literal(format)), also(&others));
+        }
         Notation::DecimalComma { thousands: false } => {
             return (format!("replace({plain}, ',', '.')"), notation("a decimal comma"));
         }

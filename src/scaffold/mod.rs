@@ -195,7 +195,7 @@ fn tables<'a>(options: &ScaffoldOptions<'a>, files: &[Files]) -> Vec<&'a Catalog
     let positions: BTreeMap<&str, usize> =
         tables.iter().enumerate().map(|(at, table)| (table.name.as_str(), at)).collect();
     let needs = |index: usize| -> Vec<usize> {
-        tables[index].foreign_keys.iter().filter_map(|key| positions.get(key.to.as_str()).copied()).collect()
+        tables[index].references().filter_map(|key| positions.get(key.to.as_str()).copied()).collect()
     };
     let order = order(tables.len(), needs);
     tables = order.into_iter().map(|index| tables[index]).collect();

@@ -74,6 +74,12 @@ pub(super) fn is_key(name: &str) -> bool {
     words(name).last().is_some_and(|word| KEY_WORDS.contains(&word.as_str()))
 }
 
+/// Returns whether a name is that of a number within a parent, such as `LineNo` or `position`.
+pub(super) fn is_position(name: &str) -> bool {
+    const WORDS: [&str; 8] = ["line", "pos", "position", "seq", "sequence", "item", "row", "no"];
+    words(name).iter().any(|word| WORDS.contains(&word.as_str()))
+}
+
 /// Returns whether a list of words is a proper prefix or suffix of another list.
 pub(super) fn part_of(part: &[String], whole: &[String]) -> bool {
     !part.is_empty() && part.len() < whole.len() && (whole.starts_with(part) || whole.ends_with(part))

@@ -53,6 +53,8 @@ pub(super) enum Notation {
     Plain,
     /// A date or timestamp format, and other formats that match equally well.
     Format(&'static str, Vec<&'static str>),
+    /// A date format of values for a timestamp, and other formats that match equally well.
+    Day(&'static str, Vec<&'static str>),
     /// A decimal comma, possibly with points as thousands separators.
     DecimalComma { thousands: bool },
     /// Commas as thousands separators.
@@ -158,8 +160,12 @@ impl Sample {
             DataType::Date32 => {
                 by_format(&values, is_date, &DATES, |format, text| Date::strptime(format, text).is_ok())
             }
-            DataType::Timestamp(..) => {
-                by_format(&values, is_timestamp, &TIMESTAMPS, |format, text| DateTime::strptime(format, text).is_ok())
+            DataType::Timestamp(_, zone) => {
+                let reads = |format: &str, text: &str| DateTime::strptime(format, text).is_ok();
+                match by_format(&values, is_timestamp, &TIMESTAMPS, reads) {
+                    Notation::Unknown if zone.is_none() => day(&values),
+                    found => found,
+                }
             }
             to if to.is_numeric() => number(&values),
             _ => Notation::Plain,
@@ -224,6 +230,14 @@ fn is_date(text: &str) -> bool {
 fn is_timestamp(text: &str) -> bool {
     let text = text.trim_end_matches('Z');
     text.len() >= 16 && (text.parse::<DateTime>().is_ok() || text.parse::<jiff::Timestamp>().is_ok())
+}
+
+/// Returns the notation of dates for a timestamp, which begin at midnight.
+fn day(values: &[&str]) -> Notation {
+    match by_format(values, |_| false, &DATES, |format, text| Date::strptime(format, text).is_ok()) {
+        Notation::Format(format, others) => Notation::Day(format, others),
+        _ => Notation::Unknown,
+    }
 }
 
 fn by_format(
@@ -293,6 +307,8 @@ mod tests {
         assert_eq!(dates(&["01/02/2024", "02/01/2024"]), Notation::Format("%d/%m/%Y", vec!["%m/%d/%Y"]));
         assert_eq!(dates(&["20240131", "20240201"]), Notation::Format("%Y%m%d", vec![]));
         assert_eq!(dates(&["soon", "later"]), Notation::Unknown);
+        assert_eq!(day(&["31.01.2024", "01.02.2024"]), Notation::Day("%d.%m.%Y", vec![]));
+        assert_eq!(day(&["31.01.2024 x"]), Notation::Unknown);
         let mut dirty = vec!["31.01.2024"; 19];
         dirty.push("31.02.2024");
         assert_eq!(dates(&dirty), Notation::Format("%d.%m.%Y", vec![]));

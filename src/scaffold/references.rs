@@ -77,7 +77,7 @@ impl<'a> References<'_, 'a> {
     /// source column.
     pub(super) async fn infer(&self) -> (Vec<Relationship>, Vec<(String, String, String)>) {
         let mut keys: Vec<&ForeignKey> = Vec::new();
-        for key in self.draft.table.foreign_keys.iter().filter(|key| key.columns.len() == 1) {
+        for key in self.draft.table.references().filter(|key| key.columns.len() == 1) {
             if !keys.iter().any(|other| other.columns == key.columns) {
                 keys.push(key);
             }
@@ -155,6 +155,7 @@ impl<'a> References<'_, 'a> {
                 relationship.remark =
                     Some(format!("the values of `{name}` are in `{}.{column}`, which is not unique", relationship.to));
                 relationship.candidates = vec![name.clone()];
+                relationship.by = Some(column.clone());
                 return;
             }
             _ if candidate.score < BY_VALUES => {
@@ -203,7 +204,7 @@ impl<'a> References<'_, 'a> {
             return Vec::new();
         }
         let is_self = *to == self.draft.table.name;
-        let is_only = self.draft.table.foreign_keys.iter().filter(|other| other.to == *to).count() == 1;
+        let is_only = self.draft.table.references().filter(|other| other.to == *to).count() == 1;
         let names: Vec<&str> = self.sample.names().into_iter().filter(|name| self.is_free(name, column)).collect();
         let mut candidates = Vec::new();
         for name in names {
@@ -286,13 +287,16 @@ impl<'a> References<'_, 'a> {
         if values.is_empty() {
             return Meaning::Empty;
         }
+        let Some(to) = (self.facts.production)(&key.to) else { return Meaning::Unknown };
+        if self.is_own_or_new(name, key, to).await {
+            return Meaning::OwnKeys;
+        }
         if within >= NEARLY_ALL {
             return Meaning::LegacyKeys(format!(
                 "{within} % of the values are legacy keys of `{}` in the delta",
                 key.to
             ));
         }
-        let Some(to) = (self.facts.production)(&key.to) else { return Meaning::Unknown };
         let own = match key.to_columns.as_slice() {
             [column] => self.probe.in_column(to, column, &values).await,
             _ => 0,
@@ -323,6 +327,22 @@ impl<'a> References<'_, 'a> {
             Some(column) => Meaning::NotUnique(column),
             None => Meaning::Unknown,
         }
+    }
+
+    /// Returns whether the rows of the referenced table bring their keys, and the values are such keys of the delta or of production. The
+    /// foreign key finds both.
+    async fn is_own_or_new(&self, name: &str, key: &ForeignKey, to: &'a CatalogTable) -> bool {
+        let ([to_column], Some(parent)) = (key.to_columns.as_slice(), self.facts.drafted.get(&key.to)) else {
+            return false;
+        };
+        let Some((sample, source)) = self.facts.legacy_keys(self.draft, self.sample, &key.to) else { return false };
+        if parent.key != Key::Source || !parent.takes_unchanged(to_column, source) {
+            return false;
+        }
+        let (values, new) = (self.sample.present(name), sample.distinct(source));
+        let old: BTreeSet<&str> = values.iter().copied().filter(|value| !new.contains(value)).collect();
+        let known = self.probe.in_column(to, to_column, &old).await * old.len() / 100;
+        (values.len() - old.len() + known) * 100 >= values.len() * NEARLY_ALL
     }
 
     /// Returns a text column of production without a unique index that has nearly all of these values.

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 
 use super::discover::Files;
 use super::expression::{accepted, expression, sql_name};
-use super::name_match::{Alike, alike, is_key, is_sequence_of, part_of, resembles, stem, table_words};
+use super::name_match::{Alike, alike, is_key, is_position, is_sequence_of, part_of, resembles, stem, table_words};
 use super::probe::Probe;
 use super::profile::{Notation, Sample};
 use super::references::{References, Relationship};
@@ -31,6 +31,8 @@ pub(super) struct Draft<'a> {
     pub(super) ignore: Vec<String>,
     /// Columns without an expression that are required or have candidates, with these candidates.
     pub(super) needed: Vec<(String, Vec<String>)>,
+    /// Required columns that only the table's single trigger can fill.
+    pub(super) filled_by_trigger: Vec<String>,
     /// Optional columns without an expression and without candidates.
     pub(super) unfilled: Vec<String>,
     /// Remarks for comments, one sentence each.
@@ -131,6 +133,7 @@ impl<'a> Draft<'a> {
             null_values: BTreeSet::new(),
             ignore: Vec::new(),
             needed: Vec::new(),
+            filled_by_trigger: Vec::new(),
             unfilled: Vec::new(),
             remarks: Vec::new(),
         };
@@ -178,10 +181,34 @@ impl<'a> Draft<'a> {
 
     /// Names the triggers that may decide values of columns.
     fn triggers(&mut self) {
-        for trigger in &self.table.deciding_triggers {
+        let known: &[String] = if self.filled_by_trigger.is_empty() { &self.table.deciding_triggers } else { &[] };
+        for trigger in known {
             self.remarks.push(format!(
                 "CHOOSE: the trigger `{trigger}` can fill or change columns; name those in `triggers: {{ column: fills }}`, or `changes`"
             ));
+        }
+    }
+
+    /// Takes required columns without any candidate as those that the table's trigger fills, if it has a single one.
+    fn find_trigger(&mut self) {
+        if self.table.deciding_triggers.len() != 1 {
+            return;
+        }
+        let table = self.table;
+        let is_open = |(name, candidates): &(String, Vec<String>)| {
+            let column = table.column(name);
+            candidates.is_empty() && column.is_some_and(|column| column.not_null && !column.has_default)
+        };
+        let (filled, needed) = std::mem::take(&mut self.needed).into_iter().partition(is_open);
+        self.needed = needed;
+        self.filled_by_trigger = filled.into_iter().map(|(name, _): (String, Vec<String>)| name).collect();
+    }
+
+    /// Returns whether a column takes the values of a source column as they are.
+    pub(super) fn takes_unchanged(&self, column: &str, source: &str) -> bool {
+        match self.columns.iter().find(|line| line.column == column) {
+            Some(line) => line.sql == sql_name(source),
+            None => column == source,
         }
     }
 
@@ -204,7 +231,6 @@ impl<'a> Draft<'a> {
         used.extend(relationships.iter().flat_map(|reference| reference.from.iter().cloned()));
         self.relationships = relationships;
         self.composite_references();
-        self.triggers();
         self.composite_legacy_key(sample);
         used.extend(self.legacy_key.iter().cloned());
         for (column, source, to) in own {
@@ -217,6 +243,8 @@ impl<'a> Draft<'a> {
             }
         }
         self.fill(sample, &mut used);
+        self.find_trigger();
+        self.triggers();
         let text = |name: &String| sample.is_text(name);
         for name in self.relationships.iter().flat_map(|reference| &reference.from).filter(|name| text(name)) {
             self.null_values.extend(sample.null_texts(name));
@@ -292,7 +320,10 @@ impl<'a> Draft<'a> {
         }
         let parts = self.table.primary_key.iter().map(|column| {
             let reference = self.relationships.iter().find(|reference| reference.column == *column);
-            let from = reference.and_then(|reference| reference.from.first().cloned());
+            let from = reference.and_then(|reference| match (reference.from.first(), reference.candidates.as_slice()) {
+                (Some(from), _) | (None, [from]) => Some(from.clone()),
+                _ => None,
+            });
             from.or_else(|| best(sample, column, &self.table.name).map(ToOwned::to_owned))
         });
         let parts: Option<Vec<String>> = parts.collect();
@@ -302,10 +333,29 @@ impl<'a> Draft<'a> {
         match parts.filter(is_unique) {
             Some(parts) => self.legacy_key = parts,
             None => {
+                if let Some(parts) = self.numbered_part(sample) {
+                    self.legacy_key = parts;
+                    return;
+                }
                 let candidates = self.unique_source_columns(sample);
                 self.choose_legacy_key(candidates);
             }
         }
+    }
+
+    /// Returns the reference to a parent and the number within it that together identify records, such as an order and its line.
+    fn numbered_part(&self, sample: &Sample) -> Option<Vec<String>> {
+        let is_alone = |names: &[String]| names.len() == 1;
+        let parents = self.relationships.iter().filter(|one| is_alone(&one.from)).map(|one| &one.from[0]);
+        // Parents that are part of the key come first.
+        let is_other = |name: &&String| !self.table.primary_key.iter().any(|key| alike(name, key, &self.table.name).is_some());
+        let mut parents: Vec<&String> = parents.collect();
+        parents.sort_by_key(is_other);
+        let is_free = |name: &&str| !self.relationships.iter().any(|one| one.from.iter().any(|from| from == name));
+        let numbers: Vec<&str> = sample.names().into_iter().filter(is_free).filter(|name| is_position(name)).collect();
+        let pairs = parents.into_iter().flat_map(|parent| numbers.iter().map(move |number| (parent, *number)));
+        let found = pairs.into_iter().find(|(parent, number)| sample.identify_rows(&[parent.as_str(), number]));
+        found.map(|(parent, number)| vec![parent.clone(), number.to_owned()])
     }
 
     /// Finds a source column for each column that is neither a key nor a reference.
@@ -414,7 +464,7 @@ fn is_readable(sample: &Sample, name: &str, column: &CatalogColumn) -> bool {
 
 /// Infers the origin of a table's keys.
 fn key(table: &CatalogTable, facts: &DeltaFacts<'_, '_>) -> Key {
-    let refers = |column: &String| table.foreign_keys.iter().any(|key| key.columns == [column.clone()]);
+    let refers = |column: &String| table.references().any(|key| key.columns == [column.clone()]);
     let is_serial = |column: &&String| table.serials.contains(*column) && !refers(column);
     let serials: Vec<&String> = table.primary_key.iter().filter(is_serial).collect();
     if let ([column], true) = (serials.as_slice(), table.primary_key.len() > 1) {

@@ -87,6 +87,7 @@ pub(super) fn table(draft: &Draft<'_>, files: &Matched<'_>, has_delta: bool) -> 
     key_line(&mut out, draft);
     columns(&mut out, draft);
     relationships(&mut out, draft);
+    triggers(&mut out, draft);
     for remark in &draft.remarks {
         note(&mut out, remark);
     }
@@ -259,6 +260,16 @@ fn relationships(out: &mut String, draft: &Draft<'_>) {
     for reference in &draft.relationships {
         relationship(out, reference);
     }
+}
+
+fn triggers(out: &mut String, draft: &Draft<'_>) {
+    let [trigger] = draft.table.deciding_triggers.as_slice() else { return };
+    if draft.filled_by_trigger.is_empty() {
+        return;
+    }
+    let fills: Vec<_> = draft.filled_by_trigger.iter().map(|column| format!("{}: fills", key(column))).collect();
+    note(out, &format!("GUESS: nothing else fills these required columns; read the trigger `{trigger}`"));
+    let _infallible = writeln!(out, "    triggers: {{ {} }}", fills.join(", "));
 }
 
 fn relationship(out: &mut String, reference: &Relationship) {

@@ -58,6 +58,8 @@ pub struct CatalogTable {
     pub uniques: Vec<UniqueConstraint>,
     /// Its references to other tables.
     pub foreign_keys: Vec<ForeignKey>,
+    /// References that only its partitions declare, by different columns.
+    pub partition_references: Vec<ForeignKey>,
     /// Its CHECK constraints.
     pub checks: Vec<CheckConstraint>,
     /// Its constraints that only production can evaluator.
@@ -76,6 +78,12 @@ impl CatalogTable {
     /// Returns the column with this name.
     pub fn column(&self, name: &str) -> Option<&CatalogColumn> {
         self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// Returns the references that it or its partitions declare.
+    pub fn references(&self) -> impl Iterator<Item = &ForeignKey> {
+        let is_other = |key: &&ForeignKey| !self.foreign_keys.iter().any(|own| own.columns == key.columns);
+        self.foreign_keys.iter().chain(self.partition_references.iter().filter(is_other))
     }
 
     /// Returns whether a constraint keeps the values of a column alone unique.

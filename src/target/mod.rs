@@ -193,6 +193,8 @@ pub enum CommitCheckKind {
         to: String,
         /// The referenced column.
         to_column: String,
+        /// The other columns of the referenced key, if it has several.
+        with: Vec<String>,
         /// The columns of the referenced table whose values were looked up or tested; none if the row was found by its legacy key. The row
         /// must still have these values.
         by: Vec<String>,
@@ -309,8 +311,8 @@ pub trait RowSource: Send + Sync {
     /// If it cannot be read.
     fn key_map(&self, at: TableIndex) -> Result<Batches<'_>>;
 
-    /// Returns the rows of production that a column refers to, each once. A batch has `_row` (the first row that refers to it), `key`, and
-    /// `named`: the value that was looked up, unless it was the legacy key.
+    /// Returns the rows of production that a column refers to, each once. A batch has `_row` (the first row that refers to it), `key`, the
+    /// other columns of a key of several, and the values that were looked up, unless it was the legacy key.
     ///
     /// # Errors
     /// If the column is not a reference.

@@ -390,11 +390,17 @@ impl Reader {
                 builder.ask(database_checks::of_check(row));
                 continue;
             }
+            let columns: Vec<_> = row.numbers("columns").filter_map(|number| builder.name(number)).collect();
             if !of.is_empty() {
+                if let ("f", Some(to)) = (kind, to_name) {
+                    let known = &mut builder.table.partition_references;
+                    if !known.iter().any(|other| other.columns == columns) {
+                        known.push(ForeignKey { name: name.to_owned(), columns, to, to_columns, ..ForeignKey::default() });
+                    }
+                }
                 builder.unread(format!("{what} `{name}`{of}: {definition}"));
                 continue;
             }
-            let columns: Vec<_> = row.numbers("columns").filter_map(|number| builder.name(number)).collect();
             match (kind, to_name) {
                 ("f", Some(to)) if columns.len() == to_columns.len() => {
                     if row.is("is_full") && columns.len() > 1 {

@@ -119,7 +119,12 @@ ORDER BY k.contypid, k.conname;
 -- constraints that are not indexes
 WITH RECURSIVE {wanted}
 SELECT e.root AS "table", e.part, k.conname AS name, CASE WHEN t.period THEN 'x' ELSE k.contype END AS kind, k.convalidated AS validated,
-       array_to_string(k.conkey, ' ') AS columns, k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
+       -- A partition may have its columns at other positions.
+       CASE WHEN e.part IS NULL THEN array_to_string(k.conkey, ' ') ELSE (
+           SELECT string_agg(r.attnum::text, ' ' ORDER BY x.at) FROM unnest(k.conkey) WITH ORDINALITY x (number, at)
+           JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = x.number
+           JOIN pg_attribute r ON r.attrelid = e.root AND r.attname = a.attname AND NOT r.attisdropped) END AS columns,
+       k.confrelid AS "to", array_to_string(k.confkey, ' ') AS to_columns,
        k.confmatchtype = 'f' AS is_full, k.condeferrable AS deferrable, CASE WHEN k.contype = 'c' THEN pg_get_expr(k.conbin, k.conrelid) END AS expr,
        pg_get_constraintdef(k.oid) AS definition, CASE WHEN e.part IS NOT NULL THEN pg_get_partition_constraintdef(e.oid) END AS part_condition,
        m.amname AS method, pg_get_expr(i.indpred, i.indrelid) AS predicate,

@@ -21,10 +21,10 @@ pub(super) struct Referenced<'a> {
 impl<'a> Referenced<'a> {
     /// Returns None if the property is not a reference.
     pub(super) fn of(promised: &'a CommitCheckKind, known: &'a PgCatalog, names: &'a Names) -> Option<Self> {
-        let CommitCheckKind::Reference { to, to_column, by, .. } = promised else { return None };
+        let CommitCheckKind::Reference { to, to_column, with, by, .. } = promised else { return None };
         let (schema, table) =
             known.tables.get(to).map_or((&names.production, to), |table| (&table.schema, &table.name));
-        let columns = std::iter::once(to_column).chain(by).map(String::as_str).collect();
+        let columns = std::iter::once(to_column).chain(with).chain(by).map(String::as_str).collect();
         Some(Self { schema, table, columns })
     }
 }
@@ -87,8 +87,8 @@ pub(super) fn notes(spec: &LoadSpec, destination: &Destination) -> Vec<String> {
             "`{check}` of `{name}`: no index of production enforces it. From the beginning of the insertion to the COMMIT, other sessions \
              wait when they write to `{name}`"
         ),
-        (CommitCheckKind::Reference { column, to, to_column, by }, _) => {
-            let columns: Vec<_> = std::iter::once(to_column).chain(by).collect();
+        (CommitCheckKind::Reference { column, to, to_column, with, by }, _) => {
+            let columns: Vec<_> = std::iter::once(to_column).chain(with).chain(by).collect();
             format!(
                 "`{column}` of `{name}`: the rows of `{to}` that it refers to are locked until the COMMIT. Other sessions that delete them or \
                  change {} wait",

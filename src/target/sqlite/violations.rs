@@ -142,8 +142,9 @@ impl Refusals<'_> {
     /// Checks again that the rows exist that the delta refers to without a foreign key.
     pub(super) fn references(&self, at: TableIndex, delta: &dyn RowSource) -> Result<(), InsertError> {
         for commit_check in &self.destination.commit_checks {
-            let CommitCheckKind::Reference { column, to, to_column, by } = &commit_check.what else { continue };
-            let missing = self.missing(&delta.referenced(at, column)?, to, to_column, by)?;
+            let CommitCheckKind::Reference { column, to, to_column, with, by } = &commit_check.what else { continue };
+            let more: Vec<&String> = with.iter().chain(by).collect();
+            let missing = self.missing(&delta.referenced(at, column)?, to, to_column, &more)?;
             if !missing.is_empty() {
                 let (table, rows) = (&self.destination.table.name, delta.referring(at, column, &missing)?);
                 ConstraintViolation::of_reference(table, &commit_check.check, to, by, rows).if_any()?;
@@ -153,10 +154,10 @@ impl Refusals<'_> {
     }
 
     /// Returns the first row of the delta that refers to each missing row.
-    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, by: &[String]) -> Result<Vec<RowNumber>> {
+    fn missing(&self, rows: &RecordBatch, to: &str, to_column: &str, more: &[&String]) -> Result<Vec<RowNumber>> {
         let fault = |error: rusqlite::Error| self.names.error("cannot look for referenced rows in", &error);
-        let by: String = by.iter().map(|by| format!(" AND {} IS ?", ident(by))).collect();
-        let sql = format!("SELECT 1 FROM main.{} WHERE {} = ?{by}", ident(to), ident(to_column));
+        let more: String = more.iter().map(|name| format!(" AND {} IS ?", ident(name))).collect();
+        let sql = format!("SELECT 1 FROM main.{} WHERE {} = ?{more}", ident(to), ident(to_column));
         let mut statement = self.connection.prepare(&sql).map_err(fault)?;
         let keys = StorageBatch::of(&rows.columns()[1..])?;
         let mut missing = Vec::new();

@@ -28,13 +28,13 @@ BEGIN
         WHERE n.nspname = of_schema AND c.relname = of_table AND c.relkind IN ('r', 'p');
     -- FOR KEY SHARE prevents the deletion of rows and changes to columns of a unique index. For other columns, FOR SHARE does that.
     SELECT string_agg(format('%s::%s AS c%s', CASE place WHEN 1 THEN 'u.key' ELSE format('($2)[(u.place - 1) * %s + %s]', cardinality(of_columns) - 1, place - 1) END, format_type(a.atttypid, -1), place), ', '),
-        string_agg(format(CASE place WHEN 1 THEN 'p.%I = k.c%s' ELSE 'p.%I IS NOT DISTINCT FROM k.c%s' END, a.attname, place), ' AND ' ORDER BY place),
+        string_agg(format(CASE WHEN place = 1 OR a.attnotnull THEN 'p.%I = k.c%s' ELSE 'p.%I IS NOT DISTINCT FROM k.c%s' END, a.attname, place), ' AND ' ORDER BY place),
         string_agg(format('p.%I AS c%s', a.attname, place), ', '),
-        string_agg(format(CASE place WHEN 1 THEN 'h.c%1$s = k.c%1$s' ELSE 'h.c%1$s IS NOT DISTINCT FROM k.c%1$s' END, place), ' AND '),
+        string_agg(format(CASE WHEN place = 1 OR a.attnotnull THEN 'h.c%1$s = k.c%1$s' ELSE 'h.c%1$s IS NOT DISTINCT FROM k.c%1$s' END, place), ' AND '),
         CASE WHEN bool_and(EXISTS (
             SELECT FROM pg_index AS i WHERE i.indrelid = parent AND i.indisunique AND i.indpred IS NULL AND i.indexprs IS NULL
                 AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))) THEN 'FOR KEY SHARE' ELSE 'FOR SHARE' END,
-        bool_or(place = 1 AND EXISTS (
+        bool_or((place = 1 OR a.attnotnull) AND EXISTS (
             SELECT FROM pg_index AS i
             WHERE i.indrelid = parent AND i.indisvalid AND i.indpred IS NULL AND (i.indkey::int2[])[0] = a.attnum)) IS NOT TRUE, count(*)
         INTO asked, same, held_columns, held_same, strength, is_whole, known
