@@ -77,9 +77,22 @@ impl<'a> LoadRun<'a> {
         self.journal.is_none()
     }
 
-    /// The error of an insertion, with files and lines of the rows that caused it.
+    /// The error of an insertion, with files and lines of the rows that caused it, and the keys that stay reserved.
     fn refused(&self, error: InsertError) -> Error {
-        self.context.refused(error, self.examined)
+        let is_violation = matches!(error, InsertError::Violation(_));
+        let error = self.context.refused(error, self.examined);
+        let blocks = self.tables.iter().filter_map(|table| table.block.as_ref()).filter(|block| block.first <= block.last);
+        let blocks: Vec<_> = blocks.map(|block| format!("{}–{} of `{}`", block.first, block.last, block.table)).collect();
+        let is_kept = is_violation && !self.is_rehearsal() && self.context.target.capabilities().sequences;
+        if !is_kept || blocks.is_empty() {
+            return error;
+        }
+        let hint = error.next_step().map_or(String::new(), |hint| format!("{hint}; "));
+        let run = &self.report.run;
+        error.hint(format!(
+            "{hint}the keys {} stay reserved for run {run}: `pipeline resume FILE {run}` uses them, and another run takes later ones",
+            blocks.join(" and ")
+        ))
     }
 
     /// Backs up the key map, if the pipeline file says where.

@@ -110,11 +110,23 @@ impl<'a> RollbackCandidate<'a> {
         (self.journal.run(), &self.state.started.pipeline, &self.opened.shown)
     }
 
-    async fn planned(self, accepted: &[String]) -> Result<Rollback> {
+    /// Returns the report for a run without rows in production, with the keys that it reserved.
+    fn abandoned(&self, dry: bool) -> Rollback {
         let (run, pipeline, target) = self.names();
-        if self.state.is_unfinished() {
-            return Ok(Rollback::abandoned(run, pipeline, target, true));
+        let mut report = Rollback::abandoned(run, pipeline, target, dry);
+        let blocks = self.state.blocks.iter().map(|keys| format!("{}–{} of `{}`", keys.first, keys.last, keys.table));
+        let blocks: Vec<_> = blocks.collect();
+        if !blocks.is_empty() {
+            report.notes.push(format!("it had reserved the keys {}", blocks.join(" and ")));
         }
+        report
+    }
+
+    async fn planned(self, accepted: &[String]) -> Result<Rollback> {
+        if self.state.is_unfinished() {
+            return Ok(self.abandoned(true));
+        }
+        let (run, pipeline, target) = self.names();
         let survey = self.opened.target.plan_rollback(run, accepted).await?;
         Ok(Rollback::of(run, pipeline, target, survey).of_report(self.report.as_ref()))
     }
@@ -124,8 +136,7 @@ impl<'a> RollbackCandidate<'a> {
         if self.state.is_unfinished() {
             let record = self.journal.record_unmirrored(Event::Abandoned)?;
             target.append_event(&record).await?;
-            let (run, pipeline, target) = self.names();
-            let report = Rollback::abandoned(run, pipeline, target, false);
+            let report = self.abandoned(false);
             return Ok(self.mirrored(report));
         }
         let run = self.journal.run().clone();

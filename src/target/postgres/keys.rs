@@ -118,13 +118,16 @@ impl Keys<'_> {
                 Some(first)
             }
         };
+        let (prefix, digits) = self.text_key();
         let sql = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SELECT delta.reserve({}, {}, {}, {}, {}); COMMIT",
+            "BEGIN; SET LOCAL lock_timeout = '{TRY}'; SELECT delta.reserve({}, {}, {}, {}, {}, {}, {}); COMMIT",
             literal(run),
             literal(&self.id().key_map()),
             start.map_or("NULL".to_owned(), |start| start.to_string()),
             self.request.count,
-            self.request.sequence.numbers == SequenceNumbers::Blocks
+            self.request.sequence.numbers == SequenceNumbers::Blocks,
+            literal(&prefix),
+            digits.map_or("NULL".to_owned(), |digits| digits.to_string()),
         );
         let mut pause = Duration::from_millis(20);
         for _ in 0..TRIES {
@@ -157,13 +160,18 @@ impl Keys<'_> {
 
     pub(super) async fn record(&self, block: &KeyBlock, run: &str) -> Result<()> {
         let count = block.last - block.first + 1;
-        let (prefix, digits) = self.request.text.as_ref().map_or((String::new(), None), |text| {
-            (text.prefix.clone(), i32::try_from(text.width.saturating_sub(text.prefix.chars().count())).ok())
-        });
+        let (prefix, digits) = self.text_key();
         let sql = "SELECT delta.record_block($1, $2, $3, $4, $5, $6)";
         let recorded =
             self.client.execute(sql, &[&run, &self.id().key_map(), &block.first, &count, &prefix, &digits]).await;
         recorded.map(|_| ()).map_err(|error| self.fault(&error))
+    }
+
+    /// Returns the prefix and the number of digits of keys that are texts.
+    fn text_key(&self) -> (String, Option<i32>) {
+        self.request.text.as_ref().map_or((String::new(), None), |text| {
+            (text.prefix.clone(), i32::try_from(text.width.saturating_sub(text.prefix.chars().count())).ok())
+        })
     }
 
     fn id(&self) -> TableId {
@@ -205,9 +213,17 @@ impl Keys<'_> {
         if !indexed.map_err(|error| self.fault(&error))?.get::<_, bool>(0) {
             return Ok(None);
         }
-        let sql = format!("SELECT {of}({})::bigint FROM {live}", ident(&self.request.column));
-        let found: Option<i64> = self.client.query_one(&sql, &[]).await.map_err(|error| self.fault(&error))?.get(0);
-        Ok(found.map(i128::from))
+        let column = ident(&self.request.column);
+        let sql = match &self.request.text {
+            None => format!("SELECT {of}({column})::bigint FROM {live}"),
+            Some(text) => {
+                let (number, is_key) = self.number(0, text.largest());
+                let order = if upwards { "DESC" } else { "ASC" };
+                format!("SELECT {number} FROM {live} WHERE {is_key} ORDER BY {column} {order} LIMIT 1")
+            }
+        };
+        let found = self.client.query_opt(&sql, &[]).await.map_err(|error| self.fault(&error))?;
+        Ok(found.and_then(|row| row.get::<_, Option<i64>>(0)).map(i128::from))
     }
 
     /// Returns the last block in the direction of a sequence, and the run that reserved it.

@@ -167,7 +167,7 @@ const FORBIDDEN: &[&str] = &[
     "SELECT delta.is_operator()",
     "CREATE TABLE delta.mine (x integer)",
     "CREATE OR REPLACE FUNCTION delta.analyze(of_table text) RETURNS void LANGUAGE sql AS 'DELETE FROM public.item'",
-    "ALTER FUNCTION delta.reserve(text, text, bigint, bigint, boolean) SET search_path = staging",
+    "ALTER FUNCTION delta.reserve(text, text, bigint, bigint, boolean, text, integer) SET search_path = staging",
 ];
 
 /// What the functions of the control schema refuse: tables that no pipeline loads, and keys of runs that nothing announced.

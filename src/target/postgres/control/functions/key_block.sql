@@ -75,9 +75,12 @@ END
 $function$;
 
 -- Reserves a block of keys from a table's sequence: `count` keys from `start` on, or the next ones. No other session gets a number
--- meanwhile. `dense`: keys between two numbers of the sequence are used, because other programs use each number for a block of keys.
+-- meanwhile. `dense`: keys between two numbers of the sequence are used, because other programs use each number for a block of keys. Keys
+-- that are texts have a number of `digits` behind `prefix`.
 DROP FUNCTION IF EXISTS delta.reserve(text, text, bigint, bigint);
-CREATE OR REPLACE FUNCTION delta.reserve(of_run text, of_table text, start bigint, count bigint, dense boolean DEFAULT false) RETURNS bigint
+DROP FUNCTION IF EXISTS delta.reserve(text, text, bigint, bigint, boolean);
+CREATE OR REPLACE FUNCTION delta.reserve(of_run text, of_table text, start bigint, count bigint, dense boolean DEFAULT false, prefix text DEFAULT '',
+    digits integer DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
     known delta.loaded_table;
@@ -118,7 +121,15 @@ BEGIN
         SELECT bool_or((i.indkey::int2[])[0] = a.attnum) INTO is_indexed FROM pg_attribute AS a
             JOIN pg_index AS i ON i.indrelid = a.attrelid AND i.indisvalid AND i.indpred IS NULL
             WHERE a.attrelid = live AND a.attname = known.key_column;
-        IF is_indexed THEN
+        IF is_indexed AND digits BETWEEN 1 AND 100 THEN
+            EXECUTE format(
+                'SELECT $1 * substr(p.%1$I, %2$s)::numeric FROM %3$s AS p
+                 WHERE p.%1$I BETWEEN %4$L AND %5$L AND left(p.%1$I, %2$s - 1) = %6$L AND substr(p.%1$I, %2$s) ~ ''^[0-9]{%7$s}$''
+                 ORDER BY p.%1$I %8$s LIMIT 1',
+                known.key_column, length(prefix) + 1, live, prefix || repeat('0', digits), prefix || repeat('9', digits), prefix, digits,
+                CASE WHEN sign > 0 THEN 'DESC' ELSE 'ASC' END)
+                INTO extreme USING sign;
+        ELSIF is_indexed THEN
             EXECUTE format('SELECT $1 * %s(%I)::numeric FROM %s', CASE WHEN sign > 0 THEN 'max' ELSE 'min' END, known.key_column, live)
                 INTO extreme USING sign;
         END IF;
