@@ -74,6 +74,10 @@ impl Builder<'_> {
             (_, Some(text)) => text.largest(),
             (Some((DataType::Int16, _) | (_, LogicalType::Integer(16))), None) => i16::MAX.into(),
             (Some((DataType::Int32, _) | (_, LogicalType::Integer(32))), None) => i32::MAX.into(),
+            (Some((DataType::Decimal128(digits, decimals) | DataType::Decimal256(digits, decimals), _)), None) => {
+                let digits = i16::from(*digits) - i16::from(*decimals);
+                10_i64.checked_pow(u32::try_from(digits).unwrap_or(0)).map_or(i64::MAX, |end| end - 1)
+            }
             _ => i64::MAX,
         }
     }
@@ -183,9 +187,9 @@ impl Builder<'_> {
                 format!("`{name}` is text"),
                 "set the length of its keys: `width: 10`, and `prefix` if they have one; or `uuid: v5` if they are UUIDs",
             ),
-            None if !data_type.is_integer() => (
+            None if !column.holds_numbers() => (
                 "column",
-                format!("`{name}` is {declared}; keys are integers or text"),
+                format!("`{name}` is {declared}; keys are numbers, text, or UUIDs"),
                 "choose another key column, or remove `key` if rows bring their own",
             ),
             Some(_) if !is_text => (

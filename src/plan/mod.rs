@@ -415,7 +415,8 @@ impl Table {
 
     /// Returns the other references that are filled with the key of the same row.
     pub fn others_of(&self, reference: usize) -> impl Iterator<Item = usize> {
-        (0..self.references.len()).filter(move |other| *other != reference && self.references[*other].first == reference)
+        (0..self.references.len())
+            .filter(move |other| *other != reference && self.references[*other].first == reference)
     }
 
     /// Returns whether a constraint of production enforces the uniqueness.

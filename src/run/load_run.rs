@@ -81,8 +81,10 @@ impl<'a> LoadRun<'a> {
     fn refused(&self, error: InsertError) -> Error {
         let is_violation = matches!(error, InsertError::Violation(_));
         let error = self.context.refused(error, self.examined);
-        let blocks = self.tables.iter().filter_map(|table| table.block.as_ref()).filter(|block| block.first <= block.last);
-        let blocks: Vec<_> = blocks.map(|block| format!("{}–{} of `{}`", block.first, block.last, block.table)).collect();
+        let blocks =
+            self.tables.iter().filter_map(|table| table.block.as_ref()).filter(|block| block.first <= block.last);
+        let blocks: Vec<_> =
+            blocks.map(|block| format!("{}–{} of `{}`", block.first, block.last, block.table)).collect();
         let is_kept = is_violation && !self.is_rehearsal() && self.context.target.capabilities().sequences;
         if !is_kept || blocks.is_empty() {
             return error;

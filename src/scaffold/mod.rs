@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use self::discover::Files;
-use self::name_match::{PART, TableName, relation};
+use self::name_match::{EXACT, PART, TableName, relation};
 use self::probe::Probe;
 use self::table::{DeltaFacts, Draft, Numbers};
 use crate::engine::list;
@@ -108,6 +108,10 @@ pub async fn draft(options: &ScaffoldOptions<'_>) -> Result<Drafted> {
 
 /// Returns a remark if files also have the name of a table in another schema.
 fn also(catalog: &Catalog, table: &CatalogTable, files: &Files) -> Option<String> {
+    // A name with the schema, or a folder of that name, leaves no doubt.
+    if files.score(&TableName::new(&table.name)) >= EXACT - 1 {
+        return None;
+    }
     let others = catalog.tables.iter().filter(|other| {
         other.name != table.name && files.score(&TableName::new(&other.name)) > PART && is_namesake(other, table)
     });

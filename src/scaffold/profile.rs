@@ -145,6 +145,17 @@ impl Sample {
         }
     }
 
+    /// Returns the percentage of rows whose values in some columns are together those of a row of another sample.
+    pub(super) fn percent_of_rows_within(&self, columns: &[String], other: &Self, others: &[String]) -> usize {
+        fn rows<'s>(sample: &'s Sample, names: &[String]) -> BTreeSet<Vec<&'s str>> {
+            let at: Vec<usize> = names.iter().filter_map(|name| sample.schema.index_of(name).ok()).collect();
+            let row = |row: usize| at.iter().map(|at| sample.columns[*at][row].as_deref()).collect();
+            (0..sample.rows).filter_map(row).collect()
+        }
+        let (ours, theirs) = (rows(self, columns), rows(other, others));
+        (ours.intersection(&theirs).count() * 100).checked_div(ours.len()).unwrap_or(0)
+    }
+
     /// Returns whether values have leading or trailing blanks.
     pub(super) fn is_padded(&self, column: &str) -> bool {
         self.values(column).any(|value| value.trim() != value)

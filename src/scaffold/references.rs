@@ -6,7 +6,7 @@ use super::name_match::{Alike, alike, bare, is_key, part_of, relation, resembles
 use super::probe::Probe;
 use super::profile::Sample;
 use super::table::{DeltaFacts, Draft, Key};
-use crate::target::{CatalogTable, ForeignKey};
+use crate::target::{CatalogColumn, CatalogTable, DatabaseCheckKind, ForeignKey};
 
 /// The share of values, in percent, that makes an inference from values certain enough to be written.
 const NEARLY_ALL: usize = 90;
@@ -21,6 +21,8 @@ const BY_VALUES: usize = 45;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Relationship {
     pub(super) column: String,
+    /// Further columns of the same reference.
+    pub(super) more: Vec<String>,
     pub(super) to: String,
     /// Empty if the source columns are unknown.
     pub(super) from: Vec<String>,
@@ -35,7 +37,14 @@ pub(super) struct Relationship {
 impl Relationship {
     pub(super) fn open(column: &str, to: &str) -> Self {
         let (column, to) = (column.to_owned(), to.to_owned());
-        Self { column, to, from: Vec::new(), by: None, remark: None, candidates: Vec::new() }
+        Self { column, more: Vec::new(), to, from: Vec::new(), by: None, remark: None, candidates: Vec::new() }
+    }
+}
+
+impl Relationship {
+    /// Returns whether the reference fills a column.
+    pub(super) fn fills(&self, column: &str) -> bool {
+        self.column == column || self.more.iter().any(|more| more == column)
     }
 }
 
@@ -120,8 +129,74 @@ impl<'a> References<'_, 'a> {
         for (at, key) in keys.iter().enumerate().filter(|(at, _)| !decided.contains(at)) {
             relationships[at] = Some(self.left_open(key, &used));
         }
+        let mut relationships: Vec<Relationship> = relationships.into_iter().flatten().collect();
+        for key in self.draft.table.references().filter(|key| key.columns.len() > 1) {
+            let taken = |name: &str| used.contains(name);
+            let found = self.by_several(key, &relationships, &own, taken).await;
+            relationships.extend(found);
+        }
         own.sort_by_key(|(column, _, _)| keys.iter().position(|key| key.columns[0] == *column));
-        (relationships.into_iter().flatten().collect(), own)
+        (relationships, own)
+    }
+
+    /// Returns the entry of a foreign key of several columns, if one source column has legacy keys of the referenced table. It fills the
+    /// columns that nothing else fills.
+    async fn by_several(
+        &self,
+        key: &ForeignKey,
+        before: &[Relationship],
+        own: &[(String, String, String)],
+        taken: impl Fn(&str) -> bool,
+    ) -> Option<Relationship> {
+        let is_filled = |column: &String| {
+            before.iter().any(|one| !one.from.is_empty() && one.fills(column))
+                || own.iter().any(|(own, ..)| own == column)
+        };
+        let open: Vec<&String> = key.columns.iter().filter(|column| !is_filled(column)).collect();
+        let (first, more) = open.split_first()?;
+        let to = (self.facts.production)(&key.to)?;
+        let mut found = Relationship::open(first, &key.to);
+        found.more = more.iter().map(|column| (*column).clone()).collect();
+        if let Some((sample, parts)) = self.legacy_key_of_several(&key.to) {
+            let within = self.sample.percent_of_rows_within(parts, sample, parts);
+            if within < NEARLY_ALL {
+                return None;
+            }
+            found.from = parts.to_vec();
+            found.remark =
+                Some(format!("GUESS: {within} % of the values are legacy keys of `{}` in the delta", key.to));
+            return Some(found);
+        }
+        let is_new = |name: &&str| self.is_free(name, first) && !taken(name) && self.is_telling(name);
+        for name in self.sample.names().into_iter().filter(is_new) {
+            let (within, values) = (self.within_delta(name, &key.to), self.sample.present(name));
+            let evidence = match () {
+                () if values.is_empty() || self.draft.table.column(name).is_some() => continue,
+                () if within >= NEARLY_ALL => {
+                    format!("{within} % of the values are legacy keys of `{}` in the delta", key.to)
+                }
+                () => match self.probe.in_key_map(to, &values).await {
+                    earlier if earlier >= NEARLY_ALL => {
+                        format!("{earlier} % of the values are legacy keys of earlier runs")
+                    }
+                    _ => continue,
+                },
+            };
+            found.from = vec![name.to_owned()];
+            found.remark = Some(format!("GUESS: {evidence}"));
+            return Some(found);
+        }
+        None
+    }
+
+    /// Returns the sample of another table whose legacy key has several columns, and these columns, if this source has them too.
+    fn legacy_key_of_several(&self, to: &str) -> Option<(&'a Sample, &[String])> {
+        let parent = self.facts.drafted.get(to)?;
+        let names = self.sample.names();
+        let has_all =
+            parent.legacy_key.len() > 1 && parent.legacy_key.iter().all(|part| names.contains(&part.as_str()));
+        let files = parent.files.filter(|_| has_all)?;
+        Some((&files.sample, &parent.legacy_key))
     }
 
     /// Returns whether a foreign key is filled with production's own keys.
@@ -140,7 +215,7 @@ impl<'a> References<'_, 'a> {
     fn has_assigned_keys(&self, table: &str) -> bool {
         let Some(table) = (self.facts.production)(table) else { return false };
         let [key] = table.primary_key.as_slice() else { return false };
-        table.column(key).is_some_and(|column| column.data_type.is_integer())
+        table.column(key).is_some_and(CatalogColumn::holds_numbers)
     }
 
     fn decide(&self, relationship: &mut Relationship, candidate: &Candidate) {
@@ -179,7 +254,9 @@ impl<'a> References<'_, 'a> {
         let mut relationship = Relationship::open(column, &key.to);
         let names = self.sample.names().into_iter().filter(|name| !used.contains(name) && self.is_free(name, column));
         let resembles = |name: &&str| {
-            resembles(name, column) || resembles(name, relation(&key.to)) || self.within_delta(name, &key.to) >= NEARLY_ALL
+            resembles(name, column)
+                || resembles(name, relation(&key.to))
+                || self.within_delta(name, &key.to) >= NEARLY_ALL
         };
         relationship.candidates = names.filter(resembles).map(ToOwned::to_owned).collect();
         relationship.remark = Some(match relationship.candidates.as_slice() {
@@ -363,7 +440,16 @@ impl<'a> References<'_, 'a> {
 /// Returns the columns of a table that are unique alone and in all rows, without its key.
 fn unique_columns(table: &CatalogTable) -> impl Iterator<Item = &String> {
     let uniques = table.uniques.iter().filter(|unique| unique.columns.len() == 1 && unique.condition.is_none());
-    uniques.filter_map(|unique| unique.columns.first())
+    // Of types whose equality only production knows, such as `citext`.
+    let evaluated =
+        table.database_checks.iter().filter(|check| check.part.is_none()).filter_map(|check| match &check.kind {
+            DatabaseCheckKind::Unique { values, condition: None, .. } => match values.as_slice() {
+                [one] => one.column.as_ref(),
+                _ => None,
+            },
+            _ => None,
+        });
+    uniques.filter_map(|unique| unique.columns.first()).chain(evaluated)
 }
 
 /// Rates by name, from 0 to 100, how likely a source column contains the reference of a column.

@@ -11,7 +11,7 @@ use super::probe::Probe;
 use super::profile::{Notation, Sample};
 use super::references::{References, Relationship};
 use crate::engine::ident;
-use crate::target::{CatalogColumn, CatalogTable, TextKey};
+use crate::target::{CatalogColumn, CatalogTable, ForeignKey, LogicalType, TextKey};
 
 /// The draft of a table.
 pub(super) struct Draft<'a> {
@@ -46,6 +46,8 @@ pub(super) enum Key {
     Assigned(String, Option<TextKey>),
     /// The parent's key, possibly with further columns.
     Inherited(Vec<String>),
+    /// A UUID of the legacy key.
+    Uuid(String),
     /// A key from the source.
     Source,
     /// No primary key.
@@ -189,6 +191,19 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Takes the UUIDs of legacy keys as the key, if the key is a UUID that neither the source nor a default of production fills. Production's
+    /// default has the same effect.
+    fn find_uuid(&mut self) {
+        let (Key::Source, [key]) = (&self.key, self.table.primary_key.as_slice()) else { return };
+        let is_uuid = self.table.column(key).is_some_and(|column| column.form == LogicalType::Uuid);
+        if let Some(at) =
+            self.needed.iter().position(|(name, candidates)| name == key && candidates.is_empty() && is_uuid)
+        {
+            self.needed.remove(at);
+            self.key = Key::Uuid(key.clone());
+        }
+    }
+
     /// Takes required columns without any candidate as those that the table's trigger fills, if it has a single one.
     fn find_trigger(&mut self) {
         if self.table.deciding_triggers.len() != 1 {
@@ -213,7 +228,12 @@ impl<'a> Draft<'a> {
     }
 
     fn composite_references(&mut self) {
-        for key in self.table.foreign_keys.iter().filter(|key| key.columns.len() > 1) {
+        let fills_part = |one: &Relationship, key: &ForeignKey| {
+            one.to == key.to && !one.from.is_empty() && key.columns.contains(&one.column)
+        };
+        let is_open =
+            |key: &&ForeignKey| key.columns.len() > 1 && !self.relationships.iter().any(|one| fills_part(one, key));
+        for key in self.table.foreign_keys.iter().filter(is_open) {
             let columns = key.columns.join(", ");
             self.remarks.push(format!(
                 "CHOOSE: ({columns}) refers to `{to}` by several columns; unless the source has production's values, add to `relationships`: \
@@ -243,6 +263,7 @@ impl<'a> Draft<'a> {
             }
         }
         self.fill(sample, &mut used);
+        self.find_uuid();
         self.find_trigger();
         self.triggers();
         let text = |name: &String| sample.is_text(name);
@@ -319,11 +340,12 @@ impl<'a> Draft<'a> {
             return;
         }
         let parts = self.table.primary_key.iter().map(|column| {
-            let reference = self.relationships.iter().find(|reference| reference.column == *column);
-            let from = reference.and_then(|reference| match (reference.from.first(), reference.candidates.as_slice()) {
-                (Some(from), _) | (None, [from]) => Some(from.clone()),
-                _ => None,
-            });
+            let reference = self.relationships.iter().find(|reference| reference.fills(column));
+            let from =
+                reference.and_then(|reference| match (reference.from.first(), reference.candidates.as_slice()) {
+                    (Some(from), _) | (None, [from]) => Some(from.clone()),
+                    _ => None,
+                });
             from.or_else(|| best(sample, column, &self.table.name).map(ToOwned::to_owned))
         });
         let parts: Option<Vec<String>> = parts.collect();
@@ -348,7 +370,8 @@ impl<'a> Draft<'a> {
         let is_alone = |names: &[String]| names.len() == 1;
         let parents = self.relationships.iter().filter(|one| is_alone(&one.from)).map(|one| &one.from[0]);
         // Parents that are part of the key come first.
-        let is_other = |name: &&String| !self.table.primary_key.iter().any(|key| alike(name, key, &self.table.name).is_some());
+        let is_other =
+            |name: &&String| !self.table.primary_key.iter().any(|key| alike(name, key, &self.table.name).is_some());
         let mut parents: Vec<&String> = parents.collect();
         parents.sort_by_key(is_other);
         let is_free = |name: &&str| !self.relationships.iter().any(|one| one.from.iter().any(|from| from == name));
@@ -390,7 +413,7 @@ impl<'a> Draft<'a> {
     /// Returns whether a column is filled neither by production, nor by the key, nor by a reference, even if the reference is undecided.
     fn is_open(&self, column: &CatalogColumn) -> bool {
         let is_assigned = matches!(&self.key, Key::Assigned(key, _) if *key == column.name);
-        let is_reference = self.relationships.iter().any(|reference| reference.column == column.name);
+        let is_reference = self.relationships.iter().any(|reference| reference.fills(&column.name));
         let is_filled = self.columns.iter().any(|line| line.column == column.name);
         !column.generated && !is_assigned && !is_reference && !is_filled
     }
@@ -483,7 +506,7 @@ fn key(table: &CatalogTable, facts: &DeltaFacts<'_, '_>) -> Key {
     }
     let found = table.column(column);
     match found.map(|column| &column.data_type) {
-        Some(data_type) if data_type.is_integer() && found.is_some_and(|column| !column.generated) => {
+        Some(_) if found.is_some_and(|column| column.holds_numbers() && !column.generated) => {
             Key::Assigned(column.clone(), None)
         }
         Some(DataType::Utf8) if facts.text_key.is_some() => Key::Assigned(column.clone(), facts.text_key.clone()),

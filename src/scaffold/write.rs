@@ -191,6 +191,12 @@ fn key_line(out: &mut String, draft: &Draft<'_>) {
             note(out, &format!("GUESS: keys of production have {} characters", text.format(1).chars().count()));
             format!("{{ column: {}{prefix}, width: {} }}", value(column), text.width)
         }
+        Key::Uuid(column) => {
+            format!(
+                "{{ column: {} }}    # GUESS: UUIDs (v5) of the legacy keys, because no source column has any",
+                value(column)
+            )
+        }
         Key::Inherited(columns) => {
             note(out, "GUESS: takes the new key of the parent; `column: …` if the table has a number of its own");
             format!("{{ inherited: {} }}", names(columns))
@@ -275,7 +281,11 @@ fn triggers(out: &mut String, draft: &Draft<'_>) {
 fn relationship(out: &mut String, reference: &Relationship) {
     let by = reference.by.as_ref().map_or(String::new(), |by| format!(", by: {}", value(by)));
     let remark = reference.remark.as_ref().map_or(String::new(), |remark| format!("    # {}", comment(remark)));
-    let (column, to) = (value(&reference.column), value(&reference.to));
+    let to = value(&reference.to);
+    let column = match reference.more.as_slice() {
+        [] => value(&reference.column),
+        more => names(&[std::slice::from_ref(&reference.column), more].concat()),
+    };
     let _infallible = match reference.from.is_empty() {
         true => {
             let from = match reference.candidates.as_slice() {

@@ -324,7 +324,7 @@ pub struct KeySpec {
     /// The number that keys start from: `auto` uses production's sequence, or the maximum plus one.
     pub start_row_number: StartRowNumber,
     /// The sequence that other programs take keys from, as `schema.name`, or as `name` in the production schema;
-    /// PostgreSQL only. Default: the sequence of the column's default or identity.
+    /// PostgreSQL only. Keys that are texts can take its numbers too. Default: the sequence of the column's default or identity.
     pub sequence: Option<String>,
     /// The meaning of a number of a sequence whose INCREMENT is not 1.
     pub numbers: SequenceNumbers,

@@ -276,13 +276,6 @@ fn check_key(at: &Path, key: &KeySpec, problems: &mut Problems) {
     }
     if let Some(sequence) = &key.sequence {
         check_filled(at, "sequence", sequence, problems);
-        if key.width.is_some() {
-            problems.add_with_hint(
-                under(at, &["sequence"]),
-                "`sequence` applies only to integer keys",
-                "remove it; text keys continue from the largest",
-            );
-        }
     }
     check_uuid(at, key, problems);
     let prefix = key.prefix.as_deref().unwrap_or_default();

@@ -131,6 +131,11 @@ pub struct CatalogColumn {
 }
 
 impl CatalogColumn {
+    /// Returns whether it holds whole numbers, which can be assigned as keys: integers, or decimals as in databases that came from Oracle.
+    pub fn holds_numbers(&self) -> bool {
+        self.data_type.is_integer() || matches!(self.data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+    }
+
     /// Returns the column as an Arrow field. It is always nullable, because NOT NULL is a check.
     pub fn field(&self) -> Field {
         Field::new(&self.name, self.data_type.clone(), true)

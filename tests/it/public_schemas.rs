@@ -47,9 +47,14 @@ fn chinook(on: On) {
          LEFT JOIN employee AS b ON b.employee_id = e.reports_to WHERE i.invoice_id > 1 ORDER BY 1";
     assert_eq!(
         shape.rows(lines),
-        ["Gruber|Park of Peacock|1.29|Hysteria", "Holy|Peacock of -|1.98|Blue in Green", "Holy|Peacock of -|1.98|So What"]
+        [
+            "Gruber|Park of Peacock|1.29|Hysteria",
+            "Holy|Peacock of -|1.98|Blue in Green",
+            "Holy|Peacock of -|1.98|So What"
+        ]
     );
-    let lists = "SELECT p.name || '|' || t.name FROM playlist_track AS x JOIN playlist AS p ON p.playlist_id = x.playlist_id
+    let lists =
+        "SELECT p.name || '|' || t.name FROM playlist_track AS x JOIN playlist AS p ON p.playlist_id = x.playlist_id
          JOIN track AS t ON t.track_id = x.track_id WHERE p.playlist_id > 1 ORDER BY 1";
     assert_eq!(shape.rows(lists), ["Night|Hysteria", "Night|So What"]);
     let counts = "SELECT (SELECT count(*) FROM customer) || '|' || (SELECT count(*) FROM employee) || '|' || (SELECT count(*) FROM album)";

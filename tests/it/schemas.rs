@@ -101,7 +101,10 @@ fn section(text: &str, table: &str) -> std::ops::Range<usize> {
         return 0..text.len();
     }
     let begin = text.find(&format!("\n  {table}:\n")).unwrap_or_else(|| panic!("no `{table}` in\n{text}")) + 1;
-    let next = text[begin..].match_indices("\n  ").map(|(at, _)| begin + at + 1).find(|at| !text[at + 2..].starts_with([' ', '#']));
+    let next = text[begin..]
+        .match_indices("\n  ")
+        .map(|(at, _)| begin + at + 1)
+        .find(|at| !text[at + 2..].starts_with([' ', '#']));
     begin..next.unwrap_or(text.len())
 }
 
@@ -424,6 +427,42 @@ fn a_draft_says_which_checks_reject_most_rows(on: On) {
         ],
     );
     assert_eq!(draft.matches("#   * ").count(), 1, "{draft}");
+}
+
+#[test]
+fn keys_and_references_of_tenants_are_found() {
+    let sql = "CREATE EXTENSION citext; CREATE SEQUENCE org_seq START 100;
+         CREATE TABLE tenant (id uuid PRIMARY KEY, slug citext NOT NULL UNIQUE);
+         INSERT INTO tenant VALUES ('11111111-1111-4111-8111-111111111111', 'North'), ('22222222-2222-4222-8222-222222222222', 'South');
+         CREATE TABLE org (id numeric(20) PRIMARY KEY, name text NOT NULL);
+         CREATE TABLE contact (tenant_id uuid NOT NULL REFERENCES tenant, id bigint GENERATED ALWAYS AS IDENTITY, name text NOT NULL, PRIMARY KEY (tenant_id, id));
+         CREATE TABLE booking (id uuid PRIMARY KEY, tenant_id uuid NOT NULL, contact_id bigint NOT NULL, room int NOT NULL, FOREIGN KEY (tenant_id, contact_id) REFERENCES contact);
+         CREATE TABLE seat (org_id numeric(20) NOT NULL REFERENCES org, no smallint NOT NULL, holder text, PRIMARY KEY (org_id, no));
+         CREATE TABLE log (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, org_id numeric(20) NOT NULL, no smallint NOT NULL, what text, FOREIGN KEY (org_id, no) REFERENCES seat);";
+    let files = [
+        ("contact.csv", "contact_no,tenant,name\nK1,north,Bob\nK2,SOUTH,Ann\n"),
+        ("booking.csv", "booking_no,contact_no,room\nB1,K1,1\nB2,K2,2\n"),
+        ("org.csv", "org_ref,name\nO1,one\nO2,two\n"),
+        ("seat.csv", "org_ref,no,holder\nO1,1,Ann\nO1,2,Bob\nO2,1,Cy\n"),
+        ("log.csv", "log_ref,org_ref,no,what\nL1,O2,1,in\nL2,O1,2,out\n"),
+    ];
+    let shape = Shape::new(On::Postgres, sql, &files);
+    let draft = shape.load(&[]);
+    contains(
+        &draft,
+        &[
+            "- { column: tenant_id, from: [tenant], to: tenant, by: slug }    # GUESS: the values are in `tenant.slug`",
+            "- { column: [tenant_id, contact_id], from: [contact_no], to: contact }    # GUESS: 100 %",
+            "- { column: [org_id, \"no\"], from: [org_ref, \"no\"], to: seat }    # GUESS: 100 %",
+            "key: { column: id }    # GUESS: UUIDs (v5) of the legacy keys",
+            "# GUESS: the sequence is named after the table\n    key: { column: id, sequence: org_seq }",
+        ],
+    );
+    let bookings = "SELECT t.slug::text || '|' || c.name || '|' || b.room FROM booking AS b JOIN contact AS c ON (c.tenant_id, c.id) = (b.tenant_id, b.contact_id)
+        JOIN tenant AS t ON t.id = c.tenant_id ORDER BY 1";
+    assert_eq!(shape.rows(bookings), ["North|Bob|1", "South|Ann|2"]);
+    let logs = "SELECT o.name || '|' || s.holder || '|' || l.what || '|' || o.id FROM log AS l JOIN seat AS s USING (org_id, no) JOIN org AS o ON o.id = s.org_id ORDER BY 1";
+    assert_eq!(shape.rows(logs), ["one|Bob|out|100", "two|Cy|in|101"]);
 }
 
 #[test]

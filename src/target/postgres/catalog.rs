@@ -395,7 +395,13 @@ impl Reader {
                 if let ("f", Some(to)) = (kind, to_name) {
                     let known = &mut builder.table.partition_references;
                     if !known.iter().any(|other| other.columns == columns) {
-                        known.push(ForeignKey { name: name.to_owned(), columns, to, to_columns, ..ForeignKey::default() });
+                        known.push(ForeignKey {
+                            name: name.to_owned(),
+                            columns,
+                            to,
+                            to_columns,
+                            ..ForeignKey::default()
+                        });
                     }
                 }
                 builder.unread(format!("{what} `{name}`{of}: {definition}"));

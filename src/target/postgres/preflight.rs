@@ -13,7 +13,7 @@ use super::trigger;
 use crate::engine::{ident, list};
 use crate::error::{Error, Result};
 use crate::spec::{ForeignKeys, LeastPrivilege, Lock, SequenceNumbers, StartRowNumber};
-use crate::target::{Access, AssignedKey, Destination, Preflight, refuse_set_based};
+use crate::target::{Access, AssignedKey, CatalogColumn, Destination, Preflight, refuse_set_based};
 
 type PgResult<T> = Result<T, tokio_postgres::Error>;
 
@@ -230,7 +230,7 @@ fn refuse_unknown_keys(known: &PgCatalog, names: &Names, destinations: &[Destina
         let (table, Some(AssignedKey { column, start, .. })) = (&destination.table, &destination.assigned) else {
             continue;
         };
-        let is_integer = table.column(column).is_some_and(|column| column.data_type.is_integer());
+        let is_integer = table.column(column).is_some_and(CatalogColumn::holds_numbers);
         if *start == StartRowNumber::Auto && is_integer && known.sequence(names, destination).is_none() {
             return Err(Error::pipeline(format!(
                 "`{column}` of `{}` has no sequence, so the keys that other programs take next are unknown",

@@ -266,8 +266,13 @@ async fn a_promise_that_a_value_is_free_in_any_case_of_its_letters(on: On) {
 
 async fn a_promise_that_a_row_is_there(on: On) {
     let live = Live::new(on, SQL);
-    let what =
-        CommitCheckKind::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), with: Vec::new(), by: Vec::new() };
+    let what = CommitCheckKind::Reference {
+        column: "a".into(),
+        to: "owner".into(),
+        to_column: "id".into(),
+        with: Vec::new(),
+        by: Vec::new(),
+    };
     let item = commit_check(&live.ready("item").await, what);
     live.set_up(&[&item]).await;
     let a = |values: [Option<i64>; 5]| vec![("a", numbers(values)), ("owner_id", numbers([None; 5]))];
@@ -282,7 +287,13 @@ async fn a_promise_that_a_row_is_there(on: On) {
 async fn a_promise_that_a_row_still_has_the_value_that_led_to_it(on: On) {
     let live = Live::new(on, SQL);
     let by = vec!["name".into()];
-    let what = CommitCheckKind::Reference { column: "a".into(), to: "owner".into(), to_column: "id".into(), with: Vec::new(), by };
+    let what = CommitCheckKind::Reference {
+        column: "a".into(),
+        to: "owner".into(),
+        to_column: "id".into(),
+        with: Vec::new(),
+        by,
+    };
     let item = commit_check(&live.ready("item").await, what);
     live.set_up(&[&item]).await;
     let a = || {
