@@ -229,6 +229,14 @@ impl TableBuilder {
         }
     }
 
+    /// Records a reference of a partition, once for all partitions.
+    fn of_partition(&mut self, key: ForeignKey) {
+        let known = &mut self.table.partition_references;
+        if !known.iter().any(|other| other.columns == key.columns) {
+            known.push(key);
+        }
+    }
+
     fn unread(&mut self, text: String) {
         self.table.unsupported_constraints.push(text);
     }
@@ -393,16 +401,7 @@ impl Reader {
             let columns: Vec<_> = row.numbers("columns").filter_map(|number| builder.name(number)).collect();
             if !of.is_empty() {
                 if let ("f", Some(to)) = (kind, to_name) {
-                    let known = &mut builder.table.partition_references;
-                    if !known.iter().any(|other| other.columns == columns) {
-                        known.push(ForeignKey {
-                            name: name.to_owned(),
-                            columns,
-                            to,
-                            to_columns,
-                            ..ForeignKey::default()
-                        });
-                    }
+                    builder.of_partition(ForeignKey { columns, to, to_columns, ..ForeignKey::default() });
                 }
                 builder.unread(format!("{what} `{name}`{of}: {definition}"));
                 continue;

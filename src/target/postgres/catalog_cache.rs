@@ -1,5 +1,7 @@
 //! Questions that other modules ask the catalog.
 
+use arrow::datatypes::DataType;
+
 use super::catalog::{PgCatalog, PgColumn, PgTable, Sequence};
 use super::load::calls;
 use super::names::{Names, TableId, qualified};
@@ -95,7 +97,13 @@ impl PgCatalog {
 
     /// Returns the sequence that the keys of a column come from: the one that the pipeline file names, or the column's.
     pub(super) fn sequence_of(&self, names: &Names, table: &str, column: &str, of: &SequenceUse) -> Option<&Sequence> {
-        let Some(name) = &of.name else { return self.tables.get(table)?.column(column)?.sequence.as_ref() };
+        let Some(name) = &of.name else {
+            let column = self.tables.get(table)?.column(column)?;
+            // The default of a text makes it of the number: a prefix and digits.
+            let mut called = self.sequences_of(column).filter(|_| column.pg_type.arrow() == DataType::Utf8);
+            let only = called.next().filter(|_| called.next().is_none());
+            return column.sequence.as_ref().or(only);
+        };
         let is_it = |sequence: &&Sequence| {
             format!("{}.{}", sequence.schema, sequence.name) == *name
                 || sequence.schema == names.production && sequence.name == *name
