@@ -122,7 +122,7 @@ impl Setup<'_> {
         // A table that is only referred to keeps the registration of a pipeline that loads it.
         let script = match (destination.is_referred_only, whole.find(REGISTRATION)) {
             (true, Some(at)) => format!(
-                "DO $setup$\nBEGIN\nIF NOT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = {{table_name}}) THEN\n{}END IF;\nEND\n$setup$;\n",
+                "DO $referred$\nBEGIN\nIF NOT EXISTS (SELECT FROM delta.loaded_table WHERE table_name = {{table_name}}) THEN\n{}END IF;\nEND\n$referred$;\n",
                 &whole[at..]
             ),
             _ => whole.to_owned(),
