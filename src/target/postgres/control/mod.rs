@@ -270,16 +270,19 @@ fn refuse_keyless(destination: &Destination) -> Result<()> {
 /// The beginning of the part of `table.sql` that registers a table.
 const REGISTRATION: &str = "INSERT INTO delta.loaded_table";
 
-/// The quotes around blocks in the files.
-const QUOTE: &str = "$setup$";
+/// The quotes around blocks in the files, and around a block that contains such blocks.
+const QUOTES: [&str; 2] = ["$setup$", "$referred$"];
 
 /// Fills in `{name}` placeholders. Filled-in text is not expanded again, and cannot end the quoted block around it.
 fn template(text: &str, values: &[(&str, String)]) -> String {
-    let mut quote = QUOTE.to_owned();
-    while values.iter().any(|(_, value)| value.contains(&quote)) {
-        quote.insert(1, 's');
+    let mut text = text.to_owned();
+    for known in QUOTES {
+        let mut quote = known.to_owned();
+        while values.iter().any(|(_, value)| value.contains(&quote)) {
+            quote.insert(1, 's');
+        }
+        text = text.replace(known, &quote);
     }
-    let text = text.replace(QUOTE, &quote);
     let mut filled = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(at) = rest.find('{') {
@@ -315,6 +318,9 @@ mod tests {
         let values = [("name", "'x$setup$; DROP TABLE account; --'".to_owned())];
         let filled = template("DO $setup$ SELECT {name} $setup$;", &values);
         assert_eq!(filled, "DO $ssetup$ SELECT 'x$setup$; DROP TABLE account; --' $ssetup$;");
+        let values = [("name", "'$referred$'".to_owned())];
+        let filled = template("DO $referred$ DO $setup$ SELECT {name} $setup$; $referred$;", &values);
+        assert_eq!(filled, "DO $sreferred$ DO $setup$ SELECT '$referred$' $setup$; $sreferred$;");
     }
 
     #[test]
