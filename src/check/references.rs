@@ -21,7 +21,7 @@ mod resolved;
 
 use super::set_checks::number;
 use super::{Checker, ViolationDetail};
-use crate::engine::{RowNumber, RowNumbers, RowSet, row_array};
+use crate::engine::{RowNumber, RowNumbers, RowSet, row_array, row_numbers};
 use crate::error::{Error, Result};
 use crate::plan::{CheckKind, Reference};
 use crate::target::TableIndex;
