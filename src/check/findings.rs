@@ -103,7 +103,9 @@ impl Violations {
         violations.sort_by_key(|violation| violation.row);
         violations.dedup_by_key(|violation| violation.row);
         *self = Self::default();
-        violations.into_iter().for_each(|violation| self.push(violation));
+        for violation in violations {
+            self.push(violation);
+        }
     }
 }
 

@@ -199,8 +199,7 @@ impl FromIterator<RowNumber> for RowNumbers {
 /// Returns a number of 64 bits as one of 32 bits, if it fits or is a marker.
 const fn narrowed(RowNumber(number): RowNumber) -> Option<u32> {
     match number {
-        0..=0xFFFF_FFFD => Some(number as u32),
-        0xFFFF_FFFF_FFFF_FFFE.. => Some(number as u32),
+        0..=0xFFFF_FFFD | 0xFFFF_FFFF_FFFF_FFFE.. => Some(number as u32),
         _ => None,
     }
 }
@@ -218,19 +217,19 @@ mod tests {
     fn a_list_is_wide_from_the_first_number_that_needs_it() {
         let last = u64::from(u32::MAX) - 2;
         let numbers = [0, last, u64::MAX, u64::MAX - 1].map(RowNumber);
-        let mut list: RowNumbers = numbers.into_iter().collect();
-        assert!(matches!(list, RowNumbers::Narrow(_)) && RowNumbers::is_narrow(RowNumber(last + 1)));
-        assert!(list.iter().eq(numbers));
+        let mut narrow: RowNumbers = numbers.into_iter().collect();
+        assert!(matches!(narrow, RowNumbers::Narrow(_)) && RowNumbers::is_narrow(RowNumber(last + 1)));
+        assert!(narrow.iter().eq(numbers));
         for next in [last + 1, last + 2, last + 3] {
-            let mut wide = list.clone();
+            let mut wide = narrow.clone();
             wide.push(RowNumber(next));
             assert!(matches!(wide, RowNumbers::Wide(_)) && !RowNumbers::is_narrow(RowNumber(next + 1)));
             assert!(wide.iter().eq(numbers.into_iter().chain([RowNumber(next)])), "{next}");
-            let mut set = list.clone();
+            let mut set = narrow.clone();
             set.set(1, RowNumber(next));
             assert_eq!(set.iter().map(RowNumber::get).collect::<Vec<_>>(), [0, next, u64::MAX, u64::MAX - 1]);
         }
-        list.set(0, RowNumber(7));
-        assert!(matches!(list, RowNumbers::Narrow(_)) && list.at(0) == RowNumber(7));
+        narrow.set(0, RowNumber(7));
+        assert!(matches!(narrow, RowNumbers::Narrow(_)) && narrow.at(0) == RowNumber(7));
     }
 }

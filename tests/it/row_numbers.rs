@@ -29,7 +29,7 @@ fn run(scene: &Scene, first: &str) -> Left {
     });
     let rejects = scene.place.contents().into_iter().filter_map(|(path, bytes)| {
         let (_, name) = path.rsplit_once("rejects/")?;
-        name.ends_with(".csv").then(|| (name.to_owned(), String::from_utf8(bytes).unwrap()))
+        name.strip_suffix(".csv").is_some().then(|| (name.to_owned(), String::from_utf8(bytes).unwrap()))
     });
     let mapping = |table: &str| {
         let name = scene.on.choose(format!("delta_mapping_{table}"), format!("delta.key_map_{table}"));
