@@ -228,9 +228,9 @@ fn holds(
         let key = format!("{name}_id");
         let written = |number: i64| if name == "child" { format!("C{number:05}") } else { number.to_string() };
         let dense: Vec<String> = (first..first + inserted).map(written).collect();
-        // Keys that are texts are staged.
+        // Rows of production have the order of the delta.
         let (map, order) = match name {
-            "child" => ("staging_ck_child", "_row"),
+            "child" => ("delta_key_map_child JOIN child USING (child_id)", "child.rowid"),
             _ => ("delta_key_map_parent", "parent_id"),
         };
         let in_order = format!("SELECT CAST({key} AS TEXT) FROM {map} ORDER BY {order}");
