@@ -1,13 +1,13 @@
 //! The rows that a load has copied into a table, found again although their keys are no block.
 //!
 //! COPY writes rows one after the other, and mostly to new pages at the end of the table. There they are read in the order of the delta,
-//! without an index. Rows that fill gaps in earlier pages, or that a trigger has rewritten, are looked up by their keys.
+//! without an index; a short row may lie in the rest of an earlier page. Rows that fill gaps of the former pages, or that a trigger has rewritten, are looked up by their keys.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-use arrow::row::{RowConverter, Rows, SortField};
+use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
+use arrow::row::{OwnedRow, RowConverter, Rows, SortField};
 use futures::StreamExt;
 use tokio_postgres::{Client, Error as PgError};
 
@@ -23,6 +23,12 @@ use crate::target::{Batches, Destination};
 
 /// Rows that are looked up with one query.
 const KEYS: usize = 4096;
+
+/// Rows of production that are looked at for the next one of the delta.
+const AHEAD: usize = 64;
+
+/// Rows that are kept in memory until their turn comes.
+const ROWS_ASIDE: usize = 1 << 17;
 
 /// The marks that distinguish the rows of a load from all others of their table.
 #[derive(Debug, Clone)]
@@ -107,26 +113,26 @@ impl Comparison<'_> {
             }
             None => Ahead::of(futures::stream::empty().boxed()),
         };
-        let keys = KeyRows::try_new(self.destination())?;
+        let mut aside = Aside::new(KeyRows::try_new(self.destination())?);
         while let Some(batch) = expected.next().await {
             let batch = (self.arranged)(batch?)?;
             let found = there.peek(&batch).await?;
-            let pairs = keys.pairs(&batch, &found)?;
+            let matched = aside.matched(&batch, &found)?;
+            there.skip(matched.passed);
             for (row, number) in row_numbers(batch.column(0)).enumerate() {
-                if !pairs.contains(row) {
+                if matched.missing.contains(&row) {
                     elsewhere.insert(number);
                 }
             }
-            let count = pairs.count();
-            there.skip(count);
-            let (batch, found) = pairs.of(&batch, &found)?;
-            let found = numbered(&batch, &found)?;
-            if let Some(how) = difference(&[found], &batch)? {
-                return Ok(Some(how));
+            for (batch, found) in matched.pairs {
+                let found = numbered(&batch, &found)?;
+                if let Some(how) = difference(&[found], &batch)? {
+                    return Ok(Some(how));
+                }
             }
         }
         // Rows that a trigger has rewritten come last. It may insert rows of its own too.
-        let left = there.rest().await?;
+        let left = there.rest().await? + aside.count;
         let is_more = left > elsewhere.count() && self.destination().table.triggers.is_empty();
         Ok(is_more.then(|| "there are more rows".to_owned()))
     }
@@ -173,14 +179,15 @@ impl<'a> Ahead<'a> {
         Self { rows, read: VecDeque::new() }
     }
 
-    /// Returns as many of the next rows as expected, or fewer at the end.
+    /// Returns as many of the next rows as expected and some more, or fewer at the end.
     async fn peek(&mut self, expected: &RecordBatch) -> Result<RecordBatch> {
-        while self.read.iter().map(RecordBatch::num_rows).sum::<usize>() < expected.num_rows() {
+        let wanted = expected.num_rows() + AHEAD;
+        while self.read.iter().map(RecordBatch::num_rows).sum::<usize>() < wanted {
             let Some(batch) = self.rows.next().await else { break };
             self.read.push_back(batch?);
         }
         let rows = concat_batches(&unnumbered(expected)?, &self.read)?;
-        Ok(rows.slice(0, rows.num_rows().min(expected.num_rows())))
+        Ok(rows.slice(0, rows.num_rows().min(wanted)))
     }
 
     /// Takes rows that were looked at.
@@ -210,14 +217,6 @@ struct KeyRows {
     converter: RowConverter,
 }
 
-/// Which rows of the delta are which rows of production.
-enum Pairs {
-    /// The first ones, one by one.
-    First(usize),
-    /// By their places.
-    Some(Vec<u32>),
-}
-
 impl KeyRows {
     fn try_new(destination: &Destination) -> Result<Self> {
         let types = destination.key.iter().filter_map(|name| destination.table.column(name));
@@ -225,51 +224,135 @@ impl KeyRows {
         Ok(Self { key: destination.key.clone(), converter: RowConverter::new(types)? })
     }
 
-    fn rows(&self, batch: &RecordBatch) -> Result<Rows> {
+    fn of(&self, batch: &RecordBatch) -> Result<Rows> {
         let key: Option<Vec<_>> = self.key.iter().map(|name| batch.column_by_name(name).cloned()).collect();
         Ok(self.converter.convert_columns(&key.ok_or_else(keyless)?)?)
     }
+}
 
-    /// Finds the rows of the delta among those of production, which have the same order and lack some.
-    fn pairs(&self, expected: &RecordBatch, found: &RecordBatch) -> Result<Pairs> {
-        let (wanted, there) = (self.rows(expected)?, self.rows(found)?);
-        let count = there.num_rows();
-        if (0..count).all(|row| wanted.row(row) == there.row(row)) {
-            return Ok(Pairs::First(count));
+/// Rows of production that lie before those of their neighbors in the delta. The server puts a short row into the rest of an earlier page.
+struct Aside {
+    keys: KeyRows,
+    rows: Vec<RecordBatch>,
+    /// By key, the place of a row among `rows`.
+    places: HashMap<OwnedRow, (usize, usize)>,
+    /// The number of rows that no row of the delta has matched.
+    count: usize,
+}
+
+/// The rows of a batch of the delta and of production that have the same keys.
+struct Matched {
+    /// Pairs of batches, row by row.
+    pairs: Vec<(RecordBatch, RecordBatch)>,
+    /// The rows of the delta that were not found.
+    missing: HashSet<usize>,
+    /// The number of rows of production that are done with.
+    passed: usize,
+}
+
+impl Aside {
+    fn new(keys: KeyRows) -> Self {
+        Self { keys, rows: Vec::new(), places: HashMap::new(), count: 0 }
+    }
+
+    /// Matches a batch of the delta with the next rows of production.
+    fn matched(&mut self, expected: &RecordBatch, found: &RecordBatch) -> Result<Matched> {
+        let (wanted, there) = (self.keys.of(expected)?, self.keys.of(found)?);
+        let count = wanted.num_rows().min(there.num_rows());
+        if count == wanted.num_rows() && (0..count).all(|row| wanted.row(row) == there.row(row)) {
+            let pairs = vec![(expected.clone(), found.slice(0, count))];
+            return Ok(Matched { pairs, missing: HashSet::new(), passed: count });
         }
-        let mut at = 0;
-        let mut paired = Vec::new();
-        for row in 0..wanted.num_rows() {
-            if at < count && wanted.row(row) == there.row(at) {
-                paired.push(row as u32);
-                at += 1;
+        let places: HashMap<_, _> = (0..wanted.num_rows()).map(|row| (wanted.row(row), row)).collect();
+        let (mut in_order, mut skipped) = ((Vec::new(), Vec::new()), Vec::new());
+        let (mut row, mut at) = (0, 0);
+        // The rows of the delta before the next one that production has here.
+        let mut passed_over = Vec::new();
+        while row < wanted.num_rows() {
+            if at < there.num_rows() && wanted.row(row) == there.row(at) {
+                in_order.0.push(row as u32);
+                in_order.1.push(at as u32);
+                (row, at) = (row + 1, at + 1);
+                continue;
             }
+            let near = (at..there.num_rows().min(at + AHEAD)).find_map(|at| {
+                let place = places.get(&there.row(at)).filter(|place| **place >= row);
+                place.map(|place| (at, *place))
+            });
+            let (next_at, next_row) = near.unwrap_or((at, wanted.num_rows()));
+            skipped.extend((at..next_at).map(|at| at as u32));
+            passed_over.extend(row..next_row);
+            (row, at) = (next_row, next_at);
         }
-        Ok(Pairs::Some(paired))
+        self.set_aside(found, &there, &skipped)?;
+        let taken: Vec<_> = passed_over.iter().map(|row| self.places.remove(&wanted.row(*row).owned())).collect();
+        let missing =
+            passed_over.iter().zip(&taken).filter(|(_, place)| place.is_none()).map(|(row, _)| *row).collect();
+        let of_aside: (Vec<u32>, Vec<_>) =
+            passed_over.iter().zip(taken).filter_map(|(row, place)| Some((*row as u32, place?))).unzip();
+        self.count -= of_aside.1.len();
+        let take = |batch: &RecordBatch, rows: Vec<u32>| take_record_batch(batch, &UInt32Array::from(rows));
+        let mut pairs = vec![(take(expected, in_order.0)?, take(found, in_order.1)?)];
+        if !of_aside.1.is_empty() {
+            let rows: Vec<_> = self.rows.iter().collect();
+            pairs.push((take(expected, of_aside.0)?, interleave_record_batch(&rows, &of_aside.1)?));
+        }
+        Ok(Matched { pairs, missing, passed: at })
+    }
+
+    /// Keeps rows of production for later batches of the delta. Beyond a number, they are looked up by their keys instead.
+    fn set_aside(&mut self, found: &RecordBatch, keys: &Rows, rows: &[u32]) -> Result<()> {
+        self.count += rows.len();
+        if rows.is_empty() || self.places.len() > ROWS_ASIDE {
+            return Ok(());
+        }
+        for (place, row) in rows.iter().enumerate() {
+            self.places.insert(keys.row(*row as usize).owned(), (self.rows.len(), place));
+        }
+        self.rows.push(take_record_batch(found, &UInt32Array::from(rows.to_vec()))?);
+        Ok(())
     }
 }
 
-impl Pairs {
-    fn count(&self) -> usize {
-        match self {
-            Self::First(count) => *count,
-            Self::Some(rows) => rows.len(),
-        }
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array};
+    use arrow::datatypes::DataType;
+
+    use super::*;
+
+    fn keys() -> KeyRows {
+        KeyRows { key: vec!["id".into()], converter: RowConverter::new(vec![SortField::new(DataType::Int64)]).unwrap() }
     }
 
-    fn contains(&self, row: usize) -> bool {
-        match self {
-            Self::First(count) => row < *count,
-            Self::Some(rows) => rows.binary_search(&(row as u32)).is_ok(),
-        }
+    fn rows(ids: impl IntoIterator<Item = i64>) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(ids));
+        RecordBatch::try_from_iter([("id", ids)]).unwrap()
     }
 
-    /// Returns the rows of both sides that belong together.
-    fn of(&self, expected: &RecordBatch, found: &RecordBatch) -> Result<(RecordBatch, RecordBatch)> {
-        let found = found.slice(0, self.count());
-        Ok(match self {
-            Self::First(count) => (expected.slice(0, *count), found),
-            Self::Some(rows) => (take_record_batch(expected, &UInt32Array::from(rows.clone()))?, found),
-        })
+    #[test]
+    fn rows_in_earlier_pages_and_in_gaps_cost_no_others_their_place() {
+        let mut aside = Aside::new(keys());
+        // 2 lies in a gap; 7 and 9 lie in rests of earlier pages.
+        let matched = aside.matched(&rows([1, 2, 3, 4]), &rows([1, 7, 3, 9, 4, 5, 6])).unwrap();
+        assert_eq!(matched.pairs, [(rows([1, 3, 4]), rows([1, 3, 4]))]);
+        assert_eq!((matched.missing, matched.passed, aside.count), (HashSet::from([1]), 5, 2));
+        let matched = aside.matched(&rows([5, 6, 7, 8]), &rows([5, 6, 10])).unwrap();
+        assert_eq!(matched.pairs, [(rows([5, 6]), rows([5, 6])), (rows([7]), rows([7]))]);
+        assert_eq!((matched.missing, matched.passed, aside.count), (HashSet::from([3]), 2, 1));
+        let matched = aside.matched(&rows([9, 10]), &rows([10])).unwrap();
+        assert_eq!(matched.pairs, [(rows([10]), rows([10])), (rows([9]), rows([9]))]);
+        assert_eq!((matched.missing, matched.passed, aside.count), (HashSet::new(), 1, 0));
+    }
+
+    #[test]
+    fn a_batch_that_lies_elsewhere_passes_over_nothing() {
+        let mut aside = Aside::new(keys());
+        let matched = aside.matched(&rows(0..100), &rows(100..300)).unwrap();
+        assert_eq!((matched.missing.len(), matched.passed, aside.count), (100, 0, 0));
+        let matched = aside.matched(&rows(100..300), &rows(100..300)).unwrap();
+        assert_eq!((matched.missing.len(), matched.passed), (0, 200));
     }
 }

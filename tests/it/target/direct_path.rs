@@ -175,7 +175,7 @@ async fn rows_without_a_block_of_keys_are_found_again() {
             let mut live = Live::new(
                 On::Postgres,
                 "CREATE TABLE item (id INTEGER, code VARCHAR(40), name TEXT, PRIMARY KEY (code, id));
-                 INSERT INTO item SELECT n, 'old ' || n, 'x' FROM generate_series(1, 20000) AS n",
+                 INSERT INTO item SELECT n, 'old ' || n, repeat('x', n % 90) FROM generate_series(1, 20000) AS n",
             );
             live.load.foreign_keys = foreign_keys;
             live.execute(gaps);
@@ -183,7 +183,9 @@ async fn rows_without_a_block_of_keys_are_found_again() {
             let item = live.destination("item", &["id", "code", "name"]).await;
             live.set_up(&[&item]).await;
             let ids: Vec<i64> = (0..15_000).map(|row| 1_000_000 - row * 7 % 15_000).collect();
-            let names: Vec<_> = ids.iter().map(|id| format!("name {id}")).collect();
+            // Short rows go into the rests of pages.
+            let names: Vec<_> =
+                ids.iter().map(|id| format!("name {id} {}", "x".repeat((id * 37 % 90) as usize))).collect();
             let codes: Vec<_> = ids.iter().map(|id| format!("code {}", id % 10)).collect();
             let part = |names: &[String]| {
                 let texts = |values: &[String]| texts(values.iter().map(String::as_str).collect::<Vec<_>>());
