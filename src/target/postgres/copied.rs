@@ -275,10 +275,13 @@ impl Aside {
                 (row, at) = (row + 1, at + 1);
                 continue;
             }
-            let near = (at..there.num_rows().min(at + AHEAD)).find_map(|at| {
-                let place = places.get(&there.row(at)).filter(|place| **place >= row);
-                place.map(|place| (at, *place))
-            });
+            // The nearest of them: one that is far ahead lies in the rest of an earlier page.
+            let near = (at..there.num_rows().min(at + AHEAD))
+                .filter_map(|at| {
+                    let place = places.get(&there.row(at)).filter(|place| **place >= row);
+                    place.map(|place| (at, *place))
+                })
+                .min_by_key(|(at, place)| (*place, *at));
             let (next_at, next_row) = near.unwrap_or((at, wanted.num_rows()));
             skipped.extend((at..next_at).map(|at| at as u32));
             passed_over.extend(row..next_row);
@@ -345,6 +348,16 @@ mod tests {
         let matched = aside.matched(&rows([9, 10]), &rows([10])).unwrap();
         assert_eq!(matched.pairs, [(rows([10]), rows([10])), (rows([9]), rows([9]))]);
         assert_eq!((matched.missing, matched.passed, aside.count), (HashSet::new(), 1, 0));
+    }
+
+    #[test]
+    fn a_row_before_its_neighbors_of_the_same_batch_is_kept_aside() {
+        let mut aside = Aside::new(keys());
+        let found = rows([0, 150].into_iter().chain(1..150).chain(151..200));
+        let matched = aside.matched(&rows(0..200), &found).unwrap();
+        let others = || rows((0..150).chain(151..200));
+        assert_eq!(matched.pairs, [(others(), others()), (rows([150]), rows([150]))]);
+        assert_eq!((matched.missing, matched.passed, aside.count), (HashSet::new(), 200, 0));
     }
 
     #[test]
