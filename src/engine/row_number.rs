@@ -121,7 +121,7 @@ impl RowNumbers {
         }
     }
 
-    /// Returns whether there is none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -31,7 +31,7 @@ pub(super) fn records(entries: &[Entry]) -> Result<Vec<Record>, Refusal> {
     while let Some(first) = rest.first() {
         let end = 1 + rest[1..].iter().position(starts_record).unwrap_or(rest.len() - 1);
         let name = first.name.clone().map_or_else(|| "record".to_owned(), |name| column(&name));
-        // The record itself is no part of the names of its fields.
+        // The names of its fields do not contain the name of the record.
         let fields = if first.picture.is_some() { &rest[..end] } else { &rest[1..end] };
         if fields.is_empty() {
             return first.at.refuse("the record has no field", "complete the copybook");

@@ -33,7 +33,7 @@ impl Names {
 }
 
 /// Returns the schemas with tables that this user may use: without the production schema, the system's, this program's own, and those
-/// that extensions created. A name with a point could not be told from that of a table.
+/// that extensions created. A name with a point could be confused with that of a table.
 pub(super) async fn schemas(client: &Client, names: &Names) -> Result<Vec<String>, tokio_postgres::Error> {
     let sql = "SELECT n.nspname::text FROM pg_namespace AS n
                WHERE n.nspname NOT IN ($1, $2, $3, 'information_schema') AND left(n.nspname, 3) <> 'pg_' AND strpos(n.nspname, '.') = 0
